@@ -1,0 +1,1 @@
+"""The docks: thin Qt over the objects that do the work."""

@@ -1,0 +1,1 @@
+"""From a slide and a model to a mask."""

@@ -1,0 +1,1 @@
+"""Masks on disk, their measures and their exports."""

@@ -1,0 +1,131 @@
+"""What a mask is a mask of: the frame that ties it to its slide, and what made it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from napari_plimseg.errors import StoreError
+from napari_plimseg.slides.slide import Region
+from napari_plimseg.tissue import TissueClasses
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+
+@dataclass(frozen=True)
+class MaskInfo:
+    """The frame, the classes and the origin of a mask: the allow-list of what exports may say.
+
+    Mask pixel `(i, j)` covers level-0 pixels `[i * downsample, (i + 1) * downsample)` in y and
+    likewise in x. Mask ids are those of `napari_plimseg.tissue`.
+
+    Parameters
+    ----------
+    slide_name : str
+        File name of the slide, without folders.
+    slide_fingerprint : str
+        Hex digest of the slide's content (`napari_plimseg.files.fingerprint`).
+    slide_shape : tuple of int
+        Level-0 pixels (y, x).
+    bounds : Region
+        The scanned part in level-0 pixels; QuPath counts its coordinates from there.
+    mpp : float or None
+        Micrometres per level-0 pixel; None when unknown, and then no area in mm2 is given.
+    shape : tuple of int
+        Mask pixels (y, x).
+    downsample : float
+        Level-0 pixels per mask pixel and side.
+    classes : TissueClasses
+        Names, colours and prompts in mask-id order.
+    model_name, model_identity : str
+        Which model made it.
+    """
+
+    slide_name: str
+    slide_fingerprint: str
+    slide_shape: tuple[int, int]
+    bounds: Region
+    mpp: float | None
+    shape: tuple[int, int]
+    downsample: float
+    classes: TissueClasses
+    model_name: str = ""
+    model_identity: str = ""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "slide_shape", tuple(int(n) for n in self.slide_shape))
+        object.__setattr__(self, "shape", tuple(int(n) for n in self.shape))
+        if min(self.shape) < 1 or min(self.slide_shape) < 1 or not self.downsample > 0:
+            raise StoreError(f"a mask of {self.shape} pixels at downsample {self.downsample}")
+
+    @property
+    def mask_mpp(self) -> float | None:
+        """Micrometres per mask pixel, or None when unknown."""
+        return None if self.mpp is None else self.mpp * self.downsample
+
+    @property
+    def pixel_area_mm2(self) -> float | None:
+        """Square millimetres of one mask pixel, or None when unknown."""
+        return None if self.mask_mpp is None else (self.mask_mpp / 1000) ** 2
+
+    @property
+    def napari_scale(self) -> tuple[float, float]:
+        """Scale of a napari layer of this mask: um per mask pixel, level-0 pixels when unknown."""
+        size = self.downsample * (self.mpp or 1.0)
+        return size, size
+
+    @property
+    def napari_translate(self) -> tuple[float, float]:
+        """Translation of a napari layer of this mask.
+
+        napari puts the *centre* of pixel 0 at the origin, so a coarser layer whose corner
+        coincides with the slide's corner is shifted by half the difference of the pixel sizes.
+        """
+        shift = (self.downsample - 1) / 2 * (self.mpp or 1.0)
+        return shift, shift
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain data for JSON."""
+        return {
+            "slide_name": self.slide_name,
+            "slide_fingerprint": self.slide_fingerprint,
+            "slide_shape": list(self.slide_shape),
+            "bounds": [self.bounds.y, self.bounds.x, self.bounds.height, self.bounds.width],
+            "mpp": self.mpp,
+            "shape": list(self.shape),
+            "downsample": self.downsample,
+            "tissue": self.classes.to_dict(),
+            "model_name": self.model_name,
+            "model_identity": self.model_identity,
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any], *, path: Path | None = None) -> MaskInfo:
+        """Build from plain data.
+
+        Raises
+        ------
+        StoreError
+            When something is missing or of the wrong type.
+        """
+        try:
+            return cls(
+                slide_name=str(data["slide_name"]),
+                slide_fingerprint=str(data["slide_fingerprint"]),
+                slide_shape=(int(data["slide_shape"][0]), int(data["slide_shape"][1])),
+                bounds=Region(*(float(v) for v in data["bounds"])),
+                mpp=None if data["mpp"] is None else float(data["mpp"]),
+                shape=(int(data["shape"][0]), int(data["shape"][1])),
+                downsample=float(data["downsample"]),
+                classes=TissueClasses.from_dict(data["tissue"], path=path),
+                model_name=str(data.get("model_name", "")),
+                model_identity=str(data.get("model_identity", "")),
+            )
+        except (KeyError, TypeError, ValueError, IndexError) as error:
+            raise StoreError(
+                f"its description is incomplete ({type(error).__name__}: {error})",
+                path=path,
+                remedy="Run the segmentation of this slide again.",
+            ) from error

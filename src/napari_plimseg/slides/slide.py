@@ -1,0 +1,365 @@
+"""`Slide`: levels of pixels, a pixel size, and reading at any resolution."""
+
+from __future__ import annotations
+
+import threading
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy.sparse import csr_matrix
+
+from napari_plimseg.errors import SlideError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+    from types import TracebackType
+    from typing import Self
+
+    from numpy.typing import NDArray
+
+MPP_RANGE = (0.05, 20.0)
+"""Pixel sizes in um/px outside this range are taken as absent."""
+WHITE = 255
+_SNAP = 0.10
+_SAME = 1e-3
+_READ_LIMIT = 32_000_000
+
+
+@dataclass(frozen=True)
+class Region:
+    """A rectangle in level-0 pixels.
+
+    Parameters
+    ----------
+    y, x : float
+        Upper left corner.
+    height, width : float
+        Size; both above zero.
+    """
+
+    y: float
+    x: float
+    height: float
+    width: float
+
+    def __post_init__(self) -> None:
+        if not (self.height > 0 and self.width > 0):
+            raise SlideError(f"the region {self} is empty", remedy="Give a height and a width.")
+
+
+@dataclass(frozen=True)
+class Level:
+    """One level of a slide's pyramid.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Pixels (y, x).
+    downsample : float
+        Level-0 pixels per pixel of this level, at least 1; not always an integer.
+    tile_shape : tuple of int
+        The block (y, x) that the file decodes as a whole; reading whole blocks is fastest.
+    """
+
+    shape: tuple[int, int]
+    downsample: float
+    tile_shape: tuple[int, int] = (512, 512)
+
+    def __post_init__(self) -> None:
+        if min(self.shape) < 1 or self.downsample < 1:
+            raise SlideError(f"a level of {self.shape} pixels at downsample {self.downsample}")
+
+
+class Slide(ABC):
+    """An opened slide: pyramid levels of 8-bit RGB.
+
+    Made by `open_slide`, the only door. Reading is safe from several threads at once.
+
+    Parameters
+    ----------
+    path : Path
+        The file or folder.
+    levels : tuple of Level
+        Finest first.
+    mpp : float or None
+        Micrometres per pixel at level 0; None when the file does not say. Never invented.
+    bounds : Region, optional
+        The scanned part in level-0 pixels, the whole level when the file gives none.
+    format_name : str
+        What kind of file it is, for people.
+    notes : tuple of str
+        What was converted on the way to 8-bit RGB, as sentences for people.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        levels: tuple[Level, ...],
+        *,
+        mpp: float | None,
+        format_name: str,
+        bounds: Region | None = None,
+        notes: tuple[str, ...] = (),
+    ) -> None:
+        self.path = path
+        self.levels = levels
+        self._file_mpp = usable_mpp(mpp)
+        self._given_mpp: float | None = None
+        self.format_name = format_name
+        self.bounds = bounds or Region(0, 0, *levels[0].shape)
+        self.notes = notes
+        self._closed = False
+        self._close_lock = threading.Lock()
+
+    @property
+    def name(self) -> str:
+        """File name without the folders."""
+        return self.path.name
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Level-0 pixels (y, x)."""
+        return self.levels[0].shape
+
+    @property
+    def mpp(self) -> float | None:
+        """Micrometres per level-0 pixel: what the user gave, else what the file says, else None."""
+        return self._given_mpp if self._given_mpp is not None else self._file_mpp
+
+    @mpp.setter
+    def mpp(self, value: float | None) -> None:
+        if value is not None and usable_mpp(value) is None:
+            low, high = MPP_RANGE
+            raise SlideError(
+                f"{value} um/px is not a pixel size between {low} and {high}", path=self.path
+            )
+        self._given_mpp = value
+
+    @property
+    def mpp_is_given(self) -> bool:
+        """Whether the pixel size comes from the user and not from the file."""
+        return self._given_mpp is not None
+
+    @abstractmethod
+    def _read_level(self, level: int, y: int, x: int, height: int, width: int) -> NDArray[np.uint8]:
+        """Return (height, width, 3) RGB of a window that lies inside the level."""
+
+    @abstractmethod
+    def _close(self) -> None:
+        """Release files."""
+
+    def read_level(self, level: int, y: int, x: int, height: int, width: int) -> NDArray[np.uint8]:
+        """Read a window of one level; what lies outside the slide is white.
+
+        Parameters
+        ----------
+        level : int
+            0 is the finest.
+        y, x, height, width : int
+            The window in pixels **of that level**.
+
+        Returns
+        -------
+        ndarray of uint8, shape (height, width, 3)
+
+        Raises
+        ------
+        SlideError
+            When the slide is closed or its bytes can't be decoded, whatever the decoder raised.
+        """
+        if self._closed:
+            raise SlideError("is closed", path=self.path, remedy="Open it again.")
+        rows, columns = self.levels[level].shape
+        top, left = max(y, 0), max(x, 0)
+        bottom, right = min(y + height, rows), min(x + width, columns)
+        if bottom <= top or right <= left:
+            return np.full((height, width, 3), WHITE, np.uint8)
+        try:
+            inside = self._read_level(level, top, left, bottom - top, right - left)
+        except SlideError:
+            raise
+        except Exception as error:  # decoders raise anything; this is the boundary
+            raise SlideError(
+                f"a part at y={top}, x={left} of level {level} can't be read "
+                f"({type(error).__name__}: {error})",
+                path=self.path,
+                remedy="The file may be damaged or incomplete; copy it again from the scanner.",
+            ) from error
+        if inside.shape[:2] == (height, width):
+            return inside
+        whole = np.full((height, width, 3), WHITE, np.uint8)
+        whole[top - y : bottom - y, left - x : right - x] = inside
+        return whole
+
+    def read_at(
+        self, downsample: float, y: int, x: int, height: int, width: int
+    ) -> NDArray[np.uint8]:
+        """Read a window of the virtual level with any downsample.
+
+        Pixel `k` of that level covers level-0 pixels `[k * downsample, (k + 1) * downsample)`, so
+        its colour does not depend on the window that it is read with.
+
+        Parameters
+        ----------
+        downsample : float
+            Level-0 pixels per pixel; below 1 magnifies.
+        y, x, height, width : int
+            The window in pixels of the virtual level.
+
+        Returns
+        -------
+        ndarray of uint8, shape (height, width, 3)
+        """
+        level = max(
+            (i for i, lv in enumerate(self.levels) if lv.downsample <= downsample * (1 + _SAME)),
+            key=lambda i: self.levels[i].downsample,
+            default=0,
+        )
+        ratio = downsample / self.levels[level].downsample
+        if abs(ratio - 1) <= _SAME:
+            return self.read_level(level, y, x, height, width)
+        rows_at_once = max(1, int(_READ_LIMIT / max(1.0, ratio * ratio * width)))
+        strips = [
+            self._resampled(level, ratio, y + start, x, min(rows_at_once, height - start), width)
+            for start in range(0, height, rows_at_once)
+        ]
+        return strips[0] if len(strips) == 1 else np.concatenate(strips)
+
+    def _resampled(
+        self, level: int, ratio: float, y: int, x: int, height: int, width: int
+    ) -> NDArray[np.uint8]:
+        whole_ratio = round(ratio)
+        if whole_ratio >= 2 and abs(ratio - whole_ratio) <= _SAME * ratio:
+            k = whole_ratio
+            fine = self.read_level(level, y * k, x * k, height * k, width * k)
+            sums = fine.reshape(height, k, width, k, 3).sum((1, 3), dtype=np.uint32)
+            averaged: NDArray[np.uint8] = ((sums + k * k // 2) // (k * k)).astype(np.uint8)
+            return averaged
+        rows, top, fine_height = _resampling(ratio, y, height)
+        columns, left, fine_width = _resampling(ratio, x, width)
+        fine = self.read_level(level, top, left, fine_height, fine_width)
+        half = rows @ fine.reshape(fine_height, -1).astype(np.float32)  # (height, fine_width * 3)
+        half = half.reshape(height, fine_width, 3).transpose(1, 0, 2).reshape(fine_width, -1)
+        out = (columns @ half).reshape(width, height, 3).transpose(1, 0, 2)
+        rounded: NDArray[np.uint8] = np.clip(np.rint(out), 0, 255).astype(np.uint8)
+        return rounded
+
+    def working_downsample(self, mpp: float) -> float:
+        """Return the downsample at which to work for a model that wants `mpp`.
+
+        A level, or a whole multiple of one, is taken when it is within 10 % of what is wanted:
+        its pixels are read as they are, sharp and fast, and the model sees a scale within the
+        variation between scanners.
+
+        Raises
+        ------
+        SlideError
+            When the slide's pixel size is unknown.
+        """
+        if self.mpp is None:
+            raise SlideError(
+                "the file does not say how large a pixel is",
+                path=self.path,
+                remedy="Type the pixel size in um/px (--mpp, or the field in the dock); "
+                "scans at 40x have about 0.25, at 20x about 0.5.",
+            )
+        wanted = mpp / self.mpp
+        fits = [lv.downsample for lv in self.levels if lv.downsample <= wanted * (1 + _SNAP)]
+        if not fits:
+            return wanted
+        base = max(fits)
+        snapped = base * max(1, round(wanted / base))
+        return snapped if abs(snapped - wanted) <= _SNAP * wanted else wanted
+
+    def read(self, region: Region, mpp: float | None = None) -> NDArray[np.uint8]:
+        """Read a region of level-0 pixels at a resolution.
+
+        Parameters
+        ----------
+        region : Region
+            In level-0 pixels; may reach beyond the slide, where it is white.
+        mpp : float, optional
+            Wanted um/px; level 0 as it is when None.
+
+        Returns
+        -------
+        ndarray of uint8, shape (h, w, 3)
+        """
+        if mpp is None:
+            downsample = 1.0
+        elif self.mpp is None:
+            downsample = self.working_downsample(mpp)
+        else:
+            downsample = mpp / self.mpp
+        y, x = round(region.y / downsample), round(region.x / downsample)
+        height = max(1, round(region.height / downsample))
+        width = max(1, round(region.width / downsample))
+        return self.read_at(downsample, y, x, height, width)
+
+    def thumbnail(self, max_side: int = 1024) -> NDArray[np.uint8]:
+        """Return the whole slide, at most `max_side` pixels a side, as (h, w, 3) RGB."""
+        downsample = max(1.0, max(self.shape) / max_side)
+        height, width = (max(1, int(side / downsample)) for side in self.shape)
+        return self.read_at(downsample, 0, 0, height, width)
+
+    def close(self) -> None:
+        """Close the file; closing twice does no harm."""
+        with self._close_lock:
+            if not self._closed:
+                self._closed = True
+                self._close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        height, width = self.shape
+        size = "unknown um/px" if self.mpp is None else f"{self.mpp:.4g} um/px"
+        return f"<Slide {self.name}: {width} x {height}, {len(self.levels)} levels, {size}>"
+
+
+def usable_mpp(mpp: float | None) -> float | None:
+    """Return `mpp`, or None when it is absent, not finite or outside `MPP_RANGE`."""
+    if mpp is None or not np.isfinite(mpp) or not MPP_RANGE[0] <= mpp <= MPP_RANGE[1]:
+        return None
+    return float(mpp)
+
+
+def _resampling(ratio: float, start: int, count: int) -> tuple[csr_matrix, int, int]:
+    """Return weights (count, fine) with which outputs average the fine pixels, and the fine window.
+
+    Outputs at least as large as the inputs average by overlap; smaller ones interpolate linearly.
+    The weights of an output pixel depend on its own global position only.
+    """
+    index = np.arange(start, start + count, dtype=np.float64)
+    if ratio >= 1:
+        lower, upper = index * ratio, (index + 1) * ratio
+        first = np.floor(lower + 1e-9).astype(np.int64)
+        reach = int(np.ceil(ratio)) + 1
+        taps = first[:, None] + np.arange(reach)
+        weights = np.minimum(taps + 1, upper[:, None]) - np.maximum(taps, lower[:, None])
+        weights = np.clip(weights, 0, None)
+    else:
+        centre = (index + 0.5) * ratio - 0.5
+        first = np.floor(centre).astype(np.int64)
+        taps = first[:, None] + np.arange(2)
+        weights = np.clip(1 - np.abs(centre[:, None] - taps), 0, None)
+    weights /= weights.sum(1, keepdims=True)
+    fine_start = int(taps.min())
+    fine_count = int(taps.max()) - fine_start + 1
+    rows = np.repeat(np.arange(count), taps.shape[1])
+    matrix = csr_matrix(
+        (weights.ravel().astype(np.float32), (rows, (taps - fine_start).ravel())),
+        shape=(count, fine_count),
+    )
+    return matrix, fine_start, fine_count

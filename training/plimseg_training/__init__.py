@@ -1,0 +1,1 @@
+"""Training of PLIMSeg from image-level tags; runs as its own process."""
