@@ -5,12 +5,9 @@ from __future__ import annotations
 import os
 import socket
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 ROOT = Path(__file__).resolve().parent.parent
 SAMPLE = ROOT / "src" / "napari_plimseg" / "sample" / "CMU-1-Small-Region.svs"
@@ -53,11 +50,8 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(autouse=True)
-def own_folders(
-    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[None]:
+def own_folders(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """Keep the user's own data and cache folders out of the tests' reach."""
     base = tmp_path_factory.mktemp("user")
     monkeypatch.setenv("PLIMSEG_DATA_DIR", str(base / "data"))
     monkeypatch.setenv("PLIMSEG_CACHE_DIR", str(base / "cache"))
-    yield
