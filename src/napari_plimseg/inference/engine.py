@@ -1,0 +1,332 @@
+"""The engine: a slide and a model in, a mask on disk out, tile by tile."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from napari_plimseg.errors import PlimsegError, SlideError, StoreError
+from napari_plimseg.inference.devices import (
+    available_devices,
+    describe_device,
+    is_out_of_memory,
+    pick_device,
+)
+from napari_plimseg.inference.plan import (
+    Frame,
+    RunSettings,
+    TissueGate,
+    check_slide,
+    default_store_path,
+    mask_info,
+    recipe,
+)
+from napari_plimseg.inference.progress import Progress, ProgressCounter
+from napari_plimseg.inference.tile_writer import TileWriter
+from napari_plimseg.results.mask_store import MaskStore
+from napari_plimseg.results.store_files import StoreLayout
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterable, Iterator
+
+    import torch
+    from numpy.typing import NDArray
+
+    from napari_plimseg.inference.run_region import RunRegion
+    from napari_plimseg.models.dense_model import DenseModel
+    from napari_plimseg.slides.slide import Slide
+    from napari_plimseg.tiling import TileGrid, TileIndex
+
+__all__ = [
+    "Progress",
+    "RunSettings",
+    "available_devices",
+    "open_store",
+    "pick_device",
+    "segment_slide",
+]
+
+UNREADABLE_LIMIT = 0.01
+"""A run stops when more than this part of its tiles can't be read (one is always allowed)."""
+_GPU_BATCH_PIXELS = 16_000_000
+
+
+def open_store(
+    slide: Slide,
+    model: DenseModel,
+    path: str | Path | None = None,
+    *,
+    settings: RunSettings | None = None,
+    overwrite: bool = False,
+) -> MaskStore:
+    """Open the store of a slide, a model and settings for writing; make it when there is none.
+
+    Parameters
+    ----------
+    slide, model, settings
+        What decides the mask.
+    path : str or Path, optional
+        The store's folder; by default one in the user's data folder whose name follows from
+        slide, model and settings, so that another run never meets a wrong store.
+    overwrite : bool
+        Start anew, whatever is there.
+
+    Returns
+    -------
+    MaskStore
+        With everything finished earlier; tiles found damaged are forgotten.
+
+    Raises
+    ------
+    StoreError
+        When the folder holds the result of another slide, model or setting, and `overwrite` is
+        not set.
+    """
+    settings = settings or RunSettings()
+    check_slide(slide)
+    frame = Frame.of(slide, model)
+    info = mask_info(slide, model, frame)
+    digest = recipe(slide, model, settings)
+    where = default_store_path(slide, model, settings) if path is None else path
+    if not overwrite:
+        try:
+            store = MaskStore.open(where, writable=True)
+        except StoreError:
+            if _holds_something(Path(where)):
+                raise
+        else:
+            same = store.info.slide_fingerprint == info.slide_fingerprint
+            if same and store.layout.recipe == digest:
+                store.forget_damaged()
+                return store
+            store.close()
+            raise StoreError(
+                "holds the result of another "
+                + ("model or setting" if same else f"slide, {store.info.slide_name}"),
+                path=where,
+                remedy="Choose another folder, or overwrite it.",
+            )
+    grid = frame.grid(model, settings.tile_size)
+    layout = StoreLayout(
+        tile_shape=grid.mask_tile_shape,
+        tile_size=settings.tile_size,
+        has_probabilities=settings.probabilities,
+        recipe=digest,
+    )
+    return MaskStore.create(where, info, layout)
+
+
+def _holds_something(path: Path) -> bool:
+    return path.exists() and (not path.is_dir() or any(path.iterdir()))
+
+
+def segment_slide(
+    slide: Slide,
+    model: DenseModel,
+    store: MaskStore,
+    *,
+    region: RunRegion | None = None,
+    focus: tuple[float, float] | None = None,
+    settings: RunSettings | None = None,
+) -> Generator[Progress, None, None]:
+    """Segment a slide into its store and tell the progress after every tile.
+
+    The mask depends on slide, model and tissue settings only: not on tile size, batch size, order,
+    device or region. Closing the generator stops the run; what is finished stays, and a later run
+    goes on from there.
+
+    Parameters
+    ----------
+    slide : Slide
+        Opened; read by several threads.
+    model : DenseModel
+        Moved to the device of the settings.
+    store : MaskStore
+        From `open_store`, writable.
+    region : RunRegion, optional
+        The whole slide when None.
+    focus : tuple of float, optional
+        Level-0 (y, x) where a person looks: tiles near it come first.
+    settings : RunSettings, optional
+        How to run.
+
+    Yields
+    ------
+    Progress
+        First while tissue is found, then for every tile, last with everything done.
+
+    Raises
+    ------
+    SlideError
+        When more than 1 % of the tiles can't be read.
+    StoreError
+        When the disk is full or fails.
+    """
+    import torch
+
+    settings = settings or RunSettings()
+    check_slide(slide)
+    device = pick_device(settings.device)
+    if settings.threads and device.type == "cpu":
+        torch.set_num_threads(settings.threads)
+    frame = Frame.of(slide, model)
+    grid = frame.grid(model, store.layout.tile_size)
+    counter = ProgressCounter(describe_device(device), _first_batch_size(settings, device, grid))
+    yield counter.progress()
+
+    gate = TissueGate.of(slide, settings, store.info.downsample)
+    work = TileWriter(store, grid, gate, region)
+    wanted = [t for t in grid if region is None or region.touches(grid.core(t), frame.downsample)]
+    tissue = [tile for tile in wanted if gate.window(grid.mask_window(tile)).any()]
+    with_tissue = set(tissue)
+    for tile in wanted:
+        if tile not in with_tissue and work.state(tile) is None:
+            work.write_empty(tile)
+    to_do = [tile for tile in tissue if work.state(tile) in (None, "unreadable")]
+    counter.total, counter.resumed = len(tissue), len(tissue) - len(to_do)
+    counter.done = counter.resumed
+    counter.message = "Segmenting"
+    yield counter.progress()
+
+    if to_do:
+        model = model.adapted_to(gate.pixels(slide)).to(device)
+        at = None if focus is None else (focus[0] / frame.downsample, focus[1] / frame.downsample)
+        counter.first_tile = time.monotonic()
+        yield from _run(slide, model, frame, work, grid.ordered(to_do, at), counter, settings)
+    store.flush()
+    counter.message = "Finished"
+    yield counter.progress()
+
+
+def _run(
+    slide: Slide,
+    model: DenseModel,
+    frame: Frame,
+    work: TileWriter,
+    tiles: list[TileIndex],
+    counter: ProgressCounter,
+    settings: RunSettings,
+) -> Iterator[Progress]:
+    """Read ahead, predict in batches, write behind; yield after every written tile."""
+    device = pick_device(settings.device)
+    allowed = max(1, int(UNREADABLE_LIMIT * counter.total))
+
+    def read(tile: TileIndex) -> NDArray[np.uint8]:
+        window = work.grid.input(tile)
+        return slide.read_at(frame.downsample, window.y, window.x, window.height, window.width)
+
+    readers = ThreadPoolExecutor(settings.readers, thread_name_prefix="plimseg-read")
+    writer = ThreadPoolExecutor(1, thread_name_prefix="plimseg-write")
+    try:
+        reads: deque[tuple[TileIndex, Future[NDArray[np.uint8]]]] = deque()
+        writes: deque[tuple[TileIndex, Future[None]]] = deque()
+        coming = iter(tiles)
+        batch: list[tuple[TileIndex, NDArray[np.uint8]]] = []
+        while True:
+            # as many tiles in flight as keep reader and model busy: this bounds the memory
+            while len(reads) < counter.batch_size + settings.readers:
+                tile = next(coming, None)
+                if tile is None:
+                    break
+                reads.append((tile, readers.submit(read, tile)))
+            if reads:
+                tile, image = reads.popleft()
+                try:
+                    batch.append((tile, image.result()))
+                except SlideError as error:
+                    counter.unreadable += 1
+                    if counter.unreadable > allowed:
+                        raise _too_many_unreadable(slide, counter, error) from error
+                    writes.append((tile, writer.submit(work.write_unreadable, tile)))
+            if batch and (len(batch) >= counter.batch_size or not reads):
+                for at, result in _predicted(model, device, batch, work.grid.halo, counter):
+                    writes.append((at, writer.submit(work.write, at, result)))
+                batch = []
+            finished = not reads and not batch
+            while writes and (finished or len(writes) > counter.batch_size):
+                tile, written = writes.popleft()
+                written.result()
+                counter.done += 1
+                yield counter.progress(work.grid.mask_window(tile))
+            if finished:
+                break
+    finally:
+        readers.shutdown(wait=True, cancel_futures=True)
+        writer.shutdown(wait=True, cancel_futures=False)
+        work.store.flush()
+        if device.type == "cuda":
+            import torch
+
+            torch.cuda.empty_cache()
+
+
+def _too_many_unreadable(slide: Slide, counter: ProgressCounter, last: SlideError) -> SlideError:
+    return SlideError(
+        f"{counter.unreadable} of {counter.total} tiles can't be read; the last: {last.problem}",
+        path=slide.path,
+        remedy="Copy the slide again from the scanner. What was segmented is kept.",
+    )
+
+
+def _predicted(
+    model: DenseModel,
+    device: torch.device,
+    batch: list[tuple[TileIndex, NDArray[np.uint8]]],
+    halo: int,
+    counter: ProgressCounter,
+) -> Iterable[tuple[TileIndex, NDArray[np.uint8]]]:
+    """Yield uint8 probabilities (C, h, w) of each tile; on lack of memory with smaller batches."""
+    start = 0
+    while start < len(batch):
+        part = batch[start : start + counter.batch_size]
+        images = np.stack([image for _, image in part])  # (B, H, W, 3)
+        try:
+            probabilities = _probabilities(model, device, images, halo)
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            probabilities = None
+        if probabilities is None:  # outside the except block: the failed tensors are freed by now
+            if counter.batch_size == 1:
+                raise PlimsegError(
+                    f"one tile does not fit into the memory of {counter.device}",
+                    remedy="Choose a smaller tile size or the CPU. What was segmented is kept.",
+                )
+            counter.batch_size = max(1, counter.batch_size // 2)
+            counter.message = f"Out of memory: {counter.batch_size} tiles at once from here"
+            if device.type == "cuda":
+                import torch
+
+                torch.cuda.empty_cache()
+            continue
+        yield from zip((tile for tile, _ in part), probabilities, strict=True)
+        start += len(part)
+
+
+def _probabilities(
+    model: DenseModel, device: torch.device, images: NDArray[np.uint8], halo: int
+) -> NDArray[np.uint8]:
+    import torch
+
+    with torch.inference_mode():
+        maps = model.probabilities(torch.from_numpy(images).to(device))  # (B, C, H/s, W/s)
+        trim = halo // model.mask_stride
+        height, width = maps.shape[-2:]
+        core = maps[..., trim : height - trim, trim : width - trim]
+        quantised = core.mul(255).round_().clamp_(0, 255).to(torch.uint8)
+        result: NDArray[np.uint8] = quantised.cpu().numpy()
+        return result
+
+
+def _first_batch_size(settings: RunSettings, device: torch.device, grid: TileGrid) -> int:
+    if settings.batch_size:
+        return settings.batch_size
+    if device.type == "cpu":
+        return 1
+    height, width = grid.tile_shape
+    return max(1, _GPU_BATCH_PIXELS // ((height + 2 * grid.halo) * (width + 2 * grid.halo)))

@@ -1,0 +1,180 @@
+"""What a run will do: settings, resolution, tissue, tiles."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from napari_plimseg.errors import ConfigError, SlideError
+from napari_plimseg.files import fingerprint, user_data_dir
+from napari_plimseg.results.mask_info import MaskInfo
+from napari_plimseg.slides.tissue_mask import TissueMask, TissueMaskSettings, tissue_mask
+from napari_plimseg.tiling import TileGrid
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from napari_plimseg.models.dense_model import DenseModel
+    from napari_plimseg.slides.slide import Slide
+    from napari_plimseg.tiling import Window
+
+RESULT_VERSION = 1
+"""Raised when a change of this package changes masks, so that old runs are not continued."""
+_ADAPTATION_SIDE = 1024
+
+
+@dataclass(frozen=True)
+class RunSettings:
+    """How to run; nothing here but `tissue` changes the mask.
+
+    Parameters
+    ----------
+    tile_size : int
+        Side of a tile in working pixels; a multiple of the model's alignment.
+    batch_size : int
+        Tiles given to the model at once; 0 chooses by device and tile size.
+    readers : int
+        Threads that read and decode ahead of the model.
+    device : str
+        "auto", "cpu", "cuda", "cuda:1" or "mps".
+    threads : int
+        Torch's threads on a CPU; 0 leaves them as they are.
+    probabilities : bool
+        Whether to keep the probability of every class.
+    tissue : TissueMaskSettings or None
+        How tissue is found; None runs everywhere.
+    """
+
+    tile_size: int = 1024
+    batch_size: int = 0
+    readers: int = 2
+    device: str = "auto"
+    threads: int = 0
+    probabilities: bool = True
+    tissue: TissueMaskSettings | None = dataclasses.field(default_factory=TissueMaskSettings)
+
+    def __post_init__(self) -> None:
+        for name, low, high in (
+            ("tile_size", 32, 8192),
+            ("batch_size", 0, 1024),
+            ("readers", 1, 64),
+            ("threads", 0, 1024),
+        ):
+            value = getattr(self, name)
+            if not isinstance(value, int) or not low <= value <= high:
+                raise ConfigError(f"{name} is {value!r}; it must be from {low} to {high}")
+
+
+@dataclass(frozen=True)
+class Frame:
+    """The working pixels of a slide for a model, and the mask's pixels.
+
+    Parameters
+    ----------
+    downsample : float
+        Level-0 pixels per working pixel.
+    shape : tuple of int
+        Working pixels (y, x).
+    """
+
+    downsample: float
+    shape: tuple[int, int]
+
+    @classmethod
+    def of(cls, slide: Slide, model: DenseModel) -> Frame:
+        """Work out the frame; raises SlideError when the slide's pixel size is unknown."""
+        downsample = slide.working_downsample(model.mpp)
+        # a remainder of less than a thousandth of a pixel is rounding, not tissue
+        rows, columns = (max(1, math.ceil(side / downsample - 1e-3)) for side in slide.shape)
+        return cls(downsample, (rows, columns))
+
+    def grid(self, model: DenseModel, tile_size: int) -> TileGrid:
+        """Return the tiles."""
+        return TileGrid(self.shape, tile_size, model.halo, model.mask_stride, model.alignment)
+
+
+def check_slide(slide: Slide) -> None:
+    """Raise SlideError when a slide can be shown but not segmented."""
+    if not getattr(slide, "is_brightfield", True):
+        raise SlideError(
+            "is not a brightfield image, and the models know H&E only",
+            path=slide.path,
+            remedy="It can be viewed; choose an H&E slide to segment.",
+        )
+
+
+def recipe(slide: Slide, model: DenseModel, settings: RunSettings) -> str:
+    """Return a hex digest of everything that decides the mask of a slide."""
+    tissue = None if settings.tissue is None else dataclasses.asdict(settings.tissue)
+    content = [RESULT_VERSION, model.identity, slide.mpp, slide.shape, tissue]
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def mask_info(slide: Slide, model: DenseModel, frame: Frame) -> MaskInfo:
+    """Return the description of the mask that a model makes of a slide."""
+    grid = frame.grid(model, model.alignment)
+    return MaskInfo(
+        slide_name=slide.name,
+        slide_fingerprint=fingerprint(slide.path),
+        slide_shape=slide.shape,
+        bounds=slide.bounds,
+        mpp=slide.mpp,
+        shape=grid.mask_shape,
+        downsample=frame.downsample * model.mask_stride,
+        classes=model.classes,
+        model_name=model.name,
+        model_identity=model.identity,
+    )
+
+
+def default_store_path(slide: Slide, model: DenseModel, settings: RunSettings) -> Path:
+    """Return where the result of a slide, a model and settings is kept for this user."""
+    digest = hashlib.sha256(
+        (fingerprint(slide.path) + recipe(slide, model, settings)).encode()
+    ).hexdigest()[:12]
+    return user_data_dir() / "results" / f"{slide.path.stem[:80]}-{digest}.plimseg"
+
+
+class TissueGate:
+    """Which mask pixels are tissue, from a slide-wide mask, so that no tiling matters.
+
+    Parameters
+    ----------
+    tissue : TissueMask or None
+        None takes every pixel for tissue.
+    downsample : float
+        Level-0 pixels per mask pixel.
+    """
+
+    def __init__(self, tissue: TissueMask | None, downsample: float) -> None:
+        self.tissue = tissue
+        self.downsample = downsample
+
+    @classmethod
+    def of(cls, slide: Slide, settings: RunSettings, downsample: float) -> TissueGate:
+        """Find the tissue as the settings say."""
+        tissue = None if settings.tissue is None else tissue_mask(slide, settings.tissue)
+        return cls(tissue, downsample)
+
+    def window(self, window: Window) -> NDArray[np.bool_]:
+        """Return (height, width): which mask pixels are tissue."""
+        if self.tissue is None:
+            return np.ones((window.height, window.width), bool)
+        return self.tissue.window(self.downsample, window.y, window.x, window.height, window.width)
+
+    def pixels(self, slide: Slide) -> NDArray[np.uint8]:
+        """Return (N, 3) colours of the slide's tissue, for adapting a model to its stain."""
+        thumbnail = slide.thumbnail(_ADAPTATION_SIDE)  # (h, w, 3)
+        if self.tissue is None:
+            return thumbnail.reshape(-1, 3)
+        downsample = max(1.0, max(slide.shape) / _ADAPTATION_SIDE)
+        inside = self.tissue.window(downsample, 0, 0, *thumbnail.shape[:2])
+        return thumbnail[inside]

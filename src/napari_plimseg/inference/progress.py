@@ -1,0 +1,90 @@
+"""How far a run is, and how long it will take."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from napari_plimseg.tiling import Window
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a run is.
+
+    Parameters
+    ----------
+    tiles_done, tiles_total : int
+        Tiles with tissue in the region asked for, those of an earlier run included.
+    window : Window or None
+        Mask pixels of the tile that was just written.
+    seconds : float
+        Since the start of this run.
+    tiles_per_second : float
+        Of this run; 0 before the first tile.
+    seconds_left : float or None
+        Estimate; None before the first tile.
+    device : str
+        For people: "CPU, 8 cores".
+    batch_size : int
+        Tiles given to the model at once, now.
+    unreadable_tiles : int
+        Tiles of this region that the slide could not give.
+    message : str
+        What is going on, for people.
+    """
+
+    tiles_done: int
+    tiles_total: int
+    window: Window | None
+    seconds: float
+    tiles_per_second: float
+    seconds_left: float | None
+    device: str
+    batch_size: int
+    unreadable_tiles: int
+    message: str
+
+
+@dataclass
+class ProgressCounter:
+    """Counts tiles and time; makes `Progress`.
+
+    Parameters
+    ----------
+    device : str
+        For people.
+    batch_size : int
+        Tiles given to the model at once; the engine lowers it when memory runs out.
+    """
+
+    device: str
+    batch_size: int
+    total: int = 0
+    resumed: int = 0
+    done: int = 0
+    unreadable: int = 0
+    message: str = "Finding tissue"
+
+    def __post_init__(self) -> None:
+        self.start = self.first_tile = time.monotonic()
+
+    def progress(self, window: Window | None = None) -> Progress:
+        """Return the state as of now, with the mask pixels of the tile just written."""
+        now = time.monotonic()
+        fresh = self.done - self.resumed
+        rate = fresh / max(now - self.first_tile, 1e-6) if fresh else 0.0
+        return Progress(
+            tiles_done=self.done,
+            tiles_total=self.total,
+            window=window,
+            seconds=now - self.start,
+            tiles_per_second=rate,
+            seconds_left=(self.total - self.done) / rate if rate else None,
+            device=self.device,
+            batch_size=self.batch_size,
+            unreadable_tiles=self.unreadable,
+            message=self.message,
+        )
