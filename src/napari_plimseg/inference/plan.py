@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 RESULT_VERSION = 1
 """Raised when a change of this package changes masks, so that old runs are not continued."""
 _ADAPTATION_SIDE = 1024
+_ADAPTATION_BLOCK = 128
 
 
 @dataclass(frozen=True)
@@ -171,10 +172,25 @@ class TissueGate:
         return self.tissue.window(self.downsample, window.y, window.x, window.height, window.width)
 
     def pixels(self, slide: Slide) -> NDArray[np.uint8]:
-        """Return (N, 3) colours of the slide's tissue, for adapting a model to its stain."""
-        thumbnail = slide.thumbnail(_ADAPTATION_SIDE)  # (h, w, 3)
-        if self.tissue is None:
-            return thumbnail.reshape(-1, 3)
+        """Return (N, 3) colours of the slide's tissue, for adapting a model to its stain.
+
+        Damaged parts of the slide are left out.
+        """
         downsample = max(1.0, max(slide.shape) / _ADAPTATION_SIDE)
-        inside = self.tissue.window(downsample, 0, 0, *thumbnail.shape[:2])
-        return thumbnail[inside]
+        rows, columns = (max(1, int(side / downsample)) for side in slide.shape)
+        colors = []
+        for y in range(0, rows, _ADAPTATION_BLOCK):
+            for x in range(0, columns, _ADAPTATION_BLOCK):
+                height, width = (
+                    min(_ADAPTATION_BLOCK, rows - y),
+                    min(_ADAPTATION_BLOCK, columns - x),
+                )
+                try:
+                    block = slide.read_at(downsample, y, x, height, width)
+                except SlideError:
+                    continue
+                if self.tissue is None:
+                    colors.append(block.reshape(-1, 3))
+                else:
+                    colors.append(block[self.tissue.window(downsample, y, x, height, width)])
+        return np.concatenate(colors) if colors else np.empty((0, 3), np.uint8)
