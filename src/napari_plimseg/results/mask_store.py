@@ -334,7 +334,9 @@ class MaskStore:
     ) -> zarr.Array[Any]:
         path = self.path / f"{name}.zarr"
         try:
-            array = zarr.open_array(path, mode=mode, config={"write_empty_chunks": True})
+            array = zarr.open_array(path, mode=mode)
+            # a chunk of zeros must be there too, or a lost chunk would read like a finished one
+            array = array.with_config({"write_empty_chunks": True})
         except Exception as error:
             raise StoreError(
                 f"'{name}' can't be opened ({type(error).__name__})",
