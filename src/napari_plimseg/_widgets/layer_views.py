@@ -1,0 +1,277 @@
+"""The mask and its overlays as napari layers; only called from the main thread."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_plimseg.tissue import NOT_COMPUTED, UNREADABLE
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from napari.layers import Image, Labels
+    from napari.utils.colormaps import Colormap, DirectLabelColormap
+    from napari.viewer import Viewer
+    from numpy.typing import NDArray
+
+    from napari_plimseg._widgets.run_steps import TileDone
+    from napari_plimseg.results.mask_info import MaskInfo
+    from napari_plimseg.results.mask_store import MaskStore
+    from napari_plimseg.tiling import Window
+    from napari_plimseg.tissue import TissueClasses
+
+MAX_SIDE = 16_384
+"""Label layers beyond this are not tiled into textures and every brush stroke redraws them."""
+MASK_OPACITY = 0.5
+UNREADABLE_COLOR = (1.0, 0.0, 1.0, 1.0)
+CONFIDENCE = "confidence"
+COLORMAPS = ("magma", "viridis", "inferno", "turbo", "gray")
+
+
+def decimation(shape: tuple[int, int], max_side: int = MAX_SIDE) -> int:
+    """Return every how manyth mask pixel is shown, so that no side is longer than `max_side`."""
+    return max(1, -(-max(shape) // max_side))
+
+
+def label_colors(
+    classes: TissueClasses, hidden: Collection[str] = ()
+) -> dict[int | None, tuple[float, float, float, float]]:
+    """Return red, green, blue and alpha (0 to 1) by mask id; hidden classes are transparent."""
+    clear = (0.0, 0.0, 0.0, 0.0)
+    colors: dict[int | None, tuple[float, float, float, float]] = {
+        None: clear,
+        NOT_COMPUTED: clear,
+        UNREADABLE: UNREADABLE_COLOR,
+    }
+    for mask_id, tissue_class in enumerate(classes, start=1):
+        red, green, blue = (c / 255 for c in tissue_class.color)
+        colors[mask_id] = clear if tissue_class.name in hidden else (red, green, blue, 1.0)
+    return colors
+
+
+def label_colormap(classes: TissueClasses, hidden: Collection[str] = ()) -> DirectLabelColormap:
+    """Return the colormap of a mask layer."""
+    from napari.utils.colormaps import DirectLabelColormap
+
+    return DirectLabelColormap(color_dict=label_colors(classes, hidden))
+
+
+def fading_colormap(name: str) -> Colormap:
+    """Return a colormap of napari that fades to transparent at its low end."""
+    from napari.utils.colormaps import Colormap, ensure_colormap
+
+    colors = ensure_colormap(name).map(np.linspace(0, 1, 64)).copy()  # (64, 4)
+    colors[:, 3] = np.clip(np.linspace(0, 2.0, 64), 0, 1)
+    return Colormap(colors, name=f"{name} on clear")
+
+
+class MaskView:
+    """A Labels layer that shows a mask and grows with it.
+
+    Parameters
+    ----------
+    viewer : napari.Viewer
+        Gets the layer.
+    store : MaskStore
+        Where the mask is kept.
+    mask : ndarray of uint8, shape (h, w)
+        What the store holds already.
+    classes : TissueClasses
+        Names and colours to show.
+    """
+
+    def __init__(
+        self,
+        viewer: Viewer,
+        store: MaskStore,
+        mask: NDArray[np.uint8],
+        classes: TissueClasses,
+        *,
+        slide_stem: str,
+        hidden: Collection[str] = (),
+        max_side: int = MAX_SIDE,
+    ) -> None:
+        self.store = store
+        self.step = decimation(store.info.shape, max_side)
+        self.info: MaskInfo = dataclasses.replace(store.info, classes=classes)
+        self._shown_colors = label_colors(classes, hidden)
+        self.layer: Labels = viewer.add_labels(
+            np.ascontiguousarray(mask[:: self.step, :: self.step]),
+            name=f"{slide_stem} · PLIMSeg mask",
+            opacity=MASK_OPACITY,
+            colormap=label_colormap(classes, hidden),
+            metadata={"plimseg_mask_info": self.info, "plimseg_store": str(store.path)},
+            **self.placement(),
+        )
+        self.layer.selected_label = 1
+
+    def placement(self) -> dict[str, Any]:
+        """Return scale, translation and units of a layer with this mask's shown pixels."""
+        size = self.info.napari_scale[0] * self.step
+        level_0_pixel = self.info.mpp or 1.0
+        shift = (size - level_0_pixel) / 2  # napari's origin is the centre of the first pixel
+        unit = "micrometer" if self.info.mpp else "pixel"
+        return {"scale": (size, size), "translate": (shift, shift), "units": (unit, unit)}
+
+    def is_in(self, viewer: Viewer) -> bool:
+        """Whether the layer is still there; people may have deleted it."""
+        return self.layer in viewer.layers
+
+    def fill(self, window: Window, mask: NDArray[np.uint8]) -> None:
+        """Write a finished tile into the layer's array, without drawing it yet.
+
+        What a person painted there meanwhile stays.
+        """
+        rows, columns, block = shown_part(window, mask, self.step)
+        _fill_empty(self.layer.data[rows, columns], block)
+
+    def take(self, mask: NDArray[np.uint8]) -> None:
+        """Fill in all that a store holds; what a person painted stays."""
+        _fill_empty(self.layer.data, mask[:: self.step, :: self.step])
+        self.refresh()
+
+    def overlay_values(self, what: str) -> NDArray[np.uint8]:
+        """Return what an overlay shows, for the pixels of this layer."""
+        return overlay_values(self.store, what, self.info.classes, self.step)
+
+    def refresh(self) -> None:
+        """Draw what was filled in."""
+        self.layer.refresh(extent=False)
+
+    def set_classes(self, classes: TissueClasses, hidden: Collection[str]) -> None:
+        """Show other colours or names of the same classes, or hide some."""
+        colors = label_colors(classes, hidden)
+        self.info = dataclasses.replace(self.info, classes=classes)
+        self.layer.metadata["plimseg_mask_info"] = self.info
+        if colors != self._shown_colors:
+            self._shown_colors = colors
+            self.layer.colormap = label_colormap(classes, hidden)
+
+    def full_mask(self, shown: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Return the mask (h, w) at full size; `shown` is the layer's data, painting included.
+
+        Works in any thread: it touches the store only.
+        """
+        if self.step == 1:
+            return np.array(shown, np.uint8)
+        mask = self.store.read_classes()
+        painted = shown != mask[:: self.step, :: self.step]
+        if painted.any():
+            step = self.step
+            height, width = mask.shape
+            where = painted.repeat(step, 0).repeat(step, 1)[:height, :width]
+            mask[where] = shown.repeat(step, 0).repeat(step, 1)[:height, :width][where]
+        return mask
+
+    def set_mpp(self, mpp: float) -> None:
+        """Lie on the slide again after its pixel size was typed anew."""
+        self.info = dataclasses.replace(self.info, mpp=mpp)
+        for name, value in self.placement().items():
+            setattr(self.layer, name, value)
+        self.layer.metadata["plimseg_mask_info"] = self.info
+
+    def mask_pixel(self, world: NDArray[np.float64]) -> tuple[int, int] | None:
+        """Return the layer pixel (row, column) at a world position, None outside."""
+        row, column = np.floor(np.asarray(self.layer.world_to_data(world)) + 0.5).astype(int)
+        height, width = self.layer.data.shape
+        return (int(row), int(column)) if 0 <= row < height and 0 <= column < width else None
+
+
+class OverlayView:
+    """An Image layer with the confidence or the probability of one class.
+
+    Parameters
+    ----------
+    viewer : napari.Viewer
+        Gets the layer.
+    view : MaskView
+        The mask that it belongs to.
+    values : ndarray of uint8, shape (h, w)
+        255 = 1, for the pixels that the mask's layer shows.
+    title : str
+        The layer's name.
+    opacity, colormap
+        How it is drawn.
+    """
+
+    def __init__(
+        self,
+        viewer: Viewer,
+        view: MaskView,
+        values: NDArray[np.uint8],
+        *,
+        title: str,
+        opacity: float,
+        colormap: str,
+    ) -> None:
+        self.view = view
+        self.layer: Image = viewer.add_image(
+            values,
+            name=title,
+            rgb=False,
+            contrast_limits=(0, 255),
+            colormap=fading_colormap(colormap),
+            blending="translucent",
+            opacity=opacity,
+            interpolation2d="linear",
+            metadata={"plimseg_overlay": True},
+            **view.placement(),
+        )
+
+    def is_in(self, viewer: Viewer) -> bool:
+        """Whether the layer is still there."""
+        return self.layer in viewer.layers
+
+    def fill(self, tile: TileDone, what: str) -> None:
+        """Write a finished tile into the layer's array, without drawing it yet."""
+        if tile.window is None:
+            return
+        if what == CONFIDENCE:
+            values = tile.confidence
+        elif tile.probabilities is not None:
+            values = tile.probabilities[self.view.info.classes.mask_id(what) - 1]
+        else:
+            values = None
+        if values is not None:
+            rows, columns, block = shown_part(tile.window, values, self.view.step)
+            self.layer.data[rows, columns] = block
+
+
+def _fill_empty(shown: NDArray[np.uint8], block: NDArray[np.uint8]) -> None:
+    np.copyto(shown, block, where=(shown == NOT_COMPUTED) | (shown == UNREADABLE))
+
+
+def overlay_values(
+    store: MaskStore, what: str, classes: TissueClasses, step: int
+) -> NDArray[np.uint8]:
+    """Read what an overlay shows from the store: (h, w) of every `step`-th pixel.
+
+    Tile rows are read one after another, so that memory stays small.
+    """
+    height, width = store.info.shape
+    out = np.zeros((-(-height // step), -(-width // step)), np.uint8)
+    rows_at_once = store.layout.tile_shape[0] * step
+    channel = None if what == CONFIDENCE else classes.mask_id(what) - 1
+    for top in range(0, height, rows_at_once):
+        rows = slice(top, min(top + rows_at_once, height), step)
+        if channel is None:
+            part = store.confidence[rows, ::step]
+        elif store.probabilities is not None:
+            part = store.probabilities[channel, rows, ::step]
+        else:
+            break
+        out[top // step : top // step + len(part)] = part
+    return out
+
+
+def shown_part(
+    window: Window, values: NDArray[np.uint8], step: int
+) -> tuple[slice, slice, NDArray[np.uint8]]:
+    """Return rows and columns of a decimated layer and the pixels of a tile that it shows."""
+    first_row, first_column = -(-window.y // step), -(-window.x // step)
+    block = values[first_row * step - window.y :: step, first_column * step - window.x :: step]
+    rows = slice(first_row, first_row + block.shape[0])
+    return rows, slice(first_column, first_column + block.shape[1]), block

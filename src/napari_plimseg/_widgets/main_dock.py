@@ -1,0 +1,477 @@
+"""The dock *PLIMSeg*: from an opened slide to an exported mask."""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from napari.utils.notifications import show_error, show_info
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import QFileDialog, QFrame, QLabel, QScrollArea, QVBoxLayout, QWidget
+from superqt import QCollapsible
+
+from napari_plimseg._settings import load_settings, save_settings
+from napari_plimseg._widgets.background_job import BackgroundJob
+from napari_plimseg._widgets.banner import Banner
+from napari_plimseg._widgets.class_list import ClassList
+from napari_plimseg._widgets.cursor_status import CursorStatus
+from napari_plimseg._widgets.dock_state import DockState, Phase, RunOn
+from napari_plimseg._widgets.model_choice import ModelChoice
+from napari_plimseg._widgets.regions import (
+    add_region_layer,
+    closed_shapes,
+    drawn_polygons,
+    find_region_layer,
+    view_centre,
+    visible_region,
+)
+from napari_plimseg._widgets.result_tools import ResultTools
+from napari_plimseg._widgets.results_section import ResultsSection
+from napari_plimseg._widgets.run_controller import RunController
+from napari_plimseg._widgets.run_options import DeviceChoice, RunOnChoice, SettingsForm
+from napari_plimseg._widgets.run_panel import RunPanel, duration
+from napari_plimseg._widgets.run_steps import (
+    Opened,
+    RunRequest,
+    find_devices,
+    find_result,
+    find_tissue,
+    results_folder,
+    tissue_settings,
+)
+from napari_plimseg._widgets.slide_section import SlideSection
+from napari_plimseg._widgets.viewer_slides import ViewerSlides, slide_of
+from napari_plimseg.errors import PlimsegError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator
+
+    from napari.viewer import Viewer
+
+    from napari_plimseg._widgets.layer_views import MaskView
+    from napari_plimseg.inference.run_region import RunRegion
+    from napari_plimseg.slides.slide import Slide
+    from napari_plimseg.slides.tissue_mask import TissueMask
+    from napari_plimseg.tissue import TissueClasses
+
+PLUGIN = "napari-plimseg"
+SAMPLE = "cmu_1_small_region"
+SLIDE_FILES = (
+    "Slides and pictures (*.svs *.ndpi *.mrxs *.scn *.bif *.vms *.vmu *.svslide *.dcm *.tif *.tiff"
+    " *.btf *.tf8 *.qptiff *.png *.jpg *.jpeg *.webp *.bmp);;All files (*)"
+)
+
+
+class PlimsegDock(QWidget):
+    """Segments the slide in the viewer into named tissue classes.
+
+    Parameters
+    ----------
+    napari_viewer : napari.Viewer
+        The viewer whose slides are segmented.
+    """
+
+    def __init__(self, napari_viewer: Viewer) -> None:
+        super().__init__()
+        self._viewer = napari_viewer
+        settings = load_settings()
+        self.banner = Banner()
+        self.slide_section = SlideSection()
+        self.model_choice = ModelChoice(settings.model)
+        self.class_list = ClassList()
+        self.run_on = RunOnChoice()
+        self.device = DeviceChoice(settings.device)
+        self.settings_form = SettingsForm(settings, results_folder(settings))
+        self.run_panel = RunPanel()
+        self.results = ResultsSection()
+        self.controller = RunController(napari_viewer, self)
+        self._stopping = False
+        self._stopped: set[Slide] = set()
+        self._failed = False
+        self._build_layout()
+
+        self.slides = ViewerSlides(napari_viewer, self._on_slides, self.refresh_state)
+        self.cursor_status = CursorStatus(napari_viewer, lambda: self.view)
+        self.tools = ResultTools(self, self.results, self.banner, lambda: self.slides.slide)
+        slides, cursor = self.slides, self.cursor_status
+        self.destroyed.connect(lambda *_: (slides.disconnect(), cursor.disconnect()))
+        self._connect()
+        self._on_model()
+        self._in_background(find_devices, self._on_devices)
+        self._on_slides()
+
+    def _build_layout(self) -> None:
+        self.collapsible = QCollapsible("Settings")
+        self.collapsible.addWidget(self.settings_form)
+        self.collapsible.layout().setContentsMargins(0, 0, 0, 0)
+        content = QWidget()
+        column = QVBoxLayout(content)
+        column.setContentsMargins(4, 2, 8, 4)
+        column.setSpacing(4)
+        for title, widgets in (
+            ("Slide", (self.slide_section,)),
+            ("Model", (self.model_choice,)),
+            ("Tissue classes", (self.class_list,)),
+            ("Run on", (self.run_on,)),
+            ("Device", (self.device, self.collapsible)),
+        ):
+            column.addWidget(_heading(title))
+            for widget in widgets:
+                column.addWidget(widget)
+        self.results_heading = _heading("Result")
+        column.addWidget(self.results_heading)
+        column.addWidget(self.results)
+        column.addStretch(1)
+        self.scroll = QScrollArea()
+        self.scroll.setWidget(content)
+        self.scroll.setWidgetResizable(True)
+        self.scroll.setFrameShape(QFrame.Shape.NoFrame)
+        self.scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(4, 4, 4, 4)
+        layout.setSpacing(4)
+        layout.addWidget(self.banner)
+        layout.addWidget(self.scroll, 1)
+        layout.addWidget(self.run_panel)
+        self.setMinimumWidth(340)
+
+    def _connect(self) -> None:
+        section = self.slide_section
+        section.openRequested.connect(self._on_open)
+        section.sampleRequested.connect(self.open_sample)
+        section.slideChosen.connect(self.slides.choose)
+        section.mppTyped.connect(self._on_mpp)
+        section.mppRefused.connect(lambda text: self.banner.tell("warning", text))
+        self.model_choice.changed.connect(self._on_model)
+        self.class_list.classesChanged.connect(self._on_classes)
+        self.class_list.visibilityChanged.connect(self._recolor)
+        self.class_list.refused.connect(lambda text: self.banner.tell("warning", text))
+        self.run_on.changed.connect(self.refresh_state)
+        self.run_on.drawRequested.connect(self.draw_region)
+        self.device.activated.connect(lambda _: self._remember())
+        self.settings_form.changed.connect(self._on_settings)
+        self.settings_form.tissueRequested.connect(self.show_tissue)
+        self.run_panel.startRequested.connect(self.start)
+        self.run_panel.cancelRequested.connect(self.cancel)
+        controller = self.controller
+        controller.staged.connect(self.run_panel.show_stage)
+        controller.progressed.connect(self.run_panel.show_progress)
+        controller.progressed.connect(lambda _: self.cursor_status.blocks.forget())
+        controller.opened.connect(self.refresh_state)
+        controller.failed.connect(self._on_failed)
+        controller.finished.connect(self._on_finished)
+        self.results.overlayChosen.connect(lambda _: self._show_overlay())
+        self.results.colormapChosen.connect(lambda _: self._show_overlay())
+        self.results.opacityChanged.connect(self._on_opacity)
+        self.tools.changed.connect(self.refresh_state)
+
+    @property
+    def view(self) -> MaskView | None:
+        """The mask of the current slide."""
+        return self.controller.view_of(self.slides.slide)
+
+    @property
+    def state(self) -> DockState:
+        """What is there now, for deciding what can be pressed."""
+        slide, view = self.slides.slide, self.view
+        classes = self.class_list.classes
+        phase = Phase.IDLE
+        if self.controller.is_running:
+            phase = Phase.STOPPING if self._stopping else Phase.RUNNING
+        return DockState(
+            has_slide=slide is not None,
+            mpp_known=slide is not None and slide.mpp is not None,
+            phase=phase,
+            model_problem=self.model_choice.problem,
+            class_count=0 if classes is None else len(classes),
+            run_on=self.run_on.choice,
+            shape_count=closed_shapes(find_region_layer(self._viewer)),
+            has_mask=view is not None,
+            has_probabilities=view is not None and view.store.probabilities is not None,
+            stopped=slide in self._stopped,
+            exporting=self.tools.is_busy,
+        )
+
+    def refresh_state(self) -> None:
+        """Enable what can be pressed now and say why the rest can't."""
+        state = self.state
+        setup = state.why_not("setup")
+        self.run_panel.show_state(state)
+        self.model_choice.set_enabled(setup)
+        self.class_list.set_enabled(setup)
+        self.run_on.setEnabled(not setup)
+        self.run_on.draw_button.setEnabled(state.has_slide and not setup)
+        self.device.setEnabled(not setup)
+        self.settings_form.set_enabled(setup, state.why_not("tissue"))
+        self.results_heading.setVisible(state.has_mask)
+        self.results.setVisible(state.has_mask)
+        self.results.show_state(state)
+        view = self.view
+        if view is not None:
+            self.results.show_classes(view.info.classes, self.controller.overlay_what)
+        self.tools.show_areas_of(view, growing=self.controller.is_running)
+
+    def tell_error(self, text: str) -> None:
+        """Show an error in the dock and as a napari notification."""
+        self.banner.tell("error", text)
+        show_error(text)
+
+    def _in_background(
+        self, work: Callable[[], Generator[Any, None, None]], on_item: Callable[[Any], None]
+    ) -> None:
+        job = BackgroundJob(self)
+        job.yielded.connect(on_item)
+        job.failed.connect(self.tell_error)
+        job.finished.connect(lambda _: job.deleteLater())
+        job.start(work)
+
+    def _on_devices(self, names: list[str]) -> None:
+        self.device.show_devices(names)
+
+    def _on_open(self) -> None:
+        start = load_settings().slide_folder
+        path, _ = QFileDialog.getOpenFileName(self, "Open slide", start, SLIDE_FILES)
+        if path:
+            self.settings_form.remember(slide_folder=str(Path(path).parent))
+            self._remember()
+            self.open_slide(path)
+
+    def open_slide(self, path: str) -> None:
+        """Open a slide file with this plugin's reader."""
+        self._opening(lambda: self._viewer.open(path, plugin=PLUGIN))
+
+    def open_sample(self) -> None:
+        """Open the slide that comes with the plugin."""
+        self._opening(lambda: self._viewer.open_sample(PLUGIN, SAMPLE))
+
+    def _opening(self, opener: Callable[[], Any]) -> None:
+        try:
+            opener()
+        except PlimsegError as error:
+            self.tell_error(str(error))
+        except Exception as error:  # noqa: BLE001 - readers of other formats raise what they like
+            cause = error.__cause__ if isinstance(error.__cause__, PlimsegError) else error
+            self.tell_error(str(cause))
+        else:
+            if self.banner.kind == "error":
+                self.banner.hide()
+
+    def _on_slides(self) -> None:
+        layers = self.slides.layers
+        self.slide_section.show_slides([layer.name for layer in layers], self.slides.position)
+        slide = self.slides.slide
+        self.slide_section.show_slide(slide)
+        if slide is not None and self.view is None and not self.controller.is_running:
+            folder = results_folder(self.settings_form.settings)
+            self._in_background(
+                lambda: find_result(slide, folder), functools.partial(self._on_found, slide)
+            )
+        self.refresh_state()
+
+    def _on_found(self, slide: Slide, result: Opened) -> None:
+        if slide is not self.slides.slide or self.view is not None or self.controller.is_running:
+            return
+        info = result.store.info
+        own = self.model_choice.choose_model_of(info)
+        self.class_list.show_classes(info.classes, own)
+        self.controller.show(slide, result, info.classes, self.class_list.hidden)
+        when = result.store.created[:10]
+        done = result.store.done_fraction
+        if done < 1:
+            self._stopped.add(slide)
+            self.banner.tell(
+                "info", f"Result of {when} reopened: {100 * done:.0f} % of the slide is done."
+            )
+        else:
+            self.banner.tell("info", f"Result of {when} reopened.")
+        self.refresh_state()
+
+    def _on_mpp(self, mpp: float) -> None:
+        slide = self.slides.slide
+        if slide is None or slide.mpp == mpp:
+            return
+        try:
+            self.slides.set_mpp(mpp)
+        except PlimsegError as error:
+            self.banner.tell("warning", str(error))
+            return
+        region = find_region_layer(self._viewer)
+        if region is not None and self.slides.layer is not None:
+            region.scale = self.slides.layer.scale
+            region.units = self.slides.layer.units
+        view = self.view
+        if view is not None:
+            view.set_mpp(mpp)
+        self._stopped.discard(slide)
+        self._viewer.reset_view()
+        self.refresh_state()
+
+    def _on_model(self) -> None:
+        info = self.model_choice.info
+        if info is not None:
+            self.class_list.show_classes(info.classes)
+        self._forget_stopped()
+        self._remember()
+        self.refresh_state()
+
+    def _on_classes(self) -> None:
+        if self.class_list.edited is not None:
+            self._forget_stopped()
+        self._recolor()
+        self.refresh_state()
+
+    def _recolor(self) -> None:
+        view, classes = self.view, self.class_list.classes
+        if view is not None and classes is not None:
+            view.set_classes(_recolored(view.info.classes, classes), self.class_list.hidden)
+
+    def _on_settings(self) -> None:
+        self._forget_stopped()
+        self._remember()
+        self.refresh_state()
+
+    def _forget_stopped(self) -> None:
+        # what comes next is another run, not the rest of the last one
+        self._stopped.clear()
+
+    def _remember(self) -> None:
+        self.settings_form.remember(model=self.model_choice.name, device=self.device.choice)
+        save_settings(self.settings_form.settings)
+
+    def draw_region(self) -> None:
+        """Pick or make the layer to draw regions on, with the rectangle tool in hand."""
+        layer = self.slides.layer
+        if layer is None:
+            return
+        shapes = find_region_layer(self._viewer) or add_region_layer(self._viewer, layer)
+        self._viewer.layers.selection.active = shapes
+        shapes.mode = "add_rectangle"
+        self.run_on.choose(RunOn.SHAPES)
+        self.banner.tell("info", "Drag rectangles over the parts to segment, then generate.")
+
+    def show_tissue(self) -> None:
+        """Add a layer with what would be taken for tissue."""
+        slide = self.slides.slide
+        if slide is None:
+            return
+        settings = tissue_settings(self.settings_form.settings)
+        self._in_background(
+            lambda: find_tissue(slide, settings), functools.partial(self._on_tissue, slide)
+        )
+
+    def _on_tissue(self, slide: Slide, tissue: TissueMask) -> None:
+        layer = next((la for la in self.slides.layers if slide_of(la) is slide), None)
+        if layer is None:
+            return
+        name = f"{Path(slide.name).stem} · tissue"
+        data = tissue.mask.astype("uint8")
+        if name in self._viewer.layers:
+            self._viewer.layers[name].data = data
+        else:
+            shift = (tissue.downsample - 1) / 2
+            self._viewer.add_labels(
+                data,
+                name=name,
+                opacity=0.35,
+                scale=layer.scale * tissue.downsample,
+                translate=layer.scale * shift,
+                units=layer.units,
+            )
+        self.banner.tell("info", f"{100 * tissue.fraction:.0f} % of the slide is tissue.")
+
+    def _region(self) -> RunRegion | None:
+        from napari_plimseg.inference.run_region import RunRegion
+
+        layer = self.slides.layer
+        choice = self.run_on.choice
+        if choice is RunOn.VISIBLE and layer is not None:
+            return RunRegion.rectangle(visible_region(layer))
+        shapes = find_region_layer(self._viewer)
+        if choice is RunOn.SHAPES and layer is not None and shapes is not None:
+            return RunRegion.polygons(drawn_polygons(shapes, layer))
+        return None
+
+    def start(self) -> None:
+        """Begin a run, or go on with the one that was stopped."""
+        slide, layer, classes = self.slides.slide, self.slides.layer, self.class_list.classes
+        if slide is None or layer is None or classes is None or self.state.why_not("generate"):
+            return
+        self._remember()
+        try:
+            request = RunRequest(
+                slide=slide,
+                model=self.model_choice.name,
+                classes=self.class_list.edited,
+                settings=self.settings_form.settings,
+                region=self._region(),
+                focus=view_centre(self._viewer, layer),
+            )
+        except PlimsegError as error:
+            self.tell_error(str(error))
+            return
+        self.banner.hide()
+        self._stopping = self._failed = False
+        self._running_slide = slide
+        self._stopped.discard(slide)
+        self.controller.start(request, classes, self.class_list.hidden)
+        self.run_panel.show_stage("Starting…")
+        self.refresh_state()
+
+    def cancel(self) -> None:
+        """Stop the run; what is done stays and can be continued."""
+        self._stopping = True
+        self.controller.stop()
+        self.run_panel.show_stage("Stopping after the tiles in work…")
+        self.refresh_state()
+
+    def _on_failed(self, text: str) -> None:
+        self._failed = True
+        self.tell_error(text)
+
+    def _on_finished(self, complete: bool) -> None:
+        progress = self.controller.last_progress
+        if complete and progress is not None:
+            text = f"Done: {progress.tiles_done:,} tiles in {duration(progress.seconds)}."
+            if not progress.tiles_total:
+                text = "Done: there is no tissue here."
+            if progress.unreadable_tiles:
+                text += f" {progress.unreadable_tiles} tiles can't be read (magenta)."
+            self.banner.tell("warning" if progress.unreadable_tiles else "good", text)
+        else:
+            self._stopped.add(self._running_slide)
+            if not self._failed:
+                self.banner.tell("info", "Stopped. What is done stays; Continue does the rest.")
+        self._stopping = False
+        self.refresh_state()
+
+    def _show_overlay(self) -> None:
+        slide = self.slides.slide
+        if slide is not None:
+            what = str(self.results.overlay.currentData() or "")
+            opacity = self.results.opacity.value() / 100
+            colormap = self.results.colormap.currentText()
+            self.controller.set_overlay(slide, what, opacity, colormap)
+
+    def _on_opacity(self, opacity: float) -> None:
+        if self.controller.overlay is not None:
+            self.controller.overlay.layer.opacity = opacity
+
+
+def _heading(text: str) -> QLabel:
+    label = QLabel(text)
+    label.setStyleSheet("font-weight: bold; padding-top: 4px;")
+    return label
+
+
+def _recolored(shown: TissueClasses, edited: TissueClasses) -> TissueClasses:
+    """Return the classes of a mask with the colours of the list, where names agree."""
+    import dataclasses
+
+    colors = {c.name: c.color for c in edited}
+    return dataclasses.replace(
+        shown,
+        classes=tuple(
+            dataclasses.replace(c, color=colors.get(c.name, c.color)) for c in shown
+        ),
+    )

@@ -1,0 +1,200 @@
+"""What there is after a run: overlays, areas, exports."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from qtpy.QtCore import QSize, Qt, Signal
+from qtpy.QtWidgets import (
+    QAbstractItemView,
+    QComboBox,
+    QGridLayout,
+    QHBoxLayout,
+    QHeaderView,
+    QLabel,
+    QPushButton,
+    QSlider,
+    QTableWidget,
+    QTableWidgetItem,
+    QVBoxLayout,
+    QWidget,
+)
+
+from napari_plimseg._widgets.dock_state import DockState
+from napari_plimseg._widgets.icons import swatch
+from napari_plimseg._widgets.layer_views import COLORMAPS, CONFIDENCE
+from napari_plimseg._widgets.tooltips import TOOLTIPS
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from napari_plimseg._widgets.exports import AreaRow
+    from napari_plimseg.tissue import TissueClasses
+
+EXPORTS = (
+    ("tiff", "Label TIFF"),
+    ("geojson", "QuPath GeoJSON"),
+    ("csv", "Areas CSV"),
+    ("png", "Overlay PNG"),
+    ("all", "All…"),
+)
+_ROW_HEIGHT = 20
+
+
+class ResultsSection(QWidget):
+    """Shows what a mask holds and takes it out of napari.
+
+    Attributes
+    ----------
+    overlayChosen : Signal(str)
+        "" for none, "confidence", or the name of a class.
+    opacityChanged : Signal(float)
+        0 to 1.
+    colormapChosen : Signal(str)
+        A colormap of napari.
+    exportRequested : Signal(str)
+        A key of `EXPORTS`.
+    openFolderRequested : Signal()
+        The user wants to see the exported files.
+    """
+
+    overlayChosen = Signal(str)
+    opacityChanged = Signal(float)
+    colormapChosen = Signal(str)
+    exportRequested = Signal(str)
+    openFolderRequested = Signal()
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._class_names: tuple[str, ...] = ()
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.setSpacing(4)
+        layout.addWidget(self._build_overlay())
+        self.areas = self._build_areas()
+        layout.addWidget(self.areas)
+        layout.addWidget(self._build_exports())
+
+    def _build_overlay(self) -> QWidget:
+        self.overlay = QComboBox()
+        self.overlay.setToolTip(TOOLTIPS["overlay"])
+        self.overlay.setSizeAdjustPolicy(
+            QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon
+        )
+        self.overlay.setMinimumContentsLength(10)
+        self.overlay.activated.connect(
+            lambda _: self.overlayChosen.emit(str(self.overlay.currentData()))
+        )
+        self.colormap = QComboBox()
+        self.colormap.addItems(COLORMAPS)
+        self.colormap.setToolTip(TOOLTIPS["colormap"])
+        self.colormap.textActivated.connect(self.colormapChosen)
+        self.opacity = QSlider(Qt.Orientation.Horizontal)
+        self.opacity.setRange(0, 100)
+        self.opacity.setValue(70)
+        self.opacity.setToolTip(TOOLTIPS["opacity"])
+        self.opacity.valueChanged.connect(lambda value: self.opacityChanged.emit(value / 100))
+        row = QWidget()
+        grid = QGridLayout(row)
+        grid.setContentsMargins(0, 0, 0, 0)
+        grid.setVerticalSpacing(4)
+        grid.addWidget(QLabel("Show probability of"), 0, 0)
+        grid.addWidget(self.overlay, 0, 1)
+        grid.addWidget(self.colormap, 1, 0)
+        grid.addWidget(self.opacity, 1, 1)
+        grid.setColumnStretch(1, 1)
+        return row
+
+    def _build_areas(self) -> QTableWidget:
+        table = QTableWidget(0, 3)
+        table.setToolTip(TOOLTIPS["areas"])
+        table.verticalHeader().hide()
+        table.verticalHeader().setMinimumSectionSize(_ROW_HEIGHT)
+        table.verticalHeader().setDefaultSectionSize(_ROW_HEIGHT)
+        table.setIconSize(QSize(14, 14))
+        table.setShowGrid(False)
+        table.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
+        table.setSelectionMode(QAbstractItemView.SelectionMode.NoSelection)
+        table.setVerticalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        header = table.horizontalHeader()
+        header.setSectionResizeMode(0, QHeaderView.ResizeMode.Stretch)
+        for column in (1, 2):
+            header.setSectionResizeMode(column, QHeaderView.ResizeMode.ResizeToContents)
+        header.setDefaultAlignment(Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignVCenter)
+        return table
+
+    def _build_exports(self) -> QWidget:
+        self.export_buttons: dict[str, QPushButton] = {}
+        box = QWidget()
+        grid = QGridLayout(box)
+        grid.setContentsMargins(0, 0, 0, 0)
+        grid.setSpacing(4)
+        for number, (key, text) in enumerate(EXPORTS):
+            button = QPushButton(text)
+            button.clicked.connect(lambda _=False, key=key: self.exportRequested.emit(key))
+            self.export_buttons[key] = button
+            grid.addWidget(button, number // 2, number % 2)
+        self.folder_button = QPushButton("Open folder")
+        self.folder_button.setToolTip(TOOLTIPS["open_folder"])
+        self.folder_button.clicked.connect(lambda: self.openFolderRequested.emit())
+        grid.addWidget(self.folder_button, 2, 1)
+        self.folder_button.setEnabled(False)
+        return box
+
+    def show_state(self, state: DockState) -> None:
+        """Show what can be pressed, and why not."""
+        why_not = state.why_not("overlay")
+        for widget, name in (
+            (self.overlay, "overlay"),
+            (self.colormap, "colormap"),
+            (self.opacity, "opacity"),
+        ):
+            widget.setEnabled(not why_not)
+            widget.setToolTip(why_not or TOOLTIPS[name])
+        model = self.overlay.model()
+        no_class = state.why_not("class_overlay")
+        for row in range(2, self.overlay.count()):
+            item = model.item(row)
+            item.setEnabled(not no_class)
+            item.setToolTip(no_class)
+        why_not = state.why_not("export")
+        for key, button in self.export_buttons.items():
+            button.setEnabled(not why_not)
+            button.setToolTip(why_not or TOOLTIPS[f"export_{key}"])
+
+    def show_classes(self, classes: TissueClasses, shown: str) -> None:
+        """List what an overlay can show, with `shown` chosen."""
+        if classes.names != self._class_names:
+            self._class_names = classes.names
+            self.overlay.clear()
+            self.overlay.addItem("nothing", "")
+            self.overlay.addItem("the class chosen (confidence)", CONFIDENCE)
+            for tissue_class in classes:
+                self.overlay.addItem(
+                    swatch(tissue_class.color), tissue_class.name, tissue_class.name
+                )
+        self.overlay.setCurrentIndex(max(0, self.overlay.findData(shown)))
+
+    def show_areas(self, rows: Sequence[AreaRow], unit: str) -> None:
+        """Show the area of each class.
+
+        Parameters
+        ----------
+        rows : sequence of AreaRow
+            Largest first.
+        unit : str
+            "mm²" or "px".
+        """
+        table = self.areas
+        table.setHorizontalHeaderLabels(["Class", f"Area, {unit}", "% of tissue"])
+        table.setRowCount(len(rows))
+        right = Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter
+        for number, row in enumerate(rows):
+            table.setItem(number, 0, QTableWidgetItem(swatch(row.color), row.name))
+            for column, text in ((1, row.area), (2, row.percent)):
+                item = QTableWidgetItem(text)
+                item.setTextAlignment(right)
+                table.setItem(number, column, item)
+        height = table.horizontalHeader().sizeHint().height() + len(rows) * _ROW_HEIGHT + 4
+        table.setFixedHeight(height)
+        table.setVisible(bool(rows))

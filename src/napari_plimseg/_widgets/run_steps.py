@@ -1,0 +1,234 @@
+"""The work behind the dock's buttons, as generators that a thread runs: no Qt, no napari."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from napari_plimseg.errors import PlimsegError
+from napari_plimseg.files import fingerprint, user_data_dir
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+    from numpy.typing import NDArray
+
+    from napari_plimseg._settings import DockSettings
+    from napari_plimseg.inference.engine import Progress
+    from napari_plimseg.inference.plan import RunSettings
+    from napari_plimseg.inference.run_region import RunRegion
+    from napari_plimseg.models.dense_model import DenseModel
+    from napari_plimseg.results.mask_store import MaskStore
+    from napari_plimseg.slides.slide import Slide
+    from napari_plimseg.slides.tissue_mask import TissueMask, TissueMaskSettings
+    from napari_plimseg.tiling import Window
+    from napari_plimseg.tissue import TissueClasses
+
+
+@dataclass(frozen=True)
+class RunRequest:
+    """One press on the button.
+
+    Parameters
+    ----------
+    slide : Slide
+        Opened, with a known pixel size.
+    model : str
+        Name in the catalogue.
+    classes : TissueClasses or None
+        Classes and words of the user; None for the model's own.
+    settings : DockSettings
+        Device, tiles, tissue and where results are kept.
+    region : RunRegion or None
+        The whole slide when None.
+    focus : tuple of float or None
+        Level-0 (y, x) in the middle of the window: tiles near it come first.
+    """
+
+    slide: Slide
+    model: str
+    classes: TissueClasses | None
+    settings: DockSettings
+    region: RunRegion | None = None
+    focus: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What is going on before there are tiles, for people."""
+
+    text: str
+
+
+@dataclass(frozen=True, eq=False)
+class Opened:
+    """The store is open; `mask` (h, w) uint8 is what it holds already."""
+
+    store: MaskStore
+    mask: NDArray[np.uint8]
+
+
+@dataclass(frozen=True, eq=False)
+class TileDone:
+    """Progress, and what the finished tile holds.
+
+    Parameters
+    ----------
+    progress : Progress
+        As the engine tells it.
+    window : Window or None
+        Mask pixels of the tile.
+    mask : ndarray of uint8, shape (h, w), or None
+        Mask ids.
+    confidence : ndarray of uint8, shape (h, w), or None
+        Probability of the chosen class, 255 = 1.
+    probabilities : ndarray of uint8, shape (C, h, w), or None
+        Probability of every class, where the store keeps them.
+    """
+
+    progress: Progress
+    window: Window | None = None
+    mask: NDArray[np.uint8] | None = None
+    confidence: NDArray[np.uint8] | None = None
+    probabilities: NDArray[np.uint8] | None = None
+
+
+class ModelKeeper:
+    """Loads models and keeps the last one, so that a second run starts at once."""
+
+    def __init__(self) -> None:
+        self._key: tuple[str, TissueClasses | None] | None = None
+        self._model: DenseModel | None = None
+
+    def model(self, name: str, classes: TissueClasses | None) -> DenseModel:
+        """Return the model of that name for those classes; the first time this is slow."""
+        if self._model is None or self._key != (name, classes):
+            from napari_plimseg.models.catalogue import load_model
+
+            self._model = load_model(name, classes)
+            self._key = (name, classes)
+        return self._model
+
+
+def tissue_settings(settings: DockSettings) -> TissueMaskSettings:
+    """Return how tissue is found, from the dock's settings."""
+    from napari_plimseg.slides.tissue_mask import TissueMaskSettings
+
+    weak = settings.tissue_threshold
+    strong = max(TissueMaskSettings.strong, weak)
+    return TissueMaskSettings(weak=weak, strong=strong, remove_pen=settings.remove_pen)
+
+
+def run_settings(settings: DockSettings) -> RunSettings:
+    """Return the engine's settings: one core is left to the window."""
+    from napari_plimseg.inference.plan import RunSettings
+
+    return RunSettings(
+        tile_size=settings.tile_size,
+        batch_size=settings.batch_size,
+        device=settings.device,
+        threads=max(1, (os.cpu_count() or 2) - 1),
+        probabilities=settings.keep_probabilities,
+        tissue=tissue_settings(settings) if settings.tissue_only else None,
+    )
+
+
+def results_folder(settings: DockSettings) -> Path:
+    """Return where stores are kept."""
+    if settings.results_folder:
+        return Path(settings.results_folder)
+    return user_data_dir() / "results"
+
+
+def run_steps(
+    request: RunRequest, keeper: ModelKeeper
+) -> Generator[Stage | Opened | TileDone, None, None]:
+    """Load the model, open the store and segment; closing the generator stops the run safely."""
+    yield Stage("Loading model…")
+    model = keeper.model(request.model, request.classes)
+    from napari_plimseg.inference.engine import open_store, segment_slide
+    from napari_plimseg.inference.plan import default_store_path
+
+    yield Stage("Opening the result…")
+    settings = run_settings(request.settings)
+    name = default_store_path(request.slide, model, settings).name
+    path = results_folder(request.settings) / name
+    with open_store(request.slide, model, path, settings=settings) as store:
+        yield Opened(store, store.read_classes())
+        steps = segment_slide(
+            request.slide,
+            model,
+            store,
+            region=request.region,
+            focus=request.focus,
+            settings=settings,
+        )
+        try:
+            for progress in steps:
+                yield _tile_done(store, progress)
+        finally:
+            steps.close()
+
+
+def _tile_done(store: MaskStore, progress: Progress) -> TileDone:
+    if progress.window is None:
+        return TileDone(progress)
+    rows, columns = progress.window.slices
+    probabilities = store.probabilities
+    return TileDone(
+        progress,
+        progress.window,
+        np.asarray(store.classes[rows, columns]),
+        np.asarray(store.confidence[rows, columns]),
+        None if probabilities is None else np.asarray(probabilities[:, rows, columns]),
+    )
+
+
+def find_result(slide: Slide, folder: Path) -> Generator[Opened, None, None]:
+    """Yield the newest readable result of a slide, or nothing."""
+    from napari_plimseg.results.mask_store import SUFFIX, MaskStore
+
+    stores = sorted(
+        (p for p in folder.glob(f"*{SUFFIX}") if p.name.startswith(slide.path.stem[:80])),
+        key=_changed,
+        reverse=True,
+    )
+    if not stores:
+        return
+    identity = fingerprint(slide.path)
+    for path in stores:
+        try:
+            store = MaskStore.open(path)
+        except PlimsegError:
+            continue  # a damaged or newer store is no result; a run makes a new one
+        # another pixel size gives another mask frame: what was made with it lies elsewhere
+        same_frame = slide.mpp is None or store.info.mpp == slide.mpp
+        if store.info.slide_fingerprint == identity and same_frame and store.done_fraction > 0:
+            yield Opened(store, store.read_classes())
+            return
+        store.close()
+
+
+def _changed(path: Path) -> float:
+    journal = path / "journal.json"
+    return journal.stat().st_mtime if journal.exists() else 0.0
+
+
+def find_tissue(
+    slide: Slide, settings: TissueMaskSettings
+) -> Generator[TissueMask, None, None]:
+    """Yield the tissue mask of a slide."""
+    from napari_plimseg.slides.tissue_mask import tissue_mask
+
+    yield tissue_mask(slide, settings)
+
+
+def find_devices() -> Generator[list[str], None, None]:
+    """Yield the devices of this machine; imports torch, which takes seconds."""
+    from napari_plimseg.inference.engine import available_devices
+
+    yield available_devices()

@@ -1,0 +1,138 @@
+"""The slides among the viewer's layers, and which one the dock is about."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from napari_plimseg.slides.slide import Slide
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from napari.layers import Image, Layer
+    from napari.viewer import Viewer
+
+SLIDE_KEY = "plimseg_slide"
+"""Key of a layer's metadata under which the reader puts the opened slide."""
+
+
+def slide_of(layer: Layer | None) -> Slide | None:
+    """Return the slide that a layer shows, or None."""
+    slide = None if layer is None else layer.metadata.get(SLIDE_KEY)
+    return slide if isinstance(slide, Slide) else None
+
+
+class ViewerSlides:
+    """Follows the slide layers of a viewer.
+
+    The current slide is that of the layer selected last; a newly opened one becomes current.
+
+    Parameters
+    ----------
+    viewer : napari.Viewer
+        The viewer.
+    on_changed : callable
+        Called without arguments when slides come or go or another one becomes current.
+    on_shapes : callable
+        Called without arguments when shapes may have been drawn or removed.
+    """
+
+    def __init__(
+        self, viewer: Viewer, on_changed: Callable[[], None], on_shapes: Callable[[], None]
+    ) -> None:
+        self._viewer = viewer
+        self._on_changed = on_changed
+        self._on_shapes = on_shapes
+        self._current: Image | None = None
+        events = viewer.layers.events
+        events.inserted.connect(self._on_inserted)
+        events.removed.connect(self._on_removed)
+        viewer.layers.selection.events.active.connect(self._on_active)
+        for layer in viewer.layers:
+            self._watch(layer)
+        self._current = next(reversed(self.layers), None)
+
+    def disconnect(self) -> None:
+        """Leave the viewer alone."""
+        events = self._viewer.layers.events
+        events.inserted.disconnect(self._on_inserted)
+        events.removed.disconnect(self._on_removed)
+        self._viewer.layers.selection.events.active.disconnect(self._on_active)
+        self._on_changed = self._on_shapes = _nothing
+
+    @property
+    def layers(self) -> list[Image]:
+        """The slide layers, lowest first."""
+        return [layer for layer in self._viewer.layers if slide_of(layer) is not None]
+
+    @property
+    def layer(self) -> Image | None:
+        """The layer of the current slide."""
+        return self._current
+
+    @property
+    def slide(self) -> Slide | None:
+        """The current slide."""
+        return slide_of(self._current)
+
+    @property
+    def position(self) -> int | None:
+        """Place of the current slide in `layers`."""
+        return None if self._current is None else self.layers.index(self._current)
+
+    def choose(self, position: int) -> None:
+        """Make another slide current and select its layer."""
+        self._current = self.layers[position]
+        self._viewer.layers.selection.active = self._current
+        self._on_changed()
+
+    def set_mpp(self, mpp: float) -> None:
+        """Take a pixel size that the user typed, and show the slide's layers at it.
+
+        Raises
+        ------
+        SlideError
+            When the pixel size is not usable.
+        """
+        slide = self.slide
+        if slide is None:
+            return
+        slide.mpp = mpp
+        for layer in self.layers:
+            if slide_of(layer) is slide:
+                layer.scale = (mpp, mpp)
+                layer.units = ("micrometer", "micrometer")
+        self._on_changed()
+
+    def _watch(self, layer: Layer) -> None:
+        from napari.layers import Shapes
+
+        if isinstance(layer, Shapes):
+            layer.events.data.connect(self._on_shapes_data)
+
+    def _on_inserted(self, event: Any) -> None:
+        self._watch(event.value)
+        if slide_of(event.value) is not None:
+            self._current = event.value
+            self._on_changed()
+        else:
+            self._on_shapes()
+
+    def _on_removed(self, event: Any) -> None:
+        if event.value is self._current:
+            self._current = next(reversed(self.layers), None)
+            self._on_changed()
+        else:
+            self._on_shapes()
+
+    def _on_active(self, event: Any) -> None:
+        if slide_of(event.value) is not None and event.value is not self._current:
+            self._current = event.value
+            self._on_changed()
+
+    def _on_shapes_data(self, event: Any = None) -> None:
+        self._on_shapes()
+
+
+def _nothing() -> None:
+    """Do nothing: stands for callbacks of a dock that is gone."""
