@@ -1,0 +1,297 @@
+"""Where a slide has tissue: found by colour at a low level, in well under a second."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy import ndimage
+
+from napari_plimseg.errors import ConfigError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from napari_plimseg.slides.slide import Slide
+
+_TYPICAL_MPP = 0.5  # only to choose a level and lengths when a file gives no pixel size
+_MIN_SIDE, _MAX_SIDE = 512, 3072
+_LEVEL_FITS = (0.6, 2.0)  # a level whose pixel is this many times the wanted one is taken as it is
+_DEFAULT_GLASS = 243.0
+_BLUR_UM = 6.0
+_GRAY = 0.15  # colour below this share of the density is gray: dust, shadow, black ink
+_PEN_BLEEDS_UM = 50.0
+_PEN_SMALLEST_UM = 150.0
+_BLACK = 40  # stained tissue is never darker in every channel; unscanned fields and felt pens are
+_LOG = np.log(np.maximum(np.arange(256, dtype=np.float32), 12.0))  # below lies the camera's noise
+
+
+@dataclass(frozen=True)
+class TissueMaskSettings:
+    """What counts as tissue.
+
+    Parameters
+    ----------
+    mpp : float
+        Micrometres per mask pixel to aim at; a level near it is used as it is.
+    weak, strong : float
+        Optical density of colour (largest minus smallest channel, against the glass) from which a
+        pixel may be tissue, and which something in each piece of tissue must reach.
+    max_hole_um : float
+        Enclosed holes up to a disc of this diameter are filled: lumens, vessels, fat cells.
+    min_piece_um : float
+        Pieces smaller than a disc of this diameter are dust.
+    join_um : float
+        Gaps up to about this width are closed: the walls of fat cells become one piece.
+    margin_um : float
+        Added around the tissue, so that its rim is never cut.
+    remove_pen : bool
+        Whether strokes of felt pens and tissue dye in blue, green, black and red are left out.
+    """
+
+    mpp: float = 8.0
+    weak: float = 0.055
+    strong: float = 0.12
+    max_hole_um: float = 250.0
+    min_piece_um: float = 80.0
+    join_um: float = 40.0
+    margin_um: float = 16.0
+    remove_pen: bool = True
+
+    def __post_init__(self) -> None:
+        if not 0.5 <= self.mpp <= 100:
+            raise ConfigError(f"a tissue mask at {self.mpp} um/px is not between 0.5 and 100")
+        if not 0 < self.weak <= self.strong <= 2:
+            raise ConfigError(
+                f"the tissue thresholds weak={self.weak} and strong={self.strong} are wrong",
+                remedy="Give 0 < weak <= strong <= 2.",
+            )
+        for name in ("max_hole_um", "min_piece_um", "join_um", "margin_um"):
+            if not 0 <= getattr(self, name) <= 1e5:
+                raise ConfigError(f"{name} of the tissue mask is {getattr(self, name)}, not a size")
+
+
+@dataclass(frozen=True, eq=False)
+class TissueMask:
+    """Where there is tissue.
+
+    Parameters
+    ----------
+    mask : ndarray of bool, shape (h, w)
+        True on tissue; pixel (0, 0) begins at the corner of the slide.
+    downsample : float
+        Level-0 pixels per mask pixel and side.
+    """
+
+    mask: NDArray[np.bool_]
+    downsample: float
+
+    def __post_init__(self) -> None:
+        if self.mask.ndim != 2 or self.mask.dtype != np.bool_ or not self.downsample > 0:
+            raise ConfigError(
+                f"a tissue mask of {self.mask.dtype} {self.mask.shape} at {self.downsample}"
+            )
+
+    @property
+    def fraction(self) -> float:
+        """Share of the slide that is tissue, 0 to 1."""
+        return float(self.mask.mean()) if self.mask.size else 0.0
+
+    def window(
+        self, downsample: float, y: int, x: int, height: int, width: int
+    ) -> NDArray[np.bool_]:
+        """Sample the mask at the centres of the pixels of a virtual level.
+
+        The value at a pixel depends on its global position only, not on the window.
+
+        Parameters
+        ----------
+        downsample : float
+            Level-0 pixels per pixel of the virtual level.
+        y, x, height, width : int
+            The window in pixels of the virtual level; False outside the slide.
+
+        Returns
+        -------
+        ndarray of bool, shape (height, width)
+        """
+        rows, row_inside = self._sampled(downsample, y, height, self.mask.shape[0])
+        columns, column_inside = self._sampled(downsample, x, width, self.mask.shape[1])
+        sampled: NDArray[np.bool_] = self.mask[np.ix_(rows, columns)]
+        return sampled & row_inside[:, None] & column_inside
+
+    def _sampled(
+        self, downsample: float, start: int, count: int, limit: int
+    ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+        centres = (np.arange(start, start + count) + 0.5) * downsample / self.downsample
+        index = np.floor(centres).astype(np.int64)
+        return np.clip(index, 0, limit - 1), (index >= 0) & (index < limit)
+
+
+def tissue_mask(slide: Slide, settings: TissueMaskSettings | None = None) -> TissueMask:
+    """Find the tissue on a slide.
+
+    Tissue is what is coloured against the glass, wherever the glass's own colour lies: no
+    threshold is taken from the picture's histogram, so a picture that is all tissue stays whole
+    and one that is all glass stays empty. Blue, green and black strokes are told by their hue,
+    red ones by absorbing blue nearly as much as green, which stained tissue does not.
+
+    Parameters
+    ----------
+    slide : Slide
+        An open slide; its pixel size may be unknown.
+    settings : TissueMaskSettings, optional
+
+    Returns
+    -------
+    TissueMask
+
+    Raises
+    ------
+    SlideError
+        When the slide can't be read.
+    """
+    settings = settings or TissueMaskSettings()
+    mpp = slide.mpp or _TYPICAL_MPP
+    downsample = _mask_downsample(slide, settings.mpp / mpp)
+    height, width = (max(1, int(np.ceil(side / downsample - 1e-6))) for side in slide.shape)
+    rgb = slide.read_at(downsample, 0, 0, height, width)
+    return TissueMask(find_tissue(rgb, mpp * downsample, settings), downsample)
+
+
+def find_tissue(
+    rgb: NDArray[np.uint8], mpp: float, settings: TissueMaskSettings
+) -> NDArray[np.bool_]:
+    """Find the tissue in a picture.
+
+    Parameters
+    ----------
+    rgb : ndarray of uint8, shape (h, w, 3)
+    mpp : float
+        Micrometres per pixel of `rgb`.
+    settings : TissueMaskSettings
+
+    Returns
+    -------
+    ndarray of bool, shape (h, w)
+    """
+    density = optical_density(rgb, mpp)
+    red, green, _ = density  # each (h, w)
+    most = density.max(0)
+    chroma = most - density.min(0)
+    # stains take more green than red, or about as much; marks in blue and green do not
+    weak = (chroma >= settings.weak) & (chroma >= _GRAY * most) & (red <= 0.02 + 1.12 * green)
+    weak &= rgb.max(2) >= _BLACK
+    if settings.remove_pen:
+        weak &= ~_pen(density, mpp)
+    strong = weak & (chroma >= settings.strong)
+    tissue = _reaching(weak, strong)
+    tissue = _closed(tissue, settings.join_um / 2 / mpp)
+    tissue = _without_pieces(tissue, _disc_area(settings.min_piece_um, mpp))
+    tissue = ~_without_pieces(~tissue, _disc_area(settings.max_hole_um, mpp), border=False)
+    return _grown(tissue, settings.margin_um / mpp)
+
+
+def optical_density(rgb: NDArray[np.uint8], mpp: float) -> NDArray[np.float32]:
+    """Return the optical density against the glass, as (3, h, w), 0 or more."""
+    glass = _glass_color(rgb)
+    logs = _LOG[rgb].transpose(2, 0, 1)  # (3, h, w)
+    sigma = _BLUR_UM / 2 / mpp
+    if sigma > 0.3:
+        logs = np.stack([ndimage.gaussian_filter(channel, sigma) for channel in logs])
+    density: NDArray[np.float32] = np.log(glass)[:, None, None] - logs
+    return np.maximum(density, 0, out=density)
+
+
+def _mask_downsample(slide: Slide, wanted: float) -> float:
+    longest = max(slide.shape)
+    wanted = max(1.0, min(wanted, longest / _MIN_SIDE), longest / _MAX_SIDE)
+    low, high = (factor * wanted for factor in _LEVEL_FITS)
+    fits = [
+        level.downsample
+        for level in slide.levels
+        if low <= level.downsample <= high and max(level.shape) <= _MAX_SIDE
+    ]
+    return min(fits, key=lambda downsample: abs(np.log(downsample / wanted)), default=wanted)
+
+
+def _glass_color(rgb: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Return the colour of empty glass: what is bright, flat and almost gray, most often."""
+    brightest, darkest = rgb.max(2), rgb.min(2)
+    gray = rgb[..., 1].astype(np.float32)
+    mean = ndimage.uniform_filter(gray, 5)
+    spread = ndimage.uniform_filter(gray * gray, 5) - mean * mean
+    candidates = (darkest >= 195) & (brightest - darkest <= 22) & (spread < 9)
+    scanned = candidates & (darkest < 254)  # pure white was never scanned
+    # a few pale pixels of a picture that is all tissue are not the glass
+    if scanned.sum() < 0.005 * gray.size:
+        scanned = candidates
+    if scanned.sum() < 0.005 * gray.size:
+        return np.full(3, _DEFAULT_GLASS, np.float32)
+    pixels = rgb[scanned]  # (N, 3)
+    most = int(np.bincount(pixels[:, 1], minlength=256).argmax())
+    near = pixels[np.abs(pixels[:, 1].astype(np.int16) - most) <= 3]
+    glass: NDArray[np.float32] = np.median(near, axis=0).astype(np.float32)
+    return glass
+
+
+def _pen(density: NDArray[np.float32], mpp: float) -> NDArray[np.bool_]:
+    red, green, blue = density
+    most = density.max(0)
+    chroma = most - density.min(0)
+    blue_or_green_pen = (chroma > 0.4) & (red > 0.06 + 1.12 * green)
+    black_pen = (most > 0.8) & (chroma < _GRAY * most)
+    red_pen = (green > 1.35) & (red < 0.2 * green) & (blue > 0.72 * green)
+    core = _without_pieces(
+        blue_or_green_pen | black_pen | red_pen, _disc_area(_PEN_SMALLEST_UM, mpp)
+    )
+    # a stroke fades through paler tones, which would pass for tissue
+    return _grown(core, _PEN_BLEEDS_UM / mpp)
+
+
+def _disc_area(diameter_um: float, mpp: float) -> float:
+    """Return the area of a disc in pixels."""
+    return float(np.pi / 4 * (diameter_um / mpp) ** 2)
+
+
+def _reaching(weak: NDArray[np.bool_], strong: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Keep the connected parts of `weak` that hold a pixel of `strong`."""
+    labels, count = ndimage.label(weak, np.ones((3, 3)))
+    keep = np.zeros(count + 1, np.bool_)
+    keep[labels[strong]] = True
+    keep[0] = False
+    kept: NDArray[np.bool_] = keep[labels]
+    return kept
+
+
+def _without_pieces(
+    mask: NDArray[np.bool_], smallest: float, *, border: bool = True
+) -> NDArray[np.bool_]:
+    """Remove connected parts below `smallest` pixels; without `border`, not those that touch it."""
+    labels, count = ndimage.label(mask)
+    keep = np.bincount(labels.ravel(), minlength=count + 1) >= smallest
+    if not border:
+        for edge in (labels[0], labels[-1], labels[:, 0], labels[:, -1]):
+            keep[edge] = True
+    keep[0] = False
+    kept: NDArray[np.bool_] = keep[labels]
+    return kept
+
+
+def _grown(mask: NDArray[np.bool_], radius: float) -> NDArray[np.bool_]:
+    if radius < 1 or not mask.any():
+        return mask
+    grown: NDArray[np.bool_] = ndimage.distance_transform_edt(~mask) <= radius
+    return grown
+
+
+def _closed(mask: NDArray[np.bool_], radius: float) -> NDArray[np.bool_]:
+    """Dilate and erode by a disc; the picture's border erodes nothing."""
+    if radius < 1 or not mask.any():
+        return mask
+    grown = np.pad(_grown(mask, radius), 1, mode="edge")
+    if grown.all():
+        return np.ones_like(mask)
+    closed: NDArray[np.bool_] = (ndimage.distance_transform_edt(grown) > radius)[1:-1, 1:-1]
+    return closed | mask
