@@ -1,0 +1,195 @@
+"""What the command line prints: text and a bar for people, JSON lines for programs."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import TYPE_CHECKING, Any
+
+from tqdm import tqdm
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from napari_plimseg.inference.progress import Progress
+    from napari_plimseg.models.catalogue import ModelInfo
+    from napari_plimseg.results.mask_info import MaskInfo
+    from napari_plimseg.results.measure import ClassArea
+
+
+class Output:
+    """Prints events.
+
+    Parameters
+    ----------
+    as_json : bool
+        One JSON object a line on standard output, nothing else there.
+    quiet : bool
+        No progress.
+    """
+
+    def __init__(self, *, as_json: bool = False, quiet: bool = False) -> None:
+        self.as_json = as_json
+        self.quiet = quiet
+        self._bar: tqdm[Any] | None = None
+
+    def _line(self, text: str) -> None:
+        sys.stdout.write(text + "\n")
+        sys.stdout.flush()
+
+    def _event(self, name: str, **facts: Any) -> None:
+        self._line(json.dumps({"event": name, **facts}, ensure_ascii=False))
+
+    def say(self, text: str) -> None:
+        """Tell people something; programs don't need it."""
+        if not (self.as_json or self.quiet):
+            self._line(text)
+
+    def error(self, text: str, *, code: int | None = None, slide: str | None = None) -> None:
+        """Print an error: as an event, or on standard error."""
+        self.end_progress()
+        if self.as_json:
+            self._event("error", message=text, code=code, slide=slide)
+        else:
+            sys.stderr.write(f"plimseg: {text}\n")
+
+    def slide_facts(self, facts: dict[str, Any]) -> None:
+        """Print what a slide is."""
+        if self.as_json:
+            self._event("slide", **facts)
+            return
+        mpp = facts["mpp"]
+        self._line(f"{facts['slide']}: {facts['format']}")
+        self._line(f"  size    {facts['width']} x {facts['height']} px")
+        if mpp is None:
+            self._line("  pixel   size not in the file; give it with --mpp")
+        else:
+            width, height = (facts[side] * mpp / 1000 for side in ("width", "height"))
+            self._line(f"  pixel   {mpp:.4g} um, so {width:.2f} x {height:.2f} mm")
+        for i, level in enumerate(facts["levels"]):
+            self._line(
+                f"  level {i} {level['width']} x {level['height']} (1:{level['downsample']:g})"
+            )
+        for note in facts["notes"]:
+            self._line(f"  note    {note}")
+
+    def start(self, slide: str, model: str) -> None:
+        """Say that a slide's run begins."""
+        if self.as_json:
+            self._event("start", slide=slide, model=model)
+        else:
+            self.say(f"{slide}: segmenting with {model}")
+
+    def progress(self, slide: str, progress: Progress) -> None:
+        """Show how far a run is: a bar on a terminal, a line each in JSON."""
+        if self.quiet:
+            return
+        if self.as_json:
+            self._event(
+                "progress",
+                slide=slide,
+                tiles_done=progress.tiles_done,
+                tiles_total=progress.tiles_total,
+                tiles_per_second=round(progress.tiles_per_second, 3),
+                seconds_left=None
+                if progress.seconds_left is None
+                else round(progress.seconds_left, 1),
+                unreadable_tiles=progress.unreadable_tiles,
+                device=progress.device,
+                message=progress.message,
+            )
+            return
+        if self._bar is None:
+            if not progress.tiles_total:
+                return
+            self._bar = tqdm(
+                total=progress.tiles_total,
+                initial=progress.tiles_done,
+                unit="tile",
+                desc=f"{progress.message} ({progress.device})",
+                disable=None,  # off when standard error is no terminal
+            )
+        self._bar.update(progress.tiles_done - self._bar.n)
+        self._bar.set_description(f"{progress.message} ({progress.device})", refresh=False)
+
+    def end_progress(self) -> None:
+        """Take the bar away."""
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+
+    def result(
+        self,
+        info: MaskInfo,
+        areas: Sequence[ClassArea],
+        files: Sequence[Path],
+        seconds: float,
+        unreadable: int,
+    ) -> None:
+        """Print the areas of a finished mask and the files written."""
+        self.end_progress()
+        if self.as_json:
+            self._event(
+                "finished",
+                slide=info.slide_name,
+                seconds=round(seconds, 2),
+                unreadable_tiles=unreadable,
+                areas=[
+                    {
+                        "class": area.name,
+                        "mask_id": area.mask_id,
+                        "pixels": area.pixels,
+                        "mm2": area.mm2,
+                        "percent_of_tissue": area.percent_of_tissue,
+                    }
+                    for area in areas
+                ],
+                files=[str(file) for file in files],
+            )
+            return
+        self._line(f"{info.slide_name}: {seconds:.1f} s")
+        if unreadable:
+            self._line(f"  {unreadable} tiles could not be read; they count as unreadable")
+        for area in areas:
+            size = f"{area.pixels} px" if area.mm2 is None else f"{area.mm2:.4f} mm2"
+            part = (
+                ""
+                if area.percent_of_tissue is None
+                else f"{area.percent_of_tissue:6.1f} % of tissue"
+            )
+            self._line(f"  {area.name:<24} {size:>14} {part}")
+        self.files(files)
+
+    def files(self, files: Sequence[Path]) -> None:
+        """Print the files that were written."""
+        if self.as_json:
+            if files:
+                self._event("files", files=[str(file) for file in files])
+            return
+        for file in files:
+            self._line(f"  wrote {file}")
+
+    def model(self, model: ModelInfo) -> None:
+        """Print one line of the list of models."""
+        if self.as_json:
+            self._event(
+                "model",
+                name=model.name,
+                title=model.title,
+                description=model.description,
+                classes=list(model.classes.names),
+                mpp=model.mpp,
+                licence=model.licence,
+                source=model.source,
+                size_bytes=model.size_bytes,
+                available=model.available,
+                reason=model.reason,
+            )
+            return
+        state = "" if model.available else f"  (not available: {model.reason})"
+        self._line(f"{model.name:<20} {model.title}{state}")
+        self._line(f"  classes  {', '.join(model.classes.names)}")
+        self._line(f"  licence  {model.licence}")
+        if model.description:
+            self._line(f"  about    {model.description}")

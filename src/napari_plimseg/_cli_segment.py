@@ -1,0 +1,259 @@
+"""What `plimseg segment`, `export` and `demo` do, slide by slide."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import yaml
+
+from napari_plimseg.errors import ConfigError, ExportError
+from napari_plimseg.tissue import COLORECTAL, PRESETS, TissueClass, TissueClasses
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Sequence
+
+    from napari_plimseg._cli_output import Output
+    from napari_plimseg.inference.plan import RunSettings
+    from napari_plimseg.models.dense_model import DenseModel
+    from napari_plimseg.results.mask_store import MaskStore
+    from napari_plimseg.slides.slide import Region
+
+SAMPLE_SLIDE = Path(__file__).parent / "sample" / "CMU-1-Small-Region.svs"
+
+
+def parse_region(text: str) -> Region:
+    """Read "X,Y,W,H" in level-0 pixels."""
+    from napari_plimseg.slides import Region
+
+    try:
+        x, y, width, height = (float(part) for part in text.split(","))
+    except ValueError as error:
+        raise ConfigError(
+            f"'{text}' is not a region", remedy="Write --region X,Y,WIDTH,HEIGHT in level-0 pixels."
+        ) from error
+    if width <= 0 or height <= 0:
+        raise ConfigError(f"the region '{text}' is empty", remedy="Give a width and a height.")
+    return Region(y, x, height, width)
+
+
+def parse_classes(text: str | None, prompts: str | None) -> TissueClasses | None:
+    """Read `--classes` and `--prompts`; None keeps the model's own classes.
+
+    Parameters
+    ----------
+    text : str or None
+        A preset's name, a YAML file, or words with commas: each becomes a class of that name.
+    prompts : str or None
+        A YAML file of class name -> words; names that are not there yet become classes.
+    """
+    classes: TissueClasses | None = None
+    if text is not None:
+        if text in PRESETS:
+            classes = PRESETS[text]
+        elif text.endswith((".yaml", ".yml")):
+            classes = TissueClasses.from_yaml(text)
+        else:
+            classes = _classes_from_words(text)
+    if prompts is None:
+        return classes
+    try:
+        table = yaml.safe_load(Path(prompts).read_text("utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(f"not a readable YAML file ({error})", path=prompts) from error
+    if not isinstance(table, dict):
+        raise ConfigError(
+            "is not a table", path=prompts, remedy="Write lines like 'gland: [crypt, tubule]'."
+        )
+    classes = classes or COLORECTAL
+    known = {name.casefold() for name in classes.names}
+    for name, words in table.items():
+        listed = tuple(str(w) for w in words) if isinstance(words, list) else (str(words),)
+        if str(name).casefold() in known:
+            old = classes[classes.mask_id(str(name)) - 1]
+            classes = classes.replaced(old.name, replace(old, prompts=listed))
+        else:
+            classes = classes.with_class(TissueClass(str(name), classes.fresh_color(), listed))
+    return classes
+
+
+def _classes_from_words(text: str) -> TissueClasses:
+    words = [word.strip() for word in text.split(",") if word.strip()]
+    background = COLORECTAL[len(COLORECTAL) - 1]
+    classes = TissueClasses((background,))
+    for word in words:
+        if word.casefold() != background.name:
+            classes = classes.with_class(TissueClass(word, classes.fresh_color()))
+    if len(classes) < 2:
+        raise ConfigError(f"'{text}' names no tissue class")
+    return classes
+
+
+@dataclass
+class SegmentJob:
+    """One model and one set of options, for any number of slides."""
+
+    model: DenseModel
+    settings: RunSettings
+    folder: Path
+    formats: tuple[str, ...]
+    at: Literal["mask", "slide"]
+    region: Region | None
+    mpp: float | None
+    resume: bool
+
+    @classmethod
+    def from_options(cls, options: argparse.Namespace, formats: tuple[str, ...]) -> SegmentJob:
+        """Check every option and load the model, before the first slide is touched."""
+        from napari_plimseg.inference.devices import pick_device
+        from napari_plimseg.inference.plan import RunSettings
+        from napari_plimseg.models.catalogue import load_model
+
+        settings = RunSettings(
+            tile_size=options.tile_size,
+            batch_size=options.batch_size,
+            readers=options.readers,
+            device=options.device,
+            threads=options.threads,
+            probabilities=options.probabilities,
+        )
+        if options.no_tissue:
+            settings = replace(settings, tissue=None)
+        pick_device(settings.device)
+        region = None if options.region is None else parse_region(options.region)
+        model = load_model(options.model, parse_classes(options.classes, options.prompts))
+        if settings.tile_size % model.alignment:
+            near = max(1, round(settings.tile_size / model.alignment)) * model.alignment
+            raise ConfigError(
+                f"--tile-size {settings.tile_size} is not a multiple of {model.alignment}",
+                remedy=f"Choose {near}, for example.",
+            )
+        _check_writable(options.out)
+        return cls(
+            model=model,
+            settings=settings,
+            folder=options.out,
+            formats=formats,
+            at=options.at,
+            region=region,
+            mpp=options.mpp,
+            resume=options.resume,
+        )
+
+    def run(self, path: Path, stem: str, output: Output) -> MaskStore:
+        """Segment one slide, export its mask and print the areas; return the closed store."""
+        from napari_plimseg.inference.engine import open_store, segment_slide
+        from napari_plimseg.inference.run_region import RunRegion
+        from napari_plimseg.results.export import export_all
+        from napari_plimseg.results.measure import area_table
+        from napari_plimseg.slides import open_slide
+
+        begin = time.monotonic()
+        with open_slide(path) as slide:
+            if self.mpp is not None:
+                slide.mpp = self.mpp
+            output.start(slide.name, self.model.name)
+            for note in slide.notes:
+                output.say(f"  note: {note}")
+            region = None
+            if self.region is not None:
+                region = RunRegion.rectangle(self.region, clip=True)
+            store = open_store(
+                slide,
+                self.model,
+                self.folder / f"{stem}.plimseg",
+                settings=self.settings,
+                overwrite=not self.resume,
+            )
+            with store:
+                running = segment_slide(
+                    slide, self.model, store, region=region, settings=self.settings
+                )
+                with contextlib.closing(running):
+                    for progress in running:
+                        output.progress(slide.name, progress)
+                mask = store.read_classes()
+                files = export_all(
+                    self.folder, stem, mask, store.info, slide, formats=self.formats, at=self.at
+                )
+                seconds = time.monotonic() - begin
+                areas = area_table(mask, store.info)
+                output.result(store.info, areas, files, seconds, store.unreadable_tiles)
+        return store
+
+
+def _check_writable(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / f".plimseg-probe-{os.getpid()}"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise ExportError(
+            f"can't be written to ({error.strerror})",
+            path=folder,
+            remedy="Choose another folder with --out.",
+        ) from error
+
+
+def export_mask(
+    path: Path,
+    *,
+    slide_path: str | None,
+    folder: Path | None,
+    formats: Sequence[str],
+    explicit: bool,
+    at: Literal["mask", "slide"],
+) -> list[Path]:
+    """Export a mask store or a label TIFF in other formats; return the files."""
+    from napari_plimseg.results.export import export_all, read_label_tiff
+    from napari_plimseg.results.mask_store import MaskStore
+    from napari_plimseg.slides import open_slide
+
+    if path.is_dir():
+        with MaskStore.open(path) as store:
+            mask, info = store.read_classes(), store.info
+    else:
+        mask, info = read_label_tiff(path)
+    if slide_path is None and "png" in formats:
+        if explicit:
+            raise ExportError(
+                "the overlay picture needs the slide", remedy="Give it with --slide SLIDE."
+            )
+        formats = [name for name in formats if name != "png"]
+    stem = path.name.removesuffix(".plimseg").removesuffix(".mask.ome.tif")
+    target = path.parent if folder is None else folder
+    _check_writable(target)
+    with contextlib.ExitStack() as stack:
+        slide = None if slide_path is None else stack.enter_context(open_slide(slide_path))
+        if slide is not None and slide.shape != info.slide_shape:
+            raise ExportError(
+                f"the mask belongs to a slide of {info.slide_shape[1]} x {info.slide_shape[0]} "
+                f"pixels, not to '{slide.name}'",
+                path=path,
+                remedy="Give the slide that the mask was made of.",
+            )
+        return export_all(target, stem, mask, info, slide, formats=tuple(formats), at=at)
+
+
+def show_result(path: Path, store: MaskStore, output: Output) -> None:
+    """Open napari on a slide and its mask; say why not where there is no screen."""
+    if sys.platform == "linux" and not (
+        os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
+    ):
+        output.say("No screen here, so the viewer stays closed; look at the overlay picture.")
+        return
+    try:
+        from napari_plimseg._widgets.show import show_slide_and_mask
+    except ImportError as error:
+        output.say(
+            f"The viewer needs napari with a Qt binding (pip install 'napari[all]'): {error}"
+        )
+        return
+    show_slide_and_mask(path, store.path)
