@@ -57,6 +57,7 @@ class ClassList(QWidget):
         self._classes: TissueClasses | None = None
         self._own: TissueClasses | None = None
         self.hidden: set[str] = set()
+        self._icon_color = QColor(160, 160, 160)
         self.table = self._build_table()
         self.add_button = self._button("Add class", "add", self._on_add)
         self.remove_button = self._button("Remove", "remove", self._on_remove)
@@ -120,6 +121,12 @@ class ClassList(QWidget):
         self.hidden &= set(classes.names)
         self._fill()
 
+    def set_icon_color(self, color: str) -> None:
+        """Draw the eyes in the text colour of the theme."""
+        self._icon_color = QColor(color)
+        if self._classes is not None:
+            self._fill()
+
     def set_enabled(self, why_not: str) -> None:
         """Allow changes, or say why there are none; eyes and colours always work."""
         for button, tooltip in (
@@ -142,12 +149,11 @@ class ClassList(QWidget):
         table = self.table
         table.blockSignals(True)
         table.setRowCount(len(classes))
-        text_color = self.palette().color(self.foregroundRole())
         for row, tissue_class in enumerate(classes):
             is_background = row + 1 == classes.background_id
             seen = tissue_class.name not in self.hidden
             for column, icon in (
-                (EYE, eye(seen, text_color)),
+                (EYE, eye(seen, self._icon_color)),
                 (COLOR, swatch(tissue_class.color)),
             ):
                 item = QTableWidgetItem(icon, "")
@@ -162,7 +168,8 @@ class ClassList(QWidget):
             table.setItem(row, WORDS, words)
         table.blockSignals(False)
         rows = min(max(len(classes), 3), _ROWS_SHOWN)
-        table.setFixedHeight(rows * _ROW_HEIGHT + table.horizontalHeader().sizeHint().height() + 4)
+        header = max(24, table.horizontalHeader().sizeHint().height())
+        table.setFixedHeight(rows * _ROW_HEIGHT + header + 6)
 
     def _take(self, classes: TissueClasses) -> None:
         self._classes = classes

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from qtpy.QtCore import QPointF, QRectF, Qt
-from qtpy.QtGui import QColor, QIcon, QPainter, QPainterPath, QPen, QPixmap
+from qtpy.QtGui import QColor, QIcon, QPainter, QPainterPath, QPen, QPixmap, QPolygonF
 
 if TYPE_CHECKING:
     from napari_plimseg.tissue import Color
@@ -38,6 +38,17 @@ def eye(is_open: bool, color: QColor) -> QIcon:
     painter.drawEllipse(QPointF(16, 16), 4.5, 4.5)
     if not is_open:
         painter.drawLine(QPointF(5, 28), QPointF(27, 4))
+    painter.end()
+    return QIcon(picture)
+
+
+def arrow(is_down: bool, color: QColor) -> QIcon:
+    """Return the arrow of a part that can be opened: down when it is open, else to the right."""
+    picture, painter = _canvas()
+    painter.setPen(Qt.PenStyle.NoPen)
+    painter.setBrush(color)
+    corners = ((6, 11), (26, 11), (16, 23)) if is_down else ((11, 6), (11, 26), (23, 16))
+    painter.drawPolygon(QPolygonF([QPointF(x, y) for x, y in corners]))
     painter.end()
     return QIcon(picture)
 

@@ -7,8 +7,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari.utils.notifications import show_error, show_info
-from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QFileDialog, QFrame, QLabel, QScrollArea, QVBoxLayout, QWidget
+from qtpy.QtCore import Qt, QTimer
+from qtpy.QtGui import QColor
+from qtpy.QtWidgets import (
+    QFileDialog,
+    QFrame,
+    QHBoxLayout,
+    QLabel,
+    QScrollArea,
+    QVBoxLayout,
+    QWidget,
+)
 from superqt import QCollapsible
 
 from napari_plimseg._settings import load_settings, save_settings
@@ -17,6 +26,7 @@ from napari_plimseg._widgets.banner import Banner
 from napari_plimseg._widgets.class_list import ClassList
 from napari_plimseg._widgets.cursor_status import CursorStatus
 from napari_plimseg._widgets.dock_state import DockState, Phase, RunOn
+from napari_plimseg._widgets.icons import arrow
 from napari_plimseg._widgets.model_choice import ModelChoice
 from napari_plimseg._widgets.regions import (
     add_region_layer,
@@ -41,7 +51,7 @@ from napari_plimseg._widgets.run_steps import (
     tissue_settings,
 )
 from napari_plimseg._widgets.slide_section import SlideSection
-from napari_plimseg._widgets.viewer_slides import ViewerSlides, slide_of
+from napari_plimseg._widgets.viewer_slides import ThemeColor, ViewerSlides, slide_of
 from napari_plimseg.errors import PlimsegError
 
 if TYPE_CHECKING:
@@ -96,6 +106,9 @@ class PlimsegDock(QWidget):
         self.tools = ResultTools(self, self.results, self.banner, lambda: self.slides.slide)
         slides, cursor = self.slides, self.cursor_status
         self.destroyed.connect(lambda *_: (slides.disconnect(), cursor.disconnect()))
+        self._theme = ThemeColor(napari_viewer, self._on_theme)
+        theme = self._theme
+        self.destroyed.connect(lambda *_: theme.disconnect())
         self._connect()
         self._on_model()
         self._in_background(find_devices, self._on_devices)
@@ -109,16 +122,14 @@ class PlimsegDock(QWidget):
         column = QVBoxLayout(content)
         column.setContentsMargins(4, 2, 8, 4)
         column.setSpacing(4)
-        for title, widgets in (
-            ("Slide", (self.slide_section,)),
-            ("Model", (self.model_choice,)),
-            ("Tissue classes", (self.class_list,)),
-            ("Run on", (self.run_on,)),
-            ("Device", (self.device, self.collapsible)),
-        ):
-            column.addWidget(_heading(title))
-            for widget in widgets:
-                column.addWidget(widget)
+        column.addWidget(_heading("Slide"))
+        column.addWidget(self.slide_section)
+        column.addLayout(_line("Model", self.model_choice))
+        column.addWidget(_heading("Tissue classes"))
+        column.addWidget(self.class_list)
+        column.addLayout(_line("Run on", self.run_on))
+        column.addLayout(_line("Device", self.device))
+        column.addWidget(self.collapsible)
         self.results_heading = _heading("Result")
         column.addWidget(self.results_heading)
         column.addWidget(self.results)
@@ -165,6 +176,11 @@ class PlimsegDock(QWidget):
         self.results.colormapChosen.connect(lambda _: self._show_overlay())
         self.results.opacityChanged.connect(self._on_opacity)
         self.tools.changed.connect(self.refresh_state)
+
+    def _on_theme(self, color: str) -> None:
+        self.class_list.set_icon_color(color)
+        self.collapsible.setExpandedIcon(arrow(True, QColor(color)))
+        self.collapsible.setCollapsedIcon(arrow(False, QColor(color)))
 
     @property
     def view(self) -> MaskView | None:
@@ -438,12 +454,17 @@ class PlimsegDock(QWidget):
             if progress.unreadable_tiles:
                 text += f" {progress.unreadable_tiles} tiles can't be read (magenta)."
             self.banner.tell("warning" if progress.unreadable_tiles else "good", text)
+            QTimer.singleShot(0, self.show_results)
         else:
             self._stopped.add(self._running_slide)
             if not self._failed:
                 self.banner.tell("info", "Stopped. What is done stays; Continue does the rest.")
         self._stopping = False
         self.refresh_state()
+
+    def show_results(self) -> None:
+        """Scroll to what came out."""
+        self.scroll.ensureWidgetVisible(self.results, 0, 0)
 
     def _show_overlay(self) -> None:
         slide = self.slides.slide
@@ -452,6 +473,7 @@ class PlimsegDock(QWidget):
             opacity = self.results.opacity.value() / 100
             colormap = self.results.colormap.currentText()
             self.controller.set_overlay(slide, what, opacity, colormap)
+            self.refresh_state()
 
     def _on_opacity(self, opacity: float) -> None:
         if self.controller.overlay is not None:
@@ -462,6 +484,17 @@ def _heading(text: str) -> QLabel:
     label = QLabel(text)
     label.setStyleSheet("font-weight: bold; padding-top: 4px;")
     return label
+
+
+def _line(title: str, widget: QWidget) -> QHBoxLayout:
+    line = QHBoxLayout()
+    line.setContentsMargins(0, 4, 0, 0)
+    label = QLabel(title)
+    label.setStyleSheet("font-weight: bold;")
+    label.setMinimumWidth(52)
+    line.addWidget(label)
+    line.addWidget(widget, 1)
+    return line
 
 
 def _recolored(shown: TissueClasses, edited: TissueClasses) -> TissueClasses:

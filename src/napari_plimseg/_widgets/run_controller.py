@@ -138,6 +138,8 @@ class RunController(QObject):
             return
         values = view.overlay_values(what)
         self._drop_overlay()
+        active = self._viewer.layers.selection.active
+        self.overlay_what = what
         self.overlay = OverlayView(
             self._viewer,
             view,
@@ -146,7 +148,8 @@ class RunController(QObject):
             opacity=opacity,
             colormap=colormap,
         )
-        self.overlay_what = what
+        # the brush stays where it was: people look at the overlay and paint the mask
+        self._viewer.layers.selection.active = active
 
     def refresh(self) -> None:
         """Draw what was filled in since the last time."""

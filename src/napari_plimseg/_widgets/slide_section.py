@@ -109,7 +109,6 @@ class SlideSection(QWidget):
         self.mpp_edit.setPlaceholderText("for example 0.25")
         self.mpp_edit.setToolTip(TOOLTIPS["mpp"])
         self.mpp_edit.editingFinished.connect(self._on_mpp_typed)
-        self.mpp_edit.setStyleSheet("QLineEdit {border: 2px solid #e0a100;}")
         line = QHBoxLayout()
         line.setContentsMargins(0, 0, 0, 0)
         line.addWidget(QLabel("Pixel size"))
@@ -136,7 +135,9 @@ class SlideSection(QWidget):
         self.size_label.setText(NO_SLIDE if slide is None else describe_size(slide))
         asks = slide is not None and (slide.mpp is None or slide.mpp_is_given)
         self.mpp_row.setVisible(asks)
-        self.mpp_hint.setVisible(slide is not None and slide.mpp is None)
+        unknown = slide is not None and slide.mpp is None
+        self.mpp_hint.setVisible(unknown)
+        self.mpp_edit.setStyleSheet("QLineEdit {border: 2px solid #e0a100;}" if unknown else "")
         if slide is not None and asks:
             self.mpp_edit.setText("" if slide.mpp is None else f"{slide.mpp:g}")
         notes = "" if slide is None else " ".join(slide.notes)

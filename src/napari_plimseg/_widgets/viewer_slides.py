@@ -134,5 +134,32 @@ class ViewerSlides:
         self._on_shapes()
 
 
+class ThemeColor:
+    """Tells the text colour of the viewer's theme, now and whenever it changes.
+
+    Parameters
+    ----------
+    viewer : napari.Viewer
+        The viewer.
+    on_changed : callable
+        Called with the colour as "#rrggbb".
+    """
+
+    def __init__(self, viewer: Viewer, on_changed: Callable[[str], None]) -> None:
+        self._viewer = viewer
+        self._on_changed = on_changed
+        viewer.events.theme.connect(self._on_theme)
+        self._on_theme()
+
+    def disconnect(self) -> None:
+        """Leave the viewer alone."""
+        self._viewer.events.theme.disconnect(self._on_theme)
+
+    def _on_theme(self, event: Any = None) -> None:
+        from napari.utils.theme import get_theme
+
+        self._on_changed(get_theme(self._viewer.theme).text.as_hex())
+
+
 def _nothing() -> None:
     """Do nothing: stands for callbacks of a dock that is gone."""
