@@ -1,1 +1,6 @@
-"""From a path to pixels."""
+"""From a path to pixels: `open_slide` is the only door."""
+
+from napari_plimseg.slides.opening import open_slide
+from napari_plimseg.slides.slide import Level, Region, Slide
+
+__all__ = ["Level", "Region", "Slide", "open_slide"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -25,6 +26,8 @@ WHITE = 255
 _SNAP = 0.10
 _SAME = 1e-3
 _READ_LIMIT = 32_000_000
+_DARK = 40
+_SMALL_LEVEL = 8_000_000
 
 
 @dataclass(frozen=True)
@@ -110,8 +113,10 @@ class Slide(ABC):
         self.format_name = format_name
         self.bounds = bounds or Region(0, 0, *levels[0].shape)
         self.notes = notes
+        self._file_says_brightfield: bool | None = None
         self._closed = False
-        self._close_lock = threading.Lock()
+        self._reading = 0
+        self._idle = threading.Condition()
 
     @property
     def name(self) -> str:
@@ -142,6 +147,41 @@ class Slide(ABC):
         """Whether the pixel size comes from the user and not from the file."""
         return self._given_mpp is not None
 
+    @cached_property
+    def is_brightfield(self) -> bool:
+        """Whether this looks like light through a stained section, as models expect.
+
+        False when the file names a fluorescence filter, or when a small thumbnail is black but
+        for a few coloured spots. Such slides are for viewing only.
+        """
+        if self._file_says_brightfield is not None:
+            return self._file_says_brightfield
+        try:
+            small = self._small_picture()
+        except SlideError:
+            return True  # what can't be read is reported by those who need the pixels
+        brightest, darkest = small.max(2), small.min(2)
+        return not (np.median(brightest) < _DARK and np.percentile(darkest, 90) < 2 * _DARK)
+
+    def _small_picture(self) -> NDArray[np.uint8]:
+        """Return (h, w, 3) pixels that stand for the slide without reading all of a huge level."""
+        height, width = self.levels[-1].shape
+        if height * width <= _SMALL_LEVEL:
+            return self.thumbnail(256)
+        side = 256
+        windows = [
+            self.read_level(
+                len(self.levels) - 1,
+                int(fy * (height - side)),
+                int(fx * (width - side)),
+                side,
+                side,
+            )
+            for fy in (0.1, 0.3, 0.5, 0.7, 0.9)
+            for fx in (0.1, 0.3, 0.5, 0.7, 0.9)
+        ]
+        return np.concatenate(windows)[::4, ::4]
+
     @abstractmethod
     def _read_level(self, level: int, y: int, x: int, height: int, width: int) -> NDArray[np.uint8]:
         """Return (height, width, 3) RGB of a window that lies inside the level."""
@@ -169,8 +209,20 @@ class Slide(ABC):
         SlideError
             When the slide is closed or its bytes can't be decoded, whatever the decoder raised.
         """
-        if self._closed:
-            raise SlideError("is closed", path=self.path, remedy="Open it again.")
+        with self._idle:
+            if self._closed:
+                raise SlideError("is closed", path=self.path, remedy="Open it again.")
+            self._reading += 1
+        try:
+            return self._read_over_white(level, y, x, height, width)
+        finally:
+            with self._idle:
+                self._reading -= 1
+                self._idle.notify_all()
+
+    def _read_over_white(
+        self, level: int, y: int, x: int, height: int, width: int
+    ) -> NDArray[np.uint8]:
         rows, columns = self.levels[level].shape
         top, left = max(y, 0), max(x, 0)
         bottom, right = min(y + height, rows), min(x + width, columns)
@@ -305,11 +357,21 @@ class Slide(ABC):
         return self.read_at(downsample, 0, 0, height, width)
 
     def close(self) -> None:
-        """Close the file; closing twice does no harm."""
-        with self._close_lock:
-            if not self._closed:
-                self._closed = True
-                self._close()
+        """Close the file once no thread reads from it; closing twice does no harm."""
+        with self._idle:
+            if self._closed:
+                return
+            self._closed = True
+            # a C library must not lose its handle in the middle of a read
+            self._idle.wait_for(lambda: self._reading == 0)
+        self._close()
+
+    def __copy__(self) -> Self:
+        return self
+
+    def __deepcopy__(self, memo: dict[int, object]) -> Self:
+        # napari copies the metadata of a layer that is duplicated; one open file serves both
+        return self
 
     def __enter__(self) -> Self:
         return self

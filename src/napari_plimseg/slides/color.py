@@ -1,0 +1,198 @@
+"""The one table by which stored samples become 8-bit RGB, or are refused."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from napari_plimseg.errors import SlideError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+Model = Literal[
+    "rgb", "rgba", "rgba premultiplied", "rgbx", "gray", "gray inverted", "gray alpha", "palette"
+]
+_CONVERT = "Export the slide as 8-bit RGB, for example with QuPath or with: vips icc_export."
+_SAMPLES = {
+    "rgb": 3, "rgba": 4, "rgba premultiplied": 4, "rgbx": 4,
+    "gray": 1, "gray inverted": 1, "gray alpha": 2, "palette": 1,
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class ColorTable:
+    """How the samples of one slide become 8-bit RGB.
+
+    Parameters
+    ----------
+    model : str
+        What the samples are.
+    bits : int
+        Bits that are used of each sample, 1 to 16.
+    palette : ndarray of uint8, shape (n, 3), optional
+        The colours of indices, for the model "palette".
+    """
+
+    model: Model
+    bits: int = 8
+    palette: NDArray[np.uint8] | None = None
+
+    @property
+    def samples(self) -> int:
+        """Samples per pixel."""
+        return _SAMPLES[self.model]
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What is converted, as sentences for people."""
+        notes = []
+        if self.model.startswith("gray"):
+            notes.append(
+                "Black and white pixels are shown in grey levels: models expect H&E colours."
+                if self.bits == 1
+                else "Grey levels are shown as RGB: models expect H&E colours."
+            )
+        if self.model in ("rgba", "rgba premultiplied", "gray alpha"):
+            notes.append("Transparent pixels are shown over white.")
+        if self.model == "rgbx":
+            notes.append("A fourth channel of unknown meaning is left out.")
+        if self.model == "palette":
+            notes.append("Palette colours are looked up.")
+        if self.bits == 16 and self.model != "palette":
+            notes.append(
+                "16-bit samples are divided by 257 to 8 bits; an image that looks dark was stored "
+                "with fewer bits than the file declares."
+            )
+        elif self.bits > 8 and self.model != "palette":
+            notes.append(f"{self.bits}-bit samples are scaled to 8 bits.")
+        return tuple(notes)
+
+    def to_rgb(self, pixels: NDArray[Any]) -> NDArray[np.uint8]:
+        """Convert (h, w, samples) to (h, w, 3) uint8 RGB."""
+        if self.model == "rgb" and pixels.dtype == np.uint8 and self.bits == 8:
+            return pixels
+        if self.model == "palette":
+            assert self.palette is not None  # noqa: S101 - made together by the builders below
+            looked_up: NDArray[np.uint8] = self.palette[
+                np.minimum(pixels[..., 0], len(self.palette) - 1)
+            ]
+            return looked_up
+        eight = self._to_eight_bits(pixels)
+        if self.model == "rgb":
+            return eight
+        if self.model == "rgbx":
+            return np.ascontiguousarray(eight[..., :3])
+        if self.model == "gray inverted":
+            eight = np.uint8(255) - eight
+        if self.model in ("gray", "gray inverted"):
+            return np.repeat(eight, 3, axis=2)
+        color, alpha = eight[..., :-1].astype(np.uint32), eight[..., -1:].astype(np.uint32)
+        if self.model == "rgba premultiplied":
+            over = np.minimum(color + (255 - alpha), 255)
+        else:
+            over = (color * alpha + 255 * (255 - alpha) + 127) // 255
+        flat = over.astype(np.uint8)
+        return np.repeat(flat, 3, axis=2) if flat.shape[2] == 1 else flat
+
+    def _to_eight_bits(self, pixels: NDArray[Any]) -> NDArray[np.uint8]:
+        if self.bits == 8:
+            return pixels.astype(np.uint8, copy=False)
+        top = (1 << self.bits) - 1
+        wide = np.minimum(pixels.astype(np.uint32), top)
+        scaled: NDArray[np.uint8] = ((wide * 255 + top // 2) // top).astype(np.uint8)
+        return scaled
+
+
+def refuse(path: Path, problem: str, remedy: str = _CONVERT) -> SlideError:
+    """Return the error for pixels that have no honest meaning as H&E colours."""
+    return SlideError(problem, path=path, remedy=remedy)
+
+
+def for_tiff(
+    path: Path,
+    *,
+    photometric: int,
+    samples: int,
+    bits: int,
+    dtype: np.dtype[Any],
+    extra: Sequence[int] = (),
+    colormap: NDArray[Any] | None = None,
+) -> ColorTable:
+    """Return the table for a TIFF image.
+
+    Parameters
+    ----------
+    path : Path
+        For the message.
+    photometric : int
+        The PhotometricInterpretation tag.
+    samples, bits : int
+        Samples per pixel, bits used per sample.
+    dtype : dtype
+        Of the decoded samples.
+    extra : sequence of int
+        The ExtraSamples tag: 1 premultiplied alpha, 2 plain alpha, 0 unknown.
+    colormap : ndarray of uint16, shape (3, n), optional
+        The ColorMap tag.
+
+    Raises
+    ------
+    SlideError
+        For CMYK, CIELab, floating point, more than 16 bits and more than four channels.
+    """
+    if dtype.kind not in "ub":
+        kind = {"f": "floating-point", "c": "complex", "i": "signed"}.get(dtype.kind, str(dtype))
+        raise refuse(path, f"its samples are {kind} numbers, which have no fixed black and white")
+    if bits > 16:
+        raise refuse(path, f"its samples have {bits} bits; up to 16 are known")
+    if photometric == 5:
+        raise refuse(path, "its colours are CMYK, for printing", "Export it as RGB.")
+    if photometric in (8, 9, 10):
+        raise refuse(path, "its colours are CIELab", "Export it as RGB.")
+    if photometric == 3:
+        if samples != 1 or colormap is None or colormap.ndim != 2 or len(colormap) != 3:
+            raise refuse(path, "its palette is missing or incomplete")
+        table = np.ascontiguousarray((colormap.T >> 8).astype(np.uint8))
+        return ColorTable("palette", bits, table)
+    if photometric in (2, 6):
+        if samples == 3:
+            return ColorTable("rgb", bits)
+        if samples == 4:
+            alpha = tuple(extra)[:1] or (0,)
+            by_meaning: dict[int, Model] = {1: "rgba premultiplied", 2: "rgba"}
+            return ColorTable(by_meaning.get(int(alpha[0]), "rgbx"), bits)
+    if photometric in (0, 1):
+        if samples == 1:
+            return ColorTable("gray" if photometric == 1 else "gray inverted", bits)
+        if samples == 2 and photometric == 1 and tuple(extra)[:1] in ((1,), (2,)):
+            return ColorTable("gray alpha", bits)
+        if samples > 1:
+            raise not_brightfield(path, samples, ())
+    raise refuse(path, f"it has {samples} channels of colour model {photometric}")
+
+
+_RGB_NAMES = {"", "r", "g", "b", "red", "green", "blue", "rgb", "brightfield"}
+
+
+def channels_are_rgb(names: Sequence[str]) -> bool:
+    """Tell whether three separate channels are red, green and blue and no fluorescent stains."""
+    plain = [name.casefold().strip() for name in names]
+    generic = all(n in _RGB_NAMES or n.startswith(("channel", "ch", "c:")) for n in plain)
+    return len(plain) == 3 and generic
+
+
+def not_brightfield(path: Path, channels: int, names: Sequence[str]) -> SlideError:
+    """Return the error for multiplex or fluorescence images."""
+    listed = f" ({', '.join(n for n in names if n)})" if any(names) else ""
+    return SlideError(
+        f"it is a multiplex or fluorescence image with {channels} channels{listed}, "
+        "not brightfield RGB",
+        path=path,
+        remedy="Open an H&E scan, or export an H&E-like RGB rendering of this one.",
+    )

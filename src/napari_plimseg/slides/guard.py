@@ -1,0 +1,333 @@
+"""Checks a file before a C library may see it: what it is, by content, and whether it is sane.
+
+A single wrong number in a TIFF directory can make a C decoder allocate gigabytes, which ends the
+process and with it the user's work. Nothing here decodes pixels.
+"""
+
+from __future__ import annotations
+
+import enum
+import stat
+import struct
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from napari_plimseg.errors import SlideError
+from napari_plimseg.slides.tiff_directory import (
+    DESCRIPTION,
+    MAX_SIDE,
+    NDPI_VERSION,
+    SOFTWARE,
+    XMP,
+    Directory,
+    read_directories,
+)
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+MAX_SEGMENT_BYTES = 256_000_000
+"""A tile or a strip is decoded as a whole, so its decoded size bounds the memory of any read."""
+MAX_INFLATION = 2_000
+"""Decoded bytes a stored byte of a segment of `LARGE_SEGMENT` or more."""
+LARGE_SEGMENT = 16 << 20
+_HEAD = 4096
+_COPY_AGAIN = "The file may be damaged or incomplete; copy it again from the scanner."
+_CONVERT = (
+    "Convert it to a tiled pyramidal TIFF, for example with: "
+    "vips tiffsave in.tif out.tif --tile --pyramid --compression jpeg."
+)
+KNOWN_FORMATS = (
+    "SVS, NDPI, MRXS, SCN, BIF, VMS, DICOM WSI, Philips and generic TIFF, OME-TIFF, QPTIFF, "
+    "OME-Zarr, PNG, JPEG and WebP"
+)
+
+
+class FileKind(enum.Enum):
+    """What a file is, by its content."""
+
+    TIFF = "TIFF"
+    DICOM = "DICOM"
+    DICOM_FOLDER = "DICOM folder"
+    MIRAX = "MIRAX"
+    OTHER_SLIDE = "slide"  # VMS, VMU, CZI, Sakura: only OpenSlide reads them
+    OME_ZARR = "OME-Zarr"
+    PNG = "PNG"
+    JPEG = "JPEG"
+    WEBP = "WebP"
+    BMP = "BMP"
+
+    @property
+    def is_picture(self) -> bool:
+        """Whether Pillow reads it as one picture."""
+        return self in _PICTURES
+
+
+_PICTURES = {FileKind.PNG, FileKind.JPEG, FileKind.WEBP, FileKind.BMP}
+_SUFFIXES = {
+    FileKind.PNG: {".png"},
+    FileKind.JPEG: {".jpg", ".jpeg", ".jpe", ".jfif"},
+    FileKind.WEBP: {".webp"},
+    FileKind.BMP: {".bmp", ".dib"},
+}
+_REFUSED = (
+    (b"PK\x03\x04", "is a ZIP archive", "Unpack it and open the slide inside."),
+    (b"\x1f\x8b", "is a gzip archive", "Unpack it and open the slide inside."),
+    (b"7z\xbc\xaf", "is a 7z archive", "Unpack it and open the slide inside."),
+    (b"version https://git-lfs", "is a Git LFS pointer, not the slide", "Run: git lfs pull."),
+    (b"%PDF", "is a PDF document", f"Open the slide itself: {KNOWN_FORMATS}."),
+    (b"\x89HDF", "is an HDF5 file", f"Export it as one of: {KNOWN_FORMATS}."),
+    (b"GIF8", "is a GIF picture", "Save it as PNG."),
+)
+
+
+def identify(path: Path) -> FileKind:
+    """Return what is at `path`, whatever its name ends with.
+
+    Raises
+    ------
+    SlideError
+        When nothing is there, it may not be read, it is empty, or it is no slide.
+    """
+    try:
+        status = path.stat()
+        if stat.S_ISDIR(status.st_mode):
+            return _identify_folder(path)
+        if not stat.S_ISREG(status.st_mode):
+            raise SlideError(
+                "it is not a regular file", path=path, remedy="Copy the slide to a folder first."
+            )
+        with path.open("rb") as file:
+            head = file.read(_HEAD)
+    except FileNotFoundError as error:
+        raise SlideError(
+            "it does not exist", path=path, remedy="Check the name; is the drive connected?"
+        ) from error
+    except PermissionError as error:
+        raise SlideError(
+            "it may not be read", path=path, remedy="Ask its owner for permission, or copy it."
+        ) from error
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise SlideError(
+            f"it can't be read ({reason})", path=path, remedy="Check the name and the drive."
+        ) from error
+    if status.st_size == 0:
+        raise SlideError("it is empty", path=path, remedy="Copy it again from the scanner.")
+    return _identify_content(path, head)
+
+
+def _identify_content(path: Path, head: bytes) -> FileKind:
+    if head[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
+        if len(head) < 8:
+            raise SlideError("it ends within its first 8 bytes", path=path, remedy=_COPY_AGAIN)
+        return FileKind.TIFF
+    if head[128:132] == b"DICM":
+        return FileKind.DICOM
+    if head.startswith(b"\xff\xd8\xff"):
+        is_mirax = path.suffix.lower() == ".mrxs"
+        if is_mirax and not (path.with_suffix("") / "Slidedat.ini").is_file():
+            raise SlideError(
+                "its folder of data files is missing",
+                path=path,
+                remedy=f"Copy the folder '{path.stem}' (with Slidedat.ini) beside it.",
+            )
+        return FileKind.MIRAX if is_mirax else FileKind.JPEG
+    if head.startswith(b"\x89PNG\r\n\x1a\n"):
+        return FileKind.PNG
+    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
+        return FileKind.WEBP
+    if head[:2] == b"BM" and path.suffix.lower() in _SUFFIXES[FileKind.BMP]:
+        return FileKind.BMP
+    text = head.lstrip(b"\xef\xbb\xbf \t\r\n")
+    if text.startswith((b"[Virtual Microscope Specimen]", b"[Uncompressed Virtual Microscope")):
+        return FileKind.OTHER_SLIDE
+    if head.startswith((b"ZISRAWFILE", b"SQLite format 3\0")):
+        return FileKind.OTHER_SLIDE
+    for magic, problem, remedy in _REFUSED:
+        if head.startswith(magic):
+            raise SlideError(f"it {problem}", path=path, remedy=remedy)
+    what = "a text file" if _is_text(head) else "of a kind that is not known here"
+    raise SlideError(f"it is {what}, not a slide", path=path, remedy=f"Known: {KNOWN_FORMATS}.")
+
+
+def _is_text(head: bytes) -> bool:
+    return all(byte >= 32 or byte in b"\t\r\n\f" for byte in head)
+
+
+def _identify_folder(path: Path) -> FileKind:
+    if any((path / name).is_file() for name in ("zarr.json", ".zattrs", ".zgroup")):
+        return FileKind.OME_ZARR
+    if (path / ".zarray").is_file():
+        raise SlideError(
+            "it is a bare Zarr array without levels",
+            path=path,
+            remedy="Open the OME-Zarr folder that holds it.",
+        )
+    if (path / "Slidedat.ini").is_file():
+        raise SlideError(
+            "it is the data folder of a MIRAX slide",
+            path=path,
+            remedy=f"Open the file '{path.name}.mrxs' beside it.",
+        )
+    if dicom_files(path, at_most=1):
+        return FileKind.DICOM_FOLDER
+    raise SlideError(
+        "it is a folder that holds neither OME-Zarr nor DICOM",
+        path=path,
+        remedy="Choose a slide inside it.",
+    )
+
+
+def dicom_files(folder: Path, *, at_most: int = 1_000) -> list[Path]:
+    """Return the DICOM files directly inside a folder, by content, sorted by name."""
+    found: list[Path] = []
+    for path in sorted(folder.iterdir()):
+        if len(found) >= at_most:
+            break
+        if path.is_file() and path.stat().st_size > 132:
+            with path.open("rb") as file:
+                file.seek(128)
+                if file.read(4) == b"DICM":
+                    found.append(path)
+    return found
+
+
+def misnamed(path: Path, kind: FileKind) -> str | None:
+    """Return a sentence when a picture has the name of something else."""
+    suffixes = _SUFFIXES.get(kind)
+    if not suffixes or path.suffix.lower() in suffixes:
+        return None
+    return f"The file is a {kind.value} picture although its name ends with '{path.suffix}'."
+
+
+def check_tiff(path: Path) -> list[Directory]:
+    """Return the directories of a TIFF file that is safe to decode.
+
+    Raises
+    ------
+    SlideError
+        Naming the number that is out of bounds.
+    """
+    size = path.stat().st_size
+    directories = read_directories(path)
+    is_ndpi = NDPI_VERSION in directories[0].tags
+    for index, directory in enumerate(directories):
+        _check_directory(path, size, index, directory, is_ndpi=is_ndpi)
+    return directories
+
+
+def _check_directory(
+    path: Path, size: int, index: int, directory: Directory, *, is_ndpi: bool
+) -> None:
+    def refuse(problem: str, remedy: str = _COPY_AGAIN) -> SlideError:
+        return SlideError(f"image {index} {problem}", path=path, remedy=remedy)
+
+    height, width = directory.shape
+    tall, wide = directory.segment_shape
+    for name, side in (
+        ("height", height), ("width", width), ("tile height", tall), ("tile width", wide),
+    ):  # fmt: skip
+        if not 1 <= side < MAX_SIDE:
+            raise refuse(f"has the {name} {side}")
+    if not 1 <= directory.bits <= 64 or not 1 <= directory.samples <= 65_535:
+        raise refuse(f"has {directory.samples} samples of {directory.bits} bits")
+    offsets, counts = directory.segments
+    if not len(offsets):
+        raise refuse("does not say where its pixels are")
+    # Hamamatsu declares each level as one strip and cuts it at JPEG restart markers
+    if not is_ndpi:
+        if directory.segment_bytes > MAX_SEGMENT_BYTES:
+            part = "tiles" if directory.is_tiled else "strips"
+            raise refuse(
+                f"is stored in {part} of {tall} x {wide} pixels, "
+                f"{directory.segment_bytes / 1e6:,.0f} MB each; "
+                f"the limit is {MAX_SEGMENT_BYTES / 1e6:,.0f} MB",
+                _CONVERT,
+            )
+        expected = directory.segment_count
+        if len(offsets) < expected or 0 < len(counts) < expected:
+            raise refuse(f"has {min(len(offsets), len(counts))} of {expected} segments")
+    if not len(counts):
+        return
+    used = min(len(offsets), len(counts))
+    starts, sizes = offsets[:used].astype(np.uint64), counts[:used].astype(np.uint64)
+    stored = (sizes > 0) & (starts > 0)
+    limit = np.uint64(size)
+    # starts + sizes could wrap around, so each is compared with what is left
+    beyond = stored & ((starts > limit) | (sizes > limit - np.minimum(starts, limit)))
+    if beyond.any():
+        raise refuse(
+            f"has {int(beyond.sum())} of {used} parts beyond the end of the file ({size:,} bytes)"
+        )
+    large = directory.segment_bytes >= LARGE_SEGMENT and not is_ndpi
+    if large and (sizes[stored].astype(float) * MAX_INFLATION < directory.segment_bytes).any():
+        raise refuse(
+            f"holds a few bytes that would inflate to {directory.segment_bytes / 1e6:,.0f} MB",
+            _CONVERT,
+        )
+
+
+def tiff_vendor(directories: list[Directory]) -> str | None:
+    """Return the vendor whose TIFF dialect only OpenSlide reads, or None."""
+    first = directories[0]
+    if NDPI_VERSION in first.tags:
+        return "hamamatsu"
+    if "www.leica-microsystems.com/scn" in first.text(DESCRIPTION)[:4096]:
+        return "leica"
+    if any("<iScan" in d.text(XMP) for d in directories[:8]):
+        return "ventana"
+    software = first.text(SOFTWARE)
+    if software.startswith("Philips"):
+        return "philips"
+    if software.startswith("MedScan"):
+        return "trestle"
+    is_aperio = first.text(DESCRIPTION).startswith("Aperio")
+    # JPEG 2000 with subsampled YCbCr
+    if is_aperio and any(d.number(259) == 33003 for d in directories):
+        return "aperio"
+    return None
+
+
+def encoded_shape(segment: bytes) -> tuple[int, int] | None:
+    """Return (y, x) that the header of a JPEG, JPEG 2000 or WebP segment declares, or None.
+
+    These decoders allocate what the segment itself declares, not what the directory says.
+    """
+    if segment[:2] == b"\xff\xd8":
+        return _jpeg_shape(segment)
+    if segment[:4] == b"\xff\x4f\xff\x51":
+        return _codestream_shape(segment)
+    if segment[4:8] == b"jP  ":
+        start = segment.find(b"\xff\x4f\xff\x51", 0, 4096)
+        return None if start < 0 else _codestream_shape(segment[start : start + 64])
+    if segment[:4] == b"RIFF" and segment[12:16] == b"VP8X" and len(segment) >= 30:
+        width = int.from_bytes(segment[24:27], "little") + 1
+        return int.from_bytes(segment[27:30], "little") + 1, width
+    return None
+
+
+def _codestream_shape(segment: bytes) -> tuple[int, int] | None:
+    if len(segment) < 24:
+        return None
+    right, bottom, left, top = struct.unpack(">4I", segment[8:24])
+    return bottom - top, right - left
+
+
+def _jpeg_shape(segment: bytes) -> tuple[int, int] | None:
+    at = 2
+    while at + 9 <= len(segment):
+        if segment[at] != 0xFF:
+            return None
+        marker = segment[at + 1]
+        if marker == 0xFF or 0xD0 <= marker <= 0xD8 or marker == 0x01:
+            at += 1 if marker == 0xFF else 2
+            continue
+        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
+            height, width = struct.unpack(">2H", segment[at + 5 : at + 9])
+            return height, width
+        if marker in (0xD9, 0xDA):
+            return None
+        at += 2 + int.from_bytes(segment[at + 2 : at + 4], "big")
+    return None

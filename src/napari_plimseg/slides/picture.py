@@ -1,0 +1,132 @@
+"""PNG, JPEG, WebP and BMP pictures: one level, decoded whole at the first read."""
+
+from __future__ import annotations
+
+import threading
+import warnings
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_plimseg.errors import SlideError
+from napari_plimseg.slides.color import ColorTable, refuse
+from napari_plimseg.slides.slide import Level, Slide
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+    from PIL import Image
+
+MAX_PIXELS = 178_956_970
+"""Pillow's own limit; such a picture takes half a gigabyte when decoded."""
+_TABLES = {
+    "RGB": ColorTable("rgb"),
+    "RGBX": ColorTable("rgbx"),
+    "RGBA": ColorTable("rgba"),
+    "RGBa": ColorTable("rgba premultiplied"),
+    "L": ColorTable("gray"),
+    "1": ColorTable("gray", 1),
+    "LA": ColorTable("gray alpha"),
+    "I;16": ColorTable("gray", 16),
+    "I;16L": ColorTable("gray", 16),
+    "I;16B": ColorTable("gray", 16),
+    "I;16N": ColorTable("gray", 16),
+}
+_REASONS = {
+    "CMYK": "its colours are CMYK, for printing",
+    "LAB": "its colours are CIELab",
+    "HSV": "its colours are HSV",
+    "F": "its samples are floating-point numbers, which have no fixed black and white",
+    "I": "its samples have 32 bits; up to 16 are known",
+}
+
+
+class PictureSlide(Slide):
+    """A picture without levels and without a pixel size: dpi is for printers.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    kind : str
+        PNG, JPEG, WebP or BMP.
+    notes : tuple of str
+        What is odd about the file.
+    """
+
+    def __init__(self, path: Path, kind: str, *, notes: tuple[str, ...] = ()) -> None:
+        with _opened(path) as image:
+            width, height = image.size
+            if width * height > MAX_PIXELS:
+                raise _too_large(path, f"{height} x {width} pixels")
+            has_palette = image.mode in ("P", "PA")
+            # a palette may hold transparent colours
+            mode = "RGBA" if image.mode == "PA" or "transparency" in image.info else image.mode
+            self._mode = "RGB" if mode == "P" else mode
+            frames = getattr(image, "n_frames", 1)
+        if self._mode not in _TABLES:
+            raise refuse(
+                path,
+                _REASONS.get(self._mode, f"its colour mode is {self._mode}"),
+                "Save it as 8-bit RGB.",
+            )
+        self._table = _TABLES[self._mode]
+        self._pixels: NDArray[np.uint8] | None = None
+        self._decode_lock = threading.Lock()
+        if has_palette:
+            notes += ColorTable("palette").notes
+        if frames > 1:
+            notes += (f"The first of {frames} frames is shown.",)
+        super().__init__(
+            path,
+            (Level((height, width), 1.0, (height, width)),),
+            mpp=None,
+            format_name=f"{kind} picture",
+            notes=(*notes, *self._table.notes),
+        )
+
+    def _read_level(self, level: int, y: int, x: int, height: int, width: int) -> NDArray[np.uint8]:
+        with self._decode_lock:
+            if self._pixels is None:
+                self._pixels = self._decoded()
+        return self._pixels[y : y + height, x : x + width].copy()
+
+    def _decoded(self) -> NDArray[np.uint8]:
+        with _opened(self.path) as image:
+            image.load()
+            if image.size != (self.shape[1], self.shape[0]):
+                raise SlideError("it changed after it was opened", path=self.path)
+            samples: NDArray[Any] = np.asarray(
+                image if image.mode == self._mode else image.convert(self._mode)
+            )
+        return self._table.to_rgb(samples.reshape(*self.shape, -1))
+
+    def _close(self) -> None:
+        self._pixels = None
+
+
+def _opened(path: Path) -> Image.Image:
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # we have a limit
+            return Image.open(path, formats=("PNG", "JPEG", "WEBP", "BMP", "MPO"))
+    except Image.DecompressionBombError as error:
+        raise _too_large(path, f"more than {MAX_PIXELS:,} pixels") from error
+    except UnidentifiedImageError as error:
+        raise SlideError(
+            "its beginning is that of a picture, but the rest is not",
+            path=path,
+            remedy="The file may be damaged or incomplete; copy it again.",
+        ) from error
+
+
+def _too_large(path: Path, size: str) -> SlideError:
+    return SlideError(
+        f"a picture of {size} is too large to be decoded at once",
+        path=path,
+        remedy="Convert it to a tiled pyramidal TIFF, for example with: "
+        "vips tiffsave in.png out.tif --tile --pyramid --compression jpeg.",
+    )

@@ -1,0 +1,303 @@
+"""TIFF, BigTIFF, OME-TIFF, Aperio SVS and QPTIFF: tifffile's index, positional reads, imagecodecs.
+
+Decoding the file's own tiles in the caller's threads is several times faster than going through
+OpenSlide, and any window of a level has exactly the pixels of the whole level.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_plimseg.errors import SlideError
+from napari_plimseg.slides import color, pixel_size
+from napari_plimseg.slides.guard import encoded_shape
+from napari_plimseg.slides.ome_xml import OmeImage, ome_image
+from napari_plimseg.slides.pyramid import pyramid_of
+from napari_plimseg.slides.slide import WHITE, Slide
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+_CACHE_BYTES = 64 << 20
+_YCBCR_DECODED = {6, 7, 33005, 34712, 34892, 33007, 22610, 34934, 50002, 52546}
+"""Compressions whose decoders return RGB for what the file stores as YCbCr."""
+
+
+class PositionalFile:
+    """A file that several threads read at once, each at its own position."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+        self._lock = threading.Lock()
+
+    def read(self, offset: int, count: int) -> bytes:
+        """Return `count` bytes at `offset`.
+
+        Raises
+        ------
+        SlideError
+            When the file ends earlier: it was cut after it was opened.
+        """
+        if hasattr(os, "pread"):
+            content = os.pread(self._descriptor, count, offset)
+        else:  # Windows
+            with self._lock:
+                os.lseek(self._descriptor, offset, os.SEEK_SET)
+                content = os.read(self._descriptor, count)
+        if len(content) != count:
+            raise SlideError(
+                f"it ends before byte {offset + count:,}",
+                path=self._path,
+                remedy="Is the drive still connected? Copy the file again from the scanner.",
+            )
+        return content
+
+    def close(self) -> None:
+        """Close the file."""
+        os.close(self._descriptor)
+
+
+@dataclass(frozen=True)
+class _Planes:
+    """The pages of one level: one of interleaved or planar samples, or one a channel."""
+
+    shape: tuple[int, int]
+    tile_shape: tuple[int, int]
+    offsets: tuple[NDArray[np.int64], ...]
+    counts: tuple[NDArray[np.int64], ...]
+    tables: tuple[bytes | None, ...]
+    decode: Callable[..., Any]
+    samples_apart: int
+
+    @property
+    def columns(self) -> int:
+        return -(-self.shape[1] // self.tile_shape[1])
+
+    @property
+    def tiles(self) -> int:
+        return self.columns * -(-self.shape[0] // self.tile_shape[0])
+
+
+class TiffSlide(Slide):
+    """A slide of the TIFF family, checked by the guard before.
+
+    Parameters
+    ----------
+    path : Path
+        A TIFF or BigTIFF file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        import tifffile
+
+        with tifffile.TiffFile(path) as tif:
+            series, notes = _main_series(tif)
+            described = ome_image(path, tif.ome_metadata, series.keyframe.shape[:2])
+            found = [_planes(path, level, described) for level in series.levels]
+            planes = [part[0] for part in found]
+            table = found[0][1]
+            notes += [note for note in (found[0][2],) if note]
+            indices, levels = pyramid_of([p.shape for p in planes], [p.tile_shape for p in planes])
+            mpp, not_square = _mpp(tif, series.keyframe, described)
+            super().__init__(
+                path,
+                levels,
+                mpp=mpp,
+                format_name=_format_name(tif),
+                notes=(*table.notes, *notes, *((not_square,) if not_square else ())),
+            )
+        self._table = table
+        self._planes = [planes[i] for i in indices]
+        self._cache: OrderedDict[tuple[int, int], NDArray[np.uint8]] = OrderedDict()
+        self._cached_bytes = 0
+        self._cache_lock = threading.Lock()
+        self._file = PositionalFile(path)
+
+    def _read_level(self, level: int, y: int, x: int, height: int, width: int) -> NDArray[np.uint8]:
+        planes = self._planes[level]
+        tall, wide = planes.tile_shape
+        out = np.empty((height, width, 3), np.uint8)
+        for row in range(y // tall, (y + height - 1) // tall + 1):
+            top, bottom = max(row * tall, y), min((row + 1) * tall, y + height)
+            for column in range(x // wide, (x + width - 1) // wide + 1):
+                left, right = max(column * wide, x), min((column + 1) * wide, x + width)
+                tile = self._tile(level, row * planes.columns + column)
+                out[top - y : bottom - y, left - x : right - x] = tile[
+                    top - row * tall : bottom - row * tall,
+                    left - column * wide : right - column * wide,
+                ]
+        return out
+
+    def _tile(self, level: int, index: int) -> NDArray[np.uint8]:
+        """Return one tile as (h, w, 3) RGB; windows of a level share tiles at their edges."""
+        key = level, index
+        with self._cache_lock:
+            if key in self._cache:
+                self._cache.move_to_end(key)
+                return self._cache[key]
+        tile = self._decoded(self._planes[level], index)
+        with self._cache_lock:
+            if key not in self._cache:
+                self._cache[key] = tile
+                self._cached_bytes += tile.nbytes
+            while self._cached_bytes > _CACHE_BYTES and len(self._cache) > 1:
+                self._cached_bytes -= self._cache.popitem(last=False)[1].nbytes
+        return tile
+
+    def _decoded(self, planes: _Planes, index: int) -> NDArray[np.uint8]:
+        parts = []
+        for page, (offsets, counts) in enumerate(zip(planes.offsets, planes.counts, strict=True)):
+            for sample in range(planes.samples_apart):
+                segment = index + sample * planes.tiles
+                count = int(counts[segment])
+                if count == 0 or offsets[segment] == 0:
+                    # a sparse file leaves out what the scanner did not see
+                    return np.full((*planes.tile_shape, 3), WHITE, np.uint8)
+                content = self._file.read(int(offsets[segment]), count)
+                self._check_declared(planes, content)
+                # (1, h, w, samples); strips at the end are shorter
+                pixels = planes.decode(content, segment, jpegtables=planes.tables[page])[0]
+                parts.append(pixels[0])
+        return self._table.to_rgb(parts[0] if len(parts) == 1 else np.concatenate(parts, axis=2))
+
+    def _check_declared(self, planes: _Planes, content: bytes) -> None:
+        declared = encoded_shape(content)
+        tall, wide = planes.tile_shape
+        if declared is not None and declared[0] * declared[1] > 4 * tall * wide + 65_536:
+            raise SlideError(
+                f"a tile of {tall} x {wide} pixels says that it has {declared[0]} x {declared[1]}",
+                path=self.path,
+                remedy="The file is damaged; copy it again from the scanner.",
+            )
+
+    def _close(self) -> None:
+        self._file.close()
+        self._cache.clear()
+
+
+def _main_series(tif: Any) -> tuple[Any, list[str]]:
+    """Return the series of the tissue, not of labels and thumbnails, and notes."""
+    candidates = list(tif.series)
+    if tif.is_svs or tif.is_qpi or len(candidates) == 1:
+        return candidates[0], []
+
+    def area(series: Any) -> int:
+        sides = dict(zip(series.axes, series.shape, strict=True))
+        return int(sides.get("Y", 0)) * int(sides.get("X", 0))
+
+    return (
+        max(candidates, key=area),
+        [f"The file holds {len(candidates)} images; the largest is shown."],
+    )
+
+
+def _planes(
+    path: Path, level: Any, described: OmeImage | None
+) -> tuple[_Planes, color.ColorTable, str | None]:
+    page = level.keyframe
+    axes, sides = level.axes, dict(zip(level.axes, level.shape, strict=True))
+    if "Y" not in sides or "X" not in sides or getattr(page, "imagedepth", 1) != 1:
+        raise color.refuse(path, f"its axes {axes} are not those of a flat image")
+    stacked = [a for a in axes[: axes.index("Y")] if a != "S" and sides[a] > 1]
+    channels = sides.get("C", 1)
+    note = None
+    if "C" in stacked:
+        names = described.channel_names if described else ()
+        if (
+            channels != 3
+            or not color.channels_are_rgb(names or ("",) * channels)
+            or (described is None)
+        ):
+            raise color.not_brightfield(path, channels, names or _qpi_names(level))
+    elif stacked:
+        note = f"The first of {' x '.join(str(sides[a]) for a in stacked)} planes is shown."
+    if page.photometric == 6 and page.compression not in _YCBCR_DECODED:
+        raise color.refuse(path, "its colours are YCbCr without JPEG compression")
+    bits = page.bitspersample if isinstance(page.bitspersample, int) else max(page.bitspersample)
+    if described and described.significant_bits and 8 < described.significant_bits < bits:
+        bits = described.significant_bits
+    apart = channels if "C" in stacked else 1
+    table = color.for_tiff(
+        path,
+        photometric=2 if apart == 3 else int(page.photometric),
+        samples=3 if apart == 3 else int(page.samplesperpixel),
+        bits=bits,
+        dtype=np.dtype(page.dtype) if page.dtype is not None else np.dtype("V1"),
+        extra=tuple(int(e) for e in page.extrasamples),
+        colormap=page.colormap,
+    )
+    pages = [level.pages[i] for i in _channel_pages(axes, level.shape)]
+    if any(p is None for p in pages):
+        raise color.refuse(path, "some of its images are missing", "Copy the file again.")
+    tile_shape = (
+        (page.tilelength, page.tilewidth)
+        if page.is_tiled
+        else (min(page.rowsperstrip, page.imagelength), page.imagewidth)
+    )
+    planes = _Planes(
+        shape=(int(page.imagelength), int(page.imagewidth)),
+        tile_shape=(int(tile_shape[0]), int(tile_shape[1])),
+        offsets=tuple(np.array(p.dataoffsets, np.int64) for p in pages),
+        counts=tuple(np.array(p.databytecounts, np.int64) for p in pages),
+        tables=tuple(p.jpegtables for p in pages),
+        decode=page.decode,
+        samples_apart=int(page.samplesperpixel) if page.planarconfig == 2 else 1,
+    )
+    return planes, table, note
+
+
+def _channel_pages(axes: str, shape: tuple[int, ...]) -> list[int]:
+    """Return the indices of the pages of each channel, of the first plane of all else."""
+    leading = [(a, n) for a, n in zip(axes, shape, strict=True) if a not in "YXS"]
+    channels = dict(leading).get("C", 1)
+    step = 1
+    for axis, count in reversed(leading):
+        if axis == "C":
+            break
+        step *= count
+    return [c * step for c in range(channels)]
+
+
+def _qpi_names(level: Any) -> tuple[str, ...]:
+    import re
+
+    names = []
+    for page in level.pages[:16]:
+        found = re.search(r"<Name>([^<]{1,40})</Name>", getattr(page, "description", "") or "")
+        names.append(found[1] if found else "")
+    return tuple(names)
+
+
+def _mpp(tif: Any, page: Any, described: OmeImage | None) -> tuple[float | None, str | None]:
+    if described is not None:
+        return pixel_size.square(described.mpp_y, described.mpp_x)
+    aperio = pixel_size.from_aperio(page.description) if tif.is_svs else None
+    if aperio is not None:
+        return aperio, None
+    pixels_x, pixels_y = page.get_resolution()
+    if tif.is_imagej:
+        return pixel_size.square(
+            pixel_size.from_imagej(tif.imagej_metadata, pixels_y),
+            pixel_size.from_imagej(tif.imagej_metadata, pixels_x),
+        )
+    unit = int(page.resolutionunit)
+    return pixel_size.square(
+        pixel_size.from_resolution(pixels_y, unit), pixel_size.from_resolution(pixels_x, unit)
+    )
+
+
+def _format_name(tif: Any) -> str:
+    for flag, name in (("svs", "Aperio SVS"), ("ome", "OME-TIFF"), ("qpi", "PerkinElmer QPTIFF")):
+        if getattr(tif, f"is_{flag}"):
+            return name
+    return "BigTIFF" if tif.is_bigtiff else "TIFF"
