@@ -233,10 +233,13 @@ def read_directories(path: Path) -> list[Directory]:
         reader = _Reader(file, path, path.stat().st_size)
         found: list[Directory] = []
         seen: set[int] = set()
+        listed: set[int] = set()  # pyramids may name a level as SubIFD and in the chain as well
         waiting = [reader.first]
         while waiting:
             offset = waiting.pop(0)
             if offset == 0:
+                continue
+            if offset in seen and offset in listed:
                 continue
             if offset in seen:
                 raise reader.refuse("its directories form a circle")
@@ -248,6 +251,7 @@ def read_directories(path: Path) -> list[Directory]:
             sub = directory.numbers(SUB_IFDS)
             if len(sub) > MAX_DIRECTORIES:
                 raise reader.refuse(f"it has more than {MAX_DIRECTORIES:,} directories")
+            listed.update(int(o) for o in sub)
             waiting += [int(o) for o in sub]
             waiting.insert(0, following)
     if not found:
