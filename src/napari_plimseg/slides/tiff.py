@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import threading
+import weakref
 from collections import OrderedDict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -38,6 +39,8 @@ class PositionalFile:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+        # a slide whose layer is removed is closed when nothing refers to it any more
+        self.close = weakref.finalize(self, os.close, self._descriptor)
         self._lock = threading.Lock()
 
     def read(self, offset: int, count: int) -> bytes:
@@ -61,10 +64,6 @@ class PositionalFile:
                 remedy="Is the drive still connected? Copy the file again from the scanner.",
             )
         return content
-
-    def close(self) -> None:
-        """Close the file."""
-        os.close(self._descriptor)
 
 
 @dataclass(frozen=True)
