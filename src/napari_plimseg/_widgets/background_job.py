@@ -75,7 +75,7 @@ class BackgroundJob(QObject):
         if self._thread is not None:
             raise RuntimeError("the job is still running")
         self._stop = stop = threading.Event()
-        self._items = items = queue.SimpleQueue()
+        self._items = items = queue.SimpleQueue[tuple[str, Any]]()
         self._thread = threading.Thread(
             target=_work_through, args=(work, stop, items), name="plimseg-job", daemon=True
         )
@@ -127,6 +127,6 @@ def _work_through(
     except PlimsegError as error:
         _logger.info("a job ended with: %s", type(error).__name__)
         items.put(("error", str(error)))
-    except Exception as error:  # noqa: BLE001 - a thread has nobody above it: the dock tells people
+    except Exception as error:
         _logger.exception("unexpected error in a job")
         items.put(("error", f"Unexpected {type(error).__name__}: {error}"))

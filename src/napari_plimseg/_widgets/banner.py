@@ -68,7 +68,7 @@ class FlowText(QLabel):
         self.setWordWrap(True)
         self.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Minimum)
 
-    def minimumSizeHint(self) -> QSize:  # noqa: N802
+    def minimumSizeHint(self) -> QSize:
         """Return a size that lets the dock be narrow."""
         box = QRect(QPoint(0, 0), QSize(max(self.width(), 120), 4000))
         flags = int(Qt.TextFlag.TextWordWrap.value)

@@ -162,7 +162,8 @@ class ClassList(QWidget):
             table.setItem(row, NAME, QTableWidgetItem(tissue_class.name))
             words = QTableWidgetItem(", ".join(tissue_class.prompts))
             words.setToolTip(
-                "Glass and empty space." if is_background and not tissue_class.prompts
+                "Glass and empty space."
+                if is_background and not tissue_class.prompts
                 else "; ".join(tissue_class.texts)
             )
             table.setItem(row, WORDS, words)
@@ -231,7 +232,9 @@ class ClassList(QWidget):
             return
         row = self._classes.mask_id(new.name) - 1
         self.table.setCurrentCell(row, NAME)
-        self.table.editItem(self.table.item(row, NAME))
+        item = self.table.item(row, NAME)
+        if item is not None:
+            self.table.editItem(item)
 
     def _on_remove(self) -> None:
         row = self.table.currentRow()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -13,7 +12,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from napari_plimseg.results.mask_info import MaskInfo
-    from napari_plimseg.slides.slide import Slide
     from napari_plimseg.tissue import Color
 
 EXPORT_FILES: dict[str, tuple[str, str, str]] = {

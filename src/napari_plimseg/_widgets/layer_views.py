@@ -258,9 +258,9 @@ def overlay_values(
     for top in range(0, height, rows_at_once):
         rows = slice(top, min(top + rows_at_once, height), step)
         if channel is None:
-            part = store.confidence[rows, ::step]
+            part = np.asarray(store.confidence[rows, ::step])
         elif store.probabilities is not None:
-            part = store.probabilities[channel, rows, ::step]
+            part = np.asarray(store.probabilities[channel, rows, ::step])
         else:
             break
         out[top // step : top // step + len(part)] = part

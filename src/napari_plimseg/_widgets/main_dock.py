@@ -6,7 +6,7 @@ import functools
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from napari.utils.notifications import show_error, show_info
+from napari.utils.notifications import show_error
 from qtpy.QtCore import Qt, QTimer
 from qtpy.QtGui import QColor
 from qtpy.QtWidgets import (
@@ -47,6 +47,7 @@ from napari_plimseg._widgets.run_steps import (
     find_devices,
     find_result,
     find_tissue,
+    open_stored,
     results_folder,
     tissue_settings,
 )
@@ -98,17 +99,16 @@ class PlimsegDock(QWidget):
         self.controller = RunController(napari_viewer, self)
         self._stopping = False
         self._stopped: set[Slide] = set()
-        self._failed = False
+        self._failed = self._scroll_down = False
         self._build_layout()
 
         self.slides = ViewerSlides(napari_viewer, self._on_slides, self.refresh_state)
         self.cursor_status = CursorStatus(napari_viewer, lambda: self.view)
         self.tools = ResultTools(self, self.results, self.banner, lambda: self.slides.slide)
         slides, cursor = self.slides, self.cursor_status
-        self.destroyed.connect(lambda *_: (slides.disconnect(), cursor.disconnect()))
-        self._theme = ThemeColor(napari_viewer, self._on_theme)
-        theme = self._theme
-        self.destroyed.connect(lambda *_: theme.disconnect())
+        theme = ThemeColor(napari_viewer, self._on_theme)
+        for link in (slides, cursor, theme):
+            self.destroyed.connect(lambda *_, link=link: link.disconnect())
         self._connect()
         self._on_model()
         self._in_background(find_devices, self._on_devices)
@@ -134,16 +134,16 @@ class PlimsegDock(QWidget):
         column.addWidget(self.results_heading)
         column.addWidget(self.results)
         column.addStretch(1)
-        self.scroll = QScrollArea()
-        self.scroll.setWidget(content)
-        self.scroll.setWidgetResizable(True)
-        self.scroll.setFrameShape(QFrame.Shape.NoFrame)
-        self.scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        self.scroll_area = QScrollArea()
+        self.scroll_area.setWidget(content)
+        self.scroll_area.setWidgetResizable(True)
+        self.scroll_area.setFrameShape(QFrame.Shape.NoFrame)
+        self.scroll_area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(4, 4, 4, 4)
         layout.setSpacing(4)
         layout.addWidget(self.banner)
-        layout.addWidget(self.scroll, 1)
+        layout.addWidget(self.scroll_area, 1)
         layout.addWidget(self.run_panel)
         self.setMinimumWidth(340)
 
@@ -176,6 +176,8 @@ class PlimsegDock(QWidget):
         self.results.colormapChosen.connect(lambda _: self._show_overlay())
         self.results.opacityChanged.connect(self._on_opacity)
         self.tools.changed.connect(self.refresh_state)
+        self.tools.measured.connect(self._on_measured)
+        self.tools.folderChosen.connect(self._on_export_folder)
 
     def _on_theme(self, color: str) -> None:
         self.class_list.set_icon_color(color)
@@ -285,6 +287,14 @@ class PlimsegDock(QWidget):
             )
         self.refresh_state()
 
+    def open_result(self, path: str | Path) -> None:
+        """Show a finished or interrupted result of the current slide from its folder."""
+        slide = self.slides.slide
+        if slide is not None:
+            self._in_background(
+                lambda: open_stored(Path(path)), functools.partial(self._on_found, slide)
+            )
+
     def _on_found(self, slide: Slide, result: Opened) -> None:
         if slide is not self.slides.slide or self.view is not None or self.controller.is_running:
             return
@@ -354,6 +364,10 @@ class PlimsegDock(QWidget):
     def _remember(self) -> None:
         self.settings_form.remember(model=self.model_choice.name, device=self.device.choice)
         save_settings(self.settings_form.settings)
+
+    def _on_export_folder(self, folder: str) -> None:
+        self.settings_form.remember(export_folder=folder)
+        self._remember()
 
     def draw_region(self) -> None:
         """Pick or make the layer to draw regions on, with the rectangle tool in hand."""
@@ -454,7 +468,7 @@ class PlimsegDock(QWidget):
             if progress.unreadable_tiles:
                 text += f" {progress.unreadable_tiles} tiles can't be read (magenta)."
             self.banner.tell("warning" if progress.unreadable_tiles else "good", text)
-            QTimer.singleShot(0, self.show_results)
+            self._scroll_down = True
         else:
             self._stopped.add(self._running_slide)
             if not self._failed:
@@ -462,9 +476,15 @@ class PlimsegDock(QWidget):
         self._stopping = False
         self.refresh_state()
 
+    def _on_measured(self) -> None:
+        if self._scroll_down:  # once after a run; painting later must not move the dock
+            self._scroll_down = False
+            QTimer.singleShot(50, self.show_results)
+
     def show_results(self) -> None:
         """Scroll to what came out."""
-        self.scroll.ensureWidgetVisible(self.results, 0, 0)
+        bar = self.scroll_area.verticalScrollBar()
+        bar.setValue(min(bar.maximum(), self.results_heading.y()))
 
     def _show_overlay(self) -> None:
         slide = self.slides.slide
@@ -504,7 +524,5 @@ def _recolored(shown: TissueClasses, edited: TissueClasses) -> TissueClasses:
     colors = {c.name: c.color for c in edited}
     return dataclasses.replace(
         shown,
-        classes=tuple(
-            dataclasses.replace(c, color=colors.get(c.name, c.color)) for c in shown
-        ),
+        classes=tuple(dataclasses.replace(c, color=colors.get(c.name, c.color)) for c in shown),
     )

@@ -45,10 +45,15 @@ class ResultTools(QObject):
         An export began or ended.
     exported : Signal(object)
         The list of written paths.
+    measured : Signal()
+        The areas are shown.
+    folderChosen : Signal(str)
+        The folder of the last export.
     """
 
     changed = Signal()
     exported = Signal(object)
+    measured = Signal()
     folderChosen = Signal(str)
 
     def __init__(
@@ -109,6 +114,7 @@ class ResultTools(QObject):
 
     def _on_areas(self, found: tuple[list[AreaRow], str]) -> None:
         self._section.show_areas(*found)
+        self.measured.emit()
 
     def ask_and_export(self, kind: str) -> None:
         """Ask where to, then export; `kind` is a key of `EXPORT_FILES` or "all"."""
@@ -138,9 +144,7 @@ class ResultTools(QObject):
             return
         self._banner.tell("info", f"Writing {target.name}…")
         shown, info = view.layer.data, view.info
-        self._export.start(
-            lambda: export_files(kind, target, slide, view.full_mask(shown), info)
-        )
+        self._export.start(lambda: export_files(kind, target, slide, view.full_mask(shown), info))
         self.changed.emit()
 
     def _on_written(self, paths: list[Path]) -> None:

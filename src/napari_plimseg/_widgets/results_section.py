@@ -9,7 +9,6 @@ from qtpy.QtWidgets import (
     QAbstractItemView,
     QComboBox,
     QGridLayout,
-    QHBoxLayout,
     QHeaderView,
     QLabel,
     QPushButton,
@@ -20,7 +19,6 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_plimseg._widgets.dock_state import DockState
 from napari_plimseg._widgets.icons import swatch
 from napari_plimseg._widgets.layer_views import COLORMAPS, CONFIDENCE
 from napari_plimseg._widgets.tooltips import TOOLTIPS
@@ -28,6 +26,7 @@ from napari_plimseg._widgets.tooltips import TOOLTIPS
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from napari_plimseg._widgets.dock_state import DockState
     from napari_plimseg._widgets.exports import AreaRow
     from napari_plimseg.tissue import TissueClasses
 

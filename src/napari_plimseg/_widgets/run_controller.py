@@ -110,12 +110,12 @@ class RunController(QObject):
     ) -> MaskView:
         """Show a result; the layer that shows the same store already is kept."""
         for owner, view in self._views:
-            if owner is slide and view.store.path == result.store.path:
-                if view.is_in(self._viewer):
-                    view.store = result.store
-                    view.take(result.mask)
-                    view.set_classes(classes, hidden)
-                    return view
+            same = owner is slide and view.store.path == result.store.path
+            if same and view.is_in(self._viewer):
+                view.store = result.store
+                view.take(result.mask)
+                view.set_classes(classes, hidden)
+                return view
         old = self.view_of(slide)
         if old is not None:
             old.layer.visible = False  # another model or other words: both stay, one is seen
@@ -123,9 +123,7 @@ class RunController(QObject):
         view = MaskView(
             self._viewer, result.store, result.mask, classes, slide_stem=stem, hidden=hidden
         )
-        self._views = [
-            (owner, kept) for owner, kept in self._views if kept.is_in(self._viewer)
-        ]
+        self._views = [(owner, kept) for owner, kept in self._views if kept.is_in(self._viewer)]
         self._views.append((slide, view))
         self._drop_overlay()
         return view

@@ -188,6 +188,20 @@ def _tile_done(store: MaskStore, progress: Progress) -> TileDone:
     )
 
 
+def open_stored(path: Path) -> Generator[Opened, None, None]:
+    """Yield the result in a folder.
+
+    Raises
+    ------
+    StoreError
+        When it is damaged or none.
+    """
+    from napari_plimseg.results.mask_store import MaskStore
+
+    store = MaskStore.open(path)
+    yield Opened(store, store.read_classes())
+
+
 def find_result(slide: Slide, folder: Path) -> Generator[Opened, None, None]:
     """Yield the newest readable result of a slide, or nothing."""
     from napari_plimseg.results.mask_store import SUFFIX, MaskStore
@@ -218,9 +232,7 @@ def _changed(path: Path) -> float:
     return journal.stat().st_mtime if journal.exists() else 0.0
 
 
-def find_tissue(
-    slide: Slide, settings: TissueMaskSettings
-) -> Generator[TissueMask, None, None]:
+def find_tissue(slide: Slide, settings: TissueMaskSettings) -> Generator[TissueMask, None, None]:
     """Yield the tissue mask of a slide."""
     from napari_plimseg.slides.tissue_mask import tissue_mask
 

@@ -1,0 +1,333 @@
+"""The dock from an opened slide to a mask."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from napari_plimseg._widgets.dock_state import RunOn
+from napari_plimseg._widgets.regions import REGION_LAYER
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import fakes
+
+    from napari_plimseg._widgets.main_dock import PlimsegDock
+
+pytestmark = pytest.mark.gui
+WAIT = 30_000
+
+
+def run_to_the_end(dock: PlimsegDock, qtbot) -> bool:  # type: ignore[no-untyped-def]
+    with qtbot.waitSignal(dock.controller.finished, timeout=WAIT) as blocker:
+        dock.start()
+    return bool(blocker.args[0])
+
+
+def test_without_a_slide_the_button_says_why(dock: PlimsegDock) -> None:
+    assert not dock.run_panel.button.isEnabled()
+    assert "Open a slide first" in dock.run_panel.button.toolTip()
+    assert "Open a slide first" in dock.run_panel.line.text()
+    assert not dock.results.isVisibleTo(dock)
+
+
+def test_a_slide_is_described(dock: PlimsegDock, add_slide: Callable) -> None:
+    add_slide()
+    assert dock.slide_section.combo.currentText() == "slide"
+    assert dock.slide_section.size_label.text() == "1,600 × 1,200 px · 0.8 × 0.6 mm · 0.5 µm/px"
+    assert dock.run_panel.button.isEnabled()
+    assert not dock.slide_section.mpp_row.isVisibleTo(dock)
+
+
+@pytest.mark.parametrize(("typed", "mpp"), [("0.25", 0.25), ("0,5", 0.5)])
+def test_unknown_pixel_size_is_asked_for(
+    dock: PlimsegDock, add_slide: Callable, typed: str, mpp: float
+) -> None:
+    slide = add_slide(mpp=None)
+    assert dock.slide_section.mpp_row.isVisibleTo(dock)
+    assert "type the pixel size" in dock.run_panel.button.toolTip()
+    dock.slide_section.mpp_edit.setText(typed)
+    dock.slide_section.mpp_edit.editingFinished.emit()
+    assert slide.mpp == mpp
+    assert slide.mpp_is_given
+    np.testing.assert_allclose(dock.slides.layer.scale, mpp)
+    assert [str(unit) for unit in dock.slides.layer.units] == ["micrometer", "micrometer"]
+    assert dock.run_panel.button.isEnabled()
+
+
+@pytest.mark.parametrize("typed", ["much", "-1", "0.0001", "nan"])
+def test_a_wrong_pixel_size_is_refused(dock: PlimsegDock, add_slide: Callable, typed: str) -> None:
+    slide = add_slide(mpp=None)
+    dock.slide_section.mpp_edit.setText(typed)
+    dock.slide_section.mpp_edit.editingFinished.emit()
+    assert slide.mpp is None
+    assert typed in dock.banner.text
+
+
+def test_a_run_fills_the_mask_layer(dock: PlimsegDock, add_slide: Callable, qtbot) -> None:  # type: ignore[no-untyped-def]
+    slide = add_slide()
+    stages: list[str] = []
+    progress = []
+    dock.controller.staged.connect(stages.append)
+    dock.controller.progressed.connect(progress.append)
+    assert run_to_the_end(dock, qtbot)
+    assert stages[0] == "Loading model…"
+    assert progress[-1].tiles_done == progress[-1].tiles_total > 1
+    view = dock.view
+    assert view is not None
+    mask = view.layer.data
+    assert mask.shape == (150, 200)
+    assert mask.dtype == np.uint8
+    height, width = mask.shape
+    assert (mask[: height // 2, : width // 2 - 2] == 1).all()
+    assert (mask[: height // 2, width // 2 + 2 :] == 2).all()
+    assert (mask[-10:] == 3).all()
+    assert not (mask == 0).any()
+    assert view.layer.editable
+    assert view.layer.name == "slide · PLIMSeg mask"
+    assert "Done" in dock.banner.text
+    assert dock.run_panel.button.text() == "Generate pseudo masks"
+    # the mask's outer corners are the slide's
+    slide_extent = dock.slides.layer.extent.world
+    np.testing.assert_allclose(view.layer.extent.world, slide_extent, atol=0.51 * slide.mpp)
+
+
+def test_running_state(
+    dock: PlimsegDock, add_slide: Callable, model: fakes.ColorModel, qtbot
+) -> None:  # type: ignore[no-untyped-def]
+    add_slide()
+    model.gate.clear()
+    model.tiles_before_gate = 1
+    dock.start()
+    qtbot.waitUntil(lambda: dock.view is not None, timeout=WAIT)
+    for control in (dock.model_choice, dock.run_on, dock.device, dock.class_list.add_button):
+        assert not control.isEnabled()
+    assert "cancel it first" in dock.model_choice.toolTip()
+    assert dock.run_panel.cancel_button.isVisibleTo(dock)
+    assert not dock.run_panel.button.isVisibleTo(dock)
+    assert not dock.results.export_buttons["tiff"].isEnabled()
+    assert "still growing" in dock.results.export_buttons["tiff"].toolTip()
+    with qtbot.waitSignal(dock.controller.finished, timeout=WAIT):
+        model.gate.set()
+    assert dock.model_choice.isEnabled()
+
+
+def test_cancel_keeps_what_is_done_and_continue_does_the_rest(
+    dock: PlimsegDock, add_slide: Callable, model: fakes.ColorModel, qtbot
+) -> None:  # type: ignore[no-untyped-def]
+    add_slide()
+    dock.settings_form.tile_size.setCurrentIndex(0)
+    model.gate.clear()
+    model.tiles_before_gate = 4
+    dock.start()
+    qtbot.waitUntil(
+        lambda: (
+            dock.controller.last_progress is not None
+            and dock.controller.last_progress.tiles_done >= 1
+        ),
+        timeout=WAIT,
+    )
+    dock.cancel()
+    assert "Stopping" in dock.run_panel.cancel_button.toolTip()
+    with qtbot.waitSignal(dock.controller.finished, timeout=WAIT) as blocker:
+        model.gate.set()
+    assert blocker.args == [False]
+    assert dock.banner.kind == "info"  # not an error
+    assert "Stopped" in dock.banner.text
+    assert dock.run_panel.button.text() == "Continue"
+    first = dock.view.layer.data
+    done = int((first > 0).sum())
+    assert 0 < done < first.size
+
+    seen_before = model.seen
+    model.tiles_before_gate = 1_000_000
+    assert run_to_the_end(dock, qtbot)
+    assert dock.view.layer.data is first
+    assert (first > 0).all()
+    total = dock.controller.last_progress.tiles_total
+    assert model.seen - seen_before < total
+    assert dock.run_panel.button.text() == "Generate pseudo masks"
+
+
+def test_painting_survives_continuing(dock: PlimsegDock, add_slide: Callable, qtbot) -> None:  # type: ignore[no-untyped-def]
+    add_slide()
+    run_to_the_end(dock, qtbot)
+    dock.view.layer.data[10:20, 10:20] = 2
+    run_to_the_end(dock, qtbot)
+    assert (dock.view.layer.data[10:20, 10:20] == 2).all()
+
+
+def test_a_finished_result_opens_with_its_slide(
+    dock: PlimsegDock, add_slide: Callable, model: fakes.ColorModel, qtbot
+) -> None:  # type: ignore[no-untyped-def]
+    add_slide()
+    run_to_the_end(dock, qtbot)
+    mask = dock.view.layer.data.copy()
+    dock._viewer.layers.clear()
+    assert dock.view is None
+    seen = model.seen
+    add_slide()
+    qtbot.waitUntil(lambda: dock.view is not None, timeout=WAIT)
+    np.testing.assert_array_equal(dock.view.layer.data, mask)
+    assert "reopened" in dock.banner.text
+    assert model.seen == seen
+
+
+def test_run_on_what_i_see(dock: PlimsegDock, add_slide: Callable, qtbot) -> None:  # type: ignore[no-untyped-def]
+    add_slide(2400, 3200)
+    dock._viewer.window.resize(900, 700)
+    dock.run_on.choose(RunOn.VISIBLE)
+    dock._viewer.camera.center = (150, 200)
+    dock._viewer.camera.zoom = 6
+    dock.settings_form.tile_size.setCurrentIndex(0)
+    layer = dock.slides.layer
+
+    def sees_a_part() -> bool:
+        factors = layer.downsample_factors[layer.data_level]
+        height, width = (layer.corner_pixels[1] - layer.corner_pixels[0]) * factors
+        return 0 < height < 1200 and 0 < width < 1600
+
+    qtbot.waitUntil(sees_a_part, timeout=WAIT)
+    assert run_to_the_end(dock, qtbot)
+    mask = dock.view.layer.data
+    seen = dock.view.mask_pixel(np.array([150.0, 200.0]))
+    assert mask[seen] > 0
+    assert (mask == 0).any()
+    assert mask[-1, -1] == 0
+
+
+def test_run_on_drawn_shapes(dock: PlimsegDock, add_slide: Callable, qtbot) -> None:  # type: ignore[no-untyped-def]
+    add_slide()
+    dock.run_on.choose(RunOn.SHAPES)
+    assert "no shapes" in dock.run_panel.button.toolTip()
+    assert not dock.run_panel.button.isEnabled()
+    dock.draw_region()
+    shapes = dock._viewer.layers[REGION_LAYER]
+    assert shapes.mode == "add_rectangle"
+    shapes.add_rectangles(np.array([[79.5, 159.5], [79.5, 479.5], [399.5, 479.5], [399.5, 159.5]]))
+    assert dock.run_panel.button.isEnabled()
+    assert run_to_the_end(dock, qtbot)
+    expected = np.zeros((150, 200), bool)
+    expected[10:50, 20:60] = (
+        True  # 8 level-0 pixels to a mask pixel
+    )
+    np.testing.assert_array_equal(dock.view.layer.data > 0, expected)
+
+
+def test_a_failing_slide_shows_the_sentence(dock: PlimsegDock, add_slide: Callable, qtbot) -> None:  # type: ignore[no-untyped-def]
+    slide = add_slide()
+    slide.broken = True
+    with qtbot.waitSignal(dock.controller.failed, timeout=WAIT):
+        dock.start()
+    qtbot.waitUntil(lambda: not dock.controller.is_running, timeout=WAIT)
+    assert dock.banner.kind == "error"
+    assert "slide.tif" in dock.banner.text
+    assert dock.run_panel.button.isEnabled()
+
+
+def test_the_model_that_can_not_be_loaded_is_told(
+    dock: PlimsegDock, add_slide: Callable, model: fakes.ColorModel, qtbot, monkeypatch
+) -> None:  # type: ignore[no-untyped-def]
+    from napari_plimseg.errors import ModelError
+    from napari_plimseg.models import catalogue
+
+    def refuse(name: str, classes: object = None) -> None:
+        raise ModelError("is damaged", path="m.safetensors", remedy="Fetch it again.")
+
+    monkeypatch.setattr(catalogue, "load_model", refuse)
+    add_slide()
+    assert not run_to_the_end(dock, qtbot)
+    assert dock.banner.text == "model 'm.safetensors': is damaged. Fetch it again."
+
+
+def test_status_bar_names_the_class(dock: PlimsegDock, add_slide: Callable, qtbot) -> None:  # type: ignore[no-untyped-def]
+    add_slide()
+    run_to_the_end(dock, qtbot)
+    viewer = dock._viewer
+    viewer.cursor.position = (50.0, 50.0)
+    assert shown(viewer.status).endswith("purple · 87 %")
+    viewer.cursor.position = (50.0, 700.0)
+    assert shown(viewer.status).endswith("pink · 87 %")
+    assert "purple" not in shown(viewer.status)
+    viewer.status = "[1, 2]: 3"  # as napari's own thread writes, at any time
+    assert viewer.status.endswith("pink · 87 %")
+    dock.view.layer.data[:20, :20] = 2
+    viewer.cursor.position = (20.0, 20.0)
+    assert shown(viewer.status).endswith("pink · painted")
+    viewer.cursor.position = (-500.0, 20.0)
+    assert "pink" not in shown(viewer.status)
+
+
+def shown(status: object) -> str:
+    return status["coordinates"] if isinstance(status, dict) else str(status)
+
+
+def test_overlay(dock: PlimsegDock, add_slide: Callable, qtbot) -> None:  # type: ignore[no-untyped-def]
+    add_slide()
+    run_to_the_end(dock, qtbot)
+    combo = dock.results.overlay
+    active = dock._viewer.layers.selection.active
+    combo.setCurrentIndex(combo.findData("pink"))
+    combo.activated.emit(combo.currentIndex())
+    overlay = dock.controller.overlay.layer
+    assert overlay.data[10, 10] < 30 < 200 < overlay.data[10, -10]
+    np.testing.assert_allclose(overlay.scale, dock.view.layer.scale)
+    assert combo.currentData() == "pink"
+    assert dock._viewer.layers.selection.active is active
+    dock.results.opacity.setValue(30)
+    assert overlay.opacity == pytest.approx(0.3)
+    combo.setCurrentIndex(combo.findData("confidence"))
+    combo.activated.emit(combo.currentIndex())
+    assert (dock.controller.overlay.layer.data[:50] > 200).all()
+    assert overlay not in dock._viewer.layers
+    combo.setCurrentIndex(0)
+    combo.activated.emit(0)
+    assert dock.controller.overlay is None
+    assert len(dock._viewer.layers) == 2
+
+
+def test_areas_are_shown_and_follow_the_brush(
+    dock: PlimsegDock, add_slide: Callable, qtbot
+) -> None:  # type: ignore[no-untyped-def]
+    add_slide()
+    with qtbot.waitSignal(dock.tools.measured, timeout=WAIT):
+        run_to_the_end(dock, qtbot)
+    table = dock.results.areas
+    names = {table.item(row, 0).text(): row for row in range(table.rowCount())}
+    assert {"purple", "pink"} <= set(names)
+    before = float(table.item(names["pink"], 2).text())
+    layer = dock.view.layer
+    layer.selected_label = 2
+    layer.brush_size = 60
+    with qtbot.waitSignal(dock.tools.measured, timeout=WAIT):
+        layer.paint((60, 40), 2)
+        layer.events.paint(value=[])
+    names = {table.item(row, 0).text(): row for row in range(table.rowCount())}
+    assert float(table.item(names["pink"], 2).text()) > before
+
+
+def test_show_tissue(dock: PlimsegDock, add_slide: Callable, qtbot) -> None:  # type: ignore[no-untyped-def]
+    add_slide()
+    dock.settings_form.show_tissue.click()
+    qtbot.waitUntil(lambda: "slide · tissue" in dock._viewer.layers, timeout=WAIT)
+    tissue = dock._viewer.layers["slide · tissue"]
+    assert 0.6 < tissue.data.mean() < 0.95
+    dock.settings_form.show_tissue.click()
+    qtbot.waitUntil(lambda: not dock.findChildren(type(dock.controller._job))[-1].is_running)
+    assert sum("tissue" in layer.name for layer in dock._viewer.layers) == 1
+
+
+def test_two_slides(dock: PlimsegDock, add_slide: Callable, qtbot) -> None:  # type: ignore[no-untyped-def]
+    first = add_slide(name="first.tif")
+    second = add_slide(name="second.tif", height=800)
+    assert dock.slides.slide is second
+    dock._viewer.layers.selection.active = dock._viewer.layers["first"]
+    assert dock.slides.slide is first
+    dock.slide_section.combo.activated.emit(1)
+    assert dock.slides.slide is second
+    del dock._viewer.layers["second"]
+    assert dock.slides.slide is first
+    assert dock.slide_section.combo.count() == 1
