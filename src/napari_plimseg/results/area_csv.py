@@ -1,0 +1,80 @@
+"""Areas of the classes as CSV."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from napari_plimseg.results.label_tiff import check_mask
+from napari_plimseg.results.measure import area_table
+from napari_plimseg.results.safe_output import export_to
+
+if TYPE_CHECKING:
+    from napari_plimseg.results.mask_info import MaskInfo
+    from napari_plimseg.results.measure import MaskArray
+
+COLUMNS = (
+    "slide", "class", "mask_id", "kind", "pixels", "area_mm2", "percent_of_tissue",
+    "um_per_pixel", "method",
+)  # fmt: skip
+METHOD = "pixels counted in the mask"
+
+
+def export_csv(path: str | Path, mask: MaskArray, info: MaskInfo) -> Path:
+    """Write the area of each class, and of what is background, not computed or unreadable.
+
+    Areas are counted pixels of the mask, not the geometry of smoothed outlines; `um_per_pixel` is
+    the size of those pixels. Where it is unknown, it and the areas in mm2 are empty.
+
+    Parameters
+    ----------
+    path : str or Path
+        Should end in `.csv`.
+    mask : array of uint8, shape (y, x)
+        Mask ids.
+    info : MaskInfo
+
+    Returns
+    -------
+    Path
+        The file written.
+
+    Raises
+    ------
+    ExportError
+        When the mask does not fit its description or the file can't be written.
+    """
+    path = Path(path)
+    check_mask(mask, info, path)
+    rows = area_table(mask, info)
+    with (
+        export_to(path) as temporary,
+        temporary.open("w", encoding="utf-8", errors="replace", newline="") as file,
+    ):
+        writer = csv.writer(file)
+        writer.writerow(COLUMNS)
+        for row in rows:
+            writer.writerow(
+                (
+                    _as_text(info.slide_name),
+                    _as_text(row.name),
+                    row.mask_id,
+                    row.kind,
+                    row.pixels,
+                    _number(row.mm2, 6),
+                    _number(row.percent_of_tissue, 3),
+                    "" if info.mask_mpp is None else f"{info.mask_mpp:.6g}",
+                    METHOD,
+                )
+            )
+    return path
+
+
+def _number(value: float | None, digits: int) -> str:
+    return "" if value is None else f"{value:.{digits}f}"
+
+
+def _as_text(text: str) -> str:
+    """Keep a spreadsheet from running a name as a formula."""
+    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text

@@ -1,0 +1,159 @@
+"""QuPath GeoJSON: outlines of the classes in full-resolution pixels of the slide."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TextIO
+
+import numpy as np
+
+from napari_plimseg import __version__
+from napari_plimseg.results.label_tiff import check_mask
+from napari_plimseg.results.mask_ome_xml import RESEARCH_USE
+from napari_plimseg.results.safe_output import export_to
+from napari_plimseg.results.vectorize import Outline, iter_outlines
+from napari_plimseg.tissue import UNREADABLE
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from numpy.typing import NDArray
+
+    from napari_plimseg.results.mask_info import MaskInfo
+    from napari_plimseg.results.measure import MaskArray
+    from napari_plimseg.tissue import Color
+
+_ID_SPACE = uuid.UUID("3f3c2c0e-6d0b-5f0c-9e0f-7f6a2b1c4d5e")
+_UNREADABLE_COLOR: Color = (128, 128, 128)
+
+Feature = dict[str, Any]
+
+
+def export_geojson(
+    path: str | Path,
+    mask: MaskArray,
+    info: MaskInfo,
+    *,
+    group: Literal["region", "class"] = "region",
+    with_background: bool = False,
+    with_unreadable: bool = False,
+) -> Path:
+    """Write the outlines of a mask for QuPath.
+
+    Coordinates are full-resolution pixels counted from the slide's bounds, as QuPath does. The
+    outlines are lossless: their areas are the pixel areas of the mask.
+
+    Parameters
+    ----------
+    path : str or Path
+        Should end in `.geojson`.
+    mask : array of uint8, shape (y, x)
+        Mask ids.
+    info : MaskInfo
+        All that the file says comes from here.
+    group : {"region", "class"}
+        One annotation for each connected region, or one for each class.
+    with_background, with_unreadable : bool
+        Whether to outline these too. What was not computed never is.
+
+    Returns
+    -------
+    Path
+        The file written.
+
+    Raises
+    ------
+    ExportError
+        When the mask does not fit its description or the file can't be written.
+    """
+    path = Path(path)
+    check_mask(mask, info, path)
+    wanted = list(info.classes.tissue_ids)
+    if with_background and info.classes.background_id is not None:
+        wanted.append(info.classes.background_id)
+    if with_unreadable:
+        wanted.append(UNREADABLE)
+    outlines = iter_outlines(mask, wanted)
+    features = _by_region(outlines, info) if group == "region" else _by_class(outlines, info)
+    with export_to(path) as temporary, temporary.open("w", encoding="utf-8") as file:
+        _write_collection(file, features, info)
+    return path
+
+
+def _write_collection(file: TextIO, features: Iterable[Feature], info: MaskInfo) -> None:
+    about = {
+        "program": f"napari-plimseg {__version__}",
+        "note": RESEARCH_USE,
+        "slide": info.slide_name,
+        "um_per_pixel": info.mpp,
+        "mask_downsample": info.downsample,
+        "model": info.model_name,
+        "model_identity": info.model_identity,
+    }
+    # one feature at a time: a large mask has more outlines than memory should hold as text
+    file.write(f'{{"type": "FeatureCollection", "about": {json.dumps(about)}, "features": [')
+    for number, feature in enumerate(features):
+        file.write(("\n" if number == 0 else ",\n") + json.dumps(feature))
+    file.write("\n]}\n")
+
+
+def _by_region(outlines: Iterable[Outline], info: MaskInfo) -> Iterator[Feature]:
+    for outline in outlines:
+        geometry = {"type": "Polygon", "coordinates": _on_slide(outline, info)}
+        x, y = (int(v) for v in outline.rings[0][0])
+        yield _feature(geometry, outline.mask_id, outline.pixels, f"{x},{y}", info)
+
+
+def _by_class(outlines: Iterable[Outline], info: MaskInfo) -> Iterator[Feature]:
+    polygons: dict[int, list[list[Any]]] = {}
+    pixels: dict[int, int] = {}
+    for outline in outlines:
+        polygons.setdefault(outline.mask_id, []).append(_on_slide(outline, info))
+        pixels[outline.mask_id] = pixels.get(outline.mask_id, 0) + outline.pixels
+    for mask_id in sorted(polygons):
+        geometry = {"type": "MultiPolygon", "coordinates": polygons[mask_id]}
+        yield _feature(geometry, mask_id, pixels[mask_id], "all", info)
+
+
+def _feature(
+    geometry: dict[str, Any], mask_id: int, pixels: int, where: str, info: MaskInfo
+) -> Feature:
+    tissue_class = info.classes.by_id(mask_id)
+    name = "unreadable" if tissue_class is None else tissue_class.name
+    color = _UNREADABLE_COLOR if tissue_class is None else tissue_class.color
+    measurements: dict[str, float] = {
+        "Mask pixels": pixels,
+        "Area px^2": pixels * info.downsample**2,
+    }
+    if info.pixel_area_mm2 is not None:
+        measurements["Area um^2"] = pixels * info.pixel_area_mm2 * 1e6
+    # the same mask gives the same ids, so importing twice can be noticed
+    source = f"{info.slide_fingerprint}/{info.model_identity}/{info.downsample}/{mask_id}/{where}"
+    return {
+        "type": "Feature",
+        "id": str(uuid.uuid5(_ID_SPACE, source)),
+        "geometry": geometry,
+        "properties": {
+            "objectType": "annotation",
+            "name": name,
+            "classification": {"name": name, "color": list(color)},
+            "isLocked": False,
+            "measurements": measurements,
+        },
+    }
+
+
+def _on_slide(outline: Outline, info: MaskInfo) -> list[list[list[float]]]:
+    """Return the rings in level-0 pixels from the bounds' corner; whole numbers stay whole."""
+    rings: list[NDArray[Any]] = [ring * info.downsample for ring in outline.rings]
+    corner = (info.bounds.x, info.bounds.y)
+    placed = [ring - corner for ring in rings]
+    return [_plain(ring) for ring in placed]
+
+
+def _plain(ring: NDArray[np.float64]) -> list[list[float]]:
+    whole = ring.astype(np.int64)
+    points: list[list[float]] = (whole if np.array_equal(whole, ring) else ring).tolist()
+    return points

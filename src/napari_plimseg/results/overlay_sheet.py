@@ -1,0 +1,220 @@
+"""The sheet around an overlay picture: title, scale bar, legend with areas."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from napari_plimseg.results.mask_ome_xml import RESEARCH_USE
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+    from PIL.ImageDraw import ImageDraw
+    from PIL.ImageFont import FreeTypeFont, ImageFont
+
+    from napari_plimseg.results.mask_info import MaskInfo
+    from napari_plimseg.results.measure import ClassArea
+    from napari_plimseg.tissue import Color
+
+_PAPER, _INK, _FAINT, _RULE = (255, 255, 255), (32, 33, 36), (105, 109, 115), (216, 218, 222)
+_LONGEST_NAME = 18  # in letter heights; longer names end in an ellipsis
+
+
+class OverlaySheet:
+    """Lays a picture out on white.
+
+    Parameters
+    ----------
+    picture : Image
+        The slide with its classes.
+    info : MaskInfo
+    areas : tuple of ClassArea
+        Rows of the legend; what is no tissue appears only where it occurs.
+    downsample : float
+        Level-0 pixels per pixel of the picture.
+    """
+
+    def __init__(
+        self, picture: Image, info: MaskInfo, areas: tuple[ClassArea, ...], downsample: float
+    ) -> None:
+        self.picture = picture
+        self.info = info
+        self.tissue = [area for area in areas if area.kind == "tissue"]
+        self.others = [area for area in areas if area.kind != "tissue" and area.pixels]
+        self.mpp = None if info.mpp is None else info.mpp * downsample
+        self.size = max(13, min(34, round(max(picture.size) / 60)))
+        self.line = round(self.size * 1.75)
+        self.margin = round(self.size * 1.6)
+
+    def drawn(self) -> Image:
+        """Return the finished sheet."""
+        from PIL import Image, ImageDraw
+
+        name_width, area_width, percent_width = self._legend_widths()
+        legend_left = self.picture.width + 2 * self.margin
+        legend_width = name_width + area_width + percent_width
+        top = self.margin + self.line * 3
+        below = top + self.picture.height + self.line * 2
+        legend_height = self.line * (len(self.tissue) + len(self.others) + 4)
+        sheet = Image.new(
+            "RGB",
+            (
+                legend_left + legend_width + self.margin,
+                max(below, top + legend_height) + self.margin // 2,
+            ),
+            _PAPER,
+        )
+        draw = ImageDraw.Draw(sheet)
+        self._draw_title(draw, sheet.width - 2 * self.margin)
+        sheet.paste(self.picture, (self.margin, top))
+        draw.rectangle(
+            (
+                self.margin - 1,
+                top - 1,
+                self.margin + self.picture.width,
+                top + self.picture.height,
+            ),
+            outline=_RULE,
+        )
+        self._draw_scale(draw, self.margin, top + self.picture.height)
+        self._draw_legend(draw, legend_left, top, (name_width, area_width, percent_width))
+        return sheet
+
+    def _font(self, factor: float = 1.0) -> FreeTypeFont | ImageFont:
+        from PIL import ImageFont
+
+        return ImageFont.load_default(size=self.size * factor)
+
+    def _fitting(self, text: str, width: float, factor: float = 1.0) -> str:
+        font = self._font(factor)
+        if font.getlength(text) <= width:
+            return text
+        while text and font.getlength(text + "…") > width:
+            text = text[:-1]
+        return text.rstrip() + "…"
+
+    def _draw_title(self, draw: ImageDraw, width: int) -> None:
+        model = f"Model: {self.info.model_name}" if self.info.model_name else "Tissue classes"
+        mpp = self.info.mask_mpp
+        facts = [model, RESEARCH_USE]
+        if mpp is not None:
+            facts.insert(1, f"mask at {mpp:.3g} µm/px")
+        draw.text(
+            (self.margin, self.margin),
+            self._fitting(self.info.slide_name, width, 1.5),
+            _INK,
+            self._font(1.5),
+            anchor="lt",
+        )
+        draw.text(
+            (self.margin, self.margin + round(self.line * 1.35)),
+            self._fitting("  ·  ".join(facts), width, 0.9),
+            _FAINT,
+            self._font(0.9),
+            anchor="lt",
+        )
+
+    def _draw_scale(self, draw: ImageDraw, left: int, top: int) -> None:
+        middle = top + self.line
+        if self.mpp is None:
+            draw.text(
+                (left, middle),
+                "Pixel size unknown: no scale bar, areas in mask pixels.",
+                _FAINT,
+                self._font(0.9),
+                anchor="lm",
+            )
+            return
+        um = round_length(self.picture.width * self.mpp / 4)
+        right, half = left + round(um / self.mpp), max(2, self.size // 6)
+        draw.rectangle((left, middle - half, right, middle + half), fill=_INK)
+        text = f"{um / 1000:g} mm" if um >= 1000 else f"{um:g} µm"
+        draw.text((right + self.size * 0.7, middle), text, _INK, self._font(), anchor="lm")
+
+    def _swatch(self) -> int:
+        return round(self.size * 1.05)
+
+    def _columns(self, area: ClassArea) -> tuple[str, str, str]:
+        name = self._fitting(area.name, _LONGEST_NAME * self.size)
+        size = f"{area.pixels:,}" if area.mm2 is None else _mm2(area.mm2)
+        percent = "" if area.percent_of_tissue is None else f"{area.percent_of_tissue:.1f}"
+        return name, size, percent
+
+    def _heads(self) -> tuple[str, str, str]:
+        return "Class", "px" if self.mpp is None else "mm²", "% of tissue"
+
+    def _legend_widths(self) -> tuple[int, int, int]:
+        font, small = self._font(), self._font(0.85)
+        rows = [self._columns(area) for area in (*self.tissue, *self.others)]
+        widths = [
+            max(small.getlength(head), *(font.getlength(row[i]) for row in rows))
+            for i, head in enumerate(self._heads())
+        ]
+        gap = self.size * 1.6
+        return (
+            round(widths[0] + self._swatch() + self.size * 0.7),
+            round(widths[1] + gap),
+            round(widths[2] + gap),
+        )
+
+    def _draw_legend(
+        self, draw: ImageDraw, left: int, top: int, widths: tuple[int, int, int]
+    ) -> None:
+        rights = (left + widths[0] + widths[1], left + sum(widths))
+        y = top + self.line // 2
+        name, size, percent = self._heads()
+        small = self._font(0.85)
+        draw.text((left, y), name, _FAINT, small, anchor="lm")
+        draw.text((rights[0], y), size, _FAINT, small, anchor="rm")
+        draw.text((rights[1], y), percent, _FAINT, small, anchor="rm")
+        y = self._draw_rule(draw, left, rights[1], y)
+        for area in self.tissue:
+            color = self.info.classes[area.mask_id - 1].color
+            self._draw_row(draw, (left, *rights), y, area, color)
+            y += self.line
+        if self.others:
+            y = self._draw_rule(draw, left, rights[1], y - self.line)
+            for area in self.others:
+                self._draw_row(draw, (left, *rights), y, area, None)
+                y += self.line
+
+    def _draw_rule(self, draw: ImageDraw, left: int, right: int, y: int) -> int:
+        """Draw a line below the row at `y` and return the middle of the next row."""
+        below = y + round(self.line * 0.65)
+        draw.line((left, below, right, below), _RULE, max(1, self.size // 14))
+        return below + round(self.line * 0.75)
+
+    def _draw_row(
+        self,
+        draw: ImageDraw,
+        columns: tuple[int, int, int],
+        y: int,
+        area: ClassArea,
+        color: Color | None,
+    ) -> None:
+        left, size_right, percent_right = columns
+        name, size, percent = self._columns(area)
+        ink = _INK if area.pixels and color is not None else _FAINT
+        if color is not None:
+            half = self._swatch() // 2
+            draw.rounded_rectangle(
+                (left, y - half, left + 2 * half, y + half), self.size // 5, color, _RULE
+            )
+        draw.text(
+            (left + self._swatch() + self.size * 0.7, y), name, ink, self._font(), anchor="lm"
+        )
+        draw.text((size_right, y), size, ink, self._font(), anchor="rm")
+        draw.text((percent_right, y), percent, ink, self._font(), anchor="rm")
+
+
+def round_length(longest: float) -> float:
+    """Return the largest of 1, 2 or 5 times a power of ten that is not above `longest`."""
+    power = 10.0 ** np.floor(np.log10(longest))
+    return float(max(step * power for step in (1, 2, 5) if step * power <= longest * (1 + 1e-9)))
+
+
+def _mm2(area: float) -> str:
+    if area == 0:
+        return "0"
+    return f"{area:,.2f}" if area >= 1 else f"{area:.4f}" if area < 0.01 else f"{area:.3f}"

@@ -1,0 +1,73 @@
+"""Writing exports: the old file or the new one, and one clear sentence when it can't be."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from napari_plimseg.errors import ExportError
+from napari_plimseg.files import atomic_write
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_REMEDIES = {
+    errno.ENOSPC: ("the disk is full", "Free some space or choose another folder."),
+    errno.EDQUOT: ("the disk quota is used up", "Free some space or choose another folder."),
+    errno.EACCES: ("it may not be written", "Choose a folder that you may write to."),
+    errno.EPERM: ("it may not be written", "Choose a folder that you may write to."),
+    errno.EROFS: ("the disk is read-only", "Choose another folder."),
+    errno.EISDIR: ("there is a folder of that name", "Choose another file name."),
+    errno.ENOTDIR: ("a part of the folder's path is a file", "Choose another folder."),
+    errno.EEXIST: ("a part of the folder's path is a file", "Choose another folder."),
+    errno.ENAMETOOLONG: ("the file name is too long", "Choose a shorter one."),
+}
+
+
+@contextlib.contextmanager
+def export_to(path: str | Path, *, at_least: int = 0) -> Iterator[Path]:
+    """Give a temporary path that replaces `path` when the block ends well.
+
+    Parameters
+    ----------
+    path : str or Path
+        The file to write.
+    at_least : int
+        Bytes that the file will surely take; checked before any work is done.
+
+    Raises
+    ------
+    ExportError
+        When the disk is full or the file can't be written; an old file of that name stays.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise ExportError(
+            "there is a folder of that name", path=path, remedy="Choose another file name."
+        )
+    _check_space(path, at_least)
+    try:
+        with atomic_write(path) as temporary:
+            yield temporary
+    except OSError as error:
+        problem, remedy = _REMEDIES.get(
+            error.errno or 0,
+            (f"it can't be written ({error.strerror or error})", "Choose another folder."),
+        )
+        raise ExportError(problem, path=path, remedy=remedy) from error
+
+
+def _check_space(path: Path, at_least: int) -> None:
+    existing = next((folder for folder in path.parents if folder.is_dir()), None)
+    if existing is None:
+        return
+    free = shutil.disk_usage(existing).free
+    if free < at_least:
+        raise ExportError(
+            f"it needs at least {at_least / 1e6:,.0f} MB and {free / 1e6:,.0f} MB are free",
+            path=path,
+            remedy="Free some space or choose another folder.",
+        )
