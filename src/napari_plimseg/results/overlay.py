@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from napari_plimseg.results.measure import MaskArray
     from napari_plimseg.slides.slide import Slide
 
+_LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)
 _UNREADABLE_COLOR = (128, 128, 128)
 
 
@@ -113,7 +114,10 @@ def _blended(
         weights[mask_id] = opacity
     colors[UNREADABLE], weights[UNREADABLE] = _UNREADABLE_COLOR, 0.8
     weight = weights[ids][..., None]  # (h, w, 1)
-    mixed = rgb * (1 - weight) + colors[ids] * weight
+    # under a class the stain fades to grey, so that the colours are those of the legend
+    grey = (rgb @ _LUMINANCE)[..., None]  # (h, w, 1)
+    below = np.where(weight > 0, 0.3 * rgb + 0.7 * grey, rgb)
+    mixed = below * (1 - weight) + colors[ids] * weight
     # a darker line between classes keeps neighbours apart where colours are alike
     edge = np.zeros(ids.shape, np.bool_)
     edge[1:] |= ids[1:] != ids[:-1]

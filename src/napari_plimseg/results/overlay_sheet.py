@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
+from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -81,13 +84,10 @@ class OverlaySheet:
         self._draw_legend(draw, legend_left, top, (name_width, area_width, percent_width))
         return sheet
 
-    def _font(self, factor: float = 1.0) -> FreeTypeFont | ImageFont:
-        from PIL import ImageFont
+    def _font(self, factor: float = 1.0, *, bold: bool = False) -> FreeTypeFont | ImageFont:
+        return _font(self.size * factor, bold)
 
-        return ImageFont.load_default(size=self.size * factor)
-
-    def _fitting(self, text: str, width: float, factor: float = 1.0) -> str:
-        font = self._font(factor)
+    def _fitting(self, text: str, width: float, font: FreeTypeFont | ImageFont) -> str:
         if font.getlength(text) <= width:
             return text
         while text and font.getlength(text + "…") > width:
@@ -98,20 +98,21 @@ class OverlaySheet:
         model = f"Model: {self.info.model_name}" if self.info.model_name else "Tissue classes"
         mpp = self.info.mask_mpp
         facts = [model, RESEARCH_USE]
+        title, small = self._font(1.4, bold=True), self._font(0.9)
         if mpp is not None:
-            facts.insert(1, f"mask at {mpp:.3g} µm/px")
+            facts.insert(1, f"mask at {mpp:.3g} {_um()}/px")
         draw.text(
             (self.margin, self.margin),
-            self._fitting(self.info.slide_name, width, 1.5),
+            self._fitting(self.info.slide_name, width, title),
             _INK,
-            self._font(1.5),
+            title,
             anchor="lt",
         )
         draw.text(
             (self.margin, self.margin + round(self.line * 1.35)),
-            self._fitting("  ·  ".join(facts), width, 0.9),
+            self._fitting("  ·  ".join(facts), width, small),
             _FAINT,
-            self._font(0.9),
+            small,
             anchor="lt",
         )
 
@@ -129,20 +130,20 @@ class OverlaySheet:
         um = round_length(self.picture.width * self.mpp / 4)
         right, half = left + round(um / self.mpp), max(2, self.size // 6)
         draw.rectangle((left, middle - half, right, middle + half), fill=_INK)
-        text = f"{um / 1000:g} mm" if um >= 1000 else f"{um:g} µm"
+        text = f"{um / 1000:g} mm" if um >= 1000 else f"{um:g} {_um()}"
         draw.text((right + self.size * 0.7, middle), text, _INK, self._font(), anchor="lm")
 
     def _swatch(self) -> int:
         return round(self.size * 1.05)
 
     def _columns(self, area: ClassArea) -> tuple[str, str, str]:
-        name = self._fitting(area.name, _LONGEST_NAME * self.size)
+        name = self._fitting(area.name, _LONGEST_NAME * self.size, self._font())
         size = f"{area.pixels:,}" if area.mm2 is None else _mm2(area.mm2)
         percent = "" if area.percent_of_tissue is None else f"{area.percent_of_tissue:.1f}"
         return name, size, percent
 
     def _heads(self) -> tuple[str, str, str]:
-        return "Class", "px" if self.mpp is None else "mm²", "% of tissue"
+        return "Class", "px" if self.mpp is None else _mm2_unit(), "% of tissue"
 
     def _legend_widths(self) -> tuple[int, int, int]:
         font, small = self._font(), self._font(0.85)
@@ -206,6 +207,32 @@ class OverlaySheet:
         )
         draw.text((size_right, y), size, ink, self._font(), anchor="rm")
         draw.text((percent_right, y), percent, ink, self._font(), anchor="rm")
+
+
+@cache
+def _font_file(*, bold: bool) -> Path | None:
+    """Find the Open Sans that comes with napari's canvas; Pillow's own font has no µ."""
+    canvas = importlib.util.find_spec("vispy")
+    if canvas is None or canvas.origin is None:
+        return None
+    name = f"OpenSans-{'Bold' if bold else 'Regular'}.ttf"
+    file = Path(canvas.origin).parent / "util" / "fonts" / "data" / name
+    return file if file.is_file() else None
+
+
+def _font(size: float, bold: bool) -> FreeTypeFont | ImageFont:
+    from PIL import ImageFont
+
+    file = _font_file(bold=bold)
+    return ImageFont.load_default(size) if file is None else ImageFont.truetype(file, size)
+
+
+def _um() -> str:
+    return "um" if _font_file(bold=False) is None else "µm"
+
+
+def _mm2_unit() -> str:
+    return "mm2" if _font_file(bold=False) is None else "mm²"
 
 
 def round_length(longest: float) -> float:
