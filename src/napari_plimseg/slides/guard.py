@@ -7,6 +7,7 @@ process and with it the user's work. Nothing here decodes pixels.
 from __future__ import annotations
 
 import enum
+import json
 import stat
 import struct
 from typing import TYPE_CHECKING
@@ -157,14 +158,14 @@ def _is_text(head: bytes) -> bool:
 
 
 def _identify_folder(path: Path) -> FileKind:
-    if any((path / name).is_file() for name in ("zarr.json", ".zattrs", ".zgroup")):
-        return FileKind.OME_ZARR
-    if (path / ".zarray").is_file():
+    if (path / ".zarray").is_file() or _is_zarr_3_array(path):
         raise SlideError(
             "it is a bare Zarr array without levels",
             path=path,
             remedy="Open the OME-Zarr folder that holds it.",
         )
+    if any((path / name).is_file() for name in ("zarr.json", ".zattrs", ".zgroup")):
+        return FileKind.OME_ZARR
     if (path / "Slidedat.ini").is_file():
         raise SlideError(
             "it is the data folder of a MIRAX slide",
@@ -178,6 +179,15 @@ def _identify_folder(path: Path) -> FileKind:
         path=path,
         remedy="Choose a slide inside it.",
     )
+
+
+def _is_zarr_3_array(path: Path) -> bool:
+    try:
+        with (path / "zarr.json").open("rb") as file:
+            content = json.loads(file.read(1 << 24))
+    except (OSError, ValueError):
+        return False
+    return isinstance(content, dict) and content.get("node_type") == "array"
 
 
 def dicom_files(folder: Path, *, at_most: int = 1_000) -> list[Path]:
@@ -302,9 +312,22 @@ def encoded_shape(segment: bytes) -> tuple[int, int] | None:
     if segment[4:8] == b"jP  ":
         start = segment.find(b"\xff\x4f\xff\x51", 0, 4096)
         return None if start < 0 else _codestream_shape(segment[start : start + 64])
-    if segment[:4] == b"RIFF" and segment[12:16] == b"VP8X" and len(segment) >= 30:
+    if segment[:4] == b"RIFF" and len(segment) >= 30:
+        return _webp_shape(segment)
+    return None
+
+
+def _webp_shape(segment: bytes) -> tuple[int, int] | None:
+    variant = segment[12:16]
+    if variant == b"VP8X":
         width = int.from_bytes(segment[24:27], "little") + 1
         return int.from_bytes(segment[27:30], "little") + 1, width
+    if variant == b"VP8L":
+        packed = int.from_bytes(segment[21:25], "little")
+        return (packed >> 14 & 0x3FFF) + 1, (packed & 0x3FFF) + 1
+    if variant == b"VP8 ":
+        width, height = struct.unpack("<2H", segment[26:30])
+        return height & 0x3FFF, width & 0x3FFF
     return None
 
 

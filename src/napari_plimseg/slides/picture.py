@@ -115,7 +115,7 @@ def _opened(path: Path) -> Image.Image:
             return Image.open(path, formats=("PNG", "JPEG", "WEBP", "BMP", "MPO"))
     except Image.DecompressionBombError as error:
         raise _too_large(path, f"more than {MAX_PIXELS:,} pixels") from error
-    except UnidentifiedImageError as error:
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
         raise SlideError(
             "its beginning is that of a picture, but the rest is not",
             path=path,
