@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -12,15 +13,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from napari_plimseg.results.mask_info import MaskInfo
+    from napari_plimseg.slides.slide import Slide
     from napari_plimseg.tissue import Color
 
-EXPORT_FILES: dict[str, tuple[str, str, str]] = {
-    "tiff": ("Export label TIFF", "_labels.ome.tif", "OME-TIFF (*.ome.tif *.tif)"),
-    "geojson": ("Export QuPath GeoJSON", "_classes.geojson", "GeoJSON (*.geojson)"),
-    "csv": ("Export areas", "_areas.csv", "CSV (*.csv)"),
-    "png": ("Export overlay picture", "_overlay.png", "PNG (*.png)"),
-}
-"""Dialog title, default ending and file pattern by kind of export."""
+EVERYTHING = "all"
 
 
 @dataclass(frozen=True)
@@ -36,27 +32,67 @@ class AreaRow:
 def measure_areas(
     mask: NDArray[np.uint8], info: MaskInfo, step: int
 ) -> Generator[tuple[list[AreaRow], str], None, None]:
-    """Yield the areas of all classes but background, largest first, and their unit."""
-    import numpy as np
+    """Yield the areas of the tissue classes that occur, largest first, and their unit.
 
-    counts = np.zeros(256, np.int64)
-    for row in mask:
-        counts += np.bincount(row, minlength=256)
-    counts *= step * step
-    tissue = max(1, int(counts[list(info.classes.tissue_ids)].sum()))
-    size = info.pixel_area_mm2
+    `mask` is what the layer shows, every `step`-th pixel of the mask of `info`.
+    """
+    import dataclasses
+
+    from napari_plimseg.results.measure import area_table
+
+    shown = dataclasses.replace(
+        info, downsample=info.downsample * step, shape=(mask.shape[0], mask.shape[1])
+    )
     rows = [
         AreaRow(
-            c.name,
-            c.color,
-            f"{counts[i]:,}" if size is None else f"{counts[i] * size:.3f}",
-            f"{100 * counts[i] / tissue:.1f}",
+            name=area.name,
+            color=info.classes[area.mask_id - 1].color,
+            area=f"{area.pixels * step * step:,}" if area.mm2 is None else f"{area.mm2:.3f}",
+            percent="" if area.percent_of_tissue is None else f"{area.percent_of_tissue:.1f}",
         )
-        for i, c in sorted(enumerate(info.classes, 1), key=lambda pair: -counts[pair[0]])
-        if i != info.classes.background_id and counts[i]
+        for area in sorted(area_table(mask, shown), key=lambda area: -area.pixels)
+        if area.kind == "tissue" and area.pixels
     ]
-    yield rows, "px" if size is None else "mm²"
+    yield rows, "px" if info.mpp is None else "mm²"
 
 
-def export_files(kind, target, slide, full_mask, info):
-    raise NotImplementedError
+def export_name(slide: Slide, key: str) -> str:
+    """Return the file name that an export of a slide gets unless the user types another."""
+    from napari_plimseg.results.export import FORMATS
+
+    return f"{Path(slide.name).stem}{FORMATS[key].suffix}"
+
+
+def export_files(
+    key: str,
+    target: Path,
+    slide: Slide,
+    mask: NDArray[np.uint8],
+    info: MaskInfo,
+) -> Generator[list[Path], None, None]:
+    """Export a mask and yield the paths written.
+
+    Parameters
+    ----------
+    key : str
+        A key of `FORMATS`, or "all".
+    target : Path
+        The file, or the folder when everything is exported.
+    slide : Slide
+        For its name and, in the overlay picture, its pixels.
+    mask : ndarray of uint8, shape (h, w)
+        Mask ids.
+    info : MaskInfo
+        What the mask is a mask of.
+
+    Raises
+    ------
+    ExportError
+        When a file can't be written.
+    """
+    from napari_plimseg.results.export import FORMATS, export_all
+
+    if key == EVERYTHING:
+        yield export_all(target, Path(slide.name).stem, mask, info, slide)
+    else:
+        yield [FORMATS[key].write(target, mask, info, slide, "mask")]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -40,8 +40,13 @@ def visible_region(layer: Image) -> Region:
 
 def view_centre(viewer: Viewer, layer: Image) -> tuple[float, float]:
     """Return the level-0 (y, x) in the middle of the window."""
-    y, x = np.asarray(layer.world_to_data(np.asarray(viewer.camera.center)[-2:]), float)
+    y, x = np.asarray(layer.world_to_data(np.asarray(_camera(viewer).center)[-2:]), float)
     return float(y), float(x)
+
+
+def _camera(viewer: Viewer) -> Any:
+    scene = getattr(viewer, "scene", None)  # the camera's home from napari 0.9 on
+    return viewer.camera if scene is None else scene.camera
 
 
 def closed_shapes(layer: Shapes | None) -> int:
@@ -95,7 +100,6 @@ def add_region_layer(viewer: Viewer, slide_layer: Image) -> Shapes:
         units=slide_layer.units,
         edge_color="#ffd400",
         face_color=[1.0, 0.83, 0.0, 0.08],
-        edge_width=line,
-        current_edge_width=line,
     )
+    shapes.current_edge_width = line
     return shapes

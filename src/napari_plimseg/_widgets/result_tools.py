@@ -11,7 +11,7 @@ from qtpy.QtWidgets import QFileDialog
 
 from napari_plimseg._settings import load_settings
 from napari_plimseg._widgets.background_job import BackgroundJob
-from napari_plimseg._widgets.exports import EXPORT_FILES, export_files, measure_areas
+from napari_plimseg._widgets.exports import EVERYTHING, export_files, export_name, measure_areas
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -117,24 +117,22 @@ class ResultTools(QObject):
         self.measured.emit()
 
     def ask_and_export(self, kind: str) -> None:
-        """Ask where to, then export; `kind` is a key of `EXPORT_FILES` or "all"."""
+        """Ask where to, then export; `kind` is a key of `FORMATS` or "all"."""
         slide, view = self._current_slide(), self._view
         if slide is None or view is None:
             return
         folder = load_settings().export_folder or str(slide.path.parent)
-        stem = Path(slide.name).stem
-        if kind == "all":
+        if kind == EVERYTHING:
             chosen = QFileDialog.getExistingDirectory(
                 self._section, "Export everything into a folder", folder
             )
         else:
-            title, suffix, pattern = EXPORT_FILES[kind]
             chosen, _ = QFileDialog.getSaveFileName(
-                self._section, title, str(Path(folder) / f"{stem}{suffix}"), pattern
+                self._section, "Export", str(Path(folder) / export_name(slide, kind))
             )
         if chosen:
             target = Path(chosen)
-            self.folderChosen.emit(str(target if kind == "all" else target.parent))
+            self.folderChosen.emit(str(target if kind == EVERYTHING else target.parent))
             self.export(kind, target)
 
     def export(self, kind: str, target: Path) -> None:

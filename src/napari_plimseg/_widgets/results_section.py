@@ -30,8 +30,9 @@ if TYPE_CHECKING:
     from napari_plimseg._widgets.exports import AreaRow
     from napari_plimseg.tissue import TissueClasses
 
+# keys of napari_plimseg.results.export.FORMATS and the text on their buttons
 EXPORTS = (
-    ("tiff", "Label TIFF"),
+    ("ome-tiff", "Label TIFF"),
     ("geojson", "QuPath GeoJSON"),
     ("csv", "Areas CSV"),
     ("png", "Overlay PNG"),

@@ -38,7 +38,7 @@ TOOLTIPS: dict[str, str] = {
     "opacity": "How much of the overlay covers the slide.",
     "colormap": "Colours of the overlay, from 0 (transparent) to 100 %.",
     "areas": "Area of each class as the mask layer shows it, your corrections included.",
-    "export_tiff": "Pyramidal OME-TIFF of class numbers with pixel size and class names.",
+    "export_ome-tiff": "Pyramidal OME-TIFF of class numbers with pixel size and class names.",
     "export_geojson": "Outlines for QuPath, with holes, classes and colours.",
     "export_csv": "Area of each class in pixels, mm² and percent of tissue.",
     "export_png": "Picture of the slide with the classes in colour, a legend and a scale bar.",
