@@ -14,24 +14,28 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from napari_plimseg._widgets.main_dock import PlimsegDock
+    from napari_plimseg.tissue import TissueClasses
 
 
-@pytest.fixture
-def model(monkeypatch: pytest.MonkeyPatch) -> fakes.ColorModel:
-    """The only model of the catalogue; `model.made` are the class sets that were asked for."""
-    model = fakes.ColorModel()
-    model.gate.set()
+def fake_catalogue(model: fakes.ColorModel) -> types.ModuleType:
+    """A catalogue of one model, which takes any classes."""
 
-    def load_model(name: str, classes: object = None) -> fakes.ColorModel:
-        if classes is not None:
-            model.classes = classes
-            model.__post_init__()
+    def load_model(name: str, classes: TissueClasses | None = None) -> fakes.ColorModel:
+        model.set_classes(classes or fakes.CLASSES)
         return model
 
     catalogue = types.ModuleType("napari_plimseg.models.catalogue")
     catalogue.list_models = lambda: [fakes.FakeModelInfo()]  # type: ignore[attr-defined]
     catalogue.load_model = load_model  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "napari_plimseg.models.catalogue", catalogue)
+    return catalogue
+
+
+@pytest.fixture
+def model(monkeypatch: pytest.MonkeyPatch) -> fakes.ColorModel:
+    """The only model of the catalogue."""
+    model = fakes.ColorModel()
+    model.gate.set()
+    monkeypatch.setitem(sys.modules, "napari_plimseg.models.catalogue", fake_catalogue(model))
     return model
 
 

@@ -65,6 +65,11 @@ class ColorModel:
     seen: int = 0
 
     def __post_init__(self) -> None:
+        self.set_classes(self.classes)
+
+    def set_classes(self, classes: TissueClasses) -> None:
+        """Answer for other classes; other words make another model."""
+        self.classes = classes
         words = repr([(c.name, c.prompts) for c in self.classes])
         self.identity = hashlib.sha256(words.encode()).hexdigest()
 

@@ -1,0 +1,132 @@
+"""A window or dock that closes in mid-run leaves nothing behind."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import fakes
+
+    from napari_plimseg._widgets.main_dock import PlimsegDock
+
+pytestmark = pytest.mark.gui
+WAIT = 30_000
+
+
+def job_threads() -> list[threading.Thread]:
+    return [t for t in threading.enumerate() if t.name.startswith(("plimseg", "ThreadPool"))]
+
+
+def start_and_wait_for_a_tile(dock: PlimsegDock, model: fakes.ColorModel, qtbot) -> None:  # type: ignore[no-untyped-def]
+    dock.settings_form.tile_size.setCurrentIndex(0)
+    model.gate.clear()
+    model.tiles_before_gate = 3
+    dock.start()
+    qtbot.waitUntil(
+        lambda: (
+            dock.controller.last_progress is not None
+            and dock.controller.last_progress.tiles_done >= 1
+        ),
+        timeout=WAIT,
+    )
+
+
+def test_dock_removed_in_mid_run(
+    dock: PlimsegDock, add_slide: Callable, model: fakes.ColorModel, qtbot
+) -> None:  # type: ignore[no-untyped-def]
+    add_slide()
+    start_and_wait_for_a_tile(dock, model, qtbot)
+    viewer = dock._viewer
+    gone: list[bool] = []
+    dock.destroyed.connect(lambda *_: gone.append(True))
+    viewer.window.remove_dock_widget(dock)
+    dock.deleteLater()
+    qtbot.waitUntil(lambda: bool(gone), timeout=5000)
+    model.gate.set()
+    qtbot.waitUntil(lambda: not job_threads(), timeout=5000)
+    # the viewer goes on without calling into the dock that is gone
+    viewer.cursor.position = (10.0, 10.0)
+    viewer.layers.selection.active = viewer.layers[0]
+    viewer.theme = "light"
+    del viewer.layers[-1]
+    assert model.seen < 40
+
+
+CLOSE_IN_MID_RUN = """
+import sys, threading, time
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+import conftest, fakes
+model = fakes.ColorModel()
+sys.modules["napari_plimseg.models.catalogue"] = conftest.fake_catalogue(model)
+import napari
+from qtpy.QtCore import QTimer
+from napari_plimseg._widgets.main_dock import PlimsegDock
+
+class Slow(fakes.ArraySlide):
+    def _read_level(self, *where):
+        time.sleep(0.05)
+        return super()._read_level(*where)
+
+viewer = napari.Viewer()
+dock = PlimsegDock(viewer)
+viewer.window.add_dock_widget(dock, name="PLIMSeg")
+slide = Slow(Path(sys.argv[2]) / "slide.tif", fakes.tissue_pixels(6000, 8000), 0.5)
+viewer.add_image(
+    [slide.pixels, slide.pixels[::4, ::4]], multiscale=True, rgb=True,
+    metadata={"plimseg_slide": slide},
+)
+dock.settings_form.tile_size.setCurrentIndex(0)
+dock.start()
+closed = []
+
+def close(progress):
+    if progress.tiles_done >= 2 and not closed:
+        closed.append(time.monotonic())
+        QTimer.singleShot(0, viewer.close)
+
+dock.controller.progressed.connect(close)
+del dock
+napari.run()
+while any(t.name.startswith("plimseg") for t in threading.enumerate()):
+    time.sleep(0.02)
+    if time.monotonic() - closed[0] > 5:
+        sys.exit("a thread went on for five seconds after closing")
+print("closed after", model.seen, "tiles")
+"""
+
+
+def test_window_closed_in_mid_run(tmp_path: Path) -> None:
+    here = Path(__file__).parent
+    result = subprocess.run(
+        [sys.executable, "-c", CLOSE_IN_MID_RUN, str(here), str(tmp_path)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr[-3000:]
+    assert "Traceback" not in result.stderr
+    assert "QThread" not in result.stderr
+    tiles = int(result.stdout.split("closed after ")[1].split()[0])
+    assert 2 <= tiles < 150
+
+
+def test_a_finished_run_leaves_no_timer_and_no_thread(
+    dock: PlimsegDock, add_slide: Callable, qtbot
+) -> None:  # type: ignore[no-untyped-def]
+    from qtpy.QtCore import QTimer
+
+    add_slide()
+    with qtbot.waitSignal(dock.tools.measured, timeout=WAIT):
+        dock.start()
+    qtbot.waitUntil(lambda: not job_threads(), timeout=5000)
+    qtbot.waitUntil(lambda: not any(t.isActive() for t in dock.findChildren(QTimer)), timeout=5000)
