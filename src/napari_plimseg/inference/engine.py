@@ -182,14 +182,11 @@ def segment_slide(
     gate = TissueGate.of(slide, settings, store.info.downsample)
     work = TileWriter(store, grid, gate, region)
     wanted = [t for t in grid if region is None or region.touches(grid.core(t), frame.downsample)]
-    tissue = [tile for tile in wanted if gate.window(grid.mask_window(tile)).any()]
-    with_tissue = set(tissue)
-    for tile in wanted:
-        if tile not in with_tissue and work.state(tile) is None:
-            work.write_empty(tile)
-    to_do = [tile for tile in tissue if work.state(tile) in (None, "unreadable")]
-    counter.total, counter.resumed = len(tissue), len(tissue) - len(to_do)
-    counter.done = counter.resumed
+    with_tissue = [tile for tile in wanted if gate.window(grid.mask_window(tile)).any()]
+    empty = set(wanted).difference(with_tissue)
+    to_do = [tile for tile in with_tissue if work.state(tile) in (None, "unreadable")]
+    counter.total = len(with_tissue)
+    counter.done = counter.resumed = len(with_tissue) - len(to_do)
     counter.message = "Segmenting"
     yield counter.progress()
 
@@ -198,6 +195,11 @@ def segment_slide(
         at = None if focus is None else (focus[0] / frame.downsample, focus[1] / frame.downsample)
         counter.first_tile = time.monotonic()
         yield from _run(slide, model, frame, work, grid.ordered(to_do, at), counter, settings)
+    # last, so that nobody waits for empty glass
+    for tile in sorted(empty):
+        if work.state(tile) is None:
+            work.write_empty(tile)
+            yield counter.progress(grid.mask_window(tile))
     store.flush()
     counter.message = "Finished"
     yield counter.progress()
