@@ -69,6 +69,7 @@ def export_label_tiff(
     shapes = _level_shapes(written.shape)
     total = sum(height * width for height, width in shapes)
     pyramid = LabelPyramid(mask, info.downsample)
+    description = mask_ome_xml(written).encode("utf-8", "replace")
     with export_to(path, at_least=total // _SMALLEST_SHARE) as temporary:
         with TiffWriter(temporary, bigtiff=total > _CLASSIC_LIMIT, ome=False) as tiff:
             for number, shape in enumerate(shapes):
@@ -82,7 +83,7 @@ def export_label_tiff(
                     photometric="minisblack",
                     software="napari-plimseg",
                     metadata=None,
-                    description=None if number else mask_ome_xml(written).encode("utf-8", "replace"),
+                    description=None if number else description,
                     subfiletype=1 if number else 0,
                     subifds=None if number else len(shapes) - 1,
                     **_resolution(info.mpp, downsample),

@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 _REMEDIES = {
     errno.ENOSPC: ("the disk is full", "Free some space or choose another folder."),
     errno.EDQUOT: ("the disk quota is used up", "Free some space or choose another folder."),
+    errno.EFBIG: (
+        "it is too large for this disk's file system",
+        "Choose another disk, or the mask's own resolution.",
+    ),
     errno.EACCES: ("it may not be written", "Choose a folder that you may write to."),
     errno.EPERM: ("it may not be written", "Choose a folder that you may write to."),
     errno.EROFS: ("the disk is read-only", "Choose another folder."),
@@ -44,12 +48,10 @@ def export_to(path: str | Path, *, at_least: int = 0) -> Iterator[Path]:
         When the disk is full or the file can't be written; an old file of that name stays.
     """
     path = Path(path)
-    if path.is_dir():
-        raise ExportError(
-            "there is a folder of that name", path=path, remedy="Choose another file name."
-        )
-    _check_space(path, at_least)
     try:
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, "Is a directory")
+        _check_space(path, at_least)
         with atomic_write(path) as temporary:
             yield temporary
     except OSError as error:
