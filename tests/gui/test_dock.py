@@ -106,9 +106,16 @@ def test_running_state(
     model.tiles_before_gate = 1
     dock.start()
     qtbot.waitUntil(lambda: dock.view is not None, timeout=WAIT)
-    for control in (dock.model_choice, dock.run_on, dock.device, dock.class_list.add_button):
+    for control in (
+        dock.model_choice,
+        dock.device,
+        dock.class_list.add_button,
+        dock.run_on.draw_button,
+        *dock.run_on.buttons.values(),
+        dock.settings_form.tile_size,
+    ):
         assert not control.isEnabled()
-    assert "cancel it first" in dock.model_choice.toolTip()
+        assert "cancel it first" in control.toolTip()
     assert dock.run_panel.cancel_button.isVisibleTo(dock)
     assert not dock.run_panel.button.isVisibleTo(dock)
     assert not dock.results.export_buttons["ome-tiff"].isEnabled()

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from napari_plimseg._widgets.run_steps import TileDone
     from napari_plimseg.results.mask_info import MaskInfo
     from napari_plimseg.results.mask_store import MaskStore
+    from napari_plimseg.slides.tissue_mask import TissueMask
     from napari_plimseg.tiling import Window
     from napari_plimseg.tissue import TissueClasses
 
@@ -242,6 +243,23 @@ class OverlayView:
 
 def _fill_empty(shown: NDArray[np.uint8], block: NDArray[np.uint8]) -> None:
     np.copyto(shown, block, where=(shown == NOT_COMPUTED) | (shown == UNREADABLE))
+
+
+def show_tissue(viewer: Viewer, slide_layer: Image, tissue: TissueMask, name: str) -> None:
+    """Show a tissue mask over its slide; the layer of that name is used again."""
+    size = slide_layer.scale * tissue.downsample
+    placement = {
+        "scale": size,
+        "translate": (size - slide_layer.scale) / 2,
+        "units": slide_layer.units,
+    }
+    mask = tissue.mask.astype(np.uint8)
+    if name in viewer.layers:
+        viewer.layers[name].data = mask
+        for key, value in placement.items():
+            setattr(viewer.layers[name], key, value)
+    else:
+        viewer.add_labels(mask, name=name, opacity=0.35, **placement)
 
 
 def overlay_values(

@@ -2,45 +2,32 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari.utils.notifications import show_error
-from qtpy.QtCore import Qt, QTimer
-from qtpy.QtGui import QColor
-from qtpy.QtWidgets import (
-    QFileDialog,
-    QFrame,
-    QHBoxLayout,
-    QLabel,
-    QScrollArea,
-    QVBoxLayout,
-    QWidget,
-)
-from superqt import QCollapsible
+from qtpy.QtCore import QTimer
+from qtpy.QtWidgets import QFileDialog
 
+from napari_plimseg._reader import FILENAME_PATTERNS
 from napari_plimseg._settings import load_settings, save_settings
 from napari_plimseg._widgets.background_job import BackgroundJob
-from napari_plimseg._widgets.banner import Banner
-from napari_plimseg._widgets.class_list import ClassList
 from napari_plimseg._widgets.cursor_status import CursorStatus
+from napari_plimseg._widgets.dock_parts import DockParts
 from napari_plimseg._widgets.dock_state import DockState, Phase, RunOn
-from napari_plimseg._widgets.icons import arrow
-from napari_plimseg._widgets.model_choice import ModelChoice
+from napari_plimseg._widgets.layer_views import show_tissue
 from napari_plimseg._widgets.regions import (
     add_region_layer,
+    chosen_region,
     closed_shapes,
-    drawn_polygons,
     find_region_layer,
     view_centre,
-    visible_region,
 )
 from napari_plimseg._widgets.result_tools import ResultTools
-from napari_plimseg._widgets.results_section import ResultsSection
 from napari_plimseg._widgets.run_controller import RunController
-from napari_plimseg._widgets.run_options import DeviceChoice, RunOnChoice, SettingsForm
-from napari_plimseg._widgets.run_panel import RunPanel, duration
+from napari_plimseg._widgets.run_panel import duration
 from napari_plimseg._widgets.run_steps import (
     Opened,
     RunRequest,
@@ -51,7 +38,6 @@ from napari_plimseg._widgets.run_steps import (
     results_folder,
     tissue_settings,
 )
-from napari_plimseg._widgets.slide_section import SlideSection
 from napari_plimseg._widgets.viewer_slides import ThemeColor, ViewerSlides, slide_of
 from napari_plimseg.errors import PlimsegError
 
@@ -61,20 +47,16 @@ if TYPE_CHECKING:
     from napari.viewer import Viewer
 
     from napari_plimseg._widgets.layer_views import MaskView
-    from napari_plimseg.inference.run_region import RunRegion
     from napari_plimseg.slides.slide import Slide
     from napari_plimseg.slides.tissue_mask import TissueMask
     from napari_plimseg.tissue import TissueClasses
 
 PLUGIN = "napari-plimseg"
 SAMPLE = "cmu_1_small_region"
-SLIDE_FILES = (
-    "Slides and pictures (*.svs *.ndpi *.mrxs *.scn *.bif *.vms *.vmu *.svslide *.dcm *.tif *.tiff"
-    " *.btf *.tf8 *.qptiff *.png *.jpg *.jpeg *.webp *.bmp);;All files (*)"
-)
+SLIDE_FILES = f"Slides and pictures ({' '.join(FILENAME_PATTERNS)});;All files (*)"
 
 
-class PlimsegDock(QWidget):
+class PlimsegDock(DockParts):
     """Segments the slide in the viewer into named tissue classes.
 
     Parameters
@@ -84,68 +66,24 @@ class PlimsegDock(QWidget):
     """
 
     def __init__(self, napari_viewer: Viewer) -> None:
-        super().__init__()
+        super().__init__(load_settings())
         self._viewer = napari_viewer
-        settings = load_settings()
-        self.banner = Banner()
-        self.slide_section = SlideSection()
-        self.model_choice = ModelChoice(settings.model)
-        self.class_list = ClassList()
-        self.run_on = RunOnChoice()
-        self.device = DeviceChoice(settings.device)
-        self.settings_form = SettingsForm(settings, results_folder(settings))
-        self.run_panel = RunPanel()
-        self.results = ResultsSection()
         self.controller = RunController(napari_viewer, self)
         self._stopping = False
         self._stopped: set[Slide] = set()
         self._failed = self._scroll_down = False
-        self._build_layout()
 
         self.slides = ViewerSlides(napari_viewer, self._on_slides, self.refresh_state)
         self.cursor_status = CursorStatus(napari_viewer, lambda: self.view)
         self.tools = ResultTools(self, self.results, self.banner, lambda: self.slides.slide)
         slides, cursor = self.slides, self.cursor_status
-        theme = ThemeColor(napari_viewer, self._on_theme)
+        theme = ThemeColor(napari_viewer, self.show_theme)
         for link in (slides, cursor, theme):
             self.destroyed.connect(lambda *_, link=link: link.disconnect())
         self._connect()
         self._on_model()
         self._in_background(find_devices, self._on_devices)
         self._on_slides()
-
-    def _build_layout(self) -> None:
-        self.collapsible = QCollapsible("Settings")
-        self.collapsible.addWidget(self.settings_form)
-        self.collapsible.layout().setContentsMargins(0, 0, 0, 0)
-        content = QWidget()
-        column = QVBoxLayout(content)
-        column.setContentsMargins(4, 2, 8, 4)
-        column.setSpacing(4)
-        column.addWidget(_heading("Slide"))
-        column.addWidget(self.slide_section)
-        column.addLayout(_line("Model", self.model_choice))
-        column.addWidget(_heading("Tissue classes"))
-        column.addWidget(self.class_list)
-        column.addLayout(_line("Run on", self.run_on))
-        column.addLayout(_line("Device", self.device))
-        column.addWidget(self.collapsible)
-        self.results_heading = _heading("Result")
-        column.addWidget(self.results_heading)
-        column.addWidget(self.results)
-        column.addStretch(1)
-        self.scroll_area = QScrollArea()
-        self.scroll_area.setWidget(content)
-        self.scroll_area.setWidgetResizable(True)
-        self.scroll_area.setFrameShape(QFrame.Shape.NoFrame)
-        self.scroll_area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-        layout = QVBoxLayout(self)
-        layout.setContentsMargins(4, 4, 4, 4)
-        layout.setSpacing(4)
-        layout.addWidget(self.banner)
-        layout.addWidget(self.scroll_area, 1)
-        layout.addWidget(self.run_panel)
-        self.setMinimumWidth(340)
 
     def _connect(self) -> None:
         section = self.slide_section
@@ -179,11 +117,6 @@ class PlimsegDock(QWidget):
         self.tools.measured.connect(self._on_measured)
         self.tools.folderChosen.connect(self._on_export_folder)
 
-    def _on_theme(self, color: str) -> None:
-        self.class_list.set_icon_color(color)
-        self.collapsible.setExpandedIcon(arrow(True, QColor(color)))
-        self.collapsible.setCollapsedIcon(arrow(False, QColor(color)))
-
     @property
     def view(self) -> MaskView | None:
         """The mask of the current slide."""
@@ -213,18 +146,7 @@ class PlimsegDock(QWidget):
 
     def refresh_state(self) -> None:
         """Enable what can be pressed now and say why the rest can't."""
-        state = self.state
-        setup = state.why_not("setup")
-        self.run_panel.show_state(state)
-        self.model_choice.set_enabled(setup)
-        self.class_list.set_enabled(setup)
-        self.run_on.setEnabled(not setup)
-        self.run_on.draw_button.setEnabled(state.has_slide and not setup)
-        self.device.setEnabled(not setup)
-        self.settings_form.set_enabled(setup, state.why_not("tissue"))
-        self.results_heading.setVisible(state.has_mask)
-        self.results.setVisible(state.has_mask)
-        self.results.show_state(state)
+        self.show_state(self.state)
         view = self.view
         if view is not None:
             self.results.show_classes(view.info.classes, self.controller.overlay_what)
@@ -394,33 +316,8 @@ class PlimsegDock(QWidget):
         layer = next((la for la in self.slides.layers if slide_of(la) is slide), None)
         if layer is None:
             return
-        name = f"{Path(slide.name).stem} · tissue"
-        data = tissue.mask.astype("uint8")
-        if name in self._viewer.layers:
-            self._viewer.layers[name].data = data
-        else:
-            shift = (tissue.downsample - 1) / 2
-            self._viewer.add_labels(
-                data,
-                name=name,
-                opacity=0.35,
-                scale=layer.scale * tissue.downsample,
-                translate=layer.scale * shift,
-                units=layer.units,
-            )
+        show_tissue(self._viewer, layer, tissue, f"{Path(slide.name).stem} · tissue")
         self.banner.tell("info", f"{100 * tissue.fraction:.0f} % of the slide is tissue.")
-
-    def _region(self) -> RunRegion | None:
-        from napari_plimseg.inference.run_region import RunRegion
-
-        layer = self.slides.layer
-        choice = self.run_on.choice
-        if choice is RunOn.VISIBLE and layer is not None:
-            return RunRegion.rectangle(visible_region(layer))
-        shapes = find_region_layer(self._viewer)
-        if choice is RunOn.SHAPES and layer is not None and shapes is not None:
-            return RunRegion.polygons(drawn_polygons(shapes, layer))
-        return None
 
     def start(self) -> None:
         """Begin a run, or go on with the one that was stopped."""
@@ -434,7 +331,7 @@ class PlimsegDock(QWidget):
                 model=self.model_choice.name,
                 classes=self.class_list.edited,
                 settings=self.settings_form.settings,
-                region=self._region(),
+                region=chosen_region(self._viewer, layer, self.run_on.choice),
                 focus=view_centre(self._viewer, layer),
             )
         except PlimsegError as error:
@@ -481,11 +378,6 @@ class PlimsegDock(QWidget):
             self._scroll_down = False
             QTimer.singleShot(50, self.show_results)
 
-    def show_results(self) -> None:
-        """Scroll to what came out."""
-        bar = self.scroll_area.verticalScrollBar()
-        bar.setValue(min(bar.maximum(), self.results_heading.y()))
-
     def _show_overlay(self) -> None:
         slide = self.slides.slide
         if slide is not None:
@@ -500,27 +392,8 @@ class PlimsegDock(QWidget):
             self.controller.overlay.layer.opacity = opacity
 
 
-def _heading(text: str) -> QLabel:
-    label = QLabel(text)
-    label.setStyleSheet("font-weight: bold; padding-top: 4px;")
-    return label
-
-
-def _line(title: str, widget: QWidget) -> QHBoxLayout:
-    line = QHBoxLayout()
-    line.setContentsMargins(0, 4, 0, 0)
-    label = QLabel(title)
-    label.setStyleSheet("font-weight: bold;")
-    label.setMinimumWidth(52)
-    line.addWidget(label)
-    line.addWidget(widget, 1)
-    return line
-
-
 def _recolored(shown: TissueClasses, edited: TissueClasses) -> TissueClasses:
     """Return the classes of a mask with the colours of the list, where names agree."""
-    import dataclasses
-
     colors = {c.name: c.color for c in edited}
     return dataclasses.replace(
         shown,

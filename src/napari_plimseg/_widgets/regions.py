@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_plimseg._widgets.dock_state import RunOn
 from napari_plimseg.errors import ConfigError
 from napari_plimseg.slides.slide import Region
 
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
     from napari.layers import Image, Shapes
     from napari.viewer import Viewer
     from numpy.typing import NDArray
+
+    from napari_plimseg.inference.run_region import RunRegion
 
 REGION_LAYER = "PLIMSeg region"
 _CLOSED = ("rectangle", "polygon", "ellipse")
@@ -77,6 +80,24 @@ def _ellipse(box: NDArray[np.float64]) -> NDArray[np.float64]:
     half_a, half_b = (corners[1] - corners[0]) / 2, (corners[3] - corners[0]) / 2
     angles = np.linspace(0, 2 * np.pi, _ELLIPSE_CORNERS, endpoint=False)
     return centre + np.cos(angles)[:, None] * half_a + np.sin(angles)[:, None] * half_b
+
+
+def chosen_region(viewer: Viewer, layer: Image, run_on: RunOn) -> RunRegion | None:
+    """Return the part of a slide that the user asks for; None is the whole slide.
+
+    Raises
+    ------
+    ConfigError
+        When that part is empty.
+    """
+    from napari_plimseg.inference.run_region import RunRegion
+
+    if run_on is RunOn.VISIBLE:
+        return RunRegion.rectangle(visible_region(layer))
+    shapes = find_region_layer(viewer)
+    if run_on is RunOn.SHAPES and shapes is not None:
+        return RunRegion.polygons(drawn_polygons(shapes, layer))
+    return None
 
 
 def find_region_layer(viewer: Viewer) -> Shapes | None:

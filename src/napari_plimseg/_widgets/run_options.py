@@ -60,19 +60,17 @@ class RunOnChoice(QWidget):
         layout = QHBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setSpacing(8)
-        for choice, text, tooltip in (
-            (RunOn.WHOLE, "Whole slide", "whole"),
-            (RunOn.VISIBLE, "What I see", "visible"),
-            (RunOn.SHAPES, "Shapes", "shapes"),
+        for choice, text in (
+            (RunOn.WHOLE, "Whole slide"),
+            (RunOn.VISIBLE, "What I see"),
+            (RunOn.SHAPES, "Shapes"),
         ):
             button = QRadioButton(text)
-            button.setToolTip(TOOLTIPS[tooltip])
             self._group.addButton(button)
             self.buttons[choice] = button
             layout.addWidget(button)
         self.buttons[RunOn.WHOLE].setChecked(True)
         self.draw_button = QPushButton("Draw")
-        self.draw_button.setToolTip(TOOLTIPS["draw"])
         self.draw_button.clicked.connect(lambda: self.drawRequested.emit())
         layout.addWidget(self.draw_button)
         layout.addStretch(1)
@@ -82,6 +80,14 @@ class RunOnChoice(QWidget):
     def choice(self) -> RunOn:
         """What is chosen."""
         return next(choice for choice, button in self.buttons.items() if button.isChecked())
+
+    def set_enabled(self, why_not: str, why_not_draw: str) -> None:
+        """Allow another choice, or say why not."""
+        for choice, button in self.buttons.items():
+            button.setEnabled(not why_not)
+            button.setToolTip(why_not or TOOLTIPS[choice.name.lower()])
+        self.draw_button.setEnabled(not why_not_draw)
+        self.draw_button.setToolTip(why_not_draw or TOOLTIPS["draw"])
 
     def choose(self, choice: RunOn) -> None:
         """Choose from code."""
@@ -245,6 +251,11 @@ class DeviceChoice(QComboBox):
         for name in names:
             self.addItem(device_title(name), name)
         self.setCurrentIndex(max(0, self.findData(self._wanted)))
+
+    def set_enabled(self, why_not: str) -> None:
+        """Allow another choice, or say why not."""
+        self.setEnabled(not why_not)
+        self.setToolTip(why_not or TOOLTIPS["device"])
 
     @property
     def choice(self) -> str:

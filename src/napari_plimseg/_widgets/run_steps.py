@@ -168,10 +168,10 @@ def run_steps(
             settings=settings,
         )
         try:
-            for number, progress in enumerate(steps):
+            for progress in steps:
                 yield _tile_done(store, progress)
-                if number == 1:  # glass was written all at once, without a word for each tile
-                    yield Opened(store, store.read_classes())
+            # glass is written all at once at the end, without a word for each tile
+            yield Opened(store, store.read_classes())
         finally:
             steps.close()
 

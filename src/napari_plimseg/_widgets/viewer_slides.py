@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from napari_plimseg._reader import SLIDE_KEY
 from napari_plimseg.slides.slide import Slide
 
 if TYPE_CHECKING:
@@ -11,9 +12,6 @@ if TYPE_CHECKING:
 
     from napari.layers import Image, Layer
     from napari.viewer import Viewer
-
-SLIDE_KEY = "plimseg_slide"
-"""Key of a layer's metadata under which the reader puts the opened slide."""
 
 
 def slide_of(layer: Layer | None) -> Slide | None:
