@@ -9,9 +9,9 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.sparse import csr_matrix
 
 from napari_plimseg.errors import SlideError
+from napari_plimseg.slides.resampling import resampling_weights
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -289,8 +289,8 @@ class Slide(ABC):
             sums = fine.reshape(height, k, width, k, 3).sum((1, 3), dtype=np.uint32)
             averaged: NDArray[np.uint8] = ((sums + k * k // 2) // (k * k)).astype(np.uint8)
             return averaged
-        rows, top, fine_height = _resampling(ratio, y, height)
-        columns, left, fine_width = _resampling(ratio, x, width)
+        rows, top, fine_height = resampling_weights(ratio, y, height)
+        columns, left, fine_width = resampling_weights(ratio, x, width)
         fine = self.read_level(level, top, left, fine_height, fine_width)
         half = rows @ fine.reshape(fine_height, -1).astype(np.float32)  # (height, fine_width * 3)
         half = half.reshape(height, fine_width, 3).transpose(1, 0, 2).reshape(fine_width, -1)
@@ -395,33 +395,3 @@ def usable_mpp(mpp: float | None) -> float | None:
     if mpp is None or not np.isfinite(mpp) or not MPP_RANGE[0] <= mpp <= MPP_RANGE[1]:
         return None
     return float(mpp)
-
-
-def _resampling(ratio: float, start: int, count: int) -> tuple[csr_matrix, int, int]:
-    """Return weights (count, fine) with which outputs average the fine pixels, and the fine window.
-
-    Outputs at least as large as the inputs average by overlap; smaller ones interpolate linearly.
-    The weights of an output pixel depend on its own global position only.
-    """
-    index = np.arange(start, start + count, dtype=np.float64)
-    if ratio >= 1:
-        lower, upper = index * ratio, (index + 1) * ratio
-        first = np.floor(lower + 1e-9).astype(np.int64)
-        reach = int(np.ceil(ratio)) + 1
-        taps = first[:, None] + np.arange(reach)
-        weights = np.minimum(taps + 1, upper[:, None]) - np.maximum(taps, lower[:, None])
-        weights = np.clip(weights, 0, None)
-    else:
-        centre = (index + 0.5) * ratio - 0.5
-        first = np.floor(centre).astype(np.int64)
-        taps = first[:, None] + np.arange(2)
-        weights = np.clip(1 - np.abs(centre[:, None] - taps), 0, None)
-    weights /= weights.sum(1, keepdims=True)
-    fine_start = int(taps.min())
-    fine_count = int(taps.max()) - fine_start + 1
-    rows = np.repeat(np.arange(count), taps.shape[1])
-    matrix = csr_matrix(
-        (weights.ravel().astype(np.float32), (rows, (taps - fine_start).ravel())),
-        shape=(count, fine_count),
-    )
-    return matrix, fine_start, fine_count
