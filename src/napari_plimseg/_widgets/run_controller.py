@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from qtpy.QtCore import QObject, QTimer, Signal
 
 from napari_plimseg._widgets.background_job import BackgroundJob
-from napari_plimseg._widgets.layer_views import MaskView, OverlayView
+from napari_plimseg._widgets.layer_views import CONFIDENCE, MaskView, OverlayView
 from napari_plimseg._widgets.run_steps import (
     ModelKeeper,
     Opened,
@@ -142,7 +142,7 @@ class RunController(QObject):
             self._viewer,
             view,
             values,
-            title=f"{Path(slide.name).stem} · {what}",
+            title=what if what == CONFIDENCE else f"{what} · probability",
             opacity=opacity,
             colormap=colormap,
         )

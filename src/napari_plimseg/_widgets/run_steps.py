@@ -170,8 +170,6 @@ def run_steps(
         try:
             for progress in steps:
                 yield _tile_done(store, progress)
-            # glass is written all at once at the end, without a word for each tile
-            yield Opened(store, store.read_classes())
         finally:
             steps.close()
 
