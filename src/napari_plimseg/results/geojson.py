@@ -95,7 +95,7 @@ def _write_collection(file: TextIO, features: Iterable[Feature], info: MaskInfo)
     # one feature at a time: a large mask has more outlines than memory should hold as text
     file.write(f'{{"type": "FeatureCollection", "about": {json.dumps(about)}, "features": [')
     for number, feature in enumerate(features):
-        file.write(("\n" if number == 0 else ",\n") + json.dumps(feature))
+        file.write(("\n" if number == 0 else ",\n") + json.dumps(feature, separators=(",", ":")))
     file.write("\n]}\n")
 
 

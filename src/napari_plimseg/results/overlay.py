@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from napari_plimseg.slides.slide import Slide
 
 _LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)
+_ROWS_AT_ONCE = 256
 _UNREADABLE_COLOR = (128, 128, 128)
 
 
@@ -74,7 +75,7 @@ def export_overlay(
         )
     picture = overlay_picture(mask, info, slide, max_side=max_side, opacity=opacity)
     with export_to(path) as temporary:
-        picture.save(temporary, format="PNG", optimize=True)
+        picture.save(temporary, format="PNG")
     return path
 
 
@@ -113,15 +114,21 @@ def _blended(
         colors[mask_id] = info.classes[mask_id - 1].color
         weights[mask_id] = opacity
     colors[UNREADABLE], weights[UNREADABLE] = _UNREADABLE_COLOR, 0.8
-    weight = weights[ids][..., None]  # (h, w, 1)
-    # under a class the stain fades to grey, so that the colours are those of the legend
-    grey = (rgb @ _LUMINANCE)[..., None]  # (h, w, 1)
-    below = np.where(weight > 0, 0.3 * rgb + 0.7 * grey, rgb)
-    mixed = below * (1 - weight) + colors[ids] * weight
-    # a darker line between classes keeps neighbours apart where colours are alike
-    edge = np.zeros(ids.shape, np.bool_)
+    edge = np.zeros(ids.shape, np.bool_)  # keeps neighbours apart where colours are alike
     edge[1:] |= ids[1:] != ids[:-1]
     edge[:, 1:] |= ids[:, 1:] != ids[:, :-1]
     edge &= weights[ids] > 0
-    mixed[edge] = mixed[edge] * 0.4 + colors[ids][edge] * 0.6 * 0.75
-    return np.clip(np.rint(mixed), 0, 255).astype(np.uint8)
+    blended = np.empty_like(rgb)
+    for start in range(0, len(ids), _ROWS_AT_ONCE):
+        rows = slice(start, start + _ROWS_AT_ONCE)
+        weight = weights[ids[rows]][..., None]  # (h, w, 1)
+        color = colors[ids[rows]]
+        pixels = rgb[rows].astype(np.float32)
+        # under a class the stain fades to grey, so that the colours are those of the legend
+        grey = (pixels @ _LUMINANCE)[..., None]  # (h, w, 1)
+        below = np.where(weight > 0, 0.3 * pixels + 0.7 * grey, pixels)
+        mixed = below * (1 - weight) + color * weight
+        line = edge[rows]
+        mixed[line] = mixed[line] * 0.4 + color[line] * 0.45
+        blended[rows] = np.clip(np.rint(mixed), 0, 255)
+    return blended
