@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import sys
-import types
 from typing import TYPE_CHECKING
 
 import fakes
 import pytest
+
+from napari_plimseg.models import catalogue
+from napari_plimseg.models.catalogue import ModelInfo
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -17,17 +18,25 @@ if TYPE_CHECKING:
     from napari_plimseg.tissue import TissueClasses
 
 
-def fake_catalogue(model: fakes.ColorModel) -> types.ModuleType:
-    """A catalogue of one model, which takes any classes."""
+def offer_only(model: fakes.ColorModel) -> dict[str, Callable]:
+    """Return what the catalogue's functions are replaced by: one model, which takes any classes."""
 
     def load_model(name: str, classes: TissueClasses | None = None) -> fakes.ColorModel:
         model.set_classes(classes or fakes.CLASSES)
         return model
 
-    catalogue = types.ModuleType("napari_plimseg.models.catalogue")
-    catalogue.list_models = lambda: [fakes.FakeModelInfo()]  # type: ignore[attr-defined]
-    catalogue.load_model = load_model  # type: ignore[attr-defined]
-    return catalogue
+    info = ModelInfo(
+        name="color",
+        title="Colour model",
+        description="Tells purple from pink.",
+        classes=fakes.CLASSES,
+        mpp=1.0,
+        license="none",
+        source="tests",
+        size_bytes=0,
+        available=True,
+    )
+    return {"list_models": lambda: [info], "load_model": load_model}
 
 
 @pytest.fixture
@@ -35,7 +44,8 @@ def model(monkeypatch: pytest.MonkeyPatch) -> fakes.ColorModel:
     """The only model of the catalogue."""
     model = fakes.ColorModel()
     model.gate.set()
-    monkeypatch.setitem(sys.modules, "napari_plimseg.models.catalogue", fake_catalogue(model))
+    for name, function in offer_only(model).items():
+        monkeypatch.setattr(catalogue, name, function)
     return model
 
 

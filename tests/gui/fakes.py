@@ -91,19 +91,3 @@ class ColorModel:
         index = torch.where(green > 200, len(self.classes) - 1, torch.where(red > 180, 1, 0))
         hot = torch.nn.functional.one_hot(index, len(self.classes)).permute(0, 3, 1, 2)
         return hot.float() * 0.8 + 0.2 / len(self.classes)
-
-
-@dataclasses.dataclass(frozen=True)
-class FakeModelInfo:
-    """What the catalogue tells of a model."""
-
-    name: str = "color"
-    title: str = "Colour model"
-    description: str = "Tells purple from pink."
-    classes: TissueClasses = CLASSES
-    mpp: float = 1.0
-    licence: str = "none"
-    source: str = "tests"
-    size_bytes: int = 0
-    available: bool = True
-    reason: str = ""

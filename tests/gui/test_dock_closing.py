@@ -66,7 +66,8 @@ from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 import conftest, fakes
 model = fakes.ColorModel()
-sys.modules["napari_plimseg.models.catalogue"] = conftest.fake_catalogue(model)
+for name, function in conftest.offer_only(model).items():
+    setattr(conftest.catalogue, name, function)
 import napari
 from qtpy.QtCore import QTimer
 from napari_plimseg._widgets.main_dock import PlimsegDock

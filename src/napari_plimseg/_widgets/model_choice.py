@@ -25,7 +25,7 @@ def describe_model(info: ModelInfo) -> str:
         f"<b>{escape(info.title)}</b>",
         escape(info.description),
         f"Works at {info.mpp:g} µm/px",
-        f"Licence: {escape(info.licence)}",
+        f"Licence: {escape(info.license)}",
         f"Source: {escape(info.source)}",
     ]
     if info.size_bytes:
