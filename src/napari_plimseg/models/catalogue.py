@@ -1,0 +1,199 @@
+"""The models that a user can choose, and the one place that loads them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from napari_plimseg.errors import ModelError, PlimsegError
+from napari_plimseg.files import user_data_dir
+from napari_plimseg.models.encoders import CARDS, EncoderCard
+from napari_plimseg.tissue import COLORECTAL, TissueClasses
+
+if TYPE_CHECKING:
+    from napari_plimseg.models.dense_model import DenseModel
+    from napari_plimseg.models.model_file import ModelHeader
+
+BUNDLED = "bundled"
+BUNDLED_MPP = 0.5
+_SCHEMES = ("hf-hub:", "local-dir:", "open_clip:", "timm:")
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """A model in the list of models.
+
+    Parameters
+    ----------
+    name : str
+        What `load_model` takes.
+    title, description : str
+        What people read.
+    classes : TissueClasses
+    mpp : float
+        Micrometres per pixel at which it works.
+    license, source : str
+    size_bytes : int
+        On disk; 0 when it is not there.
+    available : bool
+        Whether it can be loaded now.
+    reason : str
+        Why it can't, and what to do; empty when it can.
+    """
+
+    name: str
+    title: str
+    description: str
+    classes: TissueClasses
+    mpp: float
+    license: str
+    source: str
+    size_bytes: int
+    available: bool
+    reason: str = ""
+
+
+def models_folder() -> Path:
+    """Return where the user's own model files lie; it may not exist yet."""
+    return user_data_dir() / "models"
+
+
+def list_models() -> list[ModelInfo]:
+    """Return the bundled model, the user's own model files, and known ones that can be had."""
+    own = sorted(models_folder().glob("*.safetensors"))
+    return [
+        _bundled_info(),
+        *(_file_info(path) for path in own),
+        *(_card_info(card) for card in CARDS if card.name != BUNDLED),
+    ]
+
+
+def load_model(
+    name_or_path: str | Path = BUNDLED, classes: TissueClasses | None = None
+) -> DenseModel:
+    """Load a model that gives class maps.
+
+    Parameters
+    ----------
+    name_or_path : str or Path
+        A name of `list_models`, an encoder's name (`load_encoder`) or a model file.
+    classes : TissueClasses, optional
+        For models that read text: the user's own classes, told by their names and prompts. The
+        nine colorectal classes when None. A model file keeps its own; other ones are refused.
+
+    Raises
+    ------
+    ModelError
+        When it is not there, can't be read, or can't make maps of these classes.
+    """
+    name = str(name_or_path)
+    if name == BUNDLED or name.startswith(_SCHEMES):
+        from napari_plimseg.models.encoders import ImageTextEncoder, load_encoder
+        from napari_plimseg.models.zero_shot import ZeroShotModel
+
+        encoder = load_encoder(name)
+        if not isinstance(encoder, ImageTextEncoder):
+            raise ModelError(
+                f"'{name}' reads no text, so it has no class maps before it is trained",
+                remedy="Choose an image-text model, or train with it.",
+            )
+        return ZeroShotModel(encoder, classes or COLORECTAL, name=_title(name))
+    path = Path(name_or_path)
+    if not path.is_file() and (models_folder() / f"{name}.safetensors").is_file():
+        path = models_folder() / f"{name}.safetensors"
+    if path.suffix not in {".safetensors"} or not path.is_file():
+        raise ModelError(
+            f"there is no model '{path.name}'",
+            remedy=f"Known: {', '.join(i.name for i in list_models() if i.available)}; "
+            "or give the path of a .safetensors model file.",
+        )
+    return _from_file(path, classes)
+
+
+def _from_file(path: Path, classes: TissueClasses | None) -> DenseModel:
+    from napari_plimseg.models.encoders import ImageTextEncoder, load_encoder
+    from napari_plimseg.models.model_file import load_model_file
+    from napari_plimseg.models.zero_shot import ZeroShotModel
+
+    header, tensors = load_model_file(path)
+    if classes is not None and classes.names != header.classes.names:
+        raise ModelError(
+            "it was made for other classes and can't be told new ones",
+            path=path,
+            remedy=f"Its classes are {', '.join(header.classes.names)}.",
+        )
+    encoder = load_encoder(header.encoder)
+    if encoder.identity != header.encoder_identity or not isinstance(encoder, ImageTextEncoder):
+        raise ModelError(
+            f"it belongs to other weights of its encoder '{header.encoder}'",
+            path=path,
+            remedy="Use the version of napari-plimseg that made it, or make it again.",
+        )
+    width = encoder.encode_text(["tissue"]).shape[1]
+    if tensors["prototypes"].shape[1] != width:
+        raise ModelError(
+            f"its vectors have {tensors['prototypes'].shape[1]} values and its encoder's {width}",
+            path=path,
+        )
+    return ZeroShotModel(
+        encoder,
+        classes or header.classes,
+        name=header.title or path.stem,
+        prototypes=tensors["prototypes"],
+    )
+
+
+def _title(name: str) -> str:
+    return next((card.title for card in CARDS if card.name == name), name)
+
+
+def _bundled_info() -> ModelInfo:
+    from napari_plimseg.models.bundled_files import WEIGHTS_FILE, bundled_folder
+
+    card = next(card for card in CARDS if card.name == BUNDLED)
+    weights = bundled_folder() / WEIGHTS_FILE
+    size = sum(f.stat().st_size for f in bundled_folder().glob("*") if f.is_file())
+    return ModelInfo(
+        BUNDLED, card.title,
+        "Nine colorectal tissue classes, or any words that you type. For research use only.",
+        COLORECTAL, BUNDLED_MPP, card.license, card.source, size, weights.is_file(),
+        "" if weights.is_file() else "Its weights are missing: install napari-plimseg again.",
+    )  # fmt: skip
+
+
+def _file_info(path: Path) -> ModelInfo:
+    from napari_plimseg.models.model_file import read_header
+
+    missing = ModelInfo(
+        path.stem, path.stem, "A model file that can't be used.", COLORECTAL, BUNDLED_MPP, "",
+        path.name, path.stat().st_size, False,
+    )  # fmt: skip
+    try:
+        header: ModelHeader = read_header(path)
+    except PlimsegError as error:
+        return replace(missing, reason=str(error))
+    return ModelInfo(
+        path.stem, header.title or path.stem, f"Your own model on {header.encoder}.",
+        header.classes, header.mpp, header.license, path.name, path.stat().st_size, True,
+    )  # fmt: skip
+
+
+def _card_info(card: EncoderCard) -> ModelInfo:
+    present = _is_cached(card.name.removeprefix("hf-hub:"))
+    remedy = (
+        "Not on this computer. Put its open_clip_config.json and open_clip_model.safetensors "
+        "into a folder and choose local-dir:FOLDER."
+    )
+    return ModelInfo(
+        card.name, card.title, f"{card.architecture}: any words that you type.", COLORECTAL,
+        BUNDLED_MPP, card.license, card.source, 0, present, "" if present else remedy,
+    )  # fmt: skip
+
+
+def _is_cached(repository: str) -> bool:
+    import huggingface_hub
+
+    from napari_plimseg.models.encoders import CONFIG_FILE
+
+    return isinstance(huggingface_hub.try_to_load_from_cache(repository, CONFIG_FILE), str)

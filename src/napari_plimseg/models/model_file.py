@@ -1,0 +1,180 @@
+"""One model in one file: `.safetensors` whose header says everything about it.
+
+The header holds JSON under the key `plimseg`. Nothing is ever unpickled, and a file is checked
+whole before anything is built from it.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from napari_plimseg.errors import ConfigError, ModelError
+from napari_plimseg.files import atomic_write
+from napari_plimseg.tissue import TissueClasses
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from torch import Tensor
+
+FORMAT_VERSION = 1
+HEADER_KEY = "plimseg"
+KINDS = ("prototypes",)
+"""`prototypes`: a tensor `prototypes` (C, D) of unit vectors in the space of the encoder."""
+_REMEDY = "Export the model again, or choose another file."
+
+
+@dataclass(frozen=True)
+class ModelHeader:
+    """What a model file says about itself.
+
+    Parameters
+    ----------
+    kind : str
+        One of `KINDS`; says which tensors there are.
+    classes : TissueClasses
+    encoder : str
+        Name of the encoder, for `load_encoder`.
+    encoder_identity : str
+        Which weights of that encoder; another one is refused.
+    mpp : float
+        Micrometres per pixel of its input.
+    patch_size : int
+        Side of the images it was made from, in pixels.
+    mean, std : tuple of float
+        Normalisation of RGB in [0, 1].
+    title, license : str
+    scores : dict
+        Measured, by name.
+    training_sha256 : str
+        Digest of the list of training images, empty when there was no training.
+    versions : dict
+        Of the packages that made it.
+    """
+
+    kind: str
+    classes: TissueClasses
+    encoder: str
+    encoder_identity: str
+    mpp: float
+    patch_size: int
+    mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    std: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    title: str = ""
+    license: str = ""
+    scores: Mapping[str, float] = field(default_factory=dict)
+    training_sha256: str = ""
+    versions: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise ModelError(f"models of kind '{self.kind}' are not known to this version")
+        if not 0.05 <= self.mpp <= 20:
+            raise ModelError(f"its pixel size of {self.mpp} um/px is impossible")
+        if self.patch_size < 1:
+            raise ModelError(f"its patch size of {self.patch_size} pixels is impossible")
+
+    def to_json(self) -> str:
+        """Return the header as it stands in the file."""
+        content = {**asdict(self), "classes": self.classes.to_dict()}
+        return json.dumps({"format_version": FORMAT_VERSION, **content}, ensure_ascii=False)
+
+    @classmethod
+    def from_json(cls, text: str) -> ModelHeader:
+        """Read a header; unknown versions, missing entries and wrong types are refused."""
+        try:
+            content: dict[str, Any] = json.loads(text)
+            version = content.pop("format_version")
+            if version != FORMAT_VERSION:
+                raise ModelError(
+                    f"its format is version {version}, and this program reads {FORMAT_VERSION}",
+                    remedy="Update napari-plimseg.",
+                )
+            content["classes"] = TissueClasses.from_dict(content["classes"])
+            for name in ("mean", "std"):
+                red, green, blue = (float(v) for v in content[name])
+                content[name] = (red, green, blue)
+            content["mpp"], content["patch_size"] = (
+                float(content["mpp"]),
+                int(content["patch_size"]),
+            )
+            return cls(**content)
+        except (KeyError, TypeError, ValueError, AttributeError, ConfigError) as error:
+            raise ModelError(f"its header is incomplete ({error})", remedy=_REMEDY) from error
+
+
+def save_model(path: str | Path, header: ModelHeader, tensors: Mapping[str, Tensor]) -> None:
+    """Write a model file, atomically, after the same checks that reading makes."""
+    from safetensors.torch import save_file
+
+    _check_tensors(header, tensors, Path(path))
+    with atomic_write(path) as temporary:
+        plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+        save_file(plain, temporary, {HEADER_KEY: header.to_json()})
+
+
+def read_header(path: str | Path) -> ModelHeader:
+    """Read the header of a model file without its tensors.
+
+    Raises
+    ------
+    ModelError
+        When the file is missing, not a model file, or of a version that is not known.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    path = Path(path)
+    if not path.is_file():
+        raise ModelError("the file does not exist", path=path)
+    try:
+        with safe_open(path, "pt") as file:
+            metadata = file.metadata() or {}
+    except (SafetensorError, OSError, ValueError) as error:
+        raise ModelError(
+            f"not a readable model file ({type(error).__name__})", path=path, remedy=_REMEDY
+        ) from error
+    if HEADER_KEY not in metadata:
+        raise ModelError(
+            "these are weights without a model's description",
+            path=path,
+            remedy="Choose a model that this program has saved.",
+        )
+    try:
+        return ModelHeader.from_json(metadata[HEADER_KEY])
+    except ModelError as error:
+        raise ModelError(error.problem, path=path, remedy=error.remedy) from error
+
+
+def load_model_file(path: str | Path) -> tuple[ModelHeader, dict[str, Tensor]]:
+    """Read a whole model file, checked."""
+    from napari_plimseg.models.weights import read_weights
+
+    header = read_header(path)
+    tensors = read_weights(path)
+    _check_tensors(header, tensors, Path(path))
+    return header, tensors
+
+
+def current_versions() -> dict[str, str]:
+    """Return the versions of what computes a model, for its header."""
+    return {name: importlib.metadata.version(name) for name in ("torch", "open_clip_torch")}
+
+
+def _check_tensors(header: ModelHeader, tensors: Mapping[str, Tensor], path: Path) -> None:
+    prototypes = tensors.get("prototypes")
+    if set(tensors) != {"prototypes"} or prototypes is None or prototypes.ndim != 2:
+        raise ModelError("its tensors are not those of its kind", path=path, remedy=_REMEDY)
+    if len(prototypes) != len(header.classes):
+        raise ModelError(
+            f"{len(header.classes)} classes and {len(prototypes)} prototypes",
+            path=path,
+            remedy=_REMEDY,
+        )
+    if not bool(prototypes.isfinite().all()):
+        raise ModelError("'prototypes' holds values that are not finite", path=path, remedy=_REMEDY)
+    if float((prototypes.float().norm(dim=1) - 1).abs().max()) > 1e-2:
+        raise ModelError("its prototypes don't have unit length", path=path, remedy=_REMEDY)

@@ -1,0 +1,95 @@
+"""Class maps from words alone: dense image vectors against text prototypes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import TYPE_CHECKING, Any, Self
+
+import torch
+from torch.nn import functional as F
+
+from napari_plimseg.models.prompts import TEMPLATES, text_prototypes
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+    from napari_plimseg.models.encoders import ImageTextEncoder
+    from napari_plimseg.tissue import TissueClasses
+
+_RESULT_VERSION = 1
+
+
+class ZeroShotModel:
+    """A `DenseModel` made of an image-text encoder and tissue classes.
+
+    The cosine of every dense image vector with every class prototype, times the encoder's logit
+    scale, is interpolated to the mask's grid; softmax makes it a probability.
+
+    Parameters
+    ----------
+    encoder : ImageTextEncoder
+        Gives dense image vectors and text vectors in one space.
+    classes : TissueClasses
+        Their names or prompts are the only thing that the model is told about them.
+    mask_stride : int
+        Input pixels per mask pixel and side.
+    prototypes : Tensor, shape (C, D), optional
+        Unit vectors to use instead of those that the prompts give.
+    """
+
+    def __init__(
+        self,
+        encoder: ImageTextEncoder,
+        classes: TissueClasses,
+        *,
+        name: str | None = None,
+        mask_stride: int = 4,
+        prototypes: Tensor | None = None,
+    ) -> None:
+        self._encoder = encoder
+        self._device = torch.device("cpu")
+        self.name = name or encoder.name
+        self.classes = classes
+        self.mpp = encoder.mpp
+        self.alignment = encoder.alignment
+        self.halo = encoder.halo
+        self.mask_stride = mask_stride
+        self.identity = self._identity(prototypes)
+        if prototypes is None:
+            prototypes = text_prototypes(classes, encoder)
+        self.prototypes = prototypes.float()  # (C, D)
+
+    def _identity(self, given: Tensor | None) -> str:
+        """Digest what changes results; prototypes made from prompts follow from the rest."""
+        settings: list[Any] = [
+            _RESULT_VERSION, self._encoder.identity, self.classes.to_dict(), TEMPLATES,
+            self.mask_stride, self.alignment, self.halo, self.mpp, self._encoder.logit_scale,
+        ]  # fmt: skip
+        digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
+        if given is not None:
+            digest.update(given.detach().cpu().float().numpy().tobytes())
+        return digest.hexdigest()
+
+    def to(self, device: torch.device) -> Self:
+        """Move the weights and return self."""
+        self._encoder.to(device)
+        self.prototypes = self.prototypes.to(device)
+        return self
+
+    def adapted_to(self, tissue_pixels: NDArray[np.uint8]) -> Self:
+        """Return self: stain normalisation did not help (docs/models.md has the numbers)."""
+        return self
+
+    @torch.inference_mode()
+    def probabilities(self, images: Tensor) -> Tensor:
+        """Return class probabilities (B, C, H / mask_stride, W / mask_stride) of uint8 images."""
+        vectors = self._encoder.dense(images)  # (B, D, h, w)
+        cosine = torch.einsum("bdhw,cd->bchw", vectors, self.prototypes)
+        size = (images.shape[1] // self.mask_stride, images.shape[2] // self.mask_stride)
+        logits = F.interpolate(
+            cosine * self._encoder.logit_scale, size, mode="bilinear", align_corners=False
+        )
+        return logits.softmax(1)
