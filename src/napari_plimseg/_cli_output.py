@@ -38,8 +38,8 @@ class Output:
         sys.stdout.write(text + "\n")
         sys.stdout.flush()
 
-    def _event(self, name: str, **facts: Any) -> None:
-        self._line(json.dumps({"event": name, **facts}, ensure_ascii=False))
+    def _event(self, kind: str, /, **facts: Any) -> None:
+        self._line(json.dumps({"event": kind, **facts}, ensure_ascii=False))
 
     def say(self, text: str) -> None:
         """Tell people something; programs don't need it."""
@@ -180,7 +180,7 @@ class Output:
                 description=model.description,
                 classes=list(model.classes.names),
                 mpp=model.mpp,
-                licence=model.licence,
+                licence=model.license,
                 source=model.source,
                 size_bytes=model.size_bytes,
                 available=model.available,
@@ -190,6 +190,6 @@ class Output:
         state = "" if model.available else f"  (not available: {model.reason})"
         self._line(f"{model.name:<20} {model.title}{state}")
         self._line(f"  classes  {', '.join(model.classes.names)}")
-        self._line(f"  licence  {model.licence}")
+        self._line(f"  licence  {model.license}")
         if model.description:
             self._line(f"  about    {model.description}")

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from napari_plimseg.inference.plan import RunSettings
     from napari_plimseg.models.dense_model import DenseModel
     from napari_plimseg.results.mask_store import MaskStore
+    from napari_plimseg.results.measure import MaskArray
     from napari_plimseg.slides.slide import Region
 
 SAMPLE_SLIDE = Path(__file__).parent / "sample" / "CMU-1-Small-Region.svs"
@@ -216,6 +217,7 @@ def export_mask(
     from napari_plimseg.results.mask_store import MaskStore
     from napari_plimseg.slides import open_slide
 
+    mask: MaskArray
     if path.is_dir():
         with MaskStore.open(path) as store:
             mask, info = store.read_classes(), store.info
