@@ -11,6 +11,7 @@ from PIL import Image, ImageDraw, ImageFilter
 from scipy import ndimage
 
 from napari_plimseg.errors import ConfigError
+from napari_plimseg.slides import open_slide
 from napari_plimseg.slides.slide import Level, Slide
 from napari_plimseg.slides.tissue_mask import TissueMask, TissueMaskSettings, tissue_mask
 
@@ -187,11 +188,9 @@ def test_real_slides(
     inside: list[tuple[float, float]],
     outside: list[tuple[float, float]],
 ) -> None:
-    import tifffile
-
-    with tifffile.TiffFile(shared_data / "wsi" / name) as tiff:
-        levels = [level.asarray() for level in tiff.series[0].levels]
-    found = tissue_mask(ArraySlide(*levels, mpp=mpp))
+    with open_slide(shared_data / "wsi" / name) as slide:
+        slide.mpp = mpp
+        found = tissue_mask(slide)
     height, width = found.mask.shape
     for y, x in inside:
         assert found.mask[int(y * height), int(x * width)], f"tissue at {y}, {x} is missed"

@@ -11,14 +11,17 @@ from scipy import ndimage
 from napari_plimseg.errors import ConfigError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import NDArray
 
     from napari_plimseg.slides.slide import Slide
 
 _TYPICAL_MPP = 0.5  # only to choose a level and lengths when a file gives no pixel size
-_MIN_SIDE, _MAX_SIDE = 512, 3072
+_MIN_SIDE, _MAX_SIDE = 512, 2048
 _LEVEL_FITS = (0.6, 2.0)  # a level whose pixel is this many times the wanted one is taken as it is
 _DEFAULT_GLASS = 243.0
+_GLASS_SIDE = 1024  # enough pixels to know the colour of the glass
 _BLUR_UM = 6.0
 _GRAY = 0.15  # colour below this share of the density is gray: dust, shadow, black ink
 _PEN_BLEEDS_UM = 50.0
@@ -177,9 +180,8 @@ def find_tissue(
     ndarray of bool, shape (h, w)
     """
     density = optical_density(rgb, mpp)
+    most, chroma = _strength(density)
     red, green, _ = density  # each (h, w)
-    most = density.max(0)
-    chroma = most - density.min(0)
     # stains take more green than red, or about as much; marks in blue and green do not
     weak = (chroma >= settings.weak) & (chroma >= _GRAY * most) & (red <= 0.02 + 1.12 * green)
     weak &= rgb.max(2) >= _BLACK
@@ -198,10 +200,19 @@ def optical_density(rgb: NDArray[np.uint8], mpp: float) -> NDArray[np.float32]:
     glass = _glass_color(rgb)
     logs = _LOG[rgb].transpose(2, 0, 1)  # (3, h, w)
     sigma = _BLUR_UM / 2 / mpp
-    if sigma > 0.3:
+    if sigma > 0.5:
         logs = np.stack([ndimage.gaussian_filter(channel, sigma) for channel in logs])
     density: NDArray[np.float32] = np.log(glass)[:, None, None] - logs
     return np.maximum(density, 0, out=density)
+
+
+def _strength(
+    density: NDArray[np.float32],
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return the largest density of the three channels, and by how much it exceeds the smallest."""
+    red, green, blue = density
+    most = np.maximum(np.maximum(red, green), blue)
+    return most, most - np.minimum(np.minimum(red, green), blue)
 
 
 def _mask_downsample(slide: Slide, wanted: float) -> float:
@@ -218,6 +229,8 @@ def _mask_downsample(slide: Slide, wanted: float) -> float:
 
 def _glass_color(rgb: NDArray[np.uint8]) -> NDArray[np.float32]:
     """Return the colour of empty glass: what is bright, flat and almost gray, most often."""
+    step = -(-max(rgb.shape) // _GLASS_SIDE)
+    rgb = rgb[::step, ::step]
     brightest, darkest = rgb.max(2), rgb.min(2)
     gray = rgb[..., 1].astype(np.float32)
     mean = ndimage.uniform_filter(gray, 5)
@@ -238,8 +251,7 @@ def _glass_color(rgb: NDArray[np.uint8]) -> NDArray[np.float32]:
 
 def _pen(density: NDArray[np.float32], mpp: float) -> NDArray[np.bool_]:
     red, green, blue = density
-    most = density.max(0)
-    chroma = most - density.min(0)
+    most, chroma = _strength(density)
     blue_or_green_pen = (chroma > 0.4) & (red > 0.06 + 1.12 * green)
     black_pen = (most > 0.8) & (chroma < _GRAY * most)
     red_pen = (green > 1.35) & (red < 0.2 * green) & (blue > 0.72 * green)
@@ -280,18 +292,21 @@ def _without_pieces(
 
 
 def _grown(mask: NDArray[np.bool_], radius: float) -> NDArray[np.bool_]:
-    if radius < 1 or not mask.any():
-        return mask
-    grown: NDArray[np.bool_] = ndimage.distance_transform_edt(~mask) <= radius
-    return grown
+    """Dilate by a square."""
+    return _filtered(mask, radius, ndimage.maximum_filter1d)
 
 
 def _closed(mask: NDArray[np.bool_], radius: float) -> NDArray[np.bool_]:
-    """Dilate and erode by a disc; the picture's border erodes nothing."""
-    if radius < 1 or not mask.any():
-        return mask
-    grown = np.pad(_grown(mask, radius), 1, mode="edge")
-    if grown.all():
-        return np.ones_like(mask)
-    closed: NDArray[np.bool_] = (ndimage.distance_transform_edt(grown) > radius)[1:-1, 1:-1]
-    return closed | mask
+    """Dilate and erode by a square; the picture's border erodes nothing."""
+    return _filtered(_grown(mask, radius), radius, ndimage.minimum_filter1d)
+
+
+def _filtered(
+    mask: NDArray[np.bool_], radius: float, extreme: Callable[..., NDArray[np.uint8]]
+) -> NDArray[np.bool_]:
+    side = 2 * round(radius) + 1
+    pixels = mask.view(np.uint8)
+    if side > 1:
+        for axis in (0, 1):
+            pixels = extreme(pixels, side, axis=axis, mode="nearest")
+    return pixels.view(np.bool_)
