@@ -12,6 +12,7 @@ from napari_plimseg._widgets.regions import REGION_LAYER, visible_region
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     import fakes
 
@@ -331,3 +332,27 @@ def test_two_slides(dock: PlimsegDock, add_slide: Callable, qtbot) -> None:  # t
     del dock._viewer.layers["second"]
     assert dock.slides.slide is first
     assert dock.slide_section.combo.count() == 1
+
+
+def test_the_sample_slide_opens(dock: PlimsegDock) -> None:
+    dock.slide_section.sample_button.click()
+    assert dock.slides.slide.name == "CMU-1-Small-Region.svs"
+    assert "2,220 × 2,967 px" in dock.slide_section.size_label.text()
+    assert dock.run_panel.button.isEnabled()
+
+
+def test_a_refused_file_is_told(dock: PlimsegDock, tmp_path: Path) -> None:
+    broken = tmp_path / "broken.svs"
+    broken.write_bytes(b"II*\0 this is no slide")
+    dock.open_slide(str(broken))
+    assert dock.banner.kind == "error"
+    assert "broken.svs" in dock.banner.text
+    dock.open_sample()
+    assert dock.banner.text == ""
+
+
+def test_napari_finds_the_dock(make_napari_viewer_proxy, model: fakes.ColorModel) -> None:  # type: ignore[no-untyped-def]
+    viewer = make_napari_viewer_proxy()
+    _, widget = viewer.window.add_plugin_dock_widget("napari-plimseg", "PLIMSeg")
+    assert type(widget).__name__ == "PlimsegDock"
+    assert widget.model_choice.currentText() == "Colour model"

@@ -22,7 +22,7 @@ WAIT = 30_000
 
 
 def job_threads() -> list[threading.Thread]:
-    return [t for t in threading.enumerate() if t.name.startswith(("plimseg", "ThreadPool"))]
+    return [t for t in threading.enumerate() if t.name.startswith("plimseg")]
 
 
 def start_and_wait_for_a_tile(dock: PlimsegDock, model: fakes.ColorModel, qtbot) -> None:  # type: ignore[no-untyped-def]

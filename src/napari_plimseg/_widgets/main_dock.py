@@ -11,7 +11,8 @@ from napari.utils.notifications import show_error
 from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QFileDialog
 
-from napari_plimseg._reader import FILENAME_PATTERNS
+from napari_plimseg._reader import FILENAME_PATTERNS, read_slides
+from napari_plimseg._sample_data import cmu_1_small_region
 from napari_plimseg._settings import load_settings, save_settings
 from napari_plimseg._widgets.background_job import BackgroundJob
 from napari_plimseg._widgets.cursor_status import CursorStatus
@@ -46,13 +47,12 @@ if TYPE_CHECKING:
 
     from napari.viewer import Viewer
 
+    from napari_plimseg._reader import LayerData
     from napari_plimseg._widgets.layer_views import MaskView
     from napari_plimseg.slides.slide import Slide
     from napari_plimseg.slides.tissue_mask import TissueMask
     from napari_plimseg.tissue import TissueClasses
 
-PLUGIN = "napari-plimseg"
-SAMPLE = "cmu_1_small_region"
 SLIDE_FILES = f"Slides and pictures ({' '.join(FILENAME_PATTERNS)});;All files (*)"
 
 
@@ -71,6 +71,7 @@ class PlimsegDock(DockParts):
         self.controller = RunController(napari_viewer, self)
         self._stopping = False
         self._stopped: set[Slide] = set()
+        self._running_slide: Slide | None = None
         self._failed = self._scroll_down = False
 
         self.slides = ViewerSlides(napari_viewer, self._on_slides, self.refresh_state)
@@ -178,21 +179,20 @@ class PlimsegDock(DockParts):
             self.open_slide(path)
 
     def open_slide(self, path: str) -> None:
-        """Open a slide file with this plugin's reader."""
-        self._opening(lambda: self._viewer.open(path, plugin=PLUGIN))
+        """Open a slide file; an error is told in the dock."""
+        self._add_layers(lambda: read_slides(path))
 
     def open_sample(self) -> None:
         """Open the slide that comes with the plugin."""
-        self._opening(lambda: self._viewer.open_sample(PLUGIN, SAMPLE))
+        self._add_layers(cmu_1_small_region)
 
-    def _opening(self, opener: Callable[[], Any]) -> None:
+    def _add_layers(self, opened: Callable[[], list[LayerData]]) -> None:
+        # not through viewer.open: when a reader refuses, napari has a sentence of its own
         try:
-            opener()
+            for data, facts, _ in opened():
+                self._viewer.add_image(data, **facts)
         except PlimsegError as error:
             self.tell_error(str(error))
-        except Exception as error:  # noqa: BLE001 - readers of other formats raise what they like
-            cause = error.__cause__ if isinstance(error.__cause__, PlimsegError) else error
-            self.tell_error(str(cause))
         else:
             if self.banner.kind == "error":
                 self.banner.hide()
@@ -202,12 +202,16 @@ class PlimsegDock(DockParts):
         self.slide_section.show_slides([layer.name for layer in layers], self.slides.position)
         slide = self.slides.slide
         self.slide_section.show_slide(slide)
+        self._look_up_result()
+        self.refresh_state()
+
+    def _look_up_result(self) -> None:
+        slide = self.slides.slide
         if slide is not None and self.view is None and not self.controller.is_running:
             folder = results_folder(self.settings_form.settings)
             self._in_background(
                 lambda: find_result(slide, folder), functools.partial(self._on_found, slide)
             )
-        self.refresh_state()
 
     def open_result(self, path: str | Path) -> None:
         """Show a finished or interrupted result of the current slide from its folder."""
@@ -367,10 +371,13 @@ class PlimsegDock(DockParts):
             self.banner.tell("warning" if progress.unreadable_tiles else "good", text)
             self._scroll_down = True
         else:
-            self._stopped.add(self._running_slide)
+            slide = self._running_slide
+            if slide is not None and self.controller.view_of(slide) is not None:
+                self._stopped.add(slide)
             if not self._failed:
                 self.banner.tell("info", "Stopped. What is done stays; Continue does the rest.")
         self._stopping = False
+        self._look_up_result()
         self.refresh_state()
 
     def _on_measured(self) -> None:
