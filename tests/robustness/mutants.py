@@ -1,6 +1,7 @@
 """Damages small slides in seeded ways and opens them in child processes under limits.
 
-Run a long campaign with, for example: python -m tests.robustness.mutants 10000
+Run a long campaign with, for example: python -m tests.robustness.mutants 10000; a second number
+is the first mutant, and a word limits the campaign to bases whose name holds it.
 """
 
 from __future__ import annotations
@@ -207,8 +208,11 @@ def main() -> None:
         return
     count = int(sys.argv[1]) if len(sys.argv) > 1 else 1_000
     first = int(sys.argv[2]) if len(sys.argv) > 2 else 0
+    only = sys.argv[3] if len(sys.argv) > 3 else ""
     with tempfile.TemporaryDirectory() as folder:
-        bases = write_bases(Path(folder))
+        bases = [base for base in write_bases(Path(folder)) if only in base.name]
+        for base in set(Path(folder).iterdir()) - set(bases):
+            shutil.rmtree(base) if base.is_dir() else base.unlink()
         outcomes = run(Path(folder), list(range(first, first + count)))
         bad = {i: o for i, o in outcomes.items() if o not in ("pixels", "SlideError")}
         print(table(outcomes, bases))  # noqa: T201

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari_plimseg.errors import SlideError
+from napari_plimseg.slides.dicom_file import check_dicom
 from napari_plimseg.slides.guard import FileKind, check_tiff, identify, misnamed, tiff_vendor
 
 if TYPE_CHECKING:
@@ -70,4 +71,6 @@ def _open(path: Path) -> Slide:
 
     if kind is FileKind.DICOM_FOLDER:
         return open_dicom_folder(path)
+    if kind is FileKind.DICOM:
+        check_dicom(path)
     return OpenSlideSlide(path)

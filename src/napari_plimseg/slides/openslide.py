@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_plimseg.errors import SlideError
+from napari_plimseg.slides.dicom_file import check_dicom
 from napari_plimseg.slides.guard import KNOWN_FORMATS, MAX_SEGMENT_BYTES, dicom_files
 from napari_plimseg.slides.pixel_size import square
 from napari_plimseg.slides.pyramid import pyramid_of
@@ -141,6 +142,7 @@ def open_dicom_folder(folder: Path) -> OpenSlideSlide:
     reason: SlideError | None = None
     for path in dicom_files(folder):
         try:
+            check_dicom(path)
             slide = OpenSlideSlide(path)
         except SlideError as error:
             reason = error
