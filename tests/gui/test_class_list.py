@@ -120,6 +120,8 @@ def test_colors_and_eyes_reach_the_layer(dock: PlimsegDock, add_slide: Callable,
         return [round(float(v) * 255) for v in layer.colormap.color_dict[mask_id]]
 
     assert shown(2) == [*fakes.CLASSES[1].color, 255]
+    dock.class_list.table.cellClicked.emit(1, NAME)
+    assert layer.selected_label == 2
     dock.class_list.set_color("pink", (10, 20, 30))
     assert shown(2) == [10, 20, 30, 255]
     assert layer.metadata["plimseg_mask_info"].classes[1].color == (10, 20, 30)

@@ -44,12 +44,15 @@ class ClassList(QWidget):
         Names, words, colours or the number of classes changed by hand.
     visibilityChanged : Signal()
         An eye was pressed.
+    classPicked : Signal(str)
+        The row of a class was selected by hand.
     refused : Signal(str)
         A change was not taken; the sentence says why.
     """
 
     classesChanged = Signal()
     visibilityChanged = Signal()
+    classPicked = Signal(str)
     refused = Signal(str)
 
     def __init__(self, parent: QWidget | None = None) -> None:
@@ -181,6 +184,7 @@ class ClassList(QWidget):
         if self._classes is None:
             return
         tissue_class = self._classes[row]
+        self.classPicked.emit(tissue_class.name)
         if column == EYE:
             self.hidden ^= {tissue_class.name}
             self._fill()

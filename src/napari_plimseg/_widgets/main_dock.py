@@ -96,6 +96,7 @@ class PlimsegDock(DockParts):
         self.model_choice.changed.connect(self._on_model)
         self.class_list.classesChanged.connect(self._on_classes)
         self.class_list.visibilityChanged.connect(self._recolor)
+        self.class_list.classPicked.connect(self._on_class_picked)
         self.class_list.refused.connect(lambda text: self.banner.tell("warning", text))
         self.run_on.changed.connect(self.refresh_state)
         self.run_on.drawRequested.connect(self.draw_region)
@@ -277,6 +278,12 @@ class PlimsegDock(DockParts):
         view, classes = self.view, self.class_list.classes
         if view is not None and classes is not None:
             view.set_classes(_recolored(view.info.classes, classes), self.class_list.hidden)
+
+    def _on_class_picked(self, name: str) -> None:
+        # the brush paints the class of the row that was clicked
+        view = self.view
+        if view is not None and name in view.info.classes.names:
+            view.layer.selected_label = view.info.classes.mask_id(name)
 
     def _on_settings(self) -> None:
         self._forget_stopped()

@@ -112,7 +112,7 @@ def find_region_layer(viewer: Viewer) -> Shapes | None:
 
 def add_region_layer(viewer: Viewer, slide_layer: Image) -> Shapes:
     """Add the layer that people draw regions on, with the rectangle tool in hand."""
-    line = 2.0 * max(slide_layer.level_shapes[0][:2]) / 1000
+    line = 5.0 * max(slide_layer.level_shapes[0][:2]) / 1000
     shapes = viewer.add_shapes(
         name=REGION_LAYER,
         ndim=2,

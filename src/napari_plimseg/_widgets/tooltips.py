@@ -11,7 +11,8 @@ TOOLTIPS: dict[str, str] = {
     "0.5, at 10x about 1.",
     "model": "The model that names the tissue.",
     "classes": "Double-click a name or the words to change them. The words describe the class for "
-    "the model, separated by commas. The eye hides a class, the square is its colour.",
+    "the model, separated by commas. The eye hides a class, the square is its "
+    "colour. The brush of the mask layer paints the class that you click.",
     "add": "Add a tissue class: type its name and words that describe it.",
     "remove": "Remove the selected class.",
     "reset": "Back to the classes and words of the model.",
