@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -79,6 +80,23 @@ def test_tissue_on_any_glass(color: tuple[int, int, int]) -> None:
     picture, disc = slide_with_disc(color)
     found = tissue_mask(ArraySlide(picture, mpp=4.0))
     assert agreement(found.window(1, 0, 0, *disc.shape), disc) > 0.93
+
+
+@pytest.mark.parametrize("quality", [90, 50, 20])
+def test_tissue_under_jpeg_noise(quality: int) -> None:
+    picture, disc = slide_with_disc()
+    file = io.BytesIO()
+    Image.fromarray(picture).save(file, "JPEG", quality=quality)
+    found = tissue_mask(ArraySlide(np.array(Image.open(file)), mpp=4.0))
+    assert agreement(found.window(1, 0, 0, *disc.shape), disc) > 0.9
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 400), (400, 1), (3, 2)])
+def test_tiny_pictures(shape: tuple[int, int]) -> None:
+    pink = np.full((*shape, 3), EOSIN, np.uint8)
+    white = np.full((*shape, 3), 250, np.uint8)
+    assert not tissue_mask(ArraySlide(white)).mask.any()
+    assert tissue_mask(ArraySlide(pink)).mask.all()
 
 
 @pytest.mark.parametrize("ink", sorted(INKS))

@@ -23,6 +23,7 @@ _LEVEL_FITS = (0.6, 2.0)  # a level whose pixel is this many times the wanted on
 _DEFAULT_GLASS = 243.0
 _GLASS_SIDE = 1024  # enough pixels to know the colour of the glass
 _BLUR_UM = 6.0
+_PIECE_SHARE = 0.05
 _GRAY = 0.15  # colour below this share of the density is gray: dust, shadow, black ink
 _PEN_BLEEDS_UM = 50.0
 _PEN_SMALLEST_UM = 150.0
@@ -190,7 +191,9 @@ def find_tissue(
     strong = weak & (chroma >= settings.strong)
     tissue = _reaching(weak, strong)
     tissue = _closed(tissue, settings.join_um / 2 / mpp)
-    tissue = _without_pieces(tissue, _disc_area(settings.min_piece_um, mpp))
+    # of a picture smaller than a piece of tissue, a part is a piece
+    smallest = min(_disc_area(settings.min_piece_um, mpp), _PIECE_SHARE * tissue.size)
+    tissue = _without_pieces(tissue, smallest)
     tissue = ~_without_pieces(~tissue, _disc_area(settings.max_hole_um, mpp), border=False)
     return _grown(tissue, settings.margin_um / mpp)
 
