@@ -158,6 +158,20 @@ def test_bigtiff_offsets_that_wrap_around_are_refused(tmp_path):
 
 
 class TestPaths:
+    def test_messages_name_no_folder(self, tmp_path):
+        folder = tmp_path / "PHI-CANARY-7731"
+        folder.mkdir()
+        broken = factory.write_ome_zarr(folder / "z.zarr", [factory.tissue(64, 64)])
+        (broken / ".zattrs").unlink()
+        (broken / "0" / ".zarray").write_text("{")
+        (folder / "a.vms").write_text("[Virtual Microscope Specimen]\nNoLayers=1\n")
+        (folder / "a.dcm").write_bytes(bytes(128) + b"DICM" + bytes(200))
+        (folder / "a.czi").write_bytes(b"ZISRAWFILE" + bytes(600))
+        for path in sorted(folder.iterdir()):
+            with pytest.raises(SlideError, match=path.name) as caught:
+                open_slide(path)
+            assert "CANARY" not in str(caught.value)
+
     def test_missing(self, tmp_path):
         with pytest.raises(SlideError, match=r"'gone\.svs': it does not exist"):
             open_slide(tmp_path / "gone.svs")

@@ -43,6 +43,10 @@ class ColorTable:
     bits: int = 8
     palette: NDArray[np.uint8] | None = None
 
+    def __post_init__(self) -> None:
+        if not 1 <= self.bits <= 16:
+            raise SlideError(f"samples of {self.bits} bits can't become 8-bit colours")
+
     @property
     def samples(self) -> int:
         """Samples per pixel."""
@@ -77,8 +81,7 @@ class ColorTable:
         """Convert (h, w, samples) to (h, w, 3) uint8 RGB."""
         if self.model == "rgb" and pixels.dtype == np.uint8 and self.bits == 8:
             return pixels
-        if self.model == "palette":
-            assert self.palette is not None  # noqa: S101 - made together by the builders below
+        if self.palette is not None:
             looked_up: NDArray[np.uint8] = self.palette[
                 np.minimum(pixels[..., 0], len(self.palette) - 1)
             ]

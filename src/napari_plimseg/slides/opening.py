@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from napari_plimseg.errors import SlideError
 from napari_plimseg.slides.dicom_file import check_dicom
 from napari_plimseg.slides.guard import FileKind, check_tiff, identify, misnamed, tiff_vendor
+from napari_plimseg.slides.slide import reason_of
 
 if TYPE_CHECKING:
     from napari_plimseg.slides.slide import Slide
@@ -40,7 +41,7 @@ def open_slide(path: str | Path) -> Slide:
         raise
     except Exception as error:  # parsers raise anything; this is the boundary
         raise SlideError(
-            f"it can't be opened ({type(error).__name__}: {error})",
+            f"it can't be opened ({reason_of(error, path)})",
             path=path,
             remedy="The file may be damaged or incomplete; copy it again from the scanner.",
         ) from error

@@ -13,7 +13,7 @@ from napari_plimseg.slides.dicom_file import check_dicom
 from napari_plimseg.slides.guard import KNOWN_FORMATS, MAX_SEGMENT_BYTES, dicom_files
 from napari_plimseg.slides.pixel_size import square
 from napari_plimseg.slides.pyramid import pyramid_of
-from napari_plimseg.slides.slide import WHITE, Region, Slide
+from napari_plimseg.slides.slide import WHITE, Region, Slide, reason_of
 from napari_plimseg.slides.tiff_directory import NDPI_FILTER_SET
 
 if TYPE_CHECKING:
@@ -55,9 +55,8 @@ class OpenSlideSlide(Slide):
                 remedy=f"Known: {KNOWN_FORMATS}.",
             ) from error
         except openslide.OpenSlideError as error:
-            reason = str(error).replace(str(path), f"'{path.name}'")
             raise SlideError(
-                f"OpenSlide refuses it ({reason})",
+                f"OpenSlide refuses it ({reason_of(error, path)})",
                 path=path,
                 remedy="Is it a whole-slide image, complete with all its files?",
             ) from error

@@ -28,6 +28,7 @@ _SAME = 1e-3
 _READ_LIMIT = 32_000_000
 _DARK = 40
 _SMALL_LEVEL = 8_000_000
+_LARGE = 100_000_000
 
 
 @dataclass(frozen=True)
@@ -112,6 +113,8 @@ class Slide(ABC):
         self._given_mpp: float | None = None
         self.format_name = format_name
         self.bounds = bounds or Region(0, 0, *levels[0].shape)
+        if len(levels) == 1 and levels[0].shape[0] * levels[0].shape[1] > _LARGE:
+            notes += ("It has no pyramid: seeing all of it at once reads the whole file.",)
         self.notes = notes
         self._file_says_brightfield: bool | None = None
         self._closed = False
@@ -235,7 +238,7 @@ class Slide(ABC):
         except Exception as error:  # decoders raise anything; this is the boundary
             raise SlideError(
                 f"a part at y={top}, x={left} of level {level} can't be read "
-                f"({type(error).__name__}: {error})",
+                f"({reason_of(error, self.path)})",
                 path=self.path,
                 remedy="The file may be damaged or incomplete; copy it again from the scanner.",
             ) from error
@@ -388,6 +391,14 @@ class Slide(ABC):
         height, width = self.shape
         size = "unknown um/px" if self.mpp is None else f"{self.mpp:.4g} um/px"
         return f"<Slide {self.name}: {width} x {height}, {len(self.levels)} levels, {size}>"
+
+
+def reason_of(error: Exception, path: Path) -> str:
+    """Return what an exception of a library says, without folders: they may name patients."""
+    text = str(error).replace(str(path.absolute()), path.name).replace(str(path), path.name)
+    for folder in {str(path.parent), str(path.absolute().parent)} - {".", "/"}:
+        text = text.replace(folder, "...")
+    return f"{type(error).__name__}: {text}"
 
 
 def usable_mpp(mpp: float | None) -> float | None:

@@ -99,7 +99,7 @@ class TiffSlide(Slide):
     def __init__(self, path: Path) -> None:
         import tifffile
 
-        with tifffile.TiffFile(path) as tif:
+        with tifffile.TiffFile(path, _multifile=False) as tif:
             series, notes = _main_series(tif)
             described = ome_image(path, tif.ome_metadata, series.keyframe.shape[:2])
             found = [_planes(path, level, described) for level in series.levels]

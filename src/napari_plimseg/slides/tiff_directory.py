@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 MAX_DIRECTORIES = 1_000
 MAX_TAGS = 4_096
 MAX_SIDE = 2**31
-_TEXT_LIMIT = 64 << 20
+_VALUE_LIMIT = 1 << 30
 _TYPES = {
     1: "u1", 2: "u1", 3: "u2", 4: "u4", 5: "u8", 6: "i1", 7: "u1", 8: "i2",
     9: "i4", 10: "u8", 11: "f4", 12: "f8", 13: "u4", 16: "u8", 17: "i8", 18: "u8",
@@ -198,6 +198,8 @@ class _Reader:
             raise self.refuse(f"a tag has the unknown type {kind}")
         dtype = np.dtype(self.order + _TYPES[kind])
         length = count * dtype.itemsize
+        if length > _VALUE_LIMIT:
+            raise self.refuse(f"a tag has {length:,} bytes")
         if high and length <= 4:
             if count == 1 and kind == 4:
                 return np.frombuffer(inline + high, self.order + "u8")
@@ -212,7 +214,7 @@ class _Reader:
             )
             content = self.read(where, length)
         if kind == _TEXT:
-            return content[:_TEXT_LIMIT].split(b"\0")[0].decode("utf-8", "replace")
+            return content.split(b"\0")[0].decode("utf-8", "replace")
         return np.frombuffer(content, dtype)
 
 
