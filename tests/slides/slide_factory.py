@@ -66,6 +66,29 @@ def write_svs(path: Path, levels: Sequence[np.ndarray], mpp: str = "0.499") -> P
     return path
 
 
+def write_qptiff(path: Path, levels: Sequence[np.ndarray]) -> Path:
+    """Write a brightfield scan as PerkinElmer scanners do: level, thumbnail, levels, overview."""
+    with tifffile.TiffWriter(path) as writer:
+
+        def write(pixels: np.ndarray, kind: str, **options: Any) -> None:
+            description = (
+                '<?xml version="1.0" encoding="utf-16"?>\n<PerkinElmer-QPI-ImageDescription>'
+                f"<ImageType>{kind}</ImageType></PerkinElmer-QPI-ImageDescription>"
+            )
+            writer.write(
+                pixels, photometric="rgb", compression="zlib", metadata=None, contiguous=False,
+                software="PerkinElmer-QPI", description=description,
+                resolution=(20_000, 20_000), resolutionunit="CENTIMETER", **options,
+            )  # fmt: skip
+
+        write(levels[0], "FullResolution", tile=(128, 128))
+        write(np.ascontiguousarray(levels[0][::5, ::5]), "Thumbnail", rowsperstrip=16)
+        for level in levels[1:]:
+            write(level, "ReducedResolution", tile=(128, 128), subfiletype=1)
+        write(np.zeros((40, 30, 3), np.uint8), "Overview", rowsperstrip=16)
+    return path
+
+
 def write_ome_tiff(path: Path, levels: Sequence[np.ndarray], **metadata: Any) -> Path:
     """Write an OME-TIFF with its reduced levels as SubIFDs."""
     axes = metadata.pop("axes", "YXS")
@@ -164,6 +187,7 @@ LOSSLESS = (
     Kind("cm.tif", lambda p, ls: write_tiff(p, ls[:1], resolution=(40_000, 40_000),
                                             resolutionunit="CENTIMETER"), "TIFF", 0.25, 1),
     Kind("aperio.svs", write_svs, "Aperio SVS", 0.499),
+    Kind("brightfield.qptiff", write_qptiff, "PerkinElmer QPTIFF", 0.5),
     Kind("image.ome.tif", write_ome_tiff, "OME-TIFF", 0.25),
     Kind("04.zarr", write_ome_zarr, "OME-Zarr 0.4", 0.5),
     Kind("05.zarr", lambda p, ls: write_ome_zarr(p, ls, version="0.5"), "OME-Zarr 0.5", 0.5),

@@ -282,6 +282,23 @@ class TestOpenSlide:
                     slide.read_level(2, 0, 0, 64, 64)
             np.testing.assert_array_equal(slide.read_level(2, 0, 0, 64, 64), before)
 
+    def test_transparent_pixels_are_white(self, shared_data, monkeypatch):
+        import openslide
+        from PIL import Image
+
+        def half(_: object, _corner: object, _level: int, size: tuple[int, int]) -> Image.Image:
+            pixels = np.full((size[1], size[0], 4), (200, 100, 0, 255), np.uint8)
+            pixels[:, 2:, 3] = 0
+            pixels[:, 4:, 3] = 51  # a fifth
+            return Image.fromarray(pixels)
+
+        monkeypatch.setattr(openslide.OpenSlide, "read_region", half)
+        with open_slide(shared_data / "wsi" / "fluo_DAPI.ndpi") as slide:
+            row = slide.read_level(0, 0, 0, 1, 6)[0]
+        assert row[0].tolist() == [200, 100, 0]
+        assert row[2].tolist() == [255, 255, 255]
+        assert row[4].tolist() == [244, 224, 204]
+
     def test_windows_larger_than_a_block(self, shared_data, monkeypatch):
         from napari_plimseg.slides import openslide as reader
 

@@ -19,10 +19,6 @@ Model = Literal[
     "rgb", "rgba", "rgba premultiplied", "rgbx", "gray", "gray inverted", "gray alpha", "palette"
 ]
 _CONVERT = "Export the slide as 8-bit RGB, for example with QuPath or with: vips icc_export."
-_SAMPLES = {
-    "rgb": 3, "rgba": 4, "rgba premultiplied": 4, "rgbx": 4,
-    "gray": 1, "gray inverted": 1, "gray alpha": 2, "palette": 1,
-}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -46,11 +42,6 @@ class ColorTable:
     def __post_init__(self) -> None:
         if not 1 <= self.bits <= 16:
             raise SlideError(f"samples of {self.bits} bits can't become 8-bit colours")
-
-    @property
-    def samples(self) -> int:
-        """Samples per pixel."""
-        return _SAMPLES[self.model]
 
     @property
     def notes(self) -> tuple[str, ...]:
