@@ -1,0 +1,53 @@
+"""Vectors of a network of fixed input size don't depend on the tiling."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from napari_plimseg.models.windows import WindowGrid
+
+
+def encode_with_context(patch: int) -> object:
+    """Stand for a transformer: every vector depends on the whole window and on its place in it."""
+
+    def encode(windows: torch.Tensor) -> torch.Tensor:
+        patches = F.avg_pool2d(windows, patch)
+        side = patches.shape[-1]
+        place = torch.arange(side * side, dtype=windows.dtype).reshape(side, side) / side**2
+        return patches * windows.mean((1, 2, 3), keepdim=True) + place
+
+    return encode
+
+
+@pytest.mark.parametrize(("window", "patch"), [(64, 16), (224, 32), (224, 16), (56, 14), (96, 32)])
+def test_two_tilings_agree_exactly(window: int, patch: int) -> None:
+    grid = WindowGrid(window, patch)
+    assert grid.halo % grid.alignment == 0
+    step, halo = grid.alignment, grid.halo
+    generator = torch.Generator().manual_seed(0)
+    side = 8 * step
+    slide = torch.rand(1, 3, side + 2 * halo, side + 2 * halo, generator=generator)
+    encode = encode_with_context(patch)
+
+    def core(y: int, x: int, size: int) -> torch.Tensor:
+        tile = slide[:, :, y : y + size + 2 * halo, x : x + size + 2 * halo]
+        vectors = grid.dense(tile, encode, at_once=5)  # type: ignore[arg-type]
+        trim = halo // patch
+        return vectors[:, :, trim : trim + size // patch, trim : trim + size // patch]
+
+    whole = core(0, 0, side)
+    for size in (2 * step, 4 * step):
+        for y in range(0, side, size):
+            for x in range(0, side, size):
+                part = core(y, x, size)
+                at = slice(y // patch, (y + size) // patch), slice(x // patch, (x + size) // patch)
+                assert torch.allclose(part, whole[:, :, *at], atol=1e-6)
+
+
+def test_an_image_of_one_window_is_encoded_as_it_is() -> None:
+    grid = WindowGrid(64, 16)
+    image = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(2))
+    vectors = grid.dense(image, lambda x: F.avg_pool2d(x, 16))
+    assert torch.allclose(vectors, F.avg_pool2d(image, 16), atol=1e-6)
