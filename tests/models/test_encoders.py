@@ -100,7 +100,7 @@ def test_a_wrong_configuration_is_refused(clip_folder: Path, tmp_path: Path, con
 
 def test_a_file_with_weights_of_another_architecture_is_refused(clip_folder: Path) -> None:
     weights = clip_folder / "open_clip_model.safetensors"
-    with pytest.raises(ModelError, match="another network|has shape"):
+    with pytest.raises(ModelError, match=r"another network|has shape"):
         load_encoder(f"open_clip:RN50={weights}")
 
 

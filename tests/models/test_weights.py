@@ -53,16 +53,14 @@ def test_damaged_files_are_refused(
 
 
 def test_a_missing_file_is_named_without_its_folder(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match="'gone.pt': the file does not exist") as caught:
+    with pytest.raises(ModelError, match=r"'gone\.pt': the file does not exist") as caught:
         read_weights(tmp_path / "gone.pt")
     assert str(tmp_path) not in str(caught.value)
 
 
 @pytest.mark.parametrize("wrapper", [None, "state_dict", "model"])
 @pytest.mark.parametrize("prefix", ["", "module."])
-def test_the_usual_wrappers_are_taken_off(
-    tmp_path: Path, wrapper: str | None, prefix: str
-) -> None:
+def test_the_usual_wrappers_are_taken_off(tmp_path: Path, wrapper: str | None, prefix: str) -> None:
     tensors = {f"{prefix}weight": torch.arange(3.0)}
     torch.save({wrapper: tensors, "epoch": 3} if wrapper else tensors, tmp_path / "m.pt")
     found = read_weights(tmp_path / "m.pt")

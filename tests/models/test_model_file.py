@@ -1,0 +1,173 @@
+"""The model file: what is written comes back, and anything else is refused whole."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from napari_plimseg.errors import ModelError
+from napari_plimseg.models.catalogue import list_models, load_model, models_folder
+from napari_plimseg.models.encoders import load_encoder
+from napari_plimseg.models.model_file import (
+    HEADER_KEY,
+    ModelHeader,
+    current_versions,
+    load_model_file,
+    read_header,
+    save_model,
+)
+from napari_plimseg.models.prompts import TEMPLATES, text_prototypes
+from napari_plimseg.tissue import TissueClass, TissueClasses
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+CLASSES = TissueClasses((TissueClass("gland", (1, 2, 3), ("gland", "crypt")),
+                         TissueClass("rest", (4, 5, 6))), has_background=False)  # fmt: skip
+
+
+def header(**changes: Any) -> ModelHeader:
+    plain = ModelHeader(
+        kind="prototypes", classes=CLASSES, encoder="bundled", encoder_identity="0" * 64, mpp=0.5,
+        patch_size=224, title="Glands", license="CC0-1.0", scores={"miou": 0.5},
+        versions=current_versions(),
+    )  # fmt: skip
+    return replace(plain, **changes)
+
+
+def unit_vectors(rows: int, width: int = 256) -> torch.Tensor:
+    vectors = torch.randn(rows, width, generator=torch.Generator().manual_seed(0))
+    return torch.nn.functional.normalize(vectors, dim=1)
+
+
+def test_what_is_saved_is_loaded(tmp_path: Path) -> None:
+    path, prototypes = tmp_path / "own.safetensors", unit_vectors(2)
+    save_model(path, header(), {"prototypes": prototypes})
+    found, tensors = load_model_file(path)
+    assert found == header()
+    assert torch.equal(tensors["prototypes"], prototypes)
+    assert [p.name for p in tmp_path.iterdir()] == ["own.safetensors"]
+
+
+@pytest.mark.parametrize(
+    ("tensors", "problem"),
+    [
+        ({"prototypes": unit_vectors(3)}, "2 classes and 3 prototypes"),
+        ({"prototypes": unit_vectors(2)[0]}, "not those of its kind"),
+        ({"weights": unit_vectors(2)}, "not those of its kind"),
+        ({"prototypes": torch.full((2, 4), float("nan"))}, "not finite"),
+        ({"prototypes": torch.ones(2, 4)}, "unit length"),
+    ],
+)
+def test_wrong_tensors_are_refused_when_writing_and_when_reading(
+    tmp_path: Path, tensors: dict[str, torch.Tensor], problem: str
+) -> None:
+    with pytest.raises(ModelError, match=problem):
+        save_model(tmp_path / "a.safetensors", header(), tensors)
+    assert not list(tmp_path.iterdir())
+    save_file(tensors, tmp_path / "b.safetensors", {HEADER_KEY: header().to_json()})
+    with pytest.raises(ModelError, match=problem):
+        load_model_file(tmp_path / "b.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        ({"format_version": 2}, "its format is version 2"),
+        ({"kind": "magic"}, "kind 'magic'"),
+        ({"mpp": 0}, "pixel size of 0.0"),
+        ({"mpp": "wide"}, "header is incomplete"),
+        ({"patch_size": -1}, "patch size"),
+        ({"classes": {"classes": []}}, "header is incomplete"),
+        ({"mean": [1, 2]}, "header is incomplete"),
+        ({"surprise": 1}, "header is incomplete"),
+    ],
+)
+def test_wrong_headers_are_refused_with_the_files_name(
+    tmp_path: Path, change: dict[str, Any], problem: str
+) -> None:
+    content = json.loads(header().to_json()) | change
+    path = tmp_path / "odd.safetensors"
+    save_file({"prototypes": unit_vectors(2)}, path, {HEADER_KEY: json.dumps(content)})
+    with pytest.raises(ModelError, match=problem) as caught:
+        read_header(path)
+    assert "odd.safetensors" in str(caught.value)
+
+
+@pytest.mark.parametrize("content", [b"", b"\x80\x04pickle", b"\xff" * 64])
+def test_files_that_are_no_safetensors_are_refused(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "broken.safetensors"
+    path.write_bytes(content)
+    with pytest.raises(ModelError, match="not a readable model file"):
+        read_header(path)
+
+
+def test_weights_without_a_description_are_refused(tmp_path: Path) -> None:
+    save_file({"prototypes": unit_vectors(2)}, tmp_path / "bare.safetensors")
+    with pytest.raises(ModelError, match="without a model's description"):
+        load_model(tmp_path / "bare.safetensors")
+
+
+def test_a_users_model_is_listed_and_loaded_by_its_name() -> None:
+    encoder = load_encoder("bundled")
+    own = header(encoder_identity=encoder.identity)
+    prototypes = text_prototypes(CLASSES, encoder)  # type: ignore[arg-type]
+    save_model(models_folder() / "glands.safetensors", own, {"prototypes": prototypes})
+    (models_folder() / "odd.safetensors").write_bytes(b"no model")
+    listed = {info.name: info for info in list_models()}
+    assert listed["glands"].available
+    assert listed["glands"].classes == CLASSES
+    assert not listed["odd"].available
+    assert "not a readable model file" in listed["odd"].reason
+    model = load_model("glands")
+    assert model.name == "Glands"
+    assert model.classes == CLASSES
+    other = TissueClasses((TissueClass("fat", (1, 1, 1)),))
+    with pytest.raises(ModelError, match="made for other classes"):
+        load_model("glands", other)
+
+
+def test_a_model_of_other_encoder_weights_is_refused(tmp_path: Path) -> None:
+    save_model(tmp_path / "old.safetensors", header(), {"prototypes": unit_vectors(2)})
+    with pytest.raises(ModelError, match="other weights of its encoder"):
+        load_model(tmp_path / "old.safetensors")
+
+
+def test_an_unknown_name_lists_the_known_ones() -> None:
+    with pytest.raises(ModelError, match="Known: bundled"):
+        load_model("nothing-of-that-name")
+
+
+class CountingEncoder:
+    """Give each text a vector that says which word it was made of, and count the texts."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+
+    def encode_text(self, texts: Sequence[str]) -> torch.Tensor:
+        self.asked += texts
+        words = torch.tensor([[float("gland" in t), float("crypt" in t), 0.1] for t in texts])
+        return words * 5  # not of unit length
+
+
+def test_a_prototype_is_the_unit_mean_over_synonyms_and_templates() -> None:
+    encoder = CountingEncoder()
+    gland, _ = text_prototypes(CLASSES, encoder)
+    assert gland.norm() == pytest.approx(1)
+    assert gland[0] == pytest.approx(float(gland[1]))
+    assert len(encoder.asked) == 3 * len(TEMPLATES)
+
+
+def test_prompts_are_encoded_once() -> None:
+    encoder = CountingEncoder()
+    text_prototypes(CLASSES, encoder)
+    before = len(encoder.asked)
+    text_prototypes(CLASSES.with_class(TissueClass("{odd} %s", (9, 9, 9))), encoder)
+    assert len(encoder.asked) == before + len(TEMPLATES)
+    assert any("{odd} %s" in text for text in encoder.asked)
