@@ -11,10 +11,11 @@ import pytest
 from PIL import Image, ImageDraw, ImageFilter
 from scipy import ndimage
 
-from napari_plimseg.errors import ConfigError
+from napari_plimseg.errors import ConfigError, SlideError
 from napari_plimseg.slides import open_slide
 from napari_plimseg.slides.slide import Level, Slide
 from napari_plimseg.slides.tissue_mask import TissueMask, TissueMaskSettings, tissue_mask
+from tests.inference.fakes import ArraySlide as TornSlide
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -172,8 +173,8 @@ def test_window_depends_on_the_global_pixel_only() -> None:
 def test_an_existing_level_is_read_as_it_is() -> None:
     picture, _ = slide_with_disc()
     big = np.repeat(np.repeat(picture, 4, 0), 4, 1)
-    assert tissue_mask(ArraySlide(big, picture, mpp=2.5)).downsample == 4.0
-    assert tissue_mask(ArraySlide(big, mpp=2.5)).downsample == pytest.approx(3.2)
+    assert tissue_mask(ArraySlide(big, picture, mpp=1.25)).downsample == 4.0
+    assert tissue_mask(ArraySlide(big, mpp=1.25)).downsample == pytest.approx(3.2)
 
 
 @pytest.mark.parametrize(
@@ -239,3 +240,15 @@ def test_wrong_settings_are_refused(wrong: dict[str, float]) -> None:
         TissueMaskSettings(**wrong)  # type: ignore[arg-type]
     with pytest.raises(ConfigError):
         TissueMask(np.zeros((2, 2), np.uint8), 1.0)  # type: ignore[arg-type]
+
+
+def test_a_damaged_part_counts_as_tissue_so_that_it_is_tried(tmp_path: Path) -> None:
+    pixels = np.full((1200, 1200, 3), 245, np.uint8)
+    slide = TornSlide(tmp_path / "torn.svs", pixels)
+    slide.broken = [(600, 600, 620, 620)]
+    found = tissue_mask(slide)
+    assert found.window(1.0, 600, 600, 20, 20).all()
+    assert found.fraction < 0.2
+    slide.broken = [(0, 0, 1200, 1200)]
+    with pytest.raises(SlideError, match=r"torn\.svs.*no part of it"):
+        tissue_mask(slide)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy import ndimage
 
-from napari_plimseg.errors import ConfigError
+from napari_plimseg.errors import ConfigError, SlideError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,6 +23,8 @@ _LEVEL_FITS = (0.6, 2.0)  # a level whose pixel is this many times the wanted on
 _DEFAULT_GLASS = 243.0
 _GLASS_SIDE = 1024  # enough pixels to know the colour of the glass
 _BLUR_UM = 6.0
+_BLOCK = 64
+_STAIN = (200, 110, 160)
 _PIECE_SHARE = 0.05
 _GRAY = 0.15  # colour below this share of the density is gray: dust, shadow, black ink
 _PEN_BLEEDS_UM = 50.0
@@ -54,13 +56,13 @@ class TissueMaskSettings:
         Whether strokes of felt pens and tissue dye in blue, green, black and red are left out.
     """
 
-    mpp: float = 8.0
+    mpp: float = 4.0
     weak: float = 0.055
     strong: float = 0.12
-    max_hole_um: float = 250.0
+    max_hole_um: float = 180.0
     min_piece_um: float = 80.0
     join_um: float = 40.0
-    margin_um: float = 16.0
+    margin_um: float = 4.0
     remove_pen: bool = True
 
     def __post_init__(self) -> None:
@@ -160,8 +162,37 @@ def tissue_mask(slide: Slide, settings: TissueMaskSettings | None = None) -> Tis
     mpp = slide.mpp or _TYPICAL_MPP
     downsample = _mask_downsample(slide, settings.mpp / mpp)
     height, width = (max(1, int(np.ceil(side / downsample - 1e-6))) for side in slide.shape)
-    rgb = slide.read_at(downsample, 0, 0, height, width)
+    rgb = _read_what_can_be_read(slide, downsample, height, width)
     return TissueMask(find_tissue(rgb, mpp * downsample, settings), downsample)
+
+
+def _read_what_can_be_read(
+    slide: Slide, downsample: float, height: int, width: int
+) -> NDArray[np.uint8]:
+    """Read the whole slide at a low level; a damaged part looks like tissue.
+
+    So its tiles are tried, and marked as unreadable where they are, instead of passing for glass.
+    """
+    try:
+        return slide.read_at(downsample, 0, 0, height, width)
+    except SlideError:
+        whole = np.full((height, width, 3), _STAIN, np.uint8)
+    readable = 0
+    for y in range(0, height, _BLOCK):
+        for x in range(0, width, _BLOCK):
+            rows, columns = min(_BLOCK, height - y), min(_BLOCK, width - x)
+            try:
+                whole[y : y + rows, x : x + columns] = slide.read_at(
+                    downsample, y, x, rows, columns
+                )
+                readable += 1
+            except SlideError:
+                continue
+    if not readable:
+        raise SlideError(
+            "no part of it can be read", path=slide.path, remedy="Copy it again from the scanner."
+        )
+    return whole
 
 
 def find_tissue(
