@@ -183,3 +183,36 @@ def test_patterns_cover_the_names_of_the_formats(shared_data: Path):
     names += [p.name for p in (shared_data / "wsi").iterdir() if p.is_file()]
     for name in names:
         assert any(fnmatch.fnmatch(name, pattern) for pattern in FILENAME_PATTERNS), name
+
+
+def test_an_exported_mask_opens_as_labels_where_it_was(sample_path: Path, tmp_path: Path) -> None:
+    from napari_plimseg.results.export import export_label_tiff
+    from napari_plimseg.results.mask_info import MaskInfo
+    from napari_plimseg.slides import Region
+    from napari_plimseg.tissue import COLORECTAL
+
+    info = MaskInfo(
+        slide_name="a.svs",
+        slide_fingerprint="0",
+        slide_shape=(800, 1200),
+        bounds=Region(0, 0, 800, 1200),
+        mpp=0.25,
+        shape=(100, 150),
+        downsample=8.0,
+        classes=COLORECTAL,
+    )
+    mask = np.zeros((100, 150), np.uint8)
+    mask[20:40, 30:60] = 3
+    path = tmp_path / "a.mask.ome.tif"
+    export_label_tiff(path, mask, info)
+    reader = get_reader(str(path))
+    assert reader is not None
+    ((data, options, kind),) = reader(str(path))
+    assert kind == "labels"
+    layer = ViewerModel().add_labels(data, **options)
+    np.testing.assert_array_equal(layer.data, mask)
+    assert layer.scale.tolist() == [2.0, 2.0]
+    assert layer.translate.tolist() == [0.875, 0.875]
+    assert layer.metadata["plimseg_mask_info"] == info
+    assert layer.colormap.map(3).tolist() == pytest.approx([1.0, 165 / 255, 0.0, 1.0])
+    assert layer.colormap.map(9)[3] == 0

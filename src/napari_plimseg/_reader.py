@@ -1,11 +1,11 @@
-"""npe2 reader: a slide becomes one multiscale RGB layer on lazy arrays."""
+"""npe2 reader: a slide becomes one multiscale RGB layer, an exported mask a labels layer."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from napari_plimseg.errors import SlideError
+from napari_plimseg.errors import PlimsegError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -23,6 +23,9 @@ FILENAME_PATTERNS = (
 """What the manifest lists; `get_reader` looks at the content."""
 SLIDE_KEY = "plimseg_slide"
 """Key of a layer's metadata under which its open `Slide` stands."""
+MASK_KEY = "plimseg_mask_info"
+"""Key of a labels layer's metadata under which its `MaskInfo` stands."""
+_DESCRIPTION_BYTES = 64 << 10
 
 
 def get_reader(path: Paths) -> Callable[[Paths], list[LayerData]] | None:
@@ -45,21 +48,26 @@ def get_reader(path: Paths) -> Callable[[Paths], list[LayerData]] | None:
 
 
 def read_slides(path: Paths) -> list[LayerData]:
-    """Open slides as layers.
+    """Open slides as layers, and label TIFFs of this package as the masks that they are.
 
     Raises
     ------
-    SlideError
-        When a slide is refused; slides opened before are closed.
+    PlimsegError
+        When a file is refused; slides opened before are closed.
     """
     from napari_plimseg.slides import open_slide
 
     slides: list[Slide] = []
+    layers: list[LayerData] = []
     try:
         for each in _paths(path):
-            slides.append(open_slide(each))
-        return [slide_layer(slide) for slide in slides]
-    except SlideError:
+            if _is_mask(each):
+                layers.append(mask_layer(each))
+            else:
+                slides.append(open_slide(each))
+                layers.append(slide_layer(slides[-1]))
+        return layers
+    except PlimsegError:
         for slide in slides:
             slide.close()
         raise
@@ -97,6 +105,46 @@ def slide_layer(slide: Slide) -> LayerData:
         },
         "image",
     )
+
+
+def mask_layer(path: Path) -> LayerData:
+    """Return the labels layer of a label TIFF that this package exported.
+
+    Raises
+    ------
+    ExportError
+        When it is damaged.
+    """
+    from napari_plimseg.results.export import read_label_tiff
+
+    mask, info = read_label_tiff(path)
+    colors: dict[int | None, str] = {None: "transparent", 0: "transparent"}
+    for mask_id, tissue_class in enumerate(info.classes, start=1):
+        # background is the slide itself: nothing is drawn over it
+        shown = mask_id != info.classes.background_id
+        red, green, blue = tissue_class.color
+        colors[mask_id] = f"#{red:02x}{green:02x}{blue:02x}" if shown else "transparent"
+    unit = "pixel" if info.mpp is None else "um"
+    return (
+        mask,
+        {
+            "name": path.name.removesuffix(".ome.tif"),
+            "scale": info.napari_scale,
+            "translate": info.napari_translate,
+            "units": (unit, unit),
+            "opacity": 0.5,
+            "colormap": colors,
+            "metadata": {MASK_KEY: info},
+        },
+        "labels",
+    )
+
+
+def _is_mask(path: Path) -> bool:
+    if not path.is_file() or not path.name.endswith((".tif", ".tiff")):
+        return False
+    with path.open("rb") as file:
+        return b"napari-plimseg/mask" in file.read(_DESCRIPTION_BYTES)
 
 
 def _paths(path: Paths) -> list[Path]:

@@ -20,7 +20,7 @@ from napari_plimseg.results.mask_store import MaskStore
 from napari_plimseg.results.store_files import StoreLayout
 from napari_plimseg.slides.slide import Region
 from napari_plimseg.tiling import Window
-from napari_plimseg.tissue import BCSS_WSSS
+from napari_plimseg.tissue import BCSS_WSSS, TissueClass
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -172,6 +172,17 @@ def test_a_newer_format_says_so(full: Path) -> None:
     store_files.write_checked(full / "manifest.json", content)
     with pytest.raises(StoreError, match="newer version"):
         MaskStore.open(full)
+
+
+def test_colours_can_change_and_classes_can_not(full: Path) -> None:
+    recolored = BCSS_WSSS.replaced("stroma", TissueClass("stroma", (1, 2, 3)))
+    with MaskStore.open(full, writable=True) as store:
+        store.recolor(recolored)
+        with pytest.raises(StoreError, match="other classes"):
+            store.recolor(BCSS_WSSS.without("stroma"))
+    again = MaskStore.open(full)
+    assert again.info.classes == recolored
+    assert again.is_complete
 
 
 def test_only_one_writes(full: Path) -> None:

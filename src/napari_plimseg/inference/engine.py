@@ -103,6 +103,8 @@ def open_store(
             same = store.info.slide_fingerprint == info.slide_fingerprint
             if same and store.layout.recipe == digest:
                 store.forget_damaged()
+                if store.info.classes != info.classes:
+                    store.recolor(info.classes)
                 return store
             store.close()
             raise StoreError(

@@ -64,8 +64,10 @@ class ZeroShotModel:
 
     def _identity(self, given: Tensor | None) -> str:
         """Digest what changes results; prototypes made from prompts follow from the rest."""
+        # colours are left out: they change no result, so recolouring costs no new run
+        words = [[c.name, *c.texts] for c in self.classes] + [self.classes.has_background]
         settings: list[Any] = [
-            _RESULT_VERSION, self._encoder.identity, self.classes.to_dict(), TEMPLATES,
+            _RESULT_VERSION, self._encoder.identity, words, TEMPLATES,
             self.mask_stride, self.alignment, self.halo, self.mpp, self._encoder.logit_scale,
         ]  # fmt: skip
         digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())

@@ -16,6 +16,7 @@ from __future__ import annotations
 import datetime
 import shutil
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from napari_plimseg.tiling import TileIndex, Window
+    from napari_plimseg.tissue import TissueClasses
 
 FORMAT_VERSION = 1
 SUFFIX = ".plimseg"
@@ -136,16 +138,7 @@ class MaskStore:
                     path / "probabilities.zarr", (count, *shape), (count, height, width)
                 )
             created = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-            write_checked(
-                path / "manifest.json",
-                {
-                    "format": FORMAT_VERSION,
-                    "software": f"napari-plimseg {__version__}",
-                    "created": created,
-                    "info": info.to_dict(),
-                    "layout": layout.to_dict(),
-                },
-            )
+            _write_manifest(path, info, layout, created)
         except OSError as error:
             raise disk_error(error, path) from error
         return cls(path, info, layout, created, writable=True)
@@ -268,6 +261,16 @@ class MaskStore:
                 self.flush()
         except OSError as error:
             self._tiles.pop(_key(tile), None)
+            raise disk_error(error, self.path) from error
+
+    def recolor(self, classes: TissueClasses) -> None:
+        """Take over other colours for the same classes."""
+        if classes.names != self.info.classes.names:
+            raise StoreError("has other classes", path=self.path)
+        self.info = replace(self.info, classes=classes)
+        try:
+            _write_manifest(self.path, self.info, self.layout, self.created)
+        except OSError as error:
             raise disk_error(error, self.path) from error
 
     def flush(self) -> None:
@@ -400,6 +403,17 @@ class MaskStore:
         if self.probabilities is not None:
             files.append(self.path / "probabilities.zarr" / "c" / "0" / str(row) / str(column))
         return files
+
+
+def _write_manifest(path: Path, info: MaskInfo, layout: StoreLayout, created: str) -> None:
+    content = {
+        "format": FORMAT_VERSION,
+        "software": f"napari-plimseg {__version__}",
+        "created": created,
+        "info": info.to_dict(),
+        "layout": layout.to_dict(),
+    }
+    write_checked(path / "manifest.json", content)
 
 
 def _key(tile: TileIndex) -> str:
