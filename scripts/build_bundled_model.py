@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 from pathlib import Path
 
 import torch
@@ -30,8 +31,7 @@ from napari_plimseg.models.quantization import SCALE_SUFFIX, quantized
 ROOT = Path(__file__).resolve().parent.parent
 SAMPLE_SLIDE = ROOT / "src" / "napari_plimseg" / "sample" / "CMU-1-Small-Region.svs"
 MPP = 0.5
-ALIGNMENT = 32
-HALO = 160
+WINDOW, STEP = 320, 256  # pixels; windows at fixed places make the mask free of the tiling
 
 
 def main() -> None:
@@ -42,6 +42,7 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, help="keep the extracted vectors in this file")
     options = parser.parse_args()
     torch.manual_seed(options.seed)
+    torch.set_num_threads(1)  # sums in one order, and no slower than two threads on small steps
     options.out.mkdir(parents=True, exist_ok=True)
     minilm.write_tokenizer(options.out / TOKENIZER_FILE)
 
@@ -72,12 +73,14 @@ def _vectors(
 
 
 def write_bundle(model: BundledClip, folder: Path) -> None:
-    """Write configuration and weights: the image tower in fp16, MiniLM's matrices in int8."""
+    """Write configuration and weights: large matrices and kernels in int8, the rest in fp32."""
     stored: dict[str, torch.Tensor] = {}
     for name, tensor in model.state_dict().items():
-        if name.startswith("text.minilm") and tensor.ndim == 2:
+        # a batch norm's scale has no rows to speak of, and the stem is small and comes first
+        large = tensor.ndim > 1 and tensor.shape[1] > 3
+        if large and name.startswith(("text.minilm", "visual.trunk")):
             stored[name], stored[name + SCALE_SUFFIX] = quantized(tensor)
-        elif name.startswith("visual.trunk") and tensor.ndim == 4:
+        elif large:
             stored[name] = tensor.half()
         else:
             stored[name] = tensor.float()
@@ -85,7 +88,7 @@ def write_bundle(model: BundledClip, folder: Path) -> None:
         save_file({k: v.contiguous() for k, v in stored.items()}, temporary)
     write_json(folder / CONFIG_FILE, CONFIGURATION)
     size = sum(file.stat().st_size for file in folder.iterdir()) / 1e6
-    print(f"wrote {folder}: {size:.1f} MB, scale {float(model.logit_scale.exp()):.1f}")
+    print(f"wrote {folder}: {size:.1f} MB, scale {math.exp(float(model.logit_scale.detach())):.1f}")
     print(json.dumps(CONFIGURATION["plimseg"]))
 
 
@@ -96,7 +99,7 @@ CONFIGURATION = {
         "text_cfg": {"architecture": "all-MiniLM-L6-v2", "width": 384, "layers": 6, "heads": 12},
     },
     "preprocess_cfg": {"mean": [0.0, 0.0, 0.0], "std": [1.0, 1.0, 1.0]},
-    "plimseg": {"mpp": MPP, "alignment": ALIGNMENT, "halo": HALO, "version": 1},
+    "plimseg": {"mpp": MPP, "window": WINDOW, "step": STEP, "version": 1},
 }
 
 

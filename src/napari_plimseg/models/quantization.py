@@ -15,12 +15,13 @@ SCALE_SUFFIX = ".row_scale"
 
 
 def quantized(weight: Tensor) -> tuple[Tensor, Tensor]:
-    """Return int8 values (N, M) and float32 scales (N, 1) of a matrix.
+    """Return int8 values (N, ...) and float32 scales (N, 1, ...) of a matrix or a kernel.
 
     `values * scales` differs from `weight` by at most half a scale, which is 1/254 of the row's
     largest magnitude.
     """
-    scale = weight.abs().amax(1, keepdim=True).clamp_min(1e-12) / 127
+    rest = tuple(range(1, weight.ndim))
+    scale = weight.abs().amax(rest, keepdim=True).clamp_min(1e-12) / 127
     return torch.round(weight / scale).to(torch.int8), scale.float()
 
 

@@ -6,6 +6,7 @@ import math
 from typing import TYPE_CHECKING
 
 import torch
+from torch.nn import functional
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -14,38 +15,43 @@ if TYPE_CHECKING:
 
 
 class WindowGrid:
-    """Overlapping windows at fixed places of the slide, averaged where they overlap.
+    """Overlapping windows at fixed places of the slide, blended where they overlap.
 
-    A vision transformer sees its whole input at once, so its output depends on where a tile was
-    cut. Windows that start at multiples of `step` in the slide's own pixels do not.
+    What a deep network says of a pixel depends on where its input was cut: a vision transformer
+    sees its whole input at once, and DenseNet121's zero padding reaches hundreds of pixels in.
+    Windows that start at multiples of `step` in the slide's own pixels are cut at the same places
+    in every tiling.
 
     Parameters
     ----------
     window : int
         Side of the network's input in pixels.
     patch : int
-        Pixels per vector and side; divides `window`.
+        Pixels per vector and side; divides `window` and `step`.
+    step : int, optional
+        From one window to the next; about half a window when None.
     """
 
-    def __init__(self, window: int, patch: int) -> None:
+    def __init__(self, window: int, patch: int, step: int | None = None) -> None:
         self.window = window
         self.patch = patch
-        self.step = max(1, window // patch // 2) * patch
+        self.step = step or max(1, window // patch // 2) * patch
         self.alignment = self.step
-        # every window that touches the core lies within the halo
+        # every window that touches the core of a tile starts within the halo
         self.halo = math.ceil((window - self.step) / self.step) * self.step
 
-    def dense(
-        self, images: Tensor, encode: Callable[[Tensor], Tensor], at_once: int = 16
-    ) -> Tensor:
-        """Average the windows' vectors with weights that fall towards their borders.
+    def dense(self, images: Tensor, encode: Callable[[Tensor], Tensor], at_once: int = 8) -> Tensor:
+        """Blend the windows' vectors with weights that fall towards their borders.
+
+        Windows that touch nothing but the halo at the end are left out, and the vectors there
+        repeat their neighbours: whoever asks for a tile trims them.
 
         Parameters
         ----------
         images : Tensor of float, shape (B, 3, H, W)
-            Sides are multiples of `alignment`.
+            Sides are multiples of `alignment`, or one window or less.
         encode : callable
-            From (N, 3, window, window) to (N, D, window / patch, window / patch).
+            From (N, 3, h, w) to (N, D, h / patch, w / patch).
         at_once : int
             Windows in one call of `encode`.
 
@@ -55,32 +61,39 @@ class WindowGrid:
         """
         batch, _, height, width = images.shape
         rows, columns = self._starts(height), self._starts(width)
+        if len(rows) == len(columns) == 1:
+            return encode(images)
         bottom, right = rows[-1] + self.window - height, columns[-1] + self.window - width
-        padded = torch.nn.functional.pad(images, (0, right, 0, bottom))
+        padded = functional.pad(images, (0, max(0, right), 0, max(0, bottom)))
         places = [(b, y, x) for b in range(batch) for y in rows for x in columns]
-        total: Tensor | None = None
-        weights = images.new_zeros(1, padded.shape[2] // self.patch, padded.shape[3] // self.patch)
         weight = self._weight().to(images)
+        size = [(starts[-1] + self.window) // self.patch for starts in (rows, columns)]
+        weights = images.new_zeros(1, *size)
+        total = images.new_zeros(batch, 1, *size)
         for first in range(0, len(places), at_once):
             group = places[first : first + at_once]
             cut = [padded[b, :, y : y + self.window, x : x + self.window] for b, y, x in group]
             vectors = encode(torch.stack(cut))  # (N, D, w, w)
-            if total is None:
-                total = vectors.new_zeros(batch, vectors.shape[1], *weights.shape[1:])
+            if first == 0:
+                total = vectors.new_zeros(batch, vectors.shape[1], *size)
             for (b, y, x), vector in zip(group, vectors, strict=True):
                 top, left, side = y // self.patch, x // self.patch, vectors.shape[-1]
                 total[b, :, top : top + side, left : left + side] += vector * weight
                 if b == 0:
                     weights[:, top : top + side, left : left + side] += weight
-        mean = (total if total is not None else images) / weights.clamp_min(1e-6)
-        return mean[:, :, : height // self.patch, : width // self.patch]
+        rows_wanted, columns_wanted = height // self.patch, width // self.patch
+        mean = (total / weights)[:, :, :rows_wanted, :columns_wanted]
+        lacking = (0, columns_wanted - mean.shape[3], 0, rows_wanted - mean.shape[2])
+        return functional.pad(mean, lacking, mode="replicate") if any(lacking) else mean
 
     def _starts(self, side: int) -> list[int]:
-        count = max(0, math.ceil((side - self.window) / self.step)) + 1
-        return [i * self.step for i in range(count)]
+        if side <= self.window:
+            return [0]
+        return list(range(0, side - self.halo, self.step))
 
     def _weight(self) -> Tensor:
-        side = self.window // self.patch
+        """Return the weights of a window: a ramp over what two windows share, flat between."""
+        side, shared = self.window // self.patch, (self.window - self.step) // self.patch
         ramp = torch.arange(side) + 0.5
-        hat = torch.minimum(ramp, side - ramp)
+        hat = torch.minimum(torch.minimum(ramp, side - ramp), torch.tensor(float(max(1, shared))))
         return hat[:, None] * hat[None, :]
