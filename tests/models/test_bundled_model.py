@@ -116,7 +116,7 @@ def test_the_mask_does_not_depend_on_the_tile_size(
     whole = mask(0, 0, side)
     half = side // 2
     rows = [torch.cat([mask(y, x, half) for x in (0, half)], 1) for y in (0, half)]
-    assert (torch.cat(rows) != whole).float().mean() <= 0.001
+    assert (torch.cat(rows) != whole).float().mean() <= 1e-4  # rounding may turn a tie
     assert len(whole.unique()) > 1
 
 

@@ -92,8 +92,13 @@ class WindowGrid:
         return list(range(0, side - self.halo, self.step))
 
     def _weight(self) -> Tensor:
-        """Return the weights of a window: a ramp over what two windows share, flat between."""
+        """Return the weights of a window: ramps over what two windows share, flat between.
+
+        The outermost vectors weigh next to nothing. Interpolation to the mask reads one vector
+        on each side of a tile's core, and with those weights it doesn't matter that the windows
+        which only touch these vectors were left out.
+        """
         side, shared = self.window // self.patch, (self.window - self.step) // self.patch
-        ramp = torch.arange(side) + 0.5
-        hat = torch.minimum(torch.minimum(ramp, side - ramp), torch.tensor(float(max(1, shared))))
-        return hat[:, None] * hat[None, :]
+        place = torch.arange(side, dtype=torch.float32)
+        hat = torch.minimum(place, side - 1 - place).clamp(1e-6, max(1, shared - 1))
+        return torch.outer(hat, hat)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from napari_plimseg.models.encoders import ImageTextEncoder
     from napari_plimseg.tissue import TissueClasses
 
-_RESULT_VERSION = 1
+_RESULT_VERSION = 2
 
 
 class ZeroShotModel:
