@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from napari_plimseg.models.bundled_clip import DenseImageTower
 
 TEACHER_SHARE = 0.3
+GLASS_BRIGHTNESS, GLASS_TINT = 0.86, 0.06
 HELD_OUT_SHARE = 3  # of ten pictures of LC25000 and the osteosarcoma set
 
 KATHER_2016 = {
@@ -95,6 +96,23 @@ def pictures(data: Path, sample_slide: Path) -> Iterator[Picture]:
     for y in range(0, slide.shape[0] - 1023, 968):
         for x in range(0, slide.shape[1] - 1023, 598):
             yield Picture(slide[y : y + 1024, x : x + 1024], "UNLABELLED", 2500, 3.0)
+    yield from blank_glass()
+
+
+def blank_glass() -> Iterator[Picture]:
+    """Give pictures of empty glass in the shades that scanners make of it."""
+    random = np.random.default_rng(0)
+    for shade in range(214, 256, 3):
+        tint = random.integers(-3, 4, 3)
+        noise = random.normal(0, random.uniform(0, 3), (320, 320, 3))
+        pixels = np.clip(shade + tint + noise, 0, 255).astype(np.uint8)
+        yield Picture(pixels, "BACK", 100, 2.0)
+
+
+def is_glass(rgb: Tensor) -> Tensor:
+    """Return which 16-pixel cells of (1, 3, H, W) in [0, 1] are bright and colourless, (h * w)."""
+    cells = torch.nn.functional.avg_pool2d(rgb, 16)[0].flatten(1)  # (3, h * w)
+    return (cells.amin(0) > GLASS_BRIGHTNESS) & (cells.amax(0) - cells.amin(0) < GLASS_TINT)
 
 
 @torch.inference_mode()
@@ -117,8 +135,12 @@ def labelled_vectors(
     for picture in pictures(data, sample_slide):
         rgb = torch.from_numpy(np.array(picture.pixels)).permute(2, 0, 1)[None].float() / 255
         found = tower.fused(rgb)[0].flatten(1).T  # (h * w, 2560)
-        kept = found[torch.randperm(len(found), generator=generator)[: picture.keep]]
+        chosen = torch.randperm(len(found), generator=generator)[: picture.keep]
+        kept = found[chosen]
         teacher = (kept[:, -1024:] @ head[0].T + head[1]).softmax(1)
+        if picture.label == "UNLABELLED":
+            # the teacher was never shown a scanner's glass, and takes it for muscle
+            teacher[is_glass(rgb)[chosen]] = torch.eye(len(NCT_CLASSES))[NCT_CLASSES.index("BACK")]
         vectors.append(kept.half())
         concepts.append(soft_labels(picture.label, teacher))
         labels += [picture.label] * len(kept)
