@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from napari_plimseg.models.windows import WindowGrid
+from napari_plimseg.models.windows import WindowCache, WindowGrid
 
 
 def encode_with_context(patch: int) -> object:
@@ -52,3 +52,29 @@ def test_an_image_of_one_window_is_encoded_as_it_is() -> None:
     image = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(2))
     vectors = grid.dense(image, lambda x: F.avg_pool2d(x, 16))
     assert torch.allclose(vectors, F.avg_pool2d(image, 16), atol=1e-6)
+
+
+def test_a_cache_spares_windows_and_changes_nothing() -> None:
+    grid, cache, calls = WindowGrid(32, 8, 24), WindowCache(capacity=7), []
+
+    def encode(windows: torch.Tensor) -> torch.Tensor:
+        calls.append(len(windows))
+        means = torch.nn.functional.avg_pool2d(windows, 8)
+        return means * (1 + windows.std(dim=(1, 2, 3), keepdim=True))
+
+    images = torch.rand(1, 3, 24 * 5, 24 * 4)
+    plain = grid.dense(images, encode)
+    without = sum(calls)
+    calls.clear()
+    assert torch.equal(grid.dense(images, encode, cache=cache), plain)
+    assert sum(calls) == without
+    small = images[..., : 24 * 3, : 24 * 3]
+    expected = grid.dense(small, encode)
+    first = grid.dense(small, encode, cache=WindowCache())
+    warm = WindowCache()
+    grid.dense(small, encode, cache=warm)
+    calls.clear()
+    assert torch.equal(grid.dense(small, encode, cache=warm), expected)
+    assert torch.equal(first, expected)
+    assert calls == []
+    assert len(cache._known) <= 7

@@ -24,7 +24,7 @@ from napari_plimseg.models.densenet import DenseNet121
 from napari_plimseg.models.quantization import dequantized
 from napari_plimseg.models.text_tower import TextTower
 from napari_plimseg.models.weights import check_weights
-from napari_plimseg.models.windows import WindowGrid
+from napari_plimseg.models.windows import WindowCache, WindowGrid
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -91,6 +91,7 @@ class BundledEncoder:
         self.mpp = float(own["mpp"])
         self._grid = WindowGrid(int(own["window"]), self.stride, int(own["step"]))
         self.alignment, self.halo = self._grid.alignment, self._grid.halo
+        self._seen = WindowCache()
         self.network = BundledClip(folder / TOKENIZER_FILE, int(config["model_cfg"]["embed_dim"]))
         state = dequantized(weights)
         check_weights(state, self.network.state_dict(), path=folder / WEIGHTS_FILE)
@@ -110,7 +111,7 @@ class BundledEncoder:
     def dense(self, images: Tensor) -> Tensor:
         """Return unit vectors (B, D, H / 16, W / 16) of uint8 images (B, H, W, 3)."""
         scaled = images.permute(0, 3, 1, 2).float() / 255
-        return F.normalize(self._grid.dense(scaled, self.network.visual), dim=1)
+        return F.normalize(self._grid.dense(scaled, self.network.visual, cache=self._seen), dim=1)
 
     def encode_text(self, texts: Sequence[str]) -> Tensor:
         """Return unit vectors (N, D)."""

@@ -2,16 +2,56 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
+from collections import OrderedDict
 from typing import TYPE_CHECKING
 
 import torch
 from torch.nn import functional
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from torch import Tensor
+
+
+class WindowCache:
+    """The vectors of the windows seen last, by their pixels.
+
+    Windows that reach over the border of a tile are asked for again by its neighbours. On a CPU a
+    window costs a hundred times more than looking it up.
+
+    Parameters
+    ----------
+    capacity : int
+        Windows to remember; the shipped model's take 0.4 MB each.
+    """
+
+    def __init__(self, capacity: int = 256) -> None:
+        self.capacity = capacity
+        self._known: OrderedDict[bytes, Tensor] = OrderedDict()
+
+    def encoded(
+        self, windows: Sequence[Tensor], encode: Callable[[Tensor], Tensor]
+    ) -> list[Tensor]:
+        """Return the vectors (D, w, w) of each window (3, h, w), encoding those not seen lately."""
+        keys = [
+            hashlib.blake2b(window.contiguous().numpy().data, digest_size=16).digest()
+            for window in windows
+        ]
+        asked = dict(zip(keys, windows, strict=True))
+        new = {key: window for key, window in asked.items() if key not in self._known}
+        if new:
+            fresh = encode(torch.stack(list(new.values())))  # (N, D, w, w)
+            # a view would keep the whole batch alive
+            self._known.update((k, v.clone()) for k, v in zip(new, fresh, strict=True))
+        found = [self._known[key] for key in keys]
+        for key in keys:
+            self._known.move_to_end(key)
+        while len(self._known) > self.capacity:
+            self._known.popitem(last=False)
+        return found
 
 
 class WindowGrid:
@@ -40,7 +80,13 @@ class WindowGrid:
         # every window that touches the core of a tile starts within the halo
         self.halo = math.ceil((window - self.step) / self.step) * self.step
 
-    def dense(self, images: Tensor, encode: Callable[[Tensor], Tensor], at_once: int = 8) -> Tensor:
+    def dense(
+        self,
+        images: Tensor,
+        encode: Callable[[Tensor], Tensor],
+        at_once: int = 8,
+        cache: WindowCache | None = None,
+    ) -> Tensor:
         """Blend the windows' vectors with weights that fall towards their borders.
 
         Windows that touch nothing but the halo at the end are left out, and the vectors there
@@ -54,6 +100,8 @@ class WindowGrid:
             From (N, 3, h, w) to (N, D, h / patch, w / patch).
         at_once : int
             Windows in one call of `encode`.
+        cache : WindowCache, optional
+            Of the same `encode`; used on a CPU only.
 
         Returns
         -------
@@ -73,11 +121,14 @@ class WindowGrid:
         for first in range(0, len(places), at_once):
             group = places[first : first + at_once]
             cut = [padded[b, :, y : y + self.window, x : x + self.window] for b, y, x in group]
-            vectors = encode(torch.stack(cut))  # (N, D, w, w)
+            if cache is not None and images.device.type == "cpu":
+                vectors = cache.encoded(cut, encode)
+            else:
+                vectors = list(encode(torch.stack(cut)))  # N of (D, w, w)
             if first == 0:
-                total = vectors.new_zeros(batch, vectors.shape[1], *size)
+                total = vectors[0].new_zeros(batch, len(vectors[0]), *size)
             for (b, y, x), vector in zip(group, vectors, strict=True):
-                top, left, side = y // self.patch, x // self.patch, vectors.shape[-1]
+                top, left, side = y // self.patch, x // self.patch, vector.shape[-1]
                 total[b, :, top : top + side, left : left + side] += vector * weight
                 if b == 0:
                     weights[:, top : top + side, left : left + side] += weight
