@@ -250,7 +250,7 @@ COLORECTAL = TissueClasses(
             "desmoplastic stroma")),
         TissueClass("lymphocytes", (65, 105, 225), (
             "lymphocytes", "lymphoid aggregate", "inflammatory cells", "immune cells")),
-        TissueClass("muscle", (160, 80, 60), (
+        TissueClass("muscle", (120, 125, 35), (
             "smooth muscle", "muscularis propria", "muscle tissue")),
         TissueClass("mucus", (120, 200, 255), (
             "mucus", "mucin pool", "extracellular mucin")),

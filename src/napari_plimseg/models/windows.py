@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import threading
 from collections import OrderedDict
 from typing import TYPE_CHECKING
 
@@ -31,6 +32,7 @@ class WindowCache:
     def __init__(self, capacity: int = 256) -> None:
         self.capacity = capacity
         self._known: OrderedDict[bytes, Tensor] = OrderedDict()
+        self._lock = threading.Lock()
 
     def encoded(
         self, windows: Sequence[Tensor], encode: Callable[[Tensor], Tensor]
@@ -41,17 +43,21 @@ class WindowCache:
             for window in windows
         ]
         asked = dict(zip(keys, windows, strict=True))
-        new = {key: window for key, window in asked.items() if key not in self._known}
+        # several threads may share one encoder, and with it this cache
+        with self._lock:
+            vectors = {key: self._known[key] for key in asked if key in self._known}
+        new = {key: window for key, window in asked.items() if key not in vectors}
         if new:
             fresh = encode(torch.stack(list(new.values())))  # (N, D, w, w)
             # a view would keep the whole batch alive
-            self._known.update((k, v.clone()) for k, v in zip(new, fresh, strict=True))
-        found = [self._known[key] for key in keys]
-        for key in keys:
-            self._known.move_to_end(key)
-        while len(self._known) > self.capacity:
-            self._known.popitem(last=False)
-        return found
+            vectors |= {key: vector.clone() for key, vector in zip(new, fresh, strict=True)}
+        with self._lock:
+            for key, vector in vectors.items():
+                self._known[key] = vector
+                self._known.move_to_end(key)
+            while len(self._known) > self.capacity:
+                self._known.popitem(last=False)
+        return [vectors[key] for key in keys]
 
 
 class WindowGrid:
