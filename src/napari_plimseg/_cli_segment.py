@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from napari_plimseg.results.measure import MaskArray
     from napari_plimseg.slides.slide import Region
 
-SAMPLE_SLIDE = Path(__file__).parent / "sample" / "CMU-1-Small-Region.svs"
-
 
 def parse_region(text: str) -> Region:
     """Read "X,Y,W,H" in level-0 pixels."""

@@ -251,17 +251,18 @@ def _models(options: argparse.Namespace, output: Output) -> int:
 
 
 def _demo(options: argparse.Namespace, output: Output) -> int:
-    from napari_plimseg._cli_segment import SAMPLE_SLIDE, SegmentJob, show_result
+    from napari_plimseg._cli_segment import SegmentJob, show_result
+    from napari_plimseg._sample_data import SAMPLE_PATH
 
     job = SegmentJob.from_options(
         _parser().parse_args(
-            ["segment", str(SAMPLE_SLIDE), "--out", str(options.out), "--probabilities"]
+            ["segment", str(SAMPLE_PATH), "--out", str(options.out), "--probabilities"]
         ),
         _formats("all"),
     )
-    store = job.run(SAMPLE_SLIDE, SAMPLE_SLIDE.stem, output)
+    store = job.run(SAMPLE_PATH, SAMPLE_PATH.stem, output)
     if not options.no_viewer:
-        show_result(SAMPLE_SLIDE, store, output)
+        show_result(SAMPLE_PATH, store, output)
     return 0
 
 
