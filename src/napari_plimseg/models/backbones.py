@@ -1,0 +1,272 @@
+"""Image encoders that give maps of several blocks and can be trained, and frozen matchers.
+
+`load_backbone` and `load_matcher` are the only doors. Names are those of `encoders.load_encoder`
+and `random:densenet121` or, for a matcher, `random`: freshly initialised, for controls.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from napari_plimseg.errors import ModelError
+from napari_plimseg.models.maps import cells
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+TRAINABLE = ("none", "last", "all")
+SMALLEST_SIDE = 32
+RANDOM = "random:densenet121"
+
+
+class Backbone(nn.Module, ABC):
+    """An image encoder as a chain of stages, each of which gives one map.
+
+    Normalisation statistics of batches and dropout are never active: a backbone stays in
+    evaluation mode, also while it is trained.
+
+    Parameters
+    ----------
+    name : str
+        What `load_backbone` takes.
+    spec : mapping
+        Plain data from which `empty_backbone` builds the same network without its weights.
+    digest : str
+        Of the weights.
+    mpp : float
+        Micrometres per pixel of the images it was made for.
+    block_channels, strides : sequence of int
+        Of the maps, finest first: channels, and image pixels per cell and side.
+    mean, std : sequence of float
+        Normalisation of RGB in [0, 1].
+
+    Attributes
+    ----------
+    identity : str
+        Hex digest of everything that changes what the untrained backbone gives.
+    """
+
+    _mean: Tensor
+    _std: Tensor
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        spec: Mapping[str, Any],
+        digest: str,
+        mpp: float,
+        block_channels: Sequence[int],
+        strides: Sequence[int],
+        mean: Sequence[float] = (0.0, 0.0, 0.0),
+        std: Sequence[float] = (1.0, 1.0, 1.0),
+    ) -> None:
+        super().__init__()
+        self.name = name
+        self.spec = dict(spec)
+        self.mpp = mpp
+        self.block_channels = tuple(block_channels)
+        self.strides = tuple(strides)
+        self.register_buffer("_mean", torch.tensor(mean).view(3, 1, 1), persistent=False)
+        self.register_buffer("_std", torch.tensor(std).view(3, 1, 1), persistent=False)
+        settings = json.dumps([digest, self.spec, "v1"], sort_keys=True)
+        self.identity = hashlib.sha256(settings.encode()).hexdigest()
+        self._first_trainable = len(self.strides)
+
+    @abstractmethod
+    def stage(self, index: int, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the map (B, C, h, w) of a stage, and what the next stage takes."""
+
+    @abstractmethod
+    def stage_parameters(self, index: int) -> list[nn.Parameter]:
+        """Return the weights that a stage uses; no two stages share one."""
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """Return the maps of the blocks, finest first.
+
+        Stages before the first trainable one run without a graph: they cost no memory and no
+        backward pass.
+
+        Parameters
+        ----------
+        images : Tensor of float, shape (B, 3, H, W)
+            RGB in [0, 1]; sides of 32 or more.
+
+        Returns
+        -------
+        list of Tensor of float
+            (B, block_channels[i], ceil(H / strides[i]), ceil(W / strides[i])).
+        """
+        height, width = images.shape[2:]
+        if min(height, width) < SMALLEST_SIDE:
+            raise ValueError(f"images of {height} x {width} pixels are smaller than 32")
+        coarsest = max(self.strides)
+        x = F.pad(images, (0, -width % coarsest, 0, -height % coarsest), mode="reflect")
+        x = (x - self._mean) / self._std
+        maps = []
+        for index, stride in enumerate(self.strides):
+            needed = torch.is_grad_enabled() and index >= self._first_trainable
+            with torch.set_grad_enabled(needed):
+                found, x = self.stage(index, x)
+            maps.append(found[:, :, : cells(height, stride), : cells(width, stride)])
+        return maps
+
+    def set_trainable(self, which: str) -> None:
+        """Choose what training may change: "none", "last" (the later half of the stages), "all".
+
+        The gradient with respect to the images is lost unless everything is trainable.
+        """
+        if which not in TRAINABLE:
+            raise ValueError(f"'{which}' is not one of {', '.join(TRAINABLE)}")
+        stages = len(self.strides)
+        self._first_trainable = {"none": stages, "last": stages // 2, "all": 0}[which]
+        self.requires_grad_(False)
+        for index in range(self._first_trainable, stages):
+            for parameter in self.stage_parameters(index):
+                parameter.requires_grad_(True)
+
+    @property
+    def is_trainable(self) -> bool:
+        """Whether `set_trainable` has freed any weight."""
+        return self._first_trainable < len(self.strides)
+
+    def parameter_groups(self, lr: float, decay: float = 1.0) -> list[dict[str, Any]]:
+        """Return groups for an optimizer, without what is frozen.
+
+        Parameters
+        ----------
+        lr : float
+            Learning rate of the last stage.
+        decay : float
+            Every stage before another gets this share of its learning rate.
+
+        Returns
+        -------
+        list of dict
+            With `params`, `lr` and, for biases and scales, a `weight_decay` of 0.
+        """
+        groups: list[dict[str, Any]] = []
+        for index in range(self._first_trainable, len(self.strides)):
+            rate = lr * decay ** (len(self.strides) - 1 - index)
+            parameters = self.stage_parameters(index)
+            kernels = [p for p in parameters if max(p.shape, default=1) < p.numel()]
+            others = [p for p in parameters if max(p.shape, default=1) == p.numel()]
+            groups.append({"params": kernels, "lr": rate})
+            groups.append({"params": others, "lr": rate, "weight_decay": 0.0})
+        return [group for group in groups if group["params"]]
+
+    def train(self, mode: bool = True) -> Backbone:
+        """Stay in evaluation mode: statistics of small batches would spoil the encoder."""
+        return super().train(False)
+
+
+class Matcher(nn.Module, ABC):
+    """A frozen image-text model that judges images; gradients flow through to the images.
+
+    Attributes
+    ----------
+    name : str
+    embedding_size : int
+        D, the width of the space shared by images and texts.
+    logit_scale : float
+        What the model multiplies a cosine with.
+    """
+
+    name: str
+    embedding_size: int
+    logit_scale: float
+
+    @abstractmethod
+    def dense(self, images: Tensor) -> Tensor:
+        """Return unit vectors (B, D, h, w) of the places of RGB images (B, 3, H, W) in [0, 1]."""
+
+    @abstractmethod
+    def embed(self, images: Tensor) -> Tensor:
+        """Return unit vectors (B, D) of whole RGB images (B, 3, H, W) in [0, 1]."""
+
+    @abstractmethod
+    def encode_text(self, texts: Sequence[str]) -> Tensor:
+        """Return unit vectors (N, D)."""
+
+    def train(self, mode: bool = True) -> Matcher:
+        """Stay in evaluation mode."""
+        return super().train(False)
+
+
+def load_backbone(name: str, *, seed: int = 0) -> Backbone:
+    """Load a trainable image encoder; nothing of it is trainable yet.
+
+    Parameters
+    ----------
+    name : str
+        See the module's first lines.
+    seed : int
+        Of a `random:` backbone.
+
+    Raises
+    ------
+    ModelError
+        When it is not on this computer, can't be read, or gives no maps of blocks.
+    """
+    from napari_plimseg.models.backbone_bundled import bundled_backbone, random_backbone
+
+    if name == "bundled":
+        return bundled_backbone()
+    if name == RANDOM:
+        return random_backbone(seed)
+    raise _unknown(name)
+
+
+def empty_backbone(spec: Mapping[str, Any]) -> Backbone:
+    """Build a backbone from its `spec`, for weights that are loaded afterwards.
+
+    Raises
+    ------
+    ModelError
+        When this version can't build it.
+    """
+    from napari_plimseg.models.backbone_bundled import DenseNetBackbone
+
+    if spec == DenseNetBackbone.SPEC:
+        return DenseNetBackbone(name=RANDOM)
+    raise ModelError("its image encoder is not known to this version")
+
+
+def load_matcher(name: str, *, seed: int = 0) -> Matcher:
+    """Load a frozen image-text model.
+
+    Parameters
+    ----------
+    name : str
+        An encoder that reads text, or `random`: the bundled architecture and its true text
+        tower, with a freshly initialised image tower.
+    seed : int
+        Of `random`.
+
+    Raises
+    ------
+    ModelError
+        When it is not on this computer, can't be read, or reads no text.
+    """
+    from napari_plimseg.models.backbone_bundled import BundledMatcher
+
+    if name == "bundled":
+        return BundledMatcher()
+    if name == "random":
+        return BundledMatcher(random_seed=seed)
+    raise _unknown(name)
+
+
+def _unknown(name: str) -> ModelError:
+    return ModelError(
+        f"'{name}' is not the name of a backbone",
+        remedy=f"Use bundled, {RANDOM}, hf-hub:ORG/REPO, local-dir:FOLDER, "
+        "open_clip:ARCHITECTURE=FILE or timm:ARCHITECTURE=FILE.",
+    )

@@ -1,0 +1,87 @@
+"""PLIMSeg stage 1: blocks of an image encoder -> one space with the text -> cams."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from napari_plimseg.models.maps import to_stride
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+GROUPS = 8
+FIRST_SCALE = 10.0
+"""What a cosine is multiplied by before training has said better."""
+
+
+class CamNet(nn.Module):
+    """A cosine classifier on text prototypes, applied to every place of the image.
+
+    The blocks are reduced to `width` channels, added up on the finest one's grid, mixed, and
+    projected to where the prototypes live; the cosine with class k's prototype, times a learned
+    scale, plus a learned bias, is the cam of class k.
+
+    Parameters
+    ----------
+    block_channels, strides : sequence of int
+        Of the blocks that `forward` is given, finest first.
+    prototypes : Tensor of float, shape (C, D)
+        One vector a class; they stay as they are.
+    width : int
+        Channels between, a multiple of 8.
+
+    Attributes
+    ----------
+    stride : int
+        Image pixels per cell of the cams.
+    """
+
+    prototypes: Tensor
+
+    def __init__(
+        self,
+        block_channels: Sequence[int],
+        strides: Sequence[int],
+        prototypes: Tensor,
+        width: int = 96,
+    ) -> None:
+        super().__init__()
+        self.strides = tuple(strides)
+        self.stride = min(self.strides)
+        self.reduce = nn.ModuleList(nn.Conv2d(c, width, 1) for c in block_channels)
+        self.norm = nn.GroupNorm(GROUPS, width)
+        self.mix = nn.Conv2d(width, width, 3, padding=1)
+        self.project = nn.Conv2d(width, prototypes.shape[1], 1)
+        self.log_scale = nn.Parameter(torch.tensor(math.log(FIRST_SCALE)))
+        self.bias = nn.Parameter(torch.zeros(len(prototypes), 1, 1))
+        self.register_buffer("prototypes", F.normalize(prototypes.detach().float(), dim=1))
+
+    def embedded(self, blocks: Sequence[Tensor]) -> Tensor:
+        """Return unit vectors (B, D, h, w) in the space of the prototypes."""
+        height, width = blocks[self.strides.index(self.stride)].shape[2:]
+        fused = blocks[0].new_zeros(())
+        for reduce, block, stride in zip(self.reduce, blocks, self.strides, strict=True):
+            fused = fused + to_stride(reduce(block), stride, self.stride, (height, width))
+        mixed = F.relu(self.mix(F.relu(self.norm(fused))))
+        return F.normalize(self.project(mixed), dim=1)
+
+    def forward(self, blocks: Sequence[Tensor]) -> Tensor:
+        """Return the cams before any activation.
+
+        Parameters
+        ----------
+        blocks : sequence of Tensor of float
+            (B, block_channels[i], h_i, w_i), as a `Backbone` gives them.
+
+        Returns
+        -------
+        Tensor of float, shape (B, C, h, w)
+            On the grid of the finest block.
+        """
+        cosine = torch.einsum("bdhw,cd->bchw", self.embedded(blocks), self.prototypes)
+        return cosine * self.log_scale.exp() + self.bias
