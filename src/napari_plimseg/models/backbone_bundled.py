@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
@@ -13,6 +12,7 @@ from napari_plimseg.models.backbones import RANDOM, Backbone, Matcher
 from napari_plimseg.models.bundled_clip import BundledEncoder
 from napari_plimseg.models.bundled_files import bundled_folder
 from napari_plimseg.models.densenet import DenseNet121
+from napari_plimseg.models.weights import weights_digest
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -131,12 +131,3 @@ def initialise(network: nn.Module, seed: int) -> None:
             nn.init.kaiming_normal_(parameter, nonlinearity="relu", generator=generator)
         else:
             parameter.fill_(1.0 if name.endswith("scale") else 0.0)
-
-
-def weights_digest(network: nn.Module) -> str:
-    """Return the SHA-256 of the names and values of all weights."""
-    digest = hashlib.sha256()
-    for name, tensor in network.state_dict().items():
-        digest.update(name.encode())
-        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()

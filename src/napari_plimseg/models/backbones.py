@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 TRAINABLE = ("none", "last", "all")
 SMALLEST_SIDE = 32
 RANDOM = "random:densenet121"
+Color = tuple[float, float, float]
 
 
 class Backbone(nn.Module, ABC):
@@ -131,6 +132,12 @@ class Backbone(nn.Module, ABC):
         for index in range(self._first_trainable, stages):
             for parameter in self.stage_parameters(index):
                 parameter.requires_grad_(True)
+
+    @property
+    def normalisation(self) -> tuple[Color, Color]:
+        """Mean and standard deviation that RGB in [0, 1] is brought to."""
+        (r, g, b), (sr, sg, sb) = self._mean.flatten().tolist(), self._std.flatten().tolist()
+        return (r, g, b), (sr, sg, sb)
 
     @property
     def is_trainable(self) -> bool:

@@ -112,17 +112,28 @@ def load_model(
 
 
 def _from_file(path: Path, classes: TissueClasses | None) -> DenseModel:
-    from napari_plimseg.models.encoders import ImageTextEncoder, load_encoder
-    from napari_plimseg.models.model_file import load_model_file
-    from napari_plimseg.models.zero_shot import ZeroShotModel
+    from napari_plimseg.models.model_file import read_header
 
-    header, tensors = load_model_file(path)
+    header = read_header(path)
     if classes is not None and classes.names != header.classes.names:
         raise ModelError(
             "it was made for other classes and can't be told new ones",
             path=path,
             remedy=f"Its classes are {', '.join(header.classes.names)}.",
         )
+    if header.kind == "segmentation":
+        from napari_plimseg.models.seg_model import load_segmentation_model
+
+        return load_segmentation_model(path, classes)
+    return _from_prototypes(path, classes)
+
+
+def _from_prototypes(path: Path, classes: TissueClasses | None) -> DenseModel:
+    from napari_plimseg.models.encoders import ImageTextEncoder, load_encoder
+    from napari_plimseg.models.model_file import load_model_file
+    from napari_plimseg.models.zero_shot import ZeroShotModel
+
+    header, tensors = load_model_file(path)
     encoder = load_encoder(header.encoder)
     if encoder.identity != header.encoder_identity or not isinstance(encoder, ImageTextEncoder):
         raise ModelError(
@@ -174,9 +185,17 @@ def _file_info(path: Path) -> ModelInfo:
     except PlimsegError as error:
         return replace(missing, reason=str(error))
     return ModelInfo(
-        path.stem, header.title or path.stem, f"Your own model on {header.encoder}.",
+        path.stem, header.title or path.stem, _description(header),
         header.classes, header.mpp, header.license, path.name, path.stat().st_size, True,
     )  # fmt: skip
+
+
+def _description(header: ModelHeader) -> str:
+    how = "trained on" if header.kind == "segmentation" else "words on"
+    # a path in an encoder's name is the user's own and of no interest here
+    text = f"Your own model, {how} {header.encoder.partition('=')[0]}"
+    scores = ", ".join(f"{name} {value:.3g}" for name, value in header.scores.items())
+    return f"{text}: {scores}." if scores else f"{text}."
 
 
 def _card_info(card: EncoderCard) -> ModelInfo:

@@ -23,8 +23,11 @@ if TYPE_CHECKING:
 
 FORMAT_VERSION = 1
 HEADER_KEY = "plimseg"
-KINDS = ("prototypes",)
-"""`prototypes`: a tensor `prototypes` (C, D) of unit vectors in the space of the encoder."""
+KINDS = ("prototypes", "segmentation")
+"""`prototypes`: a tensor `prototypes` (C, D) of unit vectors in the space of the encoder.
+`segmentation`: tensors `head.*` of a `SegNet` and, where its weights are inside, `backbone.*`.
+"""
+LARGEST_WIDTH, LARGEST_WINDOW = 1024, 4096
 _REMEDY = "Export the model again, or choose another file."
 
 
@@ -54,6 +57,9 @@ class ModelHeader:
         Digest of the list of training images, empty when there was no training.
     versions : dict
         Of the packages that made it.
+    network : dict
+        Of a segmentation model: `backbone` (what it is built from), `backbone_inside` (whether
+        its weights are in the file), `width` of the head, `window` and `step` in pixels.
     """
 
     kind: str
@@ -69,6 +75,7 @@ class ModelHeader:
     scores: Mapping[str, float] = field(default_factory=dict)
     training_sha256: str = ""
     versions: Mapping[str, str] = field(default_factory=dict)
+    network: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
@@ -77,10 +84,14 @@ class ModelHeader:
             raise ModelError(f"its pixel size of {self.mpp} um/px is impossible")
         if self.patch_size < 1:
             raise ModelError(f"its patch size of {self.patch_size} pixels is impossible")
+        if self.kind == "segmentation":
+            _check_network(self.network)
 
     def to_json(self) -> str:
         """Return the header as it stands in the file."""
         content = {**asdict(self), "classes": self.classes.to_dict()}
+        if not self.network:
+            del content["network"]  # versions before segmentation models know no such key
         return json.dumps({"format_version": FORMAT_VERSION, **content}, ensure_ascii=False)
 
     @classmethod
@@ -164,7 +175,31 @@ def current_versions() -> dict[str, str]:
     return {name: importlib.metadata.version(name) for name in ("torch", "open_clip_torch")}
 
 
+def _check_network(network: Mapping[str, Any]) -> None:
+    wanted: dict[str, type] = {
+        "backbone": dict, "backbone_inside": bool, "width": int, "window": int, "step": int,
+    }  # fmt: skip
+    for name, kind in wanted.items():
+        if type(network.get(name)) is not kind:
+            raise ModelError(f"its header is incomplete ('{name}')", remedy=_REMEDY)
+    width, window, step = network["width"], network["window"], network["step"]
+    if not 16 <= width <= LARGEST_WIDTH or width % 16:
+        raise ModelError(f"its head's width of {width} is impossible", remedy=_REMEDY)
+    if not 32 <= step <= window <= LARGEST_WINDOW or step % 4:
+        raise ModelError(f"its windows of {window} every {step} are impossible", remedy=_REMEDY)
+
+
 def _check_tensors(header: ModelHeader, tensors: Mapping[str, Tensor], path: Path) -> None:
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
+            raise ModelError(
+                f"'{name}' holds values that are not finite", path=path, remedy=_REMEDY
+            )
+    if header.kind == "segmentation":
+        parts = {name.partition(".")[0] for name in tensors}
+        if parts != ({"head", "backbone"} if header.network["backbone_inside"] else {"head"}):
+            raise ModelError("its tensors are not those of its kind", path=path, remedy=_REMEDY)
+        return
     prototypes = tensors.get("prototypes")
     if set(tensors) != {"prototypes"} or prototypes is None or prototypes.ndim != 2:
         raise ModelError("its tensors are not those of its kind", path=path, remedy=_REMEDY)
@@ -174,7 +209,5 @@ def _check_tensors(header: ModelHeader, tensors: Mapping[str, Tensor], path: Pat
             path=path,
             remedy=_REMEDY,
         )
-    if not bool(prototypes.isfinite().all()):
-        raise ModelError("'prototypes' holds values that are not finite", path=path, remedy=_REMEDY)
     if float((prototypes.float().norm(dim=1) - 1).abs().max()) > 1e-2:
         raise ModelError("its prototypes don't have unit length", path=path, remedy=_REMEDY)

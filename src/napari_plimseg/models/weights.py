@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import pickle
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -114,3 +115,12 @@ def load_checked(network: torch.nn.Module, path: str | Path) -> str:
     check_weights(tensors, network.state_dict(), path=path)
     network.load_state_dict(tensors)
     return sha256(path)
+
+
+def weights_digest(network: torch.nn.Module) -> str:
+    """Return the SHA-256 of the names and values of all weights."""
+    digest = hashlib.sha256()
+    for name, tensor in network.state_dict().items():
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()

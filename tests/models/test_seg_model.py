@@ -1,0 +1,314 @@
+"""Trained segmentation models: their file, their place in the list, and masks without seams."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from napari_plimseg.cli import main
+from napari_plimseg.errors import ModelError
+from napari_plimseg.models import backbones, seg_model
+from napari_plimseg.models.backbones import Backbone
+from napari_plimseg.models.catalogue import list_models, load_model, models_folder
+from napari_plimseg.models.dense_model import DenseModel
+from napari_plimseg.models.model_file import HEADER_KEY, ModelHeader, read_header
+from napari_plimseg.models.seg_model import (
+    SegModel,
+    load_segmentation_model,
+    save_segmentation_model,
+    segmentation_header,
+)
+from napari_plimseg.models.seg_net import SegNet
+from napari_plimseg.tissue import TissueClass, TissueClasses
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+CLASSES = TissueClasses((TissueClass("gland", (1, 2, 3)), TissueClass("rest", (4, 5, 6)),
+                         TissueClass("background", (9, 9, 9))))  # fmt: skip
+TINY = {"architecture": "tiny"}
+WINDOW, STEP = 96, 64
+
+
+class TinyBackbone(Backbone):
+    """Two convolutions, at strides 4 and 8, that see the whole window through its mean."""
+
+    def __init__(self, name: str = "tiny", seed: int = 0) -> None:
+        torch.manual_seed(seed)
+        super().__init__(
+            name=name, spec=TINY, digest=str(seed), mpp=0.5, block_channels=(8, 16), strides=(4, 8)
+        )
+        self.first, self.second = nn.Conv2d(3, 8, 4, 4), nn.Conv2d(8, 16, 2, 2)
+        self.set_trainable("none")
+
+    def stage(self, index: int, x: Tensor) -> tuple[Tensor, Tensor]:
+        found = F.relu((self.first, self.second)[index](x))
+        found = found + found.mean((2, 3), keepdim=True)
+        return found, found
+
+    def stage_parameters(self, index: int) -> list[nn.Parameter]:
+        return list((self.first, self.second)[index].parameters())
+
+
+@pytest.fixture(autouse=True)
+def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make the tiny backbone known to the program."""
+
+    def empty(spec: Mapping[str, Any]) -> Backbone:
+        return TinyBackbone(seed=99) if spec == TINY else backbones.empty_backbone(spec)
+
+    monkeypatch.setattr(seg_model, "empty_backbone", empty)
+    monkeypatch.setattr(seg_model, "load_backbone", lambda name: TinyBackbone(name))
+
+
+def parts(seed: int = 0) -> tuple[TinyBackbone, SegNet]:
+    backbone = TinyBackbone(seed=seed)
+    torch.manual_seed(seed + 1)
+    head = SegNet(backbone.block_channels, backbone.strides, len(CLASSES), 16)
+    last = head.head[-1]
+    assert isinstance(last, nn.Conv2d)
+    nn.init.normal_(last.weight, std=2.0)  # so that not every pixel gets one class
+    return backbone, head
+
+
+def header(backbone: Backbone, **changes: Any) -> ModelHeader:
+    settings: dict[str, Any] = {"backbone_inside": True, **changes}
+    return segmentation_header(
+        backbone, CLASSES, width=16, mpp=0.5, patch_size=112, window=WINDOW, step=STEP,
+        title="Glands", scores={"mIoU": 0.76543}, **settings,
+    )  # fmt: skip
+
+
+def rounded(network: nn.Module) -> None:
+    """Bring weights to what a file can hold."""
+    for parameter in network.parameters():
+        parameter.data = parameter.data.half().float()
+
+
+@pytest.mark.parametrize("inside", [True, False])
+def test_what_is_saved_gives_the_same_maps(tmp_path: Path, inside: bool) -> None:
+    backbone, head = parts()
+    rounded(head)
+    if inside:
+        rounded(backbone)
+    path = tmp_path / "own.safetensors"
+    save_segmentation_model(path, header(backbone, backbone_inside=inside), backbone, head)
+    model = SegModel(backbone, head, CLASSES, name="x", mpp=0.5, window=WINDOW, step=STEP)
+    found = load_segmentation_model(path)
+    images = torch.randint(0, 255, (2, 128, 192, 3), dtype=torch.uint8)
+    assert torch.equal(found.probabilities(images), model.probabilities(images))
+    assert found.identity == model.identity
+    assert any(name.startswith("backbone.") for name in load_file(path)) is inside
+
+
+def test_eight_bits_are_close_and_smaller(tmp_path: Path) -> None:
+    backbone, head = parts()
+    for eight in (False, True):
+        path = tmp_path / f"{eight}.safetensors"
+        save_segmentation_model(path, header(backbone), backbone, head, eight_bits=eight)
+    images = torch.randint(0, 255, (1, 128, 128, 3), dtype=torch.uint8)
+    one, other = (load_segmentation_model(tmp_path / f"{e}.safetensors") for e in (False, True))
+    difference = (one.probabilities(images) - other.probabilities(images)).abs()
+    assert 0 < float(difference.mean()) < 0.05
+    assert load_file(tmp_path / "True.safetensors")["backbone.first.weight"].dtype == torch.int8
+    assert one.identity != other.identity
+
+
+def test_it_keeps_the_contract() -> None:
+    model = SegModel(*parts(), CLASSES, name="x", mpp=0.5, window=WINDOW, step=STEP)
+    assert isinstance(model, DenseModel)
+    assert (model.alignment, model.halo, model.mask_stride) == (64, 64, 4)
+    found = model.probabilities(torch.zeros(2, 128, 64, 3, dtype=torch.uint8))
+    assert found.shape == (2, 3, 32, 16)
+    assert found.dtype == torch.float32
+    assert torch.allclose(found.sum(1), torch.ones(2, 32, 16), atol=1e-5)
+    assert model.adapted_to(np.zeros((5, 3), np.uint8)) is model
+    assert model.to(torch.device("cpu")) is model
+
+
+def test_the_mask_does_not_depend_on_the_tiling() -> None:
+    model = SegModel(*parts(), CLASSES, name="x", mpp=0.5, window=WINDOW, step=STEP)
+    halo, trim = model.halo, model.halo // 4
+    generator = torch.Generator().manual_seed(0)
+    coarse = torch.randint(0, 255, (1, 3, 24, 24), generator=generator).float()
+    slide = F.interpolate(coarse, 384 + 2 * halo, mode="bicubic").clamp(0, 255).byte()
+    slide = slide.permute(0, 2, 3, 1)
+
+    def mask(y: int, x: int, height: int, width: int) -> Tensor:
+        seen = slide[:, y : y + height + 2 * halo, x : x + width + 2 * halo]
+        found = model.probabilities(seen)[0]
+        return found[:, trim : trim + height // 4, trim : trim + width // 4]
+
+    whole = mask(0, 0, 384, 384)
+    assert len(whole.argmax(0).unique()) > 1
+    for size in (64, 128, 192):
+        for y in range(0, 384, size):
+            for x in range(0, 384, size):
+                part = whole[:, y // 4 : (y + size) // 4, x // 4 : (x + size) // 4]
+                assert torch.allclose(mask(y, x, size, size), part, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"mpp": 1.0}, {"step": 48}, {"seed": 3}, {"classes": CLASSES.without("rest")}],
+)
+def test_whatever_changes_results_changes_the_identity(change: dict[str, Any]) -> None:
+    usual = {"mpp": 0.5, "window": WINDOW, "step": STEP, "classes": CLASSES, "seed": 0}
+
+    def identity(seed: int, classes: TissueClasses, **settings: Any) -> str:
+        return SegModel(*parts(seed), classes, name="x", **settings).identity
+
+    assert identity(**usual) == identity(**usual)
+    assert identity(**(usual | change)) != identity(**usual)
+
+
+def test_it_is_listed_loaded_by_its_name_and_recoloured() -> None:
+    backbone, head = parts()
+    path = models_folder() / "glands.safetensors"
+    save_segmentation_model(path, header(backbone), backbone, head)
+    info = {i.name: i for i in list_models()}["glands"]
+    assert info.available
+    assert (info.title, info.classes) == ("Glands", CLASSES)
+    assert info.description == "Your own model, trained on tiny: mIoU 0.765."
+    recolored = CLASSES.replaced("gland", TissueClass("gland", (7, 7, 7)))
+    model = load_model("glands", recolored)
+    assert model.classes.colors[0] == (7, 7, 7)
+    assert model.identity == load_model("glands").identity
+    with pytest.raises(ModelError, match="made for other classes"):
+        load_model("glands", CLASSES.without("rest"))
+
+
+def test_the_command_line_segments_with_it(sample_path: Path, tmp_path: Path) -> None:
+    backbone, head = parts()
+    save_segmentation_model(
+        models_folder() / "glands.safetensors", header(backbone), backbone, head
+    )
+    code = main(["segment", str(sample_path), "--model", "glands", "--out", str(tmp_path),
+                 "--region", "0,0,512,512", "--device", "cpu"])  # fmt: skip
+    assert code == 0
+    assert list(tmp_path.glob("*.plimseg"))
+
+
+def test_folders_stay_out_of_a_file_that_needs_none() -> None:
+    assert header(TinyBackbone("timm:x=/home/jo/x.pt")).encoder == "timm:x"
+    assert header(TinyBackbone("local-dir:/home/jo")).encoder == "open_clip"
+    kept = header(TinyBackbone("timm:x=/home/jo/x.pt"), backbone_inside=False)
+    assert kept.encoder == "timm:x=/home/jo/x.pt"
+
+
+def damaged(tensors: dict[str, Tensor], how: str) -> dict[str, Tensor]:
+    name = "head.head.2.weight"
+    if how == "nan":
+        tensors[name] = torch.full_like(tensors[name], float("nan"))
+    elif how == "shape":
+        tensors[name] = tensors[name][:-1]
+    elif how == "missing":
+        del tensors[name]
+    elif how == "unknown":
+        tensors["head.more"] = torch.zeros(1)
+    elif how == "foreign":
+        tensors["other.more"] = torch.zeros(1)
+    elif how == "no backbone":
+        tensors = {k: v for k, v in tensors.items() if k.startswith("head.")}
+    elif how == "no scales":
+        tensors["backbone.first.weight"] = tensors["backbone.first.weight"].to(torch.int8)
+    elif how == "wrong scales":
+        values = tensors["backbone.first.weight"].to(torch.int8)
+        tensors |= {"backbone.first.weight": values,
+                    "backbone.first.weight.row_scale": torch.ones(3, 5)}  # fmt: skip
+    return tensors
+
+
+@pytest.mark.parametrize(
+    ("how", "problem"),
+    [
+        ("nan", "not finite"),
+        ("shape", "has shape"),
+        ("missing", "is missing"),
+        ("unknown", "not known"),
+        ("foreign", "not those of its kind"),
+        ("no backbone", "not those of its kind"),
+        ("no scales", "no scales that fit"),
+        ("wrong scales", "no scales that fit"),
+    ],
+)
+def test_damaged_tensors_are_refused_with_the_files_name(
+    tmp_path: Path, how: str, problem: str
+) -> None:
+    backbone, head = parts()
+    path = tmp_path / "odd.safetensors"
+    save_segmentation_model(path, header(backbone), backbone, head)
+    save_file(damaged(load_file(path), how), path, {HEADER_KEY: header(backbone).to_json()})
+    with pytest.raises(ModelError, match=problem) as caught:
+        load_model(path)
+    assert "odd.safetensors" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        ({"width": 17}, "width of 17"),
+        ({"width": 1 << 20}, "is impossible"),
+        ({"width": "wide"}, "incomplete"),
+        ({"backbone_inside": 1}, "incomplete"),
+        ({"window": 32}, "windows of 32"),
+        ({"window": 1 << 20}, "are impossible"),
+        ({"window": 100}, "don't fit"),
+        ({"backbone": {"architecture": "huge"}}, "not known to this version"),
+        ({"backbone": None}, "incomplete"),
+    ],
+)
+def test_impossible_networks_are_refused(
+    tmp_path: Path, change: dict[str, Any], problem: str
+) -> None:
+    backbone, head = parts()
+    path = tmp_path / "odd.safetensors"
+    save_segmentation_model(path, header(backbone), backbone, head)
+    content = json.loads(header(backbone).to_json())
+    content["network"] |= change
+    save_file(load_file(path), path, {HEADER_KEY: json.dumps(content)})
+    with pytest.raises(ModelError, match=problem):
+        load_model(path)
+
+
+def test_another_backbone_s_file_is_refused(tmp_path: Path) -> None:
+    backbone, head = parts()
+    path = tmp_path / "own.safetensors"
+    about = replace(header(backbone, backbone_inside=False), encoder_identity="0" * 64)
+    save_segmentation_model(path, about, backbone, head)
+    with pytest.raises(ModelError, match="other weights of its backbone 'tiny'"):
+        load_model(path)
+    with pytest.raises(ModelError, match="no segmentation model"):
+        plain = replace(about, kind="prototypes", network={})
+        unit = torch.eye(3)
+        save_file({"prototypes": unit}, path, {HEADER_KEY: plain.to_json()})
+        load_segmentation_model(path)
+
+
+def test_nothing_is_written_of_what_does_not_fit(tmp_path: Path) -> None:
+    backbone, head = parts()
+    other = SegNet(backbone.block_channels, backbone.strides, 5, 16)
+    with pytest.raises(ModelError, match="has shape"):
+        save_segmentation_model(tmp_path / "a.safetensors", header(backbone), backbone, other)
+    next(iter(head.parameters())).data.fill_(1e6)  # beyond sixteen bits
+    with pytest.raises(ModelError, match="not finite"):
+        save_segmentation_model(tmp_path / "a.safetensors", header(backbone), backbone, head)
+    assert not list(tmp_path.iterdir())
+
+
+def test_headers_of_models_made_of_words_stay_readable_by_older_versions(tmp_path: Path) -> None:
+    backbone, head = parts()
+    path = tmp_path / "own.safetensors"
+    save_segmentation_model(path, header(backbone), backbone, head)
+    assert read_header(path) == header(backbone)
+    plain = replace(header(backbone), kind="prototypes", network={})
+    assert "network" not in json.loads(plain.to_json())
