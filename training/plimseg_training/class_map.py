@@ -35,7 +35,8 @@ class ClassMap:
     @property
     def known(self) -> NDArray[np.bool_]:
         """Which classes of the data set the model can predict, (K,)."""
-        return self.matrix.any(1)
+        known: NDArray[np.bool_] = np.asarray(self.matrix.any(1))
+        return known
 
     def __call__(self, probabilities: NDArray[np.float32]) -> NDArray[np.float32]:
         """Turn a model's probabilities (C, H, W) into those of the data set's classes (K, H, W)."""

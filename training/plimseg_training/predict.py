@@ -135,15 +135,16 @@ def predict_maps(
     found = replace(maps, maps=np.ascontiguousarray(plain[:, :rows, :columns]))
     if not tta:
         return found, None
-    total = plain
+    total = plain.copy()
     for turns in range(4):
         for flip in (False, True):
             if turns or flip:
                 turned = np.rot90(framed[:, ::-1] if flip else framed, turns)
                 found_there = _tiled(model, turned[None], device, tile_size)[0]
                 back = np.rot90(found_there, -turns, axes=(1, 2))
-                total = total + (back[:, :, ::-1] if flip else back)
-    return found, replace(maps, maps=np.ascontiguousarray(total[:, :rows, :columns]) / 8)
+                total += back[:, :, ::-1] if flip else back
+    total /= 8
+    return found, replace(maps, maps=np.ascontiguousarray(total[:, :rows, :columns]))
 
 
 def resampled(rgb: NDArray[np.uint8], ratio: float) -> NDArray[np.uint8]:
