@@ -311,7 +311,8 @@ def mask_of(
     """
     if allowed is not None:
         probabilities = np.where(allowed[:, None, None], probabilities, -np.inf)
-    return (probabilities.argmax(0) + 1).astype(np.uint8)
+    mask: NDArray[np.uint8] = (probabilities.argmax(0) + 1).astype(np.uint8)
+    return mask
 
 
 def _pooled(images: list[ImageScore], folder: TaggedFolder, skipped: list[Skipped]) -> Score:
