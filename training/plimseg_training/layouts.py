@@ -1,0 +1,365 @@
+"""Layouts of tagged folders: which one a folder has, and the files and tags it holds."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from PIL import Image
+
+from napari_plimseg.errors import TagError
+from napari_plimseg.tissue import PRESETS, TissueClasses
+from plimseg_training.benchmark_layouts import read_glas, read_wsss4luad
+from plimseg_training.folder_report import Problem
+from plimseg_training.listing import (
+    ClassNames,
+    Entry,
+    LayoutError,
+    Listing,
+    is_background_name,
+    made_classes,
+    spelling_problems,
+)
+from plimseg_training.pictures import image_files, is_image_file
+from plimseg_training.tag_names import group_in_name, has_tags, name_without_tags, parse_tags
+from plimseg_training.tags_csv import read_csv
+from plimseg_training.window_tags import WindowRule
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from pathlib import Path
+
+LAYOUTS = ("names", "csv", "folders", "glas", "wsss4luad", "luad_histoseg", "bcss_wsss")
+SPLITS = ("train", "validation", "test")
+_PARTS = {
+    "train": ("train", "training", "1.training"),
+    "validation": ("val", "valid", "validation", "2.validation"),
+    "test": ("test", "testing", "3.testing"),
+}
+_BY_NAME = ("names", "luad_histoseg", "bcss_wsss", "wsss4luad")
+_MPP = {"luad_histoseg": 1.0, "bcss_wsss": 0.25, "wsss4luad": 1.0}
+_ANY_PIXEL = WindowRule(side=0, stride=0, minimum=0.0, strictly=True)
+_HOW = (
+    "Write tags into the names ('a-[1 0].png'), or put a tags.csv with the columns 'file' and one "
+    "for each class there, or make one sub-folder for each class."
+)
+
+
+def part_folder(root: Path, split: str) -> Path | None:
+    """Return the sub-folder of one part ("train" or "training", "val" or "valid"), or None."""
+    wanted = _PARTS[split]
+    found = [p for p in root.iterdir() if p.is_dir() and p.name.casefold() in wanted]
+    return min(found, key=lambda p: wanted.index(p.name.casefold())) if found else None
+
+
+def list_folder(root: Path, *, classes: TissueClasses | None, layout: str, split: str) -> Listing:
+    """Read one part of a tagged folder without opening its images.
+
+    Parameters
+    ----------
+    root : Path
+        A folder, or a CSV file of tags.
+    classes : TissueClasses, optional
+        In tag order.
+    layout : str
+        "auto" or one of `LAYOUTS`.
+    split : {"train", "validation", "test"}
+        Which part.
+
+    Returns
+    -------
+    Listing
+
+    Raises
+    ------
+    LayoutError
+        When the folder can't be read as any layout, or has no such part.
+    TagError
+        When a name holds wrong tags and nothing can be told without it.
+    """
+    _check_words(layout, split, root)
+    if not root.exists():
+        raise LayoutError(
+            root.name,
+            "missing folder",
+            "there is no such folder. Correct the path; relative paths count from the recipe.",
+        )
+    if root.is_file():
+        if root.suffix.lower() != ".csv":
+            raise LayoutError(
+                root.name,
+                "not a folder",
+                "this is a file, not a folder. Give the folder that it lies in, or a CSV of tags.",
+            )
+        return read_csv(root, classes)
+    layout = recognise(root) if layout == "auto" else layout
+    part = part_folder(root, split)
+    if layout == "glas":
+        return read_glas(root, classes, split)
+    has_masks = (root / "img").is_dir() and (root / "mask").is_dir()
+    if layout == "wsss4luad" and split == "train" and part is None and has_masks:
+        return read_wsss4luad(root, classes)
+    if part is None and split != "train" and not (has_masks and layout in _BY_NAME):
+        raise LayoutError(
+            root.name,
+            "missing part",
+            f"there is no {split} part. Make a sub-folder '{_PARTS[split][0]}', or leave it out: "
+            "a part of the training images is then held out.",
+        )
+    folder = part or root
+    if layout == "csv":
+        return read_csv(_tags_csv(folder) or folder / "tags.csv", classes)
+    if layout == "folders":
+        return _read_folders(folder, classes)
+    return _read_names(root, folder, classes, layout)
+
+
+def _check_words(layout: str, split: str, root: Path) -> None:
+    for word, known, what in ((layout, ("auto", *LAYOUTS), "layout"), (split, SPLITS, "part")):
+        if word not in known:
+            near = difflib.get_close_matches(word, known, 1)
+            meant = f"Did you mean '{near[0]}'? " if near else ""
+            text = f"the {what} '{word}' is not known. {meant}Known: {', '.join(known)}."
+            raise LayoutError(root.name, f"unknown {what}", text)
+
+
+def recognise(root: Path) -> str:
+    """Return the layout of a folder: one of `LAYOUTS`.
+
+    Raises
+    ------
+    LayoutError
+        When it is empty, or holds no images, or nothing tells their tags.
+    """
+    training = part_folder(root, "train") or root
+    if _tags_csv(training):
+        return "csv"
+    if (root / "Grade.csv").is_file():
+        return "glas"
+    inside = sorted(p for p in training.iterdir() if not p.name.startswith("."))
+    if not inside:
+        raise LayoutError(training.name, "empty folder", f"the folder is empty. {_HOW}")
+    if any(is_image_file(p) and has_tags(p.name) for p in inside):
+        return _data_set([p.name for p in inside if is_image_file(p)])
+    if (training / "img").is_dir() and (training / "mask").is_dir():
+        if (training / "background-mask").is_dir():
+            return "wsss4luad"
+        return _data_set_of_masks(training)
+    if any(p.is_dir() and any(is_image_file(q) for q in p.rglob("*")) for p in inside):
+        return "folders"
+    tables = [p.name for p in inside if p.suffix.lower() == ".csv"]
+    if tables:
+        raise LayoutError(
+            tables[0],
+            "unknown layout",
+            "a table beside the images is only read when it is called tags.csv. "
+            "Rename it, or give the CSV itself as data.train.",
+        )
+    if any(is_image_file(p) for p in inside):
+        raise LayoutError(
+            training.name, "unknown layout", f"nothing tells the tags of the images. {_HOW}"
+        )
+    raise LayoutError(
+        training.name,
+        "no images",
+        "there are no images in it. Put PNG, JPEG, BMP, TIFF or WebP files there; "
+        "'plimseg cut' makes them from slides.",
+    )
+
+
+def _tags_csv(folder: Path) -> Path | None:
+    return next((p for p in sorted(folder.iterdir()) if p.name.casefold() == "tags.csv"), None)
+
+
+def _data_set(names: Sequence[str]) -> str:
+    """Tell a data set by how it writes names: its class order hangs on it."""
+    tagged = [name for name in names if has_tags(name)]
+    if any(re.search(r"MPP-[0-9.]+\+[0-9]+\[[01]{4}\]", name) for name in tagged):
+        return "bcss_wsss"
+    placed = [m[1] for m in (re.match(r"[0-9]+-[0-9]+-[0-9]+-\[(.*)\]", n) for n in tagged) if m]
+    if placed and all(re.fullmatch(r"[01]( [01]){3}", tags) for tags in placed):
+        return "luad_histoseg"
+    if placed and all(re.fullmatch(r"[01](, ?[01]){2}", tags) for tags in placed):
+        return "wsss4luad"
+    return "names"
+
+
+def _data_set_of_masks(folder: Path) -> str:
+    """Tell a data set by the palette of its masks."""
+    for path in image_files(folder / "mask")[:1]:
+        try:
+            with Image.open(path) as image:
+                palette = image.getpalette() or []
+        except OSError:
+            continue
+        for name in ("luad_histoseg", "bcss_wsss"):
+            colors = [channel for color in PRESETS[name].colors for channel in color]
+            if palette[: len(colors)] == colors:
+                return name
+    return "names"
+
+
+def _read_names(root: Path, folder: Path, classes: TissueClasses | None, layout: str) -> Listing:
+    if layout == "names" and folder != (part_folder(root, "train") or root):
+        layout = _data_set_beside(root, folder)
+    if classes is None:
+        classes = PRESETS.get(layout)
+    if classes is None:
+        raise LayoutError(
+            folder.name,
+            "unknown classes",
+            "the names hold tags, but nothing tells what they stand for. Set data.classes to the "
+            "class names in the order of the tags.",
+        )
+    count = len(classes.tissue_ids)
+    truth_ids = {i: i + 1 for i in range(count)}
+    unscored = {255, count}
+    if classes.background_id is not None and layout != "wsss4luad":
+        truth_ids[count] = classes.background_id
+    problems: list[Problem] = []
+    has_masks = (folder / "img").is_dir() and (folder / "mask").is_dir()
+    if has_masks:
+        entries = _with_masks(folder, problems)
+    else:
+        inner = folder / "img"
+        entries = _with_names(inner if inner.is_dir() else folder, count, classes, problems)
+    entries, known = _grouped(entries, keep_single=layout != "names")
+    return Listing(
+        root=folder,
+        layout=layout,
+        classes=classes,
+        entries=tuple(entries),
+        mpp=_mpp_in_names(entries) or _MPP.get(layout),
+        truth_ids=truth_ids,
+        unscored=frozenset(unscored),
+        rule=_ANY_PIXEL if has_masks else None,
+        groups_known=known,
+        problems=tuple(problems),
+    )
+
+
+def _data_set_beside(root: Path, folder: Path) -> str:
+    training = part_folder(root, "train")
+    if training is not None:
+        return _data_set([p.name for p in image_files(training)])
+    return _data_set_of_masks(folder) if (folder / "mask").is_dir() else "names"
+
+
+def _with_names(
+    folder: Path, count: int, classes: TissueClasses, problems: list[Problem]
+) -> list[Entry]:
+    entries = []
+    order = ", ".join(classes[i - 1].name for i in classes.tissue_ids)
+    for path in image_files(folder):
+        if not has_tags(path.name):
+            text = (
+                "there are no tags at the end of its name. Rename it as in 'name-[1 0].png', "
+                "or take it out of the folder."
+            )
+            problems.append(Problem(path.name, "no tags", text, fatal=True))
+            continue
+        try:
+            tags = parse_tags(path.name, count)
+        except TagError as error:
+            kind = "wrong tag length" if "classes" in error.problem else "wrong tags"
+            text = f"{error.problem}. Classes in order: {order}. {error.remedy}"
+            problems.append(Problem(path.name, kind, text, fatal=True))
+            continue
+        entries.append(Entry(path, tags=(tags,)))
+    return entries
+
+
+def _with_masks(folder: Path, problems: list[Problem]) -> list[Entry]:
+    masks = {path.stem: path for path in image_files(folder / "mask")}
+    entries = []
+    for path in image_files(folder / "img"):
+        mask = masks.get(path.stem)
+        if mask is None:
+            text = "there is no mask of this name in 'mask'; the image is left out. Add the mask."
+            problems.append(Problem(path.name, "missing mask", text, fatal=False))
+            continue
+        entries.append(Entry(path, truth=mask))
+    return entries
+
+
+def _mpp_in_names(entries: Iterable[Entry]) -> float | None:
+    found = {
+        float(match[1])
+        for match in (re.search(r"MPP-([0-9]+\.[0-9]+)", entry.path.name) for entry in entries)
+        if match
+    }
+    return found.pop() if len(found) == 1 else None
+
+
+def _grouped(entries: Sequence[Entry], *, keep_single: bool) -> tuple[list[Entry], bool]:
+    """Name every entry's slide or patient; each file is its own where names tell nothing."""
+    names = [name_without_tags(entry.path.stem) for entry in entries]
+    found = [entry.group or group_in_name(n) for entry, n in zip(entries, names, strict=True)]
+    distinct = {group or name for group, name in zip(found, names, strict=True)}
+    if len(distinct) < 2 and not keep_single:
+        found = [None] * len(entries)
+    grouped = [
+        replace(entry, group=group or name)
+        for entry, group, name in zip(entries, found, names, strict=True)
+    ]
+    return grouped, bool(entries) and None not in found
+
+
+def _read_folders(folder: Path, classes: TissueClasses | None) -> Listing:
+    problems: list[Problem] = []
+    inside = sorted(p for p in folder.iterdir() if not p.name.startswith("."))
+    named = [p for p in inside if p.is_dir()]
+    for path in inside:
+        if is_image_file(path):
+            text = (
+                "it lies beside the class folders, so its class is not known; it is left out. "
+                "Move it into the folder of its class."
+            )
+            problems.append(Problem(path.name, "no tags", text, fatal=False))
+    tissue = []
+    for path in named:
+        if is_background_name(path.name):
+            text = (
+                "images of background are left out: background is never tagged. "
+                "Set data.white_background where glass is white."
+            )
+            problems.append(Problem(path.name, "background", text, fatal=False))
+        else:
+            tissue.append(path)
+    spelled = spelling_problems(folder.name, [p.name for p in tissue], "folders")
+    for problem in spelled:
+        if problem.fatal:
+            raise LayoutError(problem.file, problem.kind, problem.text)
+    if classes is None:
+        classes = made_classes([p.name for p in tissue])
+        problems.extend(spelled)
+    finder = ClassNames(classes)
+    entries: list[Entry] = []
+    count = len(classes.tissue_ids)
+    for path in tissue:
+        index = finder.index(path.name)
+        if index is None:
+            text = f"the folder '{path.name}' is no class. {finder.remedy(path.name)}"
+            problems.append(Problem(path.name, "unknown class", text, fatal=True))
+            continue
+        tags = tuple(int(i == index) for i in range(count))
+        for file in sorted(p for p in path.rglob("*") if is_image_file(p)):
+            inner = file.relative_to(path).parts
+            group = inner[0] if len(inner) > 1 else ""
+            entries.append(Entry(file, tags=(tags,), group=group))
+    entries, known = _grouped(entries, keep_single=False)
+    return Listing(
+        root=folder,
+        layout="folders",
+        classes=classes,
+        entries=tuple(entries),
+        groups_known=known,
+        problems=tuple(problems),
+    )
+
+
+def reads_validation(root: Path) -> bool:
+    """Return whether a folder has a validation part of its own."""
+    return root.is_dir() and part_folder(root, "validation") is not None
