@@ -200,7 +200,7 @@ def test_the_command_line_segments_with_it(sample_path: Path, tmp_path: Path) ->
 
 def test_folders_stay_out_of_a_file_that_needs_none() -> None:
     assert header(TinyBackbone("timm:x=/home/jo/x.pt")).encoder == "timm:x"
-    assert header(TinyBackbone("local-dir:/home/jo")).encoder == "open_clip"
+    assert header(TinyBackbone("local-dir:/home/jo")).encoder == "local-dir"
     kept = header(TinyBackbone("timm:x=/home/jo/x.pt"), backbone_inside=False)
     assert kept.encoder == "timm:x=/home/jo/x.pt"
 
@@ -287,10 +287,9 @@ def test_another_backbone_s_file_is_refused(tmp_path: Path) -> None:
     save_segmentation_model(path, about, backbone, head)
     with pytest.raises(ModelError, match="other weights of its backbone 'tiny'"):
         load_model(path)
+    plain = replace(about, kind="prototypes", network={})
+    save_file({"prototypes": torch.eye(3)}, path, {HEADER_KEY: plain.to_json()})
     with pytest.raises(ModelError, match="no segmentation model"):
-        plain = replace(about, kind="prototypes", network={})
-        unit = torch.eye(3)
-        save_file({"prototypes": unit}, path, {HEADER_KEY: plain.to_json()})
         load_segmentation_model(path)
 
 

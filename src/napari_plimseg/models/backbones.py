@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from abc import ABC, abstractmethod
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 TRAINABLE = ("none", "last", "all")
 SMALLEST_SIDE = 32
 RANDOM = "random:densenet121"
+CLIP_SCHEMES = ("hf-hub", "local-dir", "open_clip", "conch")
 Color = tuple[float, float, float]
 
 
@@ -82,7 +84,7 @@ class Backbone(nn.Module, ABC):
         self._first_trainable = len(self.strides)
 
     @abstractmethod
-    def stage(self, index: int, x: Tensor) -> tuple[Tensor, Tensor]:
+    def stage(self, index: int, x: Any) -> tuple[Tensor, Any]:
         """Return the map (B, C, h, w) of a stage, and what the next stage takes."""
 
     @abstractmethod
@@ -113,8 +115,7 @@ class Backbone(nn.Module, ABC):
         x = (x - self._mean) / self._std
         maps = []
         for index, stride in enumerate(self.strides):
-            needed = torch.is_grad_enabled() and index >= self._first_trainable
-            with torch.set_grad_enabled(needed):
+            with torch.set_grad_enabled(torch.is_grad_enabled() and self._needs_graph(index)):
                 found, x = self.stage(index, x)
             maps.append(found[:, :, : cells(height, stride), : cells(width, stride)])
         return maps
@@ -132,6 +133,9 @@ class Backbone(nn.Module, ABC):
         for index in range(self._first_trainable, stages):
             for parameter in self.stage_parameters(index):
                 parameter.requires_grad_(True)
+
+    def _needs_graph(self, index: int) -> bool:
+        return index >= self._first_trainable
 
     @property
     def normalisation(self) -> tuple[Color, Color]:
@@ -222,12 +226,20 @@ def load_backbone(name: str, *, seed: int = 0) -> Backbone:
     ModelError
         When it is not on this computer, can't be read, or gives no maps of blocks.
     """
-    from napari_plimseg.models.backbone_bundled import bundled_backbone, random_backbone
+    if name == "bundled" or name == RANDOM:
+        from napari_plimseg.models.backbone_bundled import bundled_backbone, random_backbone
 
-    if name == "bundled":
-        return bundled_backbone()
-    if name == RANDOM:
-        return random_backbone(seed)
+        return bundled_backbone() if name == "bundled" else random_backbone(seed)
+    scheme, _, rest = name.partition(":")
+    if scheme == "timm" and "=" in rest:
+        from napari_plimseg.models.backbone_foreign import timm_backbone
+
+        architecture, _, file = rest.partition("=")
+        return timm_backbone(architecture, Path(file))
+    if scheme in CLIP_SCHEMES and rest:
+        from napari_plimseg.models.backbone_foreign import clip_backbone
+
+        return clip_backbone(name)
     raise _unknown(name)
 
 
@@ -243,7 +255,9 @@ def empty_backbone(spec: Mapping[str, Any]) -> Backbone:
 
     if spec == DenseNetBackbone.SPEC:
         return DenseNetBackbone(name=RANDOM)
-    raise ModelError("its image encoder is not known to this version")
+    from napari_plimseg.models.backbone_foreign import empty_foreign_backbone
+
+    return empty_foreign_backbone(spec)
 
 
 def load_matcher(name: str, *, seed: int = 0) -> Matcher:
@@ -262,18 +276,24 @@ def load_matcher(name: str, *, seed: int = 0) -> Matcher:
     ModelError
         When it is not on this computer, can't be read, or reads no text.
     """
-    from napari_plimseg.models.backbone_bundled import BundledMatcher
+    if name in {"bundled", "random"}:
+        from napari_plimseg.models.backbone_bundled import BundledMatcher
 
-    if name == "bundled":
-        return BundledMatcher()
-    if name == "random":
-        return BundledMatcher(random_seed=seed)
-    raise _unknown(name)
+        return BundledMatcher(random_seed=seed if name == "random" else None)
+    if name.partition(":")[0] in CLIP_SCHEMES:
+        from napari_plimseg.models.backbone_foreign import ClipMatcher
+
+        return ClipMatcher(name)
+    raise ModelError(
+        f"'{name}' is not the name of an image-text model",
+        remedy="Use bundled, random, hf-hub:ORG/REPO, local-dir:FOLDER, conch:FOLDER "
+        "or open_clip:ARCHITECTURE=FILE.",
+    )
 
 
 def _unknown(name: str) -> ModelError:
     return ModelError(
         f"'{name}' is not the name of a backbone",
-        remedy=f"Use bundled, {RANDOM}, hf-hub:ORG/REPO, local-dir:FOLDER, "
+        remedy=f"Use bundled, {RANDOM}, hf-hub:ORG/REPO, local-dir:FOLDER, conch:FOLDER, "
         "open_clip:ARCHITECTURE=FILE or timm:ARCHITECTURE=FILE.",
     )

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 BUNDLED = "bundled"
 BUNDLED_MPP = 0.5
-_SCHEMES = ("hf-hub:", "local-dir:", "open_clip:", "timm:")
+_SCHEMES = ("hf-hub:", "local-dir:", "open_clip:", "conch:", "timm:")
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,9 @@
 """The backbone catalogue: which encoders there are, their licences, and how one is loaded.
 
 A name is `bundled`; `hf-hub:ORG/REPO` or `local-dir:FOLDER`, both with open_clip's configuration
-and weights; `open_clip:ARCHITECTURE=FILE`; or `timm:ARCHITECTURE=FILE` for an encoder without
-text. Nothing is downloaded unless `allow_download` is set, and then never under `HF_HUB_OFFLINE`.
+and weights; `open_clip:ARCHITECTURE=FILE`; `conch:FOLDER` with CONCH's weights and tokenizer; or
+`timm:ARCHITECTURE=FILE` for an encoder without text. Nothing is downloaded unless
+`allow_download` is set, and then never under `HF_HUB_OFFLINE`.
 """
 
 from __future__ import annotations
@@ -119,6 +120,10 @@ def load_encoder(name: str, *, allow_download: bool = False) -> ImageEncoder:
         return _from_folder(_hub_folder(rest, allow_download), name)
     if scheme == "local-dir" and rest:
         return _from_folder(Path(rest), name)
+    if scheme == "conch" and rest:
+        from napari_plimseg.models.conch import load_conch
+
+        return load_conch(Path(rest), name)
     architecture, _, file = rest.partition("=")
     if scheme == "open_clip" and file:
         from napari_plimseg.models.open_clip_encoder import OpenClipEncoder
@@ -130,8 +135,8 @@ def load_encoder(name: str, *, allow_download: bool = False) -> ImageEncoder:
         return TimmEncoder(architecture, Path(file))
     raise ModelError(
         f"'{name}' is not the name of an encoder",
-        remedy="Use bundled, hf-hub:ORG/REPO, local-dir:FOLDER, open_clip:ARCHITECTURE=FILE "
-        "or timm:ARCHITECTURE=FILE.",
+        remedy="Use bundled, hf-hub:ORG/REPO, local-dir:FOLDER, conch:FOLDER, "
+        "open_clip:ARCHITECTURE=FILE or timm:ARCHITECTURE=FILE.",
     )
 
 

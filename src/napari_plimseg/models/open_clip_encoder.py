@@ -1,4 +1,4 @@
-"""CLIP models of open_clip as encoders: vectors of patches from the last block's values."""
+"""CLIP models of open_clip, and what has their interface, as encoders."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from napari_plimseg.errors import ModelError
+from napari_plimseg.models.dense_paths import dense_path
 from napari_plimseg.models.encoders import CONFIG_FILE, WEIGHT_FILES
+from napari_plimseg.models.foreign_keys import open_clip_names
 from napari_plimseg.models.torchvision_remedy import make_torchvision_importable
 from napari_plimseg.models.weights import load_checked
 from napari_plimseg.models.windows import WindowGrid
@@ -26,11 +28,9 @@ WORKING_MPP = 0.5
 
 
 class OpenClipEncoder:
-    """An open_clip model with a vision transformer or a ResNet as image tower.
+    """An open_clip model with a vision transformer or a ResNet as image tower, or CONCH.
 
-    Dense vectors follow MaskCLIP (Zhou et al. 2022): the last attention's value projection is
-    applied to every patch by itself, without attention, residual and feed-forward, and then what
-    the pooled vector would go through.
+    How dense vectors come about: see `dense_paths`.
 
     Parameters
     ----------
@@ -41,6 +41,11 @@ class OpenClipEncoder:
     name : str
     digest : str
         SHA-256 of the weight file.
+    config : dict
+        From which the image tower can be built again: `architecture`, and for open_clip's own
+        `embed_dim`, `vision_cfg` and `quick_gelu`.
+    attention : str
+        One of `dense_paths.ATTENTIONS`.
     """
 
     mpp = WORKING_MPP
@@ -52,20 +57,28 @@ class OpenClipEncoder:
         *,
         name: str,
         digest: str,
+        config: dict[str, Any],
+        attention: str = "values",
     ) -> None:
         self.name = name
-        self._network = network.eval().requires_grad_(False)
+        self.digest = digest
+        self.config = config
+        self.network = network.eval().requires_grad_(False)
         self._tokenize = tokenize
         visual: Any = network.visual
-        self._dense, self.stride = _dense_path(visual)
+        self._dense, self.stride = dense_path(visual, attention)
         side = visual.image_size
-        self._grid = WindowGrid(side if isinstance(side, int) else side[0], self.stride)
+        self.window = side if isinstance(side, int) else int(side[0])
+        self._grid = WindowGrid(self.window, self.stride)
         self.alignment, self.halo = self._grid.alignment, self._grid.halo
         self.logit_scale = math.exp(float(network.logit_scale))
         preprocessing = visual.preprocess_cfg
-        self._mean = torch.tensor(preprocessing["mean"]).view(3, 1, 1)
-        self._std = torch.tensor(preprocessing["std"]).view(3, 1, 1)
+        self.mean, self.std = tuple(preprocessing["mean"]), tuple(preprocessing["std"])
+        self._mean = torch.tensor(self.mean).view(3, 1, 1)
+        self._std = torch.tensor(self.std).view(3, 1, 1)
         settings = [digest, preprocessing["mean"], preprocessing["std"], self._grid.window, "v1"]
+        if attention != "values":
+            settings.append(attention)
         self.identity = hashlib.sha256(json.dumps(settings, default=str).encode()).hexdigest()
 
     @classmethod
@@ -80,7 +93,8 @@ class OpenClipEncoder:
                 path=path,
                 remedy="Names look like ViT-B-16 or ViT-B-32-quickgelu.",
             )
-        return cls._build(architecture, path, f"open_clip:{architecture}")
+        config = open_clip.get_model_config(architecture)
+        return cls._build(architecture, path, f"open_clip:{architecture}", config)
 
     @classmethod
     def from_folder(cls, folder: Path, name: str) -> Self:
@@ -100,10 +114,10 @@ class OpenClipEncoder:
             raise ModelError("is not an open_clip configuration", path=config) from error
         if not known:
             raise ModelError("is not an open_clip configuration", path=config)
-        return cls._build(f"local-dir:{folder}", weights, name)
+        return cls._build(f"local-dir:{folder}", weights, name, content["model_cfg"])
 
     @classmethod
-    def _build(cls, source: str, weights: Path, name: str) -> Self:
+    def _build(cls, source: str, weights: Path, name: str, model: dict[str, Any]) -> Self:
         make_torchvision_importable()
         import open_clip
 
@@ -116,86 +130,51 @@ class OpenClipEncoder:
             raise ModelError(
                 f"open_clip can't build it ({type(error).__name__}: {error})", path=weights
             ) from error
-        digest = load_checked(network, weights)
-        return cls(network, tokenize, name=name, digest=digest)
+        digest = load_checked(network, weights, open_clip_names)
+        config = {
+            "architecture": "open_clip", "embed_dim": model["embed_dim"],
+            "vision_cfg": model["vision_cfg"], "quick_gelu": bool(model.get("quick_gelu")),
+        }  # fmt: skip
+        return cls(network, tokenize, name=name, digest=digest, config=config)
+
+    def attending_to(self, attention: str) -> Self:
+        """Return the same model with another way to dense vectors (`dense_paths.ATTENTIONS`)."""
+        return type(self)(
+            self.network, self._tokenize, name=self.name, digest=self.digest, config=self.config,
+            attention=attention,
+        ).to(self._mean.device)  # fmt: skip
 
     def to(self, device: torch.device) -> Self:
         """Move the weights and return self."""
-        self._network.to(device)
+        self.network.to(device)
         self._mean, self._std = self._mean.to(device), self._std.to(device)
         return self
 
     def dense(self, images: Tensor) -> Tensor:
         """Return unit vectors (B, D, H / stride, W / stride) of uint8 images (B, H, W, 3)."""
-        scaled = (images.permute(0, 3, 1, 2).float() / 255 - self._mean) / self._std
-        return F.normalize(self._grid.dense(scaled, self._unit_vectors), dim=1)
+        scaled = images.permute(0, 3, 1, 2).float() / 255
+        return F.normalize(self._grid.dense(scaled, self.unit_vectors), dim=1)
 
-    def _unit_vectors(self, windows: Tensor) -> Tensor:
-        return F.normalize(self._dense(windows), dim=1)
+    def unit_vectors(self, images: Tensor) -> Tensor:
+        """Return unit vectors (B, D, H / stride, W / stride) of RGB images in [0, 1].
+
+        Sides are multiples of the stride. Transformers interpolate their positions to them.
+        """
+        return F.normalize(self._dense((images - self._mean) / self._std), dim=1)
+
+    def embed(self, images: Tensor) -> Tensor:
+        """Return unit vectors (B, D) of RGB images (B, 3, H, W) in [0, 1], squeezed to a window."""
+        size = (self.window, self.window)
+        if tuple(images.shape[2:]) != size:
+            images = F.interpolate(
+                images, size, mode="bilinear", antialias=True, align_corners=False
+            )
+        vectors = self.network.encode_image((images - self._mean) / self._std, normalize=True)
+        found: Tensor = vectors
+        return found
 
     def encode_text(self, texts: Sequence[str]) -> Tensor:
         """Return unit vectors (N, D)."""
         tokens = self._tokenize(list(texts)).to(self._mean.device)
-        vectors: Tensor = self._network.encode_text(tokens, normalize=True)
+        vectors: Tensor = self.network.encode_text(tokens, normalize=True)
         return vectors
-
-
-def _dense_path(visual: Any) -> tuple[Callable[[Tensor], Tensor], int]:
-    """Return the function from windows to (N, D, h, w), and its stride."""
-    kind = type(visual).__name__
-    if kind == "VisionTransformer" and visual.attn_pool is None:
-        return lambda x: _transformer_patches(visual, x), int(visual.patch_size[0])
-    if kind == "ModifiedResNet":
-        return lambda x: _resnet_locations(visual, x), 32
-    if kind == "TimmModel" and hasattr(visual.trunk, "patch_embed"):
-        patch = visual.trunk.patch_embed.patch_size[0]
-        return lambda x: _timm_patches(visual, x), int(patch)
-    raise ModelError(
-        f"dense vectors of the image tower {kind} are not supported",
-        remedy="Use a CLIP with a plain vision transformer or ResNet.",
-    )
-
-
-def _transformer_patches(visual: Any, x: Tensor) -> Tensor:
-    rows, columns = (side // p for side, p in zip(x.shape[2:], visual.patch_size, strict=True))
-    tokens = visual._embeds(x)  # (N, 1 + h * w, width)
-    *blocks, last = visual.transformer.resblocks
-    for block in blocks:
-        tokens = block(tokens)
-    width = tokens.shape[-1]
-    attention = last.attn
-    weight, bias = attention.in_proj_weight[2 * width :], attention.in_proj_bias[2 * width :]
-    values = F.linear(last.ln_1(tokens), weight, bias)
-    patches = visual.ln_post(attention.out_proj(values))[:, 1:]
-    if visual.proj is not None:
-        patches = patches @ visual.proj
-    return patches.transpose(1, 2).unflatten(2, (rows, columns))  # type: ignore[no-any-return]
-
-
-def _timm_patches(visual: Any, x: Tensor) -> Tensor:
-    trunk = visual.trunk
-    held: list[Tensor] = []
-    hook = trunk.blocks[-1].norm1.register_forward_hook(lambda _m, _i, out: held.append(out))
-    try:
-        trunk.forward_features(x)
-    finally:
-        hook.remove()
-    attention = trunk.blocks[-1].attn
-    width = held[0].shape[-1]
-    bias = attention.qkv.bias
-    values = F.linear(
-        held[0], attention.qkv.weight[2 * width :], None if bias is None else bias[2 * width :]
-    )
-    patches = trunk.norm(attention.proj(values))[:, trunk.num_prefix_tokens :]
-    patches = visual.head(patches)
-    rows, columns = trunk.patch_embed.grid_size
-    return patches.transpose(1, 2).unflatten(2, (rows, columns))  # type: ignore[no-any-return]
-
-
-def _resnet_locations(visual: Any, x: Tensor) -> Tensor:
-    x = visual.stem(x)
-    for layer in (visual.layer1, visual.layer2, visual.layer3, visual.layer4):
-        x = layer(x)
-    pool = visual.attnpool
-    locations = pool.c_proj(pool.v_proj(x.permute(0, 2, 3, 1)))  # (N, h, w, D)
-    return locations.permute(0, 3, 1, 2)  # type: ignore[no-any-return]

@@ -218,7 +218,8 @@ def load_segmentation_model(path: str | Path, classes: TissueClasses | None = No
 
 def _without_folders(name: str) -> str:
     """Return a backbone's name without the place of its weights, which may tell of people."""
-    return "open_clip" if name.startswith("local-dir:") else name.partition("=")[0]
+    scheme = name.partition(":")[0]
+    return scheme if scheme in {"local-dir", "conch"} else name.partition("=")[0]
 
 
 def _head_of(

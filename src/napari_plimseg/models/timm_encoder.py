@@ -8,9 +8,7 @@ from typing import TYPE_CHECKING, Any, Self
 import torch
 from torch import Tensor
 
-from napari_plimseg.errors import ModelError
-from napari_plimseg.models.torchvision_remedy import make_torchvision_importable
-from napari_plimseg.models.weights import load_checked
+from napari_plimseg.models import timm_networks
 from napari_plimseg.models.windows import WindowGrid
 
 if TYPE_CHECKING:
@@ -31,24 +29,18 @@ class TimmEncoder:
     mpp = 0.5
 
     def __init__(self, architecture: str, path: Path) -> None:
-        make_torchvision_importable()
-        import timm
-
-        if not timm.is_model(architecture):
-            raise ModelError(f"timm has no architecture '{architecture}'", path=path)
+        built = timm_networks.load(architecture, path)
         self.name = f"timm:{architecture}"
-        self._network: Any = timm.create_model(architecture, pretrained=False, num_classes=0)
-        digest = load_checked(self._network, path)
-        self._network.eval().requires_grad_(False)
-        config = timm.data.resolve_model_data_config(self._network)
-        self._mean = torch.tensor(config["mean"]).view(3, 1, 1)
-        self._std = torch.tensor(config["std"]).view(3, 1, 1)
+        self._network: Any = built.network
+        mean, std = built.spec["mean"], built.spec["std"]
+        self._mean = torch.tensor(mean).view(3, 1, 1)
+        self._std = torch.tensor(std).view(3, 1, 1)
         info = self._network.feature_info[-1]
         self.stride = int(info["reduction"])
         self.embedding_size = int(info["num_chs"])
-        self._grid = WindowGrid(int(config["input_size"][1]), self.stride)
+        self._grid = WindowGrid(built.input_size, self.stride)
         self.alignment, self.halo = self._grid.alignment, self._grid.halo
-        settings = f"{architecture} {digest} {config['mean']} {config['std']} {self._grid.window}"
+        settings = f"{architecture} {built.digest} {mean} {std} {self._grid.window}"
         self.identity = hashlib.sha256(settings.encode()).hexdigest()
 
     def to(self, device: torch.device) -> Self:

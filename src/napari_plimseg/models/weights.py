@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from napari_plimseg.errors import ModelError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     import torch
     from torch import Tensor
@@ -107,11 +107,23 @@ def check_weights(
             )
 
 
-def load_checked(network: torch.nn.Module, path: str | Path) -> str:
-    """Read, check and load weights, and return the SHA-256 of the file."""
+def load_checked(
+    network: torch.nn.Module,
+    path: str | Path,
+    translate: Callable[[dict[str, Tensor]], dict[str, Tensor]] | None = None,
+) -> str:
+    """Read, check and load weights, and return the SHA-256 of the file.
+
+    Parameters
+    ----------
+    translate : callable, optional
+        Brings the tensors of another program to the network's names, and leaves others alone.
+    """
     from napari_plimseg.files import sha256
 
     tensors = read_weights(path)
+    if translate is not None:
+        tensors = translate(tensors)
     check_weights(tensors, network.state_dict(), path=path)
     network.load_state_dict(tensors)
     return sha256(path)
