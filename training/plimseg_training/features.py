@@ -1,0 +1,67 @@
+"""Maps of frozen networks, computed once an image and kept while memory allows."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import TYPE_CHECKING
+
+import torch
+
+from plimseg_training.tagged_folder import read_pixels
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from torch import Tensor
+
+    from plimseg_training.tagged_folder import TaggedImage
+
+BUDGET_BYTES = 4 << 30
+
+
+class FrozenMaps:
+    """What frozen networks make of whole images, remembered in half precision.
+
+    An image's maps are rounded to half precision also when they are made, so that it does not
+    matter to a training whether they were remembered or made again.
+
+    Parameters
+    ----------
+    compute : callable
+        From (1, 3, H, W) RGB in [0, 1] to maps (1, C, h, w).
+    device : torch.device
+        Where `compute` runs.
+    budget : int
+        Bytes to remember; beyond it, images are computed each time they are asked for.
+    """
+
+    def __init__(
+        self,
+        compute: Callable[[Tensor], list[Tensor]],
+        device: torch.device,
+        budget: int = BUDGET_BYTES,
+    ) -> None:
+        self._compute = compute
+        self._device = device
+        self._budget = budget
+        self._used = 0
+        self._known: OrderedDict[str, list[Tensor]] = OrderedDict()
+
+    @torch.no_grad()
+    def of(self, image: TaggedImage) -> list[Tensor]:
+        """Return the maps (C, h, w) of an image, on the device."""
+        key = str(image.path)
+        maps = self._known.get(key)
+        if maps is None:
+            pixels = to_unit(torch.from_numpy(read_pixels(image))).to(self._device)
+            maps = [found[0].half().cpu() for found in self._compute(pixels[None])]
+            size = sum(found.numel() * found.element_size() for found in maps)
+            if self._used + size <= self._budget:
+                self._known[key] = maps
+                self._used += size
+        return [found.to(self._device).float() for found in maps]
+
+
+def to_unit(pixels: Tensor) -> Tensor:
+    """Return RGB (..., H, W, 3) of uint8 as (..., 3, H, W) in [0, 1]."""
+    return pixels.movedim(-1, -3).float() / 255

@@ -1,0 +1,133 @@
+"""From cams and tags to pseudo masks, the labels of stage 2."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from PIL import Image
+from scipy import ndimage
+
+from napari_plimseg.errors import StoreError
+from napari_plimseg.files import atomic_write
+from plimseg_training.refinement import refined
+from plimseg_training.windows import allowed_classes
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+    from plimseg_training.config import PseudoMaskConfig
+    from plimseg_training.tagged_folder import TaggedImage
+
+IGNORED = -1
+"""Target of a pixel that stage 2 does not learn from."""
+_WHITE = 200
+_SMALLEST_WHITE = 50
+_STORED_IGNORED = 255
+
+
+def probabilities_of(cams: Tensor, *, exclusive: bool) -> Tensor:
+    """Return class scores in [0, 1] of cam logits (C, H, W).
+
+    Where the classes divide the whole image among them, their softmax; else the positive part of
+    each cam by its largest value, as CLIMS does at inference.
+    """
+    if exclusive:
+        return cams.softmax(0)
+    positive = cams.clamp_min(0)
+    return positive / positive.amax((1, 2), keepdim=True).clamp_min(1e-6)
+
+
+def pseudo_mask(
+    scores: Tensor,
+    image: TaggedImage,
+    rgb: NDArray[np.uint8],
+    config: PseudoMaskConfig,
+    *,
+    white_background: bool = False,
+) -> NDArray[np.int16]:
+    """Return the labels that an image's cams and tags give.
+
+    Parameters
+    ----------
+    scores : Tensor, shape (C, H, W)
+        In [0, 1].
+    image : TaggedImage
+        With windows and tags.
+    rgb : ndarray of uint8, shape (H, W, 3)
+    config : PseudoMaskConfig
+    white_background : bool
+        Whether white pixels are background, of class index C.
+
+    Returns
+    -------
+    ndarray of int16, shape (H, W)
+        Class indices; -1 where unsure.
+    """
+    if config.refine == "pamr":
+        pixels = torch.from_numpy(rgb).to(scores.device).permute(2, 0, 1).float() / 255
+        scores = refined(scores, pixels, config.refine_iterations)
+    found = scores.cpu().numpy().copy()
+    if config.gate_by_tags or config.fill_single_tag:
+        allowed = allowed_classes(image.windows, image.tags, image.size)
+        if not config.gate_by_tags:
+            allowed |= allowed.sum(0) > 1
+        elif not config.fill_single_tag:
+            allowed |= allowed.sum(0) == 1
+        found[~allowed] = -np.inf
+    ordered = np.sort(found, axis=0)
+    mask: NDArray[np.int16] = found.argmax(0).astype(np.int16)
+    if config.ignore_margin and len(found) > 1:
+        mask[ordered[-1] - ordered[-2] < config.ignore_margin] = IGNORED
+    if white_background:
+        mask[white_pixels(rgb)] = len(found)
+    return mask
+
+
+def white_pixels(rgb: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """Return where an image shows empty glass: grey value above 200, in pieces of 50 and more."""
+    gray = rgb @ np.array([0.299, 0.587, 0.114], np.float32)
+    pieces, count = ndimage.label(gray > _WHITE)
+    sizes = np.bincount(pieces.ravel(), minlength=count + 1)
+    large = sizes >= _SMALLEST_WHITE
+    large[0] = False
+    return np.asarray(large[pieces])
+
+
+def write_pseudo_mask(path: Path, mask: NDArray[np.int16]) -> None:
+    """Write a pseudo mask as PNG: class index + 1, and 255 where ignored."""
+    stored = np.where(mask == IGNORED, _STORED_IGNORED, mask + 1).astype(np.uint8)
+    try:
+        with atomic_write(path) as temporary:
+            Image.fromarray(stored).save(temporary, "PNG")
+    except OSError as error:
+        raise StoreError(
+            f"a pseudo mask can't be written ({error.strerror or type(error).__name__})",
+            path=path,
+            remedy="Make room on the disk and resume.",
+        ) from error
+
+
+def read_pseudo_mask(path: Path) -> NDArray[np.int16]:
+    """Read what `write_pseudo_mask` wrote."""
+    try:
+        stored = np.array(Image.open(path)).astype(np.int16)
+    except (OSError, SyntaxError) as error:
+        raise StoreError(
+            "a pseudo mask can't be read", path=path, remedy="Delete it and resume."
+        ) from error
+    return np.where(stored == _STORED_IGNORED, IGNORED, stored - 1).astype(np.int16)
+
+
+def coverage(masks: list[NDArray[np.int16]], classes: int) -> NDArray[np.float64]:
+    """Return the share of each class, and of ignored pixels last, (classes + 1,)."""
+    counts = np.zeros(classes + 1, np.int64)
+    for mask in masks:
+        # ignored pixels, -1, are counted last
+        places = mask.ravel().astype(np.int64) % (classes + 1)
+        counts += np.bincount(places, minlength=classes + 1)
+    return np.asarray(counts / max(1, counts.sum()))

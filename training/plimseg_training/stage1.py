@@ -1,0 +1,312 @@
+"""PLIMSeg stage 1: a cam network taught by tags, its cams constrained by matching with texts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from napari_plimseg.models.cam_net import CamNet
+from plimseg_training.features import FrozenMaps, to_unit
+from plimseg_training.losses import TagLoss, calibrate
+from plimseg_training.matching import (
+    RegionMatching,
+    class_means,
+    class_texts,
+    other_texts,
+    window_vectors,
+)
+from plimseg_training.metrics import Score, confusion_matrix
+from plimseg_training.samples import Sample, SampleSource, alike
+from plimseg_training.tagged_folder import read_pixels, read_truth
+from plimseg_training.windows import WindowPooling
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from napari_plimseg.models.backbones import Backbone, Matcher
+    from plimseg_training.config import Recipe
+    from plimseg_training.tagged_folder import TaggedFolder, TaggedImage
+
+_CALIBRATION_IMAGES = 64
+_COLOR_IMAGES = 8
+HEAD_BLOCKS = 3
+"""Cams are made of the last blocks only: the first sees edges, and costs most."""
+
+
+@dataclass(frozen=True)
+class Encoders:
+    """The networks that are there before training, and what is remembered of them.
+
+    Parameters
+    ----------
+    backbone : Backbone
+    matcher : Matcher
+    blocks : FrozenMaps or None
+        Of the backbone, when it stays as it is and samples are whole images.
+    matched : FrozenMaps or None
+        Of the matcher, when regions are masked in its features.
+    device : torch.device
+    """
+
+    backbone: Backbone
+    matcher: Matcher
+    blocks: FrozenMaps | None
+    matched: FrozenMaps | None
+    device: torch.device
+
+    @classmethod
+    def of(
+        cls, backbone: Backbone, matcher: Matcher, recipe: Recipe, device: torch.device
+    ) -> Encoders:
+        """Move the networks to the device, and remember maps where the recipe allows it."""
+        backbone.set_trainable(recipe.model.train_blocks)
+        backbone.to(device)
+        matcher.to(device)
+        frozen = not backbone.is_trainable
+        in_features = recipe.matching.space == "features"
+        return cls(
+            backbone,
+            matcher,
+            FrozenMaps(backbone, device) if frozen and recipe.stage1.augment != "full" else None,
+            FrozenMaps(lambda images: [matcher.dense(images)], device) if in_features else None,
+            device,
+        )
+
+
+class Stage1(nn.Module):
+    """Image encoder and cam head: what stage 1 trains.
+
+    Parameters
+    ----------
+    backbone : Backbone
+    prototypes : Tensor, shape (C, D)
+    width : int
+    """
+
+    def __init__(self, backbone: Backbone, prototypes: Tensor, width: int) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.first = max(0, len(backbone.strides) - HEAD_BLOCKS)
+        strides = backbone.strides[self.first :]
+        self.coarse = max(strides)
+        self.head = CamNet(backbone.block_channels[self.first :], strides, prototypes, width)
+
+    def forward(self, blocks: Sequence[Tensor]) -> Tensor:
+        """Return cam logits (B, C, h, w) of the encoder's blocks."""
+        cams: Tensor = self.head(blocks[self.first :])
+        return cams
+
+    def encoded(self, samples: Sequence[Sample]) -> list[Tensor]:
+        """Return the blocks of samples of one size, computed or remembered."""
+        if samples[0].blocks:
+            return [torch.stack(maps) for maps in zip(*(s.blocks for s in samples), strict=True)]
+        pixels = torch.stack([s.pixels for s in samples if s.pixels is not None])
+        device = self.head.prototypes.device
+        blocks: list[Tensor] = self.backbone(pixels.to(device))
+        return blocks
+
+
+@dataclass(frozen=True)
+class Stage1Batch:
+    """Samples of a batch, and where training stands.
+
+    Parameters
+    ----------
+    samples : tuple of Sample
+    epoch : int
+    random : Generator
+        Of what the loss draws.
+    """
+
+    samples: tuple[Sample, ...]
+    epoch: int
+    random: np.random.Generator
+
+
+class Stage1Task:
+    """Stage 1 as the training loop sees it.
+
+    Parameters
+    ----------
+    recipe : Recipe
+    folder : TaggedFolder
+        To train on; its truth is never looked at.
+    validation : TaggedFolder or None
+        To measure on, where it has truth.
+    encoders : Encoders
+    """
+
+    name = "stage1"
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        folder: TaggedFolder,
+        validation: TaggedFolder | None,
+        encoders: Encoders,
+    ) -> None:
+        self.recipe = recipe
+        self.folder = folder
+        self.validation = validation
+        self.encoders = encoders
+        self.device = encoders.device
+        self.tag_loss = TagLoss()
+        self.source = SampleSource(
+            folder.images,
+            augment=recipe.stage1.augment,
+            crop=recipe.stage1.crop,
+            blocks=encoders.blocks,
+            matched=encoders.matched,
+            multiple=max(encoders.backbone.strides),
+            with_pixels=recipe.matching.space == "image",
+        )
+        self.matching = self._matching()
+        torch.manual_seed(recipe.seed)
+        self.network = Stage1(
+            encoders.backbone,
+            class_texts(folder.classes, encoders.matcher).to(self.device),
+            recipe.model.width,
+        ).to(self.device)
+
+    def _matching(self) -> RegionMatching:
+        """Measure the matcher on the training windows and build the losses on it."""
+        config, matcher, classes = self.recipe.matching, self.encoders.matcher, self.folder.classes
+        texts = class_texts(classes, matcher)
+        others = other_texts(classes, matcher)
+        images = self.folder.images[:_CALIBRATION_IMAGES]
+        vectors, tags = self._window_vectors(images)
+        if config.prototypes == "class_means":
+            texts = class_means(vectors, tags)
+        return RegionMatching(
+            config,
+            texts,
+            others,
+            calibrate(vectors, tags, texts),
+            exclusive=not classes.has_background,
+            matcher=matcher if config.space == "image" else None,
+            fill=self._mean_color(),
+        ).to(self.device)
+
+    def _window_vectors(self, images: Sequence[TaggedImage]) -> tuple[Tensor, Tensor]:
+        maps = self.encoders.matched or FrozenMaps(
+            lambda pixels: [self.encoders.matcher.dense(pixels)], self.device, budget=0
+        )
+        matched = [maps.of(image)[0] for image in images]
+        pooled = [
+            WindowPooling(
+                image.windows, (found.shape[1], found.shape[2]), stride_of(image.size, found)
+            ).to(self.device)
+            for image, found in zip(images, matched, strict=True)
+        ]
+        tags = np.concatenate([image.tags for image in images])
+        return window_vectors(matched, pooled), torch.from_numpy(tags).to(self.device)
+
+    def _mean_color(self) -> Tensor:
+        """Return the mean RGB of some images, (3,): what masked pixels are filled with."""
+        images = self.folder.images[:: max(1, len(self.folder.images) // _COLOR_IMAGES)]
+        means = [to_unit(torch.from_numpy(read_pixels(image))).mean((1, 2)) for image in images]
+        return torch.stack(means).mean(0)
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """Return what is trained, with learning rates."""
+        stage = self.recipe.stage1
+        groups = [{"params": list(self.network.head.parameters()), "lr": stage.learning_rate}]
+        return groups + self.encoders.backbone.parameter_groups(stage.backbone_learning_rate)
+
+    def epoch_items(self, epoch: int) -> int:
+        """Return how many images an epoch has."""
+        return len(self.source)
+
+    def names(self, indices: Sequence[int]) -> list[str]:
+        """Return the names of images, for messages."""
+        return [self.folder.images[index].name for index in indices]
+
+    def batch(self, seed: int, epoch: int, indices: Sequence[int]) -> Stage1Batch:
+        """Return the samples of some images in an epoch."""
+        samples = tuple(
+            self.source.sample(index, np.random.default_rng((seed, epoch, index)))
+            for index in indices
+        )
+        return Stage1Batch(samples, epoch, np.random.default_rng((seed, epoch, *indices)))
+
+    def loss(self, batch: Stage1Batch) -> tuple[Tensor, dict[str, float]]:
+        """Return the mean loss of the batch's samples, and its parts."""
+        matching = batch.epoch >= self.recipe.matching.warm_up_epochs and self._matches
+        parts: dict[str, float] = {}
+        total = torch.zeros((), device=self.device)
+        for samples in alike(batch.samples):
+            blocks = self.network.encoded(samples)
+            cams = self.network(blocks)  # (B, C, h, w)
+            for sample, cam in zip(samples, cams.float(), strict=True):
+                pooling = self._pooling(sample, cam)
+                pooled = pooling.pool(cam, self.recipe.model.pooling)  # (N, C)
+                tags = torch.from_numpy(sample.tags).to(self.device)
+                found = {"tags": self.tag_loss(pooled, tags)}
+                loss = found["tags"]
+                if matching:
+                    matched, each = self.matching(cam, sample, pooling, batch.random)
+                    loss = loss + matched
+                    found |= each
+                total = total + loss / len(batch.samples)
+                for name, part in found.items():
+                    share = float(part.detach()) / len(batch.samples)
+                    parts[name] = parts.get(name, 0.0) + share
+        return total, parts
+
+    @property
+    def _matches(self) -> bool:
+        config = self.recipe.matching
+        return any((config.ftm, config.btm, config.cbs, config.area))
+
+    def _pooling(self, sample: Sample, cam: Tensor) -> WindowPooling:
+        cells = (cam.shape[1], cam.shape[2])
+        return WindowPooling(sample.windows, cells, self.network.head.stride).to(self.device)
+
+    @torch.inference_mode()
+    def cams(self, image: TaggedImage) -> Tensor:
+        """Return cam logits (C, h, w) of a whole image, as the network is now."""
+        source = SampleSource((image,), blocks=self.encoders.blocks)
+        blocks = self.network.encoded([source.sample(0, np.random.default_rng(0))])
+        cams: Tensor = self.network(blocks)[0]
+        return cams
+
+    def validate(self) -> dict[str, float]:
+        """Return the cams' agreement with the truth of the validation images, without tags."""
+        if self.validation is None:
+            return {}
+        score = cam_score(self, self.validation)
+        if score is None:
+            return {}
+        return {"score": score.miou, "cam_miou": score.miou, "cam_dice": score.mean_dice}
+
+
+def stride_of(size: tuple[int, int], maps: Tensor) -> int:
+    """Return the pixels per cell of maps (C, h, w) that cover an image of a size."""
+    return round(max(size[0] / maps.shape[1], size[1] / maps.shape[2]))
+
+
+def full_size(logits: Tensor, stride: int, size: tuple[int, int]) -> Tensor:
+    """Return (C, h, w) logits on the image's own grid, (C, H, W)."""
+    full = F.interpolate(logits[None], scale_factor=stride, mode="bilinear", align_corners=False)
+    return full[0, :, : size[0], : size[1]]
+
+
+def cam_score(task: Stage1Task, folder: TaggedFolder) -> Score | None:
+    """Return how the strongest cam agrees with truth, pooled over images; None without truth."""
+    classes = len(folder.classes.tissue_ids)
+    confusion = np.zeros((classes, classes), np.int64)
+    for image in folder.images:
+        if image.truth is not None:
+            truth = read_truth(image, folder)
+            truth[truth > classes] = 0
+            cams = full_size(task.cams(image).float(), task.network.head.stride, image.size)
+            mask = cams.argmax(0).cpu().numpy().astype(np.uint8) + 1
+            confusion += confusion_matrix(truth, mask, classes)
+    if not confusion.any():
+        return None
+    return Score(confusion, folder.classes.names[:classes], tuple(range(classes)))
