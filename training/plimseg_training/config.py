@@ -101,16 +101,14 @@ class ModelConfig:
     width : int
         Channels of the heads.
     pooling : str
-        How a window's cams become its score: "mean", or the mean of the "top" tenth.
-    context : str
-        What the encoder sees at once: one window ("patch") or the "image" around it too.
+        How a window's cams become its score: their "mean", or a "smooth_max" (`windows`), for
+        which a class that fills a small part of a window is enough.
     """
 
     backbone: str = "bundled"
     train_blocks: Literal["none", "last", "all"] = "none"
     width: Annotated[int, Range(8, 2048)] = 96
-    pooling: Literal["mean", "top"] = "mean"
-    context: Literal["patch", "image"] = "image"
+    pooling: Literal["mean", "smooth_max"] = "smooth_max"
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -143,12 +141,17 @@ class MatchingConfig:
         Weight of `loss_cbs`: the region does not match texts of absent classes and non-tissue.
     area : float
         Weight of the area term: cams are not larger than they need to be.
+    pairs_on : str
+        Windows that are matched at all: "all", or "multi" (with two tags and more).
+    pairs_at_once : int
+        Masked windows of an image that go through the matcher, in the space "image".
     btm_on : str
         Windows for `loss_btm`: "all", or "multi" (with two tags and more).
     temperature : float
         Of the contrastive form.
     threshold : float or None
-        Cosine that the sigmoid form takes for undecided; None calibrates it on training windows.
+        Cosine below which `loss_cbs` leaves a text alone in the form "clims"; None takes the
+        median of mismatched cosines of the training windows.
     fill : str
         What stands in place of masked pixels: the "mean" colour, a "blur" of them, or "zero".
     warm_up_epochs : int
@@ -163,6 +166,8 @@ class MatchingConfig:
     btm: _Weight = 1.0
     cbs: _Weight = 1.0
     area: _Weight = 0.1
+    pairs_on: Literal["all", "multi"] = "all"
+    pairs_at_once: Annotated[int, Range(1, 4096)] = 16
     btm_on: Literal["all", "multi"] = "multi"
     temperature: Annotated[float, Range(0, 10, above=True)] = 0.07
     threshold: Annotated[float | None, Range(-1, 1)] = None
@@ -201,6 +206,8 @@ class StageConfig:
         "none", "flips" (and quarter turns), or "full" (stain, blur and scale too).
     ema : float
         Decay a step of the averaged weights, which are then measured and kept; 0 for none.
+    tag_weight : float
+        Of the tags' own loss beside that of pseudo masks, in stage 2.
     hard_pixels : str
         "none", or "oeem" (pixels that fit their pseudo mask weigh more).
     self_training_rounds : int
@@ -222,6 +229,7 @@ class StageConfig:
     crop: Annotated[int, Range(32, 8192, or_zero=True)] = 0
     augment: Literal["none", "flips", "full"] = "flips"
     ema: Annotated[float, Range(0, 1, below=True)] = 0.0
+    tag_weight: _Weight = 0.3
     hard_pixels: Literal["none", "oeem"] = "none"
     self_training_rounds: Annotated[int, Range(0, 20)] = 0
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
@@ -246,7 +254,7 @@ class PseudoMaskConfig:
     fill_single_tag : bool
         Whether windows with one tag are filled with that class.
     refine : str
-        "none", "pamr" (local affinities of colours) or "crf" (dense conditional random field).
+        "none", or "pamr" (local affinities of colours).
     refine_iterations : int
         Iterations of the refinement.
     ignore_margin : float
@@ -257,7 +265,7 @@ class PseudoMaskConfig:
     flips: bool = True
     gate_by_tags: bool = True
     fill_single_tag: bool = True
-    refine: Literal["none", "pamr", "crf"] = "none"
+    refine: Literal["none", "pamr"] = "none"
     refine_iterations: Annotated[int, Range(1, 1000)] = 10
     ignore_margin: Annotated[float, Range(0, 1)] = 0.0
 
