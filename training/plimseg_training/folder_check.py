@@ -2,45 +2,30 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from napari_plimseg.errors import TagError
+from plimseg_training.file_check import Opened, open_entry, place_of
 from plimseg_training.folder_report import FolderReport, Problem
-from plimseg_training.layouts import list_folder, reads_validation
-from plimseg_training.listing import Entry, LayoutError, Listing
-from plimseg_training.pictures import read_mask, read_rgb
+from plimseg_training.layouts import has_part, list_folder
+from plimseg_training.listing import LayoutError, Listing
 from plimseg_training.tag_names import name_without_tags
-from plimseg_training.tagged_folder import TaggedFolder, TaggedImage, truth_ids_of
+from plimseg_training.tagged_folder import TaggedFolder, TaggedImage
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
-
-    from numpy.typing import NDArray
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from napari_plimseg.tissue import TissueClasses
 
-SMALLEST_SIDE = 32
 _SKIPPED_FRACTION = 0.01
 _SKIPPED_FILES = 3
 _ODD_RATIO = 2.0
 _SKIPPED_KINDS = frozenset({"unreadable", "missing file", "too small"})
-
-
-@dataclass(frozen=True)
-class _Opened:
-    """One file after it was opened; `image` is None when it is left out."""
-
-    image: TaggedImage | None
-    pixel_hash: str
-    problems: tuple[Problem, ...]
 
 
 def check_folder(
@@ -83,7 +68,7 @@ def check_folder(
             "good otherwise."
         )
         problems.append(Problem(root.name, "unknown groups", text, fatal=False))
-    if split == "train" and root.is_dir() and reads_validation(root):
+    if split == "train" and has_part(root, "validation"):
         problems += _compared_with_validation(root, listing, images, hashes)
     if any(problem.fatal for problem in problems):
         return FolderReport(None, tuple(problems), root, hashes)
@@ -93,139 +78,14 @@ def check_folder(
     return FolderReport(folder, tuple(problems), root, hashes)
 
 
-def _open_all(listing: Listing, on_progress: Callable[[int, int], None] | None) -> list[_Opened]:
+def _open_all(listing: Listing, on_progress: Callable[[int, int], None] | None) -> list[Opened]:
     opened = []
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        for one in pool.map(lambda entry: _open(entry, listing), listing.entries):
+        for one in pool.map(lambda entry: open_entry(entry, listing), listing.entries):
             opened.append(one)
             if on_progress is not None:
                 on_progress(len(opened), len(listing.entries))
     return opened
-
-
-def _open(entry: Entry, listing: Listing) -> _Opened:
-    name = _place(entry.path, listing.root)
-    if not entry.path.is_file():
-        return _Opened(None, "", ())  # the reader of the table has told it
-    try:
-        pixels = read_rgb(entry.path)
-    except TagError as error:
-        deep = "16 bits" in error.problem
-        kind = "16 bits" if deep else "unreadable"
-        text = f"{error.problem}. {error.remedy}"
-        return _Opened(None, "", (Problem(name, kind, text, fatal=deep),))
-    size = (pixels.shape[0], pixels.shape[1])
-    if min(size) < SMALLEST_SIDE:
-        text = (
-            f"it is only {size[1]} x {size[0]} px; it is left out. Networks need at least "
-            f"{SMALLEST_SIDE} px a side: cut larger patches."
-        )
-        return _Opened(None, "", (Problem(name, "too small", text, fatal=False),))
-    problems: list[Problem] = []
-    hashed = hashlib.sha256(np.array(size, "<i4").tobytes() + pixels.tobytes()).hexdigest()
-    truth = None if entry.truth is None else _truth(entry, size, listing, problems)
-    tagged = _tagged(entry, size, truth, listing, name, problems)
-    if tagged is None:
-        return _Opened(None, hashed, tuple(problems))
-    windows, tags = tagged
-    image = TaggedImage(
-        entry.path, size, windows, tags, entry.group, None if truth is None else entry.truth
-    )
-    return _Opened(image, hashed, tuple(problems))
-
-
-def _tagged(
-    entry: Entry,
-    size: tuple[int, int],
-    truth: NDArray[np.uint8] | None,
-    listing: Listing,
-    name: str,
-    problems: list[Problem],
-) -> tuple[NDArray[np.int32], NDArray[np.uint8]] | None:
-    """Return windows and tags of one file, or None after a problem."""
-    count = len(listing.classes.tissue_ids)
-    if entry.tags:
-        windows = np.array(entry.windows or [(0, 0, *size)], np.int32)
-        tags = np.array(entry.tags, np.uint8)
-        outside = (windows[:, :2] < 0).any(1) | (windows[:, 2:] < 1).any(1)
-        outside |= (windows[:, :2] + windows[:, 2:] > size).any(1)
-        if outside.any():
-            y, x, height, width = windows[outside][0]
-            text = (
-                f"the window y={y}, x={x}, {height} x {width} lies outside the image of "
-                f"{size[0]} x {size[1]} px. Correct the row; y and height count down, x and "
-                "width across."
-            )
-            problems.append(Problem(name, "wrong window", text, fatal=True))
-            return None
-    elif truth is None or listing.rule is None:
-        return None
-    else:
-        windows, tags = listing.rule.windows(size), listing.rule.tags(truth, count)
-        if listing.rule.side:
-            shown = tags.any(1)
-            windows, tags = windows[shown], tags[shown]
-        if len(tags) == 0:
-            text = "its mask shows no class; it is left out. Look at the mask."
-            problems.append(Problem(name, "empty mask", text, fatal=False))
-            return None
-    if entry.tags and not tags.any(1).all():
-        text = (
-            "all its tags are 0. Tag at least one class, or take the file out if it shows none "
-            "of them."
-        )
-        problems.append(Problem(name, "all-zero tags", text, fatal=True))
-        return None
-    return windows, tags
-
-
-def _truth(
-    entry: Entry, size: tuple[int, int], listing: Listing, problems: list[Problem]
-) -> NDArray[np.uint8] | None:
-    """Return the mask ids of an entry's truth, or None after a problem."""
-    if entry.truth is None:
-        return None
-    name = _place(entry.truth, listing.root)
-    fatal = not entry.tags and bool(listing.rule and listing.rule.side)
-    try:
-        values = read_mask(entry.truth)
-    except TagError as error:
-        text = f"the mask can't be used: {error.problem}. {error.remedy}"
-        problems.append(Problem(name, "unreadable mask", text, fatal=fatal))
-        return None
-    if values.shape[:2] != size:
-        text = (
-            f"the mask is {values.shape[1]} x {values.shape[0]} px and the image "
-            f"{size[1]} x {size[0]} px. Save it at the image's size, with nearest-neighbour "
-            "sampling."
-        )
-        problems.append(Problem(name, "mask size", text, fatal=True))
-        return None
-    if values.ndim == 2:
-        known = set(listing.truth_ids) | listing.unscored
-        unknown = sorted(set(np.unique(values).tolist()) - known)
-        if unknown:
-            text = (
-                f"the mask holds the value {unknown[0]}, which stands for no class (known: "
-                f"{', '.join(map(str, sorted(listing.truth_ids)))}). Correct the mask, or "
-                "data.classes."
-            )
-            problems.append(Problem(name, "mask values", text, fatal=True))
-            return None
-    ids = truth_ids_of(values, listing.truth_ids, listing.classes)
-    if values.ndim == 3 and not ids.any():
-        text = (
-            "the mask is a colour picture in none of the classes' colours. Save class numbers "
-            "(8-bit palette or grey), or set the colours in data.classes."
-        )
-        problems.append(Problem(name, "mask values", text, fatal=True))
-        return None
-    return ids
-
-
-def _place(path: Path, root: Path) -> str:
-    """Return a file's name with the folders below the root, which tell twins apart."""
-    return path.relative_to(root).as_posix() if path.is_relative_to(root) else path.name
 
 
 def _uniquely_named(images: Sequence[TaggedImage], root: Path) -> list[TaggedImage]:
@@ -235,7 +95,7 @@ def _uniquely_named(images: Sequence[TaggedImage], root: Path) -> list[TaggedIma
     taken: set[str] = set()
     for image in images:
         if counts[image.name] > 1:
-            place = Path(_place(image.path, root))
+            place = Path(place_of(image.path, root))
             stem = name_without_tags(place.stem)
             name = "-".join([*place.parent.parts, stem])
             number = 2
@@ -335,7 +195,7 @@ def _compared_with_validation(
     except LayoutError:
         return []
     opened = [one for one in _open_all(other, None) if one.image is not None]
-    validation = {_place(one.image.path, root): one.pixel_hash for one in opened if one.image}
+    validation = {place_of(one.image.path, root): one.pixel_hash for one in opened if one.image}
     groups = {one.image.group for one in opened if one.image} if other.groups_known else set()
     problems = shared_pictures(hashes, validation)
     both = sorted(groups & {image.group for image in images}) if listing.groups_known else []
@@ -348,12 +208,35 @@ def _compared_with_validation(
     return problems
 
 
-def shared_pictures(training: dict[str, str], validation: dict[str, str]) -> list[Problem]:
+def check_validation(
+    root: str | Path,
+    *,
+    classes: TissueClasses | None = None,
+    layout: str = "auto",
+    mpp: float | None = None,
+) -> FolderReport:
+    """Read the folder that a recipe names as `data.validation`.
+
+    It may hold a part `val`, or images in `img/` with masks in `mask/`, or be a tagged folder like
+    the one to train on.
+
+    Parameters
+    ----------
+    root, classes, layout, mpp
+        As `plimseg_training.tagged_folder.scan` takes them.
+    """
+    folder = Path(root).absolute()
+    masked = (folder / "img").is_dir() and (folder / "mask").is_dir()
+    split = "validation" if masked or has_part(folder, "validation") else "train"
+    return check_folder(folder, classes=classes, layout=layout, split=split, mpp=mpp)
+
+
+def shared_pictures(training: Mapping[str, str], validation: Mapping[str, str]) -> list[Problem]:
     """Return a problem for every picture that is in training and in validation.
 
     Parameters
     ----------
-    training, validation : dict of str to str
+    training, validation : mapping of str to str
         `FolderReport.pixel_hashes` of the two parts.
     """
     by_hash = {hashed: name for name, hashed in training.items()}

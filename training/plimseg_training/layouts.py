@@ -94,7 +94,7 @@ def list_folder(root: Path, *, classes: TissueClasses | None, layout: str, split
                 "this is a file, not a folder. Give the folder that it lies in, or a CSV of tags.",
             )
         return read_csv(root, classes)
-    layout = recognise(root) if layout == "auto" else layout
+    layout = recognise(root, split) if layout == "auto" else layout
     part = part_folder(root, split)
     if layout == "glas":
         return read_glas(root, classes, split)
@@ -110,10 +110,11 @@ def list_folder(root: Path, *, classes: TissueClasses | None, layout: str, split
         )
     folder = part or root
     if layout == "csv":
-        return read_csv(_tags_csv(folder) or folder / "tags.csv", classes)
+        beside = _tags_csv(root) if split == "train" else None
+        return read_csv(_tags_csv(folder) or beside or folder / "tags.csv", classes)
     if layout == "folders":
         return _read_folders(folder, classes)
-    return _read_names(root, folder, classes, layout)
+    return _read_names(folder, classes, layout)
 
 
 def _check_words(layout: str, split: str, root: Path) -> None:
@@ -125,16 +126,23 @@ def _check_words(layout: str, split: str, root: Path) -> None:
             raise LayoutError(root.name, f"unknown {what}", text)
 
 
-def recognise(root: Path) -> str:
+def has_part(root: Path, split: str) -> bool:
+    """Return whether a folder has a sub-folder for a part."""
+    return root.is_dir() and part_folder(root, split) is not None
+
+
+def recognise(root: Path, split: str = "train") -> str:
     """Return the layout of a folder: one of `LAYOUTS`.
+
+    The training part tells; `split` does where there is none.
 
     Raises
     ------
     LayoutError
         When it is empty, or holds no images, or nothing tells their tags.
     """
-    training = part_folder(root, "train") or root
-    if _tags_csv(training):
+    training = part_folder(root, "train") or part_folder(root, split) or root
+    if _tags_csv(training) or _tags_csv(root):
         return "csv"
     if (root / "Grade.csv").is_file():
         return "glas"
@@ -201,9 +209,7 @@ def _data_set_of_masks(folder: Path) -> str:
     return "names"
 
 
-def _read_names(root: Path, folder: Path, classes: TissueClasses | None, layout: str) -> Listing:
-    if layout == "names" and folder != (part_folder(root, "train") or root):
-        layout = _data_set_beside(root, folder)
+def _read_names(folder: Path, classes: TissueClasses | None, layout: str) -> Listing:
     if classes is None:
         classes = PRESETS.get(layout)
     if classes is None:
@@ -240,17 +246,11 @@ def _read_names(root: Path, folder: Path, classes: TissueClasses | None, layout:
     )
 
 
-def _data_set_beside(root: Path, folder: Path) -> str:
-    training = part_folder(root, "train")
-    if training is not None:
-        return _data_set([p.name for p in image_files(training)])
-    return _data_set_of_masks(folder) if (folder / "mask").is_dir() else "names"
-
-
 def _with_names(
     folder: Path, count: int, classes: TissueClasses, problems: list[Problem]
 ) -> list[Entry]:
     entries = []
+    seen: dict[str, Path] = {}
     order = ", ".join(classes[i - 1].name for i in classes.tissue_ids)
     for path in image_files(folder):
         if not has_tags(path.name):
@@ -267,6 +267,11 @@ def _with_names(
             text = f"{error.problem}. Classes in order: {order}. {error.remedy}"
             problems.append(Problem(path.name, kind, text, fatal=True))
             continue
+        name = name_without_tags(path.stem)
+        before = seen.setdefault(name, path)
+        if before is not path and parse_tags(before.name) != tags:
+            text = f"'{before.name}' gives the same image other tags. Delete the wrong one."
+            problems.append(Problem(path.name, "conflicting tags", text, fatal=True))
         entries.append(Entry(path, tags=(tags,)))
     return entries
 
@@ -358,8 +363,3 @@ def _read_folders(folder: Path, classes: TissueClasses | None) -> Listing:
         groups_known=known,
         problems=tuple(problems),
     )
-
-
-def reads_validation(root: Path) -> bool:
-    """Return whether a folder has a validation part of its own."""
-    return root.is_dir() and part_folder(root, "validation") is not None

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import csv
 import difflib
-import io
 import re
-from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from napari_plimseg.slides.slide import usable_mpp
+from plimseg_training.csv_table import Columns, find_columns, read_table
 from plimseg_training.folder_report import Problem
 from plimseg_training.listing import (
     ClassNames,
@@ -31,26 +30,9 @@ if TYPE_CHECKING:
 
     from napari_plimseg.tissue import TissueClasses
 
-_WINDOW = ("y", "x", "height", "width")
-_FIRST = ("file", "filename", "image")
-_GROUP = ("group", "slide", "patient", "patient_id")
-_TRUTH = ("truth", "mask")
-_WORDS = "tags"
 _TRUE = frozenset({"1", "1.0", "true"})
 _FALSE = frozenset({"0", "0.0", "false"})
 _NOTHING = frozenset({"", "-", "none", "no"})
-
-
-@dataclass(frozen=True)
-class _Columns:
-    """Where things stand in a row."""
-
-    file: int
-    window: tuple[int, ...]
-    group: int | None
-    truth: int | None
-    words: int | None
-    classes: dict[int, str]
 
 
 @dataclass(frozen=True)
@@ -66,9 +48,9 @@ class _Row:
 def read_csv(path: Path, classes: TissueClasses | None) -> Listing:
     """Read a table of tags.
 
-    The header names `file`; optionally `y,x,height,width` of a window, `group` (slide or patient)
-    and `truth` (a mask with mask ids); then either one column for each class with 0 or 1, or a
-    column `tags` with words: "tumour, stroma". Commas, semicolons and tabs separate; a byte order
+    The header names `file`; optionally `y,x,height,width` of a window, `group` (slide or patient),
+    `truth` (a mask with mask ids) and `mpp` (um/px, one for all rows); then either one column for
+    each class with 0 or 1, or a column `tags` with words: "tumour, stroma". Commas, semicolons and tabs separate; a byte order
     mark and any line ends are accepted. Several rows of one file are several windows.
 
     Parameters
@@ -87,8 +69,8 @@ def read_csv(path: Path, classes: TissueClasses | None) -> Listing:
     LayoutError
         When the table or its header can't be understood.
     """
-    header, rows = _table(path)
-    columns = _columns(header, path)
+    header, rows = read_table(path)
+    columns = find_columns(header, path)
     problems: list[Problem] = []
     names = list(columns.classes.values()) or _words_used(rows, columns)
     spelled = spelling_problems(path.name, names, "classes")
@@ -107,6 +89,7 @@ def read_csv(path: Path, classes: TissueClasses | None) -> Listing:
         layout="csv",
         classes=classes,
         entries=tuple(entries),
+        mpp=_mpp(rows, columns, path),
         truth_ids={i: i for i in range(1, len(classes) + 1)},
         groups_known=columns.group is not None
         or all(group_in_name(name_without_tags(e.path.stem)) for e in entries),
@@ -114,93 +97,25 @@ def read_csv(path: Path, classes: TissueClasses | None) -> Listing:
     )
 
 
-def _table(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
+def _mpp(rows: Sequence[tuple[int, list[str]]], columns: Columns, path: Path) -> float | None:
+    if columns.mpp is None:
+        return None
+    found = {cells[columns.mpp] for _, cells in rows if len(cells) > columns.mpp} - {""}
     try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise LayoutError(
-            path.name, "unreadable table", "it can't be read. Put it beside the images."
-        ) from error
-    encoding = "utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
-    try:
-        text = data.decode(encoding)
-    except UnicodeDecodeError:
-        text = data.decode("cp1252", errors="replace")  # what spreadsheets write on Windows
-    if "\0" in text or not text.strip():
+        values = {usable_mpp(float(text)) for text in found}
+    except ValueError:
+        values = {None}
+    if len(values) > 1 or None in values:
         raise LayoutError(
             path.name,
-            "unreadable table",
-            "it is empty or no text. Save it as CSV (a spreadsheet's own format is not read).",
+            "wrong mpp",
+            f"the column 'mpp' holds {', '.join(sorted(found)[:3])}, which is not one pixel size "
+            "in um/px. Write the same number in every row; train other sizes apart.",
         )
-    first = text.lstrip().splitlines()[0]
-    separator = max(",;\t", key=first.count)
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
-    try:
-        lines = [(reader.line_num, [cell.strip() for cell in cells]) for cells in reader]
-    except csv.Error as error:
-        raise LayoutError(
-            path.name,
-            "unreadable table",
-            f"line {reader.line_num} can't be read ({error}). Save it as CSV again.",
-        ) from error
-    filled = [(line, cells) for line, cells in lines if any(cells)]
-    return filled[0][1], filled[1:]
+    return values.pop() if values else None
 
 
-def _columns(header: Sequence[str], path: Path) -> _Columns:
-    plain = [cell.casefold() for cell in header]
-
-    def find(names: Sequence[str]) -> int | None:
-        return next((i for i, name in enumerate(plain) if name in names), None)
-
-    def refuse(kind: str, text: str) -> LayoutError:
-        return LayoutError(path.name, kind, text)
-
-    file = find(_FIRST)
-    if file is None:
-        raise refuse(
-            "missing column",
-            f"its first line is '{','.join(header)}' and has no column 'file'. "
-            "Begin with a line like 'file,tumour,stroma'.",
-        )
-    doubled = [name for name, count in Counter(plain).items() if count > 1]
-    if doubled:
-        raise refuse(
-            "doubled column",
-            f"the column '{doubled[0]}' occurs twice. Rename or delete one of them.",
-        )
-    if "" in plain:
-        raise refuse(
-            "unnamed column",
-            f"column {plain.index('') + 1} has no name in the first line. Name it after its class.",
-        )
-    window = [plain.index(name) for name in _WINDOW if name in plain]
-    if window and len(window) != len(_WINDOW):
-        missing = [name for name in _WINDOW if name not in plain]
-        raise refuse(
-            "missing column",
-            f"windows need y, x, height and width; '{missing[0]}' is missing. Add it.",
-        )
-    group, truth = find(_GROUP), find(_TRUTH)
-    words = find((_WORDS,))
-    used = {file, *window, group, truth, words}
-    rest = {i: name for i, name in enumerate(header) if i not in used}
-    if words is not None and rest:
-        raise refuse(
-            "unknown column",
-            f"beside 'tags' there is the column '{next(iter(rest.values()))}', which is not "
-            "known. Delete it, or delete 'tags'.",
-        )
-    if words is None and not rest:
-        raise refuse(
-            "missing column",
-            "it has no classes. Add a column with 0 and 1 for each class, or a column 'tags' "
-            "with words.",
-        )
-    return _Columns(file, tuple(window), group, truth, words, rest)
-
-
-def _words_used(rows: Sequence[tuple[int, list[str]]], columns: _Columns) -> list[str]:
+def _words_used(rows: Sequence[tuple[int, list[str]]], columns: Columns) -> list[str]:
     """Return the words in the order of first use, one for each spelling but case and blanks."""
     found: dict[str, str] = {}
     for _, cells in rows:
@@ -231,7 +146,7 @@ class _Reader:
     """Rows to tags; what is wrong with a row goes to the problems."""
 
     def __init__(
-        self, path: Path, columns: _Columns, classes: TissueClasses, problems: list[Problem]
+        self, path: Path, columns: Columns, classes: TissueClasses, problems: list[Problem]
     ) -> None:
         self._path = path
         self._columns = columns
