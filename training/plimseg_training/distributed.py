@@ -110,6 +110,8 @@ class World:
 def join_world(device: torch.device) -> Iterator[World]:
     """Meet the other processes that torchrun started; alone without torchrun.
 
+    Inside another such block it gives the same processes again.
+
     Parameters
     ----------
     device : torch.device
@@ -120,6 +122,9 @@ def join_world(device: torch.device) -> Iterator[World]:
     ConfigError
         When torchrun started more processes than there are CUDA devices.
     """
+    if dist.is_initialized():
+        yield World(dist.get_rank(), dist.get_world_size(), device)
+        return
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size == 1:
         yield World(0, 1, device)

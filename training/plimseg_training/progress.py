@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+import sys
 import time
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -179,6 +180,20 @@ def read_history(path: str | Path) -> list[dict[str, str]]:
     except FileNotFoundError:
         return []
     return [{name: cell for name, cell in row.items() if name and cell} for row in rows]
+
+
+def memory_mb(device_type: str) -> float:
+    """Return the most memory used so far: of a CUDA device, else of this process; 0 if unknown."""
+    if device_type == "cuda":
+        import torch
+
+        return torch.cuda.max_memory_allocated() / 1e6
+    try:
+        import resource
+    except ImportError:  # Windows
+        return 0.0
+    used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return used / (1e6 if sys.platform == "darwin" else 1e3)
 
 
 def _finite(value: Any) -> Any:

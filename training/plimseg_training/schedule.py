@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
+    from collections.abc import Sequence
 
 _POLY_POWER = 0.9
 
@@ -48,7 +48,7 @@ def steps_of_epoch(items: int, items_a_step: int) -> int:
     return max(1, round(items / items_a_step)) if items else 0
 
 
-def epoch_steps(seed: int, epoch: int, items: int, items_a_step: int) -> list[NDArray[np.int64]]:
+def epoch_steps(seed: int, epoch: int, items: int, items_a_step: int) -> list[list[int]]:
     """Return the items of every step of an epoch, in an order fixed by (seed, epoch).
 
     Every item occurs once. The steps differ by one item at most, so that no step rests on a few
@@ -56,11 +56,10 @@ def epoch_steps(seed: int, epoch: int, items: int, items_a_step: int) -> list[ND
     """
     order = np.random.default_rng((seed, epoch)).permutation(items)  # (items,)
     steps = steps_of_epoch(items, items_a_step)
-    return np.array_split(order, steps) if steps else []
+    return [part.tolist() for part in np.array_split(order, steps)] if steps else []
 
 
-def parts_of(indices: NDArray[np.int64], size: int) -> list[NDArray[np.int64]]:
+def parts_of(indices: Sequence[int], size: int) -> list[list[int]]:
     """Cut the items of a step into batches of at most `size`, nearly equal ones."""
-    if not len(indices):
-        return []
-    return np.array_split(indices, math.ceil(len(indices) / size))
+    parts = math.ceil(len(indices) / size)
+    return [part.tolist() for part in np.array_split(indices, parts)] if parts else []
