@@ -23,7 +23,10 @@ LAYERS = [
     {"results"},
     {"inference"},
     {"_settings"},
-    {"_reader", "_sample_data", "_writer", "_cli_output", "_cli_segment", "_widgets", "cli"},
+    {
+        *("_reader", "_sample_data", "_writer", "_widgets"),
+        *("_cli_output", "_cli_segment", "_cli_train", "cli"),
+    },
 ]
 # results.mask_info and the readers share the slides' Region; models see pixels, never slides
 FORBIDDEN = {("models", "slides"), ("models", "results"), ("tissue", "tiling")}

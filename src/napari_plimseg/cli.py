@@ -1,4 +1,4 @@
-"""The command line: `plimseg info | segment | export | models | demo`."""
+"""The command line: `plimseg info | segment | export | models | demo | train | evaluate | ...`."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_plimseg import __version__
+from napari_plimseg._cli_train import COMMANDS as TRAINING_COMMANDS
+from napari_plimseg._cli_train import run_training_command
 from napari_plimseg.errors import ConfigError, PlimsegError
 
 if TYPE_CHECKING:
@@ -28,7 +30,14 @@ For research use only; not a medical device."""
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit code."""
-    options = _parser().parse_args(arguments)
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    if given and given[0] in TRAINING_COMMANDS:
+        try:
+            return run_training_command(given, replace_process=arguments is None)
+        except PlimsegError as error:
+            sys.stderr.write(f"plimseg: {error}\n")
+            return error.exit_code
+    options = _parser().parse_args(given)
     logging.basicConfig(
         level=logging.DEBUG if options.verbose else logging.WARNING,
         format="%(levelname)s %(name)s: %(message)s",
@@ -97,6 +106,8 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument("--out", type=Path, default=Path("demo-results"), help="folder for results")
     demo.add_argument("--no-viewer", action="store_true", help="do not open napari")
     demo.set_defaults(command=_demo)
+    for name, what in TRAINING_COMMANDS.items():  # for the list that --help prints
+        commands.add_parser(name, help=what)
     return parser
 
 

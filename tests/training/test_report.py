@@ -172,6 +172,8 @@ def test_charts_lie_where_their_numbers_are() -> None:
     assert ticks[10] == pytest.approx(y1, abs=0.2)
     assert "</i>b" not in svg
     assert line_chart("Nothing", {"a": [], "b": [(1, float("inf"))]}) == ""
+    rates = line_chart("Rates", {"a": [(1, 1e-3), (2, 2.5e-4)]})
+    assert ">2.5e-4<" in rates
     assert "circle" in line_chart("One point", {"a": [(3, 5.0)]})
     assert "polyline" in line_chart("Flat", {"a": [(1, 0.0), (2, 0.0)]})
 

@@ -18,6 +18,7 @@ from plimseg_training.tagged_folder import read_pixels, read_truth
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    import torch
     from numpy.typing import NDArray
 
     from napari_plimseg.models.dense_model import DenseModel
@@ -177,7 +178,7 @@ def evaluate(
     *,
     protocol: str = "all",
     tta: bool = False,
-    device: str = "auto",
+    device: torch.device | str = "auto",
     class_map: Mapping[str, str] | None = None,
     tile_size: int = TILE_SIZE,
     on_progress: Callable[[EvaluationProgress], None] | None = None,
@@ -196,7 +197,7 @@ def evaluate(
         "A", "B", "C", "oeem", or "all" that say something about the classes.
     tta : bool
         Also score means over the eight flips and quarter turns.
-    device : str
+    device : torch.device or str
         "auto", or a device of this machine.
     class_map : mapping of str to str, optional
         Class of the model -> class of the data, for names that differ.
@@ -217,7 +218,7 @@ def evaluate(
     from napari_plimseg.inference.devices import describe_device, pick_device
 
     begin = time.monotonic()
-    where = pick_device(device)
+    where = pick_device(str(device))
     protocols = chosen_protocols(protocol, folder.classes)
     with_truth = [image for image in folder.images if image.truth is not None]
     if not with_truth:

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 EVALUATION_FILES = "evaluation*.json"
 """Evaluations in a run folder, each written from `Evaluation.to_dict`."""
 RESEARCH_USE = "For research use only; not a medical device."
+_JPEG = b"\xff\xd8"
 _PICTURES = 24
 _PICTURE_BYTES = 300_000
 _PROBLEMS = 200
@@ -57,8 +58,8 @@ def write_report(
     Parameters
     ----------
     run_folder : str or Path
-        With any of `recipe.yaml`, `folder.json`, `progress.jsonl`, `previews/*.png` and
-        `evaluation*.json`.
+        With any of `recipe.yaml`, `folder.json`, `progress.jsonl`, `previews/*.png` (or
+        `.jpg`) and `evaluation*.json`.
     evaluations : sequence of Evaluation
         More than what the files hold.
     notes : sequence of str
@@ -216,7 +217,11 @@ def _series(events: Sequence[Event], kind: str) -> dict[str, Series]:
 
 
 def _pictures(run: RunFolder) -> str:
-    files = sorted(p for p in run.previews.glob("*.png") if not p.name.startswith("."))
+    files = sorted(
+        path
+        for path in run.previews.glob("*")
+        if path.suffix in {".png", ".jpg"} and not path.name.startswith(".")
+    )
     if not files:
         return ""
     more = len(files) - _PICTURES
@@ -236,7 +241,7 @@ def _pictures(run: RunFolder) -> str:
 def _small(path: Path) -> tuple[bytes, str]:
     content = path.read_bytes()
     if len(content) <= _PICTURE_BYTES // 4:
-        return content, "png"
+        return content, "jpeg" if content.startswith(_JPEG) else "png"
     with Image.open(io.BytesIO(content)) as opened:
         image = opened.convert("RGB")
     quality = 85

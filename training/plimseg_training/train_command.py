@@ -1,0 +1,208 @@
+"""What `plimseg train` does around a training: recipe, run folder, dry run, list of models."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from napari_plimseg.errors import ConfigError, TagError
+from napari_plimseg.files import atomic_write, sha256
+from plimseg_training.config import load_recipe
+from plimseg_training.console import time_left
+from plimseg_training.data_commands import scanned, show_report
+from plimseg_training.recipes import chosen_recipe, with_effort
+from plimseg_training.runs import RunError, RunFolder, StopRequest
+
+if TYPE_CHECKING:
+    import argparse
+
+    from plimseg_training.config import Recipe
+    from plimseg_training.console import Console
+    from plimseg_training.tagged_folder import TaggedFolder
+
+STOPPED = 130
+RUNS = Path("runs")
+_LARGEST_SIDE = 1024
+_BACKWARD = 3
+"""A step that trains the encoder costs about so many passes through it."""
+
+
+def run_train(options: argparse.Namespace, console: Console) -> int:
+    """Train, or with `--dry-run` say what would be trained; return the exit code."""
+    recipe = _recipe(options)
+    run = RunFolder(options.out or RUNS / recipe.name)
+    if options.dry_run:
+        return dry_run(recipe, run, console)
+    _check_run_folder(run, resume=options.resume)
+    from plimseg_training.pipeline import Stopped, train_recipe
+
+    console.say(f"run folder: {run.root}")
+    with StopRequest(run.root) as asked_to_stop:
+        try:
+            model_file = train_recipe(
+                recipe,
+                run.root,
+                resume=options.resume,
+                on_event=console.event,
+                should_stop=asked_to_stop,
+            )
+        except Stopped:
+            console.say(
+                f"Stopped; what is done is kept. To go on: plimseg train --resume --out {run.root}"
+            )
+            return STOPPED
+        except TagError:
+            # only the first mistake is in the error: a table shows them all
+            report = scanned(recipe.data, "train", console)
+            if report.fatal:
+                show_report(report, console)
+            raise
+    files = {"model": model_file, "report": run.report}
+    if options.list:
+        files["listed"] = listed(model_file, recipe.name)
+    console.facts("files", {name: str(path) for name, path in files.items()})
+    console.result(f"  wrote {model_file}")
+    console.result(f"  wrote {run.report}")
+    if "listed" in files:
+        console.result(f"  in the list of models as '{files['listed'].stem}'")
+    return 0
+
+
+def dry_run(recipe: Recipe, run: RunFolder, console: Console) -> int:
+    """Check the images and print what would be trained; return the exit code."""
+    report = scanned(recipe.data, "train", console)
+    show_report(report, console)
+    if report.fatal or report.folder is None:
+        return TagError.exit_code
+    training, validation = report.folder, None
+    if recipe.data.validation is not None:
+        data = replace(recipe.data, train=recipe.data.validation)
+        validation = scanned(data, "validation", console).raise_if_fatal()
+    elif recipe.data.validation_groups:
+        held = set(recipe.data.validation_groups)
+        kept = [i for i in training.images if i.group not in held]
+        out = [i for i in training.images if i.group in held]
+        validation = training.restricted(out)
+        training = training.restricted(kept)
+    elif recipe.data.validation_fraction and len(training.groups) > 1:
+        training, validation = training.split(recipe.data.validation_fraction, recipe.seed)
+    seconds = estimated_seconds(recipe, training)
+    held_out = 0 if validation is None else len(validation.images)
+    console.facts(
+        "plan",
+        {
+            "name": recipe.name,
+            "run_folder": str(run.root),
+            "training_images": len(training.images),
+            "validation_images": held_out,
+            "seconds": round(seconds),
+            "recipe": recipe.to_dict(),
+        },
+    )
+    one, two = recipe.stage1, recipe.stage2
+    for line in (
+        f"Would train '{recipe.name}' into {run.root}:",
+        f"  images   {len(training.images)} to train on, {held_out} to measure on",
+        f"  encoder  {recipe.model.backbone}, trained blocks: {recipe.model.train_blocks}",
+        f"  stage 1  {one.epochs} epochs, {one.batch_size * one.accumulate} images a step",
+        f"  stage 2  {two.epochs} epochs, {two.batch_size * two.accumulate} images a step",
+        f"  time     about {time_left(seconds)}, from one image timed on this machine",
+    ):
+        console.result(line)
+    return 0
+
+
+def estimated_seconds(recipe: Recipe, training: TaggedFolder) -> float:
+    """Return roughly how long a training takes, from timing its encoder on one image.
+
+    Parameters
+    ----------
+    recipe : Recipe
+    training : TaggedFolder
+        The images trained on.
+
+    Returns
+    -------
+    float
+        Seconds, if every image passes the encoder in every epoch; frozen encoders whose
+        features are kept take less.
+    """
+    import torch
+
+    from napari_plimseg.inference.devices import pick_device
+    from napari_plimseg.models.backbones import load_backbone
+
+    device = pick_device(recipe.device)
+    backbone = load_backbone(recipe.model.backbone).to(device).eval()
+    height, width = (min(side, _LARGEST_SIDE) for side in training.images[0].size)
+    image = torch.rand(1, 3, max(height, 32), max(width, 32), device=device)
+    took = []
+    with torch.inference_mode():
+        for _ in range(2):  # the first pass also warms up
+            begin = time.monotonic()
+            backbone(image)[-1].sum().item()
+            took.append(time.monotonic() - begin)
+    epochs = recipe.stage1.epochs + recipe.stage2.epochs * (1 + recipe.stage2.self_training_rounds)
+    cost = 1 if recipe.model.train_blocks == "none" else _BACKWARD
+    pseudo = len(recipe.pseudo_masks.scales) * (2 if recipe.pseudo_masks.flips else 1)
+    return min(took) * len(training.images) * (epochs * cost + pseudo)
+
+
+def listed(model_file: Path, name: str) -> Path:
+    """Copy a model to the user's list of models; an older one of that name stays.
+
+    Parameters
+    ----------
+    model_file : Path
+    name : str
+        What it is called in the list; a number is added when another model has that name.
+
+    Returns
+    -------
+    Path
+        The copy.
+    """
+    from napari_plimseg.models.catalogue import models_folder
+
+    digest = sha256(model_file)
+    number = 1
+    while True:
+        stem = name if number == 1 else f"{name}-{number}"
+        target = models_folder() / f"{stem}.safetensors"
+        if not target.exists():
+            with atomic_write(target) as temporary:
+                shutil.copyfile(model_file, temporary)
+            return target
+        if sha256(target) == digest:
+            return target
+        number += 1
+
+
+def _recipe(options: argparse.Namespace) -> Recipe:
+    if options.source is None:
+        if not (options.resume and options.out):
+            raise ConfigError(
+                "nothing was named to train on",
+                remedy="Give a recipe or a folder of images; or --resume --out RUN_FOLDER.",
+            )
+        kept = RunFolder(options.out).recipe
+        if not kept.is_file():
+            raise RunError(
+                "there is no training to go on with",
+                path=options.out,
+                remedy="Give the recipe or the folder of images, without --resume.",
+            )
+        return load_recipe(kept).override(options.set)
+    return with_effort(chosen_recipe(options.source), options.effort).override(options.set)
+
+
+def _check_run_folder(run: RunFolder, *, resume: bool) -> None:
+    if not resume and run.status() != "new":
+        raise RunError(
+            f"it holds a training ({run.status()})",
+            path=run.root,
+            remedy="Add --resume to go on with it, or choose another folder with --out.",
+        )
