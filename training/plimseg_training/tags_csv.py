@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from napari_plimseg.tissue import TissueClasses
 
+_MPP_SPREAD = 1.25  # slides of one scanner differ a little, and cutting may snap to a level
 _TRUE = frozenset({"1", "1.0", "true"})
 _FALSE = frozenset({"0", "0.0", "false"})
 _NOTHING = frozenset({"", "-", "none", "no"})
@@ -50,7 +51,8 @@ def read_csv(path: Path, classes: TissueClasses | None) -> Listing:
 
     The header names `file`; optionally `y,x,height,width` of a window, `group` (slide or patient),
     `truth` (a mask with mask ids) and `mpp` (um/px, one for all rows); then either one column for
-    each class with 0 or 1, or a column `tags` with words: "tumour, stroma". Commas, semicolons and tabs separate; a byte order
+    each class with 0 or 1, or a column `tags` with words: "tumour, stroma". Commas, semicolons
+    and tabs separate; a byte order
     mark and any line ends are accepted. Several rows of one file are several windows.
 
     Parameters
@@ -100,19 +102,21 @@ def read_csv(path: Path, classes: TissueClasses | None) -> Listing:
 def _mpp(rows: Sequence[tuple[int, list[str]]], columns: Columns, path: Path) -> float | None:
     if columns.mpp is None:
         return None
-    found = {cells[columns.mpp] for _, cells in rows if len(cells) > columns.mpp} - {""}
+    found = {cells[columns.mpp] for _, cells in rows if len(cells) > columns.mpp}
+    if found == {""}:
+        return None
     try:
-        values = {usable_mpp(float(text)) for text in found}
+        values = sorted(float(text) for text in found)
     except ValueError:
-        values = {None}
-    if len(values) > 1 or None in values:
+        values = []
+    if not values or None in map(usable_mpp, values) or values[-1] > _MPP_SPREAD * values[0]:
         raise LayoutError(
             path.name,
             "wrong mpp",
-            f"the column 'mpp' holds {', '.join(sorted(found)[:3])}, which is not one pixel size "
-            "in um/px. Write the same number in every row; train other sizes apart.",
+            f"the column 'mpp' holds {', '.join(sorted(found)[:3]) or 'nothing'}, which is not one "
+            "pixel size in um/px. Write the same number in every row; train other sizes apart.",
         )
-    return values.pop() if values else None
+    return values[len(values) // 2]
 
 
 def _words_used(rows: Sequence[tuple[int, list[str]]], columns: Columns) -> list[str]:
