@@ -62,7 +62,11 @@ class DataConfig:
     def __post_init__(self) -> None:
         check_fields(self)
         if isinstance(self.classes, dict):
-            TissueClasses.from_dict(self.classes)
+            try:
+                TissueClasses.from_dict(self.classes)
+            except ConfigError as error:
+                remedy = error.remedy or "Correct it under the key 'data.classes'."
+                raise ConfigError(error.problem, remedy=remedy) from error
         elif self.classes not in {"auto", *PRESETS} and not self.classes.endswith(
             (".yaml", ".yml")
         ):
@@ -176,6 +180,11 @@ class MatchingConfig:
 
     def __post_init__(self) -> None:
         check_fields(self)
+
+    @property
+    def is_used(self) -> bool:
+        """Whether any of these losses has a weight."""
+        return any((self.ftm, self.btm, self.cbs, self.area))
 
 
 @dataclass(frozen=True, kw_only=True)

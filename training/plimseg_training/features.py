@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
+import threading
 from typing import TYPE_CHECKING
 
 import torch
@@ -45,20 +45,23 @@ class FrozenMaps:
         self._device = device
         self._budget = budget
         self._used = 0
-        self._known: OrderedDict[str, list[Tensor]] = OrderedDict()
+        self._known: dict[str, list[Tensor]] = {}
+        self._lock = threading.Lock()
 
     @torch.no_grad()
     def of(self, image: TaggedImage) -> list[Tensor]:
         """Return the maps (C, h, w) of an image, on the device."""
         key = str(image.path)
-        maps = self._known.get(key)
-        if maps is None:
-            pixels = to_unit(torch.from_numpy(read_pixels(image))).to(self._device)
-            maps = [found[0].half().cpu() for found in self._compute(pixels[None])]
-            size = sum(found.numel() * found.element_size() for found in maps)
-            if self._used + size <= self._budget:
-                self._known[key] = maps
-                self._used += size
+        # threads that make batches ahead share the networks and the memory
+        with self._lock:
+            maps = self._known.get(key)
+            if maps is None:
+                pixels = to_unit(torch.from_numpy(read_pixels(image))).to(self._device)
+                maps = [found[0].half().cpu() for found in self._compute(pixels[None])]
+                size = sum(found.numel() * found.element_size() for found in maps)
+                if self._used + size <= self._budget:
+                    self._known[key] = maps
+                    self._used += size
         return [found.to(self._device).float() for found in maps]
 
 

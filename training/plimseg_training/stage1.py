@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from napari_plimseg.models.backbones import SMALLEST_SIDE
 from napari_plimseg.models.cam_net import CamNet
 from plimseg_training.features import FrozenMaps, to_unit
 from plimseg_training.losses import TagLoss, calibrate
@@ -21,7 +22,7 @@ from plimseg_training.matching import (
     window_vectors,
 )
 from plimseg_training.metrics import Score, confusion_matrix
-from plimseg_training.samples import Sample, SampleSource, alike
+from plimseg_training.samples import Sample, SampleSource, Turn, alike
 from plimseg_training.tagged_folder import read_pixels, read_truth
 from plimseg_training.windows import WindowPooling
 
@@ -68,7 +69,7 @@ class Encoders:
         backbone.to(device)
         matcher.to(device)
         frozen = not backbone.is_trainable
-        in_features = recipe.matching.space == "features"
+        in_features = recipe.matching.space == "features" and recipe.matching.is_used
         return cls(
             backbone,
             matcher,
@@ -165,7 +166,7 @@ class Stage1Task:
             multiple=max(encoders.backbone.strides),
             with_pixels=recipe.matching.space == "image",
         )
-        self.matching = self._matching()
+        self.matching = self._matching() if recipe.matching.is_used else None
         torch.manual_seed(recipe.seed)
         self.network = Stage1(
             encoders.backbone,
@@ -177,15 +178,13 @@ class Stage1Task:
         """Measure the matcher on the training windows and build the losses on it."""
         config, matcher, classes = self.recipe.matching, self.encoders.matcher, self.folder.classes
         texts = class_texts(classes, matcher)
-        others = other_texts(classes, matcher)
-        images = self.folder.images[:_CALIBRATION_IMAGES]
-        vectors, tags = self._window_vectors(images)
+        vectors, tags = self._window_vectors(self.folder.images[:_CALIBRATION_IMAGES])
         if config.prototypes == "class_means":
             texts = class_means(vectors, tags)
         return RegionMatching(
             config,
             texts,
-            others,
+            other_texts(classes, matcher),
             calibrate(vectors, tags, texts),
             exclusive=not classes.has_background,
             matcher=matcher if config.space == "image" else None,
@@ -236,7 +235,8 @@ class Stage1Task:
 
     def loss(self, batch: Stage1Batch) -> tuple[Tensor, dict[str, float]]:
         """Return the mean loss of the batch's samples, and its parts."""
-        matching = batch.epoch >= self.recipe.matching.warm_up_epochs and self._matches
+        matching = self.recipe.matching
+        matches = matching.is_used and batch.epoch >= matching.warm_up_epochs
         parts: dict[str, float] = {}
         total = torch.zeros((), device=self.device)
         for samples in alike(batch.samples):
@@ -248,7 +248,7 @@ class Stage1Task:
                 tags = torch.from_numpy(sample.tags).to(self.device)
                 found = {"tags": self.tag_loss(pooled, tags)}
                 loss = found["tags"]
-                if matching:
+                if matches and self.matching is not None:
                     matched, each = self.matching(cam, sample, pooling, batch.random)
                     loss = loss + matched
                     found |= each
@@ -257,11 +257,6 @@ class Stage1Task:
                     share = float(part.detach()) / len(batch.samples)
                     parts[name] = parts.get(name, 0.0) + share
         return total, parts
-
-    @property
-    def _matches(self) -> bool:
-        config = self.recipe.matching
-        return any((config.ftm, config.btm, config.cbs, config.area))
 
     def _pooling(self, sample: Sample, cam: Tensor) -> WindowPooling:
         cells = (cam.shape[1], cam.shape[2])
@@ -274,6 +269,38 @@ class Stage1Task:
         blocks = self.network.encoded([source.sample(0, np.random.default_rng(0))])
         cams: Tensor = self.network(blocks)[0]
         return cams
+
+    @torch.inference_mode()
+    def averaged_cams(self, image: TaggedImage, scales: Sequence[float], *, flips: bool) -> Tensor:
+        """Return cam logits on the image's own grid, averaged over sizes and mirror images.
+
+        Parameters
+        ----------
+        image : TaggedImage
+        scales : sequence of float
+            1 is the image's own size.
+        flips : bool
+            Whether images mirrored left to right, top to bottom, and both, are averaged too.
+
+        Returns
+        -------
+        Tensor, shape (C, H, W)
+        """
+        turns = [Turn(r, c) for r in (False, flips) for c in (False, flips)]
+        pixels = to_unit(torch.from_numpy(read_pixels(image))).to(self.device)
+        found = []
+        for scale in scales:
+            resized = pixels
+            if scale != 1:
+                size = [max(SMALLEST_SIDE, round(side * scale)) for side in image.size]
+                resized = F.interpolate(pixels[None], size, mode="bilinear", antialias=True)[0]
+            for turn in dict.fromkeys(turns):
+                # mirroring is its own inverse
+                cams = self.network(self.network.backbone(turn.maps(resized)[None]))
+                cams = full_size(cams[0].float(), self.network.head.stride, resized.shape[1:])
+                cams = F.interpolate(turn.maps(cams)[None], image.size, mode="bilinear")
+                found.append(cams[0])
+        return torch.stack(found).mean(0)
 
     def validate(self) -> dict[str, float]:
         """Return the cams' agreement with the truth of the validation images, without tags."""
@@ -290,7 +317,7 @@ def stride_of(size: tuple[int, int], maps: Tensor) -> int:
     return round(max(size[0] / maps.shape[1], size[1] / maps.shape[2]))
 
 
-def full_size(logits: Tensor, stride: int, size: tuple[int, int]) -> Tensor:
+def full_size(logits: Tensor, stride: int, size: Sequence[int]) -> Tensor:
     """Return (C, h, w) logits on the image's own grid, (C, H, W)."""
     full = F.interpolate(logits[None], scale_factor=stride, mode="bilinear", align_corners=False)
     return full[0, :, : size[0], : size[1]]

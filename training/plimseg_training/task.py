@@ -28,8 +28,11 @@ class Task(Protocol):
 
     name: str
     """Of the stage, and of its folder in the run: "stage1"."""
-    network: nn.Module
-    """What is trained, on its device. Its `train()` leaves frozen parts in evaluation mode."""
+
+    @property
+    def network(self) -> nn.Module:
+        """What is trained, on its device. Its `train()` leaves frozen parts in evaluation mode."""
+        ...
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Return groups for the optimizer, each with `params` of the network and `lr`."""
