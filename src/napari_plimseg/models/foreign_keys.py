@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from torch import Tensor
 
@@ -42,12 +42,17 @@ _DINO_NAMES = {
     "layernorm.bias": "norm.bias",
 }
 _DINO_LAYERS = {
-    "attention.output.dense": "attn.proj", "mlp.weights_in": "mlp.fc1",
-    "mlp.weights_out": "mlp.fc2", "layer_scale1.lambda1": "ls1.gamma",
-    "layer_scale2.lambda1": "ls2.gamma",
+    "attention.output.dense": "attn.proj", "attention.o_proj": "attn.proj",
+    "mlp.weights_in": "mlp.fc1", "mlp.weights_out": "mlp.fc2", "mlp.down_proj": "mlp.fc2",
 }  # fmt: skip
-_DINO_LAYER = re.compile(r"encoder\.layer\.(\d+)\.(.+)")
-_IN_ORDER = ("query", "key", "value")
+_DINO_STACKED = {
+    "attention.attention.query": "attn.qkv", "attention.attention.key": "attn.qkv",
+    "attention.attention.value": "attn.qkv", "attention.q_proj": "attn.qkv",
+    "attention.k_proj": "attn.qkv", "attention.v_proj": "attn.qkv",
+    "mlp.gate_proj": "mlp.fc1", "mlp.up_proj": "mlp.fc1",
+}  # fmt: skip
+"""In the order in which they are stacked. Version 5 of transformers has names of its own."""
+_DINO_LAYER = re.compile(r"encoder\.layer\.(\d+)\.(.+)\.(weight|bias|lambda1)")
 
 
 def open_clip_names(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -73,14 +78,14 @@ def open_clip_names(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
             stem, _, kind = name.rpartition(".")
             known = _CLIP_NAMES.get(name) or f"{_CLIP_NAMES.get(stem, stem)}.{kind}"
             result[known] = tensor.T if name.endswith("_projection.weight") else tensor
-    return result | {name: _stacked(parts, "qkv") for name, parts in stacked.items()}
+    return result | {name: _stacked(parts, ("q", "k", "v")) for name, parts in stacked.items()}
 
 
 def timm_names(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     """Return the tensors of transformers' DINOv2 as timm names them; others unchanged.
 
-    Position embeddings of a model with registers keep their class token: timm's network must be
-    built so (`timm_networks` does).
+    Phikon-v2 and Hibou have that layout. Their registers have no position, timm's have one: it
+    is zero.
     """
     if "embeddings.cls_token" not in tensors:
         return tensors
@@ -92,16 +97,20 @@ def timm_names(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
             if name != "embeddings.mask_token":
                 result[_DINO_NAMES.get(name, name)] = tensor
             continue
-        number, what = layer.groups()
-        stem, _, kind = what.rpartition(".")
-        if stem.startswith("attention.attention."):
-            part = stem.rpartition(".")[2]
-            stacked.setdefault(f"blocks.{number}.attn.qkv.{kind}", {})[part] = tensor
+        number, what, kind = layer.groups()
+        if kind == "lambda1":
+            result[f"blocks.{number}.ls{what[-1]}.gamma"] = tensor
+        elif what in _DINO_STACKED:
+            whole = f"blocks.{number}.{_DINO_STACKED[what]}.{kind}"
+            stacked.setdefault(whole, {})[what] = tensor
         else:
-            known = _DINO_LAYERS.get(what) or f"{_DINO_LAYERS.get(stem, stem)}.{kind}"
-            result[f"blocks.{number}.{known}"] = tensor
-    return result | {name: _stacked(parts, _IN_ORDER) for name, parts in stacked.items()}
+            result[f"blocks.{number}.{_DINO_LAYERS.get(what, what)}.{kind}"] = tensor
+    if "reg_token" in result and "pos_embed" in result:
+        positions = result["pos_embed"]  # (1, 1 + h * w, width)
+        none = torch.zeros_like(result["reg_token"])
+        result["pos_embed"] = torch.cat((positions[:, :1], none, positions[:, 1:]), 1)
+    return result | {name: _stacked(parts, _DINO_STACKED) for name, parts in stacked.items()}
 
 
-def _stacked(parts: Mapping[str, Tensor], order: str | tuple[str, ...]) -> Tensor:
+def _stacked(parts: Mapping[str, Tensor], order: Iterable[str]) -> Tensor:
     return torch.cat([parts[part] for part in order if part in parts])

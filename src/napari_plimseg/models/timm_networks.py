@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+_CLASSIFIERS = ("head.", "fc.", "classifier.", "head_dist.")
+
+
 @dataclass(frozen=True)
 class TimmNetwork:
     """A network without its classifier, and what is known of it.
@@ -113,9 +116,6 @@ def load(name: str, path: Path) -> TimmNetwork:
     return TimmNetwork(built.network, built.spec, built.input_size, sha256(path))
 
 
-_CLASSIFIERS = ("head.", "fc.", "classifier.", "head_dist.")
-
-
 def transformer_arguments(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
     """Return timm's arguments for a vision transformer with these weights; {} for others."""
     kernel, positions = tensors.get("patch_embed.proj.weight"), tensors.get("pos_embed")
@@ -130,7 +130,7 @@ def transformer_arguments(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
         arguments["init_values"] = 1e-5
     if registers:
         arguments["reg_tokens"] = registers
-    for prefix in (0, 1, 1 + registers):
+    for prefix in (0, 1 + registers, 1):
         side = math.isqrt(max(0, positions.shape[1] - prefix))
         if side and side * side == positions.shape[1] - prefix:
             arguments["img_size"] = side * int(kernel.shape[-1])
