@@ -65,6 +65,31 @@ class FrozenMaps:
         return [found.to(self._device).float() for found in maps]
 
 
+class DerivedMaps:
+    """Maps that follow cheaply from remembered ones, and are remembered too.
+
+    Parameters
+    ----------
+    source : FrozenMaps
+    derive : callable
+        From the source's maps (1, C, h, w) to one map (1, D, h, w).
+    """
+
+    def __init__(self, source: FrozenMaps, derive: Callable[[list[Tensor]], Tensor]) -> None:
+        self._source = source
+        self._derive = derive
+        self._known: dict[str, Tensor] = {}
+
+    @torch.no_grad()
+    def of(self, image: TaggedImage) -> list[Tensor]:
+        """Return the one map (D, h, w) of an image, in a list."""
+        key = str(image.path)
+        if key not in self._known:
+            derived = self._derive([maps[None] for maps in self._source.of(image)])
+            self._known[key] = derived[0].half()
+        return [self._known[key].float()]
+
+
 def to_unit(pixels: Tensor) -> Tensor:
     """Return RGB (..., H, W, 3) of uint8 as (..., 3, H, W) in [0, 1]."""
     return pixels.movedim(-1, -3).float() / 255

@@ -10,7 +10,7 @@ import torch
 from torch.nn import functional as F
 
 from plimseg_training.augmentation import stained
-from plimseg_training.features import FrozenMaps, to_unit
+from plimseg_training.features import DerivedMaps, FrozenMaps, to_unit
 from plimseg_training.tagged_folder import TaggedImage, read_pixels
 from plimseg_training.windows import flipped, inside
 
@@ -101,7 +101,7 @@ class SampleSource:
         Side of square crops in pixels; 0 for whole images.
     blocks : FrozenMaps or None
         Of a frozen encoder. They are maps of whole images, which can be cut and turned only.
-    matched : FrozenMaps or None
+    matched : FrozenMaps, DerivedMaps or None
         Of the matcher, likewise.
     multiple : int
         Pixels per cell of the coarsest maps; crops of maps begin and end at multiples of it.
@@ -113,7 +113,7 @@ class SampleSource:
     augment: Augment = "none"
     crop: int = 0
     blocks: FrozenMaps | None = None
-    matched: FrozenMaps | None = None
+    matched: FrozenMaps | DerivedMaps | None = None
     multiple: int = 16
     with_pixels: bool = False
 

@@ -10,9 +10,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from napari_plimseg.models.backbone_bundled import BundledMatcher
 from napari_plimseg.models.backbones import SMALLEST_SIDE
 from napari_plimseg.models.cam_net import CamNet
-from plimseg_training.features import FrozenMaps, to_unit
+from plimseg_training.features import DerivedMaps, FrozenMaps, to_unit
 from plimseg_training.losses import TagLoss, calibrate
 from plimseg_training.matching import (
     RegionMatching,
@@ -36,7 +37,8 @@ if TYPE_CHECKING:
 _CALIBRATION_IMAGES = 64
 _COLOR_IMAGES = 8
 HEAD_BLOCKS = 3
-"""Cams are made of the last blocks only: the first sees edges, and costs most."""
+"""Cams are made of the last blocks only, on the coarsest one's grid: finer ones cost four times
+as much and were no better on GlaS."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,7 @@ class Encoders:
     matcher : Matcher
     blocks : FrozenMaps or None
         Of the backbone, when it stays as it is and samples are whole images.
-    matched : FrozenMaps or None
+    matched : FrozenMaps, DerivedMaps or None
         Of the matcher, when regions are masked in its features.
     device : torch.device
     """
@@ -57,7 +59,7 @@ class Encoders:
     backbone: Backbone
     matcher: Matcher
     blocks: FrozenMaps | None
-    matched: FrozenMaps | None
+    matched: FrozenMaps | DerivedMaps | None
     device: torch.device
 
     @classmethod
@@ -69,14 +71,16 @@ class Encoders:
         backbone.to(device)
         matcher.to(device)
         frozen = not backbone.is_trainable
-        in_features = recipe.matching.space == "features" and recipe.matching.is_used
-        return cls(
-            backbone,
-            matcher,
-            FrozenMaps(backbone, device) if frozen and recipe.stage1.augment != "full" else None,
-            FrozenMaps(lambda images: [matcher.dense(images)], device) if in_features else None,
-            device,
+        blocks = (
+            FrozenMaps(backbone, device) if frozen and recipe.stage1.augment != "full" else None
         )
+        matched = None
+        if recipe.matching.space == "features" and recipe.matching.is_used:
+            matched = FrozenMaps(lambda images: [matcher.dense(images)], device)
+            same = isinstance(matcher, BundledMatcher) and matcher.name == backbone.name
+            if blocks is not None and same:
+                matched = DerivedMaps(blocks, matcher.dense_of_blocks)
+        return cls(backbone, matcher, blocks, matched, device)
 
 
 class Stage1(nn.Module):
@@ -94,8 +98,9 @@ class Stage1(nn.Module):
         self.backbone = backbone
         self.first = max(0, len(backbone.strides) - HEAD_BLOCKS)
         strides = backbone.strides[self.first :]
-        self.coarse = max(strides)
-        self.head = CamNet(backbone.block_channels[self.first :], strides, prototypes, width)
+        self.head = CamNet(
+            backbone.block_channels[self.first :], strides, prototypes, width, max(strides)
+        )
 
     def forward(self, blocks: Sequence[Tensor]) -> Tensor:
         """Return cam logits (B, C, h, w) of the encoder's blocks."""

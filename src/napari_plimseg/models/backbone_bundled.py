@@ -106,6 +106,16 @@ class BundledMatcher(Matcher):
         vectors: Tensor = self.network.visual(_padded(images))
         return vectors
 
+    def dense_of_blocks(self, blocks: Sequence[Tensor]) -> Tensor:
+        """Return what `dense` does, from the maps of the bundled backbone for the same images.
+
+        Both have the same trunk, and its maps cost a hundred times what follows. Maps of a
+        backbone end with the image, so vectors at its lower and right edge differ a little.
+        """
+        _, second, third, fourth = blocks
+        fused = torch.cat((F.avg_pool2d(second, 2, ceil_mode=True), third, fourth), 1)
+        return F.normalize(self.network.visual.project(fused), dim=1)
+
     def embed(self, images: Tensor) -> Tensor:
         """Return unit vectors (B, D) of whole images."""
         fused = self.network.visual.fused(_padded(images)).mean((2, 3), keepdim=True)

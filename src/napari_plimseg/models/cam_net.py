@@ -22,7 +22,7 @@ FIRST_SCALE = 10.0
 class CamNet(nn.Module):
     """A cosine classifier on text prototypes, applied to every place of the image.
 
-    The blocks are reduced to `width` channels, added up on the finest one's grid, mixed, and
+    The blocks are reduced to `width` channels, added up on one of their grids, mixed, and
     projected to where the prototypes live; the cosine with class k's prototype, times a learned
     scale, plus a learned bias, is the cam of class k.
 
@@ -34,6 +34,8 @@ class CamNet(nn.Module):
         One vector a class; they stay as they are.
     width : int
         Channels between, a multiple of 8.
+    stride : int, optional
+        One of `strides`, on whose grid the blocks are added up; the finest when None.
 
     Attributes
     ----------
@@ -49,10 +51,11 @@ class CamNet(nn.Module):
         strides: Sequence[int],
         prototypes: Tensor,
         width: int = 96,
+        stride: int | None = None,
     ) -> None:
         super().__init__()
         self.strides = tuple(strides)
-        self.stride = min(self.strides)
+        self.stride = min(self.strides) if stride is None else stride
         self.reduce = nn.ModuleList(nn.Conv2d(c, width, 1) for c in block_channels)
         self.norm = nn.GroupNorm(GROUPS, width)
         self.mix = nn.Conv2d(width, width, 3, padding=1)
@@ -81,7 +84,7 @@ class CamNet(nn.Module):
         Returns
         -------
         Tensor of float, shape (B, C, h, w)
-            On the grid of the finest block.
+            On the grid of `stride`.
         """
         cosine = torch.einsum("bdhw,cd->bchw", self.embedded(blocks), self.prototypes)
         return cosine * self.log_scale.exp() + self.bias
