@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -55,10 +54,7 @@ def run_train(options: argparse.Namespace, console: Console) -> int:
             )
             return STOPPED
         except TagError:
-            # only the first mistake is in the error: a table shows them all
-            report = scanned(recipe.data, "train", console)
-            if report.fatal:
-                show_report(report, console)
+            _show_all_mistakes(recipe, console)
             raise
     files = {"model": model_file, "report": run.report}
     if options.list:
@@ -73,22 +69,15 @@ def run_train(options: argparse.Namespace, console: Console) -> int:
 
 def dry_run(recipe: Recipe, run: RunFolder, console: Console) -> int:
     """Check the images and print what would be trained; return the exit code."""
-    report = scanned(recipe.data, "train", console)
-    show_report(report, console)
-    if report.fatal or report.folder is None:
-        return TagError.exit_code
-    training, validation = report.folder, None
-    if recipe.data.validation is not None:
-        data = replace(recipe.data, train=recipe.data.validation)
-        validation = scanned(data, "validation", console).raise_if_fatal()
-    elif recipe.data.validation_groups:
-        held = set(recipe.data.validation_groups)
-        kept = [i for i in training.images if i.group not in held]
-        out = [i for i in training.images if i.group in held]
-        validation = training.restricted(out)
-        training = training.restricted(kept)
-    elif recipe.data.validation_fraction and len(training.groups) > 1:
-        training, validation = training.split(recipe.data.validation_fraction, recipe.seed)
+    from plimseg_training.pipeline import TrainingData
+
+    try:
+        data = TrainingData.of(recipe)
+    except TagError:
+        _show_all_mistakes(recipe, console)
+        raise
+    show_report(data.report, console)
+    training, validation = data.train, data.validation
     seconds = estimated_seconds(recipe, training)
     held_out = 0 if validation is None else len(validation.images)
     console.facts(
@@ -179,6 +168,14 @@ def listed(model_file: Path, name: str) -> Path:
         if sha256(target) == digest:
             return target
         number += 1
+
+
+def _show_all_mistakes(recipe: Recipe, console: Console) -> None:
+    """Print every mistake of the folder: only the first one is in the error."""
+    if recipe.data.train is not None:
+        report = scanned(recipe.data, "train", console)
+        if report.fatal:
+            show_report(report, console)
 
 
 def _recipe(options: argparse.Namespace) -> Recipe:
