@@ -70,16 +70,15 @@ class Encoders:
         backbone.set_trainable(recipe.model.train_blocks)
         backbone.to(device)
         matcher.to(device)
-        frozen = not backbone.is_trainable
-        blocks = (
-            FrozenMaps(backbone, device) if frozen and recipe.stage1.augment != "full" else None
-        )
-        matched = None
+        frozen = not backbone.is_trainable and recipe.stage1.augment != "full"
+        blocks = FrozenMaps(backbone, device) if frozen else None
+        matched: FrozenMaps | DerivedMaps | None = None
         if recipe.matching.space == "features" and recipe.matching.is_used:
-            matched = FrozenMaps(lambda images: [matcher.dense(images)], device)
-            same = isinstance(matcher, BundledMatcher) and matcher.name == backbone.name
-            if blocks is not None and same:
+            same_trunk = matcher.name == backbone.name
+            if blocks is not None and same_trunk and isinstance(matcher, BundledMatcher):
                 matched = DerivedMaps(blocks, matcher.dense_of_blocks)
+            else:
+                matched = FrozenMaps(lambda images: [matcher.dense(images)], device)
         return cls(backbone, matcher, blocks, matched, device)
 
 
