@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from plimseg_training.window_tags import WindowRule, class_fractions, window_grid
 
 from napari_plimseg.errors import TagError
+from plimseg_training.window_tags import WindowRule, class_fractions, window_grid
 
 
 @given(st.integers(1, 90), st.integers(1, 90), st.integers(1, 40), st.integers(1, 40))

@@ -74,7 +74,9 @@ def read_csv(path: Path, classes: TissueClasses | None) -> Listing:
     header, rows = read_table(path)
     columns = find_columns(header, path)
     problems: list[Problem] = []
-    names = list(columns.classes.values()) or _words_used(rows, columns)
+    names = list(columns.classes.values())
+    if classes is None and columns.words is not None:
+        names = _words_used(rows, columns)
     spelled = spelling_problems(path.name, names, "classes")
     for problem in spelled:
         if problem.fatal:
