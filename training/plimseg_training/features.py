@@ -6,6 +6,7 @@ import threading
 from typing import TYPE_CHECKING
 
 import torch
+from torch.nn import functional as F
 
 from plimseg_training.tagged_folder import read_pixels
 
@@ -31,6 +32,9 @@ class FrozenMaps:
         From (1, 3, H, W) RGB in [0, 1] to maps (1, C, h, w).
     device : torch.device
         Where `compute` runs.
+    multiple : int
+        Images are continued to multiples of this at their lower and right edges, so that maps of
+        all strides cover the same pixels, also when they are turned over.
     budget : int
         Bytes to remember; beyond it, images are computed each time they are asked for.
     """
@@ -39,10 +43,12 @@ class FrozenMaps:
         self,
         compute: Callable[[Tensor], list[Tensor]],
         device: torch.device,
+        multiple: int = 16,
         budget: int = BUDGET_BYTES,
     ) -> None:
         self._compute = compute
         self._device = device
+        self._multiple = multiple
         self._budget = budget
         self._used = 0
         self._known: dict[str, list[Tensor]] = {}
@@ -57,7 +63,10 @@ class FrozenMaps:
             maps = self._known.get(key)
             if maps is None:
                 pixels = to_unit(torch.from_numpy(read_pixels(image))).to(self._device)
-                maps = [found[0].half().cpu() for found in self._compute(pixels[None])]
+                height, width = image.size
+                pad = (0, -width % self._multiple, 0, -height % self._multiple)
+                images = F.pad(pixels[None], pad, mode="reflect")
+                maps = [found[0].half().cpu() for found in self._compute(images)]
                 size = sum(found.numel() * found.element_size() for found in maps)
                 if self._used + size <= self._budget:
                     self._known[key] = maps

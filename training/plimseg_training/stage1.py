@@ -71,14 +71,15 @@ class Encoders:
         backbone.to(device)
         matcher.to(device)
         frozen = not backbone.is_trainable and recipe.stage1.augment != "full"
-        blocks = FrozenMaps(backbone, device) if frozen else None
+        multiple = max(backbone.strides)
+        blocks = FrozenMaps(backbone, device, multiple) if frozen else None
         matched: FrozenMaps | DerivedMaps | None = None
         if recipe.matching.space == "features" and recipe.matching.is_used:
             same_trunk = matcher.name == backbone.name
             if blocks is not None and same_trunk and isinstance(matcher, BundledMatcher):
                 matched = DerivedMaps(blocks, matcher.dense_of_blocks)
             else:
-                matched = FrozenMaps(lambda images: [matcher.dense(images)], device)
+                matched = FrozenMaps(lambda images: [matcher.dense(images)], device, multiple)
         return cls(backbone, matcher, blocks, matched, device)
 
 
