@@ -142,6 +142,8 @@ def test_classes_match_by_name_and_as_told() -> None:
     assert found(probabilities).ravel() == pytest.approx([0.4, 0.2])
     left_out = ClassMap.between(model, data, {"tumour": "gland", "normal": "-", "stroma": "-"})
     assert left_out.known.tolist() == [True, False]
+    rest = ClassMap.between(model, data, {"tumour": "gland", "*": "other"})
+    assert rest.matrix.tolist() == [[True, False, False, False], [False, True, True, True]]
     with pytest.raises(ConfigError, match=r"'tumour' is none.*--map 'tumour=CLASS'"):
         ClassMap.between(model, data)
     with pytest.raises(ConfigError, match="none of the data's tissue classes"):

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from napari_plimseg.tissue import TissueClasses
 
 LEFT_OUT = "-"
+ALL_OTHERS = "*"
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,7 +56,8 @@ class ClassMap:
         ----------
         model, data : TissueClasses
         chosen : mapping of str to str, optional
-            Name of a model's class -> name of a data set's class, or "-" to leave it out.
+            Name of a model's class -> name of a data set's class, or "-" to leave it out; "*"
+            stands for every class that has no counterpart otherwise.
 
         Raises
         ------
@@ -64,9 +66,13 @@ class ClassMap:
             of the data set is left.
         """
         matrix = np.zeros((len(data), len(model)), bool)
-        wanted = {model.mask_id(old) - 1: new for old, new in (chosen or {}).items()}
+        chosen = dict(chosen or {})
+        others = chosen.pop(ALL_OTHERS, None)
+        wanted = {model.mask_id(old) - 1: new for old, new in chosen.items()}
         names = {name.casefold(): row for row, name in enumerate(data.names)}
         for column, name in enumerate(model.names):
+            if others is not None and column not in wanted and name.casefold() not in names:
+                wanted[column] = others
             target = wanted.get(column, name)
             if target == LEFT_OUT:
                 continue

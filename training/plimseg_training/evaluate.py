@@ -336,13 +336,7 @@ def _notes(
             f"The pixel size of the images is not known; they were taken to be at the model's "
             f"{model.mpp:g} um/px. Give it with --mpp."
         )
-    missing = [
-        name
-        for name, known, mask_id in zip(
-            folder.classes.names, classes.known, range(1, len(classes.known) + 1), strict=True
-        )
-        if not known and mask_id in folder.classes.tissue_ids
-    ]
+    missing = [n for n, k in zip(folder.classes.names, classes.known, strict=True) if not k]
     if missing:
         notes.append(f"The model can't predict: {', '.join(missing)}.")
     if unscored:
