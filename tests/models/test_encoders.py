@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import save_file
 
 from napari_plimseg.errors import ModelError
-from napari_plimseg.models.catalogue import load_model
+from napari_plimseg.models.catalogue import list_models, load_model
 from napari_plimseg.models.encoders import CARDS, ImageEncoder, ImageTextEncoder, load_encoder
 from napari_plimseg.models.torchvision_remedy import make_torchvision_importable
 
@@ -140,6 +140,24 @@ def test_unknown_architectures_are_refused(scheme: str, tmp_path: Path) -> None:
         load_encoder(f"{scheme}:nothing={tmp_path / 'x.pt'}")
 
 
-def test_every_card_says_its_licence() -> None:
+def test_every_card_says_its_licence_and_names_an_architecture_that_exists() -> None:
+    make_torchvision_importable()
+    import open_clip
+    import timm
+
     assert all(card.license and card.source and card.title for card in CARDS)
-    assert len({card.name for card in CARDS}) == len(CARDS)
+    assert len({card.title for card in CARDS}) == len(CARDS)
+    for card in CARDS:
+        scheme, _, rest = card.name.partition(":")
+        architecture = rest.partition("=")[0]
+        if scheme == "open_clip":
+            assert architecture in open_clip.list_models()
+        elif scheme == "timm":
+            assert timm.is_model(architecture)
+            assert not card.reads_text
+
+
+def test_only_what_a_name_alone_can_load_is_listed() -> None:
+    listed = {info.name for info in list_models()}
+    assert {card.name for card in CARDS if card.on_hub} <= listed
+    assert not any(name.endswith(("FILE", "FOLDER")) for name in listed)

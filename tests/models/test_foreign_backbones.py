@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from typing import TYPE_CHECKING, Any
 
@@ -210,6 +211,19 @@ def test_a_spec_alone_builds_the_same_network(any_name: str) -> None:
         assert torch.equal(one, other)
 
 
+def test_a_copy_shares_nothing_with_its_original(any_name: str) -> None:
+    """A moving average of the weights is such a copy."""
+    backbone, images = load_backbone(any_name), pixels(64, 64)
+    twin = copy.deepcopy(backbone)
+    before = twin(images)
+    with torch.no_grad():
+        for parameter in backbone.parameters():
+            parameter.mul_(1.5).add_(0.1)
+    for one, other in zip(before, twin(images), strict=True):
+        assert torch.equal(one, other)
+    assert not torch.equal(backbone(images)[-1], before[-1])
+
+
 @pytest.mark.parametrize("fixture", ["vit", "resnet", "biomed"])
 def test_a_clip_judges_images(fixture: str, request: pytest.FixtureRequest) -> None:
     name: str = request.getfixturevalue(fixture)
@@ -416,12 +430,28 @@ def test_what_a_name_leaves_open_is_read_off_the_weights(
         given |= {"mlp_layer": SwiGLUPacked, "act_layer": nn.SiLU}
     path = tmp_path / "vit.safetensors"
     reference = save_timm(path, "test_vit", **{"img_size": 96, "dynamic_img_size": True, **given})
-    backbone, images = load_backbone(f"timm:test_vit={path}"), pixels(64, 96)
+    name = f"timm:test_vit={path}"
+    backbone, images = load_backbone(name), pixels(64, 96)
+    side = given.get("img_size", 96)
+    assert load_encoder(name).alignment == side // 2
     mean, std = (torch.tensor(v).view(3, 1, 1) for v in backbone.normalisation)
     wanted = reference.forward_intermediates(
         (images - mean) / std, indices=1, norm=True, intermediates_only=True
     )[-1]
     assert torch.allclose(backbone(images)[-1], wanted, atol=1e-4)
+
+
+def test_mean_and_spread_are_those_published_beside_the_weights(tmp_path: Path) -> None:
+    path = tmp_path / "cnn.safetensors"
+    save_timm(path, "test_resnet")
+    name = f"timm:test_resnet={path}"
+    usual = load_backbone(name)
+    content = {"image_mean": MEAN, "image_std": STD}
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(content))
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "dinov2"}))
+    found = load_backbone(name)
+    assert [list(v) for v in found.normalisation] == [pytest.approx(MEAN), pytest.approx(STD)]
+    assert found.identity != usual.identity
 
 
 def test_a_cnn_leaves_nothing_open_and_a_broken_configuration_is_named(tmp_path: Path) -> None:

@@ -111,7 +111,7 @@ class ClipMatcher(Matcher):
 
     def dense(self, images: Tensor) -> Tensor:
         """Return unit vectors (B, D, ceil(H / stride), ceil(W / stride))."""
-        self._follow(images)
+        self._follow()
         stride = self._encoder.stride
         height, width = images.shape[2:]
         padding = (0, -width % stride, 0, -height % stride)
@@ -119,13 +119,14 @@ class ClipMatcher(Matcher):
 
     def embed(self, images: Tensor) -> Tensor:
         """Return unit vectors (B, D) of whole images."""
-        self._follow(images)
+        self._follow()
         return self._encoder.embed(images)
 
     def encode_text(self, texts: Sequence[str]) -> Tensor:
         """Return unit vectors (N, D)."""
+        self._follow()
         return self._encoder.encode_text(texts)
 
-    def _follow(self, images: Tensor) -> None:
-        # normalisation and tokens follow the images, wherever `to` has brought the weights
-        self._encoder.to(images.device)
+    def _follow(self) -> None:
+        # what is no weight follows the weights, wherever `to` has brought them
+        self._encoder.to(next(self.network.parameters()).device)

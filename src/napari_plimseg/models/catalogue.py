@@ -65,7 +65,7 @@ def list_models() -> list[ModelInfo]:
     return [
         _bundled_info(),
         *(_file_info(path) for path in own),
-        *(_card_info(card) for card in CARDS if card.name != BUNDLED),
+        *(_card_info(card) for card in CARDS if card.on_hub),
     ]
 
 

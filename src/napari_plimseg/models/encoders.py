@@ -64,7 +64,7 @@ class EncoderCard:
     Parameters
     ----------
     name : str
-        What `load_encoder` takes.
+        What `load_encoder` takes, or that with `FILE` or `FOLDER` in the place of a path.
     title, architecture, license : str
     source : str
         Where it comes from.
@@ -82,7 +82,13 @@ class EncoderCard:
     gated: bool = False
     reads_text: bool = True
 
+    @property
+    def on_hub(self) -> bool:
+        """Whether the name alone is enough to load it, once it has been fetched."""
+        return self.name.startswith("hf-hub:")
 
+
+_NC_ND = "CC-BY-NC-ND-4.0"
 CARDS = (
     EncoderCard("bundled", "Bundled colorectal model", "DenseNet121 + MiniLM",
                 "MIT, Apache-2.0 and research-use data", "ships with napari-plimseg"),
@@ -93,7 +99,30 @@ CARDS = (
     EncoderCard("hf-hub:microsoft/BiomedCLIP-PubMedBERT_256-vit_base_patch16_224", "BiomedCLIP",
                 "ViT-B-16 (timm)", "MIT",
                 "microsoft/BiomedCLIP-PubMedBERT_256-vit_base_patch16_224"),
+    EncoderCard("hf-hub:timm/vit_base_patch16_clip_224.openai", "OpenAI CLIP ViT-B-16",
+                "ViT-B-16-quickgelu", "MIT", "timm/vit_base_patch16_clip_224.openai"),
+    EncoderCard("hf-hub:timm/resnet50_clip.openai", "OpenAI CLIP RN50", "RN50-quickgelu", "MIT",
+                "timm/resnet50_clip.openai"),
+    EncoderCard("open_clip:ViT-B-16=FILE", "PathGen-CLIP", "ViT-B-16", "CC-BY-2.0",
+                "pathgen-clip.pt of PathGen-1.6M"),
+    EncoderCard("open_clip:ViT-B-16-quickgelu=FILE", "PathCLIP", "ViT-B-16-quickgelu",
+                "CC-BY-NC-4.0", "PathCLIP of PathAsst"),
+    EncoderCard("open_clip:ViT-B-32-quickgelu=FILE", "PLIP", "ViT-B-32-quickgelu", "none stated",
+                "pytorch_model.bin of vinid/plip"),
+    EncoderCard("conch:FOLDER", "CONCH", "ViT-B-16 with attention pooling", _NC_ND,
+                "MahmoodLab/CONCH", gated=True),
+    EncoderCard("timm:vit_large_patch16_224=FILE", "UNI", "ViT-L-16", _NC_ND, "MahmoodLab/UNI",
+                gated=True, reads_text=False),
+    EncoderCard("timm:vit_huge_patch14_224=FILE", "Virchow2", "ViT-H-14", _NC_ND,
+                "paige-ai/Virchow2", gated=True, reads_text=False),
+    EncoderCard("timm:vit_large_patch16_224=FILE", "Phikon-v2", "ViT-L-16",
+                "Owkin non-commercial licence", "owkin/phikon-v2", reads_text=False),
+    EncoderCard("timm:vit_giant_patch14_reg4_dinov2=FILE", "H-optimus-0", "ViT-g-14",
+                "Apache-2.0", "bioptimus/H-optimus-0", reads_text=False),
+    EncoderCard("timm:vit_base_patch14_reg4_dinov2=FILE", "Hibou-B", "ViT-B-14", "Apache-2.0",
+                "histai/hibou-b", reads_text=False),
 )  # fmt: skip
+"""What is known to fit; `FILE` and `FOLDER` stand for where the user has put it."""
 
 
 def load_encoder(name: str, *, allow_download: bool = False) -> ImageEncoder:

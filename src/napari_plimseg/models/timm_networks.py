@@ -2,8 +2,8 @@
 
 Pathology encoders are published as a timm name and keyword arguments. Most of the arguments
 follow from the shapes of the weights: layer scales, register tokens, gated feed-forward layers,
-the image size. Mean and standard deviation are taken from a `config.json` beside the weights,
-as the hub has it, or are timm's for that name.
+the image size. Mean and standard deviation are taken from a `config.json` (timm's) or a
+`preprocessor_config.json` (transformers') beside the weights, or are timm's for that name.
 """
 
 from __future__ import annotations
@@ -82,15 +82,17 @@ def build(spec: Mapping[str, Any], *, path: Path | None = None) -> TimmNetwork:
         network: Any = timm.create_model(name, pretrained=False, num_classes=0, **arguments)
     except (TypeError, ValueError, RuntimeError, AssertionError) as error:
         raise ModelError(f"timm can't build '{name}' ({error})", path=path) from error
+    config = timm.data.resolve_model_data_config(network)
+    side = config["input_size"][1]
     if is_timm_transformer(network):
         accept_any_size(network)
-    config = timm.data.resolve_model_data_config(network)
+        side = network.patch_embed.img_size[0]  # the weights', not the name's
     full = {
         "architecture": "timm", "name": name, "arguments": dict(spec["arguments"]),
         "mean": list(spec.get("mean") or config["mean"]),
         "std": list(spec.get("std") or config["std"]),
     }  # fmt: skip
-    return TimmNetwork(network.eval().requires_grad_(False), full, int(config["input_size"][1]))
+    return TimmNetwork(network.eval().requires_grad_(False), full, int(side))
 
 
 def load(name: str, path: Path) -> TimmNetwork:
@@ -145,21 +147,22 @@ def transformer_arguments(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
 
 
 def _published(path: Path) -> dict[str, list[float]]:
-    """Return mean and standard deviation from the hub's `config.json` beside the weights."""
-    file = path.parent / "config.json"
-    try:
-        content = json.loads(file.read_text("utf-8"))
-        config = content.get("pretrained_cfg", content)
-        return {
-            key: [float(v) for v in config[key]]
-            for key in ("mean", "std")
-            if len(config.get(key) or ()) == 3
-        }
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError, TypeError, AttributeError) as error:
-        raise ModelError(
-            "is not a configuration of timm",
-            path=file,
-            remedy="Put the one that was published with the weights there, or remove it.",
-        ) from error
+    """Return mean and standard deviation from the hub's files beside the weights."""
+    found: dict[str, list[float]] = {}
+    for name, prefix in (("preprocessor_config.json", "image_"), ("config.json", "")):
+        try:
+            content = json.loads((path.parent / name).read_text("utf-8"))
+            config = content.get("pretrained_cfg", content)
+            for key in ("mean", "std"):
+                values = [float(value) for value in config.get(prefix + key) or ()]
+                if len(values) == 3:
+                    found[key] = values
+        except FileNotFoundError:
+            continue
+        except (OSError, ValueError, TypeError, AttributeError) as error:
+            raise ModelError(
+                "is not a configuration of timm or transformers",
+                path=path.parent / name,
+                remedy="Put the one that was published with the weights there, or remove it.",
+            ) from error
+    return found
