@@ -137,8 +137,8 @@ def _add_evaluate(
         action="append",
         default=[],
         metavar="'MODEL CLASS=DATA CLASS'",
-        help="match classes whose names differ; '*=CLASS' for all others, 'CLASS=-' leaves one out; "
-        "may be repeated",
+        help="match classes whose names differ; '*=CLASS' for all others, 'CLASS=-' leaves one "
+        "out; may be repeated",
     )
     evaluate.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps")
     evaluate.add_argument("--tile-size", type=int, default=1024, help="pixels (default 1024)")
