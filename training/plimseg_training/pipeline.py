@@ -201,8 +201,8 @@ class _Training:
         matcher = load_matcher("bundled" if name == "backbone" else name, seed=recipe.seed)
         encoders = Encoders.of(backbone, matcher, recipe, self.device)
         targets = self._stage1(data, encoders)
-        network = self._stage2(data, encoders, targets)
-        return self._finish(data, network, targets)
+        task = self._stage2(data, encoders.for_stage2(recipe), targets)
+        return self._finish(data, task, targets)
 
     def _tell_scan(self, data: TrainingData) -> None:
         held = len(data.validation.images) if data.validation else 0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from napari_plimseg.models.backbones import Backbone, Matcher
-    from plimseg_training.config import Recipe
+    from plimseg_training.config import Recipe, StageConfig
     from plimseg_training.tagged_folder import TaggedFolder, TaggedImage
 
 _CALIBRATION_IMAGES = 64
@@ -66,13 +66,11 @@ class Encoders:
     def of(
         cls, backbone: Backbone, matcher: Matcher, recipe: Recipe, device: torch.device
     ) -> Encoders:
-        """Move the networks to the device, and remember maps where the recipe allows it."""
-        backbone.set_trainable(recipe.model.train_blocks)
+        """Move the networks to the device, and remember maps where stage 1 allows it."""
         backbone.to(device)
         matcher.to(device)
-        frozen = not backbone.is_trainable and recipe.stage1.augment != "full"
         multiple = max(backbone.strides)
-        blocks = FrozenMaps(backbone, device, multiple) if frozen else None
+        blocks = _remembered(backbone, recipe, recipe.stage1, device)
         matched: FrozenMaps | DerivedMaps | None = None
         if recipe.matching.space == "features" and recipe.matching.is_used:
             same_trunk = matcher.name == backbone.name
@@ -81,6 +79,25 @@ class Encoders:
             else:
                 matched = FrozenMaps(lambda images: [matcher.dense(images)], device, multiple)
         return cls(backbone, matcher, blocks, matched, device)
+
+    def for_stage2(self, recipe: Recipe) -> Encoders:
+        """Return the networks as stage 2 uses them; the matcher has done its work."""
+        fresh = _remembered(self.backbone, recipe, recipe.stage2, self.device)
+        return replace(self, blocks=fresh and (self.blocks or fresh), matched=None)
+
+
+def _remembered(
+    backbone: Backbone, recipe: Recipe, stage: StageConfig, device: torch.device
+) -> FrozenMaps | None:
+    """Free what a stage trains of the backbone; return a memory of its maps when that is nothing.
+
+    Pixels that change with every epoch leave nothing to remember either.
+    """
+    trained = recipe.model.train_blocks if stage.backbone_learning_rate else "none"
+    backbone.set_trainable(trained)
+    if backbone.is_trainable or stage.augment == "full":
+        return None
+    return FrozenMaps(backbone, device, max(backbone.strides))
 
 
 class Stage1(nn.Module):

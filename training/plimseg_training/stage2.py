@@ -134,7 +134,7 @@ class Stage2Task:
             folder.images,
             augment=recipe.stage2.augment,
             crop=recipe.stage2.crop,
-            blocks=None if recipe.stage2.augment == "full" else encoders.blocks,
+            blocks=encoders.blocks,
             multiple=max(encoders.backbone.strides),
         )
         torch.manual_seed(recipe.seed + 1)
