@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from napari_plimseg.errors import ModelError
-from napari_plimseg.models.backbone_bundled import DenseNetBackbone
+from napari_plimseg.models.backbone_bundled import BundledMatcher, DenseNetBackbone
 from napari_plimseg.models.backbones import (
     RANDOM,
     Backbone,
@@ -274,6 +274,21 @@ def test_cams_are_scaled_cosines_with_the_prototypes() -> None:
     with torch.no_grad():
         net.bias += 1.5
     assert torch.allclose(net(blocks)[:, 1] - cams[:, 1], torch.tensor(1.5), atol=1e-5)
+
+
+def test_cams_on_a_coarser_grid() -> None:
+    torch.manual_seed(0)
+    net = CamNet((8, 16), (4, 8), PROTOTYPES, width=16, stride=8)
+    assert net([torch.randn(1, 8, 9, 7), torch.randn(1, 16, 5, 4)]).shape == (1, 2, 5, 4)
+
+
+def test_the_matcher_can_start_from_the_backbone_s_blocks(
+    bundled: Backbone, matcher: Matcher
+) -> None:
+    assert isinstance(matcher, BundledMatcher)
+    pixels = image(64, 96)
+    found = matcher.dense_of_blocks(bundled(pixels))
+    assert torch.allclose(found, matcher.dense(pixels), atol=1e-5)
 
 
 def test_prototypes_are_no_weights_but_travel_with_the_network() -> None:

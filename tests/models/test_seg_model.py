@@ -198,6 +198,30 @@ def test_the_command_line_segments_with_it(sample_path: Path, tmp_path: Path) ->
     assert list(tmp_path.glob("*.plimseg"))
 
 
+def test_a_file_whose_backbone_has_gone_is_listed_with_the_reason(tmp_path: Path) -> None:
+    weights = tmp_path / "x.pt"
+    weights.touch()
+    backbone, head = TinyBackbone(f"timm:x={weights}"), parts()[1]
+    about = header(backbone, backbone_inside=False)
+    save_segmentation_model(models_folder() / "far.safetensors", about, backbone, head)
+    info = {i.name: i for i in list_models()}["far"]
+    assert (info.available, info.reason) == (True, "")
+    assert str(tmp_path) not in info.description
+    weights.unlink()
+    info = {i.name: i for i in list_models()}["far"]
+    assert not info.available
+    assert "not where they were" in info.reason
+
+
+def test_a_model_leaves_a_network_in_training_trainable() -> None:
+    backbone, head = parts()
+    backbone.set_trainable("all")
+    model = SegModel(backbone, head, CLASSES, name="x", mpp=0.5, window=WINDOW, step=STEP)
+    model.probabilities(torch.zeros(1, 64, 64, 3, dtype=torch.uint8))
+    head(backbone(torch.rand(1, 3, 64, 64))).sum().backward()
+    assert all(p.grad is not None for p in [*backbone.parameters(), *head.parameters()])
+
+
 def test_folders_stay_out_of_a_file_that_needs_none() -> None:
     assert header(TinyBackbone("timm:x=/home/jo/x.pt")).encoder == "timm:x"
     assert header(TinyBackbone("local-dir:/home/jo")).encoder == "local-dir"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from napari_plimseg.errors import ModelError, PlimsegError
 from napari_plimseg.files import user_data_dir
-from napari_plimseg.models.encoders import CARDS, EncoderCard
+from napari_plimseg.models.encoders import CARDS, EncoderCard, weights_path, without_path
 from napari_plimseg.tissue import COLORECTAL, TissueClasses
 
 if TYPE_CHECKING:
@@ -184,16 +184,19 @@ def _file_info(path: Path) -> ModelInfo:
         header: ModelHeader = read_header(path)
     except PlimsegError as error:
         return replace(missing, reason=str(error))
+    encoder = weights_path(header.encoder)
+    lost = encoder is not None and not encoder.exists()
     return ModelInfo(
         path.stem, header.title or path.stem, _description(header),
-        header.classes, header.mpp, header.license, path.name, path.stat().st_size, True,
+        header.classes, header.mpp, header.license, path.name, path.stat().st_size, not lost,
+        "The weights of its encoder are not where they were: put them back, or train it again."
+        if lost else "",
     )  # fmt: skip
 
 
 def _description(header: ModelHeader) -> str:
     how = "trained on" if header.kind == "segmentation" else "words on"
-    # a path in an encoder's name is the user's own and of no interest here
-    text = f"Your own model, {how} {header.encoder.partition('=')[0]}"
+    text = f"Your own model, {how} {without_path(header.encoder)}"
     scores = ", ".join(f"{name} {value:.3g}" for name, value in header.scores.items())
     return f"{text}: {scores}." if scores else f"{text}."
 

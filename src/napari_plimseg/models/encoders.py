@@ -169,6 +169,19 @@ def load_encoder(name: str, *, allow_download: bool = False) -> ImageEncoder:
     )
 
 
+def weights_path(name: str) -> Path | None:
+    """Return where an encoder's name says that its weights lie; None for `bundled` and the hub."""
+    scheme, _, rest = name.partition(":")
+    place = rest if scheme in {"local-dir", "conch"} else rest.partition("=")[2]
+    return Path(place) if place else None
+
+
+def without_path(name: str) -> str:
+    """Return an encoder's name without the place of its weights, which may tell of people."""
+    scheme = name.partition(":")[0]
+    return scheme if scheme in {"local-dir", "conch"} else name.partition("=")[0]
+
+
 def _from_folder(folder: Path, name: str) -> ImageTextEncoder:
     from napari_plimseg.models.open_clip_encoder import OpenClipEncoder
 

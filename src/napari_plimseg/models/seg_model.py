@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from napari_plimseg.errors import ModelError
 from napari_plimseg.models.backbones import Backbone, empty_backbone, load_backbone
+from napari_plimseg.models.encoders import without_path
 from napari_plimseg.models.model_file import (
     ModelHeader,
     current_versions,
@@ -46,7 +47,7 @@ class SegModel:
     ----------
     backbone : Backbone
     head : SegNet
-        With one output a class.
+        With one output a class. Both are put into evaluation mode.
     classes : TissueClasses
     name : str
         What people read.
@@ -71,8 +72,7 @@ class SegModel:
         self.classes = classes
         self.mpp = mpp
         self.mask_stride = MASK_STRIDE
-        self._backbone = backbone.eval().requires_grad_(False)
-        self._head = head.eval().requires_grad_(False)
+        self._backbone, self._head = backbone.eval(), head.eval()
         self._grid = WindowGrid(window, head.stride, step)
         self._seen = WindowCache()
         self.alignment, self.halo = self._grid.alignment, self._grid.halo
@@ -133,7 +133,7 @@ def segmentation_header(
     mean, std = backbone.normalisation
     return ModelHeader(
         kind="segmentation", classes=classes,
-        encoder=_without_folders(backbone.name) if backbone_inside else backbone.name,
+        encoder=without_path(backbone.name) if backbone_inside else backbone.name,
         encoder_identity=backbone.identity, mpp=mpp, patch_size=patch_size, mean=mean, std=std,
         versions=current_versions(),
         network={
@@ -214,12 +214,6 @@ def load_segmentation_model(path: str | Path, classes: TissueClasses | None = No
         backbone, head, classes or header.classes, name=header.title or path.stem, mpp=header.mpp,
         window=network["window"], step=network["step"],
     )  # fmt: skip
-
-
-def _without_folders(name: str) -> str:
-    """Return a backbone's name without the place of its weights, which may tell of people."""
-    scheme = name.partition(":")[0]
-    return scheme if scheme in {"local-dir", "conch"} else name.partition("=")[0]
 
 
 def _head_of(
