@@ -184,6 +184,7 @@ def test_masks_at_another_scale_and_with_other_values(tmp_path):
         ("3", "no list of features", "Export it from QuPath"),
         (json.dumps([box("tumor nest", 0, 0, 9, 9)]), "'tumor nest', which is no class", "Known"),
         (json.dumps([{**box("tumour", 0, 0, 9, 9), "geometry": None}]), "no geometry", "Delete it"),
+        (json.dumps([box("tumour", 0, 1e300, 9, 9)]), "no geometry", "Delete it"),
         (json.dumps([box(None, 0, 0, 9, 9)]), "no outline in it has a class", "Set the class"),
         (json.dumps([box("tumour", 5000, 0, 9, 9)]), "no patch of it has a tag", "lies on the"),
     ],
@@ -196,6 +197,17 @@ def test_annotations_that_can_not_be_used(tmp_path, content, says, remedy):
         cut_patches(image, drawn, tmp_path / "out", patch=64, stride=64, classes=TWO)
     assert says in str(caught.value)
     assert remedy in str(caught.value)
+
+
+def test_an_outline_that_crosses_itself_is_mended(tmp_path):
+    image, _, _ = halves(tmp_path)
+    bow = box("tumour", 0, 0, 64, 64)
+    bow["geometry"]["coordinates"] = [[[0, 0], [64, 64], [64, 0], [0, 64], [0, 0]]]
+    drawn = write(tmp_path / "bow.geojson", bow)
+    with open_slide(image) as slide:
+        ids = read_annotation(drawn, slide, TWO).ids(0, 0, 64, 64, 1.0)
+    assert ids.mean() == pytest.approx(0.5, abs=0.02)
+    assert (ids[32, 2], ids[32, 62], ids[2, 32]) == (1, 1, 0)
 
 
 def test_masks_that_can_not_be_used(tmp_path):

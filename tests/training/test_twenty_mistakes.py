@@ -190,6 +190,12 @@ MISTAKES = {
     "table without file column": Mistake(
         _table("a,1,0\n", "tumour,stroma,x\n"), "tags.csv", "no column 'file'", "Begin with"
     ),
+    "table without header": Mistake(
+        lambda root: csv_folder(root, '\n"",\n'), "tags.csv", "has no header", "Begin with"
+    ),
+    "table that is a spreadsheet": Mistake(
+        lambda root: csv_folder(root, "PK\0\0"), "tags.csv", "no text", "Save it as CSV"
+    ),
     "table without classes": Mistake(
         _table("0.png\n", "file\n"), "tags.csv", "no classes", "Add a column"
     ),
@@ -225,6 +231,17 @@ MISTAKES = {
     "window outside": Mistake(
         _table("0.png,30,0,20,20,1,0\n", "file,y,x,height,width,tumour,stroma\n"), "0.png",
         "outside the image", "Correct the row",
+    ),
+    "window of no numbers": Mistake(
+        _table("0.png,0,0,9e9,20,1,0\n", "file,y,x,height,width,tumour,stroma\n"), "0.png",
+        "not four whole", "Write y, x",
+    ),
+    "huge window": Mistake(
+        _table("0.png,0,0,2147483647,20,1,0\n", "file,y,x,height,width,tumour,stroma\n"), "0.png",
+        "outside the image", "Correct the row",
+    ),
+    "quote that is never closed": Mistake(
+        _table('"0.png,1,0\n' + good_rows()), "tags.csv", "line 8 has 1 cells", "Fill the row"
     ),
     "row without file": Mistake(
         _table(good_rows() + "scan5.png,1,0\n"), "scan5.png", "no such file", "correct the row",
@@ -340,6 +357,24 @@ def test_skipped_files_leave_the_others(tmp_path):
     _truncated(tmp_path / "data")
     folder = scan(tmp_path / "data", classes=TWO).raise_if_fatal()
     assert [image.name for image in folder.images] == ["0", "1", "2", "4", "5"]
+
+
+def test_names_that_no_disk_can_hold(tmp_path):
+    _table(good_rows() + "a" * 300 + ".png,1,0\n/,0,1\n")(tmp_path / "data")
+    report = scan(tmp_path / "data", classes=TWO)
+    assert [p.kind for p in report.problems].count("missing file") == 2
+    assert len(report.raise_if_fatal().images) == 6
+
+
+def test_a_folder_that_may_not_be_read(tmp_path, monkeypatch):
+    def refuse(*_args, **_kinds):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("plimseg_training.folder_check.list_folder", refuse)
+    (problem,) = scan(tmp_path / "data").problems
+    assert (problem.file, problem.fatal) == ("data", True)
+    assert "Permission denied" in problem.text
+    assert "Check the rights" in problem.text
 
 
 def test_one_in_a_hundred_may_be_unreadable(tmp_path):

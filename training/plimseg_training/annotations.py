@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from napari_plimseg.tissue import TissueClasses
 
 _SHAPE_TOLERANCE = 0.01
+_FARTHEST = 1 << 31
 
 
 class Annotation(Protocol):
@@ -171,17 +172,20 @@ def _area(feature: dict[str, Any], path: Path) -> Any:
 
     try:
         area = shape(feature.get("geometry") or {})
-        if not np.isfinite(shapely.get_coordinates(area)).all():
-            raise ValueError("a coordinate is not a number")
+        if not (np.abs(shapely.get_coordinates(area)) < _FARTHEST).all():
+            raise ValueError("a coordinate is no place on a slide")
+        if not area.is_valid:
+            area = shapely.make_valid(area)
     except Exception as error:  # shapely raises anything for what is no geometry
         raise TagError(
             "an outline in it is no geometry",
             path=path,
             remedy="Delete it in QuPath, or export the annotations again.",
         ) from error
-    if area.geom_type not in ("Polygon", "MultiPolygon", "GeometryCollection"):
-        return None
-    return area if area.is_valid else shapely.make_valid(area)
+    # mending an outline may leave lines beside the areas
+    parts = shapely.get_parts(shapely.get_parts(area))
+    polygons = [part for part in parts if part.geom_type == "Polygon"]
+    return shapely.union_all(polygons) if polygons else None
 
 
 def _mask_id(name: str, finder: ClassNames, classes: TissueClasses, path: Path) -> int:

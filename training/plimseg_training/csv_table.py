@@ -91,6 +91,12 @@ def read_table(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
             f"line {reader.line_num} can't be read ({error}). Save it as CSV again.",
         ) from error
     filled = [(line, cells) for line, cells in lines if any(cells)]
+    if not filled:
+        raise LayoutError(
+            path.name,
+            "unreadable table",
+            "it has no header. Begin with a line like 'file,tumour,stroma'.",
+        )
     return filled[0][1], filled[1:]
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from napari_plimseg.errors import TagError
 from plimseg_training.folder_report import Problem
-from plimseg_training.pictures import read_mask, read_rgb
+from plimseg_training.pictures import is_there, read_mask, read_rgb
 from plimseg_training.tagged_folder import TaggedImage, truth_ids_of
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def open_entry(entry: Entry, listing: Listing) -> Opened:
         Mistakes are in it; nothing is raised for them.
     """
     name = place_of(entry.path, listing.root)
-    if not entry.path.is_file():
+    if not is_there(entry.path):
         return Opened(None, "", ())  # the reader of the table has told it
     try:
         pixels = read_rgb(entry.path)
@@ -98,12 +98,12 @@ def _tagged(
     """Return windows and tags of one file, or None after a problem."""
     count = len(listing.classes.tissue_ids)
     if entry.tags:
-        windows = np.array(entry.windows or [(0, 0, *size)], np.int32)
+        wide = np.array(entry.windows or [(0, 0, *size)], np.int64)
         tags = np.array(entry.tags, np.uint8)
-        outside = (windows[:, :2] < 0).any(1) | (windows[:, 2:] < 1).any(1)
-        outside |= (windows[:, :2] + windows[:, 2:] > size).any(1)
+        outside = (wide[:, :2] < 0).any(1) | (wide[:, 2:] < 1).any(1)
+        outside |= (wide[:, :2] + wide[:, 2:] > size).any(1)
         if outside.any():
-            y, x, height, width = windows[outside][0]
+            y, x, height, width = wide[outside][0]
             text = (
                 f"the window y={y}, x={x}, {height} x {width} lies outside the image of "
                 f"{size[0]} x {size[1]} px. Correct the row; y and height count down, x and "
@@ -111,6 +111,7 @@ def _tagged(
             )
             problems.append(Problem(name, "wrong window", text, fatal=True))
             return None
+        windows = wide.astype(np.int32)
     elif truth is None or listing.rule is None:
         return None
     else:

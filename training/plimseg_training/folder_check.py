@@ -43,6 +43,9 @@ def check_folder(
         listing = list_folder(root, classes=classes, layout=layout, split=split)
     except LayoutError as error:
         return FolderReport(None, (error.found,), root)
+    except OSError as error:
+        text = f"it can't be read ({error.strerror}). Check the rights on it, or the connection."
+        return FolderReport(None, (Problem(root.name, "unreadable folder", text, True),), root)
     problems = list(listing.problems)
     opened = _open_all(listing, on_progress)
     for one in opened:

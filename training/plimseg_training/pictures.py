@@ -29,6 +29,14 @@ def image_files(folder: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir() if is_image_file(path) and path.is_file())
 
 
+def is_there(path: Path) -> bool:
+    """Return whether a path that a user wrote is a file; an impossible name is none."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
+
+
 def read_rgb(path: Path) -> NDArray[np.uint8]:
     """Decode one training image whole.
 

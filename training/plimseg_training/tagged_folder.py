@@ -262,16 +262,17 @@ def _greedy(
     total = np.zeros_like(wanted)
     distance = np.inf
     while len(left) > 1:
-        looked_at = rng.permutation(left)[:candidates]
-        distances = ((total + measures[looked_at] - wanted) ** 2).sum(1)
+        places = rng.integers(len(left), size=candidates)
+        distances = ((total + measures[[left[i] for i in places]] - wanted) ** 2).sum(1)
         best = int(distances.argmin())
         if distances[best] >= distance:
             break
         distance = float(distances[best])
-        row = int(looked_at[best])
+        place = int(places[best])
+        left[place], left[-1] = left[-1], left[place]
+        row = left.pop()
         total += measures[row]
         chosen.add(row)
-        left.remove(row)
     return distance, chosen
 
 

@@ -21,7 +21,7 @@ from plimseg_training.listing import (
     made_classes,
     spelling_problems,
 )
-from plimseg_training.pictures import image_files
+from plimseg_training.pictures import image_files, is_there
 from plimseg_training.tag_names import group_in_name, name_without_tags
 
 if TYPE_CHECKING:
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
     from napari_plimseg.tissue import TissueClasses
 
+_LONG = 80
+_LARGEST = 1 << 31
 _MPP_SPREAD = 1.25  # slides of one scanner differ a little, and cutting may snap to a level
 _TRUE = frozenset({"1", "1.0", "true"})
 _FALSE = frozenset({"0", "0.0", "false"})
@@ -212,12 +214,14 @@ class _Reader:
             return None
         try:
             y, x, height, width = (int(text) for text in texts)
+            if not all(abs(number) < _LARGEST for number in (y, x, height, width)):
+                raise ValueError(texts)
         except ValueError:
             self._wrong(
                 name,
                 "wrong window",
                 f"line {line} has the window {', '.join(texts)}, which is not four whole "
-                "numbers. Write y, x, height and width in pixels.",
+                "numbers of pixels. Write y, x, height and width in pixels.",
             )
             return ()
         return y, x, height, width
@@ -305,11 +309,12 @@ def _compare_with_folder(folder: Path, entries: Sequence[Entry], problems: list[
             problems.append(Problem(path.name, "not in table", text, fatal=False))
     names = [path.name for path in present]
     for entry in entries:
-        if not entry.path.is_file():
-            near = difflib.get_close_matches(entry.path.name, names, 1)
+        if not is_there(entry.path):
+            name = entry.path.name[:_LONG] or "/"
+            near = difflib.get_close_matches(name, names, 1)
             meant = f"Did you mean '{near[0]}'? " if near else ""
             text = (
                 f"the table names it, but there is no such file. {meant}"
                 "File names count from the table's folder; correct the row or add the file."
             )
-            problems.append(Problem(entry.path.name, "missing file", text, fatal=False))
+            problems.append(Problem(name, "missing file", text, fatal=False))
