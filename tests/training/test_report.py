@@ -206,6 +206,8 @@ def test_a_sheet_shows_every_panel_it_is_given() -> None:
         preview_sheet(rgb, classes=GLAS, tags=[1, 0, 1])
     with pytest.raises(ConfigError, match="1 cams for 2"):
         preview_sheet(rgb, classes=GLAS, tags=[1, 0], cams=cams[:1])
+    # the cam of the second class says nothing, so its panel is dark
+    assert full[60:120, 390:510].mean() + 40 < small[60:120, 20:100].mean()
     assert encoded(full)[:2] == b"\xff\xd8"
 
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shlex
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -18,8 +21,9 @@ from PIL import Image
 
 from napari_plimseg import _cli_train, cli
 from napari_plimseg.models import catalogue
+from napari_plimseg.tissue import TissueClasses
 from plimseg_training import recipes
-from plimseg_training.__main__ import main
+from plimseg_training.__main__ import _parser, main
 from plimseg_training.config import DataConfig, Recipe, StageConfig, load_recipe
 from plimseg_training.console import Console, time_left
 from plimseg_training.progress import Event, ProgressLog
@@ -27,7 +31,6 @@ from plimseg_training.runs import RunFolder
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
 
 class Stopped(Exception):
@@ -87,6 +90,19 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
 
 def lines(text: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in text.splitlines()]
+
+
+def test_the_guide_s_recipe_classes_and_commands_are_real(tmp_path: Path) -> None:
+    guide = (Path(__file__).parents[2] / "docs" / "training.md").read_text("utf-8")
+    classes, recipe = re.findall(r"```yaml\n(.*?)```", guide, re.DOTALL)
+    (tmp_path / "classes.yaml").write_text(classes)
+    assert TissueClasses.from_yaml(tmp_path / "classes.yaml").background_id == 3
+    (tmp_path / "recipe.yaml").write_text(recipe)
+    assert load_recipe(tmp_path / "recipe.yaml").data.train == tmp_path / "patches"
+    commands = re.findall(r"^plimseg (.*?)(?:\s+#.*)?$", guide, re.MULTILINE)
+    assert len(commands) >= 7
+    for command in commands:
+        _parser().parse_args(shlex.split(command))
 
 
 def test_a_folder_is_trained_with_the_default_recipe(

@@ -49,7 +49,8 @@ def preview_sheet(
     tags : array of 0 and 1, shape (C,) or (N, C)
         Of the image or of its windows; a class counts when any window has it.
     cams : ndarray of float, shape (C, h, w), optional
-        Of any size; each is shown from 0 to its own maximum, which its caption names.
+        Of any size; all are shown from 0 to the largest value of the image, and captions name
+        the largest of each.
     pseudo_mask, prediction, truth : ndarray of uint8, shape (h, w), optional
         Mask ids of any size; 0 and 255 (nothing said) show pale with gray stripes.
     name : str
@@ -76,9 +77,9 @@ def preview_sheet(
     image = np.asarray(Image.fromarray(rgb).resize(size, Image.Resampling.LANCZOS))
     panels = [("image", image, True)]
     if cams is not None:
+        top = float(np.nanmax(cams))
         for title, cam, present in zip(names, cams, tagged, strict=True):
-            top = float(np.nanmax(cam)) if cam.size else 0.0
-            caption = f"{title} {top:.2f}"
+            caption = f"{title} {float(np.nanmax(cam)):.2f}"
             panels.append((caption, _heated(image, cam, top), bool(present)))
     for caption, mask in (
         ("pseudo mask", pseudo_mask),

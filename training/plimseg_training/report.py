@@ -225,7 +225,7 @@ def _pictures(run: RunFolder) -> str:
     if not files:
         return ""
     more = len(files) - _PICTURES
-    parts = ["<h2>Pictures</h2>"]
+    parts = ['<h2>Pictures</h2><div class="pictures">']
     for path in files[:_PICTURES]:
         try:
             content, kind = _small(path)
@@ -233,6 +233,7 @@ def _pictures(run: RunFolder) -> str:
             parts.append(_paragraph(f"{path.name} can't be read."))
             continue
         parts.append(picture(content, kind, path.stem.replace("_", " ")))
+    parts.append("</div>")
     if more > 0:
         parts.append(_paragraph(f"{more} more in the folder '{run.previews.name}'."))
     return "".join(parts)

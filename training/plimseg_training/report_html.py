@@ -45,6 +45,7 @@ figure { margin: 14px 0 22px; } figure img { max-width: 100%; height: auto; disp
   border: 1px solid var(--rule); border-radius: 4px; background: #fff; }
 .charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(380px, 1fr));
   gap: 8px 28px; }
+.pictures { display: flex; flex-wrap: wrap; gap: 0 24px; align-items: flex-end; }
 svg { width: 100%; height: auto; display: block; }
 svg text { fill: var(--faint); font: 11px system-ui, sans-serif; }
 svg .grid { stroke: var(--rule); stroke-width: 1; }

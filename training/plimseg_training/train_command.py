@@ -98,7 +98,7 @@ def dry_run(recipe: Recipe, run: RunFolder, console: Console) -> int:
         f"  encoder  {recipe.model.backbone}, trained blocks: {recipe.model.train_blocks}",
         f"  stage 1  {one.epochs} epochs, {one.batch_size * one.accumulate} images a step",
         f"  stage 2  {two.epochs} epochs, {two.batch_size * two.accumulate} images a step",
-        f"  time     about {time_left(seconds)}, from one image timed on this machine",
+        f"  time     roughly {time_left(seconds)}, from one image timed on this machine",
     ):
         console.result(line)
     return 0
