@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -113,6 +115,39 @@ def test_a_folder_of_images_and_masks_alone_is_for_validation(tmp_path):
     report = check_validation(part)
     assert report.raise_if_fatal().layout == "luad_histoseg"  # told by the palette
     assert check_validation(csv_folder(tmp_path / "own", "file,a,b\n" + good_rows())).folder
+
+
+def test_a_data_set_without_its_training_part(tmp_path):
+    root = luad(tmp_path / "luad")
+    shutil.rmtree(root / "training")
+    assert scan(root, split="validation").raise_if_fatal().layout == "luad_histoseg"
+
+
+def test_original_parts_of_wsss4luad(tmp_path):
+    named_folder(tmp_path / "1.training", ["[1, 0, 0]", "[0, 1, 1]"])
+    part = tmp_path / "2.validation"
+    picture(part / "img" / "00.png", (40, 40))
+    for name in ("mask", "background-mask"):
+        mask(part / name / "00.png", np.tile([0, 1, 1, 3], (40, 10)))
+    held = scan(tmp_path, split="validation").raise_if_fatal()
+    assert (held.layout, held.images[0].tags.tolist()) == ("wsss4luad", [[1, 1, 0]])
+    assert read_truth(held.images[0], held)[0, :4].tolist() == [1, 2, 2, 0]
+    assert scan(tmp_path).raise_if_fatal().images[1].tags.tolist() == [[0, 1, 1]]
+
+
+def test_a_table_above_the_training_part(tmp_path):
+    csv_folder(tmp_path, "file,tumour,stroma\ntrain/0.png,1,0\ntrain/1.png,0,1\n", 0)
+    for i in range(2):
+        picture(tmp_path / "train" / f"{i}.png")
+    assert len(scan(tmp_path).raise_if_fatal().images) == 2
+
+
+def test_reading_tags_is_light():
+    code = (
+        "import sys, plimseg_training.tagged_folder; "
+        "assert not {'torch', 'napari', 'qtpy'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_bcss_wsss(tmp_path):

@@ -11,7 +11,7 @@ from folder_maker import csv_folder, good_rows, mask, named_folder, picture
 from PIL import Image
 
 from napari_plimseg.errors import TagError
-from napari_plimseg.tissue import LUAD_HISTOSEG, TissueClass, TissueClasses
+from napari_plimseg.tissue import BCSS_WSSS, LUAD_HISTOSEG, TissueClass, TissueClasses
 from plimseg_training.tagged_folder import scan
 
 if TYPE_CHECKING:
@@ -161,6 +161,10 @@ MISTAKES = {
     ),
     "classes not known": Mistake(
         _names(), "data", "nothing tells what they stand for", "Set data.classes", options={}
+    ),
+    "classes in another order": Mistake(
+        lambda root: named_folder(root, ["[1 0 0 1]", "[0 1 1 0]"]), "data",
+        "'necrosis' at place 4", "Its order is", options={"classes": BCSS_WSSS},
     ),
     "wrong tag length": Mistake(
         _names("[1 0 1]"), "1000-40-80-[1 0 1].png", "3 tags where there are 2", "Rename the file"

@@ -219,6 +219,7 @@ def _read_names(folder: Path, classes: TissueClasses | None, layout: str) -> Lis
             "the names hold tags, but nothing tells what they stand for. Set data.classes to the "
             "class names in the order of the tags.",
         )
+    _check_order(classes, layout, folder)
     count = len(classes.tissue_ids)
     truth_ids = {i: i + 1 for i in range(count)}
     unscored = {255, count}
@@ -244,6 +245,22 @@ def _read_names(folder: Path, classes: TissueClasses | None, layout: str) -> Lis
         groups_known=known,
         problems=tuple(problems),
     )
+
+
+def _check_order(classes: TissueClasses, layout: str, folder: Path) -> None:
+    """Refuse classes in another order than a known data set writes its tags."""
+    if layout not in PRESETS:
+        return
+    finder = ClassNames(PRESETS[layout])
+    for i in classes.tissue_ids:
+        place = finder.index(classes[i - 1].name)
+        if place is not None and place != i - 1:
+            order = ", ".join(PRESETS[layout][k - 1].name for k in PRESETS[layout].tissue_ids)
+            text = (
+                f"data.classes has '{classes[i - 1].name}' at place {i}, and this data set "
+                f"({layout}) at place {place + 1}. Its order is: {order}."
+            )
+            raise LayoutError(folder.name, "class order", text)
 
 
 def _with_names(
