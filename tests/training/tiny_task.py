@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 SIDE = 4
+VALIDATED = 16
 
 
 class TinyNetwork(nn.Module):
@@ -42,8 +43,12 @@ class TinyTask:
     ----------
     items : int
         Images an epoch.
-    bad : callable, optional
-        Given (calls of `loss` before, loss), returns the loss to use: for faults.
+    name : str
+        Of the stage.
+    network : nn.Module, optional
+        A fresh `TinyNetwork` without it.
+    fault : callable, optional
+        Given (calls of `loss` before, loss, images), returns the loss to use.
     """
 
     def __init__(
@@ -87,7 +92,7 @@ class TinyTask:
 
     def validate(self) -> dict[str, float]:
         self.network.eval()
-        images, tags = self.batch(999, 0, range(16))
+        images, tags = self.batch(999, 0, range(VALIDATED))
         with torch.no_grad():
             logits = self.network(images)
         right = float((logits.argmax(1) == tags).float().mean())

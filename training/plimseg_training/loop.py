@@ -18,7 +18,7 @@ from plimseg_training.distributed import join_world
 from plimseg_training.prefetch import made_ahead
 from plimseg_training.progress import write_history
 from plimseg_training.reporting import Reporter
-from plimseg_training.rng import seed_everything
+from plimseg_training.rng import deterministic, seed_everything
 from plimseg_training.runs import RunError, RunFolder, writing
 from plimseg_training.schedule import epoch_steps, learning_rate_factor, parts_of, steps_of_epoch
 from plimseg_training.state import (
@@ -103,7 +103,7 @@ def train(
         When losses or gradients stay not finite at half the learning rate; naming the items.
     """
     options = options or LoopOptions()
-    with join_world(torch.device(device)) as world, _deterministic(options.deterministic):
+    with join_world(torch.device(device)) as world, deterministic(wanted=options.deterministic):
         told = plain_json(asdict(config) if recipe is None else recipe.to_dict())
         told["processes"] = world.size  # another number of them cuts the steps otherwise
         run = RunFolder(run_folder)
@@ -176,6 +176,7 @@ class _Training:
             return
         state, problem = found
         self.at = self.checkpoints.take_up(state)
+        self.stepper.set_rate(self._rate(max(self.at.step_total - 1, 0)))
         done = f"{self.at.step_total} of {self.steps} steps are done"
         self._tell("stage", f"Resuming {self.task.name}: {done}")
         if problem:
@@ -253,14 +254,9 @@ class _Training:
     def _step(self, parts: Iterator[tuple[Any, float]], items: Sequence[int], steps: int) -> bool:
         """Do one step; return whether the training was set back since it diverged."""
         at = self.at
-        factor = learning_rate_factor(
-            at.step_total,
-            self.steps,
-            schedule=self.config.schedule,
-            warm_up_fraction=self.config.warm_up_fraction,
-        )
         start = time.monotonic()
-        result = self.stepper.step(parts, rate=factor * at.learning_rate_scale, updates=at.updates)
+        self.stepper.set_rate(self._rate(at.step_total))
+        result = self.stepper.step(parts, updates=at.updates)
         at.step += 1
         at.step_total += 1
         at.updates += result.applied
@@ -282,6 +278,15 @@ class _Training:
         seconds = time.monotonic() - start
         self.reporter.step(at, result.losses, items=len(items), steps=steps, seconds=seconds)
         return False
+
+    def _rate(self, step: int) -> float:
+        factor = learning_rate_factor(
+            step,
+            self.steps,
+            schedule=self.config.schedule,
+            warm_up_fraction=self.config.warm_up_fraction,
+        )
+        return factor * self.at.learning_rate_scale
 
     def _names(self, items: Sequence[int]) -> list[str]:
         names = getattr(self.task, "names", None)
@@ -391,14 +396,3 @@ class _Training:
         if self.options.threads is not None:
             return self.options.threads
         return 4 if self.world.device.type == "cuda" else 1
-
-
-@contextlib.contextmanager
-def _deterministic(wanted: bool) -> Iterator[None]:
-    before = torch.are_deterministic_algorithms_enabled()
-    if wanted:
-        torch.use_deterministic_algorithms(True, warn_only=True)
-    try:
-        yield
-    finally:
-        torch.use_deterministic_algorithms(before)

@@ -74,15 +74,18 @@ class Stepper:
         """Of the first group of weights, now."""
         return float(self.optimizer.param_groups[0]["lr"])
 
-    def step(self, parts: Iterable[tuple[Any, float]], *, rate: float, updates: int) -> StepResult:
+    def set_rate(self, rate: float) -> None:
+        """Multiply the learning rates that the task gave by `rate`."""
+        for group, base in zip(self.optimizer.param_groups, self._base_rates, strict=True):
+            group["lr"] = base * rate
+
+    def step(self, parts: Iterable[tuple[Any, float]], *, updates: int) -> StepResult:
         """Do one step.
 
         Parameters
         ----------
         parts : iterable of (batch, float)
             This process's batches, each with its share of the items of all processes.
-        rate : float
-            What the learning rates are multiplied by.
         updates : int
             Steps that changed the weights before.
 
@@ -91,8 +94,6 @@ class Stepper:
         StepResult
             When a loss or gradient is not finite, weights, buffers and optimizer stay as they are.
         """
-        for group, base in zip(self.optimizer.param_groups, self._base_rates, strict=True):
-            group["lr"] = base * rate
         buffers = [(buffer, buffer.clone()) for buffer in self._task.network.buffers()]
         self.optimizer.zero_grad(set_to_none=True)
         losses, finite = self._backward(parts)
