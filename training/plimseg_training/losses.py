@@ -66,7 +66,7 @@ class ClimsSimilarity:
 
     def __call__(self, vectors: Tensor, texts: Tensor) -> Tensor:
         """Return (E, L) similarities of (E, D) vectors with (L, D) texts."""
-        return (vectors.float() @ texts.float().T).clamp(CLAMP, 1 - CLAMP)
+        return _cosines(vectors, texts).clamp(CLAMP, 1 - CLAMP)
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ class ContrastiveSimilarity:
 
     def __call__(self, vectors: Tensor, texts: Tensor) -> Tensor:
         """Return (E, L) similarities of (E, D) vectors with (L, D) texts."""
-        cosines = vectors.float() @ texts.float().T
+        cosines = _cosines(vectors, texts)
         return (cosines / self.temperature).softmax(1).clamp(CLAMP, 1 - CLAMP)
 
 
@@ -108,7 +108,7 @@ class SigmoidSimilarity:
 
     def __call__(self, vectors: Tensor, texts: Tensor) -> Tensor:
         """Return (E, L) similarities of (E, D) vectors with (L, D) texts."""
-        cosines = vectors.float() @ texts.float().T
+        cosines = _cosines(vectors, texts)
         return (self.scale * (cosines - self.centre)).sigmoid().clamp(CLAMP, 1 - CLAMP)
 
 
@@ -194,7 +194,9 @@ class TagLoss(nn.Module):
     """`L_cls`: binary cross-entropy of pooled cam logits with tags."""
 
     def forward(self, logits: Tensor, tags: Tensor) -> Tensor:
-        """Return the loss of logits (N, C) and tags (N, C)."""
+        """Return the loss of logits (N, C) and tags (N, C); 0 when there are no windows."""
+        if not len(logits):
+            return logits.sum() * 0
         return F.binary_cross_entropy_with_logits(logits.float(), tags.float())
 
 
@@ -236,7 +238,7 @@ def calibrate(vectors: Tensor, tags: Tensor, texts: Tensor) -> Calibration:
     Calibration
         With zeros and ones where there is no window to measure.
     """
-    cosines = vectors.float() @ texts.float().T  # (N, C)
+    cosines = _cosines(vectors, texts)  # (N, C)
     present = tags > 0
     single = present & (present.sum(1, keepdim=True) == 1)
     matched = cosines[single] if bool(single.any()) else cosines[present]
@@ -257,3 +259,9 @@ def similarity_of(form: Form, temperature: float, calibration: Calibration) -> S
     if form == "sigmoid":
         return SigmoidSimilarity(centre=calibration.centre)
     raise ConfigError(f"'{form}' is not a form of similarity: clims, contrastive or sigmoid")
+
+
+def _cosines(vectors: Tensor, texts: Tensor) -> Tensor:
+    """Return (E, L) cosines, in single precision also where the networks run in less."""
+    with torch.autocast(vectors.device.type, enabled=False):
+        return vectors.float() @ texts.float().T

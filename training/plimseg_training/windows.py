@@ -41,7 +41,12 @@ class WindowPooling:
 
     def mean(self, maps: Tensor) -> Tensor:
         """Return the means of (K, h, w) maps over the windows, (N, K)."""
-        return torch.einsum("nh,khw,nw->nk", self._rows, maps, self._columns)
+        if maps.dtype != torch.float64:
+            maps = maps.float()
+        rows, columns = self._rows.to(maps.dtype), self._columns.to(maps.dtype)
+        # mixed precision would round what is compared afterwards
+        with torch.autocast(maps.device.type, enabled=False):
+            return torch.einsum("nh,khw,nw->nk", rows, maps, columns)
 
     def smooth_max(self, logits: Tensor, sharpness: float = SHARPNESS) -> Tensor:
         """Return `log(mean(exp(r z))) / r` of (C, h, w) logits over the windows, (N, C).
@@ -49,10 +54,12 @@ class WindowPooling:
         Between the mean and the maximum (Pinheiro and Collobert, CVPR 2015): a class that fills
         a small part of a window is enough for its tag, as the tags' own rule says.
         """
-        peak = logits.detach().amax((1, 2), keepdim=True)  # (C, 1, 1)
-        mean = self.mean((sharpness * (logits - peak)).exp())
-        # far below the peak exp() is zero in single precision
-        return mean.clamp_min(1e-30).log() / sharpness + peak.flatten()
+        # a window may lie far below the image's peak, where exp() is zero in single precision
+        wide = logits.float() if logits.device.type == "mps" else logits.double()
+        peak = wide.detach().amax((1, 2), keepdim=True)  # (C, 1, 1)
+        mean = self.mean((sharpness * (wide - peak)).exp())
+        floor = torch.finfo(mean.dtype).tiny
+        return (mean.clamp_min(floor).log() / sharpness + peak.flatten()).float()
 
     def pool(self, logits: Tensor, how: Pooling) -> Tensor:
         """Return logits (C, h, w) pooled over the windows, (N, C)."""
