@@ -13,6 +13,8 @@ from plimseg_training.tagged_folder import read_pixels
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    import numpy as np
+    from numpy.typing import NDArray
     from torch import Tensor
 
     from plimseg_training.tagged_folder import TaggedImage
@@ -62,7 +64,7 @@ class FrozenMaps:
         with self._lock:
             maps = self._known.get(key)
             if maps is None:
-                pixels = to_unit(torch.from_numpy(read_pixels(image))).to(self._device)
+                pixels = to_unit(torch.tensor(read_pixels(image))).to(self._device)
                 height, width = image.size
                 pad = (0, -width % self._multiple, 0, -height % self._multiple)
                 images = F.pad(pixels[None], pad, mode="reflect")
@@ -99,6 +101,13 @@ class DerivedMaps:
         return [self._known[key].float()]
 
 
-def to_unit(pixels: Tensor) -> Tensor:
-    """Return RGB (..., H, W, 3) of uint8 as (..., 3, H, W) in [0, 1]."""
-    return pixels.movedim(-1, -3).float() / 255
+def stride_of(size: tuple[int, int], maps: Tensor, multiple: int) -> int:
+    """Return the pixels per cell of maps (..., h, w) of an image continued to a multiple."""
+    sides = zip(size, maps.shape[-2:], strict=True)
+    return round(max(-(-side // multiple) * multiple / cells for side, cells in sides))
+
+
+def to_unit(pixels: NDArray[np.uint8]) -> Tensor:
+    """Return RGB (H, W, 3) of uint8 as (3, H, W) in [0, 1]."""
+    # a copy: pictures read from a file can't be written to, and torch has no such tensors
+    return torch.tensor(pixels).movedim(-1, -3).float() / 255

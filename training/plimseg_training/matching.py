@@ -166,7 +166,7 @@ class RegionMatching(nn.Module):
 
     def _tagged(self, tags: np.ndarray, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
         """Return tags (N, C) of bool, and window and class of each pair, (E,) each."""
-        present = torch.from_numpy(tags > 0).to(device)
+        present = torch.tensor(tags > 0).to(device)
         if self.config.pairs_on == "multi":
             several = present & (present.sum(1, keepdim=True) > 1)
         else:

@@ -10,7 +10,7 @@ import numpy as np
 
 from napari_plimseg.errors import ConfigError
 from napari_plimseg.files import write_json
-from napari_plimseg.inference.devices import pick_device
+from napari_plimseg.inference.devices import describe_device, pick_device
 from napari_plimseg.models.backbones import load_backbone, load_matcher
 from napari_plimseg.models.seg_model import SegModel, save_segmentation_model, segmentation_header
 from plimseg_training.evaluate import evaluate
@@ -191,7 +191,8 @@ class _Training:
     def run(self) -> Path:
         """Run what is not done yet."""
         recipe, run = self.recipe, self.run_folder
-        self.tell(Event("start", f"Training '{recipe.name}' on {self.device}"))
+        about = {"device": describe_device(self.device)}
+        self.tell(Event("start", f"Training '{recipe.name}' on {self.device}", data=about))
         data = TrainingData.of(recipe)
         recipe.to_yaml(run.recipe)
         write_json(run.folder_summary, folder_summary(data.report, data.train, data.validation))
@@ -283,7 +284,7 @@ class _Training:
             name=image.name,
         )
         stage = "cams" if cams is not None else "masks"
-        path = self.run_folder.previews / f"{stage}-{image.name}.png"
+        path = self.run_folder.previews / f"{stage}-{image.name}.jpg"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(encoded(sheet))
         self.tell(Event("preview", stage=stage, data={"file": str(path)}))

@@ -10,7 +10,7 @@ import torch
 from torch.nn import functional as F
 
 from plimseg_training.augmentation import stained
-from plimseg_training.features import DerivedMaps, FrozenMaps, to_unit
+from plimseg_training.features import DerivedMaps, FrozenMaps, stride_of, to_unit
 from plimseg_training.tagged_folder import TaggedImage, read_pixels
 from plimseg_training.windows import flipped, inside
 
@@ -140,7 +140,7 @@ class SampleSource:
         image = self.images[index]
         found = Sample(image.name, image.size, image.windows, image.tags)
         if target is not None:
-            found = replace(found, target=torch.from_numpy(target))
+            found = replace(found, target=torch.tensor(target))
         if self.blocks is not None or self.matched is not None:
             found = replace(
                 found,
@@ -148,7 +148,7 @@ class SampleSource:
                 matched=self.matched.of(image)[0] if self.matched else None,
             )
         if self.blocks is None or self.with_pixels:
-            found = replace(found, pixels=to_unit(torch.from_numpy(read_pixels(image))))
+            found = replace(found, pixels=to_unit(torch.tensor(read_pixels(image))))
         if self.crop:
             found = _cropped(found, self.crop, random, self.multiple)
         if self.augment == "full" and found.pixels is not None:
@@ -198,22 +198,27 @@ def _cropped(sample: Sample, side: int, random: np.random.Generator, multiple: i
         if len(windows):
             break
 
-    def cut(maps: Tensor) -> Tensor:
-        """Cut maps of whole images at whatever stride they have."""
-        stride = round(max(height / maps.shape[-2], width / maps.shape[-1]))
+    def cut(maps: Tensor, stride: int, end: int) -> Tensor:
+        """Cut maps of a stride that begin with the image; they end at a multiple of `end`."""
         top, left = y // stride, x // stride
-        bottom, right = top - (-rows // stride), left - (-columns // stride)
+        bottom, right = (
+            top - (-rows // end) * end // stride,
+            left - (-columns // end) * end // stride,
+        )
         return maps[..., top:bottom, left:right]
+
+    def cut_frozen(maps: Tensor) -> Tensor:
+        return cut(maps, stride_of(sample.size, maps, multiple), multiple)
 
     return replace(
         sample,
         size=(rows, columns),
         windows=windows,
         tags=tags,
-        pixels=None if sample.pixels is None else cut(sample.pixels),
-        blocks=tuple(cut(maps) for maps in sample.blocks),
-        matched=None if sample.matched is None else cut(sample.matched),
-        target=None if sample.target is None else cut(sample.target),
+        pixels=None if sample.pixels is None else cut(sample.pixels, 1, 1),
+        blocks=tuple(cut_frozen(maps) for maps in sample.blocks),
+        matched=None if sample.matched is None else cut_frozen(sample.matched),
+        target=None if sample.target is None else cut(sample.target, 1, 1),
     )
 
 

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from napari_plimseg.models.backbone_bundled import BundledMatcher
 from napari_plimseg.models.backbones import SMALLEST_SIDE
 from napari_plimseg.models.cam_net import CamNet
-from plimseg_training.features import DerivedMaps, FrozenMaps, to_unit
+from plimseg_training.features import DerivedMaps, FrozenMaps, stride_of, to_unit
 from plimseg_training.losses import TagLoss, calibrate
 from plimseg_training.matching import (
     RegionMatching,
@@ -214,13 +214,16 @@ class Stage1Task:
         ).to(self.device)
 
     def _window_vectors(self, images: Sequence[TaggedImage]) -> tuple[Tensor, Tensor]:
+        multiple = self.source.multiple
         maps = self.encoders.matched or FrozenMaps(
-            lambda pixels: [self.encoders.matcher.dense(pixels)], self.device, budget=0
+            lambda pixels: [self.encoders.matcher.dense(pixels)], self.device, multiple, budget=0
         )
         matched = [maps.of(image)[0] for image in images]
         pooled = [
             WindowPooling(
-                image.windows, (found.shape[1], found.shape[2]), stride_of(image.size, found)
+                image.windows,
+                (found.shape[1], found.shape[2]),
+                stride_of(image.size, found, multiple),
             ).to(self.device)
             for image, found in zip(images, matched, strict=True)
         ]
@@ -230,7 +233,7 @@ class Stage1Task:
     def _mean_color(self) -> Tensor:
         """Return the mean RGB of some images, (3,): what masked pixels are filled with."""
         images = self.folder.images[:: max(1, len(self.folder.images) // _COLOR_IMAGES)]
-        means = [to_unit(torch.from_numpy(read_pixels(image))).mean((1, 2)) for image in images]
+        means = [to_unit(torch.tensor(read_pixels(image))).mean((1, 2)) for image in images]
         return torch.stack(means).mean(0)
 
     def parameter_groups(self) -> list[dict[str, Any]]:
@@ -267,7 +270,7 @@ class Stage1Task:
             for sample, cam in zip(samples, cams.float(), strict=True):
                 pooling = self._pooling(sample, cam)
                 pooled = pooling.pool(cam, self.recipe.model.pooling)  # (N, C)
-                tags = torch.from_numpy(sample.tags).to(self.device)
+                tags = torch.tensor(sample.tags).to(self.device)
                 found = {"tags": self.tag_loss(pooled, tags)}
                 loss = found["tags"]
                 if matches and self.matching is not None:
@@ -309,7 +312,7 @@ class Stage1Task:
         Tensor, shape (C, H, W)
         """
         turns = [Turn(r, c) for r in (False, flips) for c in (False, flips)]
-        pixels = to_unit(torch.from_numpy(read_pixels(image))).to(self.device)
+        pixels = to_unit(torch.tensor(read_pixels(image))).to(self.device)
         found = []
         for scale in scales:
             resized = pixels
@@ -332,11 +335,6 @@ class Stage1Task:
         if score is None:
             return {}
         return {"score": score.miou, "cam_miou": score.miou, "cam_dice": score.mean_dice}
-
-
-def stride_of(size: tuple[int, int], maps: Tensor) -> int:
-    """Return the pixels per cell of maps (C, h, w) that cover an image of a size."""
-    return round(max(size[0] / maps.shape[1], size[1] / maps.shape[2]))
 
 
 def full_size(logits: Tensor, stride: int, size: Sequence[int]) -> Tensor:

@@ -194,7 +194,7 @@ class Stage2Task:
             cells = (one.shape[1], one.shape[2])
             pooling = WindowPooling(sample.windows, cells, self.network.head.stride)
             pooled = pooling.to(self.device).smooth_max(log_odds(one)[: self.tissue])
-            losses.append(self.loss_tags(pooled, torch.from_numpy(sample.tags).to(self.device)))
+            losses.append(self.loss_tags(pooled, torch.tensor(sample.tags).to(self.device)))
         return torch.stack(losses).mean() if losses else logits.sum() * 0
 
     @torch.inference_mode()
