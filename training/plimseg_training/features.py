@@ -64,7 +64,7 @@ class FrozenMaps:
         with self._lock:
             maps = self._known.get(key)
             if maps is None:
-                pixels = to_unit(torch.tensor(read_pixels(image))).to(self._device)
+                pixels = to_unit(read_pixels(image)).to(self._device)
                 height, width = image.size
                 pad = (0, -width % self._multiple, 0, -height % self._multiple)
                 images = F.pad(pixels[None], pad, mode="reflect")

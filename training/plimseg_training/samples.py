@@ -148,7 +148,7 @@ class SampleSource:
                 matched=self.matched.of(image)[0] if self.matched else None,
             )
         if self.blocks is None or self.with_pixels:
-            found = replace(found, pixels=to_unit(torch.tensor(read_pixels(image))))
+            found = replace(found, pixels=to_unit(read_pixels(image)))
         if self.crop:
             found = _cropped(found, self.crop, random, self.multiple)
         if self.augment == "full" and found.pixels is not None:

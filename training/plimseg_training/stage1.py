@@ -233,7 +233,7 @@ class Stage1Task:
     def _mean_color(self) -> Tensor:
         """Return the mean RGB of some images, (3,): what masked pixels are filled with."""
         images = self.folder.images[:: max(1, len(self.folder.images) // _COLOR_IMAGES)]
-        means = [to_unit(torch.tensor(read_pixels(image))).mean((1, 2)) for image in images]
+        means = [to_unit(read_pixels(image)).mean((1, 2)) for image in images]
         return torch.stack(means).mean(0)
 
     def parameter_groups(self) -> list[dict[str, Any]]:
@@ -312,7 +312,7 @@ class Stage1Task:
         Tensor, shape (C, H, W)
         """
         turns = [Turn(r, c) for r in (False, flips) for c in (False, flips)]
-        pixels = to_unit(torch.tensor(read_pixels(image))).to(self.device)
+        pixels = to_unit(read_pixels(image)).to(self.device)
         found = []
         for scale in scales:
             resized = pixels
