@@ -18,7 +18,7 @@ from plimseg_training.averaging import AveragedWeights
 from plimseg_training.config import DataConfig, Recipe
 from plimseg_training.distributed import World
 from plimseg_training.loop import DivergedError, LoopOptions, TrainingResult, train
-from plimseg_training.precision import choose_precision
+from plimseg_training.precision import Precision, choose_precision
 from plimseg_training.prefetch import made_ahead
 from plimseg_training.runs import RunError
 from plimseg_training.state import LAST, PREVIOUS, read_state, read_weights_of_run
@@ -418,3 +418,38 @@ def test_batches_come_in_order_and_no_more_than_needed(threads: int) -> None:
         assert next(r) == 0
         raise ZeroDivisionError
     assert len(made) <= 2 * threads + 1
+
+
+def test_float16_overflow_shrinks_the_scale_and_is_not_divergence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "plimseg_training.stepper.choose_precision",
+        lambda wanted, device: Precision(device, torch.float16),
+    )
+    # gradients that are too large for float16 at the scale it begins with, 65,536
+    task = TinyTask(network=steadily(), fault=lambda call, loss, images: loss * 3e4)
+    result, events = run(task, stage(epochs=8), tmp_path)
+    found = read_state(tmp_path / "stage1")
+    assert found is not None
+    assert found[0].scaler["scale"] < 65536
+    assert 10 < result.history[-1]["skipped_steps"] < 40
+    assert not kinds(events, "warning")
+    assert found[0].position.updates == 40 - result.history[-1]["skipped_steps"]
+
+
+def test_float16_stopped_goes_on_as_if_it_had_not_been(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "plimseg_training.stepper.choose_precision",
+        lambda wanted, device: Precision(device, torch.float16),
+    )
+    straight, resumed = TinyTask(network=steadily()), TinyTask(network=steadily())
+    run(straight, stage(), tmp_path / "a")
+    steps = iter(range(1, 100))
+    stop = run(TinyTask(network=steadily()), stage(), tmp_path / "b",
+               should_stop=lambda: next(steps) == 7)  # fmt: skip
+    assert stop[0].stopped
+    run(resumed, stage(), tmp_path / "b")
+    assert same(weights(straight), weights(resumed))

@@ -69,6 +69,10 @@ def test_two_trainings_do_not_share_a_folder(
         assert run.status() == "running"
         with pytest.raises(RunError, match="another training is running"), run.locked():
             pytest.fail("two trainings in one folder")
+        monkeypatch.setenv("RANK", "1")  # unless torchrun started them together
+        with run.locked():
+            pass
+        monkeypatch.delenv("RANK")
         other.kill()  # a killed process leaves no lock behind
         other.wait()
     with run.locked():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import os
 import shutil
 import signal
 import threading
@@ -127,13 +128,17 @@ class RunFolder:
     def locked(self) -> Iterator[None]:
         """Make the folder and keep other trainings out of it inside the block.
 
-        An old stop file and half-written files of a killed training are removed.
+        An old stop file and half-written files of a killed training are removed. Under torchrun
+        the first process holds the lock for all.
 
         Raises
         ------
         RunError
             When the folder can't be written, or another training runs in it.
         """
+        if int(os.environ.get("RANK", "0")) > 0:
+            yield
+            return
         with writing(self.root):
             self.root.mkdir(parents=True, exist_ok=True)
             lock = filelock.FileLock(self.lock_file, timeout=_LOCK_SECONDS)

@@ -94,7 +94,12 @@ class Stepper:
         StepResult
             When a loss or gradient is not finite, weights, buffers and optimizer stay as they are.
         """
-        buffers = [(buffer, buffer.clone()) for buffer in self._task.network.buffers()]
+        buffers = [
+            (buffer, buffer.clone())
+            for module in self._task.network.modules()
+            if module.training  # others do not change them
+            for buffer in module.buffers(recurse=False)
+        ]
         self.optimizer.zero_grad(set_to_none=True)
         losses, finite = self._backward(parts)
         self._world.sum_gradients(self._weights)
