@@ -12,6 +12,7 @@ from PIL import Image
 
 from napari_plimseg.errors import ConfigError, SlideError, TagError
 from napari_plimseg.slides.opening import open_slide
+from napari_plimseg.slides.slide import Region
 from napari_plimseg.tissue import TissueClass, TissueClasses
 from plimseg_training.annotations import read_annotation
 from plimseg_training.cut import cut_patches
@@ -175,6 +176,28 @@ def test_masks_at_another_scale_and_with_other_values(tmp_path):
         assert (drawn.ids(0, 0, 128, 256, 1.0) == values).all()
         assert (drawn.ids(0, 0, 64, 128, 2.0) == values[::2, ::2]).all()
         assert drawn.ids(-2, 250, 4, 12, 1.0).tolist() == [[0] * 12] * 2 + [[2] * 6 + [0] * 6] * 2
+
+
+def test_annotations_count_from_the_scanned_part(tmp_path):
+    drawn = write(tmp_path / "a.geojson", box("stroma", 0, 0, 20, 10))
+    covers = mask(tmp_path / "covers.png", np.ones((20, 40)))
+    with open_slide(picture(tmp_path / "slide.png", (90, 120))) as slide:
+        slide.bounds = Region(30, 50, 40, 80)
+        ids = read_annotation(drawn, slide, TWO).ids(0, 0, 90, 120, 1.0)
+        assert (ids[30:40, 50:70] == 2).all()
+        assert ids.sum() == 2 * 200
+        whole = read_annotation(covers, slide, TWO).ids(0, 0, 90, 140, 1.0)
+        assert (whole[30:70, 50:130] == 1).all()
+        assert whole.sum() == 40 * 80
+
+
+def test_a_pixel_has_the_class_of_its_centre(tmp_path):
+    image, _, _ = halves(tmp_path, 66, 66)
+    values = np.tile([1, 2], (66, 33))
+    drawn = mask(tmp_path / "stripes.png", values)
+    with open_slide(image) as slide:
+        ids = read_annotation(drawn, slide, TWO).ids(0, 0, 22, 22, 3.0)
+    assert (ids == values[1::3, 1::3]).all()
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,7 +15,15 @@ from PIL import Image
 from napari_plimseg.errors import TagError
 from napari_plimseg.tissue import BCSS_WSSS, GLAS, LUAD_HISTOSEG, TissueClass, TissueClasses
 from plimseg_training.folder_check import check_validation, shared_pictures
-from plimseg_training.tagged_folder import TaggedFolder, TaggedImage, read_pixels, read_truth, scan
+from plimseg_training.tagged_folder import (
+    FolderReport,
+    Problem,
+    TaggedFolder,
+    TaggedImage,
+    read_pixels,
+    read_truth,
+    scan,
+)
 
 TWO = TissueClasses(
     (TissueClass("tumour", (255, 0, 0)), TissueClass("stroma", (0, 255, 0), ("desmoplasia",))),
@@ -288,6 +297,32 @@ def test_split_keeps_groups_whole_and_classes_in_balance(tmp_path):
     assert len(parts) > 1
 
 
+def test_split_leaves_something_to_train_on(tmp_path):
+    folder = many(tmp_path)
+    two = folder.restricted(image for image in folder.images if image.group in ("p1", "p2"))
+    for seed in range(4):
+        training, validation = two.split(0.99, seed)
+        assert (len(training.groups), len(validation.groups)) == (1, 1)
+
+
+def test_a_prompt_that_two_classes_share_means_neither(tmp_path):
+    classes = TissueClasses(
+        (
+            TissueClass("tumour epithelium", (1, 0, 0), ("tumour", "epithelium")),
+            TissueClass("normal epithelium", (0, 1, 0), ("epithelium",)),
+        ),
+        has_background=False,
+    )
+    table = "file,tags\n0.png,tumour\n1.png,epithelium\n"
+    (problem,) = scan(csv_folder(tmp_path, table, 2), classes=classes).fatal
+    assert (problem.file, problem.kind) == ("1.png", "unknown class")
+
+
+def test_fatal_problems_come_first():
+    note, stop = (Problem("a", "k", "t", fatal=fatal) for fatal in (False, True))
+    assert FolderReport(None, (note, stop)).problems == (stop, note)
+
+
 def test_split_says_when_it_can_not(tmp_path):
     folder = many(tmp_path)
     one = folder.restricted(image for image in folder.images if image.group == "p1")
@@ -306,6 +341,9 @@ def test_digest_follows_content_not_place(tmp_path):
     assert scan(tmp_path / "b").raise_if_fatal().digest() != folder.digest()
     fewer = folder.restricted(folder.images[:-1])
     assert fewer.digest() != folder.digest()
+    first, *rest = folder.images
+    for change in ({"tags": 1 - first.tags}, {"windows": [[0, 0, 40, 47]]}, {"group": "x"}):
+        assert folder.restricted([replace(first, **change), *rest]).digest() != folder.digest()
 
 
 def test_tagged_images_check_themselves(tmp_path):

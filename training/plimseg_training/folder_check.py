@@ -56,10 +56,8 @@ def check_folder(
     problems += _skipped_too_many(problems, len(listing.entries), root)
     problems += _same_pictures(images, hashes)
     problems += _odd_sizes(images)
-    if images:
-        problems += _classes_seldom(images, listing)
-    elif not any(problem.fatal for problem in problems):
-        problems.append(_no_images(listing))
+    if not any(problem.fatal for problem in problems):  # what it leaves out would mislead here
+        problems += _classes_seldom(images, listing) if images else [_no_images(listing)]
     mpp = listing.mpp if mpp is None else mpp
     if mpp is None:
         text = "nothing tells how large a pixel is. Set data.mpp in um/px (10x: 1.0, 20x: 0.5)."
