@@ -17,6 +17,7 @@ from plimseg_training.losses import (
     Pairs,
     similarity_of,
 )
+from plimseg_training.windows import WindowPooling
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     from plimseg_training.config import MatchingConfig
     from plimseg_training.losses import Calibration
     from plimseg_training.samples import Sample
-    from plimseg_training.windows import WindowPooling
 
 NON_TISSUE = ("background", "empty glass slide", "adipose tissue")
 """What is no tissue class of most data sets, and lies beside tissue everywhere."""
@@ -151,7 +151,7 @@ class RegionMatching(nn.Module):
         """
         activations = self.activations(cams)
         if self.config.space == "image":
-            pairs = self._pairs_of_images(activations, sample, random)
+            pairs = self._pairs_of_images(activations, sample, pooling, random)
         else:
             pairs = self._pairs_of_features(activations, sample, pooling)
         texts = torch.cat([self.prototypes, self.others])
@@ -182,6 +182,9 @@ class RegionMatching(nn.Module):
             raise ValueError("the sample has no vectors of the matcher")
         vectors = sample.matched  # (D, h, w)
         if vectors.shape[1:] != activations.shape[1:]:
+            rows, columns = vectors.shape[1:]
+            stride = round(pooling.stride * activations.shape[1] / rows)
+            pooling = WindowPooling(sample.windows, (rows, columns), stride).to(vectors.device)
             activations = F.interpolate(
                 activations[None], vectors.shape[1:], mode="bilinear", align_corners=False
             )[0]
@@ -198,23 +201,27 @@ class RegionMatching(nn.Module):
         )
 
     def _pairs_of_images(
-        self, activations: Tensor, sample: Sample, random: np.random.Generator
+        self,
+        activations: Tensor,
+        sample: Sample,
+        pooling: WindowPooling,
+        random: np.random.Generator,
     ) -> Pairs:
-        """Mask the image itself, as CLIMS does; all masked windows go through in one call."""
+        """Mask the image itself, as CLIMS does."""
         if sample.pixels is None or self.matcher is None:
             raise ValueError("masking images needs pixels and a matcher")
         present, window, tissue_class = self._tagged(sample.tags, activations.device)
         chosen = torch.from_numpy(random.permutation(len(window))[: self.config.pairs_at_once])
         window, tissue_class = window[chosen], tissue_class[chosen]
         height, width = sample.size
-        stride = -(-height // activations.shape[1])
+        image = sample.pixels.to(activations.device)
         full = F.interpolate(
-            activations[None], scale_factor=stride, mode="bilinear", align_corners=False
+            activations[None], scale_factor=pooling.stride, mode="bilinear", align_corners=False
         )[0, :, :height, :width]  # (C, H, W)
         fronts, backs = [], []
         for n, k in zip(window.tolist(), tissue_class.tolist(), strict=True):
             y, x, rows, columns = sample.windows[n].tolist()
-            pixels = sample.pixels[:, y : y + rows, x : x + columns]
+            pixels = image[:, y : y + rows, x : x + columns]
             cam = full[k, y : y + rows, x : x + columns]
             fill = self._filling(pixels)
             fronts.append(cam * pixels + (1 - cam) * fill)
@@ -222,7 +229,7 @@ class RegionMatching(nn.Module):
         if not fronts:
             empty = activations.new_zeros(0, self.prototypes.shape[1])
             return Pairs(empty, empty, tissue_class, present[window])
-        vectors = self.matcher.embed(torch.stack(fronts + backs))  # (2 E, D)
+        vectors = _embedded(self.matcher, fronts + backs)  # (2 E, D)
         front, back = vectors.chunk(2)
         return Pairs(front, back, tissue_class, present[window])
 
@@ -240,3 +247,14 @@ def window_vectors(matched: Sequence[Tensor], pooled: Sequence[WindowPooling]) -
     return torch.cat(
         [F.normalize(pool.mean(maps), dim=1) for maps, pool in zip(matched, pooled, strict=True)]
     )
+
+
+def _embedded(matcher: Matcher, pictures: Sequence[Tensor]) -> Tensor:
+    """Return unit vectors of pictures, (N, D); those of one size go through in one call."""
+    places: dict[torch.Size, list[int]] = {}
+    for place, picture in enumerate(pictures):
+        places.setdefault(picture.shape, []).append(place)
+    alike = list(places.values())
+    vectors = [matcher.embed(torch.stack([pictures[i] for i in chosen])) for chosen in alike]
+    order = torch.tensor([i for chosen in alike for i in chosen]).argsort()
+    return torch.cat(vectors)[order.to(vectors[0].device)]

@@ -31,6 +31,7 @@ class WindowPooling:
     """
 
     def __init__(self, windows: NDArray[np.int32], cells: tuple[int, int], stride: int) -> None:
+        self.stride = stride
         self._rows = _shares(windows[:, 0], windows[:, 2], cells[0], stride)  # (N, h)
         self._columns = _shares(windows[:, 1], windows[:, 3], cells[1], stride)  # (N, w)
 
