@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from bundled_model import keras_densenet
 from bundled_model.captions import HELD_OUT
-from bundled_model.features import LC25000, OSTEOSARCOMA, is_held_out, read_rgb
+from bundled_model.sources import LC25000, OSTEOSARCOMA, is_held_out, read_rgb
 from PIL import Image
 from skimage.color import rgb2hed
 from skimage.filters import threshold_otsu

@@ -7,7 +7,6 @@ LC25000 (free for AI research), the osteosarcoma set (CC-BY 3.0) and the slide C
 
 from __future__ import annotations
 
-import zlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -15,8 +14,16 @@ import numpy as np
 import tifffile
 import torch
 from bundled_model.captions import CONCEPTS
-from bundled_model.keras_densenet import NCT_CLASSES
-from PIL import Image
+from bundled_model.sources import (
+    KATHER_2016,
+    LC25000,
+    NCT_CLASSES,
+    NCT_FOLDER,
+    OSTEOSARCOMA,
+    blank_glass,
+    is_held_out,
+    read_rgb,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,17 +36,6 @@ if TYPE_CHECKING:
 
 TEACHER_SHARE = 0.3
 GLASS_BRIGHTNESS, GLASS_TINT = 0.86, 0.06
-HELD_OUT_SHARE = 3  # of ten pictures of LC25000 and the osteosarcoma set
-
-KATHER_2016 = {
-    "01_TUMOR": "TUM", "02_STROMA": "STR", "03_COMPLEX": "COMPLEX", "04_LYMPHO": "LYM",
-    "05_DEBRIS": "DEB", "06_MUCOSA": "NORM", "07_ADIPOSE": "ADI", "08_EMPTY": "BACK",
-}  # fmt: skip
-LC25000 = {
-    "colon_aca": "COLON_TUM", "colon_n": "COLON_NORM",
-    "lung_aca": "LUNG_TUM", "lung_n": "LUNG_NORM", "lung_scc": "LUNG_SCC",
-}  # fmt: skip
-OSTEOSARCOMA = {"Viable": "BONE_TUM", "Non-Viable-Tumor": "BONE_NEC", "Non-Tumor": "BONE_OTHER"}
 # what a picture that is named for one tissue may hold besides; anything else is nearly excluded
 ALSO_HOLDS = {
     "COLON_TUM": {"TUM": 1.0, "STR": 0.5, "LYM": 0.5, "MUC": 0.3, "DEB": 0.3, "BACK": 1.0},
@@ -67,19 +63,10 @@ class LabelledVectors:
     weights: Tensor
 
 
-def is_held_out(path: Path) -> bool:
-    """Return whether a picture of LC25000 or the osteosarcoma set is kept for measuring."""
-    return zlib.crc32(path.name.encode()) % 10 < HELD_OUT_SHARE
-
-
-def read_rgb(path: Path) -> NDArray[np.uint8]:
-    return np.asarray(Image.open(path).convert("RGB"))
-
-
 def pictures(data: Path, sample_slide: Path) -> Iterator[Picture]:
     """Give every training picture, always in the same order."""
     for label in NCT_CLASSES:
-        for path in sorted((data / "nct-crc-samples" / "NCT-CRC-HE-100K" / label).iterdir()):
+        for path in sorted((data / NCT_FOLDER / label).iterdir()):
             yield Picture(read_rgb(path), label, 196, 2.0)
     for folder, label in KATHER_2016.items():
         for path in sorted((data / "kather2016-samples" / folder).iterdir()):
@@ -96,16 +83,7 @@ def pictures(data: Path, sample_slide: Path) -> Iterator[Picture]:
     for y in range(0, slide.shape[0] - 1023, 968):
         for x in range(0, slide.shape[1] - 1023, 598):
             yield Picture(slide[y : y + 1024, x : x + 1024], "UNLABELLED", 2500, 3.0)
-    yield from blank_glass()
-
-
-def blank_glass() -> Iterator[Picture]:
-    """Give pictures of empty glass in the shades that scanners make of it."""
-    random = np.random.default_rng(0)
-    for shade in range(214, 256, 3):
-        tint = random.integers(-3, 4, 3)
-        noise = random.normal(0, random.uniform(0, 3), (320, 320, 3))
-        pixels = np.clip(shade + tint + noise, 0, 255).astype(np.uint8)
+    for pixels in blank_glass():
         yield Picture(pixels, "BACK", 100, 2.0)
 
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import h5py
 import torch
+from bundled_model.sources import NCT_CLASSES
 
 from napari_plimseg.models.densenet import DenseNet121
 
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 EPSILON = 1.001e-5
-NCT_CLASSES = ("ADI", "BACK", "DEB", "LYM", "MUC", "MUS", "NORM", "STR", "TUM")
 
 
 def weights_file() -> Any:
