@@ -37,8 +37,9 @@ if TYPE_CHECKING:
 _CALIBRATION_IMAGES = 64
 _COLOR_IMAGES = 8
 HEAD_BLOCKS = 3
-"""Cams are made of the last blocks only, on the coarsest one's grid: finer ones cost four times
-as much and were no better on GlaS."""
+CAM_STRIDE = 16
+"""Cams are made of the last blocks only, on the coarsest grid up to this stride: finer ones cost
+four times as much and were no better on GlaS; coarser ones have few cells in a window."""
 
 
 @dataclass(frozen=True)
@@ -115,9 +116,8 @@ class Stage1(nn.Module):
         self.backbone = backbone
         self.first = max(0, len(backbone.strides) - HEAD_BLOCKS)
         strides = backbone.strides[self.first :]
-        self.head = CamNet(
-            backbone.block_channels[self.first :], strides, prototypes, width, max(strides)
-        )
+        grid = max((stride for stride in strides if stride <= CAM_STRIDE), default=min(strides))
+        self.head = CamNet(backbone.block_channels[self.first :], strides, prototypes, width, grid)
 
     def forward(self, blocks: Sequence[Tensor]) -> Tensor:
         """Return cam logits (B, C, h, w) of the encoder's blocks."""
