@@ -78,11 +78,10 @@ class Mosaic:
         """Return the tags of each window: those of every piece that covers enough of it."""
         ids = (self.pieces + 1).astype(np.uint8)
         shares = class_fractions(ids, self.windows(), len(self.tiles))  # (N, tiles)
+        shown = [[self.tiles[i] for i in np.flatnonzero(row >= SMALLEST_SHARE)] for row in shares]
         return [
-            sorted({tag for i in np.flatnonzero(row >= SMALLEST_SHARE) for tag in self.tiles[i].tags},
-                   key=ORDER.index)
-            for row in shares
-        ]  # fmt: skip
+            sorted({tag for tile in each for tag in tile.tags}, key=ORDER.index) for each in shown
+        ]
 
     def truth(self) -> NDArray[np.uint8]:
         """Return mask ids of the pieces' main tissue."""
