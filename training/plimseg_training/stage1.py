@@ -290,6 +290,7 @@ class Stage1Task:
     @torch.inference_mode()
     def cams(self, image: TaggedImage) -> Tensor:
         """Return cam logits (C, h, w) of a whole image, as the network is now."""
+        self.network.eval()
         source = SampleSource((image,), blocks=self.encoders.blocks)
         blocks = self.network.encoded([source.sample(0, np.random.default_rng(0))])
         cams: Tensor = self.network(blocks)[0]
@@ -311,6 +312,7 @@ class Stage1Task:
         -------
         Tensor, shape (C, H, W)
         """
+        self.network.eval()
         turns = [Turn(r, c) for r in (False, flips) for c in (False, flips)]
         pixels = to_unit(read_pixels(image)).to(self.device)
         found = []

@@ -200,6 +200,7 @@ class Stage2Task:
     @torch.inference_mode()
     def logits(self, image: TaggedImage) -> Tensor:
         """Return the logits (C, H, W) of a whole image, as the network is now."""
+        self.network.eval()
         sample = SampleSource((image,), blocks=self.encoders.blocks).sample(
             0, np.random.default_rng(0)
         )
