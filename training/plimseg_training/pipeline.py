@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +12,7 @@ from napari_plimseg.files import write_json
 from napari_plimseg.inference.devices import describe_device, pick_device
 from napari_plimseg.models.backbones import load_backbone, load_matcher
 from napari_plimseg.models.seg_model import SegModel, save_segmentation_model, segmentation_header
+from plimseg_training.distributed import join_world
 from plimseg_training.evaluate import evaluate
 from plimseg_training.loop import train
 from plimseg_training.previews import encoded, preview_sheet
@@ -39,12 +39,13 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from plimseg_training.config import Recipe
+    from plimseg_training.distributed import World
     from plimseg_training.evaluate import Evaluation
     from plimseg_training.folder_report import FolderReport
     from plimseg_training.tagged_folder import TaggedFolder, TaggedImage
 
 PREVIEWS = 6
-DEFAULT_MPP = 0.5
+_READ_TEXT = ("hf-hub:", "local-dir:", "open_clip:", "conch:")
 
 
 class Stopped(Exception):
@@ -111,9 +112,28 @@ class TrainingData:
             return cls(first, second, report)
         return cls(folder, None, report)
 
+    @property
+    def mpp(self) -> float:
+        """Micrometres per pixel of the training images."""
+        if self.train.mpp is None:
+            raise ConfigError(
+                "the pixel size of the images is not known",
+                path=self.train.root,
+                remedy="Say it in um: --set data.mpp=0.5 (0.25 at 40x, 0.5 at 20x, 1.0 at 10x).",
+            )
+        return self.train.mpp
+
     def digest(self) -> str:
         """Return a digest of both parts."""
         return self.train.digest() + (self.validation.digest() if self.validation else "")
+
+
+def matcher_name(recipe: Recipe) -> str:
+    """Return the name of a recipe's matcher; an encoder without text has the bundled one."""
+    if recipe.matching.matcher != "backbone":
+        return recipe.matching.matcher
+    reads_text = recipe.model.backbone.startswith(_READ_TEXT)
+    return recipe.model.backbone if reads_text else "bundled"
 
 
 def train_recipe(
@@ -153,14 +173,15 @@ def train_recipe(
         When recipe, folder or disk don't allow it.
     """
     run = RunFolder(run_folder)
-    with run.locked():
+    with join_world(pick_device(recipe.device)) as world, run.locked():
         log = ProgressLog(run.progress)
 
         def tell(event: Event) -> None:
-            log(event)
-            on_event(event)
+            if world.is_first:
+                log(event)
+                on_event(event)
 
-        training = _Training(recipe, run, tell, should_stop, resume)
+        training = _Training(recipe, run, world, tell, should_stop, resume)
         try:
             return training.run()
         except Stopped:
@@ -177,6 +198,7 @@ class _Training:
         self,
         recipe: Recipe,
         run: RunFolder,
+        world: World,
         tell: Callable[[Event], None],
         should_stop: Callable[[], bool],
         resume: bool,
@@ -186,7 +208,8 @@ class _Training:
         self.tell = tell
         self.should_stop = should_stop
         self.resume = resume
-        self.device = pick_device(recipe.device)
+        self.world = world
+        self.device = world.device
 
     def run(self) -> Path:
         """Run what is not done yet."""
@@ -194,12 +217,12 @@ class _Training:
         about = {"device": describe_device(self.device)}
         self.tell(Event("start", f"Training '{recipe.name}' on {self.device}", data=about))
         data = TrainingData.of(recipe)
-        recipe.to_yaml(run.recipe)
-        write_json(run.folder_summary, folder_summary(data.report, data.train, data.validation))
+        if self.world.is_first and not run.recipe.exists():
+            recipe.to_yaml(run.recipe)
+            write_json(run.folder_summary, folder_summary(data.report, data.train, data.validation))
         self._tell_scan(data)
         backbone = load_backbone(recipe.model.backbone, seed=recipe.seed)
-        name = recipe.matching.matcher
-        matcher = load_matcher("bundled" if name == "backbone" else name, seed=recipe.seed)
+        matcher = load_matcher(matcher_name(recipe), seed=recipe.seed)
         encoders = Encoders.of(backbone, matcher, recipe, self.device)
         targets = self._stage1(data, encoders)
         task = self._stage2(data, encoders.for_stage2(recipe), targets)
@@ -207,7 +230,10 @@ class _Training:
 
     def _tell_scan(self, data: TrainingData) -> None:
         held = len(data.validation.images) if data.validation else 0
-        message = f"{len(data.train.images)} images to train on, {held} to measure on"
+        message = (
+            f"{len(data.train.images)} images to train on, {held} to measure on, "
+            f"{data.mpp} um per pixel"
+        )
         counts = {
             name: int(count)
             for name, count in zip(data.train.classes.names, data.train.tag_counts(), strict=False)
@@ -237,7 +263,7 @@ class _Training:
         targets = Targets(self.run_folder.pseudo_masks)
         task = Stage1Task(self.recipe, data.train, data.validation, encoders)
         self._train(task, self.recipe.stage1, data)
-        missing = [image for image in data.train.images if not targets.path(image).is_file()]
+        missing = self._without(targets, data.train)
         exclusive = not data.train.classes.has_background
         for number, image in enumerate(missing):
             if self.should_stop():
@@ -255,8 +281,15 @@ class _Training:
             )
             write_pseudo_mask(targets.path(image), mask)
             self.tell(Event("step", stage="pseudo_masks", step=number + 1, steps=len(missing)))
-        self._preview_cams(task, data.train, targets)
+        self.world.wait_for_all()
+        if self.world.is_first:
+            self._preview_cams(task, data.train, targets)
         return targets
+
+    def _without(self, targets: Targets, folder: TaggedFolder) -> list[TaggedImage]:
+        """Return the images that still need a pseudo mask from this process."""
+        mine = folder.images if self.world.is_first else ()
+        return [image for image in mine if not targets.path(image).is_file()]
 
     def _preview_cams(self, task: Stage1Task, folder: TaggedFolder, targets: Targets) -> None:
         for image in _spread(folder.images):
@@ -295,17 +328,17 @@ class _Training:
         self._train(task, self.recipe.stage2, data)
         for number in range(1, self.recipe.stage2.self_training_rounds + 1):
             relabelled = Targets(self.run_folder.root / f"pseudo_masks_{number}")
-            for image in data.train.images:
-                if not relabelled.path(image).is_file():
-                    scores = task.logits(image)[: task.tissue].softmax(0)
-                    mask = pseudo_mask(
-                        scores,
-                        image,
-                        read_pixels(image),
-                        replace(self.recipe.pseudo_masks, refine="none"),
-                        white_background=self.recipe.data.white_background,
-                    )
-                    write_pseudo_mask(relabelled.path(image), mask)
+            for image in self._without(relabelled, data.train):
+                scores = task.logits(image)[: task.tissue].softmax(0)
+                mask = pseudo_mask(
+                    scores,
+                    image,
+                    read_pixels(image),
+                    replace(self.recipe.pseudo_masks, refine="none"),
+                    white_background=self.recipe.data.white_background,
+                )
+                write_pseudo_mask(relabelled.path(image), mask)
+            self.world.wait_for_all()
             before = task.network.state_dict()
             name = f"stage2_round{number}"
             task = Stage2Task(self.recipe, data.train, data.validation, encoders, relabelled, name)
@@ -316,8 +349,11 @@ class _Training:
     def _finish(self, data: TrainingData, task: Stage2Task, targets: Targets) -> Path:
         """Measure, write the model file and the report."""
         recipe, run = self.recipe, self.run_folder
+        if not self.world.is_first:
+            self.world.wait_for_all()
+            return run.model_file
         backbone, head = task.network.backbone, task.network.head
-        mpp = data.train.mpp or DEFAULT_MPP
+        mpp = data.mpp
         model = SegModel(backbone, head, data.train.classes, name=recipe.name, mpp=mpp)
         evaluations = []
         scores: dict[str, float] = {}
@@ -353,7 +389,7 @@ class _Training:
             for name, share in zip([*data.train.classes.names, "ignored"], shares, strict=True)
         )
         write_report(run.root, notes=[f"Pseudo masks: {told}."])
-        gc.collect()
+        self.world.wait_for_all()
         return run.model_file
 
 
