@@ -313,21 +313,29 @@ class Stage1Task:
         Tensor, shape (C, H, W)
         """
         self.network.eval()
-        turns = [Turn(r, c) for r in (False, flips) for c in (False, flips)]
-        pixels = to_unit(read_pixels(image)).to(self.device)
-        found = []
+        stride, found = self.network.head.stride, []
         for scale in scales:
-            resized = pixels
-            if scale != 1:
-                size = [max(SMALLEST_SIDE, round(side * scale)) for side in image.size]
-                resized = F.interpolate(pixels[None], size, mode="bilinear", antialias=True)[0]
-            for turn in dict.fromkeys(turns):
-                # mirroring is its own inverse
-                cams = self.network(self.network.backbone(turn.maps(resized)[None]))
-                cams = full_size(cams[0].float(), self.network.head.stride, resized.shape[1:])
-                cams = F.interpolate(turn.maps(cams)[None], image.size, mode="bilinear")
-                found.append(cams[0])
+            size = [max(SMALLEST_SIDE, round(side * scale)) for side in image.size]
+            for turn in dict.fromkeys(Turn(r, c) for r in (False, flips) for c in (False, flips)):
+                cams = turn.maps(self.network(self._turned_blocks(image, size, turn)))
+                cams = full_size(cams[0].float(), stride, size)
+                found.append(F.interpolate(cams[None], image.size, mode="bilinear")[0])
         return torch.stack(found).mean(0)
+
+    def _turned_blocks(self, image: TaggedImage, size: Sequence[int], turn: Turn) -> list[Tensor]:
+        """Return the encoder's blocks of an image at a size, mirrored; remembered ones if any."""
+        memory = self.encoders.blocks
+        if memory is not None and tuple(size) == image.size:
+            return [turn.maps(maps)[None] for maps in memory.of(image)]
+        pixels = to_unit(read_pixels(image)).to(self.device)[None]
+        if tuple(size) != image.size:
+            pixels = F.interpolate(pixels, tuple(size), mode="bilinear", antialias=True)
+        multiple = max(self.encoders.backbone.strides)
+        pad = (0, -size[1] % multiple, 0, -size[0] % multiple)
+        # continued before it is mirrored, so that mirroring is its own inverse for maps too
+        pixels = F.pad(pixels, pad, mode="reflect")
+        blocks: list[Tensor] = self.network.backbone(turn.maps(pixels))
+        return blocks
 
     def validate(self) -> dict[str, float]:
         """Return the cams' agreement with the truth of the validation images, without tags."""
