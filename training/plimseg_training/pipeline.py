@@ -14,6 +14,7 @@ from napari_plimseg.models.backbones import load_backbone, load_matcher
 from napari_plimseg.models.seg_model import SegModel, save_segmentation_model, segmentation_header
 from plimseg_training.distributed import join_world
 from plimseg_training.evaluate import evaluate
+from plimseg_training.folder_check import check_validation, shared_pictures
 from plimseg_training.loop import train
 from plimseg_training.previews import encoded, preview_sheet
 from plimseg_training.progress import Event, ProgressLog
@@ -87,13 +88,12 @@ class TrainingData:
         report = scan(data.train, classes=classes, layout=data.layout, mpp=data.mpp)
         folder = report.raise_if_fatal()
         if data.validation is not None:
-            other = scan(
-                data.validation,
-                classes=folder.classes,
-                layout=data.layout,
-                split="validation",
-                mpp=data.mpp,
+            other = check_validation(
+                data.validation, classes=folder.classes, layout=data.layout, mpp=data.mpp
             )
+            if data.validation != data.train:  # where they are one, the scan has compared them
+                shared = shared_pictures(report.pixel_hashes, other.pixel_hashes)
+                report = replace(report, problems=(*report.problems, *shared))
             return cls(folder, other.raise_if_fatal(), report)
         if data.validation_groups:
             unknown = sorted(set(data.validation_groups) - set(folder.groups))
