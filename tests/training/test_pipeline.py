@@ -1,0 +1,301 @@
+"""From a folder to a model file, and the same model when the training was stopped or killed."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+from stage_cases import halves, named_tissue, recipe, same, tissue
+
+from napari_plimseg.errors import ConfigError
+from napari_plimseg.models.catalogue import load_model
+from plimseg_training.config import load_recipe
+from plimseg_training.pipeline import Stopped, Targets, TrainingData, train_recipe
+from plimseg_training.progress import read_events
+from plimseg_training.runs import RunError, RunFolder
+
+ROOT = Path(__file__).resolve().parents[2]
+TRAINED = (
+    "model.train_blocks=last",
+    "stage1.backbone_learning_rate=0.0001",
+    "stage2.backbone_learning_rate=0.0001",
+    "stage2.self_training_rounds=1",
+    "stage2.ema=0.5",
+    "stage2.augment=full",
+    "data.validation_fraction=0.5",
+)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory):
+    return named_tissue(tmp_path_factory.mktemp("images"))
+
+
+@pytest.fixture(scope="module")
+def small_images(tmp_path_factory):
+    return named_tissue(tmp_path_factory.mktemp("small"), (32, 32))
+
+
+@pytest.fixture(scope="module")
+def measured_images(tmp_path_factory):
+    """Two images with truth, told of in a table."""
+    root = tmp_path_factory.mktemp("measured")
+    rows = ["file,tumour,fat,truth"]
+    for i in range(2):
+        kinds = halves((64, 64), (1, 1))
+        Image.fromarray(tissue(kinds, 90 + i)).save(root / f"{i}.png")
+        Image.fromarray(kinds + 1).save(root / f"{i}-truth.png")
+        rows.append(f"{i}.png,1,1,{i}-truth.png")
+    (root / "tags.csv").write_text("\n".join(rows) + "\n")
+    return root
+
+
+@pytest.fixture(scope="module")
+def finished(images, measured_images, tmp_path_factory):
+    """A training that nothing interrupted; the encoder stays as it is."""
+    root = tmp_path_factory.mktemp("finished")
+    events = []
+    chosen = recipe(images, f"data.validation={measured_images}")
+    path = train_recipe(chosen, root, on_event=events.append)
+    return chosen, RunFolder(root), path, events
+
+
+@pytest.fixture(scope="module")
+def finished_trained(small_images, tmp_path_factory):
+    """Likewise, with all that a resumed training could get wrong."""
+    root = tmp_path_factory.mktemp("trained")
+    chosen = recipe(small_images, *TRAINED)
+    return chosen, train_recipe(chosen, root)
+
+
+def stopping_after(calls):
+    left = iter(range(calls))
+    return lambda: next(left, None) is None
+
+
+# -- what comes of it
+
+
+def test_the_run_folder_holds_everything(finished):
+    chosen, run, path, events = finished
+    assert path == run.model_file
+    assert run.status() == "finished"
+    assert load_recipe(run.recipe) == chosen
+    summary = json.loads(run.folder_summary.read_text())
+    assert summary["layout"] == "names"
+    assert summary["parts"]["training"]["images"] == 8
+    assert summary["parts"]["validation"]["with_truth"] == 2
+    html = run.report.read_text("utf-8")
+    assert "<html" in html
+    assert "tumour" in html
+    assert len(list(run.previews.iterdir())) >= 6
+    assert sorted(p.stem for p in run.pseudo_masks.iterdir()) == sorted(
+        f"{100 + i // 2}-{i}-0" for i in range(8)
+    )
+    kinds = [event.kind for event in events]
+    assert kinds[0] == "start"
+    assert kinds[-1] == "done"
+    assert {"scan", "stage", "epoch", "preview", "step", "checkpoint"} <= set(kinds)
+    assert [event.kind for event in read_events(run.progress)] == kinds
+    assert not list(run.root.rglob(".partial-*"))
+
+
+def test_pseudo_masks_obey_the_tags(finished):
+    chosen, run, _, _ = finished
+    folder = TrainingData.of(chosen).train
+    targets = Targets(run.pseudo_masks)
+    for image in folder.images:
+        allowed = set(np.flatnonzero(image.tags[0]).tolist())
+        assert set(np.unique(targets(image)).tolist()) <= allowed
+
+
+def test_the_model_file_loads_and_predicts(finished):
+    _, _, path, _ = finished
+    model = load_model(path)
+    assert model.classes.names == ("tumour", "fat")
+    assert model.mpp == 0.5
+    image = torch.from_numpy(tissue(halves((320, 320), (1, 1)), 5))[None]
+    found = model.probabilities(image)
+    assert found.shape == (1, 2, 320 // model.mask_stride, 320 // model.mask_stride)
+    assert torch.allclose(found.sum(1), torch.ones_like(found[:, 0]), atol=1e-4)
+    assert float(found[0, 0, :, :30].mean()) > float(found[0, 0, :, 50:].mean())
+
+
+def test_a_frozen_encoder_is_not_in_the_file(finished):
+    _, _, path, _ = finished
+    assert all(name.startswith("head.") for name in load_file(path))
+
+
+def test_scores_are_told_and_kept(finished):
+    _, run, _, events = finished
+    kept = json.loads((run.root / "evaluation.json").read_text())
+    assert kept
+    assert any("mIoU" in name for name in events[-1].scores)
+
+
+def test_a_trained_encoder_is_in_the_file(finished_trained):
+    _, path = finished_trained
+    names = {name.split(".")[0] for name in load_file(path)}
+    assert names == {"head", "backbone"}
+    image = torch.zeros(1, 320, 320, 3, dtype=torch.uint8)
+    assert bool(load_model(path).probabilities(image).isfinite().all())
+    assert (path.parent / "pseudo_masks_1").is_dir()
+
+
+def test_the_trained_encoder_differs_from_the_one_before(finished_trained):
+    from napari_plimseg.models.backbones import load_backbone
+
+    _, path = finished_trained
+    before = load_backbone("bundled").state_dict()
+    after = {
+        name.removeprefix("backbone."): tensor
+        for name, tensor in load_file(path).items()
+        if name.startswith("backbone.")
+    }
+    changed = [n for n, t in after.items() if not torch.equal(t, before[n].to(t.dtype))]
+    assert changed
+
+
+# -- stopping
+
+
+def test_stopped_again_and_again_it_makes_the_same_model(finished_trained, tmp_path):
+    chosen, expected = finished_trained
+    stops = []
+    for calls in (1, 2, 3, 0):
+        with pytest.raises(Stopped):
+            train_recipe(chosen, tmp_path, should_stop=stopping_after(calls))
+        stops.append([e.stage for e in read_events(RunFolder(tmp_path).progress)][-1])
+        assert RunFolder(tmp_path).status() == "stopped"
+    assert stops == ["stage1", "pseudo_masks", "stage2", "stage2_round1"]
+    path = train_recipe(chosen, tmp_path)
+    assert same(load_file(path), load_file(expected))
+
+
+def test_another_recipe_does_not_go_on(finished, images):
+    chosen, run, _, _ = finished
+    with pytest.raises(RunError, match="seed"):
+        train_recipe(chosen.override("seed=3"), run.root)
+    kinds = [event.kind for event in read_events(run.progress)]
+    assert kinds[-1] == "failed"
+
+
+def test_without_resume_a_training_is_not_overwritten(finished):
+    chosen, run, path, _ = finished
+    before = path.read_bytes()
+    with pytest.raises(RunError, match="already"):
+        train_recipe(chosen, run.root, resume=False)
+    assert path.read_bytes() == before
+
+
+KILLED = """
+import os, random, signal, sys, threading
+from pathlib import Path
+import torch
+from plimseg_training.config import load_recipe
+from plimseg_training.pipeline import train_recipe
+
+torch.set_num_threads(1)
+moment, delay = sys.argv[3], float(sys.argv[4])
+
+def die():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+def watch(event):
+    if moment == f"{event.kind} {event.stage}":
+        threading.Timer(delay, die).start() if delay else die()
+
+train_recipe(load_recipe(sys.argv[1]), Path(sys.argv[2]), on_event=watch)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs SIGKILL")
+def test_killed_at_three_moments_it_makes_the_same_model(finished_trained, tmp_path):
+    chosen, expected = finished_trained
+    chosen.to_yaml(tmp_path / "recipe.yaml")
+    run = RunFolder(tmp_path / "run")
+    random = np.random.default_rng()
+    moments = (
+        ("stage stage1", random.uniform(0.01, 0.5)),
+        ("step pseudo_masks", 0.0),
+        ("stage stage2", random.uniform(0.01, 0.5)),
+    )
+    for moment, delay in moments:
+        code = start(tmp_path / "recipe.yaml", run.root, moment, delay)
+        assert code == -signal.SIGKILL, f"it ended by itself before {moment} + {delay:.3f} s"
+        assert run.status() == "stopped"
+        if moment == "step pseudo_masks":
+            assert len(list(run.pseudo_masks.glob("*.png"))) == 1
+    assert start(tmp_path / "recipe.yaml", run.root, "never", 0.0) == 0
+    same_weights = same(load_file(run.model_file), load_file(expected))
+    assert same_weights, f"killed at {moments}"
+
+
+def start(recipe_file, run_folder, moment, delay):
+    paths = os.pathsep.join([str(ROOT / "src"), str(ROOT / "training")])
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            textwrap.dedent(KILLED),
+            recipe_file,
+            run_folder,
+            moment,
+            str(delay),
+        ],
+        env=os.environ | {"PYTHONPATH": paths, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode in {0, -signal.SIGKILL}, done.stderr[-2000:]
+    return done.returncode
+
+
+# -- the data
+
+
+def test_groups_for_validation_by_name(images):
+    data = TrainingData.of(recipe(images, "data.validation_groups=['101']"))
+    assert {image.group for image in data.validation.images} == {"101"}
+    assert {image.group for image in data.train.images} == {"100", "102", "103"}
+
+
+@pytest.mark.parametrize(
+    ("setting", "told"),
+    [
+        ("data.validation_groups=['999']", "999"),
+        ("data.validation_groups=['100','101','102','103']", "none is left"),
+        ("data.train=null", "no folder"),
+    ],
+)
+def test_what_cannot_be_split_is_told(images, setting, told):
+    with pytest.raises(ConfigError, match=told):
+        TrainingData.of(recipe(images, setting))
+
+
+def test_without_a_fraction_everything_is_trained_on(images):
+    data = TrainingData.of(recipe(images, "data.validation_fraction=0"))
+    assert data.validation is None
+    assert len(data.train.images) == 8
+    assert data.digest() == data.train.digest()
