@@ -117,6 +117,7 @@ def test_without_weights_there_is_no_matching(folder, frozen):
 
 def test_a_batch_costs_the_mean_of_its_images(folder, frozen):
     task = task_of(folder, given=frozen)
+    task.network.eval()
     with torch.no_grad():
         both, _ = task.loss(task.batch(0, 0, [0, 1]))
         single = [float(task.loss(task.batch(0, 0, [i]))[0]) for i in (0, 1)]
@@ -151,7 +152,10 @@ def test_the_same_numbers_give_the_same_batch_and_network(folder, frozen):
     first, second = (task_of(folder, "stage1.augment=flips", given=frozen) for _ in range(2))
     assert same(weights(first.network), weights(second.network))
     with torch.no_grad():
-        losses = [task.loss(task.batch(0, 1, [0, 1]))[0] for task in (first, second)]
+        losses = []
+        for task in (first, second):
+            task.network.eval()
+            losses.append(task.loss(task.batch(0, 1, [0, 1]))[0])
     assert torch.equal(*losses)
     other = task_of(folder, "seed=1", given=frozen)
     assert not same(weights(first.network), weights(other.network))
@@ -233,6 +237,23 @@ def test_cams_of_the_right_kind_grow(folder, frozen):
     assert scores["cam_miou"] == pytest.approx((inter / union).mean())
 
 
+def test_measuring_has_no_chance_in_it_and_leaves_none_behind(folder, frozen):
+    """Dropout is for training: a resumed training must make the same pseudo masks."""
+    task = task_of(folder, given=frozen, validation=folder)
+    image, state = folder.images[0], torch.get_rng_state()
+    asked = (
+        lambda: task.cams(image),
+        lambda: task.averaged_cams(image, (1.0,), flips=True),
+        lambda: torch.tensor(task.validate()["score"]),
+    )
+    for ask in asked:
+        task.network.train()
+        first = ask()
+        task.network.train()
+        assert torch.equal(ask(), first)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
 def test_without_truth_there_is_no_score(folder, frozen):
     blind = replace(folder, images=tuple(replace(i, truth=None) for i in folder.images))
     assert task_of(folder, given=frozen).validate() == {}
@@ -256,7 +277,7 @@ def test_averaged_cams_turn_with_the_image(tmp_path, frozen):
     folder = windowed_tissue(tmp_path, 2)
     mirrored = read_pixels(folder.images[0])[:, ::-1]
     Image.fromarray(np.ascontiguousarray(mirrored)).save(folder.images[1].path)
-    task = task_of(folder, given=frozen)
+    task = task_of(folder, given=replace(frozen, blocks=None))
     first, second = (task.averaged_cams(image, (1.0,), flips=True) for image in folder.images)
     assert torch.allclose(first, second.flip(2), atol=1e-3)
     single = [task.averaged_cams(image, (1.0,), flips=False) for image in folder.images]
