@@ -264,7 +264,7 @@ PROTOTYPES = torch.tensor([[3.0, 0.0, 0.0, 0.0], [0.0, 0.5, 0.5, 0.0]])
 
 def test_cams_are_scaled_cosines_with_the_prototypes() -> None:
     torch.manual_seed(0)
-    net = CamNet((8, 16), (4, 8), PROTOTYPES, width=16)
+    net = CamNet((8, 16), (4, 8), PROTOTYPES, width=16).eval()
     blocks = [torch.randn(2, 8, 10, 7), torch.randn(2, 16, 5, 4)]
     cams = net(blocks)
     assert cams.shape == (2, 2, 10, 7)

@@ -77,9 +77,14 @@ class ContrastiveSimilarity:
     ----------
     temperature : float
         What the cosines are divided by.
+    offsets : tuple of float
+        Taken from the cosines with the first texts, since some texts lie nearer to all images
+        than others; the texts after them have the offsets' mean taken away. None at all when
+        empty.
     """
 
     temperature: float = 0.07
+    offsets: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.temperature > 0:
@@ -88,6 +93,10 @@ class ContrastiveSimilarity:
     def __call__(self, vectors: Tensor, texts: Tensor) -> Tensor:
         """Return (E, L) similarities of (E, D) vectors with (L, D) texts."""
         cosines = _cosines(vectors, texts)
+        if self.offsets:
+            mean = sum(self.offsets) / len(self.offsets)
+            rest = [mean] * (len(texts) - len(self.offsets))
+            cosines = cosines - cosines.new_tensor([*self.offsets, *rest])
         return (cosines / self.temperature).softmax(1).clamp(CLAMP, 1 - CLAMP)
 
 
@@ -210,11 +219,15 @@ class Calibration:
         Mean cosine of windows of one tag with their text, and with the texts of absent classes.
     threshold : float
         Median of the mismatched cosines: tau of the form "clims".
+    offsets : tuple of float
+        One a class: halfway between the mean cosines of its text with windows that have the
+        class (alone, where there are such) and with windows that lack it.
     """
 
     matched: float
     mismatched: float
     threshold: float
+    offsets: tuple[float, ...] = ()
 
     @property
     def centre(self) -> float:
@@ -247,7 +260,18 @@ def calibrate(vectors: Tensor, tags: Tensor, texts: Tensor) -> Calibration:
         float(matched.mean()) if matched.numel() else 1.0,
         float(absent.mean()) if absent.numel() else 0.0,
         float(absent.median()) if absent.numel() else 0.0,
+        _offsets(cosines, present, single),
     )
+
+
+def _offsets(cosines: Tensor, present: Tensor, single: Tensor) -> tuple[float, ...]:
+    """Return the offset of each class of cosines (N, C)."""
+    offsets = []
+    for found, has, alone in zip(cosines.T, present.T, single.T, strict=True):
+        with_class = found[alone] if bool(alone.any()) else found[has]
+        means = [float(part.mean()) for part in (with_class, found[~has]) if part.numel()]
+        offsets.append(sum(means) / max(1, len(means)))
+    return tuple(offsets)
 
 
 def similarity_of(form: Form, temperature: float, calibration: Calibration) -> Similarity:
@@ -255,7 +279,7 @@ def similarity_of(form: Form, temperature: float, calibration: Calibration) -> S
     if form == "clims":
         return ClimsSimilarity()
     if form == "contrastive":
-        return ContrastiveSimilarity(temperature)
+        return ContrastiveSimilarity(temperature, calibration.offsets)
     if form == "sigmoid":
         return SigmoidSimilarity(centre=calibration.centre)
     raise ConfigError(f"'{form}' is not a form of similarity: clims, contrastive or sigmoid")

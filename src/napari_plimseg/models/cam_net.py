@@ -22,9 +22,10 @@ FIRST_SCALE = 10.0
 class CamNet(nn.Module):
     """A cosine classifier on text prototypes, applied to every place of the image.
 
-    The blocks are reduced to `width` channels, added up on one of their grids, mixed, and
-    projected to where the prototypes live; the cosine with class k's prototype, times a learned
-    scale, plus a learned bias, is the cam of class k.
+    The blocks are reduced to `width` channels, put together on one of their grids, mixed, and
+    projected to where the prototypes live; there the cosine with class k's prototype, times a
+    learned scale, plus a learned bias, is the cam of class k. All of it works place by place: a
+    head that looks around learns less well where in a window its tags come from.
 
     Parameters
     ----------
@@ -35,7 +36,7 @@ class CamNet(nn.Module):
     width : int
         Channels between, a multiple of 8.
     stride : int, optional
-        One of `strides`, on whose grid the blocks are added up; the finest when None.
+        One of `strides`, on whose grid the blocks are put together; the finest when None.
 
     Attributes
     ----------
@@ -57,8 +58,12 @@ class CamNet(nn.Module):
         self.strides = tuple(strides)
         self.stride = min(self.strides) if stride is None else stride
         self.reduce = nn.ModuleList(nn.Conv2d(c, width, 1) for c in block_channels)
-        self.norm = nn.GroupNorm(GROUPS, width)
-        self.mix = nn.Conv2d(width, width, 3, padding=1)
+        fused = width * len(self.strides)
+        self.mix = nn.Sequential(
+            nn.GroupNorm(GROUPS, fused), nn.ReLU(), nn.Dropout2d(0.2),
+            nn.Conv2d(fused, width, 1),
+            nn.GroupNorm(GROUPS, width), nn.ReLU(),
+        )  # fmt: skip
         self.project = nn.Conv2d(width, prototypes.shape[1], 1)
         self.log_scale = nn.Parameter(torch.tensor(math.log(FIRST_SCALE)))
         self.bias = nn.Parameter(torch.zeros(len(prototypes), 1, 1))
@@ -67,11 +72,11 @@ class CamNet(nn.Module):
     def embedded(self, blocks: Sequence[Tensor]) -> Tensor:
         """Return unit vectors (B, D, h, w) in the space of the prototypes."""
         height, width = blocks[self.strides.index(self.stride)].shape[2:]
-        fused = blocks[0].new_zeros(())
-        for reduce, block, stride in zip(self.reduce, blocks, self.strides, strict=True):
-            fused = fused + to_stride(reduce(block), stride, self.stride, (height, width))
-        mixed = F.relu(self.mix(F.relu(self.norm(fused))))
-        return F.normalize(self.project(mixed), dim=1)
+        fused = [
+            to_stride(reduce(block), stride, self.stride, (height, width))
+            for reduce, block, stride in zip(self.reduce, blocks, self.strides, strict=True)
+        ]
+        return F.normalize(self.project(self.mix(torch.cat(fused, 1))), dim=1)
 
     def forward(self, blocks: Sequence[Tensor]) -> Tensor:
         """Return the cams before any activation.
