@@ -58,21 +58,15 @@ def arms_of(weight: float) -> list[Arm]:
     three = {**NONE, "ftm": weight, "btm": weight, "cbs": weight}
     clims = {"ftm": weight, "btm": 2.4 * weight, "cbs": 0.1 * weight, "area": 0.02 * weight}
     arms = []
-    for pooling in ("mean", "smooth_max"):
-        label = "mean" if pooling == "mean" else "smooth max"
+    for pooling, label in (("mean", "mean"), ("smooth_max", "smooth max")):
         arms += [
             Arm(f"{label}: BCE only", NONE, pooling),
             Arm(f"{label}: + FTM", {**NONE, "ftm": weight}, pooling),
             Arm(f"{label}: + FTM + BTM", {**NONE, "ftm": weight, "btm": weight}, pooling),
             Arm(f"{label}: + all three", three, pooling),
             Arm(f"{label}: all three, CLIMS form", {**clims, "form": "clims"}, pooling),
-            Arm(f"{label}: all three, sigmoid form", {**three, "form": "sigmoid"}, pooling),
             Arm(f"{label}: control, random matcher", {**three, "matcher": "random"}, pooling),
-            Arm(
-                f"{label}: control, class means for text",
-                {**three, "prototypes": "class_means"},
-                pooling,
-            ),
+            Arm(f"{label}: control, class means", {**three, "prototypes": "class_means"}, pooling),
             Arm(f"{label}: control, area alone", {**NONE, "area": weight}, pooling),
         ]
     return [
