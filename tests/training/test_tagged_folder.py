@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -24,6 +25,9 @@ from plimseg_training.tagged_folder import (
     read_truth,
     scan,
 )
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 TWO = TissueClasses(
     (TissueClass("tumour", (255, 0, 0)), TissueClass("stroma", (0, 255, 0), ("desmoplasia",))),
@@ -393,3 +397,34 @@ def test_progress_is_told(tmp_path):
         csv_folder(tmp_path, "file,a,b\n" + good_rows()), on_progress=lambda *now: told.append(now)
     )
     assert told == [(i, 6) for i in range(1, 7)]
+
+
+def test_a_further_folder_is_trained_on_and_may_lack_classes(tmp_path: Path) -> None:
+    from plimseg_training.config import Recipe
+    from plimseg_training.pipeline import TrainingData
+
+    random = np.random.default_rng(0)
+    for folder, name in (
+        ("own", "a-[1 0]"),
+        ("own", "b-[0 1]"),
+        ("other/fat", "a"),
+        ("own", "c-[1 1]"),
+    ):
+        (tmp_path / folder).mkdir(parents=True, exist_ok=True)
+        pixels = random.integers(0, 255, (40, 40, 3), np.uint8)
+        Image.fromarray(pixels).save(tmp_path / folder / f"{name}.png")
+    stage = {"epochs": 1, "batch_size": 1, "learning_rate": 1e-3}
+    classes = {"classes": [{"name": "gland"}, {"name": "fat"}], "has_background": False}
+    recipe = Recipe.from_dict({
+        "name": "x", "stage1": stage, "stage2": stage,
+        "data": {
+            "train": str(tmp_path / "own"), "more": [str(tmp_path / "other")], "mpp": 0.5,
+            "classes": classes, "validation_fraction": 0.34,
+        },
+    })  # fmt: skip
+    data = TrainingData.of(recipe)
+    assert data.validation is not None
+    assert "other-a" in [image.name for image in data.train.images]
+    assert "other-a" not in [image.name for image in data.validation.images]
+    assert len(data.train.images) + len(data.validation.images) == 4
+    assert [i.tags.tolist() for i in data.train.images if i.name == "other-a"] == [[[0, 1]]]

@@ -33,6 +33,8 @@ class DataConfig:
     train : Path or None
         Folder of tagged images, or a CSV of tags. Relative to the recipe's folder; None when the
         command line names it.
+    more : tuple of Path
+        Further folders with the same classes, or some of them, that are only trained on.
     validation : Path or None
         Folder that is only measured on; None splits it off `train`.
     layout : str
@@ -51,6 +53,7 @@ class DataConfig:
     """
 
     train: Path | None = None
+    more: tuple[Path, ...] = ()
     validation: Path | None = None
     layout: str = "auto"
     classes: str | dict[str, Any] = "auto"

@@ -36,8 +36,12 @@ def check_folder(
     split: str = "train",
     mpp: float | None = None,
     on_progress: Callable[[int, int], None] | None = None,
+    whole: bool = True,
 ) -> FolderReport:
-    """Read and check one part of a tagged folder; see `plimseg_training.tagged_folder.scan`."""
+    """Read and check one part of a tagged folder; see `plimseg_training.tagged_folder.scan`.
+
+    With `whole` false it comes on top of another folder, and may lack classes.
+    """
     root = Path(root).absolute()
     try:
         listing = list_folder(root, classes=classes, layout=layout, split=split)
@@ -56,7 +60,9 @@ def check_folder(
     problems += _skipped_too_many(problems, len(listing.entries), root)
     problems += _same_pictures(images, hashes)
     problems += _odd_sizes(images)
-    if not any(problem.fatal for problem in problems):  # what it leaves out would mislead here
+    if whole and not any(
+        problem.fatal for problem in problems
+    ):  # what it leaves out would mislead here
         problems += _classes_seldom(images, listing) if images else [_no_images(listing)]
     mpp = listing.mpp if mpp is None else mpp
     if mpp is None:

@@ -11,10 +11,15 @@ from napari_plimseg.errors import ConfigError
 from napari_plimseg.files import write_json
 from napari_plimseg.inference.devices import describe_device, pick_device
 from napari_plimseg.models.backbones import load_backbone, load_matcher
-from napari_plimseg.models.seg_model import SegModel, save_segmentation_model, segmentation_header
+from napari_plimseg.models.seg_model import (
+    SegModel,
+    save_segmentation_model,
+    segmentation_header,
+    windows_for,
+)
 from plimseg_training.distributed import join_world
 from plimseg_training.evaluate import evaluate
-from plimseg_training.folder_check import check_validation, shared_pictures
+from plimseg_training.folder_check import check_folder, check_validation, shared_pictures
 from plimseg_training.loop import train
 from plimseg_training.previews import encoded, preview_sheet
 from plimseg_training.progress import Event, ProgressLog
@@ -78,6 +83,35 @@ class TrainingData:
         ConfigError, TagError
             When the recipe names no folder, or the scan finds what must not be trained on.
         """
+        found = cls._of_main_folder(recipe)
+        for folder in recipe.data.more:
+            found = found._with_more(folder, recipe.data.mpp)
+        return found
+
+    def _with_more(self, root: Path, mpp: float | None) -> TrainingData:
+        """Return the same with the images of one more folder to train on."""
+        classes = self.train.classes
+        report = check_folder(root, classes=classes, mpp=mpp or self.train.mpp, whole=False)
+        added = [
+            replace(
+                image, group=f"{root.name}: {image.group}", given_name=f"{root.name}-{image.name}"
+            )
+            for image in report.raise_if_fatal().images
+        ]
+        shared = [
+            problem
+            for problem in shared_pictures(report.pixel_hashes, self.report.pixel_hashes)
+            if self.validation is not None
+        ]
+        problems = (*self.report.problems, *report.problems, *shared)
+        return replace(
+            self,
+            train=self.train.restricted((*self.train.images, *added)),
+            report=replace(self.report, problems=problems),
+        )
+
+    @classmethod
+    def _of_main_folder(cls, recipe: Recipe) -> TrainingData:
         data = recipe.data
         if data.train is None:
             raise ConfigError(
@@ -354,7 +388,10 @@ class _Training:
             return run.model_file
         backbone, head = task.network.backbone, task.network.head
         mpp = data.mpp
-        model = SegModel(backbone, head, data.train.classes, name=recipe.name, mpp=mpp)
+        window, step = windows_for(backbone)
+        model = SegModel(
+            backbone, head, data.train.classes, name=recipe.name, mpp=mpp, window=window, step=step
+        )
         evaluations = []
         scores: dict[str, float] = {}
         measured = data.validation
@@ -374,6 +411,8 @@ class _Training:
             mpp=mpp,
             patch_size=int(data.train.images[0].windows[0, 2]),
             backbone_inside=recipe.model.train_blocks != "none",
+            window=window,
+            step=step,
             title=recipe.name,
             license="research use; as the training images and the encoder allow",
             scores=scores,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -20,7 +21,7 @@ from napari_plimseg.models.model_file import (
     save_model,
 )
 from napari_plimseg.models.quantization import SCALE_SUFFIX, dequantized, quantized
-from napari_plimseg.models.seg_net import SegNet
+from napari_plimseg.models.seg_net import SegNet, grid_stride
 from napari_plimseg.models.weights import check_weights, weights_digest
 from napari_plimseg.models.windows import WindowCache, WindowGrid
 
@@ -104,6 +105,13 @@ class SegModel:
     def _logits(self, windows: Tensor) -> Tensor:
         found: Tensor = self._head(self._backbone(windows))
         return found
+
+
+def windows_for(backbone: Backbone) -> tuple[int, int]:
+    """Return side and step of windows that fit a backbone's cells, near the usual ones."""
+    cell = math.lcm(max(backbone.strides), grid_stride(backbone.strides))
+    both = math.lcm(cell, MASK_STRIDE)
+    return max(WINDOW // cell, 1) * cell, max(STEP // both, 1) * both
 
 
 def segmentation_header(
