@@ -69,7 +69,7 @@ def print_row(name: str, *values: object) -> None:
     print(f"{name:<58}", *values, flush=True)
 
 
-def tiles(data: Path) -> None:
+def tiles(data: Path, tissue: str | None) -> None:
     by_class = [
         (read_rgb(path), name)
         for name in ORDER
@@ -81,6 +81,8 @@ def tiles(data: Path) -> None:
         "nine classes as shipped": model,
         "unseen phrases, all three": load_model("bundled", classes_of([held[n] for n in ORDER])),
     }
+    if tissue:
+        arms["segmentation model"] = load_model(tissue)
     for i in range(3):
         arms[f"unseen phrase {i + 1}"] = load_model(
             "bundled", classes_of([(held[n][i],) for n in ORDER])
@@ -131,14 +133,16 @@ class Agreement:
         return f"mIoU {100 * miou:.1f}  Dice {200 * tp / (2 * tp + fp + fn):.1f}"
 
 
-def glas(data: Path, every: int) -> None:
+def glas(data: Path, every: int, tissue: str | None) -> None:
     gland = (("gland",), ("stroma",), ("background", "empty glass slide"))
     encoder = bundled_encoder()
     shipped, typed = load_model(), load_model("bundled", classes_of(list(gland)))
     _, weight, bias = keras_densenet.load()
+    trained = load_model(tissue) if tissue else None
     arms = ("tumour or normal mucosa", "typed: gland, stroma, background", "classifier's own head",
             "all gland", "Otsu on haematoxylin")  # fmt: skip
-    scores = {arm: Agreement() for arm in arms}
+    learned = "segmentation model: tumour or normal mucosa"
+    scores = {arm: Agreement() for arm in ((*arms, learned) if trained else arms)}
     paths = sorted((data / "glas" / "img").glob("*.webp"))[::every]
     for path in paths:
         pixels = read_rgb(path)
@@ -155,6 +159,9 @@ def glas(data: Path, every: int) -> None:
 
         nine = fitted(maps(shipped, resampled))
         scores[arms[0]].add(truth, (nine[0] + nine[1] > 0.5).numpy())
+        if trained:
+            found = fitted(maps(trained, resampled))
+            scores[learned].add(truth, (found[0] + found[1] > 0.5).numpy())
         scores[arms[1]].add(truth, (fitted(maps(typed, resampled)).argmax(0) == 0).numpy())
         height, width = resampled.shape[:2]
         framed = np.pad(
@@ -181,10 +188,11 @@ if __name__ == "__main__":
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--every", type=int, default=1, help="take every n-th GlaS image")
     parser.add_argument("--only", choices=("tiles", "held-out", "glas"))
+    parser.add_argument("--tissue", help="measure this nine-class segmentation model too")
     options = parser.parse_args()
     if options.only in (None, "tiles"):
-        tiles(options.data)
+        tiles(options.data, options.tissue)
     if options.only in (None, "held-out"):
         held_out_tiles(options.data)
     if options.only in (None, "glas"):
-        glas(options.data, options.every)
+        glas(options.data, options.every, options.tissue)

@@ -1,4 +1,4 @@
-"""Mosaics for the shipped segmentation model: every window's tags are those of what it shows."""
+"""Mosaics of tiles as a tagged folder: every window is tagged with what it shows."""
 
 from __future__ import annotations
 
