@@ -25,6 +25,7 @@ from napari_plimseg.models.seg_model import (
     load_segmentation_model,
     save_segmentation_model,
     segmentation_header,
+    windows_for,
 )
 from napari_plimseg.models.seg_net import SegNet
 from napari_plimseg.tissue import TissueClass, TissueClasses
@@ -335,3 +336,21 @@ def test_headers_of_models_made_of_words_stay_readable_by_older_versions(tmp_pat
     assert read_header(path) == header(backbone)
     plain = replace(header(backbone), kind="prototypes", network={})
     assert "network" not in json.loads(plain.to_json())
+
+
+@pytest.mark.parametrize(
+    ("strides", "windows"),
+    [((4, 8, 16, 16), (320, 256)), ((4, 8, 16, 32), (320, 256)), ((14, 14), (308, 252))],
+)
+def test_windows_fit_the_cells_of_backbone_head_and_mask(
+    strides: tuple[int, ...], windows: tuple[int, int], tmp_path: Path
+) -> None:
+    backbone = TinyBackbone()
+    backbone.strides, backbone.block_channels = strides, (8,) * len(strides)
+    assert windows_for(backbone) == windows
+    head = SegNet(backbone.block_channels, strides, len(CLASSES), 16)
+    about = segmentation_header(
+        backbone, CLASSES, width=16, mpp=0.5, patch_size=112, backbone_inside=False,
+        window=windows[0], step=windows[1],
+    )  # fmt: skip
+    save_segmentation_model(tmp_path / "own.safetensors", about, backbone, head)
