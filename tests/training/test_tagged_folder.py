@@ -401,7 +401,7 @@ def test_progress_is_told(tmp_path):
 
 def test_a_further_folder_is_trained_on_and_may_lack_classes(tmp_path: Path) -> None:
     from plimseg_training.config import Recipe
-    from plimseg_training.pipeline import TrainingData
+    from plimseg_training.training_data import TrainingData
 
     random = np.random.default_rng(0)
     for folder, name in (

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_plimseg.errors import ConfigError
 from napari_plimseg.files import write_json
 from napari_plimseg.inference.devices import describe_device, pick_device
 from napari_plimseg.models.backbones import load_backbone, load_matcher
@@ -19,7 +18,6 @@ from napari_plimseg.models.seg_model import (
 )
 from plimseg_training.distributed import join_world
 from plimseg_training.evaluate import evaluate
-from plimseg_training.folder_check import check_folder, check_validation, shared_pictures
 from plimseg_training.loop import train
 from plimseg_training.previews import encoded, preview_sheet
 from plimseg_training.progress import Event, ProgressLog
@@ -36,18 +34,19 @@ from plimseg_training.runs import RunFolder
 from plimseg_training.stage1 import Encoders, Stage1Task
 from plimseg_training.stage2 import Stage2Task
 from plimseg_training.summaries import folder_summary
-from plimseg_training.tagged_folder import read_pixels, read_truth, scan
+from plimseg_training.tagged_folder import read_pixels, read_truth
+from plimseg_training.training_data import TrainingData
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
     from numpy.typing import NDArray
+    from torch import Tensor
 
-    from plimseg_training.config import Recipe
+    from plimseg_training.config import PseudoMaskConfig, Recipe
     from plimseg_training.distributed import World
     from plimseg_training.evaluate import Evaluation
-    from plimseg_training.folder_report import FolderReport
     from plimseg_training.tagged_folder import TaggedFolder, TaggedImage
 
 PREVIEWS = 6
@@ -56,110 +55,6 @@ _READ_TEXT = ("hf-hub:", "local-dir:", "open_clip:", "conch:")
 
 class Stopped(Exception):
     """The training was asked to stop; what is done is saved."""
-
-
-@dataclass(frozen=True)
-class TrainingData:
-    """Training and validation parts of a recipe's folder.
-
-    Parameters
-    ----------
-    train : TaggedFolder
-    validation : TaggedFolder or None
-    report : FolderReport
-        Of the scan of the training folder.
-    """
-
-    train: TaggedFolder
-    validation: TaggedFolder | None
-    report: FolderReport
-
-    @classmethod
-    def of(cls, recipe: Recipe) -> TrainingData:
-        """Scan the recipe's folders and split them.
-
-        Raises
-        ------
-        ConfigError, TagError
-            When the recipe names no folder, or the scan finds what must not be trained on.
-        """
-        found = cls._of_main_folder(recipe)
-        for folder in recipe.data.more:
-            found = found._with_more(folder, recipe.data.mpp)
-        return found
-
-    def _with_more(self, root: Path, mpp: float | None) -> TrainingData:
-        """Return the same with the images of one more folder to train on."""
-        classes = self.train.classes
-        report = check_folder(root, classes=classes, mpp=mpp or self.train.mpp, whole=False)
-        added = [
-            replace(
-                image, group=f"{root.name}: {image.group}", given_name=f"{root.name}-{image.name}"
-            )
-            for image in report.raise_if_fatal().images
-        ]
-        shared = [
-            problem
-            for problem in shared_pictures(report.pixel_hashes, self.report.pixel_hashes)
-            if self.validation is not None
-        ]
-        problems = (*self.report.problems, *report.problems, *shared)
-        return replace(
-            self,
-            train=self.train.restricted((*self.train.images, *added)),
-            report=replace(self.report, problems=problems),
-        )
-
-    @classmethod
-    def _of_main_folder(cls, recipe: Recipe) -> TrainingData:
-        data = recipe.data
-        if data.train is None:
-            raise ConfigError(
-                "the recipe names no folder of tagged images",
-                remedy="Write data.train, or give the folder on the command line.",
-            )
-        classes = data.tissue_classes()
-        report = scan(data.train, classes=classes, layout=data.layout, mpp=data.mpp)
-        folder = report.raise_if_fatal()
-        if data.validation is not None:
-            other = check_validation(
-                data.validation, classes=folder.classes, layout=data.layout, mpp=data.mpp
-            )
-            if data.validation != data.train:  # where they are one, the scan has compared them
-                shared = shared_pictures(report.pixel_hashes, other.pixel_hashes)
-                report = replace(report, problems=(*report.problems, *shared))
-            return cls(folder, other.raise_if_fatal(), report)
-        if data.validation_groups:
-            unknown = sorted(set(data.validation_groups) - set(folder.groups))
-            if unknown:
-                raise ConfigError(
-                    f"the key 'data.validation_groups' names '{unknown[0]}', which is not there",
-                    remedy=f"There are: {', '.join(folder.groups[:20])}.",
-                )
-            held = [i for i in folder.images if i.group in data.validation_groups]
-            rest = [i for i in folder.images if i.group not in data.validation_groups]
-            if not rest:
-                raise ConfigError("all groups are for validation, and none is left to train on")
-            return cls(folder.restricted(rest), folder.restricted(held), report)
-        if data.validation_fraction and len(folder.groups) > 1:
-            first, second = folder.split(data.validation_fraction, recipe.seed)
-            return cls(first, second, report)
-        return cls(folder, None, report)
-
-    @property
-    def mpp(self) -> float:
-        """Micrometres per pixel of the training images."""
-        if self.train.mpp is None:
-            raise ConfigError(
-                "the pixel size of the images is not known",
-                path=self.train.root,
-                remedy="Say it in um: --set data.mpp=0.5 (0.25 at 40x, 0.5 at 20x, 1.0 at 10x).",
-            )
-        return self.train.mpp
-
-    def digest(self) -> str:
-        """Return a digest of both parts."""
-        return self.train.digest() + (self.validation.digest() if self.validation else "")
 
 
 def matcher_name(recipe: Recipe) -> str:
@@ -297,33 +192,43 @@ class _Training:
         targets = Targets(self.run_folder.pseudo_masks)
         task = Stage1Task(self.recipe, data.train, data.validation, encoders)
         self._train(task, self.recipe.stage1, data)
-        missing = self._without(targets, data.train)
         exclusive = not data.train.classes.has_background
-        for number, image in enumerate(missing):
-            if self.should_stop():
-                raise Stopped
-            config = self.recipe.pseudo_masks
+        config = self.recipe.pseudo_masks
+
+        def scores(image: TaggedImage) -> Tensor:
             cams = task.averaged_cams(image, config.scales, flips=config.flips)
-            scores = probabilities_of(cams, exclusive=exclusive)
-            rgb = read_pixels(image)
-            mask = pseudo_mask(
-                scores,
-                image,
-                rgb,
-                self.recipe.pseudo_masks,
-                white_background=self.recipe.data.white_background,
-            )
-            write_pseudo_mask(targets.path(image), mask)
-            self.tell(Event("step", stage="pseudo_masks", step=number + 1, steps=len(missing)))
+            return probabilities_of(cams, exclusive=exclusive)
+
+        self._label(targets, data.train, scores, config)
         self.world.wait_for_all()
         if self.world.is_first:
             self._preview_cams(task, data.train, targets)
         return targets
 
-    def _without(self, targets: Targets, folder: TaggedFolder) -> list[TaggedImage]:
-        """Return the images that still need a pseudo mask from this process."""
+    def _label(
+        self,
+        targets: Targets,
+        folder: TaggedFolder,
+        scores: Callable[[TaggedImage], Tensor],
+        config: PseudoMaskConfig,
+    ) -> None:
+        """Write the pseudo masks that are not there yet, from class scores (C, H, W)."""
         mine = folder.images if self.world.is_first else ()
-        return [image for image in mine if not targets.path(image).is_file()]
+        missing = [image for image in mine if not targets.path(image).is_file()]
+        for number, image in enumerate(missing):
+            if self.should_stop():
+                done = f"Stopped while writing {targets.folder.name}; it can be resumed"
+                self.tell(Event("stopped", done, stage="pseudo_masks"))
+                raise Stopped
+            mask = pseudo_mask(
+                scores(image),
+                image,
+                read_pixels(image),
+                config,
+                white_background=self.recipe.data.white_background,
+            )
+            write_pseudo_mask(targets.path(image), mask)
+            self.tell(Event("step", stage="pseudo_masks", step=number + 1, steps=len(missing)))
 
     def _preview_cams(self, task: Stage1Task, folder: TaggedFolder, targets: Targets) -> None:
         for image in _spread(folder.images):
@@ -339,7 +244,8 @@ class _Training:
         cams: NDArray[np.float32] | None = None,
         prediction: NDArray[np.uint8] | None = None,
     ) -> None:
-        known = targets.path(image).is_file()
+        # an image that is only measured on may share its name with one that has a pseudo mask
+        known = cams is not None and targets.path(image).is_file()
         sheet = preview_sheet(
             read_pixels(image),
             classes=folder.classes,
@@ -362,16 +268,12 @@ class _Training:
         self._train(task, self.recipe.stage2, data)
         for number in range(1, self.recipe.stage2.self_training_rounds + 1):
             relabelled = Targets(self.run_folder.root / f"pseudo_masks_{number}")
-            for image in self._without(relabelled, data.train):
-                scores = task.logits(image)[: task.tissue].softmax(0)
-                mask = pseudo_mask(
-                    scores,
-                    image,
-                    read_pixels(image),
-                    replace(self.recipe.pseudo_masks, refine="none"),
-                    white_background=self.recipe.data.white_background,
-                )
-                write_pseudo_mask(relabelled.path(image), mask)
+
+            def scores(image: TaggedImage, found: Stage2Task = task) -> Tensor:
+                return found.logits(image)[: found.tissue].softmax(0)
+
+            unrefined = replace(self.recipe.pseudo_masks, refine="none")
+            self._label(relabelled, data.train, scores, unrefined)
             self.world.wait_for_all()
             before = task.network.state_dict()
             name = f"stage2_round{number}"

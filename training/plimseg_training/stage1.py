@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from napari_plimseg.errors import ConfigError
 from napari_plimseg.models.backbone_bundled import BundledMatcher
 from napari_plimseg.models.backbones import SMALLEST_SIDE
 from napari_plimseg.models.cam_net import CamNet
@@ -173,6 +174,12 @@ class Stage1Task:
         validation: TaggedFolder | None,
         encoders: Encoders,
     ) -> None:
+        smallest = min(int(image.windows[:, 2:].min()) for image in folder.images)
+        if recipe.stage1.crop and recipe.stage1.crop < smallest:
+            raise ConfigError(
+                f"the key 'stage1.crop' is {recipe.stage1.crop}, and no tagged window fits into it",
+                remedy=f"Write {smallest} or more, or 0 for whole images.",
+            )
         self.recipe = recipe
         self.folder = folder
         self.validation = validation

@@ -69,7 +69,7 @@ def run_train(options: argparse.Namespace, console: Console) -> int:
 
 def dry_run(recipe: Recipe, run: RunFolder, console: Console) -> int:
     """Check the images and print what would be trained; return the exit code."""
-    from plimseg_training.pipeline import TrainingData
+    from plimseg_training.training_data import TrainingData
 
     try:
         data = TrainingData.of(recipe)
