@@ -1,7 +1,7 @@
 """What the matching losses bring, against every control: one table.
 
     python benchmarks/quality.py GLAS --recipe glas_oeem
-    python benchmarks/quality.py WSSS4LUAD --recipe wsss4luad
+    python benchmarks/quality.py WSSS4LUAD --recipe wsss4luad --folds 4 --more NORMAL_LUNG
     python benchmarks/quality.py GLAS --backbone timm:tf_efficientnet_lite0=lite0.safetensors
 
 Trains both stages of each arm with three seeds on the training part (GlaS: by patient; WSSS4LUAD:
@@ -39,6 +39,7 @@ from plimseg_training.training_data import TrainingData
 from plimseg_training.windows import allowed_classes
 
 if TYPE_CHECKING:
+    from napari_plimseg.tissue import TissueClasses
     from plimseg_training.config import Recipe
 
 NONE = {"ftm": 0.0, "btm": 0.0, "cbs": 0.0, "area": 0.0}
@@ -81,10 +82,12 @@ def arms_of(weight: float) -> list[Arm]:
 class Laboratory:
     """Data and frozen maps that all arms share."""
 
-    def __init__(self, recipe: Recipe) -> None:
+    def __init__(self, recipe: Recipe, folds: int) -> None:
         self.recipe = recipe
-        self.data = TrainingData.of(recipe)
-        assert self.data.validation is not None
+        data = TrainingData.of(recipe)
+        assert data.validation is not None
+        self.folds = [data] if folds == 1 else folds_of(data, folds)
+        self.classes = data.train.classes
         self.backbone = load_backbone(recipe.model.backbone)
         self.encoders: dict[str, Encoders] = {}
 
@@ -106,47 +109,68 @@ class Laboratory:
         return self.encoders[key]
 
     def run(self, arm: Arm, seed: int) -> dict[str, float]:
-        """Train both stages of an arm and return its three scores."""
+        """Train both stages of an arm on every fold and return its three scores."""
         recipe = replace(
             self.recipe,
             seed=seed,
             matching=replace(self.recipe.matching, **arm.matching),
             model=replace(self.recipe.model, pooling=arm.pooling),
         )
-        data, encoders, scores = self.data, self.encoders_for(recipe), {}
-        masks: dict[str, np.ndarray] = {}
+        found: dict[str, list[np.ndarray]] = {"cam": [], "pseudo": [], "final": []}
+        for data in self.folds:
+            self.run_fold(arm, recipe, data, found)
+        # pixels of all folds are counted together
+        return {
+            name: 100 * score_of(sum(confusions), self.classes).miou
+            for name, confusions in found.items()
+            if confusions
+        }
+
+    def run_fold(
+        self, arm: Arm, recipe: Recipe, data: TrainingData, found: dict[str, list[np.ndarray]]
+    ) -> None:
+        """Train both stages on one fold and add the confusion matrices."""
+        encoders, seed, measured = self.encoders_for(recipe), recipe.seed, data.validation
+        assert measured is not None
         task = None
         if arm.masks == "cams":
-            task = Stage1Task(recipe, data.train, data.validation, encoders)
+            task = Stage1Task(recipe, data.train, measured, encoders)
             fit(task, recipe.stage1, seed)
-            scores["cam"] = task.validate()["score"]
-        for image in data.train.images:
-            masks[image.name] = self.mask(arm, recipe, task, image)
+            found["cam"].append(
+                confusion(
+                    measured,
+                    lambda image: strongest(task.averaged_cams(image, (1.0,), flips=False)),
+                )
+            )
+        masks = {image.name: self.mask(arm, recipe, task, image) for image in data.train.images}
         if arm.masks != "truth":
-            scores["pseudo"] = agreement(
-                data.train, lambda image: as_mask_ids(masks[image.name])
-            ).miou
+            known = data.train.restricted(i for i in data.train.images if i.truth)
+            found["pseudo"].append(confusion(known, lambda image: as_mask_ids(masks[image.name])))
         second = Stage2Task(
-            recipe, data.train, data.validation, encoders.for_stage2(recipe),
+            recipe, data.train, measured, encoders.for_stage2(recipe),
             lambda image: masks[image.name],
         )  # fmt: skip
         fit(second, recipe.stage2, seed)
-        scores["final"] = second.validate()["score"]
-        return {name: 100 * score for name, score in scores.items()}
+        tissue = len(self.classes.tissue_ids)
+        found["final"].append(
+            confusion(measured, lambda image: strongest(second.logits(image)[:tissue]))
+        )
 
     def mask(
         self, arm: Arm, recipe: Recipe, task: Stage1Task | None, image: TaggedImage
     ) -> np.ndarray:
         """Return the labels that an arm gives stage 2."""
         white, rgb = recipe.data.white_background, read_pixels(image)
-        classes = len(self.data.train.classes.tissue_ids)
+        classes = len(self.classes.tissue_ids)
         if task is not None:
             cams = task.averaged_cams(image, (1.0,), flips=False)
-            exclusive = not self.data.train.classes.has_background
+            exclusive = not self.classes.has_background
             scores = probabilities_of(cams, exclusive=exclusive)
             return pseudo_mask(scores, image, rgb, recipe.pseudo_masks, white_background=white)
         if arm.masks == "truth":
-            truth = read_truth(image, self.data.train)
+            if image.truth is None:  # of a further folder: one tag, the whole image
+                return np.full(image.size, image.tags[0].argmax(), np.int16)
+            truth = read_truth(image, self.folds[0].train)
             return np.where(truth == 0, IGNORED, truth.astype(np.int16) - 1).astype(np.int16)
         flat = torch.zeros(classes, *image.size)
         found = pseudo_mask(flat, image, rgb, recipe.pseudo_masks, white_background=white)
@@ -157,27 +181,58 @@ class Laboratory:
 
     def shipped(self) -> float:
         """Return the score of the shipped model, told the classes' prompts, without training."""
-        folder = self.data.validation
-        assert folder is not None
-        model = load_model("bundled", folder.classes)
-        tissue = len(folder.classes.tissue_ids)
+        model = load_model("bundled", self.classes)
+        tissue = len(self.classes.tissue_ids)
+        total = np.zeros((tissue, tissue), np.int64)
+        for data in self.folds:
+            folder = data.validation
+            assert folder is not None
 
-        def mask(image: TaggedImage) -> np.ndarray:
-            found = predict_image(model, read_pixels(image), folder.mpp)
-            return (found[:tissue].argmax(0) + 1).astype(np.uint8)
+            def mask(image: TaggedImage, mpp: float | None = folder.mpp) -> np.ndarray:
+                found = predict_image(model, read_pixels(image), mpp)
+                return (found[:tissue].argmax(0) + 1).astype(np.uint8)
 
-        return 100 * agreement(folder, mask).miou
+            total += confusion(folder, mask)
+        return 100 * score_of(total, self.classes).miou
 
 
-def agreement(folder: TaggedFolder, mask: Any) -> Score:
-    """Return the pooled agreement of masks with truth; pixels without a class left out."""
+def folds_of(data: TrainingData, count: int) -> list[TrainingData]:
+    """Return folds by image in which kinds of tags are spread evenly; further folders train."""
+    assert data.validation is not None
+    own = [i for i in (*data.train.images, *data.validation.images) if i.truth is not None]
+    further = [i for i in data.train.images if i.truth is None]
+    own.sort(key=lambda image: (tuple(image.tags.max(0)), image.name))
+    return [
+        replace(
+            data,
+            train=data.train.restricted(
+                [i for n, i in enumerate(own) if n % count != fold] + further
+            ),
+            validation=data.train.restricted(own[fold::count]),
+        )
+        for fold in range(count)
+    ]
+
+
+def strongest(logits: torch.Tensor) -> np.ndarray:
+    """Return the mask ids of logits (C, H, W)."""
+    return (logits.argmax(0).numpy() + 1).astype(np.uint8)
+
+
+def confusion(folder: TaggedFolder, mask: Any) -> np.ndarray:
+    """Return the pooled confusion matrix of masks with truth; no class on either side, no count."""
     tissue = len(folder.classes.tissue_ids)
-    confusion = np.zeros((tissue, tissue), np.int64)
+    total = np.zeros((tissue, tissue), np.int64)
     for image in folder.images:
         truth, found = read_truth(image, folder), mask(image)
         truth[(truth > tissue) | (found == 0) | (found > tissue)] = 0
-        confusion += confusion_matrix(truth, np.where(truth == 0, 1, found), tissue)
-    return Score(confusion, folder.classes.names[:tissue], tuple(range(tissue)))
+        total += confusion_matrix(truth, np.where(truth == 0, 1, found), tissue)
+    return total
+
+
+def score_of(total: np.ndarray, classes: TissueClasses) -> Score:
+    tissue = len(classes.tissue_ids)
+    return Score(total, classes.names[:tissue], tuple(range(tissue)))
 
 
 def fit(task: Any, stage: Any, seed: int) -> None:
@@ -214,6 +269,8 @@ def main() -> None:
     parser.add_argument("--backbone", help="image encoder of all arms, instead of the recipe's")
     parser.add_argument("--weight", type=float, default=0.1, help="of each matching loss")
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--folds", type=int, default=1, help="cross-validation by image")
+    parser.add_argument("--more", type=Path, action="append", help="further folder to train on")
     parser.add_argument("--only", default="", help="arms whose name holds this text")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     parser.add_argument("--out", type=Path, help="append one JSON line a run to this file")
@@ -222,7 +279,9 @@ def main() -> None:
     recipe = replace(recipe, data=replace(recipe.data, train=options.data))
     if options.backbone:
         recipe = replace(recipe, model=replace(recipe.model, backbone=options.backbone))
-    laboratory = Laboratory(recipe)
+    if options.more:
+        recipe = replace(recipe, data=replace(recipe.data, more=tuple(options.more)))
+    laboratory = Laboratory(recipe, options.folds)
     print(f"{'arm':44s} {'cam':>12s} {'pseudo':>12s} {'final':>12s}   seconds a run")
     for arm in arms_of(options.weight):
         if options.only not in arm.name:

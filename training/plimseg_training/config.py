@@ -169,10 +169,10 @@ class MatchingConfig:
     space: Literal["image", "features"] = "features"
     prototypes: Literal["text", "class_means"] = "text"
     matcher: str = "backbone"
-    ftm: _Weight = 1.0
-    btm: _Weight = 1.0
-    cbs: _Weight = 1.0
-    area: _Weight = 0.1
+    ftm: _Weight = 0.1
+    btm: _Weight = 0.1
+    cbs: _Weight = 0.1
+    area: _Weight = 0.0
     pairs_on: Literal["all", "multi"] = "all"
     pairs_at_once: Annotated[int, Range(1, 4096)] = 16
     btm_on: Literal["all", "multi"] = "multi"
@@ -279,7 +279,7 @@ class PseudoMaskConfig:
     fill_single_tag: bool = True
     refine: Literal["none", "pamr"] = "none"
     refine_iterations: Annotated[int, Range(1, 1000)] = 10
-    ignore_margin: Annotated[float, Range(0, 1)] = 0.0
+    ignore_margin: Annotated[float, Range(0, 1)] = 0.5
 
     def __post_init__(self) -> None:
         check_fields(self)
