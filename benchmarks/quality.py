@@ -95,9 +95,13 @@ class Laboratory:
         """Return the encoders of a recipe; their maps are computed once."""
         matching = recipe.matching
         key = f"{matching.matcher} {matching.space} {matching.is_used}"
+        if matching.matcher == "random":
+            key += f" {recipe.seed}"
         if key not in self.encoders:
             name = "bundled" if matching.matcher == "backbone" else matching.matcher
-            made = Encoders.of(self.backbone, load_matcher(name), recipe, torch.device("cpu"))
+            made = Encoders.of(
+                self.backbone, load_matcher(name, seed=recipe.seed), recipe, torch.device("cpu")
+            )
             if self.encoders:
                 # the encoder is the same: so are its maps
                 blocks = next(iter(self.encoders.values())).blocks
