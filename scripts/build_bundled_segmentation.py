@@ -1,6 +1,6 @@
 """Train a segmentation model of nine colorectal tissues from image-level tags only.
 
-    python scripts/build_bundled_segmentation.py --data DATA --out tissue.safetensors
+    python scripts/build_bundled_segmentation.py --data DATA --work WORK --out tissue.safetensors
 
 Puts mosaics together from tiles with one tag each, trains
 `training/recipes/bundled_colorectal.yaml` on them and writes the head; the encoder is the shipped
@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import tempfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -33,24 +32,24 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, required=True, help="folder of training data")
     parser.add_argument("--out", type=Path, required=True, help="model file to write")
+    parser.add_argument("--work", type=Path, required=True, help="mosaics and run; is resumed")
     parser.add_argument("--mosaics", type=int, nargs=2, default=(96, 24), help="training, held out")
     parser.add_argument("--set", nargs="*", default=[], help="KEY=VALUE of the recipe")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     torch.set_num_threads(1)  # sums in one order
-    with tempfile.TemporaryDirectory() as temporary:
-        folder, run = Path(temporary, "mosaics"), Path(temporary, "run")
-        training, held = tiles(options.data)
-        write_folder(folder, training, held, tuple(options.mosaics), options.seed)
-        recipe = load_recipe(RECIPE).override([f"data.train={folder}", *options.set])
-        recipe = replace(recipe, seed=options.seed)
-        trained = train_recipe(
-            recipe, run, on_event=lambda event: event.message and print(event.message, flush=True)
-        )
-        header, tensors = load_model_file(trained)
-        # glass was tagged like a tissue; to those who use the model it is the background
-        shipped = replace(header, classes=COLORECTAL, title="Colorectal tissue", license=LICENSE)
-        save_model(options.out, shipped, tensors)
+    folder, run = options.work / "mosaics", options.work / "run"
+    training, held = tiles(options.data)
+    write_folder(folder, training, held, tuple(options.mosaics), options.seed)
+    recipe = load_recipe(RECIPE).override([f"data.train={folder}", *options.set])
+    recipe = replace(recipe, seed=options.seed)
+    trained = train_recipe(
+        recipe, run, on_event=lambda event: event.message and print(event.message, flush=True)
+    )
+    header, tensors = load_model_file(trained)
+    # glass was tagged like a tissue; to those who use the model it is the background
+    shipped = replace(header, classes=COLORECTAL, title="Colorectal tissue", license=LICENSE)
+    save_model(options.out, shipped, tensors)
     print(f"wrote {options.out}: {options.out.stat().st_size / 1e6:.1f} MB")
     print(json.dumps(dict(header.scores)))
 
