@@ -298,7 +298,8 @@ class _Training:
         scores: dict[str, float] = {}
         measured = data.validation
         if measured is not None and any(image.truth for image in measured.images):
-            protocol = "oeem" if not data.train.classes.has_background else "A"
+            classes = data.train.classes
+            protocol = "oeem" if len(classes) == 2 and not classes.has_background else "A"
             evaluation = evaluate(model, measured, protocol=protocol, device=str(self.device))
             write_json(run.root / "evaluation.json", evaluation.to_dict())
             evaluations.append(evaluation)
