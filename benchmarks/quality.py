@@ -275,7 +275,9 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--folds", type=int, default=1, help="cross-validation by image")
     parser.add_argument("--more", type=Path, action="append", help="further folder to train on")
-    parser.add_argument("--only", default="", help="arms whose name holds this text")
+    parser.add_argument(
+        "--only", action="append", help="arms whose name holds this text, in this order; repeatable"
+    )
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     parser.add_argument("--out", type=Path, help="append one JSON line a run to this file")
     options = parser.parse_args()
@@ -287,9 +289,9 @@ def main() -> None:
         recipe = replace(recipe, data=replace(recipe.data, more=tuple(options.more)))
     laboratory = Laboratory(recipe, options.folds)
     print(f"{'arm':44s} {'cam':>12s} {'pseudo':>12s} {'final':>12s}   seconds a run")
-    for arm in arms_of(options.weight):
-        if options.only not in arm.name:
-            continue
+    wanted = options.only or [""]
+    arms = [arm for text in wanted for arm in arms_of(options.weight) if text in arm.name]
+    for arm in arms:
         begun, runs = time.monotonic(), []
         for seed in range(options.seeds):
             runs.append(laboratory.run(arm, seed))
@@ -303,7 +305,7 @@ def main() -> None:
             spread = f"{np.mean(values):.1f} +- {np.std(values):.1f}" if values else "-"
             cells.append(f"{spread:>12s}")
         print(f"{arm.name:44s} {' '.join(cells)}   {seconds:.0f}", flush=True)
-    if options.only in "shipped":
+    if not options.only or "shipped" in options.only:
         print(f"{'shipped model, no training':44s} {laboratory.shipped():38.1f}")
 
 
