@@ -67,6 +67,11 @@ def arms_of(weight: float) -> list[Arm]:
             Arm(f"{label}: + FTM + BTM", {**NONE, "ftm": weight, "btm": weight}, pooling),
             Arm(f"{label}: + all three", three, pooling),
             Arm(f"{label}: all three, CLIMS form", {**clims, "form": "clims"}, pooling),
+            Arm(
+                f"{label}: all three, images masked",
+                {**three, "space": "image", "pairs_at_once": 4},
+                pooling,
+            ),
             Arm(f"{label}: control, random matcher", {**three, "matcher": "random"}, pooling),
             Arm(f"{label}: control, class means", {**three, "prototypes": "class_means"}, pooling),
             Arm(f"{label}: control, area alone", {**NONE, "area": weight}, pooling),
