@@ -290,8 +290,7 @@ class _Training:
             return run.model_file
         backbone, head = task.network.backbone, task.network.head
         mpp = data.mpp
-        sides = [min(image.size) for image in data.train.images]
-        window, step = windows_for(backbone, recipe.stage2.crop or int(np.median(sides)))
+        window, step = windows_for(backbone)
         model = SegModel(
             backbone, head, data.train.classes, name=recipe.name, mpp=mpp, window=window, step=step
         )
