@@ -43,7 +43,7 @@ BOTH_HALVES = [(0, 0, 16, 12), (0, 12, 16, 12)]
 
 def test_a_class_without_a_tag_is_never_chosen(tmp_path):
     image = tagged(tmp_path, WHOLE, [(0, 1, 1)])
-    found = pseudo_mask(scores(0.9, 0.3, 0.2), image, DARK, PseudoMaskConfig())
+    found = pseudo_mask(scores(0.9, 0.3, 0.2), image, DARK, PseudoMaskConfig(ignore_margin=0.0))
     assert found.dtype == np.int16
     assert (found == 1).all()
 
@@ -65,7 +65,7 @@ def test_without_gating_the_strongest_class_wins(tmp_path):
 )
 def test_gating_and_filling_by_themselves(tmp_path, gate, fill, single, several):
     image = tagged(tmp_path, BOTH_HALVES, [(0, 1, 0), (0, 1, 1)])
-    config = PseudoMaskConfig(gate_by_tags=gate, fill_single_tag=fill)
+    config = PseudoMaskConfig(gate_by_tags=gate, fill_single_tag=fill, ignore_margin=0.0)
     found = pseudo_mask(scores(0.9, 0.3, 0.5), image, DARK, config)
     assert (found[:, :12] == single).all()
     assert (found[:, 12:] == several).all()
