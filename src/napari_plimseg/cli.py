@@ -61,11 +61,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
 
 
-def _parser() -> argparse.ArgumentParser:
+def common_options() -> argparse.ArgumentParser:
+    """Return the options that every command has."""
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("--json", action="store_true", help="print one JSON object a line")
     common.add_argument("--quiet", action="store_true", help="print results and errors only")
     common.add_argument("--verbose", action="store_true", help="print what the libraries say")
+    return common
+
+
+def _parser() -> argparse.ArgumentParser:
+    common = common_options()
 
     parser = argparse.ArgumentParser(
         prog="plimseg",

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from napari_plimseg.cli import common_options
 from napari_plimseg.errors import PlimsegError
 from plimseg_training.console import Console
 
@@ -55,10 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    common = argparse.ArgumentParser(add_help=False)
-    common.add_argument("--json", action="store_true", help="print one JSON object a line")
-    common.add_argument("--quiet", action="store_true", help="print results and errors only")
-    common.add_argument("--verbose", action="store_true", help="print what the libraries say")
+    common = common_options()
 
     parser = argparse.ArgumentParser(
         prog="plimseg",

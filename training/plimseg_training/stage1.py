@@ -23,9 +23,9 @@ from plimseg_training.matching import (
     other_texts,
     window_vectors,
 )
-from plimseg_training.metrics import Score, confusion_matrix
 from plimseg_training.samples import Sample, SampleSource, Turn, alike
-from plimseg_training.tagged_folder import read_pixels, read_truth
+from plimseg_training.stage_task import StageTask, encoded, score_of_logits
+from plimseg_training.tagged_folder import read_pixels
 from plimseg_training.windows import WindowPooling
 
 if TYPE_CHECKING:
@@ -127,12 +127,7 @@ class Stage1(nn.Module):
 
     def encoded(self, samples: Sequence[Sample]) -> list[Tensor]:
         """Return the blocks of samples of one size, computed or remembered."""
-        if samples[0].blocks:
-            return [torch.stack(maps) for maps in zip(*(s.blocks for s in samples), strict=True)]
-        pixels = torch.stack([s.pixels for s in samples if s.pixels is not None])
-        device = self.head.prototypes.device
-        blocks: list[Tensor] = self.backbone(pixels.to(device))
-        return blocks
+        return encoded(self.backbone, samples, self.head.prototypes.device)
 
 
 @dataclass(frozen=True)
@@ -152,7 +147,7 @@ class Stage1Batch:
     random: np.random.Generator
 
 
-class Stage1Task:
+class Stage1Task(StageTask):
     """Stage 1 as the training loop sees it.
 
     Parameters
@@ -181,6 +176,7 @@ class Stage1Task:
                 remedy=f"Write {smallest} or more, or 0 for whole images.",
             )
         self.recipe = recipe
+        self.stage = recipe.stage1
         self.folder = folder
         self.validation = validation
         self.encoders = encoders
@@ -195,18 +191,14 @@ class Stage1Task:
             multiple=max(encoders.backbone.strides),
             with_pixels=recipe.matching.space == "image",
         )
-        self.matching = self._matching() if recipe.matching.is_used else None
+        texts = class_texts(folder.classes, encoders.matcher).to(self.device)
+        self.matching = self._matching(texts) if recipe.matching.is_used else None
         torch.manual_seed(recipe.seed)
-        self.network = Stage1(
-            encoders.backbone,
-            class_texts(folder.classes, encoders.matcher).to(self.device),
-            recipe.model.width,
-        ).to(self.device)
+        self.network = Stage1(encoders.backbone, texts, recipe.model.width).to(self.device)
 
-    def _matching(self) -> RegionMatching:
+    def _matching(self, texts: Tensor) -> RegionMatching:
         """Measure the matcher on the training windows and build the losses on it."""
         config, matcher, classes = self.recipe.matching, self.encoders.matcher, self.folder.classes
-        texts = class_texts(classes, matcher)
         vectors, tags = self._window_vectors(self.folder.images[:_CALIBRATION_IMAGES])
         if config.prototypes == "class_means":
             texts = class_means(vectors, tags)
@@ -245,17 +237,7 @@ class Stage1Task:
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Return what is trained, with learning rates."""
-        stage = self.recipe.stage1
-        groups = [{"params": list(self.network.head.parameters()), "lr": stage.learning_rate}]
-        return groups + self.encoders.backbone.parameter_groups(stage.backbone_learning_rate)
-
-    def epoch_items(self, epoch: int) -> int:
-        """Return how many images an epoch has."""
-        return len(self.source)
-
-    def names(self, indices: Sequence[int]) -> list[str]:
-        """Return the names of images, for messages."""
-        return [self.folder.images[index].name for index in indices]
+        return self.groups_of(self.network)
 
     def batch(self, seed: int, epoch: int, indices: Sequence[int]) -> Stage1Batch:
         """Return the samples of some images in an epoch."""
@@ -348,7 +330,11 @@ class Stage1Task:
         """Return the cams' agreement with the truth of the validation images, without tags."""
         if self.validation is None:
             return {}
-        score = cam_score(self, self.validation)
+        stride = self.network.head.stride
+        score = score_of_logits(
+            self.validation,
+            lambda image: full_size(self.cams(image).float(), stride, image.size),
+        )
         if score is None:
             return {}
         return {"score": score.miou, "cam_miou": score.miou, "cam_dice": score.mean_dice}
@@ -358,19 +344,3 @@ def full_size(logits: Tensor, stride: int, size: Sequence[int]) -> Tensor:
     """Return (C, h, w) logits on the image's own grid, (C, H, W)."""
     full = F.interpolate(logits[None], scale_factor=stride, mode="bilinear", align_corners=False)
     return full[0, :, : size[0], : size[1]]
-
-
-def cam_score(task: Stage1Task, folder: TaggedFolder) -> Score | None:
-    """Return how the strongest cam agrees with truth, pooled over images; None without truth."""
-    classes = len(folder.classes.tissue_ids)
-    confusion = np.zeros((classes, classes), np.int64)
-    for image in folder.images:
-        if image.truth is not None:
-            truth = read_truth(image, folder)
-            truth[truth > classes] = 0
-            cams = full_size(task.cams(image).float(), task.network.head.stride, image.size)
-            mask = cams.argmax(0).cpu().numpy().astype(np.uint8) + 1
-            confusion += confusion_matrix(truth, mask, classes)
-    if not confusion.any():
-        return None
-    return Score(confusion, folder.classes.names[:classes], tuple(range(classes)))

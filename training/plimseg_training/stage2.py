@@ -11,11 +11,10 @@ from torch.nn import functional as F
 
 from napari_plimseg.models.seg_net import SegNet
 from plimseg_training.losses import TagLoss
-from plimseg_training.metrics import Score, confusion_matrix
 from plimseg_training.pseudo_masks import IGNORED
 from plimseg_training.samples import Sample, SampleSource, alike
 from plimseg_training.stage1 import full_size
-from plimseg_training.tagged_folder import read_truth
+from plimseg_training.stage_task import StageTask, encoded, score_of_logits
 from plimseg_training.windows import WindowPooling
 
 if TYPE_CHECKING:
@@ -85,16 +84,12 @@ class Stage2(nn.Module):
     def forward(self, samples: Sequence[Sample]) -> Tensor:
         """Return logits (B, C, H, W) of samples of one size, on their own grid."""
         device = next(self.head.parameters()).device
-        if samples[0].blocks:
-            blocks = [torch.stack(maps) for maps in zip(*(s.blocks for s in samples), strict=True)]
-        else:
-            pixels = torch.stack([s.pixels for s in samples if s.pixels is not None])
-            blocks = self.backbone(pixels.to(device))
+        blocks = encoded(self.backbone, samples, device)
         logits: Tensor = self.head(blocks)
         return logits
 
 
-class Stage2Task:
+class Stage2Task(StageTask):
     """Stage 2 as the training loop sees it.
 
     Parameters
@@ -122,6 +117,7 @@ class Stage2Task:
     ) -> None:
         self.name = name
         self.recipe = recipe
+        self.stage = recipe.stage2
         self.folder = folder
         self.validation = validation
         self.encoders = encoders
@@ -144,17 +140,7 @@ class Stage2Task:
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Return what is trained, with learning rates."""
-        stage = self.recipe.stage2
-        groups = [{"params": list(self.network.head.parameters()), "lr": stage.learning_rate}]
-        return groups + self.encoders.backbone.parameter_groups(stage.backbone_learning_rate)
-
-    def epoch_items(self, epoch: int) -> int:
-        """Return how many images an epoch has."""
-        return len(self.source)
-
-    def names(self, indices: Sequence[int]) -> list[str]:
-        """Return the names of images, for messages."""
-        return [self.folder.images[index].name for index in indices]
+        return self.groups_of(self.network)
 
     def batch(self, seed: int, epoch: int, indices: Sequence[int]) -> tuple[Sample, ...]:
         """Return the samples of some images in an epoch."""
@@ -211,17 +197,9 @@ class Stage2Task:
         """Return the agreement with the truth of the validation images."""
         if self.validation is None:
             return {}
-        confusion = np.zeros((self.tissue, self.tissue), np.int64)
-        for image in self.validation.images:
-            if image.truth is not None:
-                truth = read_truth(image, self.validation)
-                truth[truth > self.tissue] = 0
-                mask = self.logits(image)[: self.tissue].argmax(0).cpu().numpy().astype(np.uint8)
-                confusion += confusion_matrix(truth, mask + 1, self.tissue)
-        if not confusion.any():
+        score = score_of_logits(self.validation, self.logits)
+        if score is None:
             return {}
-        names = self.folder.classes.names[: self.tissue]
-        score = Score(confusion, names, tuple(range(self.tissue)))
         return {"score": score.miou, "miou": score.miou, "dice": score.mean_dice}
 
 
