@@ -7,7 +7,7 @@ import contextlib
 import numpy as np
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -174,7 +174,7 @@ def test_written_masks_are_read_back(tmp_path, height, width, classes, seed):
     mask = np.random.default_rng(seed).integers(-1, classes + 1, (height, width)).astype(np.int16)
     path = tmp_path / "masks" / "m.png"
     write_pseudo_mask(path, mask)
-    found = read_pseudo_mask(path)
+    found = read_pseudo_mask(path, mask.shape)
     assert found.dtype == np.int16
     assert (found == mask).all()
 
@@ -195,11 +195,12 @@ def test_a_mask_that_cannot_be_read_says_what_to_do(tmp_path, damage):
     elif damage != "missing":
         path.write_bytes({"empty": b"", "text": b"hello", "cut": whole[: len(whole) // 2]}[damage])
     with pytest.raises(StoreError, match=r"m\.png") as caught:
-        read_pseudo_mask(path)
+        read_pseudo_mask(path, (64, 64))
     assert "Delete it" in str(caught.value)
 
 
 @given(st.integers(0, 400), st.integers(0, 255))
+@example(11, 0)  # a header of no length, a ValueError of the decoder
 @settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_a_damaged_byte_is_an_error_of_ours_or_none(tmp_path, place, value):
     path = tmp_path / "m.png"
@@ -208,7 +209,14 @@ def test_a_damaged_byte_is_an_error_of_ours_or_none(tmp_path, place, value):
     data[place % len(data)] = value
     path.write_bytes(data)
     with contextlib.suppress(StoreError):
-        assert read_pseudo_mask(path).dtype == np.int16
+        assert read_pseudo_mask(path, (20, 20)).dtype == np.int16
+
+
+@pytest.mark.parametrize("stored", [Image.new("L", (4, 6)), Image.new("RGB", (6, 4))])
+def test_a_mask_of_another_image_is_refused(tmp_path, stored):
+    stored.save(tmp_path / "m.png")
+    with pytest.raises(StoreError, match="6 x 4 pixels should be here"):
+        read_pseudo_mask(tmp_path / "m.png", (4, 6))
 
 
 def test_a_mask_that_cannot_be_written_says_where(tmp_path):

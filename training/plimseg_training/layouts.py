@@ -200,7 +200,7 @@ def _data_set_of_masks(folder: Path) -> str:
         try:
             with Image.open(path) as image:
                 palette = image.getpalette() or []
-        except OSError:
+        except (OSError, SyntaxError, ValueError):  # the check of the folder will name it
             continue
         for name in ("luad_histoseg", "bcss_wsss"):
             colors = [channel for color in PRESETS[name].colors for channel in color]

@@ -352,7 +352,7 @@ class Targets:
 
     def __call__(self, image: TaggedImage) -> NDArray[np.int16]:
         """Return class indices (H, W), -1 where ignored."""
-        return read_pseudo_mask(self.path(image))
+        return read_pseudo_mask(self.path(image), image.size)
 
 
 def as_mask_ids(mask: NDArray[np.int16]) -> NDArray[np.uint8]:

@@ -112,15 +112,29 @@ def write_pseudo_mask(path: Path, mask: NDArray[np.int16]) -> None:
         ) from error
 
 
-def read_pseudo_mask(path: Path) -> NDArray[np.int16]:
-    """Read what `write_pseudo_mask` wrote."""
+def read_pseudo_mask(path: Path, size: tuple[int, int]) -> NDArray[np.int16]:
+    """Read what `write_pseudo_mask` wrote of an image of a size (height, width).
+
+    Raises
+    ------
+    StoreError
+        When the file is missing, damaged, or of another image.
+    """
+    remedy = "Delete it and resume."
     try:
-        stored = np.array(Image.open(path)).astype(np.int16)
-    except (OSError, SyntaxError) as error:
+        with Image.open(path) as image:
+            stored = np.array(image)
+    except Exception as error:  # decoders raise anything; this is the boundary
+        raise StoreError("a pseudo mask can't be read", path=path, remedy=remedy) from error
+    if stored.shape != size or stored.dtype != np.uint8:
         raise StoreError(
-            "a pseudo mask can't be read", path=path, remedy="Delete it and resume."
-        ) from error
-    return np.where(stored == _STORED_IGNORED, IGNORED, stored - 1).astype(np.int16)
+            f"a pseudo mask of {size[1]} x {size[0]} pixels should be here, but the file holds "
+            f"{stored.dtype} of shape {stored.shape}",
+            path=path,
+            remedy=remedy,
+        )
+    labels = stored.astype(np.int16)
+    return np.where(labels == _STORED_IGNORED, IGNORED, labels - 1).astype(np.int16)
 
 
 def coverage(masks: list[NDArray[np.int16]], classes: int) -> NDArray[np.float64]:
