@@ -12,7 +12,7 @@ from napari_plimseg.tissue import NOT_COMPUTED, UNREADABLE
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-    from napari.layers import Image, Labels
+    from napari.layers import Image, Labels, Layer
     from napari.utils.colormaps import Colormap, DirectLabelColormap
     from napari.viewer import Viewer
     from numpy.typing import NDArray
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from napari_plimseg._widgets.run_steps import TileDone
     from napari_plimseg.results.mask_info import MaskInfo
     from napari_plimseg.results.mask_store import MaskStore
+    from napari_plimseg.slides.slide import Slide
     from napari_plimseg.slides.tissue_mask import TissueMask
     from napari_plimseg.tiling import Window
     from napari_plimseg.tissue import TissueClasses
@@ -28,6 +29,8 @@ MAX_SIDE = 16_384
 """Label layers beyond this are not tiled into textures and every brush stroke redraws them."""
 MASK_OPACITY = 0.5
 UNREADABLE_COLOR = (1.0, 0.0, 1.0, 1.0)
+VIEW_KEY = "plimseg_view"
+"""Key of a labels layer's metadata under which its `MaskView` stands."""
 CONFIDENCE = "confidence"
 COLORMAPS = ("magma", "viridis", "inferno", "turbo", "gray")
 
@@ -76,6 +79,8 @@ class MaskView:
     ----------
     viewer : napari.Viewer
         Gets the layer.
+    slide : Slide
+        What the mask is a mask of.
     store : MaskStore
         Where the mask is kept.
     mask : ndarray of uint8, shape (h, w)
@@ -87,6 +92,7 @@ class MaskView:
     def __init__(
         self,
         viewer: Viewer,
+        slide: Slide,
         store: MaskStore,
         mask: NDArray[np.uint8],
         classes: TissueClasses,
@@ -95,6 +101,7 @@ class MaskView:
         hidden: Collection[str] = (),
         max_side: int = MAX_SIDE,
     ) -> None:
+        self.slide = slide
         self.store = store
         self.step = decimation(store.info.shape, max_side)
         self.info: MaskInfo = dataclasses.replace(store.info, classes=classes)
@@ -104,7 +111,11 @@ class MaskView:
             name=f"{slide_stem} · PLIMSeg mask",
             opacity=MASK_OPACITY,
             colormap=label_colormap(classes, hidden),
-            metadata={"plimseg_mask_info": self.info, "plimseg_store": str(store.path)},
+            metadata={
+                "plimseg_mask_info": self.info,
+                "plimseg_store": str(store.path),
+                VIEW_KEY: self,
+            },
             **self.placement(),
         )
         self.layer.selected_label = 1
@@ -179,6 +190,18 @@ class MaskView:
         row, column = np.floor(np.asarray(self.layer.world_to_data(world)) + 0.5).astype(int)
         height, width = self.layer.data.shape
         return (int(row), int(column)) if 0 <= row < height and 0 <= column < width else None
+
+
+def mask_view_of(layer: Layer | None) -> MaskView | None:
+    """Return the mask that a layer shows; None for other layers, copies of masks among them."""
+    view = None if layer is None else layer.metadata.get(VIEW_KEY)
+    return view if isinstance(view, MaskView) and view.layer is layer else None
+
+
+def mask_views(viewer: Viewer) -> list[MaskView]:
+    """Return the masks in the viewer, lowest layer first."""
+    found = (mask_view_of(layer) for layer in viewer.layers)
+    return [view for view in found if view is not None]
 
 
 class OverlayView:

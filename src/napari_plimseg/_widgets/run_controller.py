@@ -121,7 +121,13 @@ class RunController(QObject):
             old.layer.visible = False  # another model or other words: both stay, one is seen
         stem = Path(slide.name).stem
         view = MaskView(
-            self._viewer, result.store, result.mask, classes, slide_stem=stem, hidden=hidden
+            self._viewer,
+            slide,
+            result.store,
+            result.mask,
+            classes,
+            slide_stem=stem,
+            hidden=hidden,
         )
         self._views = [(owner, kept) for owner, kept in self._views if kept.is_in(self._viewer)]
         self._views.append((slide, view))
