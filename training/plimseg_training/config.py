@@ -5,288 +5,40 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import yaml
 
 from napari_plimseg.errors import ConfigError
 from napari_plimseg.files import atomic_write
-from napari_plimseg.tissue import PRESETS, TissueClasses
-from plimseg_training.checked import Range, build, check_fields, nearest, plain, resolved, set_key
+from plimseg_training.checked import Range, build, check_fields, plain, resolved, set_key
+from plimseg_training.recipe_parts import (
+    DataConfig,
+    DistillConfig,
+    GateConfig,
+    MatchingConfig,
+    ModelConfig,
+    PseudoMaskConfig,
+    StageConfig,
+)
 from plimseg_training.recipe_text import parse_recipe_text, read_recipe_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-_ANY = float("inf")
-_Weight = Annotated[float, Range(0, 1000)]
-_Rate = Annotated[float, Range(0, 1)]
+__all__ = [
+    "DataConfig",
+    "DistillConfig",
+    "GateConfig",
+    "MatchingConfig",
+    "ModelConfig",
+    "PseudoMaskConfig",
+    "Recipe",
+    "StageConfig",
+    "load_recipe",
+]
+
 _DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d+)?")
-
-
-@dataclass(frozen=True)
-class DataConfig:
-    """Which images, and how they are split.
-
-    Parameters
-    ----------
-    train : Path or None
-        Folder of tagged images, or a CSV of tags. Relative to the recipe's folder; None when the
-        command line names it.
-    more : tuple of Path
-        Further folders with the same classes, or some of them, that are only trained on.
-    validation : Path or None
-        Folder that is only measured on; None splits it off `train`.
-    layout : str
-        Layout of the folder: "auto", or a name that `scan` knows ("names", "csv", "folders", ...).
-    classes : str or dict
-        "auto" (from the folder), the name of a preset, a YAML file of classes, or the classes
-        themselves (`classes:` with name, color and prompts).
-    mpp : float or None
-        Pixel size of the images in um; None when the folder tells it.
-    validation_fraction : float
-        Share of the images split off for validation, by whole slides or patients; 0 for none.
-    validation_groups : tuple of str
-        Slides or patients for validation by name, in place of the fraction.
-    white_background : bool
-        Whether white pixels are background of their own.
-    """
-
-    train: Path | None = None
-    more: tuple[Path, ...] = ()
-    validation: Path | None = None
-    layout: str = "auto"
-    classes: str | dict[str, Any] = "auto"
-    mpp: Annotated[float | None, Range(0.05, 20)] = None
-    validation_fraction: Annotated[float, Range(0, 0.5)] = 0.15
-    validation_groups: tuple[str, ...] = ()
-    white_background: bool = False
-
-    def __post_init__(self) -> None:
-        check_fields(self)
-        if isinstance(self.classes, dict):
-            try:
-                TissueClasses.from_dict(self.classes)
-            except ConfigError as error:
-                remedy = error.remedy or "Correct it under the key 'data.classes'."
-                raise ConfigError(error.problem, remedy=remedy) from error
-        elif self.classes not in {"auto", *PRESETS} and not self.classes.endswith(
-            (".yaml", ".yml")
-        ):
-            guess = nearest(self.classes, PRESETS)
-            raise ConfigError(
-                f"the key 'data.classes' is '{self.classes}', which is neither a preset nor a "
-                f"YAML file" + (f"; did you mean '{guess}'?" if guess else ""),
-                remedy=f"Presets: {', '.join(PRESETS)}; or 'auto'.",
-            )
-
-    def tissue_classes(self) -> TissueClasses | None:
-        """Return the classes that the recipe names, or None for "auto".
-
-        Raises
-        ------
-        ConfigError
-            When the YAML file of classes is missing or wrong.
-        """
-        if isinstance(self.classes, dict):
-            return TissueClasses.from_dict(self.classes)
-        if self.classes == "auto":
-            return None
-        return PRESETS.get(self.classes) or TissueClasses.from_yaml(self.classes)
-
-
-@dataclass(frozen=True)
-class ModelConfig:
-    """The networks of both stages.
-
-    Parameters
-    ----------
-    backbone : str
-        Image encoder: "bundled", or a name that the catalogue of backbones knows.
-    train_blocks : str
-        Which blocks of the encoder are trained: "none", "last" or "all".
-    width : int
-        Channels of the heads.
-    pooling : str
-        How a window's cams become its score: their "mean", or a "smooth_max" (`windows`), for
-        which a class that fills a small part of a window is enough.
-    """
-
-    backbone: str = "bundled"
-    train_blocks: Literal["none", "last", "all"] = "none"
-    width: Annotated[int, Range(8, 2048)] = 96
-    pooling: Literal["mean", "smooth_max"] = "smooth_max"
-
-    def __post_init__(self) -> None:
-        check_fields(self)
-        if self.width % 8:
-            raise ConfigError(
-                f"the key 'model.width' is {self.width}", remedy="Write a multiple of 8."
-            )
-
-
-@dataclass(frozen=True)
-class MatchingConfig:
-    """The three language-image-matching losses.
-
-    Parameters
-    ----------
-    form : str
-        Similarity of a region and a text: "clims" (clamped cosine), "contrastive" or "sigmoid".
-    space : str
-        Where regions are masked: in the "image" (as CLIMS) or in the matcher's "features".
-    prototypes : str
-        What a class is matched with: its "text", or "class_means" of image features (a control).
-    matcher : str
-        The frozen image-text model: "backbone" (the bundled one of the backbone), the name of an
-        encoder, or "random" (a control).
-    ftm : float
-        Weight of `loss_ftm`: the region under a class's cam matches that class's text.
-    btm : float
-        Weight of `loss_btm`: the rest of the window does not.
-    cbs : float
-        Weight of `loss_cbs`: the region does not match texts of absent classes and non-tissue.
-    area : float
-        Weight of the area term: cams are not larger than they need to be.
-    pairs_on : str
-        Windows that are matched at all: "all", or "multi" (with two tags and more).
-    pairs_at_once : int
-        Masked windows of an image that go through the matcher, in the space "image".
-    btm_on : str
-        Windows for `loss_btm`: "all", or "multi" (with two tags and more).
-    temperature : float
-        Of the contrastive form.
-    threshold : float or None
-        Cosine below which `loss_cbs` leaves a text alone in the form "clims"; None takes the
-        median of mismatched cosines of the training windows.
-    fill : str
-        What stands in place of masked pixels: the "mean" colour, a "blur" of them, or "zero".
-    warm_up_epochs : int
-        Epochs of plain classification before these losses begin.
-    """
-
-    form: Literal["clims", "contrastive", "sigmoid"] = "contrastive"
-    space: Literal["image", "features"] = "features"
-    prototypes: Literal["text", "class_means"] = "text"
-    matcher: str = "backbone"
-    ftm: _Weight = 0.1
-    btm: _Weight = 0.1
-    cbs: _Weight = 0.1
-    area: _Weight = 0.0
-    pairs_on: Literal["all", "multi"] = "all"
-    pairs_at_once: Annotated[int, Range(1, 4096)] = 16
-    btm_on: Literal["all", "multi"] = "multi"
-    temperature: Annotated[float, Range(0, 10, above=True)] = 0.07
-    threshold: Annotated[float | None, Range(-1, 1)] = None
-    fill: Literal["mean", "blur", "zero"] = "mean"
-    warm_up_epochs: Annotated[int, Range(0, 1000)] = 2
-
-    def __post_init__(self) -> None:
-        check_fields(self)
-
-    @property
-    def is_used(self) -> bool:
-        """Whether any of these losses has a weight."""
-        return any((self.ftm, self.btm, self.cbs, self.area))
-
-
-@dataclass(frozen=True, kw_only=True)
-class StageConfig:
-    """How one network is trained.
-
-    Parameters
-    ----------
-    epochs : int
-        Passes over the items.
-    batch_size : int
-        Items a forward pass.
-    accumulate : int
-        Batches a step: a step sees `batch_size * accumulate` items.
-    learning_rate : float
-        Of the head, after warm-up.
-    backbone_learning_rate : float
-        Of the trained blocks of the encoder.
-    weight_decay : float
-        Of AdamW; biases and norms have none.
-    schedule : str
-        "cosine", or "poly" with power 0.9.
-    warm_up_fraction : float
-        Share of all steps in which the learning rate rises from 0.
-    crop : int
-        Side of random square crops in pixels; 0 for whole images.
-    augment : str
-        "none", "flips" (and quarter turns), or "full" (stain, blur and scale too).
-    ema : float
-        Decay a step of the averaged weights, which are then measured and kept; 0 for none.
-    tag_weight : float
-        Of the tags' own loss beside that of pseudo masks, in stage 2.
-    hard_pixels : str
-        "none", or "oeem" (pixels that fit their pseudo mask weigh more).
-    self_training_rounds : int
-        Rounds of relabelling by the network itself.
-    precision : str
-        "auto" (what the device does well), "float32", "bfloat16" or "float16".
-    clip_norm : float
-        Longest gradient of a step; 0 does not clip.
-    """
-
-    epochs: Annotated[int, Range(1, 100_000)]
-    batch_size: Annotated[int, Range(1, 65_536)]
-    accumulate: Annotated[int, Range(1, 4096)] = 1
-    learning_rate: Annotated[float, Range(0, 1, above=True)]
-    backbone_learning_rate: _Rate = 0.0
-    weight_decay: _Rate = 1e-2
-    schedule: Literal["cosine", "poly"] = "cosine"
-    warm_up_fraction: Annotated[float, Range(0, 1, below=True)] = 0.1
-    crop: Annotated[int, Range(32, 8192, or_zero=True)] = 0
-    augment: Literal["none", "flips", "full"] = "flips"
-    ema: Annotated[float, Range(0, 1, below=True)] = 0.0
-    tag_weight: _Weight = 0.3
-    hard_pixels: Literal["none", "oeem"] = "none"
-    self_training_rounds: Annotated[int, Range(0, 20)] = 0
-    precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    clip_norm: Annotated[float, Range(0, _ANY)] = 1.0
-
-    def __post_init__(self) -> None:
-        check_fields(self)
-
-
-@dataclass(frozen=True)
-class PseudoMaskConfig:
-    """How cams become pseudo masks.
-
-    Parameters
-    ----------
-    scales : tuple of float
-        Image sizes whose cams are averaged; 1 is the image's own.
-    flips : bool
-        Whether mirrored images are averaged too.
-    gate_by_tags : bool
-        Whether a pixel only gets a class that its window is tagged with.
-    fill_single_tag : bool
-        Whether windows with one tag are filled with that class.
-    refine : str
-        "none", or "pamr" (local affinities of colours).
-    refine_iterations : int
-        Iterations of the refinement.
-    ignore_margin : float
-        Pixels whose best two classes are closer than this are ignored in stage 2; 0 for none.
-    """
-
-    scales: tuple[Annotated[float, Range(0.1, 4)], ...] = (1.0,)
-    flips: bool = True
-    gate_by_tags: bool = True
-    fill_single_tag: bool = True
-    refine: Literal["none", "pamr"] = "none"
-    refine_iterations: Annotated[int, Range(1, 1000)] = 10
-    ignore_margin: Annotated[float, Range(0, 1)] = 0.5
-
-    def __post_init__(self) -> None:
-        check_fields(self)
-        if not self.scales:
-            raise ConfigError(
-                "the key 'pseudo_masks.scales' is empty", remedy="Write [1.0] for one scale."
-            )
 
 
 @dataclass(frozen=True)
@@ -307,6 +59,10 @@ class Recipe:
         The language-image-matching losses of stage 1.
     pseudo_masks : PseudoMaskConfig
         From cams to pseudo masks.
+    gate : GateConfig
+        Whether classes are left out where the network does not see them.
+    distill : DistillConfig
+        The fast student.
     seed : int
         Of every random choice: order, augmentation, initial weights, dropout.
     device : str
@@ -320,6 +76,8 @@ class Recipe:
     model: ModelConfig = field(default_factory=ModelConfig)
     matching: MatchingConfig = field(default_factory=MatchingConfig)
     pseudo_masks: PseudoMaskConfig = field(default_factory=PseudoMaskConfig)
+    gate: GateConfig = field(default_factory=GateConfig)
+    distill: DistillConfig = field(default_factory=DistillConfig)
     seed: Annotated[int, Range(0, 2**32 - 1)] = 0
     device: str = "auto"
 
