@@ -107,6 +107,7 @@ def test_the_run_folder_holds_everything(finished):
     assert "<html" in html
     assert "tumour" in html
     assert len(list(run.previews.iterdir())) >= 6
+    assert list(run.live.glob("*.jpg"))
     assert sorted(p.stem for p in run.pseudo_masks.iterdir()) == sorted(
         f"{100 + i // 2}-{i}-0" for i in range(8)
     )

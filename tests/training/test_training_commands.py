@@ -238,6 +238,12 @@ def test_scan_prints_problems_and_tags(
     assert [line.split() for line in printed.splitlines()[-2:]] == [
         ["red", "4", "windows"], ["green", "8", "windows"],
     ]  # fmt: skip
+    capsys.readouterr()
+    assert main([*arguments, "--json"]) == 0
+    facts = lines(capsys.readouterr().out)[-1]
+    assert [c["name"] for c in facts["classes"]["classes"]][:2] == ["red", "green"]
+    assert len(facts["samples"]["red"]) == 4
+    assert all(Path(path).is_file() for path in facts["samples"]["green"])
     (patches / "slide9-9-[1 1 0].png").write_bytes(next(patches.iterdir()).read_bytes())
     assert main(arguments) == 5
     assert "slide9-9-[1 1 0].png" in capsys.readouterr().out
@@ -245,6 +251,20 @@ def test_scan_prints_problems_and_tags(
     seen = lines(capsys.readouterr().out)
     assert any(e["kind"] == "problem" and e["fatal"] for e in seen)
     assert seen[-1] == {"kind": "folder", "usable": False}
+
+
+def test_programs_are_told_how_far_a_pass_is(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    console = Console(as_json=True)
+    console.counted("files", 1, 9)
+    assert capsys.readouterr().out == ""  # too soon
+    now = time.monotonic() + 1
+    monkeypatch.setattr("plimseg_training.console.time.monotonic", lambda: now)
+    console.counted("files", 2, 9)
+    console.counted("files", 3, 9)
+    (told,) = lines(capsys.readouterr().out)
+    assert told == {"kind": "counted", "what": "files", "done": 2, "total": 9}
 
 
 def test_training_on_a_wrong_folder_shows_every_mistake(
@@ -269,6 +289,11 @@ def test_a_dry_run_says_what_would_be_trained(
     assert plan["validation_images"] > 0
     assert plan["recipe"]["stage1"]["epochs"] == 10
     assert plan["seconds"] >= 0
+    quick, balanced, best = (plan["efforts"][name] for name in ("quick", "balanced", "best"))
+    assert quick <= balanced <= best
+    assert plan["memory_mb"] > 100
+    assert plan["device"]
+    assert plan["measured"] == 0
     assert main(["train", str(recipe_file), "--dry-run"]) == 0
     assert "stage 1  10 epochs, 4 images a step" in capsys.readouterr().out
     assert not (tmp_path / "runs").exists()

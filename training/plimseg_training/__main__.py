@@ -176,6 +176,9 @@ def _add_cut(
         "--mpp", type=float, help="um per pixel of the patches (default: the source's)"
     )
     cut.add_argument(
+        "--source-mpp", type=float, help="um per pixel of the source, where its file lacks it"
+    )
+    cut.add_argument(
         "--share", type=float, default=0.05, help="least part of a patch for a tag (default 0.05)"
     )
     cut.add_argument(

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import sys
+import time
 from typing import TYPE_CHECKING, Any
 
 from plimseg_training.progress import Event
@@ -13,6 +14,8 @@ from plimseg_training.progress import Event
 if TYPE_CHECKING:
     from plimseg_training.evaluate import EvaluationProgress
 
+COUNT_SECONDS = 0.5
+"""Programs are told how far a pass is no more often."""
 _PERCENT = ("miou", "score", "accuracy", "dice", "iou")
 
 
@@ -35,6 +38,7 @@ class Console:
         self.failed = False
         self._silent = os.environ.get("RANK", "0") != "0"
         self._changing = 0
+        self._counted_at = time.monotonic()
 
     def event(self, event: Event) -> None:
         """Print what a training says."""
@@ -63,6 +67,9 @@ class Console:
         """Show how far a pass over files or patches is."""
         if not self.as_json:
             self._change(f"{done}/{total} {what}")
+        elif time.monotonic() - self._counted_at >= COUNT_SECONDS:
+            self._counted_at = time.monotonic()
+            self.facts("counted", {"what": what, "done": done, "total": total})
 
     def say(self, text: str) -> None:
         """Tell people something; programs don't need it."""

@@ -73,6 +73,7 @@ def cut_patches(
     write_images: bool = True,
     maximum_unknown: float = 0.25,
     values: Mapping[int, int] | None = None,
+    source_mpp: float | None = None,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> CutSummary:
     """Cut an annotated slide or image into tagged patches, as `scan` reads them.
@@ -103,6 +104,8 @@ def cut_patches(
         The part of a patch that may be neither annotated nor white.
     values : mapping of int to int, optional
         From values of a mask image to mask ids.
+    source_mpp : float, optional
+        Pixel size of the source in um, where its file does not tell it.
     on_progress : callable, optional
         Told how many windows are done, of how many.
 
@@ -127,6 +130,8 @@ def cut_patches(
             remedy="Patches have at least 32 px, strides at least 1 px, fractions lie in 0 to 1.",
         )
     with open_slide(source) as slide:
+        if source_mpp is not None:
+            slide.mpp = source_mpp
         downsample = 1.0 if mpp is None else slide.working_downsample(mpp)
         plain = source.suffix.lower() in IMAGE_SUFFIXES and len(slide.levels) == 1
         if not write_images and not (plain and downsample == 1):

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from plimseg_training.console import Console
     from plimseg_training.tagged_folder import FolderReport, TaggedFolder
 
+SAMPLES = 6
+"""Images of each tag that a program can show."""
+
 
 def run_scan(options: argparse.Namespace, console: Console) -> int:
     """Print the problems and the tags of a folder; return the exit code."""
@@ -54,6 +57,8 @@ def show_report(report: FolderReport, console: Console) -> None:
             "mpp": folder.mpp,
             "tags": dict(counts),
             "with_truth": sum(image.truth is not None for image in folder.images),
+            "classes": folder.classes.to_dict(),
+            "samples": tagged_samples(folder),
         },
     )
     mpp = "pixel size not known" if folder.mpp is None else f"{folder.mpp:g} um/px"
@@ -71,6 +76,16 @@ def tag_table(folder: TaggedFolder) -> list[tuple[str, int]]:
     """Return class names and how many windows have each tag."""
     names = [folder.classes.names[i - 1] for i in folder.classes.tissue_ids]
     return [(n, int(c)) for n, c in zip(names, folder.tag_counts(), strict=True)]
+
+
+def tagged_samples(folder: TaggedFolder, each: int = SAMPLES) -> dict[str, list[str]]:
+    """Return paths of some images of each tag, spread over the folder; rare tags come whole."""
+    samples = {}
+    for column, (name, _) in enumerate(tag_table(folder)):
+        tagged = [image for image in folder.images if image.tags[:, column].any()]
+        chosen = tagged[:: max(1, len(tagged) // each)][:each]
+        samples[name] = [str(image.path) for image in chosen]
+    return samples
 
 
 def run_evaluate(options: argparse.Namespace, console: Console) -> int:
@@ -128,6 +143,7 @@ def run_cut(options: argparse.Namespace, console: Console) -> int:
         minimum_fraction=options.share,
         write_images=not options.windows,
         maximum_unknown=options.unknown,
+        source_mpp=options.source_mpp,
         on_progress=lambda done, total: console.counted("patches", done, total),
     )
     names = [classes.names[i - 1] for i in classes.tissue_ids]

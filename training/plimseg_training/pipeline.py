@@ -6,8 +6,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 
-from napari_plimseg.files import write_json
+from napari_plimseg.files import atomic_write, write_json
 from napari_plimseg.inference.devices import describe_device, pick_device
 from napari_plimseg.models.backbones import load_backbone, load_matcher
 from napari_plimseg.models.seg_model import (
@@ -18,6 +19,7 @@ from napari_plimseg.models.seg_model import (
 )
 from plimseg_training.distributed import join_world
 from plimseg_training.evaluate import evaluate
+from plimseg_training.live_previews import LivePreviews
 from plimseg_training.loop import train
 from plimseg_training.previews import encoded, preview_sheet
 from plimseg_training.progress import Event, ProgressLog
@@ -171,7 +173,24 @@ class _Training:
         if data.report.problems:
             self.tell(Event("warning", f"Problems in the folder:\n{data.report.table()}"))
 
-    def _train(self, task: Stage1Task | Stage2Task, config: Any, data: TrainingData) -> None:
+    def _train(
+        self,
+        task: Stage1Task | Stage2Task,
+        config: Any,
+        data: TrainingData,
+        draw: Callable[[LivePreviews], None],
+    ) -> None:
+        """Train one stage; `draw` shows how far it is."""
+        shown = LivePreviews(
+            self.run_folder.live, data.train, _spread(data.train.images), self.tell
+        )
+
+        def told(event: Event) -> None:
+            self.tell(event)
+            # between two epochs, where the network's mode is set anew
+            if event.kind == "epoch" and self.world.is_first:
+                draw(shown)
+
         result = train(
             task,
             config,
@@ -179,7 +198,7 @@ class _Training:
             seed=self.recipe.seed,
             device=self.device,
             resume=self.resume or task.name != "stage1",
-            on_event=self.tell,
+            on_event=told,
             should_stop=self.should_stop,
             recipe=self.recipe,
             digest=data.digest(),
@@ -191,7 +210,11 @@ class _Training:
         """Train the cam network and write the pseudo masks of all training images."""
         targets = Targets(self.run_folder.pseudo_masks)
         task = Stage1Task(self.recipe, data.train, data.validation, encoders)
-        self._train(task, self.recipe.stage1, data)
+
+        def draw(shown: LivePreviews) -> None:
+            shown.draw("stage1", lambda image: _strongest(task.cams(image)), "cams so far")
+
+        self._train(task, self.recipe.stage1, data, draw)
         exclusive = not data.train.classes.has_background
         config = self.recipe.pseudo_masks
 
@@ -258,14 +281,14 @@ class _Training:
         )
         stage = "cams" if cams is not None else "masks"
         path = self.run_folder.previews / f"{stage}-{image.name}.jpg"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(encoded(sheet))
+        with atomic_write(path) as temporary:
+            temporary.write_bytes(encoded(sheet))
         self.tell(Event("preview", stage=stage, data={"file": str(path)}))
 
     def _stage2(self, data: TrainingData, encoders: Encoders, targets: Targets) -> Stage2Task:
         """Train the segmentation network, then again on what it makes of the training images."""
         task = Stage2Task(self.recipe, data.train, data.validation, encoders, targets)
-        self._train(task, self.recipe.stage2, data)
+        self._train(task, self.recipe.stage2, data, _drawn(task, targets))
         for number in range(1, self.recipe.stage2.self_training_rounds + 1):
             relabelled = Targets(self.run_folder.root / f"pseudo_masks_{number}")
 
@@ -279,7 +302,7 @@ class _Training:
             name = f"stage2_round{number}"
             task = Stage2Task(self.recipe, data.train, data.validation, encoders, relabelled, name)
             task.network.load_state_dict(before)
-            self._train(task, self.recipe.stage2, data)
+            self._train(task, self.recipe.stage2, data, _drawn(task, relabelled))
         return task
 
     def _finish(self, data: TrainingData, task: Stage2Task, targets: Targets) -> Path:
@@ -358,6 +381,24 @@ class Targets:
 def as_mask_ids(mask: NDArray[np.int16]) -> NDArray[np.uint8]:
     """Return mask ids of class indices; 0 where ignored."""
     return np.where(mask == IGNORED, 0, mask + 1).astype(np.uint8)
+
+
+def _strongest(cams: Tensor) -> NDArray[np.uint8]:
+    """Return mask ids of cam logits (C, h, w); 0 where no cam is above one half."""
+    best, index = cams.float().max(0)
+    return torch.where(best > 0, index + 1, 0).cpu().numpy().astype(np.uint8)
+
+
+def _drawn(task: Stage2Task, targets: Targets) -> Callable[[LivePreviews], None]:
+    """Return what shows how far the segmentation network is."""
+
+    def mask_of(image: TaggedImage) -> NDArray[np.uint8]:
+        return as_mask_ids(task.logits(image).argmax(0).cpu().numpy().astype(np.int16))
+
+    def pseudo_mask_of(image: TaggedImage) -> NDArray[np.uint8]:
+        return as_mask_ids(targets(image))
+
+    return lambda shown: shown.draw(task.name, mask_of, "prediction so far", pseudo_mask_of)
 
 
 def _spread(images: tuple[TaggedImage, ...]) -> tuple[TaggedImage, ...]:

@@ -37,6 +37,7 @@ def preview_sheet(
     pseudo_mask: NDArray[np.uint8] | None = None,
     prediction: NDArray[np.uint8] | None = None,
     truth: NDArray[np.uint8] | None = None,
+    prediction_caption: str = "prediction",
     name: str = "",
     side: int = PANEL_SIDE,
 ) -> NDArray[np.uint8]:
@@ -53,6 +54,8 @@ def preview_sheet(
         the largest of each.
     pseudo_mask, prediction, truth : ndarray of uint8, shape (h, w), optional
         Mask ids of any size; 0 and 255 (nothing said) show pale with gray stripes.
+    prediction_caption : str
+        What stands above the prediction.
     name : str
         What the picture is called.
     side : int
@@ -83,7 +86,7 @@ def preview_sheet(
             panels.append((caption, _heated(image, cam, top), bool(present)))
     for caption, mask in (
         ("pseudo mask", pseudo_mask),
-        ("prediction", prediction),
+        (prediction_caption, prediction),
         ("truth", truth),
     ):
         if mask is not None:

@@ -76,6 +76,11 @@ class RunFolder:
         return self.root / "previews"
 
     @property
+    def live(self) -> Path:
+        """Folder of pictures that are drawn anew while a stage trains."""
+        return self.root / "live"
+
+    @property
     def report(self) -> Path:
         """The report for people."""
         return self.root / "report.html"

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import argparse
+import functools
 import shutil
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,11 +15,12 @@ from napari_plimseg.files import atomic_write, sha256
 from plimseg_training.config import load_recipe
 from plimseg_training.console import time_left
 from plimseg_training.data_commands import scanned, show_report
-from plimseg_training.recipes import chosen_recipe, with_effort
+from plimseg_training.progress import memory_mb
+from plimseg_training.recipes import EFFORTS, chosen_recipe, with_effort
 from plimseg_training.runs import RunError, RunFolder, StopRequest
 
 if TYPE_CHECKING:
-    import argparse
+    from collections.abc import Callable
 
     from plimseg_training.config import Recipe
     from plimseg_training.console import Console
@@ -25,6 +29,8 @@ if TYPE_CHECKING:
 STOPPED = 130
 RUNS = Path("runs")
 _LARGEST_SIDE = 1024
+_HEADS_MB = 200
+"""The matcher, the heads and a batch of maps, where the encoder is small."""
 _BACKWARD = 3
 """A step that trains the encoder costs about so many passes through it."""
 
@@ -34,7 +40,7 @@ def run_train(options: argparse.Namespace, console: Console) -> int:
     recipe = _recipe(options)
     run = RunFolder(options.out or RUNS / recipe.name)
     if options.dry_run:
-        return dry_run(recipe, run, console)
+        return dry_run(recipe, run, console, at_effort=functools.partial(_recipe_at, options))
     _check_run_folder(run, resume=options.resume)
     from plimseg_training.pipeline import Stopped, train_recipe
 
@@ -67,8 +73,24 @@ def run_train(options: argparse.Namespace, console: Console) -> int:
     return 0
 
 
-def dry_run(recipe: Recipe, run: RunFolder, console: Console) -> int:
-    """Check the images and print what would be trained; return the exit code."""
+def dry_run(
+    recipe: Recipe,
+    run: RunFolder,
+    console: Console,
+    *,
+    at_effort: Callable[[str], Recipe] | None = None,
+) -> int:
+    """Check the images and print what would be trained; return the exit code.
+
+    Parameters
+    ----------
+    recipe : Recipe
+    run : RunFolder
+        Where it would be trained.
+    console : Console
+    at_effort : callable, optional
+        Gives the recipe at each effort, so that programs can show what each would take.
+    """
     from plimseg_training.training_data import TrainingData
 
     try:
@@ -78,8 +100,10 @@ def dry_run(recipe: Recipe, run: RunFolder, console: Console) -> int:
         raise
     show_report(data.report, console)
     training, validation = data.train, data.validation
-    seconds = estimated_seconds(recipe, training)
+    cost = estimated_cost(recipe, training)
+    seconds = cost.seconds(recipe)
     held_out = 0 if validation is None else len(validation.images)
+    measured = 0 if validation is None else sum(i.truth is not None for i in validation.images)
     console.facts(
         "plan",
         {
@@ -88,6 +112,15 @@ def dry_run(recipe: Recipe, run: RunFolder, console: Console) -> int:
             "training_images": len(training.images),
             "validation_images": held_out,
             "seconds": round(seconds),
+            "efforts": {
+                effort: round(cost.seconds(at_effort(effort)))
+                for effort in EFFORTS
+                if at_effort is not None
+            },
+            "memory_mb": round(cost.memory_mb),
+            "device": cost.device,
+            "mpp": training.mpp,
+            "measured": measured,
             "recipe": recipe.to_dict(),
         },
     )
@@ -104,40 +137,75 @@ def dry_run(recipe: Recipe, run: RunFolder, console: Console) -> int:
     return 0
 
 
-def estimated_seconds(recipe: Recipe, training: TaggedFolder) -> float:
-    """Return roughly how long a training takes, from timing its encoder on one image.
+@dataclass(frozen=True)
+class Cost:
+    """What a training takes on this machine, roughly.
+
+    Parameters
+    ----------
+    pass_seconds : float
+        One image through the encoder.
+    images : int
+        That are trained on.
+    memory_mb : float
+        Of the device, or of the process on the processor.
+    device : str
+        For people.
+    """
+
+    pass_seconds: float
+    images: int
+    memory_mb: float
+    device: str
+
+    def seconds(self, recipe: Recipe) -> float:
+        """Return the time of a recipe, if every image passes the encoder in every epoch.
+
+        Frozen encoders whose features are kept take less.
+        """
+        rounds = 1 + recipe.stage2.self_training_rounds
+        epochs = recipe.stage1.epochs + recipe.stage2.epochs * rounds
+        cost = 1 if recipe.model.train_blocks == "none" else _BACKWARD
+        pseudo = len(recipe.pseudo_masks.scales) * (2 if recipe.pseudo_masks.flips else 1)
+        return self.pass_seconds * self.images * (epochs * cost + pseudo)
+
+
+def estimated_cost(recipe: Recipe, training: TaggedFolder) -> Cost:
+    """Return roughly what a training takes, from passing one image through its encoder.
 
     Parameters
     ----------
     recipe : Recipe
     training : TaggedFolder
         The images trained on.
-
-    Returns
-    -------
-    float
-        Seconds, if every image passes the encoder in every epoch; frozen encoders whose
-        features are kept take less.
     """
     import torch
 
-    from napari_plimseg.inference.devices import pick_device
+    from napari_plimseg.inference.devices import describe_device, pick_device
     from napari_plimseg.models.backbones import load_backbone
+    from plimseg_training.features import BUDGET_BYTES
 
     device = pick_device(recipe.device)
     backbone = load_backbone(recipe.model.backbone).to(device).eval()
+    before = memory_mb(device.type)
     height, width = (min(side, _LARGEST_SIDE) for side in training.images[0].size)
     image = torch.rand(1, 3, max(height, 32), max(width, 32), device=device)
     took = []
     with torch.inference_mode():
         for _ in range(2):  # the first pass also warms up
             begin = time.monotonic()
-            backbone(image)[-1].sum().item()
+            maps = backbone(image)
+            maps[-1].sum().item()
             took.append(time.monotonic() - begin)
-    epochs = recipe.stage1.epochs + recipe.stage2.epochs * (1 + recipe.stage2.self_training_rounds)
-    cost = 1 if recipe.model.train_blocks == "none" else _BACKWARD
-    pseudo = len(recipe.pseudo_masks.scales) * (2 if recipe.pseudo_masks.flips else 1)
-    return min(took) * len(training.images) * (epochs * cost + pseudo)
+    one_pass = memory_mb(device.type) - before
+    kept = 0.0
+    if recipe.model.train_blocks == "none":
+        of_image = sum(m.numel() * 2 for m in maps) / 1e6  # remembered with 2 bytes a value
+        kept = min(of_image * len(training.images), BUDGET_BYTES / 1e6)
+    else:
+        one_pass *= _BACKWARD * max(recipe.stage1.batch_size, recipe.stage2.batch_size)
+    memory = before + one_pass + kept + _HEADS_MB
+    return Cost(min(took), len(training.images), memory, describe_device(device))
 
 
 def listed(model_file: Path, name: str) -> Path:
@@ -176,6 +244,10 @@ def _show_all_mistakes(recipe: Recipe, console: Console) -> None:
         report = scanned(recipe.data, "train", console)
         if report.fatal:
             show_report(report, console)
+
+
+def _recipe_at(options: argparse.Namespace, effort: str) -> Recipe:
+    return _recipe(argparse.Namespace(**{**vars(options), "effort": effort}))
 
 
 def _recipe(options: argparse.Namespace) -> Recipe:
