@@ -5,14 +5,13 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import yaml
 
-from napari_plimseg.errors import ConfigError, ExportError
+from napari_plimseg.errors import ConfigError, ExportError, PlimsegError
 from napari_plimseg.tissue import COLORECTAL, PRESETS, TissueClass, TissueClasses
 
 if TYPE_CHECKING:
@@ -20,9 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from napari_plimseg._cli_output import Output
-    from napari_plimseg.inference.plan import RunSettings
-    from napari_plimseg.models.dense_model import DenseModel
-    from napari_plimseg.results.mask_store import MaskStore
+    from napari_plimseg.inference.slide_run import SlideRun
     from napari_plimseg.results.measure import MaskArray
     from napari_plimseg.slides.slide import Region
 
@@ -94,24 +91,28 @@ def _classes_from_words(text: str) -> TissueClasses:
     return classes
 
 
-@dataclass
+@dataclass(frozen=True)
 class SegmentJob:
-    """One model and one set of options, for any number of slides."""
+    """One model and one set of options, for any number of slides.
 
-    model: DenseModel
-    settings: RunSettings
-    folder: Path
-    formats: tuple[str, ...]
-    at: Literal["mask", "slide"]
-    region: Region | None
+    Parameters
+    ----------
+    run : SlideRun
+        What happens to every slide.
+    mpp : float or None
+        Micrometres per level-0 pixel, for slides that do not tell.
+    """
+
+    run: SlideRun
     mpp: float | None
-    resume: bool
 
     @classmethod
     def from_options(cls, options: argparse.Namespace, formats: tuple[str, ...]) -> SegmentJob:
         """Check every option and load the model, before the first slide is touched."""
         from napari_plimseg.inference.devices import pick_device
         from napari_plimseg.inference.plan import RunSettings
+        from napari_plimseg.inference.run_region import RunRegion
+        from napari_plimseg.inference.slide_run import SlideRun
         from napari_plimseg.models.catalogue import load_model
 
         settings = RunSettings(
@@ -125,7 +126,9 @@ class SegmentJob:
         if options.no_tissue:
             settings = replace(settings, tissue=None)
         pick_device(settings.device)
-        region = None if options.region is None else parse_region(options.region)
+        region = None
+        if options.region is not None:
+            region = RunRegion.rectangle(parse_region(options.region), clip=True)
         model = load_model(options.model, parse_classes(options.classes, options.prompts))
         if settings.tile_size % model.alignment:
             near = max(1, round(settings.tile_size / model.alignment)) * model.alignment
@@ -134,57 +137,50 @@ class SegmentJob:
                 remedy=f"Choose {near}, for example.",
             )
         _check_writable(options.out)
-        return cls(
+        run = SlideRun(
             model=model,
             settings=settings,
             folder=options.out,
             formats=formats,
             at=options.at,
             region=region,
-            mpp=options.mpp,
             resume=options.resume,
         )
+        return cls(run, options.mpp)
 
-    def run(self, path: Path, stem: str, output: Output) -> MaskStore:
-        """Segment one slide, export its mask and print the areas; return the closed store."""
-        from napari_plimseg.inference.engine import open_store, segment_slide
-        from napari_plimseg.inference.run_region import RunRegion
-        from napari_plimseg.results.export import export_all
-        from napari_plimseg.results.measure import area_table
-        from napari_plimseg.slides import open_slide
+    def segment(self, paths: Sequence[Path], stems: Sequence[str], output: Output) -> list[int]:
+        """Segment slides, print the areas, and return the exit codes of those that failed."""
+        from napari_plimseg.inference.cohort import Cohort
+        from napari_plimseg.inference.cohort_item import ItemState
 
-        begin = time.monotonic()
-        with open_slide(path) as slide:
-            if self.mpp is not None:
-                slide.mpp = self.mpp
-            output.start(slide.name, self.model.name)
-            for note in slide.notes:
+        cohort = Cohort()
+        for path, stem in zip(paths, stems, strict=True):
+            added = cohort.add(path, mpp=self.mpp, stem=stem, look=False)
+            if added.refusal:
+                output.say(f"  note: {added.refusal}")
+        failures = []
+        with contextlib.closing(cohort.run(lambda: self.run)) as steps:
+            for told in steps:
+                self._tell(told.item.path.name, told.step, output)
+                if isinstance(told.step, PlimsegError):
+                    failures.append(told.step.exit_code)
+        # a full disk ends a run: those that had no turn failed with it
+        return failures + [1] * cohort.count(ItemState.WAITING)
+
+    def _tell(self, slide: str, step: object, output: Output) -> None:
+        from napari_plimseg.inference.progress import Progress
+        from napari_plimseg.inference.slide_run import SlideDone, SlideOpened
+
+        if isinstance(step, SlideOpened):
+            output.start(step.name, self.run.model.name)
+            for note in step.notes:
                 output.say(f"  note: {note}")
-            region = None
-            if self.region is not None:
-                region = RunRegion.rectangle(self.region, clip=True)
-            store = open_store(
-                slide,
-                self.model,
-                self.folder / f"{stem}.plimseg",
-                settings=self.settings,
-                overwrite=not self.resume,
-            )
-            with store:
-                running = segment_slide(
-                    slide, self.model, store, region=region, settings=self.settings
-                )
-                with contextlib.closing(running):
-                    for progress in running:
-                        output.progress(slide.name, progress)
-                mask = store.read_classes()
-                files = export_all(
-                    self.folder, stem, mask, store.info, slide, formats=self.formats, at=self.at
-                )
-                seconds = time.monotonic() - begin
-                areas = area_table(mask, store.info)
-                output.result(store.info, areas, files, seconds, store.unreadable_tiles)
-        return store
+        elif isinstance(step, Progress):
+            output.progress(slide, step)
+        elif isinstance(step, SlideDone):
+            output.result(step.info, step.areas, step.files, step.seconds, step.unreadable_tiles)
+        elif isinstance(step, PlimsegError):
+            output.error(str(step), code=step.exit_code, slide=slide)
 
 
 def _check_writable(folder: Path) -> None:
@@ -242,7 +238,7 @@ def export_mask(
         return export_all(target, stem, mask, info, slide, formats=tuple(formats), at=at)
 
 
-def show_result(path: Path, store: MaskStore, output: Output) -> None:
+def show_result(path: Path, store: Path, output: Output) -> None:
     """Open napari on a slide and its mask; say why not where there is no screen."""
     if sys.platform == "linux" and not (
         os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
@@ -256,4 +252,4 @@ def show_result(path: Path, store: MaskStore, output: Output) -> None:
             f"The viewer needs napari with a Qt binding (pip install 'napari[all]'): {error}"
         )
         return
-    show_slide_and_mask(path, store.path)
+    show_slide_and_mask(path, store)

@@ -228,13 +228,7 @@ def _segment(options: argparse.Namespace, output: Output) -> int:
     formats = _formats(options.formats)
     paths = expand(options.slides)
     job = SegmentJob.from_options(options, formats)
-    failures = []
-    for path, stem in zip(paths, distinct_stems(paths), strict=True):
-        try:
-            job.run(path, stem, output)
-        except PlimsegError as error:
-            output.error(str(error), code=error.exit_code, slide=path.name)
-            failures.append(error.exit_code)
+    failures = job.segment(paths, distinct_stems(paths), output)
     return _exit_code(failures, len(paths))
 
 
@@ -277,10 +271,10 @@ def _demo(options: argparse.Namespace, output: Output) -> int:
         ),
         _formats("all"),
     )
-    store = job.run(SAMPLE_PATH, SAMPLE_PATH.stem, output)
-    if not options.no_viewer:
-        show_result(SAMPLE_PATH, store, output)
-    return 0
+    failures = job.segment([SAMPLE_PATH], [SAMPLE_PATH.stem], output)
+    if not failures and not options.no_viewer:
+        show_result(SAMPLE_PATH, options.out / f"{SAMPLE_PATH.stem}.plimseg", output)
+    return _exit_code(failures, 1)
 
 
 def expand(patterns: Sequence[str]) -> list[Path]:

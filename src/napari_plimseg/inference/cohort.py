@@ -1,0 +1,417 @@
+"""Many slides, one after another: what is waiting, running, done or failed, kept on the disk."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import errno
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import filelock
+
+from napari_plimseg.errors import ConfigError, PlimsegError, SlideError, StoreError
+from napari_plimseg.files import fingerprint
+from napari_plimseg.inference.cohort_item import (
+    RUNNABLE,
+    CohortItem,
+    ItemState,
+    distinct_stem,
+)
+from napari_plimseg.inference.engine_lock import ENGINE
+from napari_plimseg.inference.progress import Progress
+from napari_plimseg.inference.slide_run import SlideDone, SlideOpened
+from napari_plimseg.results.store_files import disk_error, read_checked, write_checked
+from napari_plimseg.slides.slide import usable_mpp
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from napari_plimseg.inference.slide_run import SlideRun
+
+COHORT_FILE = "cohort.json"
+FORMAT_VERSION = 1
+THUMBNAIL_SIDE = 96
+_SAVE_SECONDS = 5.0
+
+
+@dataclass(frozen=True, eq=False)
+class Added:
+    """What became of one file that was to be added.
+
+    Parameters
+    ----------
+    path : Path
+    item : CohortItem or None
+        None when it was refused.
+    refusal : str
+        Why, as a sentence.
+    thumbnail : ndarray of uint8, shape (h, w, 3), or None
+    """
+
+    path: Path
+    item: CohortItem | None = None
+    refusal: str = ""
+    thumbnail: NDArray[np.uint8] | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class CohortStep:
+    """Something happened to one slide of a run.
+
+    Parameters
+    ----------
+    item : CohortItem
+        As it is now.
+    step : SlideOpened, Progress, SlideDone, PlimsegError or None
+        What the slide's run said; None when it begins.
+    seconds_left : float or None
+        Estimate for the whole run; None before the first slide tells.
+    """
+
+    item: CohortItem
+    step: SlideOpened | Progress | SlideDone | PlimsegError | None
+    seconds_left: float | None = None
+
+
+class Cohort:
+    """A list of slides with their states.
+
+    Any thread may call any method. With a folder, every change is on the disk before the call
+    returns, and what was running when the program died is there as stopped.
+
+    Parameters
+    ----------
+    folder : Path or None
+        Where results go and `cohort.json` is kept; None keeps the list in memory only.
+    """
+
+    def __init__(self, folder: Path | None = None) -> None:
+        self.folder = folder
+        self.model = ""
+        self.formats: tuple[str, ...] = ()
+        self._items: dict[Path, CohortItem] = {}
+        self._lock = threading.RLock()
+        self._saved = 0.0
+        self._file_lock: filelock.BaseFileLock | None = None
+
+    @classmethod
+    def open(cls, folder: str | Path) -> Self:
+        """Open the list of a results folder, or begin one; `close` lets others work on it.
+
+        Raises
+        ------
+        StoreError
+            When the list is damaged, another program works on it, or the folder is read-only.
+        """
+        folder = Path(folder)
+        self = cls(folder)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            lock = filelock.FileLock(folder / ".cohort.lock")
+            lock.acquire(timeout=0)
+        except (filelock.Timeout, OSError) as error:
+            raise StoreError(
+                "another program works on its list of slides or the folder is read-only",
+                path=folder,
+                remedy="Close the other program, or choose another folder for the results.",
+            ) from error
+        self._file_lock = lock
+        try:
+            if (folder / COHORT_FILE).exists():
+                self._load(read_checked(folder / COHORT_FILE, folder))
+        except (KeyError, TypeError, ValueError, ConfigError) as error:
+            lock.release()
+            raise _damaged(folder) from error
+        except StoreError as error:
+            lock.release()
+            raise (_damaged(folder) if "damaged" in error.problem else error) from error
+        return self
+
+    def _load(self, content: dict[str, Any]) -> None:
+        if int(content["format"]) > FORMAT_VERSION:
+            raise StoreError(
+                "its list of slides was written by a newer version",
+                path=self.folder,
+                remedy="Update napari-plimseg.",
+            )
+        self.model = str(content["model"])
+        self.formats = tuple(str(name) for name in content["formats"])
+        for data in content["items"]:
+            item = CohortItem.from_dict(data)
+            self._items[item.path] = item
+
+    def close(self) -> None:
+        """Let other programs work on the list; closing twice does no harm."""
+        if self._file_lock is not None:
+            self._file_lock.release()
+            self._file_lock = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def items(self) -> list[CohortItem]:
+        """All slides, in the order in which they were added."""
+        with self._lock:
+            return list(self._items.values())
+
+    def item(self, path: Path) -> CohortItem | None:
+        """Return a slide of the list by its path."""
+        with self._lock:
+            return self._items.get(path)
+
+    def count(self, *states: ItemState) -> int:
+        """Return how many slides are in one of these states."""
+        return sum(item.state in states for item in self.items)
+
+    @property
+    def fraction(self) -> float:
+        """How much of all slides is done, 0 to 1, larger slides counting more."""
+        items = self.items
+        total = sum(_weight(item) for item in items)
+        return sum(_weight(item) * item.fraction for item in items) / total if total else 0.0
+
+    def choose(self, model: str, formats: tuple[str, ...]) -> None:
+        """Remember which model and exports the list is for."""
+        with self._lock:
+            if (model, formats) != (self.model, self.formats):
+                self.model, self.formats = model, formats
+                self._save()
+
+    def add(
+        self,
+        path: str | Path,
+        *,
+        mpp: float | None = None,
+        stem: str | None = None,
+        look: bool = True,
+    ) -> Added:
+        """Add a slide; refuse one that is in the list already or can't be opened.
+
+        Parameters
+        ----------
+        path : str or Path
+        mpp : float, optional
+            Micrometres per level-0 pixel for a slide that does not tell.
+        stem : str, optional
+            Name of its results; by default one made of its own name that no other slide has.
+        look : bool
+            Whether to open it now, for its size, its pixel size and a thumbnail. Without,
+            nothing is known of it before its turn comes.
+        """
+        path = Path(path).absolute()
+        if self.item(path) is not None:
+            return Added(path, refusal=f"'{path.name}' is in the list already.")
+        item = CohortItem(path, stem or distinct_stem(path, set()), mpp=mpp)
+        thumbnail = None
+        if look:
+            try:
+                item, thumbnail = _look_at(item)
+            except PlimsegError as error:
+                return Added(path, refusal=str(error))
+            same = next((i for i in self.items if i.fingerprint == item.fingerprint), None)
+            if same is not None:
+                text = f"'{path.name}' is the same slide as '{same.path.name}', under another name."
+                return Added(path, refusal=text)
+        with self._lock:
+            taken = {other.stem for other in self._items.values()}
+            if stem is None:
+                item = dataclasses.replace(item, stem=distinct_stem(path, taken))
+            self._items[path] = item
+            self._save()
+        return Added(path, item, thumbnail=thumbnail)
+
+    def remove(self, path: Path) -> None:
+        """Take a slide off the list; its results stay. One that is running stays."""
+        with self._lock:
+            item = self._items.get(path)
+            if item is not None and item.state is not ItemState.RUNNING:
+                del self._items[path]
+                self._save()
+
+    def set_mpp(self, path: Path, mpp: float) -> None:
+        """Take a typed pixel size; the slide waits for its turn then.
+
+        Raises
+        ------
+        ConfigError
+            When it is impossible.
+        """
+        if usable_mpp(mpp) is None:
+            raise ConfigError(
+                f"{mpp:g} um/px is no pixel size", remedy="Scans have 0.05 to 20 um/px."
+            )
+        self._change(path, mpp=mpp, state=ItemState.WAITING, problem="", tiles_done=0)
+
+    def retry(self, path: Path) -> None:
+        """Let a failed, stopped or finished slide wait for another turn."""
+        item = self.item(path)
+        if item is not None and item.state is not ItemState.RUNNING:
+            self._change(path, state=ItemState.WAITING, problem="")
+
+    def run(
+        self, make_run: Callable[[], SlideRun], owner: str = "the batch"
+    ) -> Generator[CohortStep, None, None]:
+        """Segment every waiting or stopped slide, one after another.
+
+        A failing slide is told and skipped, but a full disk ends the run: every other slide
+        would fail as well. Slides added meanwhile have their turn too.
+        Closing the generator stops the run: what is finished stays and is resumed.
+
+        Parameters
+        ----------
+        make_run : callable
+            Called once, when the engine is free: it loads the model.
+        owner : str
+            Who holds the engine, for people.
+
+        Raises
+        ------
+        PlimsegError
+            When the engine is in use or the model can't be loaded.
+        """
+        with ENGINE.held_by(owner):
+            run = make_run()
+            begin, worked = time.monotonic(), 0.0
+            tried: set[Path] = set()
+            while (item := self._next(tried)) is not None:
+                tried.add(item.path)
+                with contextlib.closing(self._run_one(run, item)) as steps:
+                    for step in steps:
+                        now = self.item(item.path) or item
+                        gained = worked + _weight(now) * max(0.0, now.fraction - item.fraction)
+                        yield dataclasses.replace(
+                            step, seconds_left=self._left(gained, time.monotonic() - begin)
+                        )
+                        if isinstance(step.step, PlimsegError) and _is_disk_full(step.step):
+                            return  # every other slide would fail for the same reason
+                now = self.item(item.path) or item
+                worked += _weight(now) * max(0.0, now.fraction - item.fraction)
+
+    def _left(self, gained: float, seconds: float) -> float | None:
+        to_come = sum(
+            _weight(item) * (1 - item.fraction)
+            for item in self.items
+            if item.state in (*RUNNABLE, ItemState.RUNNING)
+        )
+        return to_come * seconds / gained if gained > 0 else None
+
+    def _next(self, tried: set[Path]) -> CohortItem | None:
+        return next((i for i in self.items if i.state in RUNNABLE and i.path not in tried), None)
+
+    def _run_one(self, run: SlideRun, item: CohortItem) -> Generator[CohortStep, None, None]:
+        path, begin, mpp_known = item.path, time.monotonic(), True
+        self._change(path, state=ItemState.RUNNING, problem="")
+        failure: PlimsegError | None = None
+        try:
+            yield CohortStep(self._now(item), None)
+            with contextlib.closing(run.steps(path, item.stem, mpp=item.mpp)) as steps:
+                for step in steps:
+                    if isinstance(step, SlideOpened):
+                        mpp_known = step.mpp_known
+                    self._take(path, step, time.monotonic() - begin)
+                    yield CohortStep(self._now(item), step)
+        except PlimsegError as error:
+            failure = error
+            state = ItemState.FAILED if mpp_known else ItemState.NEEDS_MPP
+            self._change(path, state=state, problem=str(error))
+        finally:
+            # also when the generator is closed in mid-run or an unexpected error passes
+            now = self.item(path)
+            if now is not None and now.state is ItemState.RUNNING:
+                self._change(path, state=ItemState.STOPPED)
+        if failure is not None:
+            yield CohortStep(self._now(item), failure)
+
+    def _take(self, path: Path, step: SlideOpened | Progress | SlideDone, seconds: float) -> None:
+        if isinstance(step, Progress):
+            late = time.monotonic() - self._saved >= _SAVE_SECONDS
+            done, total = step.tiles_done, step.tiles_total
+            self._change(path, save=late, tiles_done=done, tiles_total=total, seconds=seconds)
+        elif isinstance(step, SlideDone):
+            files = tuple(file.name for file in step.files)
+            self._change(
+                path, state=ItemState.DONE, store=step.store.name, files=files, seconds=seconds
+            )
+
+    def _now(self, item: CohortItem) -> CohortItem:
+        return self.item(item.path) or item
+
+    def _change(self, path: Path, *, save: bool = True, **changes: Any) -> None:
+        with self._lock:
+            item = self._items.get(path)
+            if item is not None:
+                self._items[path] = dataclasses.replace(item, **changes)
+                if save:
+                    self._save()
+
+    def _save(self) -> None:
+        self._saved = time.monotonic()
+        if self.folder is None:
+            return
+        content = {
+            "format": FORMAT_VERSION,
+            "model": self.model,
+            "formats": list(self.formats),
+            "items": [item.to_dict() for item in self._items.values()],
+        }
+        try:
+            write_checked(self.folder / COHORT_FILE, content)
+        except OSError as error:
+            raise disk_error(error, self.folder) from error
+
+
+def thumbnail_of(path: Path) -> NDArray[np.uint8] | None:
+    """Return a small picture (h, w, 3) of a slide, None when it can't be read."""
+    from napari_plimseg.slides import open_slide
+
+    try:
+        with open_slide(path) as slide:
+            return slide.thumbnail(THUMBNAIL_SIDE)
+    except PlimsegError:
+        return None
+
+
+def _look_at(item: CohortItem) -> tuple[CohortItem, NDArray[np.uint8] | None]:
+    from napari_plimseg.slides import open_slide
+
+    with open_slide(item.path) as slide:
+        height, width = slide.shape
+        known = slide.mpp is not None or item.mpp is not None
+        try:
+            thumbnail = slide.thumbnail(THUMBNAIL_SIDE)
+        except SlideError:
+            thumbnail = None  # the run says what is wrong with it
+        return dataclasses.replace(
+            item,
+            area=height * width / 1e6,
+            fingerprint=fingerprint(item.path),
+            state=ItemState.WAITING if known else ItemState.NEEDS_MPP,
+        ), thumbnail
+
+
+def _is_disk_full(error: PlimsegError) -> bool:
+    cause = error.__cause__
+    return isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT)
+
+
+def _weight(item: CohortItem) -> float:
+    return max(item.area, 1e-3)
+
+
+def _damaged(folder: Path) -> StoreError:
+    return StoreError(
+        f"its list of slides ({COHORT_FILE}) is damaged",
+        path=folder,
+        remedy=f"Rename {COHORT_FILE} and add the slides again: finished results are found anew.",
+    )
