@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from napari_plimseg.errors import ConfigError, ModelError
 from napari_plimseg.files import atomic_write
+from napari_plimseg.models.gate import ClassGate
 from napari_plimseg.tissue import TissueClasses
 
 if TYPE_CHECKING:
@@ -59,7 +60,8 @@ class ModelHeader:
         Of the packages that made it.
     network : dict
         Of a segmentation model: `backbone` (what it is built from), `backbone_inside` (whether
-        its weights are in the file), `width` of the head, `window` and `step` in pixels.
+        its weights are in the file), `width` of the head, `window` and `step` in pixels, and
+        `gate` (`ClassGate`) where classes are left out.
     """
 
     kind: str
@@ -85,7 +87,7 @@ class ModelHeader:
         if self.patch_size < 1:
             raise ModelError(f"its patch size of {self.patch_size} pixels is impossible")
         if self.kind == "segmentation":
-            _check_network(self.network)
+            _check_network(self.network, len(self.classes.tissue_ids))
 
     def to_json(self) -> str:
         """Return the header as it stands in the file."""
@@ -175,7 +177,7 @@ def current_versions() -> dict[str, str]:
     return {name: importlib.metadata.version(name) for name in ("torch", "open_clip_torch")}
 
 
-def _check_network(network: Mapping[str, Any]) -> None:
+def _check_network(network: Mapping[str, Any], tissue: int) -> None:
     wanted: dict[str, type] = {
         "backbone": dict, "backbone_inside": bool, "width": int, "window": int, "step": int,
     }  # fmt: skip
@@ -187,6 +189,12 @@ def _check_network(network: Mapping[str, Any]) -> None:
         raise ModelError(f"its head's width of {width} is impossible", remedy=_REMEDY)
     if not 32 <= step <= window <= LARGEST_WINDOW or step % 4:
         raise ModelError(f"its windows of {window} every {step} are impossible", remedy=_REMEDY)
+    if "gate" in network:
+        found = len(ClassGate.from_dict(network["gate"]).thresholds)
+        if found != tissue:
+            raise ModelError(
+                f"its gate has {found} thresholds for {tissue} tissue classes", remedy=_REMEDY
+            )
 
 
 def _check_tensors(header: ModelHeader, tensors: Mapping[str, Tensor], path: Path) -> None:

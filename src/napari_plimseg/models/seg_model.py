@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from napari_plimseg.errors import ModelError
 from napari_plimseg.models.backbones import Backbone, empty_backbone, load_backbone
 from napari_plimseg.models.encoders import without_path
+from napari_plimseg.models.gate import ClassGate, gated
 from napari_plimseg.models.model_file import (
     ModelHeader,
     current_versions,
@@ -56,6 +57,8 @@ class SegModel:
         Micrometres per pixel of the images that it was trained on.
     window, step : int
         Side of a window and the distance between two, in pixels.
+    gate : ClassGate, optional
+        Leaves out classes that the network does not see around a place; None for none.
     """
 
     def __init__(
@@ -68,6 +71,7 @@ class SegModel:
         mpp: float,
         window: int = WINDOW,
         step: int = STEP,
+        gate: ClassGate | None = None,
     ) -> None:
         self.name = name
         self.classes = classes
@@ -75,12 +79,15 @@ class SegModel:
         self.mask_stride = MASK_STRIDE
         self._backbone, self._head = backbone.eval(), head.eval()
         self._grid = WindowGrid(window, head.stride, step)
-        self._seen = WindowCache()
+        self._known = WindowCache()
+        self.gate = gate
         self.alignment, self.halo = self._grid.alignment, self._grid.halo
         settings = [
             _RESULT_VERSION, backbone.spec, weights_digest(backbone), weights_digest(head),
             classes.names, classes.has_background, mpp, window, step, MASK_STRIDE,
         ]  # fmt: skip
+        if gate is not None:
+            settings.append(gate.to_dict())
         self.identity = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
 
     def to(self, device: torch.device) -> Self:
@@ -88,6 +95,13 @@ class SegModel:
         self._backbone.to(device)
         self._head.to(device)
         return self
+
+    def without_gate(self) -> SegModel:
+        """Return the same model without its gate."""
+        return SegModel(
+            self._backbone, self._head, self.classes, name=self.name, mpp=self.mpp,
+            window=self._grid.window, step=self._grid.step,
+        )  # fmt: skip
 
     def adapted_to(self, tissue_pixels: NDArray[np.uint8]) -> Self:
         """Return self: the network is trained to bear other stains."""
@@ -97,14 +111,23 @@ class SegModel:
     def probabilities(self, images: Tensor) -> Tensor:
         """Return class probabilities (B, C, H / 4, W / 4) of uint8 images (B, H, W, 3)."""
         scaled = images.permute(0, 3, 1, 2).float() / 255
-        logits = self._grid.dense(scaled, self._logits, cache=self._seen)
+        logits = self._grid.dense(scaled, self._logits, cache=self._known)
         size = (images.shape[1] // MASK_STRIDE, images.shape[2] // MASK_STRIDE)
         fine = F.interpolate(logits, size, mode="bilinear", align_corners=False)
+        if self.gate is not None:
+            fine = gated(*fine.chunk(2, 1))
         return fine.softmax(1)
 
     def _logits(self, windows: Tensor) -> Tensor:
+        """Return logits (N, C, h, w); with a gate (N, 2 C, h, w), last what it sees.
+
+        A window is at the same place in every tiling, and so is all that the gate asks of it.
+        """
         found: Tensor = self._head(self._backbone(windows))
-        return found
+        if self.gate is None:
+            return found
+        cells = self.gate.cells(self.mpp, self._head.stride)
+        return torch.cat((found, self.gate.seen(found, cells)), 1)
 
 
 def windows_for(backbone: Backbone) -> tuple[int, int]:
@@ -124,6 +147,7 @@ def segmentation_header(
     backbone_inside: bool,
     window: int = WINDOW,
     step: int = STEP,
+    gate: ClassGate | None = None,
     **about: Any,
 ) -> ModelHeader:
     """Return the header of a segmentation model.
@@ -135,6 +159,8 @@ def segmentation_header(
     backbone_inside : bool
         Whether the backbone's weights go into the file. They must when training has changed
         them; otherwise the file names the backbone, and only the same one is taken later.
+    gate : ClassGate, optional
+        Versions that know no gate read the file too, and leave no class out.
     **about
         `title`, `license`, `scores` and `training_sha256` of `ModelHeader`.
     """
@@ -146,7 +172,7 @@ def segmentation_header(
         versions=current_versions(),
         network={
             "backbone": backbone.spec, "backbone_inside": backbone_inside, "width": width,
-            "window": window, "step": step,
+            "window": window, "step": step, **({} if gate is None else {"gate": gate.to_dict()}),
         },
         **about,
     )  # fmt: skip
@@ -221,6 +247,7 @@ def load_segmentation_model(path: str | Path, classes: TissueClasses | None = No
     return SegModel(
         backbone, head, classes or header.classes, name=header.title or path.stem, mpp=header.mpp,
         window=network["window"], step=network["step"],
+        gate=ClassGate.from_dict(network["gate"]) if "gate" in network else None,
     )  # fmt: skip
 
 
