@@ -22,6 +22,7 @@ LAYERS = [
     {"models"},
     {"results"},
     {"inference"},
+    {"training_runs"},
     {"_settings"},
     {
         *("_reader", "_sample_data", "_writer", "_widgets"),

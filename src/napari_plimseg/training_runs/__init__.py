@@ -1,0 +1,1 @@
+"""Trainings that run as processes of their own: started, watched, stopped; no Qt, no torch."""

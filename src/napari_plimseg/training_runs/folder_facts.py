@@ -1,0 +1,204 @@
+"""What `plimseg scan` and `plimseg train --dry-run` tell of a folder of images, as objects."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from napari_plimseg.errors import ConfigError
+from napari_plimseg.tissue import TissueClasses
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+LAYOUTS = {
+    "names": "tags in the file names",
+    "csv": "a table of tags",
+    "folders": "one folder a class",
+    "glas": "the GlaS data set",
+    "wsss4luad": "the WSSS4LUAD data set",
+    "luad_histoseg": "the LUAD-HistoSeg data set",
+    "bcss_wsss": "the BCSS-WSSS data set",
+}
+"""How the layouts of folders are called for people."""
+_UNTOLD = ("unknown mpp",)
+
+
+@dataclass(frozen=True)
+class FolderProblem:
+    """One thing that is wrong with a folder.
+
+    Parameters
+    ----------
+    file : str
+        The file or folder concerned, by its name.
+    text : str
+        The mistake and what to do about it.
+    fatal : bool
+        Whether training can't start.
+    kind : str
+        A short word for the mistake.
+    """
+
+    file: str
+    text: str
+    fatal: bool
+    kind: str = ""
+
+
+@dataclass(frozen=True)
+class FolderFacts:
+    """What the check of a folder of tagged images found.
+
+    Parameters
+    ----------
+    usable : bool
+        Whether training can start.
+    problems : tuple of FolderProblem
+        Those that stop a training first.
+    layout : str
+        How the folder says its tags, for people.
+    images, windows, groups, with_truth : int
+        Images, tagged windows in them, slides or patients, and images with an expert mask.
+    mpp : float or None
+        Pixel size in um where the folder tells it.
+    tags : mapping of str to int
+        Windows of each tag.
+    samples : mapping of str to tuple of Path
+        Some images of each tag.
+    classes : TissueClasses or None
+        What the folder's tags are.
+    """
+
+    usable: bool
+    problems: tuple[FolderProblem, ...] = ()
+    layout: str = ""
+    images: int = 0
+    windows: int = 0
+    groups: int = 0
+    with_truth: int = 0
+    mpp: float | None = None
+    tags: Mapping[str, int] = field(default_factory=dict)
+    samples: Mapping[str, tuple[Path, ...]] = field(default_factory=dict)
+    classes: TissueClasses | None = None
+
+    def __post_init__(self) -> None:
+        ordered = sorted(self.problems, key=lambda problem: not problem.fatal)
+        object.__setattr__(self, "problems", tuple(ordered))
+
+    @property
+    def summary(self) -> str:
+        """One line for people."""
+        if not self.usable:
+            count = sum(problem.fatal for problem in self.problems)
+            things = "one thing stops" if count == 1 else f"{count} things stop"
+            return f"{things} a training: see below."
+        of = f"{self.groups} slides or patients" if self.groups > 1 else "one slide or patient"
+        if self.groups == self.images:
+            of = "slides not told apart"
+        parts = [f"{self.images:,} images", of]
+        if self.windows != self.images:
+            parts.insert(1, f"{self.windows:,} tagged windows")
+        parts.append(self.layout)
+        return " · ".join(parts)
+
+    @classmethod
+    def of(cls, told: Iterable[Mapping[str, Any]]) -> FolderFacts:
+        """Build from the JSON objects of `plimseg scan --json`.
+
+        Raises
+        ------
+        ConfigError
+            When they do not describe a folder.
+        """
+        problems: list[FolderProblem] = []
+        facts: Mapping[str, Any] = {}
+        try:
+            for one in told:
+                if one["kind"] == "problem" and one["problem"] not in _UNTOLD:
+                    problems.append(
+                        FolderProblem(one["file"], one["text"], one["fatal"], one["problem"])
+                    )
+                elif one["kind"] == "folder":
+                    facts = one
+            if not facts.get("usable"):
+                return cls(usable=False, problems=tuple(problems))
+            return cls(
+                usable=True,
+                problems=tuple(problems),
+                layout=LAYOUTS.get(facts["layout"], facts["layout"]),
+                images=int(facts["images"]),
+                windows=int(facts["windows"]),
+                groups=int(facts["groups"]),
+                with_truth=int(facts["with_truth"]),
+                mpp=None if facts["mpp"] is None else float(facts["mpp"]),
+                tags={str(name): int(count) for name, count in facts["tags"].items()},
+                samples={
+                    str(name): tuple(Path(path) for path in paths)
+                    for name, paths in facts["samples"].items()
+                },
+                classes=TissueClasses.from_dict(facts["classes"]),
+            )
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise ConfigError(
+                f"the check of the folder told something else ({type(error).__name__})",
+                remedy="Install napari-plimseg again: its two packages do not fit each other.",
+            ) from error
+
+
+@dataclass(frozen=True)
+class TrainingPlan:
+    """What a training would take on this machine.
+
+    Parameters
+    ----------
+    training, validation, measured : int
+        Images trained on, held out, and held out with an expert mask.
+    seconds : mapping of str to float
+        By effort, roughly.
+    memory_mb : float
+    device : str
+    """
+
+    training: int
+    validation: int
+    measured: int
+    seconds: Mapping[str, float]
+    memory_mb: float
+    device: str
+
+    @classmethod
+    def of(cls, told: Sequence[Mapping[str, Any]]) -> TrainingPlan | None:
+        """Build from the JSON objects of `plimseg train --dry-run --json`; None without a plan."""
+        for one in told:
+            if one.get("kind") == "plan":
+                return cls(
+                    int(one["training_images"]),
+                    int(one["validation_images"]),
+                    int(one["measured"]),
+                    {str(effort): float(s) for effort, s in one["efforts"].items()},
+                    float(one["memory_mb"]),
+                    str(one["device"]),
+                )
+        return None
+
+
+def following(before: TissueClasses, after: TissueClasses) -> TissueClasses:
+    """Return edited classes that still find the folder's tags.
+
+    A class that was renamed keeps its old name as its last prompt, since the files say the old one.
+
+    Parameters
+    ----------
+    before : TissueClasses
+        As the folder says them.
+    after : TissueClasses
+        As a person edited them, in the same order.
+    """
+    for old, new in zip(before, after, strict=True):
+        known = {text.casefold() for text in (new.name, *new.prompts)}
+        if old.name.casefold() not in known:
+            named = type(new)(new.name, new.color, (*new.texts, old.name))
+            after = after.replaced(new.name, named)
+    return after

@@ -1,0 +1,283 @@
+"""One training as a process of its own: start, watch, stop, go on."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import time
+from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING, Any
+
+from napari_plimseg.errors import ConfigError
+from napari_plimseg.training_runs.commands import start_process, training_program
+from napari_plimseg.training_runs.line_tail import LineTail
+from napari_plimseg.training_runs.run_folders import RunFiles, RunStatus, last_end, name_problem
+from napari_plimseg.training_runs.run_history import RunHistory
+
+if TYPE_CHECKING:
+    import subprocess
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from napari_plimseg.tissue import TissueClasses
+
+EFFORTS = ("quick", "balanced", "best")
+_STOPPED_CODE = 130
+_LOCK_SECONDS = 1.0
+_KEPT_LINES = 20
+_UNEXPECTED = (
+    "The training stopped unexpectedly{why}. What it saved is there: Resume goes on from its last "
+    "checkpoint."
+)
+_NEVER_BEGAN = "The training stopped unexpectedly{why} before it saved anything. Start it again."
+
+
+class TrainingState(Enum):
+    """What a training does."""
+
+    STARTING = "starting"
+    RUNNING = "running"
+    STOPPING = "stopping"
+    STOPPED = "stopped"
+    FAILED = "failed"
+    FINISHED = "finished"
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether there is a process."""
+        return self in (TrainingState.STARTING, TrainingState.RUNNING, TrainingState.STOPPING)
+
+
+@dataclass(frozen=True)
+class TrainingRequest:
+    """What is to be trained.
+
+    Parameters
+    ----------
+    source : Path
+        Folder, or CSV, of tagged images.
+    name : str
+        Of the model.
+    effort : str
+        One of `EFFORTS`.
+    backbone : str
+        Name of an image encoder.
+    classes : TissueClasses, optional
+        Edited by the user; what the folder says when None.
+    mpp : float, optional
+        Pixel size of the images in um; None when the folder tells it.
+
+    Raises
+    ------
+    ConfigError
+        When the name, the effort or the pixel size can't be used.
+    """
+
+    source: Path
+    name: str
+    effort: str = "balanced"
+    backbone: str = "bundled"
+    classes: TissueClasses | None = None
+    mpp: float | None = None
+
+    def __post_init__(self) -> None:
+        why_not = name_problem(self.name)
+        if why_not:
+            raise ConfigError(why_not)
+        if self.effort not in EFFORTS:
+            raise ConfigError(f"'{self.effort}' is not one of the efforts {', '.join(EFFORTS)}")
+        if self.mpp is not None and not 0.05 <= self.mpp <= 20:
+            raise ConfigError(
+                f"{self.mpp:g} µm is no size of a pixel", remedy="0.25 at 40x, 0.5 at 20x."
+            )
+
+    def arguments(self, run_folder: Path) -> list[str]:
+        """Write what the command reads into the run folder and return the command's options."""
+        set_to: dict[str, Any] = {"name": self.name, "model.backbone": self.backbone}
+        if self.mpp is not None:
+            set_to["data.mpp"] = self.mpp
+        if self.classes is not None:
+            classes = RunFiles(run_folder).classes
+            self.classes.to_yaml(classes)
+            set_to["data.classes"] = str(classes)
+        options = ["train", str(self.source), "--out", str(run_folder), "--effort", self.effort]
+        for key, value in set_to.items():
+            options += ["--set", f"{key}={json.dumps(value)}"]
+        return options
+
+
+class TrainingProcess:
+    """Watches the training in a run folder, whoever started it.
+
+    Its process reads nothing from this one and prints into a file, so it can outlive the viewer;
+    another viewer takes it up again. It is stopped by a file in its folder, on every system.
+
+    Parameters
+    ----------
+    run_folder : Path
+    process : subprocess.Popen, optional
+        When it was started here.
+    """
+
+    def __init__(self, run_folder: Path, process: subprocess.Popen[bytes] | None = None) -> None:
+        self.files = RunFiles(run_folder)
+        self.history = RunHistory()
+        self.state = TrainingState.STARTING
+        self.error = ""
+        self.listed_as = ""
+        self.stopping_since = 0.0
+        self._process = process
+        self._events = LineTail(self.files.progress)
+        self._printed = LineTail(self.files.console)
+        self._last_lines: list[str] = []
+        self._lock_looked_at = 0.0
+        self._locked = True
+
+    @classmethod
+    def start(
+        cls, request: TrainingRequest, run_folder: Path, program: Sequence[str] | None = None
+    ) -> TrainingProcess:
+        """Start a training in a new folder.
+
+        Raises
+        ------
+        PlimsegError
+            When the folder can't be written or there is no training package.
+        """
+        _made(run_folder)
+        return cls._launch(request.arguments(run_folder), run_folder, program)
+
+    @classmethod
+    def resume(cls, run_folder: Path, program: Sequence[str] | None = None) -> TrainingProcess:
+        """Go on with the training in a folder.
+
+        Raises
+        ------
+        ConfigError
+            When there is nothing to go on with.
+        """
+        if not RunFiles(run_folder).can_resume:
+            raise ConfigError(
+                "there is no training to go on with", path=run_folder, remedy="Start a new one."
+            )
+        return cls._launch(["train", "--resume", "--out", str(run_folder)], run_folder, program)
+
+    @classmethod
+    def _launch(
+        cls, arguments: Sequence[str], run_folder: Path, program: Sequence[str] | None
+    ) -> TrainingProcess:
+        started = training_program() if program is None else list(program)
+        files = RunFiles(run_folder)
+        with contextlib.suppress(OSError):
+            files.stop_file.unlink(missing_ok=True)
+        try:
+            process = start_process([*started, *arguments, "--json"], files.console)
+        except OSError as error:
+            raise ConfigError(
+                f"the training can't be started ({error.strerror or error})", path=run_folder
+            ) from error
+        return cls(run_folder, process)
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether this program started the process."""
+        return self._process is not None
+
+    @property
+    def process_id(self) -> int | None:
+        """Number of the process, when it was started here."""
+        return None if self._process is None else self._process.pid
+
+    def poll(self) -> bool:
+        """Read what is new; return whether anything is. Never waits."""
+        before = self.state
+        alive = self.state.is_alive and self._is_alive()
+        events, _ = self._events.new_objects()
+        for event in events:
+            self.history.add(event)
+        printed = self._read_printed()
+        if self.state is TrainingState.STARTING and self.history.stage:
+            self.state = TrainingState.RUNNING
+        if self.state is TrainingState.STOPPING and alive:
+            self._ask_to_stop()  # a training that is just starting removes an old stop file
+        if self.state.is_alive and not alive and not events and not printed:
+            self._on_end()
+        return bool(events) or printed or self.state is not before
+
+    def stop(self) -> None:
+        """Ask the training to finish its step, save and end."""
+        if self.state.is_alive and self.state is not TrainingState.STOPPING:
+            self.state = TrainingState.STOPPING
+            self.stopping_since = time.monotonic()
+            self._ask_to_stop()
+
+    def kill(self) -> None:
+        """End the process at once; it can go on from its last checkpoint."""
+        if self._process is not None and self._process.poll() is None:
+            self.state = TrainingState.STOPPING
+            self._process.kill()
+
+    def stop_and_wait(self, seconds: float) -> bool:
+        """Ask to stop and wait for the end, not longer than `seconds`; return whether it ended."""
+        self.stop()
+        end = time.monotonic() + seconds
+        while self.state.is_alive and time.monotonic() < end:
+            self.poll()
+            time.sleep(0.02)
+        return not self.state.is_alive
+
+    def _is_alive(self) -> bool:
+        if self._process is not None:
+            return self._process.poll() is None
+        if time.monotonic() - self._lock_looked_at >= _LOCK_SECONDS:
+            self._lock_looked_at = time.monotonic()
+            self._locked = self.files.is_locked
+        return self._locked
+
+    def _read_printed(self) -> bool:
+        objects, others = self._printed.new_objects()
+        for found in objects:
+            if found["kind"] == "failed":
+                self.error = str(found.get("message", ""))
+            elif found["kind"] == "files" and found.get("listed"):
+                self.listed_as = os.path.splitext(os.path.basename(str(found["listed"])))[0]
+        self._last_lines = [*self._last_lines, *others][-_KEPT_LINES:]
+        return bool(objects or others)
+
+    def _ask_to_stop(self) -> None:
+        with contextlib.suppress(OSError):
+            if not self.files.stop_file.exists():
+                self.files.stop_file.touch()
+
+    def _on_end(self) -> None:
+        code = None if self._process is None else self._process.returncode
+        status = self.files.status()
+        last = last_end(self.files.progress)
+        if status is RunStatus.FINISHED and code in (None, 0):
+            self.state = TrainingState.FINISHED
+            self.error = ""
+        elif self.state is TrainingState.STOPPING or code == _STOPPED_CODE or last == "stopped":
+            self.state = TrainingState.STOPPED
+        else:
+            self.state = TrainingState.FAILED
+            self.error = self.history.error or self.error or self._unexpected(code)
+
+    def _unexpected(self, code: int | None) -> str:
+        why = f" (signal {-code})" if code is not None and code < 0 else ""
+        if code is not None and code > 0:
+            why = f" (code {code})"
+        text = (_UNEXPECTED if self.files.can_resume else _NEVER_BEGAN).format(why=why)
+        return f"{text} It said: {self._last_lines[-1][:200]}" if self._last_lines else text
+
+
+def _made(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(
+            f"the folder for the training can't be made ({error.strerror or error})",
+            path=folder,
+            remedy="Free some space, or set PLIMSEG_DATA_DIR to a folder that you may write to.",
+        ) from error

@@ -1,0 +1,362 @@
+"""The tags of a folder of images: a table on disk that each change reaches at once."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+import shutil
+from typing import TYPE_CHECKING, Literal
+
+from napari_plimseg.errors import TagError
+from napari_plimseg.files import atomic_write, write_json
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from pathlib import Path
+
+TABLE = "tags.csv"
+BACKUP = "tags.csv.bak"
+ASIDE = "tags.aside.json"
+IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
+MAX_CLASSES = 30
+
+State = Literal["untagged", "tagged", "unsure", "nothing"]
+
+_FILE = ("file", "filename", "image")
+_KEPT = ("group", "slide", "patient", "patient_id", "mpp", "truth", "mask")
+_WINDOW = ("y", "x", "height", "width")
+_WORDS = "tags"
+_RESERVED = frozenset({*_FILE, *_KEPT, *_WINDOW, _WORDS})
+_TRUE = ("1", "1.0", "true")
+_FALSE = ("", "0", "0.0", "false")
+
+
+class TagTable:
+    """Images of a folder and their tags.
+
+    `tags.csv` holds the tagged images, in the form that training reads: `file,class 1,class 2`.
+    Images that were looked at but must not be trained on (unsure, or with nothing of the classes)
+    stand in `tags.aside.json`. A table that is there is gone on with; as it was is kept beside it
+    as `tags.csv.bak` once a session.
+
+    Parameters
+    ----------
+    folder : Path
+        With images in it; folders in it are not looked into.
+    classes : sequence of str
+        Class names to begin with; those of the table come first.
+
+    Raises
+    ------
+    TagError
+        When the folder has no images, or its table can't be gone on with.
+    """
+
+    def __init__(self, folder: Path, classes: Sequence[str] = ()) -> None:
+        self.folder = folder
+        self.images = _image_names(folder)
+        if not self.images:
+            raise TagError(
+                "there are no images in it",
+                path=folder,
+                remedy="Choose a folder with PNG, JPEG, BMP, TIFF or WebP files.",
+            )
+        self._classes: list[str] = []
+        self._tags: dict[str, frozenset[str]] = {}
+        self._aside: dict[str, Literal["unsure", "nothing"]] = {}
+        self._more_columns: list[str] = []
+        self._more: dict[str, list[str]] = {}
+        self._undo: list[tuple[str, frozenset[str], str | None]] = []
+        self._backed_up = not self.path.is_file()
+        if self.path.is_file():
+            self._read()
+        self._read_aside()
+        for name in classes:
+            if name.casefold() not in {known.casefold() for known in self._classes}:
+                self._classes.append(_checked(name))
+
+    @property
+    def path(self) -> Path:
+        """The table."""
+        return self.folder / TABLE
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Class names in the order of the columns."""
+        return tuple(self._classes)
+
+    @property
+    def done(self) -> int:
+        """Number of images that were looked at."""
+        return sum(self.state(name) != "untagged" for name in self.images)
+
+    @property
+    def last_changed(self) -> str | None:
+        """The image of the last change that can be undone."""
+        return self._undo[-1][0] if self._undo else None
+
+    def tags(self, name: str) -> frozenset[str]:
+        """Return the tags of an image; those of an unsure one are a guess."""
+        return self._tags.get(name, frozenset())
+
+    def state(self, name: str) -> State:
+        """Return whether an image was looked at, and what came of it."""
+        aside = self._aside.get(name)
+        if aside is not None:
+            return aside
+        return "tagged" if self._tags.get(name) else "untagged"
+
+    def counts(self) -> dict[str, int]:
+        """Return how many images have each tag; unsure ones are left out."""
+        sure = [tags for name, tags in self._tags.items() if name not in self._aside]
+        return {name: sum(name in tags for tags in sure) for name in self._classes}
+
+    def next_untagged(self, after: str | None = None) -> str | None:
+        """Return the next image that nobody looked at, from the beginning again at the end."""
+        start = 0 if after is None else self.images.index(after) + 1
+        for name in (*self.images[start:], *self.images[:start]):
+            if self.state(name) == "untagged":
+                return name
+        return None
+
+    def toggle(self, name: str, tag: str) -> None:
+        """Give an image a tag, or take it away."""
+        if tag not in self._classes:
+            raise TagError(f"there is no class '{tag}'")
+        self._change(name, self.tags(name) ^ {tag}, "unsure" if self._is_unsure(name) else None)
+
+    def set_tags(self, name: str, tags: Iterable[str]) -> None:
+        """Give an image these tags and no other."""
+        self._change(name, frozenset(tags) & set(self._classes), None)
+
+    def toggle_unsure(self, name: str) -> None:
+        """Set an image aside, or take it back; its tags stay."""
+        self._change(name, self.tags(name), None if self._is_unsure(name) else "unsure")
+
+    def set_nothing(self, name: str) -> None:
+        """Say that an image shows none of the classes: it is not trained on."""
+        self._change(name, frozenset(), "nothing")
+
+    def undo(self) -> str | None:
+        """Take the last change back; return its image, None when there is none."""
+        if not self._undo:
+            return None
+        name, tags, aside = self._undo.pop()
+        self._put(name, tags, aside)
+        self.save()
+        return name
+
+    def add_class(self, name: str) -> None:
+        """Add a class, as the last one.
+
+        Raises
+        ------
+        TagError
+            When a column can't have that name, another one has it, or there are too many.
+        """
+        name = _checked(name)
+        if name.casefold() in {known.casefold() for known in self._classes}:
+            raise TagError(f"there is a class '{name}' already", remedy="Choose another name.")
+        if len(self._classes) >= MAX_CLASSES:
+            raise TagError(f"more than {MAX_CLASSES} classes can't be tagged")
+        self._classes.append(name)
+        self.save()
+
+    def remove_class(self, name: str) -> None:
+        """Remove a class that no image is tagged with.
+
+        Raises
+        ------
+        TagError
+            When images have that tag.
+        """
+        used = sum(name in tags for tags in self._tags.values())
+        if used:
+            raise TagError(
+                f"{used} images are tagged '{name}'",
+                remedy="Take the tag away from them first.",
+            )
+        self._classes.remove(name)
+        self.save()
+
+    def save(self) -> None:
+        """Write both files.
+
+        Raises
+        ------
+        TagError
+            When the disk refuses; what is in memory stays, and the next change tries again.
+        """
+        try:
+            if not self._backed_up:
+                shutil.copyfile(self.path, self.folder / BACKUP)
+                self._backed_up = True
+            with atomic_write(self.path) as temporary:
+                temporary.write_text(self._text(), "utf-8")
+            self._save_aside()
+        except OSError as error:
+            raise TagError(
+                f"the tags can't be saved ({error.strerror or error})",
+                path=self.path,
+                remedy="Free some space or make the folder writable; the next key tries again.",
+            ) from error
+
+    def _is_unsure(self, name: str) -> bool:
+        return self._aside.get(name) == "unsure"
+
+    def _change(
+        self, name: str, tags: frozenset[str], aside: Literal["unsure", "nothing"] | None
+    ) -> None:
+        if name not in self.images:
+            raise TagError("it is not in the folder", path=name)
+        self._undo.append((name, self.tags(name), self._aside.get(name)))
+        self._put(name, tags, aside)
+        self.save()
+
+    def _put(self, name: str, tags: frozenset[str], aside: str | None) -> None:
+        self._tags[name] = tags
+        if aside == "unsure" or aside == "nothing":
+            self._aside[name] = aside
+        else:
+            self._aside.pop(name, None)
+
+    def _text(self) -> str:
+        out = io.StringIO()
+        writer = csv.writer(out, lineterminator="\n")
+        writer.writerow(["file", *self._more_columns, *self._classes])
+        position = {name: i for i, name in enumerate(self.images)}
+        last = len(position)
+        for name in sorted(self._tags, key=lambda name: (position.get(name, last), name)):
+            tags = self._tags[name]
+            if tags and name not in self._aside:
+                more = self._more.get(name, [""] * len(self._more_columns))
+                writer.writerow([name, *more, *(str(int(c in tags)) for c in self._classes)])
+        return out.getvalue()
+
+    def _save_aside(self) -> None:
+        path = self.folder / ASIDE
+        if self._aside or path.exists():
+            unsure = {n: sorted(self.tags(n)) for n, a in self._aside.items() if a == "unsure"}
+            nothing = sorted(n for n, aside in self._aside.items() if aside == "nothing")
+            write_json(path, {"unsure": unsure, "nothing": nothing})
+
+    def _read_aside(self) -> None:
+        path = self.folder / ASIDE
+        if not path.is_file():
+            return
+        try:
+            content = json.loads(path.read_text("utf-8"))
+            unsure = {str(n): frozenset(tags) for n, tags in content["unsure"].items()}
+            nothing = [str(n) for n in content["nothing"]]
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise TagError(
+                "the list of images set aside can't be read",
+                path=path,
+                remedy="Delete it: the tags themselves are in tags.csv.",
+            ) from error
+        for name, tags in unsure.items():
+            self._put(name, tags & set(self._classes), "unsure")
+        for name in nothing:
+            self._put(name, frozenset(), "nothing")
+
+    def _read(self) -> None:
+        rows = _rows(self.path)
+        header = [cell.strip() for cell in rows[0]]
+        plain = [cell.casefold() for cell in header]
+        file = next((i for i, name in enumerate(plain) if name in _FILE), None)
+        if file is None or len(set(plain)) != len(plain) or "" in plain:
+            raise self._refused("its first line is not like 'file,tumour,stroma'")
+        if any(name in plain for name in _WINDOW):
+            raise self._refused("it tags windows of images, not whole images")
+        words = plain.index(_WORDS) if _WORDS in plain else None
+        kept = [i for i, name in enumerate(plain) if name in _KEPT]
+        columns = [i for i in range(len(header)) if i not in (file, words, *kept)]
+        self._more_columns = [header[i] for i in kept]
+        self._classes = [_checked(header[i]) for i in columns]
+        for line, cells in enumerate(rows[1:], start=2):
+            if not any(cell.strip() for cell in cells):
+                continue
+            if len(cells) < len(header):
+                raise self._refused(f"line {line} is shorter than the first line")
+            name = cells[file].strip().replace("\\", "/")
+            if name in self._tags:
+                raise self._refused(f"line {line} is the second one for '{name}'")
+            self._more[name] = [cells[i].strip() for i in kept]
+            if words is not None:
+                self._tags[name] = self._from_words(cells[words])
+            else:
+                self._tags[name] = self._from_digits(cells, columns, line)
+
+    def _from_words(self, cell: str) -> frozenset[str]:
+        known = {name.casefold(): name for name in self._classes}
+        found = set()
+        for word in re.split(r"[,;|/+]", cell):
+            word = word.strip()
+            if word and word.casefold() not in known:
+                known[word.casefold()] = _checked(word)
+                self._classes.append(word)
+            if word:
+                found.add(known[word.casefold()])
+        return frozenset(found)
+
+    def _from_digits(
+        self, cells: Sequence[str], columns: Sequence[int], line: int
+    ) -> frozenset[str]:
+        tags = set()
+        for name, column in zip(self._classes, columns, strict=True):
+            value = cells[column].strip().casefold()
+            if value in _TRUE:
+                tags.add(name)
+            elif value not in _FALSE:
+                raise self._refused(f"line {line} has '{value}' below '{name}', not 0 or 1")
+        return frozenset(tags)
+
+    def _refused(self, problem: str) -> TagError:
+        return TagError(
+            problem, path=self.path, remedy="Correct it, or put it elsewhere to tag anew."
+        )
+
+
+def _image_names(folder: Path) -> tuple[str, ...]:
+    try:
+        names = [
+            path.name
+            for path in folder.iterdir()
+            if path.suffix.lower() in IMAGE_SUFFIXES
+            and not path.name.startswith(".")
+            and path.is_file()
+        ]
+    except OSError as error:
+        raise TagError(
+            f"it can't be read ({error.strerror or error})", path=folder, remedy="Choose another."
+        ) from error
+    return tuple(sorted(names))
+
+
+def _rows(path: Path) -> list[list[str]]:
+    try:
+        text = path.read_text("utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise TagError(
+            "it can't be read as text",
+            path=path,
+            remedy="Save it as CSV in UTF-8, or put it elsewhere to tag anew.",
+        ) from error
+    if not text.strip():
+        return [["file"]]
+    first = text.lstrip().splitlines()[0]
+    separator = max(",;\t", key=first.count)
+    return list(csv.reader(io.StringIO(text.lstrip(), newline=""), delimiter=separator))
+
+
+def _checked(name: str) -> str:
+    name = name.strip()
+    if not name or name.casefold() in _RESERVED or re.search(r"[,;\t|/+\n\"]", name):
+        raise TagError(
+            f"'{name}' can't be the name of a class",
+            remedy="Use words without commas and other separators; 'file', 'group' and the like "
+            "have a meaning of their own.",
+        )
+    return name
