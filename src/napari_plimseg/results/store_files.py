@@ -10,6 +10,7 @@ import shutil
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from zarr import create_array
 from zarr.codecs import ZstdCodec
 
@@ -20,6 +21,8 @@ from napari_plimseg.tissue import NOT_COMPUTED
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
+
+    from numpy.typing import NDArray
 
     from napari_plimseg.results.mask_info import MaskInfo
 
@@ -80,6 +83,32 @@ def create_store_array(path: Path, shape: tuple[int, ...], chunks: tuple[int, ..
         compressors=ZstdCodec(level=1, checksum=True),
         config={"write_empty_chunks": True},
     )
+
+
+def read_chunk(array: Path, tile: tuple[int, int], layout: StoreLayout) -> NDArray[np.uint8] | None:
+    """Return one chunk of an array made by `create_store_array`, without zarr.
+
+    Parameters
+    ----------
+    array : Path
+        The array's folder; it holds one plane.
+    tile : tuple of int
+        Row and column of the chunk.
+    layout : StoreLayout
+        Gives its shape.
+
+    Returns
+    -------
+    ndarray of uint8, shape `layout.tile_shape`, or None
+        None when the chunk is missing or damaged.
+    """
+    from imagecodecs import zstd_decode
+
+    try:
+        packed = (array / "c" / str(tile[0]) / str(tile[1])).read_bytes()
+        return np.frombuffer(zstd_decode(packed), np.uint8).reshape(layout.tile_shape)
+    except (OSError, RuntimeError, ValueError):
+        return None
 
 
 def check_room(path: Path, info: MaskInfo, layout: StoreLayout) -> None:

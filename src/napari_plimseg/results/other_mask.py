@@ -1,0 +1,246 @@
+"""A second mask of a slide: a truth, another model's result or another layer, in its own frame."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_plimseg.errors import ConfigError, PlimsegError
+from napari_plimseg.results.mask_store import MaskStore
+from napari_plimseg.results.measure import iter_bands
+from napari_plimseg.tissue import NOT_COMPUTED, UNREADABLE
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import NDArray
+
+    from napari_plimseg.results.mask_info import MaskInfo
+    from napari_plimseg.results.measure import MaskArray
+
+_ASPECT_TOLERANCE = 0.02
+_MOST_PIXELS = 1 << 30
+
+
+@dataclass(frozen=True, eq=False)
+class OtherMask:
+    """Ids on a grid of their own that lies somewhere on the slide.
+
+    Parameters
+    ----------
+    title : str
+        What people call it.
+    ids : array of uint8, shape (h, w)
+        Read band by band.
+    downsample : tuple of float
+        Level-0 pixels (y, x) per pixel.
+    corner : tuple of float
+        Level-0 (y, x) of the outer corner of the first pixel.
+    names : mapping of int to str, optional
+        Class name by id; None when the ids are all that is known.
+    """
+
+    title: str
+    ids: MaskArray
+    downsample: tuple[float, float]
+    corner: tuple[float, float] = (0.0, 0.0)
+    names: Mapping[int, str] | None = None
+
+    def __post_init__(self) -> None:
+        if len(self.ids.shape) != 2 or min(self.ids.shape) < 1:
+            raise ConfigError(f"'{self.title}' has the shape {tuple(self.ids.shape)}, not (y, x)")
+        if not all(math.isfinite(d) and d > 0 for d in self.downsample):
+            raise ConfigError(f"'{self.title}' has pixels of {self.downsample} slide pixels")
+
+    def present_ids(self) -> tuple[int, ...]:
+        """Return the ids that occur, without "not computed" and "unreadable" of named masks."""
+        seen = np.zeros(256, bool)
+        for band in iter_bands(self.ids):
+            seen |= np.bincount(band.ravel(), minlength=256).astype(bool)
+        if self.names is not None:
+            seen[[NOT_COMPUTED, UNREADABLE]] = False
+        return tuple(int(i) for i in np.flatnonzero(seen))
+
+    def name(self, other_id: int) -> str:
+        """Return what an id stands for."""
+        return (self.names or {}).get(other_id, f"id {other_id}")
+
+
+def match_classes(other: OtherMask, info: MaskInfo) -> dict[int, int]:
+    """Return the mask id of each id that occurs in another mask; 0 leaves it out.
+
+    Named classes are matched by name in any case of letters, others by the number itself, where
+    0 and 255 are left out.
+    """
+    own = {name.casefold().strip(): i for i, name in enumerate(info.classes.names, 1)}
+    mapping = {}
+    for each in other.present_ids():
+        if other.names is not None:
+            mapping[each] = own.get(other.name(each).casefold().strip(), NOT_COMPUTED)
+        else:
+            mapping[each] = each if each <= len(info.classes) else NOT_COMPUTED
+    return mapping
+
+
+class ResampledMask:
+    """Another mask in the frame of a mask: nearest pixels, ids mapped, read band by band.
+
+    Parameters
+    ----------
+    other : OtherMask
+    mapping : mapping of int to int
+        Mask id by other id; ids that are missing become "not computed".
+    info : MaskInfo
+        The frame.
+    step : int
+        Every `step`-th pixel of the frame.
+
+    Attributes
+    ----------
+    shape : tuple of int
+        Pixels (y, x).
+    """
+
+    def __init__(
+        self, other: OtherMask, mapping: Mapping[int, int], info: MaskInfo, step: int = 1
+    ) -> None:
+        self._ids = other.ids
+        self._table = np.zeros(256, np.uint8)
+        for other_id, mask_id in mapping.items():
+            self._table[other_id] = mask_id
+        height, width = info.shape
+        self.shape = (-(-height // step), -(-width // step))
+        self._rows, self._columns = (
+            _nearest(length, step, info.downsample, other.corner[axis], other.downsample[axis])
+            for axis, length in enumerate(self.shape)
+        )
+        self._inside = (self._columns >= 0) & (self._columns < other.ids.shape[1])
+
+    def __getitem__(self, rows: slice) -> NDArray[np.uint8]:
+        """Return some rows, (h, w); what the other mask does not cover is "not computed"."""
+        wanted = self._rows[rows]
+        out = np.zeros((len(wanted), self.shape[1]), np.uint8)
+        covered = (wanted >= 0) & (wanted < self._ids.shape[0])
+        if covered.any() and self._inside.any():
+            first, last = int(wanted[covered].min()), int(wanted[covered].max())
+            band = np.asarray(self._ids[first : last + 1])
+            columns = self._columns[self._inside]
+            picked = band[(wanted[covered] - first)[:, None], columns[None, :]]
+            out[np.ix_(covered, self._inside)] = self._table[picked]
+        return out
+
+
+def _nearest(
+    length: int, step: int, downsample: float, corner: float, other: float
+) -> NDArray[np.int64]:
+    centres = (np.arange(length) * step + 0.5) * downsample
+    nearest: NDArray[np.int64] = np.floor((centres - corner) / other).astype(np.int64)
+    return nearest
+
+
+def read_other_mask(path: str | Path, info: MaskInfo) -> OtherMask:
+    """Read a truth or another result of the slide of a mask.
+
+    Parameters
+    ----------
+    path : str or Path
+        A mask store, a label TIFF of this package, or a TIFF or PNG of class numbers (any size)
+        that covers the whole slide.
+    info : MaskInfo
+        The mask to compare with.
+
+    Raises
+    ------
+    PlimsegError
+        When it can't be read, holds colours, or is of another slide.
+    """
+    path = Path(path)
+    if path.is_dir():
+        store = MaskStore.open(path)
+        return _named(path.stem, store.read_classes(), store.info, info)
+    if not path.is_file():
+        raise ConfigError(f"'{path.name}' does not exist", remedy="Choose another file.")
+    try:
+        from napari_plimseg.results.label_tiff import read_label_tiff
+
+        if path.suffix.lower() in (".tif", ".tiff") and _is_ours(path):
+            ids, own = read_label_tiff(path)
+            return _named(path.name, ids, own, info)
+        return _foreign(path, info)
+    except PlimsegError:
+        raise
+    except Exception as error:  # a picture decoder raises anything; this is the boundary
+        raise ConfigError(
+            f"'{path.name}' can't be read ({type(error).__name__}: {error})",
+            remedy="Choose a TIFF or PNG whose pixels are class numbers.",
+        ) from error
+
+
+def _is_ours(path: Path) -> bool:
+    from tifffile import TiffFile
+
+    from napari_plimseg.results.mask_ome_xml import NAMESPACE
+
+    with TiffFile(path) as tiff:
+        return NAMESPACE in (tiff.pages[0].description or "")
+
+
+def _named(title: str, ids: MaskArray, own: MaskInfo, info: MaskInfo) -> OtherMask:
+    if own.slide_shape != info.slide_shape:
+        raise ConfigError(
+            f"'{title}' is of the slide {own.slide_name}, which has another size",
+            remedy="Choose a mask of this slide.",
+        )
+    names = dict(enumerate(own.classes.names, 1))
+    return OtherMask(title, ids, (own.downsample, own.downsample), names=names)
+
+
+def _foreign(path: Path, info: MaskInfo) -> OtherMask:
+    ids = _read_numbers(path)
+    downsample = tuple(
+        whole / part for whole, part in zip(info.slide_shape, ids.shape, strict=True)
+    )
+    if abs(downsample[0] / downsample[1] - 1) > _ASPECT_TOLERANCE:
+        raise ConfigError(
+            f"'{path.name}' has {ids.shape[1]:,} x {ids.shape[0]:,} pixels, which is not the shape "
+            f"of the slide ({info.slide_shape[1]:,} x {info.slide_shape[0]:,})",
+            remedy="Choose a mask that covers the whole slide.",
+        )
+    return OtherMask(path.name, ids, (downsample[0], downsample[1]))
+
+
+def _read_numbers(path: Path) -> NDArray[np.uint8]:
+    if path.suffix.lower() in (".tif", ".tiff"):
+        from tifffile import TiffFile
+
+        with TiffFile(path) as tiff:
+            _check_size(path, tiff.pages[0].size)
+            ids: NDArray[Any] = tiff.pages[0].asarray()
+    else:
+        from PIL import Image
+
+        with Image.open(path) as picture:
+            _check_size(path, picture.width * picture.height)
+            ids = np.asarray(picture)
+    if ids.ndim != 2 or ids.dtype.kind not in "bui":
+        raise ConfigError(
+            f"'{path.name}' holds colours or measurements, not class numbers",
+            remedy="Choose a grey or palette picture whose pixels are 1, 2, 3, ...",
+        )
+    if ids.size and (int(ids.min()) < 0 or int(ids.max()) > UNREADABLE):
+        raise ConfigError(
+            f"'{path.name}' has numbers from {ids.min()} to {ids.max()}; class numbers are 0 to 255"
+        )
+    return ids.astype(np.uint8)
+
+
+def _check_size(path: Path, pixels: int) -> None:
+    if pixels > _MOST_PIXELS:
+        raise ConfigError(
+            f"'{path.name}' has {pixels >> 20:,} million pixels, more than fit into memory",
+            remedy="Make it smaller, for instance to the size of the mask.",
+        )
