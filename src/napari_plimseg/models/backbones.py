@@ -255,6 +255,10 @@ def empty_backbone(spec: Mapping[str, Any]) -> Backbone:
 
     if spec == DenseNetBackbone.SPEC:
         return DenseNetBackbone(name=RANDOM)
+    from napari_plimseg.models.backbone_small import SMALL, SmallBackbone
+
+    if spec.get("architecture") == SMALL:
+        return SmallBackbone.from_spec(spec)
     from napari_plimseg.models.backbone_foreign import empty_foreign_backbone
 
     return empty_foreign_backbone(spec)
