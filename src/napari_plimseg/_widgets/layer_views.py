@@ -10,7 +10,7 @@ import numpy as np
 from napari_plimseg.tissue import NOT_COMPUTED, UNREADABLE
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Mapping
 
     from napari.layers import Image, Labels, Layer
     from napari.utils.colormaps import Colormap, DirectLabelColormap
@@ -41,9 +41,14 @@ def decimation(shape: tuple[int, int], max_side: int = MAX_SIDE) -> int:
 
 
 def label_colors(
-    classes: TissueClasses, hidden: Collection[str] = ()
+    classes: TissueClasses,
+    hidden: Collection[str] = (),
+    opacities: Mapping[str, float] | None = None,
 ) -> dict[int | None, tuple[float, float, float, float]]:
-    """Return red, green, blue and alpha (0 to 1) by mask id; hidden classes are transparent."""
+    """Return red, green, blue and alpha (0 to 1) by mask id.
+
+    Hidden classes are transparent; of the others, `opacities` gives alpha by name, else it is 1.
+    """
     clear = (0.0, 0.0, 0.0, 0.0)
     colors: dict[int | None, tuple[float, float, float, float]] = {
         None: clear,
@@ -52,15 +57,20 @@ def label_colors(
     }
     for mask_id, tissue_class in enumerate(classes, start=1):
         red, green, blue = (c / 255 for c in tissue_class.color)
-        colors[mask_id] = clear if tissue_class.name in hidden else (red, green, blue, 1.0)
+        alpha = (opacities or {}).get(tissue_class.name, 1.0)
+        colors[mask_id] = clear if tissue_class.name in hidden else (red, green, blue, alpha)
     return colors
 
 
-def label_colormap(classes: TissueClasses, hidden: Collection[str] = ()) -> DirectLabelColormap:
+def label_colormap(
+    classes: TissueClasses,
+    hidden: Collection[str] = (),
+    opacities: Mapping[str, float] | None = None,
+) -> DirectLabelColormap:
     """Return the colormap of a mask layer."""
     from napari.utils.colormaps import DirectLabelColormap
 
-    return DirectLabelColormap(color_dict=label_colors(classes, hidden))
+    return DirectLabelColormap(color_dict=label_colors(classes, hidden, opacities))
 
 
 def fading_colormap(name: str) -> Colormap:
@@ -105,6 +115,8 @@ class MaskView:
         self.store = store
         self.step = decimation(store.info.shape, max_side)
         self.info: MaskInfo = dataclasses.replace(store.info, classes=classes)
+        self.hidden = frozenset(hidden)
+        self.opacities: dict[str, float] = {}
         self._shown_colors = label_colors(classes, hidden)
         self.layer: Labels = viewer.add_labels(
             np.ascontiguousarray(mask[:: self.step, :: self.step]),
@@ -155,12 +167,18 @@ class MaskView:
 
     def set_classes(self, classes: TissueClasses, hidden: Collection[str]) -> None:
         """Show other colours or names of the same classes, or hide some."""
-        colors = label_colors(classes, hidden)
+        self.hidden = frozenset(hidden)
+        colors = label_colors(classes, hidden, self.opacities)
         self.info = dataclasses.replace(self.info, classes=classes)
         self.layer.metadata["plimseg_mask_info"] = self.info
         if colors != self._shown_colors:
             self._shown_colors = colors
-            self.layer.colormap = label_colormap(classes, hidden)
+            self.layer.colormap = label_colormap(classes, hidden, self.opacities)
+
+    def set_opacity(self, name: str, opacity: float) -> None:
+        """Show one class less (0 to 1); hidden classes stay hidden."""
+        self.opacities[name] = opacity
+        self.set_classes(self.info.classes, self.hidden)
 
     def full_mask(self, shown: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Return the mask (h, w) at full size; `shown` is the layer's data, painting included.
