@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import time
 from dataclasses import dataclass
 from enum import Enum
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_plimseg.errors import ConfigError
@@ -19,7 +19,6 @@ from napari_plimseg.training_runs.run_history import RunHistory
 if TYPE_CHECKING:
     import subprocess
     from collections.abc import Sequence
-    from pathlib import Path
 
     from napari_plimseg.tissue import TissueClasses
 
@@ -242,7 +241,7 @@ class TrainingProcess:
             if found["kind"] == "failed":
                 self.error = str(found.get("message", ""))
             elif found["kind"] == "files" and found.get("listed"):
-                self.listed_as = os.path.splitext(os.path.basename(str(found["listed"])))[0]
+                self.listed_as = Path(str(found["listed"])).stem
         self._last_lines = [*self._last_lines, *others][-_KEPT_LINES:]
         return bool(objects or others)
 

@@ -6,12 +6,15 @@ import json
 import re
 from dataclasses import dataclass
 from enum import Enum
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import filelock
 
 from napari_plimseg.errors import ConfigError
 from napari_plimseg.files import user_data_dir
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 _ENDS = ("start", "stopped", "done", "failed")
 _NAME = re.compile(r"\w[\w .+-]{0,79}")

@@ -22,6 +22,7 @@ ASIDE = "tags.aside.json"
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
 MAX_CLASSES = 30
 
+Aside = Literal["unsure", "nothing"]
 State = Literal["untagged", "tagged", "unsure", "nothing"]
 
 _FILE = ("file", "filename", "image")
@@ -65,10 +66,10 @@ class TagTable:
             )
         self._classes: list[str] = []
         self._tags: dict[str, frozenset[str]] = {}
-        self._aside: dict[str, Literal["unsure", "nothing"]] = {}
+        self._aside: dict[str, Aside] = {}
         self._more_columns: list[str] = []
         self._more: dict[str, list[str]] = {}
-        self._undo: list[tuple[str, frozenset[str], str | None]] = []
+        self._undo: list[tuple[str, frozenset[str], Aside | None]] = []
         self._backed_up = not self.path.is_file()
         if self.path.is_file():
             self._read()
@@ -206,21 +207,19 @@ class TagTable:
     def _is_unsure(self, name: str) -> bool:
         return self._aside.get(name) == "unsure"
 
-    def _change(
-        self, name: str, tags: frozenset[str], aside: Literal["unsure", "nothing"] | None
-    ) -> None:
+    def _change(self, name: str, tags: frozenset[str], aside: Aside | None) -> None:
         if name not in self.images:
             raise TagError("it is not in the folder", path=name)
         self._undo.append((name, self.tags(name), self._aside.get(name)))
         self._put(name, tags, aside)
         self.save()
 
-    def _put(self, name: str, tags: frozenset[str], aside: str | None) -> None:
+    def _put(self, name: str, tags: frozenset[str], aside: Aside | None) -> None:
         self._tags[name] = tags
-        if aside == "unsure" or aside == "nothing":
-            self._aside[name] = aside
-        else:
+        if aside is None:
             self._aside.pop(name, None)
+        else:
+            self._aside[name] = aside
 
     def _text(self) -> str:
         out = io.StringIO()

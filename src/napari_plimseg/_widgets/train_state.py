@@ -1,0 +1,141 @@
+"""What the training dock allows, and why not: no Qt, no napari."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from napari_plimseg.training_runs.process import TrainingState
+
+CONTROLS = (
+    "folder", "slides", "tag", "setup", "start", "stop", "resume", "report", "use", "compare",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class TrainDockState:
+    """Everything that decides which controls can be used.
+
+    Parameters
+    ----------
+    has_folder : bool
+        Whether a folder was chosen.
+    checking : bool
+        Whether it is being looked through, or patches are being cut.
+    usable : bool
+        Whether its tags can be trained on.
+    mpp_known : bool
+        Whether the folder or the user says how large a pixel is.
+    name_problem : str
+        Why the model can't have its name.
+    masks : int
+        Slides with a mask in the viewer.
+    training : TrainingState or None
+        None before anything was started or taken up.
+    stop_asked_twice_helps : bool
+        Whether the process can be ended at once: it was started here.
+    can_resume : bool
+        Whether the training shown can go on.
+    has_report : bool
+        Whether its report is there.
+    has_model : bool
+        Whether its model is in the list of models.
+    has_slide : bool
+        Whether a slide with a known pixel size is open.
+    comparing : bool
+        Whether two models are being compared.
+    """
+
+    has_folder: bool = False
+    checking: bool = False
+    usable: bool = False
+    mpp_known: bool = False
+    name_problem: str = ""
+    masks: int = 0
+    training: TrainingState | None = None
+    stop_asked_twice_helps: bool = True
+    can_resume: bool = False
+    has_report: bool = False
+    has_model: bool = False
+    has_slide: bool = False
+    comparing: bool = False
+
+    @property
+    def is_training(self) -> bool:
+        """Whether there is a training process."""
+        return self.training is not None and self.training.is_alive
+
+    @property
+    def stop_text(self) -> str:
+        """The text on the button that stops."""
+        return "Stop now" if self.training is TrainingState.STOPPING else "Stop and keep"
+
+    def why_not(self, control: str) -> str:
+        """Return why a control can't be used now, as a sentence; empty when it can.
+
+        Parameters
+        ----------
+        control : str
+            One of `CONTROLS`; "setup" stands for classes, pixel size, name, backbone and effort.
+        """
+        if control not in CONTROLS:
+            raise ValueError(f"there is no control {control!r}")
+        answers = {
+            "folder": self._why_not_prepare,
+            "slides": self._why_not_slides,
+            "tag": self._why_not_tag,
+            "setup": self._why_not_prepare,
+            "start": self._why_not_start,
+            "stop": self._why_not_stop,
+            "resume": self._why_not_resume,
+            "report": lambda: "" if self.has_report else "There is no report yet.",
+            "use": lambda: "" if self.has_model else "There is no trained model yet.",
+            "compare": self._why_not_compare,
+        }
+        return answers[control]()
+
+    def _why_not_prepare(self) -> str:
+        if self.is_training:
+            return "A training is running: wait or stop it first."
+        return "The images are being looked through." if self.checking else ""
+
+    def _why_not_slides(self) -> str:
+        if not self.masks and not (self.is_training or self.checking):
+            return "No slide with a mask is open: generate one in the PLIMSeg dock first."
+        return self._why_not_prepare()
+
+    def _why_not_tag(self) -> str:
+        return "The images are being looked through." if self.checking else ""
+
+    def _why_not_start(self) -> str:
+        if self.is_training:
+            return "A training is running."
+        if not self.has_folder:
+            return "Choose a folder of images first."
+        if self.checking:
+            return "The images are being looked through."
+        if not self.usable:
+            return "The folder can't be trained on yet: see what is wrong above."
+        if not self.mpp_known:
+            return "Nothing says how large a pixel of the images is: type the pixel size."
+        return self.name_problem
+
+    def _why_not_stop(self) -> str:
+        if not self.is_training:
+            return "Nothing is being trained."
+        if self.training is TrainingState.STOPPING and not self.stop_asked_twice_helps:
+            return "It finishes its step and saves."
+        return ""
+
+    def _why_not_resume(self) -> str:
+        if self.is_training:
+            return "A training is running."
+        return "" if self.can_resume else "There is no training to go on with."
+
+    def _why_not_compare(self) -> str:
+        if not self.has_model:
+            return "There is no trained model yet."
+        if not self.has_slide:
+            return "Open a slide whose pixel size is known first."
+        if self.is_training:
+            return "A training is running: wait or stop it first."
+        return "Two models are being compared." if self.comparing else ""
