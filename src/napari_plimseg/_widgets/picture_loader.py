@@ -42,7 +42,7 @@ def read_picture(path: Path, side: int) -> NDArray[np.uint8] | None:
     try:
         with Image.open(path) as image:
             image.draft("RGB", (side, side))
-            opened = image
+            opened: Image.Image = image
             if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
                 ground = Image.new("RGBA", image.size, (255, 255, 255, 255))
                 opened = Image.alpha_composite(ground, image.convert("RGBA"))
