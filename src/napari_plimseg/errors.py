@@ -68,6 +68,12 @@ class StoreError(PlimsegError):
     exit_code = 6
 
 
+class CorrectionsError(StoreError):
+    """What a person painted can't be read or saved."""
+
+    subject = "corrections"
+
+
 class ExportError(PlimsegError):
     """An export can't be written."""
 

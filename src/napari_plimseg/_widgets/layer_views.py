@@ -7,6 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_plimseg._widgets.correction_recorder import CorrectionRecorder
+from napari_plimseg._widgets.mask_pixels import MaskPixels
+from napari_plimseg._widgets.napari_inside import HistoryKept, unwrapped
+from napari_plimseg.errors import CorrectionsError
+from napari_plimseg.results.corrections import Corrections
 from napari_plimseg.tissue import NOT_COMPUTED, UNREADABLE
 
 if TYPE_CHECKING:
@@ -83,7 +88,7 @@ def fading_colormap(name: str) -> Colormap:
 
 
 class MaskView:
-    """A Labels layer that shows a mask and grows with it.
+    """A Labels layer that shows a mask and grows with it, the person's corrections on top.
 
     Parameters
     ----------
@@ -92,11 +97,22 @@ class MaskView:
     slide : Slide
         What the mask is a mask of.
     store : MaskStore
-        Where the mask is kept.
+        Where the mask is kept, as the model made it.
     mask : ndarray of uint8, shape (h, w)
         What the store holds already.
     classes : TissueClasses
         Names and colours to show.
+
+    Attributes
+    ----------
+    layer : napari.layers.Labels
+        What people see and paint on: every `step`-th pixel of the mask.
+    pixels : MaskPixels
+        The model's output and the layer's array.
+    corrections : Corrections or None
+        What was painted, beside the store; None when it can't be kept, and `note` says why.
+    recorder : CorrectionRecorder or None
+        Turns what is painted into corrections and saves them.
     """
 
     def __init__(
@@ -115,22 +131,28 @@ class MaskView:
         self.store = store
         self.step = decimation(store.info.shape, max_side)
         self.info: MaskInfo = dataclasses.replace(store.info, classes=classes)
-        self.hidden = frozenset(hidden)
-        self.opacities: dict[str, float] = {}
+        self.corrections, self._problem = _corrections_of(store, self.info)
+        self.pixels = MaskPixels(mask, self.step, self.corrections)
         self._shown_colors = label_colors(classes, hidden)
-        self.layer: Labels = viewer.add_labels(
-            np.ascontiguousarray(mask[:: self.step, :: self.step]),
-            name=f"{slide_stem} · PLIMSeg mask",
-            opacity=MASK_OPACITY,
-            colormap=label_colormap(classes, hidden),
-            metadata={
-                "plimseg_mask_info": self.info,
-                "plimseg_store": str(store.path),
-                VIEW_KEY: self,
-            },
-            **self.placement(),
+        self._kept_history: HistoryKept | None = None
+        self.layer: Labels = unwrapped(
+            viewer.add_labels(
+                self.pixels.shown,
+                name=f"{slide_stem} · PLIMSeg mask",
+                opacity=MASK_OPACITY,
+                colormap=label_colormap(classes, hidden),
+                metadata={
+                    "plimseg_mask_info": self.info,
+                    "plimseg_store": str(store.path),
+                    VIEW_KEY: self,
+                },
+                **self.placement(),
+            )
         )
         self.layer.selected_label = 1
+        self.recorder = (
+            None if self.corrections is None else CorrectionRecorder(viewer, self, self.corrections)
+        )
 
     def placement(self) -> dict[str, Any]:
         """Return scale, translation and units of a layer with this mask's shown pixels."""
@@ -144,17 +166,72 @@ class MaskView:
         """Whether the layer is still there; people may have deleted it."""
         return self.layer in viewer.layers
 
+    @property
+    def shows_corrections(self) -> bool:
+        """Whether corrections are shown, and painting makes more of them."""
+        return self.pixels.shows_corrections
+
+    @property
+    def corrected_pixels(self) -> int:
+        """Number of mask pixels that a person corrected and this mask shows."""
+        return 0 if self.corrections is None else self.corrections.pixels
+
+    @property
+    def note(self) -> str:
+        """What is special about the corrections, as sentences; empty when nothing is."""
+        return self._problem if self.corrections is None else self.corrections.note()
+
     def fill(self, window: Window, mask: NDArray[np.uint8]) -> None:
         """Write a finished tile into the layer's array, without drawing it yet.
 
-        What a person painted there meanwhile stays.
+        It takes the place of older output of the model, never of what a person painted.
         """
         rows, columns, block = shown_part(window, mask, self.step)
-        _fill_empty(self.layer.data[rows, columns], block)
+        if self.recorder is not None:
+            self.recorder.settle(rows, columns)
+        self.pixels.fill(rows, columns, block)
 
     def take(self, mask: NDArray[np.uint8]) -> None:
-        """Fill in all that a store holds; what a person painted stays."""
-        _fill_empty(self.layer.data, mask[:: self.step, :: self.step])
+        """Take over all that a store holds; what a person painted stays."""
+        if self.recorder is not None:
+            self.recorder.settle_all()
+        height, width = self.pixels.shown.shape
+        whole = slice(0, height), slice(0, width)
+        self.pixels.fill(*whole, mask[:: self.step, :: self.step])
+        self.refresh()
+
+    def refresh_window(self, rows: slice, columns: slice) -> None:
+        """Show what the corrections hold in a part, given in mask pixels at full resolution."""
+        self.redraw(
+            *(
+                slice(part.start // self.step, -(-part.stop // self.step))
+                for part in (rows, columns)
+            )
+        )
+
+    def redraw(self, rows: slice, columns: slice) -> None:
+        """Show what the corrections hold in a part, given in shown pixels."""
+        rows, columns = (
+            slice(max(0, part.start), min(part.stop, side))
+            for part, side in zip((rows, columns), self.pixels.shown.shape, strict=True)
+        )
+        if self.recorder is not None and rows.start < rows.stop and columns.start < columns.stop:
+            self.recorder.settle(rows, columns)
+            self.pixels.redraw(rows, columns)
+            self.recorder.draw(rows, columns)
+
+    def show_corrections(self, on: bool) -> None:
+        """Show the corrections, or the model's output alone, which can't be painted on."""
+        if self.recorder is None or on == self.pixels.shows_corrections:
+            return
+        if not on:
+            self.recorder.settle_all()
+            self._kept_history = HistoryKept(self.layer)
+        self.pixels.shows_corrections = on
+        self.layer.editable = on
+        if on and self._kept_history is not None:
+            self._kept_history.put_back()
+        self.pixels.redraw_all()
         self.refresh()
 
     def overlay_values(self, what: str) -> NDArray[np.uint8]:
@@ -169,8 +246,7 @@ class MaskView:
         """Show other colours or names of the same classes, or hide some."""
         self.hidden = frozenset(hidden)
         colors = label_colors(classes, hidden, self.opacities)
-        self.info = dataclasses.replace(self.info, classes=classes)
-        self.layer.metadata["plimseg_mask_info"] = self.info
+        self._set_info(dataclasses.replace(self.info, classes=classes))
         if colors != self._shown_colors:
             self._shown_colors = colors
             self.layer.colormap = label_colormap(classes, hidden, self.opacities)
@@ -183,12 +259,15 @@ class MaskView:
     def full_mask(self, shown: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Return the mask (h, w) at full size; `shown` is the layer's data, painting included.
 
-        Works in any thread: it touches the store only.
+        Works in any thread: it touches the store and the corrections only.
         """
         if self.step == 1:
             return np.array(shown, np.uint8)
         mask = self.store.read_classes()
-        painted = shown != mask[:: self.step, :: self.step]
+        if self.corrections is not None and self.shows_corrections:
+            self.corrections.apply(mask)
+        # what was painted in the last half second is no correction yet
+        painted = (shown != mask[:: self.step, :: self.step]) & (shown != NOT_COMPUTED)
         if painted.any():
             step = self.step
             height, width = mask.shape
@@ -198,10 +277,15 @@ class MaskView:
 
     def set_mpp(self, mpp: float) -> None:
         """Lie on the slide again after its pixel size was typed anew."""
-        self.info = dataclasses.replace(self.info, mpp=mpp)
+        self._set_info(dataclasses.replace(self.info, mpp=mpp))
         for name, value in self.placement().items():
             setattr(self.layer, name, value)
-        self.layer.metadata["plimseg_mask_info"] = self.info
+
+    def _set_info(self, info: MaskInfo) -> None:
+        self.info = info
+        self.layer.metadata["plimseg_mask_info"] = info
+        if self.corrections is not None:
+            self.corrections.info = info
 
     def mask_pixel(self, world: NDArray[np.float64]) -> tuple[int, int] | None:
         """Return the layer pixel (row, column) at a world position, None outside."""
@@ -213,7 +297,7 @@ class MaskView:
 def mask_view_of(layer: Layer | None) -> MaskView | None:
     """Return the mask that a layer shows; None for other layers, copies of masks among them."""
     view = None if layer is None else layer.metadata.get(VIEW_KEY)
-    return view if isinstance(view, MaskView) and view.layer is layer else None
+    return view if isinstance(view, MaskView) and view.layer is unwrapped(layer) else None
 
 
 def mask_views(viewer: Viewer) -> list[MaskView]:
@@ -282,8 +366,11 @@ class OverlayView:
             self.layer.data[rows, columns] = block
 
 
-def _fill_empty(shown: NDArray[np.uint8], block: NDArray[np.uint8]) -> None:
-    np.copyto(shown, block, where=(shown == NOT_COMPUTED) | (shown == UNREADABLE))
+def _corrections_of(store: MaskStore, info: MaskInfo) -> tuple[Corrections | None, str]:
+    try:
+        return Corrections.open(store.path.parent, info), ""
+    except CorrectionsError as error:
+        return None, f"{error} What you paint is not kept until then."
 
 
 def show_tissue(viewer: Viewer, slide_layer: Image, tissue: TissueMask, name: str) -> None:

@@ -1,0 +1,263 @@
+"""The file behind `corrections`: records that are only ever appended, each with checksums.
+
+A record is a head of fixed size and a body. The head says where the record lies in the mask and
+how long its body is, and ends with its own checksum; so a damaged body can be stepped over, and
+after a damaged head the next one is found by its first four bytes. What a crash left half
+written stands at the end of the file and counts as never written.
+
+Bodies are either a JSON description of the mask (`kind` 1, twice at the start so that one flipped
+bit can't take it, and again whenever classes are added), or the changed pixels of a window,
+compressed (`kind` 2): mask ids, 0 for a correction taken back, and `KEPT` for pixels that are
+none of the record's business.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+import time
+import zlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_plimseg import __version__
+from napari_plimseg.errors import CorrectionsError
+from napari_plimseg.tiling import Window
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from napari_plimseg.results.mask_info import MaskInfo
+
+FORMAT_VERSION = 1
+KEPT = 255
+"""In a record: the pixel stays as it was."""
+DESCRIPTION, PIXELS = 1, 2
+_MAGIC = b"\xf1PLC"
+_HEAD = struct.Struct("<4sBQdIIIIII")
+_CRC = struct.Struct("<I")
+_HEAD_SIZE = _HEAD.size + _CRC.size
+_MAX_PIXELS = 1 << 28
+
+
+@dataclass(frozen=True)
+class CorrectionFrame:
+    """The pixels that corrections are counted in.
+
+    Parameters
+    ----------
+    slide_name, slide_fingerprint : str
+        File name and digest of the slide.
+    slide_shape : tuple of int
+        Level-0 pixels (y, x).
+    shape : tuple of int
+        Mask pixels (y, x).
+    downsample : float
+        Level-0 pixels per mask pixel and side.
+    """
+
+    slide_name: str
+    slide_fingerprint: str
+    slide_shape: tuple[int, int]
+    shape: tuple[int, int]
+    downsample: float
+
+    def __post_init__(self) -> None:
+        for name in ("slide_shape", "shape"):
+            height, width = getattr(self, name)
+            object.__setattr__(self, name, (int(height), int(width)))
+        if min(*self.shape, *self.slide_shape) < 1 or not self.downsample > 0:
+            raise CorrectionsError(
+                f"corrections of {self.shape} pixels at downsample {self.downsample}"
+            )
+
+    @classmethod
+    def of(cls, info: MaskInfo) -> CorrectionFrame:
+        """Return the frame of a mask."""
+        return cls(
+            info.slide_name, info.slide_fingerprint, info.slide_shape, info.shape, info.downsample
+        )
+
+    def same_pixels(self, other: CorrectionFrame) -> bool:
+        """Whether a pixel of one frame is the same part of the slide in the other."""
+        return self.shape == other.shape and abs(self.downsample / other.downsample - 1) < 1e-9
+
+
+@dataclass(frozen=True)
+class Description:
+    """What a file of corrections says about itself: the frame and the classes in id order."""
+
+    frame: CorrectionFrame
+    names: tuple[str, ...]
+    created: str
+
+    def to_bytes(self) -> bytes:
+        """Return JSON for `from_bytes`."""
+        frame = self.frame
+        content = {
+            "format": FORMAT_VERSION,
+            "software": f"napari-plimseg {__version__}",
+            "created": self.created,
+            "slide_name": frame.slide_name,
+            "slide_fingerprint": frame.slide_fingerprint,
+            "slide_shape": list(frame.slide_shape),
+            "shape": list(frame.shape),
+            "downsample": frame.downsample,
+            "classes": list(self.names),
+        }
+        return json.dumps(content, ensure_ascii=False).encode()
+
+    @classmethod
+    def from_bytes(cls, body: bytes, path: Path) -> Description:
+        """Read what `to_bytes` made; CorrectionsError when it is something else or newer."""
+        try:
+            content: Mapping[str, Any] = json.loads(body)
+            if int(content["format"]) > FORMAT_VERSION:
+                raise CorrectionsError(
+                    f"the corrections were written by a newer version ({content['software']})",
+                    path=path,
+                    remedy="Update napari-plimseg.",
+                )
+            frame = CorrectionFrame(
+                slide_name=str(content["slide_name"]),
+                slide_fingerprint=str(content["slide_fingerprint"]),
+                slide_shape=content["slide_shape"],
+                shape=content["shape"],
+                downsample=float(content["downsample"]),
+            )
+            return cls(frame, tuple(map(str, content["classes"])), str(content["created"]))
+        except (KeyError, TypeError, ValueError) as error:
+            raise CorrectionsError(
+                f"the description of the corrections is incomplete ({type(error).__name__})",
+                path=path,
+            ) from error
+
+
+@dataclass(frozen=True)
+class Record:
+    """One record of the file, its body still as it stands there."""
+
+    kind: int
+    sequence: int
+    time: float
+    window: Window
+    body: bytes
+
+    @property
+    def pixels(self) -> NDArray[np.uint8] | None:
+        """The changed pixels (h, w); None when they don't fill the window."""
+        height, width = self.window.height, self.window.width
+        stream = zlib.decompressobj()
+        try:
+            raw = stream.decompress(self.body, height * width + 1)
+        except zlib.error:
+            return None
+        if len(raw) != height * width:
+            return None
+        return np.frombuffer(raw, np.uint8).reshape(height, width)
+
+
+@dataclass(frozen=True)
+class Scan:
+    """What a file holds.
+
+    Parameters
+    ----------
+    records : tuple of Record
+        In the order written.
+    damaged : int
+        Records or stretches that a checksum refused.
+    end : int
+        Bytes up to the end of the last good record; what follows was half written.
+    """
+
+    records: tuple[Record, ...]
+    damaged: int
+    end: int
+
+
+def description_record(description: Description, sequence: int) -> bytes:
+    """Return the bytes of a description."""
+    return _record(DESCRIPTION, sequence, Window(0, 0, 0, 0), description.to_bytes())
+
+
+def pixels_record(sequence: int, y: int, x: int, changes: NDArray[np.uint8]) -> bytes:
+    """Return the bytes of changed pixels (h, w) with their corner at (y, x)."""
+    height, width = changes.shape
+    body = zlib.compress(np.ascontiguousarray(changes).tobytes(), 1)
+    return _record(PIXELS, sequence, Window(y, x, height, width), body)
+
+
+def scan(data: bytes) -> Scan:
+    """Find every good record in the bytes of a file; never raises."""
+    records: list[Record] = []
+    damaged = position = end = 0
+    while position < len(data):
+        record, size = _record_at(data, position)
+        if record is not None:
+            records.append(record)
+            position = end = position + size
+        elif size:  # the head is good and the body is not
+            damaged += 1
+            position += size
+            end = position
+        else:
+            following = _next_head(data, position + 1)
+            if following is None:
+                break
+            damaged += 1
+            position = following
+    return Scan(tuple(records), damaged, end)
+
+
+def _record(kind: int, sequence: int, window: Window, body: bytes) -> bytes:
+    head = _HEAD.pack(
+        _MAGIC,
+        kind,
+        sequence,
+        time.time(),
+        window.y,
+        window.x,
+        window.height,
+        window.width,
+        len(body),
+        zlib.crc32(body),
+    )
+    return head + _CRC.pack(zlib.crc32(head)) + body
+
+
+def _record_at(data: bytes, position: int) -> tuple[Record | None, int]:
+    """Return the record at a position and its size; size 0 when there is no whole record."""
+    head = data[position : position + _HEAD.size]
+    stop = position + _HEAD_SIZE
+    if len(head) < _HEAD.size or stop > len(data) or head[:4] != _MAGIC:
+        return None, 0
+    if _CRC.unpack_from(data, position + _HEAD.size)[0] != zlib.crc32(head):
+        return None, 0
+    _, kind, sequence, when, y, x, height, width, length, checksum = _HEAD.unpack(head)
+    if stop + length > len(data):
+        return None, 0
+    body = data[stop : stop + length]
+    window = Window(y, x, height, width)
+    good = zlib.crc32(body) == checksum and height * width <= _MAX_PIXELS
+    record = Record(kind, sequence, when, window, body) if good else None
+    return record, _HEAD_SIZE + length
+
+
+def _next_head(data: bytes, position: int) -> int | None:
+    for found in _positions(data, position):
+        if _record_at(data, found)[1]:
+            return found
+    return None
+
+
+def _positions(data: bytes, position: int) -> Iterator[int]:
+    found = data.find(_MAGIC, position)
+    while found >= 0:
+        yield found
+        found = data.find(_MAGIC, found + 1)
