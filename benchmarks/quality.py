@@ -27,9 +27,8 @@ import torch
 from napari_plimseg.models.backbones import load_backbone, load_matcher
 from napari_plimseg.models.catalogue import load_model
 from plimseg_training.metrics import Score, confusion_matrix
-from plimseg_training.pipeline import as_mask_ids
 from plimseg_training.predict import predict_image
-from plimseg_training.pseudo_masks import IGNORED, probabilities_of, pseudo_mask
+from plimseg_training.pseudo_masks import IGNORED, as_mask_ids, probabilities_of, pseudo_mask
 from plimseg_training.recipes import chosen_recipe
 from plimseg_training.schedule import learning_rate_factor
 from plimseg_training.stage1 import Encoders, Stage1Task

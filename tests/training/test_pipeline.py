@@ -20,9 +20,11 @@ from stage_cases import halves, named_tissue, recipe, same, tissue
 from napari_plimseg.errors import ConfigError
 from napari_plimseg.models.catalogue import load_model
 from plimseg_training.config import load_recipe
-from plimseg_training.pipeline import Stopped, Targets, TrainingData, train_recipe
+from plimseg_training.pipeline import Stopped, train_recipe
 from plimseg_training.progress import read_events
+from plimseg_training.pseudo_masks import Targets
 from plimseg_training.runs import RunError, RunFolder
+from plimseg_training.training_data import TrainingData
 
 ROOT = Path(__file__).resolve().parents[2]
 TRAINED = (

@@ -11,7 +11,8 @@ from stage_cases import CLASSES, WITH_BACKGROUND, encoders, recipe, same, weight
 
 from plimseg_training.features import DerivedMaps, FrozenMaps
 from plimseg_training.metrics import confusion_matrix
-from plimseg_training.stage1 import Encoders, Stage1Batch, Stage1Task, full_size
+from plimseg_training.stage1 import Encoders, Stage1Batch, Stage1Task
+from plimseg_training.stage_task import full_size
 from plimseg_training.tagged_folder import read_pixels
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -11,24 +11,19 @@ import torch
 from napari_plimseg.files import atomic_write, write_json
 from napari_plimseg.inference.devices import describe_device, pick_device
 from napari_plimseg.models.backbones import load_backbone, load_matcher
-from napari_plimseg.models.seg_model import (
-    SegModel,
-    save_segmentation_model,
-    segmentation_header,
-    windows_for,
-)
+from plimseg_training.class_gate import fitted_gate
+from plimseg_training.distill import STUDENT_WIDTH, DistillTask
 from plimseg_training.distributed import join_world
-from plimseg_training.evaluate import evaluate
 from plimseg_training.live_previews import LivePreviews
 from plimseg_training.loop import train
 from plimseg_training.previews import encoded, preview_sheet
 from plimseg_training.progress import Event, ProgressLog
 from plimseg_training.pseudo_masks import (
-    IGNORED,
+    Targets,
+    as_mask_ids,
     coverage,
     probabilities_of,
     pseudo_mask,
-    read_pseudo_mask,
     write_pseudo_mask,
 )
 from plimseg_training.report import write_report
@@ -37,6 +32,7 @@ from plimseg_training.stage1 import Encoders, Stage1Task
 from plimseg_training.stage2 import Stage2Task
 from plimseg_training.summaries import folder_summary
 from plimseg_training.tagged_folder import read_pixels, read_truth
+from plimseg_training.trained_model import TrainedModel
 from plimseg_training.training_data import TrainingData
 
 if TYPE_CHECKING:
@@ -46,9 +42,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-    from plimseg_training.config import PseudoMaskConfig, Recipe
+    from plimseg_training.config import PseudoMaskConfig, Recipe, StageConfig
     from plimseg_training.distributed import World
-    from plimseg_training.evaluate import Evaluation
     from plimseg_training.tagged_folder import TaggedFolder, TaggedImage
 
 PREVIEWS = 6
@@ -157,7 +152,15 @@ class _Training:
         encoders = Encoders.of(backbone, matcher, recipe, self.device)
         targets = self._stage1(data, encoders)
         task = self._stage2(data, encoders.for_stage2(recipe), targets)
-        return self._finish(data, task, targets)
+        trained = TrainedModel(
+            recipe.name,
+            task,
+            data,
+            width=recipe.model.width,
+            backbone_inside=recipe.model.train_blocks != "none",
+            gate=fitted_gate(recipe.gate, task, data.mpp),
+        )
+        return self._finish(trained, self._student(trained), targets)
 
     def _tell_scan(self, data: TrainingData) -> None:
         held = len(data.validation.images) if data.validation else 0
@@ -175,8 +178,8 @@ class _Training:
 
     def _train(
         self,
-        task: Stage1Task | Stage2Task,
-        config: Any,
+        task: Stage1Task | Stage2Task | DistillTask,
+        config: StageConfig,
         data: TrainingData,
         draw: Callable[[LivePreviews], None],
     ) -> None:
@@ -201,7 +204,7 @@ class _Training:
             on_event=told,
             should_stop=self.should_stop,
             recipe=self.recipe,
-            digest=data.digest(),
+            digest=data.digest() + (task.digest() if isinstance(task, DistillTask) else ""),
         )
         if result.stopped:
             raise Stopped
@@ -274,7 +277,7 @@ class _Training:
             classes=folder.classes,
             tags=image.tags,
             cams=cams,
-            pseudo_mask=as_mask_ids(targets(image)) if known else None,
+            pseudo_mask=targets.mask_ids(image) if known else None,
             prediction=prediction,
             truth=read_truth(image, folder) if image.truth else None,
             name=image.name,
@@ -305,46 +308,40 @@ class _Training:
             self._train(task, self.recipe.stage2, data, _drawn(task, relabelled))
         return task
 
-    def _finish(self, data: TrainingData, task: Stage2Task, targets: Targets) -> Path:
-        """Measure, write the model file and the report."""
-        recipe, run = self.recipe, self.run_folder
+    def _student(self, teacher: TrainedModel) -> TrainedModel | None:
+        """Train the fast student on what the trained network predicts, where it is asked for."""
+        recipe, data = self.recipe, teacher.data
+        if recipe.distill.student == "none":
+            return None
+        task = DistillTask(recipe, data.train, data.validation, teacher.model(), self.device)
+        self._train(task, task.stage, data, _drawn(task, None))
+        return TrainedModel(
+            f"{recipe.name} (fast)",
+            task,
+            data,
+            width=STUDENT_WIDTH,
+            backbone_inside=True,
+            gate=fitted_gate(recipe.gate, task, data.mpp),
+        )
+
+    def _finish(
+        self, trained: TrainedModel, student: TrainedModel | None, targets: Targets
+    ) -> Path:
+        """Measure, write the model files and the report."""
+        run, data = self.run_folder, trained.data
         if not self.world.is_first:
             self.world.wait_for_all()
             return run.model_file
-        backbone, head = task.network.backbone, task.network.head
-        mpp = data.mpp
-        window, step = windows_for(backbone)
-        model = SegModel(
-            backbone, head, data.train.classes, name=recipe.name, mpp=mpp, window=window, step=step
-        )
-        evaluations = []
-        scores: dict[str, float] = {}
-        measured = data.validation
-        if measured is not None and any(image.truth for image in measured.images):
-            classes = data.train.classes
-            protocol = "oeem" if len(classes) == 2 and not classes.has_background else "A"
-            evaluation = evaluate(model, measured, protocol=protocol, device=str(self.device))
-            write_json(run.root / "evaluation.json", evaluation.to_dict())
-            evaluations.append(evaluation)
-            scores = _scores_of(evaluation)
-            for image in _spread(measured.images):
-                mask = as_mask_ids(task.logits(image).argmax(0).cpu().numpy().astype(np.int16))
-                self._preview(image, measured, targets, prediction=mask)
-        header = segmentation_header(
-            backbone,
-            data.train.classes,
-            width=recipe.model.width,
-            mpp=mpp,
-            patch_size=int(data.train.images[0].windows[0, 2]),
-            backbone_inside=recipe.model.train_blocks != "none",
-            window=window,
-            step=step,
-            title=recipe.name,
-            license="research use; as the training images and the encoder allow",
-            scores=scores,
-            training_sha256=data.train.digest(),
-        )
-        save_segmentation_model(run.model_file, header, backbone, head)
+        scores = trained.measured(run.root / "evaluation.json", self.device)
+        if student is not None:
+            fast = student.measured(run.root / "evaluation_fast.json", self.device)
+            student.save(run.fast_model_file, fast)
+        if scores and data.validation is not None:
+            for image in _spread(data.validation.images):
+                mask = as_mask_ids(trained.task.logits(image).argmax(0).cpu().numpy().astype("i2"))
+                self._preview(image, data.validation, targets, prediction=mask)
+        # last: a run with this file is finished
+        trained.save(run.model_file, scores)
         told = ", ".join(f"{name} {score:.1f}" for name, score in scores.items())
         self.tell(Event("done", f"Wrote {run.model_file.name}. {told}".strip(), scores=scores))
         masks = [targets(image) for image in data.train.images]
@@ -353,34 +350,13 @@ class _Training:
             f"{name} {100 * share:.1f} %"
             for name, share in zip([*data.train.classes.names, "ignored"], shares, strict=True)
         )
-        write_report(run.root, notes=[f"Pseudo masks: {told}."])
+        notes = [f"Pseudo masks: {told}."]
+        if student is not None:
+            told = ", ".join(f"{name} {score:.1f}" for name, score in fast.items())
+            notes.append(f"The fast student, {run.fast_model_file.name}: {told or 'not measured'}.")
+        write_report(run.root, notes=notes)
         self.world.wait_for_all()
         return run.model_file
-
-
-@dataclass(frozen=True)
-class Targets:
-    """Pseudo masks in a folder, by image.
-
-    Parameters
-    ----------
-    folder : Path
-    """
-
-    folder: Path
-
-    def path(self, image: TaggedImage) -> Path:
-        """Return the file of an image's pseudo mask."""
-        return self.folder / f"{image.name}.png"
-
-    def __call__(self, image: TaggedImage) -> NDArray[np.int16]:
-        """Return class indices (H, W), -1 where ignored."""
-        return read_pseudo_mask(self.path(image), image.size)
-
-
-def as_mask_ids(mask: NDArray[np.int16]) -> NDArray[np.uint8]:
-    """Return mask ids of class indices; 0 where ignored."""
-    return np.where(mask == IGNORED, 0, mask + 1).astype(np.uint8)
 
 
 def _strongest(cams: Tensor) -> NDArray[np.uint8]:
@@ -389,27 +365,17 @@ def _strongest(cams: Tensor) -> NDArray[np.uint8]:
     return torch.where(best > 0, index + 1, 0).cpu().numpy().astype(np.uint8)
 
 
-def _drawn(task: Stage2Task, targets: Targets) -> Callable[[LivePreviews], None]:
+def _drawn(
+    task: Stage2Task | DistillTask, targets: Targets | None
+) -> Callable[[LivePreviews], None]:
     """Return what shows how far the segmentation network is."""
 
     def mask_of(image: TaggedImage) -> NDArray[np.uint8]:
         return as_mask_ids(task.logits(image).argmax(0).cpu().numpy().astype(np.int16))
 
-    def pseudo_mask_of(image: TaggedImage) -> NDArray[np.uint8]:
-        return as_mask_ids(targets(image))
-
-    return lambda shown: shown.draw(task.name, mask_of, "prediction so far", pseudo_mask_of)
+    beside = None if targets is None else targets.mask_ids
+    return lambda shown: shown.draw(task.name, mask_of, "prediction so far", beside)
 
 
 def _spread(images: tuple[TaggedImage, ...]) -> tuple[TaggedImage, ...]:
     return images[:: max(1, len(images) // PREVIEWS)][:PREVIEWS]
-
-
-def _scores_of(evaluation: Evaluation) -> dict[str, float]:
-    """Return the scores that go into a model file, in percent."""
-    score = evaluation.results[0].score
-    title = evaluation.results[0].title
-    return {
-        f"mIoU ({title})": round(100 * score.miou, 2),
-        f"mean Dice ({title})": round(100 * score.mean_dice, 2),
-    }

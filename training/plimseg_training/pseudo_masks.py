@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -145,3 +146,32 @@ def coverage(masks: list[NDArray[np.int16]], classes: int) -> NDArray[np.float64
         places = mask.ravel().astype(np.int64) % (classes + 1)
         counts += np.bincount(places, minlength=classes + 1)
     return np.asarray(counts / max(1, counts.sum()))
+
+
+@dataclass(frozen=True)
+class Targets:
+    """Pseudo masks in a folder, by image.
+
+    Parameters
+    ----------
+    folder : Path
+    """
+
+    folder: Path
+
+    def path(self, image: TaggedImage) -> Path:
+        """Return the file of an image's pseudo mask."""
+        return self.folder / f"{image.name}.png"
+
+    def __call__(self, image: TaggedImage) -> NDArray[np.int16]:
+        """Return class indices (H, W), -1 where ignored."""
+        return read_pseudo_mask(self.path(image), image.size)
+
+    def mask_ids(self, image: TaggedImage) -> NDArray[np.uint8]:
+        """Return mask ids (H, W), 0 where ignored."""
+        return as_mask_ids(self(image))
+
+
+def as_mask_ids(mask: NDArray[np.int16]) -> NDArray[np.uint8]:
+    """Return mask ids of class indices; 0 where ignored."""
+    return np.where(mask == IGNORED, 0, mask + 1).astype(np.uint8)

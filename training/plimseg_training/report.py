@@ -42,7 +42,11 @@ _PICTURES = 24
 _PICTURE_BYTES = 300_000
 _PROBLEMS = 200
 _PACKAGES = ("napari-plimseg", "torch", "numpy", "pillow", "open_clip_torch", "safetensors")
-_STAGES = {"stage1": "Stage 1: cam network", "stage2": "Stage 2: segmentation network"}
+_STAGES = {
+    "stage1": "Stage 1: cam network",
+    "stage2": "Stage 2: segmentation network",
+    "distill": "Fast student",
+}
 
 
 def write_report(

@@ -91,6 +91,11 @@ class RunFolder:
         return self.root / "model.safetensors"
 
     @property
+    def fast_model_file(self) -> Path:
+        """The fast student, where the recipe asks for one."""
+        return self.root / "fast.safetensors"
+
+    @property
     def stop_file(self) -> Path:
         """When this file appears, the training finishes its step, saves and ends."""
         return self.root / "stop"

@@ -24,7 +24,7 @@ from plimseg_training.matching import (
     window_vectors,
 )
 from plimseg_training.samples import Sample, SampleSource, Turn, alike
-from plimseg_training.stage_task import StageTask, encoded, score_of_logits
+from plimseg_training.stage_task import StageTask, encoded, full_size, score_of_logits
 from plimseg_training.tagged_folder import read_pixels
 from plimseg_training.windows import WindowPooling
 
@@ -338,9 +338,3 @@ class Stage1Task(StageTask):
         if score is None:
             return {}
         return {"score": score.miou, "cam_miou": score.miou, "cam_dice": score.mean_dice}
-
-
-def full_size(logits: Tensor, stride: int, size: Sequence[int]) -> Tensor:
-    """Return (C, h, w) logits on the image's own grid, (C, H, W)."""
-    full = F.interpolate(logits[None], scale_factor=stride, mode="bilinear", align_corners=False)
-    return full[0, :, : size[0], : size[1]]

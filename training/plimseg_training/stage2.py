@@ -2,27 +2,22 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from napari_plimseg.models.seg_net import SegNet
-from plimseg_training.losses import TagLoss
 from plimseg_training.pseudo_masks import IGNORED
 from plimseg_training.samples import Sample, SampleSource, alike
-from plimseg_training.stage1 import full_size
-from plimseg_training.stage_task import StageTask, encoded, score_of_logits
-from plimseg_training.windows import WindowPooling
+from plimseg_training.stage_task import SegmentationNetwork, SegmentationTask, full_size
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
 
-    from napari_plimseg.models.backbones import Backbone
     from plimseg_training.config import Recipe
     from plimseg_training.stage1 import Encoders
     from plimseg_training.tagged_folder import TaggedFolder, TaggedImage
@@ -65,31 +60,7 @@ class PseudoMaskLoss(nn.Module):
         return weights
 
 
-class Stage2(nn.Module):
-    """Image encoder and segmentation head: what stage 2 trains and the plugin runs.
-
-    Parameters
-    ----------
-    backbone : Backbone
-    classes : int
-        Channels, background among them.
-    width : int
-    """
-
-    def __init__(self, backbone: Backbone, classes: int, width: int) -> None:
-        super().__init__()
-        self.backbone = backbone
-        self.head = SegNet(backbone.block_channels, backbone.strides, classes, width)
-
-    def forward(self, samples: Sequence[Sample]) -> Tensor:
-        """Return logits (B, C, H, W) of samples of one size, on their own grid."""
-        device = next(self.head.parameters()).device
-        blocks = encoded(self.backbone, samples, device)
-        logits: Tensor = self.head(blocks)
-        return logits
-
-
-class Stage2Task(StageTask):
+class Stage2Task(SegmentationTask):
     """Stage 2 as the training loop sees it.
 
     Parameters
@@ -123,9 +94,8 @@ class Stage2Task(StageTask):
         self.encoders = encoders
         self.targets = targets
         self.device = encoders.device
-        self.tissue = len(folder.classes.tissue_ids)
+        self.blocks = encoders.blocks
         self.loss_masks = PseudoMaskLoss(recipe.stage2.hard_pixels)
-        self.loss_tags = TagLoss()
         self.source = SampleSource(
             folder.images,
             augment=recipe.stage2.augment,
@@ -134,13 +104,9 @@ class Stage2Task(StageTask):
             multiple=max(encoders.backbone.strides),
         )
         torch.manual_seed(recipe.seed + 1)
-        self.network = Stage2(encoders.backbone, len(folder.classes), recipe.model.width).to(
-            self.device
-        )
-
-    def parameter_groups(self) -> list[dict[str, Any]]:
-        """Return what is trained, with learning rates."""
-        return self.groups_of(self.network)
+        self.network = SegmentationNetwork(
+            encoders.backbone, len(folder.classes), recipe.model.width
+        ).to(self.device)
 
     def batch(self, seed: int, epoch: int, indices: Sequence[int]) -> tuple[Sample, ...]:
         """Return the samples of some images in an epoch."""
@@ -166,46 +132,7 @@ class Stage2Task(StageTask):
             total = total + share * masks
             parts["masks"] += share * float(masks.detach())
             if self.recipe.stage2.tag_weight:
-                tags = self._tag_loss(coarse, samples)
+                tags = self.tag_loss(coarse, samples)
                 total = total + share * self.recipe.stage2.tag_weight * tags
                 parts["tags"] += share * float(tags.detach())
         return total, parts
-
-    def _tag_loss(self, logits: Tensor, samples: Sequence[Sample]) -> Tensor:
-        """Return how far windows' predictions are from their tags, by the smooth maximum."""
-        losses = []
-        for one, sample in zip(logits.float(), samples, strict=True):
-            if not len(sample.windows):
-                continue
-            cells = (one.shape[1], one.shape[2])
-            pooling = WindowPooling(sample.windows, cells, self.network.head.stride)
-            pooled = pooling.to(self.device).smooth_max(log_odds(one)[: self.tissue])
-            losses.append(self.loss_tags(pooled, torch.tensor(sample.tags).to(self.device)))
-        return torch.stack(losses).mean() if losses else logits.sum() * 0
-
-    @torch.inference_mode()
-    def logits(self, image: TaggedImage) -> Tensor:
-        """Return the logits (C, H, W) of a whole image, as the network is now."""
-        self.network.eval()
-        sample = SampleSource((image,), blocks=self.encoders.blocks).sample(
-            0, np.random.default_rng(0)
-        )
-        coarse: Tensor = self.network([sample])[0]
-        return full_size(coarse.float(), self.network.head.stride, image.size)
-
-    def validate(self) -> dict[str, float]:
-        """Return the agreement with the truth of the validation images."""
-        if self.validation is None:
-            return {}
-        score = score_of_logits(self.validation, self.logits)
-        if score is None:
-            return {}
-        return {"score": score.miou, "miou": score.miou, "dice": score.mean_dice}
-
-
-def log_odds(logits: Tensor) -> Tensor:
-    """Return each class's logit over all others together, (C, h, w) of (C, h, w)."""
-    if len(logits) == 1:
-        return logits
-    rest = [torch.cat([logits[:k], logits[k + 1 :]]).logsumexp(0) for k in range(len(logits))]
-    return logits - torch.stack(rest)

@@ -1,4 +1,4 @@
-"""What both stages are to the training loop, and how both are measured."""
+"""What the stages are to the training loop, and how they are measured."""
 
 from __future__ import annotations
 
@@ -6,19 +6,27 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
+from torch import nn
+from torch.nn import functional as F
 
+from napari_plimseg.models.gate import log_odds
+from napari_plimseg.models.seg_net import SegNet
+from plimseg_training.losses import TagLoss
 from plimseg_training.metrics import Score, confusion_matrix
+from plimseg_training.samples import SampleSource
 from plimseg_training.tagged_folder import read_truth
+from plimseg_training.windows import WindowPooling
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
-    from torch import Tensor, nn
+    from torch import Tensor
 
     from napari_plimseg.models.backbones import Backbone
     from plimseg_training.config import StageConfig
-    from plimseg_training.samples import Sample, SampleSource
+    from plimseg_training.features import FrozenMaps
+    from plimseg_training.samples import Sample
     from plimseg_training.tagged_folder import TaggedFolder, TaggedImage
 
 
@@ -35,7 +43,7 @@ class StageNetwork(Protocol):
 
 
 class StageTask:
-    """What is alike in the tasks of both stages: their items are the images of a folder.
+    """What is alike in the tasks of all stages: their items are the images of a folder.
 
     Attributes
     ----------
@@ -61,7 +69,96 @@ class StageTask:
 
     def names(self, indices: Sequence[int]) -> list[str]:
         """Return the names of images, for messages."""
-        return [self.folder.images[index].name for index in indices]
+        return [self.source.images[index].name for index in indices]
+
+
+class SegmentationNetwork(nn.Module):
+    """Image encoder and segmentation head: what is trained last and the plugin runs.
+
+    Parameters
+    ----------
+    backbone : Backbone
+    classes : int
+        Channels, background among them.
+    width : int
+    """
+
+    def __init__(self, backbone: Backbone, classes: int, width: int) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.head = SegNet(backbone.block_channels, backbone.strides, classes, width)
+
+    def forward(self, samples: Sequence[Sample]) -> Tensor:
+        """Return logits (B, C, h, w) of samples of one size, on the head's grid."""
+        device = next(self.head.parameters()).device
+        blocks = encoded(self.backbone, samples, device)
+        logits: Tensor = self.head(blocks)
+        return logits
+
+
+class SegmentationTask(StageTask):
+    """What is alike where a segmentation network is trained: tags, logits and scores.
+
+    Attributes
+    ----------
+    network : SegmentationNetwork
+    validation : TaggedFolder or None
+        To measure on, where it has truth.
+    device : torch.device
+    blocks : FrozenMaps or None
+        Of a frozen encoder.
+    """
+
+    network: SegmentationNetwork
+    validation: TaggedFolder | None
+    device: torch.device
+    blocks: FrozenMaps | None = None
+
+    @property
+    def tissue(self) -> int:
+        """How many classes can be tagged."""
+        return len(self.folder.classes.tissue_ids)
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """Return what is trained, with learning rates."""
+        return self.groups_of(self.network)
+
+    def tag_loss(self, logits: Tensor, samples: Sequence[Sample]) -> Tensor:
+        """Return how far windows' predictions (B, C, h, w) are from their tags."""
+        loss, losses = TagLoss(), []
+        for one, sample in zip(logits.float(), samples, strict=True):
+            if len(sample.windows):
+                tags = torch.tensor(sample.tags).to(self.device)
+                losses.append(loss(self.window_scores(one, sample.windows), tags))
+        return torch.stack(losses).mean() if losses else logits.sum() * 0
+
+    def window_scores(self, logits: Tensor, windows: NDArray[np.int32]) -> Tensor:
+        """Return the smooth maximum of the log-odds (C, h, w) over windows, (N, tissue classes)."""
+        pooling = WindowPooling(
+            windows, (logits.shape[1], logits.shape[2]), self.network.head.stride
+        )
+        return pooling.to(self.device).smooth_max(log_odds(logits)[: self.tissue])
+
+    @torch.inference_mode()
+    def coarse_logits(self, image: TaggedImage) -> Tensor:
+        """Return the logits (C, h, w) of a whole image, as the network is now."""
+        self.network.eval()
+        source = SampleSource((image,), blocks=self.blocks)
+        coarse: Tensor = self.network([source.sample(0, np.random.default_rng(0))])[0]
+        return coarse.float()
+
+    def logits(self, image: TaggedImage) -> Tensor:
+        """Return the logits (C, H, W) of a whole image on its own grid."""
+        return full_size(self.coarse_logits(image), self.network.head.stride, image.size)
+
+    def validate(self) -> dict[str, float]:
+        """Return the agreement with the truth of the validation images."""
+        if self.validation is None:
+            return {}
+        score = score_of_logits(self.validation, self.logits)
+        if score is None:
+            return {}
+        return {"score": score.miou, "miou": score.miou, "dice": score.mean_dice}
 
 
 def encoded(backbone: Backbone, samples: Sequence[Sample], device: torch.device) -> list[Tensor]:
@@ -93,3 +190,9 @@ def score_of_logits(folder: TaggedFolder, logits: Callable[[TaggedImage], Tensor
     if not confusion.any():
         return None
     return Score(confusion, folder.classes.names[:classes], tuple(range(classes)))
+
+
+def full_size(logits: Tensor, stride: int, size: Sequence[int]) -> Tensor:
+    """Return (C, h, w) logits on the image's own grid, (C, H, W)."""
+    full = F.interpolate(logits[None], scale_factor=stride, mode="bilinear", align_corners=False)
+    return full[0, :, : size[0], : size[1]]

@@ -7,14 +7,13 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import torch
 
+from napari_plimseg.models.gate import SHARPNESS
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
 Pooling = Literal["mean", "smooth_max"]
-SHARPNESS = 4.0
-"""Of the smooth maximum, per unit of a logit: a class that fills a twentieth of a window
-counts as log(20) / 4 = 0.75 less than one that fills it."""
 
 
 class WindowPooling:
