@@ -62,10 +62,11 @@ def models_folder() -> Path:
 def list_models() -> list[ModelInfo]:
     """Return the bundled model, the user's own model files, and known ones that can be had."""
     own = sorted(models_folder().glob("*.safetensors"))
+    cards = (_card_info(card) for card in CARDS if card.name != BUNDLED and card.reads_text)
     return [
-        _bundled_info(),
-        *(_file_info(path) for path in own),
-        *(_card_info(card) for card in CARDS if card.on_hub),
+        bundled_info(),
+        *(file_info(path) for path in own),
+        *(info for info in cards if info is not None),
     ]
 
 
@@ -159,7 +160,8 @@ def _title(name: str) -> str:
     return next((card.title for card in CARDS if card.name == name), name)
 
 
-def _bundled_info() -> ModelInfo:
+def bundled_info() -> ModelInfo:
+    """Return the shipped model."""
     from napari_plimseg.models.bundled_files import WEIGHTS_FILE, bundled_folder
 
     card = next(card for card in CARDS if card.name == BUNDLED)
@@ -173,7 +175,8 @@ def _bundled_info() -> ModelInfo:
     )  # fmt: skip
 
 
-def _file_info(path: Path) -> ModelInfo:
+def file_info(path: Path) -> ModelInfo:
+    """Return what a model file of the user's says about itself, or why it can't be used."""
     from napari_plimseg.models.model_file import read_header
 
     missing = ModelInfo(
@@ -201,21 +204,33 @@ def _description(header: ModelHeader) -> str:
     return f"{text}: {scores}." if scores else f"{text}."
 
 
-def _card_info(card: EncoderCard) -> ModelInfo:
-    present = _is_cached(card.name.removeprefix("hf-hub:"))
-    remedy = (
-        "Not on this computer. Put its open_clip_config.json and open_clip_model.safetensors "
-        "into a folder and choose local-dir:FOLDER."
+def _card_info(card: EncoderCard) -> ModelInfo | None:
+    from napari_plimseg.models.encoder_files import damage, folder_of, loadable_name
+
+    name = loadable_name(card)
+    if name is None and not card.on_hub:
+        return None  # its name alone says nothing: it is listed once its files are here
+    present = name is not None or is_cached(card.source)
+    remedy = damage(card) or (
+        "Not on this computer. Fetch it in PLIMSeg Models, or put its open_clip_config.json and "
+        f"open_clip_model.safetensors into the folder {folder_of(card)}."
     )
     return ModelInfo(
-        card.name, card.title, f"{card.architecture}: any words that you type.", COLORECTAL,
-        BUNDLED_MPP, card.license, card.source, 0, present, "" if present else remedy,
+        name or card.name, card.title, f"{card.architecture}: any words that you type.",
+        COLORECTAL, BUNDLED_MPP, card.license, card.source, 0, present, "" if present else remedy,
     )  # fmt: skip
 
 
-def _is_cached(repository: str) -> bool:
+def is_cached(repository: str) -> bool:
+    """Whether the hub's own cache, which other programs share, holds an encoder."""
+    return cached_folder(repository) is not None
+
+
+def cached_folder(repository: str) -> Path | None:
+    """Return the folder of a repository in the hub's own cache, None when it is not there."""
     import huggingface_hub
 
     from napari_plimseg.models.encoders import CONFIG_FILE
 
-    return isinstance(huggingface_hub.try_to_load_from_cache(repository, CONFIG_FILE), str)
+    found = huggingface_hub.try_to_load_from_cache(repository, CONFIG_FILE)
+    return Path(found).parent if isinstance(found, str) else None

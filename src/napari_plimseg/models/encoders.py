@@ -193,6 +193,11 @@ def _hub_folder(repository: str, allow_download: bool) -> Path:
     import huggingface_hub
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
+    from napari_plimseg.models.encoder_files import hub_folder
+
+    own = hub_folder(repository)
+    if own is not None:
+        return own
     offline = not allow_download or os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "TRUE"}
     try:
         folder = huggingface_hub.snapshot_download(

@@ -1,0 +1,229 @@
+"""Files fetched on request only: resumable, cancellable, checked before they count."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import shutil
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from napari_plimseg.errors import ModelError
+from napari_plimseg.files import sync_folder
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterator
+    from pathlib import Path
+
+HUB_PAGE = "https://huggingface.co"
+PART_SUFFIX = ".part"
+CHUNK = 1 << 20
+DISK_RESERVE = 200 << 20
+"""Bytes that a download leaves free on the disk."""
+_TELL_BYTES = 4 << 20
+
+
+@dataclass(frozen=True)
+class RemoteFile:
+    """A file that can be fetched.
+
+    Parameters
+    ----------
+    repository, name : str
+        Where it is; `name` is also that of the local file.
+    url : str
+        Of the very version that the rest is about.
+    size : int
+        Bytes.
+    digest : str
+        "sha256:" or "git-sha1:" and hex digits; empty when the host tells none.
+    """
+
+    repository: str
+    name: str
+    url: str
+    size: int
+    digest: str = ""
+
+    def __post_init__(self) -> None:
+        if self.size < 0 or "/" in self.name or "\\" in self.name or self.name in ("", ".", ".."):
+            raise ModelError(f"'{self.name}' of {self.repository} is no file to fetch")
+
+
+class Remote(Protocol):
+    """Where files come from; tests have one of their own."""
+
+    def find(self, repository: str, name: str) -> RemoteFile | None:
+        """Return what is known of a file, None when the repository has no such file.
+
+        Raises
+        ------
+        ModelError
+            When the host can't be reached or refuses; the sentence says which.
+        """
+
+    def read(self, file: RemoteFile, start: int) -> Iterator[bytes]:
+        """Yield the content from byte `start` on.
+
+        Raises
+        ------
+        ModelError
+            When the connection is lost.
+        """
+
+
+@dataclass(frozen=True)
+class DownloadProgress:
+    """How far a download is.
+
+    Parameters
+    ----------
+    name : str
+        The file in work.
+    bytes_done, bytes_total : int
+        Of all files, those fetched earlier included.
+    seconds_left : float or None
+        Estimate.
+    message : str
+        "Downloading" or "Checking".
+    """
+
+    name: str
+    bytes_done: int
+    bytes_total: int
+    seconds_left: float | None = None
+    message: str = "Downloading"
+
+
+def part_path(folder: Path, file: RemoteFile) -> Path:
+    """Return where the beginning of a file is kept; another version has another name."""
+    version = hashlib.sha256(f"{file.digest}:{file.size}".encode()).hexdigest()[:8]
+    return folder / f"{file.name}.{version}{PART_SUFFIX}"
+
+
+def is_fetched(folder: Path, file: RemoteFile) -> bool:
+    """Whether a file is there as a whole, by its size; it was checked when it was fetched."""
+    path = folder / file.name
+    return path.is_file() and path.stat().st_size == file.size
+
+
+def fetch(
+    remote: Remote, files: list[RemoteFile], folder: Path
+) -> Generator[DownloadProgress, None, None]:
+    """Fetch files into a folder, one after another.
+
+    A file has its name once it is whole and its checksum fits. Closing the generator, or losing
+    the connection, keeps the beginning of a file, and the next call goes on from there.
+
+    Raises
+    ------
+    ModelError
+        When the disk is full, the connection is lost, or a checksum does not fit; then the
+        file is deleted.
+    """
+    total = sum(file.size for file in files)
+    done = sum(file.size for file in files if is_fetched(folder, file))
+    wanted = [file for file in files if not is_fetched(folder, file)]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        _check_room(folder, wanted)
+        begin, fresh = time.monotonic(), 0
+        for file in wanted:
+            part = part_path(folder, file)
+            kept = _size(part)
+            told = -_TELL_BYTES
+            for here in _fetch_part(remote, file, part):
+                fresh_now = fresh + here - kept
+                if here - told >= _TELL_BYTES or here == file.size:
+                    told = here
+                    rate = fresh_now / max(time.monotonic() - begin, 1e-6)
+                    left = (total - done - here) / rate if rate else None
+                    yield DownloadProgress(file.name, done + here, total, left)
+            fresh += file.size - kept
+            done += file.size
+            yield DownloadProgress(file.name, done, total, None, "Checking")
+            _check(part, file)
+            part.replace(folder / file.name)
+            sync_folder(folder)
+            for stale in folder.glob(f"{file.name}.*{PART_SUFFIX}"):
+                stale.unlink()  # of an earlier version
+    except OSError as error:
+        raise _disk_error(error, folder) from error
+
+
+def _fetch_part(remote: Remote, file: RemoteFile, part: Path) -> Iterator[int]:
+    """Append to the part until it is whole; yield how many bytes are there."""
+    size = _size(part)
+    if size > file.size:
+        part.unlink()
+        size = 0
+    with part.open("ab") as stream:
+        yield size
+        if size == file.size:
+            return
+        try:
+            for chunk in remote.read(file, size):
+                stream.write(chunk)
+                size += len(chunk)
+                if size > file.size:
+                    break
+                yield size
+        finally:
+            stream.flush()
+            os.fsync(stream.fileno())
+    if size != file.size:
+        if size > file.size:
+            part.unlink()
+        raise ModelError(
+            f"'{file.name}' of {file.repository} came with {size:,} of {file.size:,} bytes",
+            remedy="Start the download again: it goes on where it stopped.",
+        )
+
+
+def _check(part: Path, file: RemoteFile) -> None:
+    kind, _, wanted = file.digest.partition(":")
+    if not wanted:
+        return
+    if kind == "sha256":
+        digest = hashlib.sha256()
+    else:  # git names a file by this digest of its size and content
+        digest = hashlib.sha1(f"blob {file.size}\0".encode(), usedforsecurity=False)
+    with part.open("rb") as stream:
+        while chunk := stream.read(CHUNK):
+            digest.update(chunk)
+    if digest.hexdigest() != wanted:
+        part.unlink()
+        raise ModelError(
+            f"the checksum of '{file.name}' of {file.repository} does not fit; it was deleted",
+            remedy="Download it again; if that does not help, something between here and the "
+            "host changes files.",
+        )
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.is_file() else 0
+
+
+def _check_room(folder: Path, files: list[RemoteFile]) -> None:
+    needed = sum(f.size - min(f.size, _size(part_path(folder, f))) for f in files) + DISK_RESERVE
+    free = shutil.disk_usage(folder).free
+    if files and free < needed:
+        raise ModelError(
+            f"the disk has {free >> 20} MB free and this download needs {needed >> 20} MB",
+            remedy="Free some space and start again.",
+        )
+
+
+def _disk_error(error: OSError, folder: Path) -> ModelError:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return ModelError(
+            "the disk is full; what was downloaded is kept",
+            remedy="Free some space and start again: it goes on where it stopped.",
+        )
+    return ModelError(
+        f"can't be written ({error.strerror or error})",
+        path=folder,
+        remedy="Set PLIMSEG_DATA_DIR to a folder that you may write to.",
+    )

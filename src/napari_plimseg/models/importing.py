@@ -1,0 +1,238 @@
+"""Models from elsewhere: checked whole where they lie, then copied as a whole or not at all."""
+
+from __future__ import annotations
+
+import errno
+import shutil
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from napari_plimseg.errors import ModelError, PlimsegError
+from napari_plimseg.files import atomic_write, sha256, sync_folder
+from napari_plimseg.models import catalogue
+from napari_plimseg.models.encoder_files import (
+    WEIGHT_SUFFIXES,
+    encoders_folder,
+    files_of,
+    folder_of,
+)
+from napari_plimseg.models.encoders import CARDS, CONFIG_FILE, WEIGHT_FILES, load_encoder
+from napari_plimseg.models.weights import read_weights
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+_RESERVE = 200 << 20
+_TAKEN = {catalogue.BUNDLED}
+
+
+def import_model(place: str | Path) -> Generator[str, None, str]:
+    """Take a model file, a folder with model files, or a folder of open_clip into the library.
+
+    Parameters
+    ----------
+    place : str or Path
+
+    Yields
+    ------
+    str
+        What is going on, for people.
+
+    Returns
+    -------
+    str
+        The key of the entry; of the last one when there are several.
+
+    Raises
+    ------
+    ModelError
+        When it is damaged, no model, or in the library already; then nothing has changed.
+    """
+    place = Path(place)
+    if place.is_dir():
+        return (yield from _import_folder(place))
+    if not place.is_file():
+        raise ModelError("the file does not exist", path=place)
+    if place.suffix == ".safetensors":
+        yield f"Checking {place.name}…"
+        _check_model(place)
+        yield f"Copying {place.name}…"
+        return _copy_model(place)
+    if place.suffix in WEIGHT_SUFFIXES:
+        yield f"Checking {place.name}…"
+        read_weights(place)
+        raise ModelError(
+            "these are weights without a model's description",
+            path=place,
+            remedy="If they are those of an encoder in the list, select it and import them there.",
+        )
+    raise ModelError(
+        "is no model file",
+        path=place,
+        remedy="Choose a .safetensors file that this program has saved, or an encoder's folder.",
+    )
+
+
+def import_weights(title: str, place: str | Path) -> Generator[str, None, str]:
+    """Take the weights of an encoder of the catalogue from a file or folder of the user's.
+
+    Parameters
+    ----------
+    title : str
+        The encoder's key.
+    place : str or Path
+        A weight file, or a folder with all files that the encoder needs.
+
+    Yields
+    ------
+    str
+        What is going on, for people.
+
+    Raises
+    ------
+    ModelError
+        When they are not those of the encoder; then nothing has changed.
+    """
+    place = Path(place)
+    card = next((c for c in CARDS if c.title == title and c.name != catalogue.BUNDLED), None)
+    if card is None:
+        raise ModelError(f"there is no encoder '{title}'")
+    files = files_of(card)
+    if card.name.endswith("FILE") and place.is_dir():
+        names = [*files.needed[-1], *(p.name for p in sorted(place.iterdir()))]
+        found = (place / n for n in names if Path(n).suffix in WEIGHT_SUFFIXES)
+        weights = next((p for p in found if p.is_file()), None)
+        if weights is None:
+            raise ModelError("the folder holds no weights", path=place)
+        place = weights
+    if card.name.endswith("FILE"):
+        name, chosen = card.name.replace("FILE", str(place)), [place]
+        beside = {n for names in files.needed[:-1] for n in names} | {"config.json"}
+        chosen += [place.with_name(n) for n in sorted(beside) if place.with_name(n).is_file()]
+    else:
+        folder = place if place.is_dir() else place.parent
+        name = f"{'conch' if card.name.startswith('conch:') else 'local-dir'}:{folder}"
+        known = {n for names in files.needed for n in names}
+        wanted = known | {*files.optional, *files.by_hand}
+        chosen = [folder / n for n in sorted(wanted) if (folder / n).is_file()]
+    yield f"Checking {place.name}…"
+    load_encoder(name)
+    yield f"Copying {place.name}…"
+    _copy_folder(chosen, folder_of(card))
+    return title
+
+
+def _import_folder(folder: Path) -> Generator[str, None, str]:
+    if (folder / CONFIG_FILE).is_file():
+        yield f"Checking {folder.name}…"
+        load_encoder(f"local-dir:{folder}")
+        yield f"Copying {folder.name}…"
+        chosen = [folder / f for f in WEIGHT_FILES if (folder / f).is_file()][:1]
+        chosen += [p for p in sorted(folder.iterdir()) if p.suffix in {".json", ".txt"}]
+        target = _fresh(encoders_folder() / folder.name)
+        _copy_folder(chosen, target)
+        return target.name
+    files = [p for p in sorted(folder.glob("*.safetensors")) if _is_model(p)]
+    if not files:
+        raise ModelError(
+            "the folder holds no model",
+            path=folder,
+            remedy=f"Choose one with a model file (.safetensors), or with {CONFIG_FILE} and "
+            f"{WEIGHT_FILES[0]}.",
+        )
+    for file in files:  # all are checked before the first is copied
+        yield f"Checking {file.name}…"
+        _check_model(file)
+    key = ""
+    for file in files:
+        yield f"Copying {file.name}…"
+        key = _copy_model(file)
+    return key
+
+
+def _is_model(path: Path) -> bool:
+    from napari_plimseg.models.model_file import read_header
+
+    try:
+        read_header(path)
+    except PlimsegError:
+        return False
+    return True
+
+
+def _check_model(path: Path) -> None:
+    from napari_plimseg.models.model_file import load_model_file
+
+    header, _ = load_model_file(path)
+    if header.kind == "segmentation" and header.network["backbone_inside"]:
+        from napari_plimseg.models.seg_model import load_segmentation_model
+
+        load_segmentation_model(path)
+
+
+def _copy_model(source: Path) -> str:
+    folder = catalogue.models_folder()
+    digest, size = sha256(source), source.stat().st_size
+    for other in folder.glob("*.safetensors"):
+        if other.stat().st_size == size and sha256(other) == digest:
+            raise ModelError("is in the library already", path=source,
+                             remedy=f"There it is called '{other.stem}'.")  # fmt: skip
+    target = _fresh(folder / source.name)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        _check_room(folder, size)
+        with atomic_write(target) as temporary:
+            shutil.copyfile(source, temporary)
+            if sha256(temporary) != digest:
+                raise ModelError("changed while it was copied", path=source,
+                                 remedy="Import it again once nobody writes to it.")  # fmt: skip
+    except OSError as error:
+        raise _disk_error(error, folder) from error
+    return target.stem
+
+
+def _copy_folder(files: list[Path], target: Path) -> None:
+    """Copy files so that the folder has all or none of them; what else lies there stays."""
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        _check_room(target.parent, sum(file.stat().st_size for file in files))
+        with tempfile.TemporaryDirectory(prefix=".import-", dir=target.parent) as name:
+            for file in files:
+                with atomic_write(Path(name) / file.name) as temporary:
+                    shutil.copyfile(file, temporary)
+            target.mkdir(exist_ok=True)
+            # the weights last: without them nobody takes the folder for a model
+            order = sorted(files, key=lambda file: file.suffix in WEIGHT_SUFFIXES)
+            for file in order:
+                (Path(name) / file.name).replace(target / file.name)
+        sync_folder(target)
+    except OSError as error:
+        raise _disk_error(error, target.parent) from error
+
+
+def _fresh(path: Path) -> Path:
+    """Return a path that is not taken: `glands`, `glands-2`, `glands-3`."""
+    new, number = path, 2
+    taken = {p.name.casefold() for p in path.parent.glob("*")}
+    while new.name.casefold() in taken or new.stem.casefold() in _TAKEN:
+        new = path.with_name(f"{path.stem}-{number}{path.suffix}")
+        number += 1
+    return new
+
+
+def _check_room(folder: Path, needed: int) -> None:
+    free = shutil.disk_usage(folder).free
+    if free < needed + _RESERVE:
+        raise ModelError(
+            f"the disk has {free >> 20} MB free and this needs {(needed + _RESERVE) >> 20} MB",
+            remedy="Free some space and import it again.",
+        )
+
+
+def _disk_error(error: OSError, folder: Path) -> ModelError:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return ModelError(
+            "the disk is full; nothing was imported", remedy="Free some space and try again."
+        )
+    return ModelError(f"can't be written ({error.strerror or error})", path=folder)
