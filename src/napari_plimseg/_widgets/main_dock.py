@@ -15,6 +15,7 @@ from napari_plimseg._reader import FILENAME_PATTERNS, read_slides
 from napari_plimseg._sample_data import cmu_1_small_region
 from napari_plimseg._settings import load_settings, save_settings
 from napari_plimseg._widgets.background_job import BackgroundJob
+from napari_plimseg._widgets.corrections_row import CorrectionsControl, said_of
 from napari_plimseg._widgets.cursor_status import CursorStatus
 from napari_plimseg._widgets.dock_parts import DockParts
 from napari_plimseg._widgets.dock_state import DockState, Phase, RunOn
@@ -77,6 +78,7 @@ class PlimsegDock(DockParts):
         self.slides = ViewerSlides(napari_viewer, self._on_slides, self.refresh_state)
         self.cursor_status = CursorStatus(napari_viewer, lambda: self.view)
         self.tools = ResultTools(self, self.results, self.banner, lambda: self.slides.slide)
+        self.corrections = CorrectionsControl(self.results.corrections_row, self.banner)
         slides, cursor = self.slides, self.cursor_status
         theme = ThemeColor(napari_viewer, self.show_theme)
         for link in (slides, cursor, theme):
@@ -116,6 +118,7 @@ class PlimsegDock(DockParts):
         self.results.colormapChosen.connect(lambda _: self._show_overlay())
         self.results.opacityChanged.connect(self._on_opacity)
         self.tools.changed.connect(self.refresh_state)
+        self.corrections.changed.connect(self.refresh_state)
         self.tools.measured.connect(self._on_measured)
         self.tools.folderChosen.connect(self._on_export_folder)
 
@@ -152,6 +155,7 @@ class PlimsegDock(DockParts):
         view = self.view
         if view is not None:
             self.results.show_classes(view.info.classes, self.controller.overlay_what)
+        self.corrections.show_view(view)
         self.tools.show_areas_of(view, growing=self.controller.is_running)
 
     def tell_error(self, text: str) -> None:
@@ -228,16 +232,13 @@ class PlimsegDock(DockParts):
         info = result.store.info
         own = self.model_choice.choose_model_of(info)
         self.class_list.show_classes(info.classes, own)
-        self.controller.show(slide, result, info.classes, self.class_list.hidden)
-        when = result.store.created[:10]
+        view = self.controller.show(slide, result, info.classes, self.class_list.hidden)
+        text = f"Result of {result.store.created[:10]} reopened"
         done = result.store.done_fraction
         if done < 1:
             self._stopped.add(slide)
-            self.banner.tell(
-                "info", f"Result of {when} reopened: {100 * done:.0f} % of the slide is done."
-            )
-        else:
-            self.banner.tell("info", f"Result of {when} reopened.")
+            text += f": {100 * done:.0f} % of the slide is done"
+        self.banner.tell("warning" if view.note else "info", f"{text}. {said_of(view)}".rstrip())
         self.refresh_state()
 
     def _on_mpp(self, mpp: float) -> None:
@@ -267,6 +268,14 @@ class PlimsegDock(DockParts):
         self._forget_stopped()
         self._remember()
         self.refresh_state()
+
+    def choose_model(self, name: str) -> None:
+        """List the models anew and choose one by its name in the catalogue."""
+        if self.controller.is_running:
+            self.banner.tell("warning", "A run is going on: wait or cancel it first.")
+            return
+        self.model_choice.reload(name)
+        self._on_model()
 
     def _on_classes(self) -> None:
         if self.class_list.edited is not None:
@@ -375,7 +384,11 @@ class PlimsegDock(DockParts):
                 text = "Done: there is no tissue here."
             if progress.unreadable_tiles:
                 text += f" {progress.unreadable_tiles} tiles can't be read (magenta)."
-            self.banner.tell("warning" if progress.unreadable_tiles else "good", text)
+            view = self.controller.view_of(self._running_slide)
+            doubtful = progress.unreadable_tiles or (view is not None and view.note)
+            if view is not None:
+                text = f"{text} {said_of(view)}".rstrip()
+            self.banner.tell("warning" if doubtful else "good", text)
             self._scroll_down = True
         else:
             slide = self._running_slide

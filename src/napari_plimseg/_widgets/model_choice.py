@@ -52,6 +52,12 @@ class ModelChoice(QComboBox):
         self.setMinimumContentsLength(12)
         self._infos: list[ModelInfo] = []
         self._error = ""
+        self.reload(chosen)
+        self.activated.connect(self._on_activated)
+
+    def _fill(self, chosen: str) -> None:
+        self.clear()
+        self._infos, self._error = [], ""
         try:
             from napari_plimseg.models.catalogue import list_models
 
@@ -66,8 +72,45 @@ class ModelChoice(QComboBox):
         usable = [row for row, info in enumerate(self._infos) if info.available]
         wanted = self.findData(chosen)
         self.setCurrentIndex(wanted if wanted in usable else next(iter(usable), 0))
-        self.activated.connect(self._on_activated)
         self.set_enabled("")
+
+    def reload(self) -> None:
+        """List the models anew: some were made, fetched or removed. The choice stays if it can."""
+        enabled, before = self.isEnabled(), self.name
+        why_not = "" if enabled else self.toolTip()
+        self._fill(before)
+        self.set_enabled(why_not)
+        if self.name != before:
+            self.changed.emit()
+
+    def choose(self, name: str) -> bool:
+        """Choose a model by its name in the catalogue; return whether it can be used."""
+        row = self.findData(name)
+        if row < 0 or not self._infos[row].available:
+            return False
+        if row != self.currentIndex():
+            self.setCurrentIndex(row)
+            self._on_activated(row)
+        return True
+
+    def reload(self, chosen: str) -> None:
+        """List the models of the catalogue anew and choose one by name, where it can be used."""
+        self._infos, self._error = [], ""
+        try:
+            from napari_plimseg.models.catalogue import list_models
+
+            self._infos = list_models()
+        except PlimsegError as error:
+            self._error = str(error)
+        self.clear()
+        for row, info in enumerate(self._infos):
+            self.addItem(info.title, info.name)
+            self.setItemData(row, describe_model(info), Qt.ItemDataRole.ToolTipRole)
+            item = self.model().item(row)
+            item.setEnabled(info.available)
+        usable = [row for row, info in enumerate(self._infos) if info.available]
+        wanted = self.findData(chosen)
+        self.setCurrentIndex(wanted if wanted in usable else next(iter(usable), 0))
 
     @property
     def info(self) -> ModelInfo | None:

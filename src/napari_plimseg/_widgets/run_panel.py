@@ -14,7 +14,7 @@ from napari_plimseg._widgets.tooltips import TOOLTIPS
 if TYPE_CHECKING:
     from napari_plimseg.inference.engine import Progress
 
-_BUTTON = (
+BUTTON_STYLE = (
     "QPushButton {background: #2e7d4f; color: white; font-weight: bold; padding: 8px;"
     " border-radius: 4px;}"
     "QPushButton:hover {background: #38965f;}"
@@ -63,7 +63,7 @@ class RunPanel(QWidget):
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self.button = QPushButton("Generate pseudo masks")
-        self.button.setStyleSheet(_BUTTON)
+        self.button.setStyleSheet(BUTTON_STYLE)
         self.button.clicked.connect(lambda: self.startRequested.emit())
         self.cancel_button = QPushButton("Cancel")
         self.cancel_button.clicked.connect(lambda: self.cancelRequested.emit())

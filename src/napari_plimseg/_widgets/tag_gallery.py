@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from qtpy.QtGui import QCloseEvent, QImage, QKeyEvent
 
     from napari_plimseg.tissue import Color
-    from napari_plimseg.training_runs.tag_table import TagTable
+    from napari_plimseg.training_runs.tag_table import State, TagTable
 
 PICTURE_SIDE = 1200
 _AHEAD = 4
@@ -324,7 +324,7 @@ class TagGallery(QDialog):
 
     # -- pictures
 
-    def _state_at(self, position: int) -> str:
+    def _state_at(self, position: int) -> State:
         return self.table.state(self.table.images[position])
 
     def _thumb_at(self, position: int) -> QImage | None:

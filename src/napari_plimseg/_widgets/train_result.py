@@ -1,0 +1,163 @@
+"""The trained model: its scores, and what can be done with it."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from qtpy.QtCore import Qt, Signal
+from qtpy.QtWidgets import (
+    QAbstractItemView,
+    QComboBox,
+    QHBoxLayout,
+    QHeaderView,
+    QLabel,
+    QPushButton,
+    QTableWidget,
+    QTableWidgetItem,
+    QVBoxLayout,
+    QWidget,
+)
+
+from napari_plimseg._widgets.banner import FlowText
+from napari_plimseg._widgets.tooltips import TOOLTIPS
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from napari_plimseg._widgets.compare_models import ComparedModels
+    from napari_plimseg._widgets.train_state import TrainDockState
+    from napari_plimseg.models.catalogue import ModelInfo
+
+_ROW = 22
+
+
+class ResultSection(QWidget):
+    """What came out of a training.
+
+    Attributes
+    ----------
+    useRequested, reportRequested, compareRequested : Signal()
+        A button was pressed.
+    """
+
+    useRequested = Signal()
+    reportRequested = Signal()
+    compareRequested = Signal()
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.scores = FlowText()
+        self.use_button = QPushButton("Use this model")
+        self.use_button.clicked.connect(lambda: self.useRequested.emit())
+        self.report_button = QPushButton("Open report")
+        self.report_button.clicked.connect(lambda: self.reportRequested.emit())
+        self.compare_button = QPushButton("Compare")
+        self.compare_button.clicked.connect(lambda: self.compareRequested.emit())
+        self.other = QComboBox()
+        self.other.setSizeAdjustPolicy(
+            QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon
+        )
+        self.other.setMinimumContentsLength(10)
+        self.stage = FlowText()
+        self.table = self._build_table()
+        first, second = QHBoxLayout(), QHBoxLayout()
+        first.addWidget(self.use_button)
+        first.addWidget(self.report_button)
+        second.addWidget(QLabel("with"))
+        second.addWidget(self.other, 1)
+        second.addWidget(self.compare_button)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.setSpacing(4)
+        layout.addWidget(self.scores)
+        layout.addLayout(first)
+        layout.addLayout(second)
+        layout.addWidget(self.stage)
+        layout.addWidget(self.table)
+        self.stage.hide()
+        self.table.hide()
+
+    def _build_table(self) -> QTableWidget:
+        table = QTableWidget(0, 4)
+        table.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
+        table.setSelectionMode(QAbstractItemView.SelectionMode.NoSelection)
+        table.setFocusPolicy(Qt.FocusPolicy.NoFocus)
+        table.setShowGrid(False)
+        table.verticalHeader().hide()
+        table.verticalHeader().setDefaultSectionSize(_ROW)
+        header = table.horizontalHeader()
+        header.setSectionResizeMode(QHeaderView.ResizeMode.ResizeToContents)
+        header.setSectionResizeMode(0, QHeaderView.ResizeMode.Stretch)
+        table.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        return table
+
+    @property
+    def other_model(self) -> str:
+        """Name of the model to compare with."""
+        return str(self.other.currentData() or "")
+
+    def show_state(self, state: TrainDockState) -> None:
+        """Enable what can be pressed now and say why the rest can't."""
+        for button, control in (
+            (self.use_button, "use"),
+            (self.report_button, "report"),
+            (self.compare_button, "compare"),
+        ):
+            why_not = state.why_not(control)
+            if control == "compare" and not why_not and not self.other_model:
+                why_not = "There is no other model to compare with."
+            button.setEnabled(not why_not)
+            button.setToolTip(why_not or TOOLTIPS[f"train_{control}"])
+        self.other.setToolTip(TOOLTIPS["train_other"])
+
+    def show_scores(self, name: str, scores: dict[str, float]) -> None:
+        """Show the scores of a model in percent."""
+        told = ", ".join(f"{title} {score:.1f} %" for title, score in scores.items())
+        rest = told or "no scores, since no image held out has an expert mask"
+        self.scores.setText(f"<b>{name}</b>: {rest}.")
+
+    def show_models(self, infos: Sequence[ModelInfo], own: str) -> None:
+        """List the models to compare with; keep the chosen one."""
+        chosen = self.other_model
+        self.other.clear()
+        for info in infos:
+            if info.available and info.name != own:
+                self.other.addItem(info.title, info.name)
+        newest = [info.name for info in infos if info.available and info.name != own]
+        wanted = chosen if chosen in newest else (newest[-1] if newest else "")
+        self.other.setCurrentIndex(max(0, self.other.findData(wanted)))
+
+    def show_stage(self, text: str) -> None:
+        """Show what the comparison does."""
+        self.stage.setText(text)
+        self.stage.setVisible(bool(text))
+
+    def show_comparison(self, found: ComparedModels | None) -> None:
+        """Show how two models agree."""
+        self.table.setVisible(found is not None)
+        if found is None:
+            return
+        first, second = (part.title for part in found.parts)
+        self.show_stage(
+            f"{first} and {second} give {100 * found.same:.0f} % of the pixels the same class."
+        )
+        self.table.setHorizontalHeaderLabels(["Class", "Overlap", "New", "Other"])
+        for column, tip in enumerate(
+            ("", "Intersection over union of both masks", f"Part of the view: {first}",
+             f"Part of the view: {second}")
+        ):  # fmt: skip
+            self.table.horizontalHeaderItem(column).setToolTip(tip)
+        self.table.setRowCount(len(found.rows))
+        for number, row in enumerate(found.rows):
+            overlap = "–" if math.isnan(row.overlap) else f"{100 * row.overlap:.0f} %"
+            cells = (row.name, overlap, *(f"{100 * share:.0f} %" for share in row.shares))
+            for column, text in enumerate(cells):
+                item = QTableWidgetItem(text)
+                if column:
+                    item.setTextAlignment(
+                        Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter
+                    )
+                self.table.setItem(number, column, item)
+        header = max(24, self.table.horizontalHeader().sizeHint().height())
+        self.table.setFixedHeight(header + _ROW * min(len(found.rows), 12) + 6)
