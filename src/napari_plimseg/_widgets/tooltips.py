@@ -44,6 +44,9 @@ TOOLTIPS: dict[str, str] = {
     "export_csv": "Area of each class in pixels, mm² and percent of tissue.",
     "export_png": "Picture of the slide with the classes in colour, a legend and a scale bar.",
     "export_all": "All of these into one folder.",
+    "corrections_shown": "Show what you painted over the model's output. Without it the mask can't "
+    "be painted on.",
+    "discard": "Go back to what the model said, everywhere on this slide. It can be taken back.",
     "open_folder": "Show the exported file in its folder.",
     "tag_class": "Give the image this tag, or take it away. Its number key does the same.",
     "tag_back": "The image before (left arrow).",
@@ -78,6 +81,69 @@ TOOLTIPS: dict[str, str] = {
     "train_other": "The model to compare with.",
     "train_runs": "Earlier trainings on this computer.",
     "train_pictures": "Training images and what the network makes of them now. Click to enlarge.",
+    "judge_fill": "How much of the mask's colours covers the slide. With outlines it has a value "
+    "of its own.",
+    "judge_outlines": "Lines around the classes, as thick at every zoom, instead of the fill. "
+    "Key O.",
+    "judge_confidence": "Show how sure the model was of its choice: bright where it was sure.",
+    "judge_class_opacity": "How strongly this class is shown. At 0 it is hidden.",
+    "judge_next": "Move to the region where the model was least sure over the largest area. Key N.",
+    "judge_reviewed": "Remember this region as looked at and go to the next. It is not offered "
+    "again. Key R.",
+    "judge_reviewed_view": "Remember all that the window shows now as looked at. Key Shift+R.",
+    "judge_refresh": "Look for uncertain regions again, for instance after a run went on.",
+    "judge_list": "Regions where the model was unsure, the most important first. Click a row to "
+    "move there; click its tick to take a review back.",
+    "judge_compare": "Compare this mask with a truth, with the result of another model or with "
+    "another layer.",
+    "judge_background": "Count pixels that either mask calls background. Much empty glass makes "
+    "the scores look better than the tissue deserves.",
+    "judge_mapping": "Which class each number or name of the other mask stands for.",
+    "judge_copy": "Copy scores and confusion matrix as CSV, for a spreadsheet.",
+    "judge_close": "Take the comparison and its layer away.",
+    "judge_areas": "Area of each class as the mask shows it, your corrections included.",
     "dismiss": "Hide this message.",
+    "models_import": "Take a model file, a folder, or the weights of an encoder into the library. "
+    "They are checked first and copied as a whole.",
+    "models_weights": "Take the files of the selected encoder from this computer.",
+    "models_download": "Fetch the selected encoder. You see its size and licence first.",
+    "models_cancel": "Stop the download. What came so far is kept and continued later.",
+    "models_remove": "Delete the selected model from this computer. You are asked first.",
+    "models_use": "Choose the selected model in the dock PLIMSeg.",
+    "batch_add": "Add slides, or all slides of a folder. You can also drop them on the list.",
+    "batch_run": "Segment every slide that is waiting or stopped, one after another.",
+    "batch_stop": "Stop after the tiles in work. What is finished stays and is continued later.",
+    "batch_remove": "Take the selected slides off the list. Their results stay on the disk.",
+    "batch_retry": "Let the failed slides wait for another turn.",
+    "batch_open": "Open the selected slide with its result in the viewer.",
+    "batch_setup": "What every slide is segmented with, and where the results go.",
+    "batch_folder": "Where masks and exports go, and where the list itself is kept.",
+    "batch_mpp": "Micrometres per pixel of the selected slides, which don't tell it themselves.",
+    "review_mask": "The mask that is corrected and judged. It follows the layer that you select.",
+    "tool_move": "Move and zoom the slide. Key Z; or hold the space bar with any tool.",
+    "tool_brush": "Paint the chosen class. Key B; the keys [ and ] change the size. Drag with the "
+    "right button around a region to fill it.",
+    "tool_erase": "Take corrections back: what the model said returns. Key E.",
+    "tool_fill": "Click a region and all of it becomes the chosen class. Key F.",
+    "tool_polygon": "Click corners around a region, double-click to fill it with the chosen class. "
+    "Key G; Escape begins anew.",
+    "tool_pick": "Choose the class under the cursor. Key L.",
+    "protect": "Protect {name}: no tool changes its pixels.",
+    "unprotect": "{name} is protected: no tool changes its pixels. Click to allow changes.",
+    "brush_size": "Diameter of the brush. Keys [ and ].",
+    "only_tissue": "Leave glass as it is, wherever the brush goes.",
+    "undo": "Take the last change back. Ctrl+Z.",
+    "redo": "Make the change again that was taken back. Ctrl+Shift+Z.",
+    "edit_region": "This slide is shown coarser than its mask. Open what the window shows, up to "
+    "4,096 pixels a side, with every pixel of the mask.",
+    "region_done": "Close the window; what you painted is in the mask.",
+    "region_discard": "Close the window and put back what was there before.",
+    "tidy_scope": "What the operations below work on.",
+    "tidy_holes": "Fill what the class or region encloses, up to this size.",
+    "tidy_small": "Give regions of the class below this size to what surrounds them; a region "
+    "that you click goes whatever its size.",
+    "tidy_smooth": "Smooth the outline; no gaps open between neighbours.",
+    "tidy_grow": "Move the outline outwards.",
+    "tidy_shrink": "Move the outline inwards; the nearest class moves in.",
 }
 """Text by control; a disabled control shows the reason instead."""

@@ -86,7 +86,7 @@ def worklist(
     *,
     reviewed: Iterable[ReviewedRegion] = (),
     mask_step: int = 1,
-    corrected: MaskArray | None = None,
+    corrected: NDArray[np.uint8] | None = None,
 ) -> list[UncertainRegion]:
     """Return the uncertain regions that nobody has reviewed, the most important first.
 
@@ -100,8 +100,9 @@ def worklist(
         What need not be looked at again.
     mask_step : int
         Decimation of `mask`.
-    corrected : array, shape of the store's frame, optional
-        Not 0 where a person decided; nothing is uncertain there.
+    corrected : ndarray of uint8, shape (gh, gw), optional
+        Every `analysis_step`-th pixel of the corrections: not 0 where a person decided, and
+        nothing is uncertain there.
 
     Returns
     -------
@@ -114,7 +115,7 @@ def worklist(
     ids = np.asarray(mask[::jump, ::jump])  # (gh, gw)
     confidence = _sampled_confidence(store, ids, step)
     if corrected is not None:
-        confidence[np.asarray(corrected[::step, ::step]) != 0] = 255
+        confidence[corrected != 0] = 255
     done = reviewed_map(reviewed, info, step)
     regions = uncertain_regions(ids, confidence, info, step=step, reviewed=done)
     left = (region for region in regions if not region.reviewed)

@@ -1,0 +1,154 @@
+"""The work behind *Judge*, as generators that a thread runs: no Qt, no napari."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_plimseg.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Mapping
+
+    from numpy.typing import NDArray
+
+    from napari_plimseg.results.comparison import Comparison
+    from napari_plimseg.results.mask_info import MaskInfo
+    from napari_plimseg.results.mask_store import MaskStore
+    from napari_plimseg.results.other_mask import OtherMask
+    from napari_plimseg.results.review_log import ReviewedRegion
+    from napari_plimseg.results.uncertainty import UncertainRegion
+
+
+@dataclass(frozen=True, eq=False)
+class ShownMask:
+    """What a mask layer shows, taken in the main thread for work in another.
+
+    Parameters
+    ----------
+    ids : ndarray of uint8, shape (h, w)
+        The layer's data, corrections included.
+    info : MaskInfo
+        Frame and classes of the whole mask.
+    step : int
+        The layer shows every `step`-th pixel of the frame.
+    """
+
+    ids: NDArray[np.uint8]
+    info: MaskInfo
+    step: int
+
+
+@dataclass(frozen=True, eq=False)
+class Compared:
+    """A comparison and what it was made from, for making it anew with other choices."""
+
+    other: OtherMask
+    mapping: Mapping[int, int]
+    result: Comparison
+
+
+def find_uncertain(
+    store: MaskStore,
+    shown: ShownMask,
+    reviewed: tuple[ReviewedRegion, ...],
+    corrected: NDArray[np.uint8] | None = None,
+) -> Generator[tuple[list[UncertainRegion], float], None, None]:
+    """Yield the worklist and the reviewed part of the tissue, 0 to 1."""
+    from napari_plimseg.results.uncertainty import reviewed_share, worklist
+
+    regions = worklist(
+        store, shown.ids, reviewed=reviewed, mask_step=shown.step, corrected=corrected
+    )
+    yield regions, reviewed_share(shown.ids, store.info, reviewed, mask_step=shown.step)
+
+
+def count_reviewed(
+    shown: ShownMask, reviewed: tuple[ReviewedRegion, ...]
+) -> Generator[float, None, None]:
+    """Yield the reviewed part of the tissue, 0 to 1."""
+    from napari_plimseg.results.uncertainty import reviewed_share
+
+    yield reviewed_share(shown.ids, shown.info, reviewed, mask_step=shown.step)
+
+
+def compare_with(
+    shown: ShownMask,
+    read_other: Callable[[], OtherMask],
+    mapping: Mapping[int, int] | None,
+    count_background: bool,
+) -> Generator[Compared, None, None]:
+    """Yield the comparison with another mask; classes are matched when there is no mapping.
+
+    Raises
+    ------
+    PlimsegError
+        When the other mask can't be read or compared.
+    """
+    from napari_plimseg.results.comparison import compare
+    from napari_plimseg.results.other_mask import match_classes
+
+    other = read_other()
+    if mapping is None:
+        mapping = match_classes(other, shown.info)
+    result = compare(
+        shown.ids,
+        shown.info,
+        other,
+        mapping,
+        mask_step=shown.step,
+        count_background=count_background,
+    )
+    yield Compared(other, mapping, result)
+
+
+def mask_of_labels(
+    title: str,
+    data: Any,
+    scale: tuple[float, float],
+    translate: tuple[float, float],
+    level_0_pixel: float,
+    names: Mapping[int, str] | None,
+) -> OtherMask:
+    """Return the labels of a layer as a mask on the slide.
+
+    Parameters
+    ----------
+    title : str
+        The layer's name.
+    data : array of int, shape (h, w)
+    scale, translate : tuple of float
+        Of the layer, in world units.
+    level_0_pixel : float
+        World units per level-0 pixel.
+    names : mapping of int to str, optional
+        Class name by label.
+
+    Raises
+    ------
+    ConfigError
+        When it is not flat or has labels beyond 255.
+    """
+    from napari_plimseg.results.other_mask import OtherMask
+
+    ids = np.asarray(data)
+    if ids.ndim != 2:
+        raise ConfigError(f"'{title}' has {ids.ndim} dimensions", remedy="Choose a flat layer.")
+    if ids.dtype != np.uint8:
+        if ids.size and (int(ids.min()) < 0 or int(ids.max()) > 255):
+            raise ConfigError(
+                f"'{title}' has labels up to {ids.max()}, so they are objects and not classes",
+                remedy="Choose a layer whose labels are class numbers.",
+            )
+        ids = ids.astype(np.uint8)
+    # napari's origin is the centre of the first pixel of the slide, a mask's its outer corner
+    corner = [(t - s / 2) / level_0_pixel + 0.5 for t, s in zip(translate, scale, strict=True)]
+    return OtherMask(
+        title,
+        ids,
+        (scale[0] / level_0_pixel, scale[1] / level_0_pixel),
+        (corner[0], corner[1]),
+        names,
+    )
