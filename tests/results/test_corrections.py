@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -23,8 +24,6 @@ from napari_plimseg.slides.slide import Region
 from napari_plimseg.tissue import TissueClass, TissueClasses
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from numpy.typing import NDArray
 
 SHAPE = (700, 900)
@@ -349,7 +348,7 @@ def test_a_full_disk_keeps_everything_and_is_tried_again(
     monkeypatch.setattr(os, "fsync", full)
     corrections.write(50, 50, np.full((9, 9), 2, np.uint8))
     for _ in range(3):
-        with pytest.raises(CorrectionsError, match="No space left.*Free some space"):
+        with pytest.raises(CorrectionsError, match=r"No space left.*Free some space"):
             corrections.flush()
     assert not corrections.is_saved
     assert everything(corrections)[55, 55] == 2
@@ -422,7 +421,7 @@ print("rested", flush=True)
 
 def test_one_program_writes_and_the_other_takes_over(tmp_path: Path) -> None:
     mine = fresh(tmp_path)
-    here = os.path.dirname(__file__)
+    here = str(Path(__file__).parent)
     with subprocess.Popen(
         [sys.executable, "-c", PAINT_ELSEWHERE, here, str(tmp_path)],
         stdin=subprocess.PIPE,
