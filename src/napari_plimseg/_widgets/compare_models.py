@@ -50,7 +50,7 @@ class PartMask:
     downsample: float
     first: tuple[int, int]
 
-    def ids_at(self, y: NDArray[np.float64], x: NDArray[np.float64]) -> NDArray[np.uint8]:
+    def ids_at(self, y: NDArray[np.floating], x: NDArray[np.floating]) -> NDArray[np.uint8]:
         """Return the mask ids at level-0 rows `y` and columns `x`, shape (len(y), len(x))."""
         places = []
         for level_0, first, size in zip((y, x), self.first, self.mask.shape, strict=True):
@@ -89,11 +89,14 @@ class ComparedModels:
         Classes of the first model, then those that only the second has.
     same : float
         Part of the pixels to which both give a class of the same name, 0 to 1.
+    differ : ndarray of uint8, shape (h, w)
+        1 where they don't, in the pixels of the first.
     """
 
     parts: tuple[PartMask, PartMask]
     rows: tuple[ClassComparison, ...]
     same: float
+    differ: NDArray[np.uint8]
 
 
 def compared(first: PartMask, second: PartMask) -> ComparedModels:
@@ -129,6 +132,7 @@ def compared(first: PartMask, second: PartMask) -> ComparedModels:
             for i, name in enumerate(names)
         ),
         found.pixel_accuracy,
+        (both & (masks[0] != masks[1])).astype(np.uint8),
     )
 
 

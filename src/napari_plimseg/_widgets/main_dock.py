@@ -274,8 +274,9 @@ class PlimsegDock(DockParts):
         if self.controller.is_running:
             self.banner.tell("warning", "A run is going on: wait or cancel it first.")
             return
-        self.model_choice.reload(name)
-        self._on_model()
+        self.model_choice.reload()
+        if not self.model_choice.choose(name):
+            self.banner.tell("warning", f"The model '{name}' can't be used.")
 
     def _on_classes(self) -> None:
         if self.class_list.edited is not None:

@@ -52,7 +52,7 @@ class ModelChoice(QComboBox):
         self.setMinimumContentsLength(12)
         self._infos: list[ModelInfo] = []
         self._error = ""
-        self.reload(chosen)
+        self._fill(chosen)
         self.activated.connect(self._on_activated)
 
     def _fill(self, chosen: str) -> None:
@@ -92,25 +92,6 @@ class ModelChoice(QComboBox):
             self.setCurrentIndex(row)
             self._on_activated(row)
         return True
-
-    def reload(self, chosen: str) -> None:
-        """List the models of the catalogue anew and choose one by name, where it can be used."""
-        self._infos, self._error = [], ""
-        try:
-            from napari_plimseg.models.catalogue import list_models
-
-            self._infos = list_models()
-        except PlimsegError as error:
-            self._error = str(error)
-        self.clear()
-        for row, info in enumerate(self._infos):
-            self.addItem(info.title, info.name)
-            self.setItemData(row, describe_model(info), Qt.ItemDataRole.ToolTipRole)
-            item = self.model().item(row)
-            item.setEnabled(info.available)
-        usable = [row for row, info in enumerate(self._infos) if info.available]
-        wanted = self.findData(chosen)
-        self.setCurrentIndex(wanted if wanted in usable else next(iter(usable), 0))
 
     @property
     def info(self) -> ModelInfo | None:

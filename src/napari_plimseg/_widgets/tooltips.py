@@ -79,13 +79,15 @@ TOOLTIPS: dict[str, str] = {
     "train_compare": "Run the new model and the one chosen here on what the window shows, and "
     "compare their masks.",
     "train_other": "The model to compare with.",
+    "train_shown": "Which of the two masks is seen on the slide; the layer list has all.",
     "train_runs": "Earlier trainings on this computer.",
     "train_pictures": "Training images and what the network makes of them now. Click to enlarge.",
     "judge_fill": "How much of the mask's colours covers the slide. With outlines it has a value "
     "of its own.",
     "judge_outlines": "Lines around the classes, as thick at every zoom, instead of the fill. "
     "Key O.",
-    "judge_confidence": "Show how sure the model was of its choice: bright where it was sure.",
+    "judge_uncertainty": "Show where the model was unsure of its choice: the brighter, the less "
+    "sure; clear where it was sure.",
     "judge_class_opacity": "How strongly this class is shown. At 0 it is hidden.",
     "judge_next": "Move to the region where the model was least sure over the largest area. Key N.",
     "judge_reviewed": "Remember this region as looked at and go to the next. It is not offered "
@@ -99,6 +101,8 @@ TOOLTIPS: dict[str, str] = {
     "judge_background": "Count pixels that either mask calls background. Much empty glass makes "
     "the scores look better than the tissue deserves.",
     "judge_mapping": "Which class each number or name of the other mask stands for.",
+    "judge_scores": "IoU and Dice of each class in percent, and its area in the other mask "
+    "(there) and in this one (here), in mm² or pixels.",
     "judge_copy": "Copy scores and confusion matrix as CSV, for a spreadsheet.",
     "judge_close": "Take the comparison and its layer away.",
     "judge_areas": "Area of each class as the mask shows it, your corrections included.",

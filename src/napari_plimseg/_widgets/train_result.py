@@ -39,11 +39,14 @@ class ResultSection(QWidget):
     ----------
     useRequested, reportRequested, compareRequested : Signal()
         A button was pressed.
+    shownChosen : Signal(int)
+        0, 1 or 2: the new model's mask, the other's, or where they differ.
     """
 
     useRequested = Signal()
     reportRequested = Signal()
     compareRequested = Signal()
+    shownChosen = Signal(int)
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -59,6 +62,10 @@ class ResultSection(QWidget):
             QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon
         )
         self.other.setMinimumContentsLength(10)
+        self.shown = QComboBox()
+        self.shown.addItems(["Show the new model", "Show the other model", "Show differences"])
+        self.shown.setToolTip(TOOLTIPS["train_shown"])
+        self.shown.activated.connect(self.shownChosen)
         self.stage = FlowText()
         self.table = self._build_table()
         first, second = QHBoxLayout(), QHBoxLayout()
@@ -75,7 +82,9 @@ class ResultSection(QWidget):
         layout.addLayout(second)
         layout.addWidget(self.stage)
         layout.addWidget(self.table)
+        layout.addWidget(self.shown)
         self.stage.hide()
+        self.shown.hide()
         self.table.hide()
 
     def _build_table(self) -> QTableWidget:
@@ -136,8 +145,10 @@ class ResultSection(QWidget):
     def show_comparison(self, found: ComparedModels | None) -> None:
         """Show how two models agree."""
         self.table.setVisible(found is not None)
+        self.shown.setVisible(found is not None)
         if found is None:
             return
+        self.shown.setCurrentIndex(0)
         first, second = (part.title for part in found.parts)
         self.show_stage(
             f"{first} and {second} give {100 * found.same:.0f} % of the pixels the same class."
@@ -147,7 +158,9 @@ class ResultSection(QWidget):
             ("", "Intersection over union of both masks", f"Part of the view: {first}",
              f"Part of the view: {second}")
         ):  # fmt: skip
-            self.table.horizontalHeaderItem(column).setToolTip(tip)
+            heading = self.table.horizontalHeaderItem(column)
+            if heading is not None:
+                heading.setToolTip(tip)
         self.table.setRowCount(len(found.rows))
         for number, row in enumerate(found.rows):
             overlap = "–" if math.isnan(row.overlap) else f"{100 * row.overlap:.0f} %"

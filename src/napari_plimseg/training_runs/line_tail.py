@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pathlib import Path
 
-_MOST_BYTES = 1 << 20
+_MOST_BYTES = 1 << 18
 
 
 class LineTail:
@@ -28,7 +28,7 @@ class LineTail:
         self._offset = 0
 
     def new_lines(self) -> list[str]:
-        """Return the lines added, about a megabyte at most; the rest comes the next time."""
+        """Return the lines added, a quarter of a megabyte at most; the rest comes the next time."""
         try:
             size = self._path.stat().st_size
             if size < self._offset:

@@ -1,0 +1,450 @@
+"""The dock *PLIMSeg Train*: from tagged images to a model, while the viewer stays free."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from qtpy.QtCore import QTimer
+from qtpy.QtWidgets import QFileDialog, QInputDialog
+
+from napari_plimseg._widgets.background_job import BackgroundJob
+from napari_plimseg._widgets.layer_views import mask_views
+from napari_plimseg._widgets.tag_gallery import TagGallery
+from napari_plimseg._widgets.train_keeper import ProcessKeeper
+from napari_plimseg._widgets.train_parts import TrainParts
+from napari_plimseg._widgets.train_state import TrainDockState
+from napari_plimseg._widgets.train_steps import (
+    check_folder,
+    cut_open_slides,
+    find_runs,
+    make_plan,
+    patches_folder,
+)
+from napari_plimseg._widgets.trained_model import TrainedModel
+from napari_plimseg._widgets.viewer_slides import ThemeColor, ViewerSlides
+from napari_plimseg.errors import PlimsegError
+from napari_plimseg.slides.slide import usable_mpp
+from napari_plimseg.training_runs.folder_facts import FolderFacts, TrainingPlan, following
+from napari_plimseg.training_runs.process import TrainingProcess, TrainingRequest, TrainingState
+from napari_plimseg.training_runs.run_folders import (
+    RunStatus,
+    name_problem,
+    new_run_folder,
+    usable_name,
+)
+from napari_plimseg.training_runs.tag_table import TagTable
+from napari_plimseg.training_runs.train_settings import (
+    TrainSettings,
+    load_train_settings,
+    save_train_settings,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Sequence
+
+    from napari.viewer import Viewer
+
+    from napari_plimseg.training_runs.run_folders import KnownRun
+
+_PLAN_AFTER_MS = 700
+
+
+class TrainDock(TrainParts):
+    """Trains a model on a folder of tagged images.
+
+    Parameters
+    ----------
+    napari_viewer : napari.Viewer
+        Its open slides can be trained on, and models are compared on them.
+    """
+
+    def __init__(self, napari_viewer: Viewer) -> None:
+        super().__init__()
+        self._viewer = napari_viewer
+        self.folder: Path | None = None
+        self.facts: FolderFacts | None = None
+        self.gallery: TagGallery | None = None
+        self._program: Sequence[str] | None = None
+        self._runs: list[KnownRun] = []
+        settings = load_train_settings()
+        self._remembered_folder = settings.folder
+        self.folder_section.mpp_edit.setText(settings.mpp)
+        self.keep_on.setChecked(settings.keep_on)
+        if settings.effort in self.setup.efforts:
+            self.setup.efforts[settings.effort].setChecked(True)
+
+        self.keeper = ProcessKeeper(self)
+        self.keeper.keep_on = settings.keep_on
+        self.slides = ViewerSlides(napari_viewer, self.refresh_state, self.refresh_state)
+        self._check = self._job(self._on_checked, self._on_check_failed)
+        self._plan = self._job(self._on_plan, lambda text: self.setup.show_plan(None, text))
+        self._look = self._job(self._on_looked, self.tell_error)
+        self._check.finished.connect(lambda _: self.refresh_state())
+        self.outcome = TrainedModel(self, napari_viewer, self.slides)
+        self._plan_timer = QTimer(self)
+        self._plan_timer.setSingleShot(True)
+        self._plan_timer.setInterval(_PLAN_AFTER_MS)
+        self._plan_timer.timeout.connect(self._begin_plan)
+        theme = ThemeColor(napari_viewer, self.show_theme)
+        for link in (self.slides, theme):
+            self.destroyed.connect(lambda *_, link=link: link.disconnect())
+        self._connect()
+        self.folder_section.show_folder(None)
+        self.refresh_state()
+        self._look.start(lambda: find_runs(take_up=True))
+
+    def _job(
+        self, on_item: Callable[[Any], None], on_failed: Callable[[str], None]
+    ) -> BackgroundJob:
+        job = BackgroundJob(self)
+        job.yielded.connect(on_item)
+        job.failed.connect(on_failed)
+        return job
+
+    def _connect(self) -> None:
+        section = self.folder_section
+        section.folderRequested.connect(self._on_folder)
+        section.slidesRequested.connect(self.use_slides)
+        section.tagRequested.connect(self._on_tag)
+        section.mppTyped.connect(self._on_mpp)
+        self.class_list.classesChanged.connect(self._on_classes)
+        self.class_list.refused.connect(lambda text: self.banner.tell("warning", text))
+        self.setup.changed.connect(self._on_setup)
+        self.keep_on.toggled.connect(self._on_keep_on)
+        self.panel.startRequested.connect(self.start)
+        self.panel.stopRequested.connect(self.stop)
+        self.panel.resumeRequested.connect(self.resume)
+        self.show_run_button.clicked.connect(self._on_show_run)
+        self.outcome.told.connect(self._on_told)
+        self.outcome.changed.connect(self.refresh_state)
+        self.outcome.listed.connect(self.setup.backbone.show_available)
+        self.keeper.changed.connect(self._on_progress)
+        self.keeper.ended.connect(self._on_ended)
+
+    # -- state
+
+    @property
+    def process(self) -> TrainingProcess | None:
+        """The training that is shown."""
+        return self.keeper.process
+
+    @property
+    def mpp(self) -> float | None:
+        """Pixel size of the images: the folder's, or what was typed."""
+        if self.facts is not None and self.facts.mpp is not None:
+            return self.facts.mpp
+        try:
+            return usable_mpp(float(self.folder_section.mpp_edit.text().replace(",", ".")))
+        except ValueError:
+            return None
+
+    @property
+    def state(self) -> TrainDockState:
+        """What is there now, for deciding what can be pressed."""
+        process, slide = self.process, self.slides.slide
+        return TrainDockState(
+            has_folder=self.folder is not None,
+            checking=self._check.is_running,
+            usable=self.facts is not None and self.facts.usable,
+            mpp_known=self.mpp is not None,
+            name_problem=name_problem(self.setup.name_edit.text()),
+            masks=len(mask_views(self._viewer)),
+            training=None if process is None else process.state,
+            stop_asked_twice_helps=process is None or process.is_ours,
+            can_resume=process is not None and process.files.can_resume,
+            has_report=process is not None and process.files.report.is_file(),
+            has_model=process is not None and self.outcome.has(process.listed_as),
+            has_slide=slide is not None and slide.mpp is not None,
+            comparing=self.outcome.is_comparing,
+        )
+
+    def refresh_state(self) -> None:
+        """Enable what can be pressed now and say why the rest can't."""
+        self.show_state(self.state, None if self.process is None else self.process.history)
+
+    def tell_error(self, text: str) -> None:
+        """Show an error in the dock."""
+        self.banner.tell("error", text)
+        self.refresh_state()
+
+    def _on_told(self, kind: str, text: str) -> None:
+        if text:
+            self.banner.tell(kind, text)
+        else:
+            self.banner.hide()
+
+    def _remember(self) -> None:
+        save_train_settings(
+            TrainSettings(
+                folder="" if self.folder is None else str(self.folder),
+                effort=self.setup.effort,
+                mpp=self.folder_section.mpp_edit.text(),
+                keep_on=self.keep_on.isChecked(),
+            )
+        )
+
+    # -- images
+
+    def _on_folder(self) -> None:
+        start = str(self.folder or self._remembered_folder)
+        path = QFileDialog.getExistingDirectory(self, "Folder of tagged images", start)
+        if path:
+            self.choose_folder(Path(path))
+
+    def choose_folder(self, folder: Path) -> None:
+        """Look through a folder of images and show what is in it."""
+        if self.state.why_not("folder"):
+            return
+        self.banner.hide()
+        self._plan_timer.stop()
+        if folder != self.folder:
+            self.setup.name_edit.setText(usable_name(folder.name))
+        self.folder, self.facts = folder, None
+        self.folder_section.show_folder(folder)
+        self.folder_section.show_facts(None)
+        self.setup.show_plan(None)
+        self._begin_check("images", lambda: check_folder(folder, self._program))
+
+    def use_slides(self) -> None:
+        """Cut patches out of the open slides and train on them."""
+        views = mask_views(self._viewer)
+        if self.state.why_not("slides") or not views:
+            return
+        self.banner.hide()
+        out = patches_folder(Path(views[-1].slide.path).stem)
+        shown = [(view, view.layer.data) for view in views]
+        self._begin_check("patches", lambda: cut_open_slides(shown, out, self._program))
+
+    def _begin_check(self, what: str, work: Callable[[], Generator[Any, None, None]]) -> None:
+        self.folder_section.show_counted(f"Looking through the {what}…", 0, 0)
+        self._check.start(work)
+        self.refresh_state()
+
+    def _on_checked(self, item: object) -> None:
+        if isinstance(item, dict):
+            self.folder_section.show_counted(item["what"], item["done"], item["total"])
+        elif isinstance(item, Path):
+            self.folder = item
+            self.folder_section.show_folder(item)
+            self.setup.name_edit.setText(usable_name(item.name))
+        elif isinstance(item, FolderFacts):
+            self.facts = item
+            self.folder_section.show_facts(item)
+            if item.classes is not None:
+                self.class_list.show_classes(item.classes)
+            self._remember()
+            self._plan_timer.start()
+
+    def _on_check_failed(self, text: str) -> None:
+        self.tell_error(text)
+
+    def _on_mpp(self, text: str) -> None:
+        if text.strip() and self.mpp is None:
+            self.banner.tell("warning", f"'{text}' is no pixel size: type it in µm, like 0.5.")
+        self._on_setup()
+
+    def _on_classes(self) -> None:
+        classes = self.class_list.classes
+        if classes is not None:
+            shown = [(classes[i - 1].name, classes[i - 1].color) for i in classes.tissue_ids]
+            self.folder_section.bars.recolor(shown)
+        self._on_setup()
+
+    def _on_setup(self) -> None:
+        self._remember()
+        self.refresh_state()
+        if self.facts is not None and self.facts.usable:
+            self._plan_timer.start()
+
+    def _on_keep_on(self, on: bool) -> None:
+        self.keeper.keep_on = on
+        self._remember()
+
+    # -- tags
+
+    def _on_tag(self) -> None:
+        start = str(self.folder or self._remembered_folder)
+        path = QFileDialog.getExistingDirectory(self, "Folder of images to tag", start)
+        if path:
+            self.ask_classes_and_tag(Path(path))
+
+    def ask_classes_and_tag(self, folder: Path) -> None:
+        """Open the gallery; where the folder has no classes yet, ask for them first."""
+        try:
+            table = TagTable(folder)
+        except PlimsegError as error:
+            self.tell_error(str(error))
+            return
+        if not table.classes:
+            text, accepted = QInputDialog.getText(
+                self,
+                "Tissue classes",
+                "Names of the tissue classes, separated by commas:",
+                text="tumour, stroma, lymphocytes",
+            )
+            if not accepted:
+                return
+            self.open_gallery(folder, [name for name in text.split(",") if name.strip()])
+        else:
+            self.open_gallery(folder)
+
+    def open_gallery(self, folder: Path, classes: Sequence[str] = ()) -> None:
+        """Tag the images of a folder in a window; when it closes, they are looked through."""
+        if self.gallery is not None:
+            self.gallery.raise_()
+            return
+        try:
+            table = TagTable(folder, classes)
+        except PlimsegError as error:
+            self.tell_error(str(error))
+            return
+        known = self.class_list.classes
+        colors = {} if known is None else {c.name: c.color for c in known}
+        self.gallery = TagGallery(table, colors, self)
+        self.gallery.closed.connect(self._on_gallery_closed)
+        self.gallery.show()
+
+    def _on_gallery_closed(self) -> None:
+        gallery, self.gallery = self.gallery, None
+        if gallery is not None and gallery.table.path.is_file():
+            self.choose_folder(gallery.table.folder)
+
+    # -- training
+
+    def request(self) -> TrainingRequest:
+        """Return what the dock shows, as something to train.
+
+        Raises
+        ------
+        PlimsegError
+            When it can't be trained.
+        """
+        facts, edited = self.facts, self.class_list.classes
+        classes = None
+        if facts is not None and facts.classes is not None and edited not in (None, facts.classes):
+            classes = following(facts.classes, edited)
+        told = None if facts is None or facts.mpp is not None else self.mpp
+        return TrainingRequest(
+            source=self.folder or Path(),
+            name=self.setup.name_edit.text(),
+            effort=self.setup.effort,
+            backbone=self.setup.backbone.name,
+            classes=classes,
+            mpp=told,
+        )
+
+    def _begin_plan(self) -> None:
+        if self.state.why_not("start"):
+            return
+        if self._plan.is_running:
+            self._plan_timer.start()
+            return
+        try:
+            request = self.request()
+        except PlimsegError as error:
+            self.setup.show_plan(None, str(error))
+            return
+        self.setup.show_plan(None, "Measuring how long it would take…")
+        self._plan.start(lambda: make_plan(request, self._program))
+
+    def _on_plan(self, plan: TrainingPlan | None) -> None:
+        if plan is not None:
+            self.setup.show_plan(plan)
+
+    def start(self) -> None:
+        """Start a training of what the dock shows."""
+        if self.state.why_not("start"):
+            return
+        self._plan.stop()
+        self._launch(
+            lambda: TrainingProcess.start(
+                self.request(), new_run_folder(self.setup.name_edit.text()), self._program
+            )
+        )
+
+    def resume(self) -> None:
+        """Go on with the training that is shown."""
+        process = self.process
+        if process is not None and not self.state.why_not("resume"):
+            self._launch(lambda: TrainingProcess.resume(process.files.root, self._program))
+
+    def _launch(self, launch: Callable[[], TrainingProcess]) -> None:
+        try:
+            process = launch()
+        except PlimsegError as error:
+            self.tell_error(str(error))
+            return
+        self.banner.hide()
+        self._show_process(process)
+        self.scroll_to(self.progress_heading)
+
+    def stop(self) -> None:
+        """Ask the training to finish its step and save; the second time, end it at once."""
+        process = self.process
+        if process is None or self.state.why_not("stop"):
+            return
+        if process.state is TrainingState.STOPPING:
+            process.kill()
+        else:
+            process.stop()
+        self.refresh_state()
+
+    def _show_process(self, process: TrainingProcess) -> None:
+        self.curves.forget()
+        self.pictures.show_pictures({})
+        self.outcome.show(process)
+        self.keeper.take(process)
+        self._on_progress()
+
+    def _on_progress(self) -> None:
+        process = self.process
+        if process is None:
+            return
+        history = process.history
+        self.curves.show_history(history)
+        self.pictures.show_pictures(history.pictures)
+        said = [text.splitlines()[0] for text in history.warnings[-3:] if text]
+        self.warnings.setText("\n".join(said))
+        self.warnings.setVisible(bool(said) and process.state.is_alive)
+        self.refresh_state()
+
+    def _on_ended(self) -> None:
+        process = self.process
+        if process is None:
+            return
+        name = process.files.root.name
+        if process.state is TrainingState.FINISHED:
+            self.banner.tell("good", f"'{name}' is trained and in the list of models.")
+        elif process.state is TrainingState.STOPPED:
+            self.banner.tell("info", f"'{name}' was stopped; Resume goes on where it was.")
+        else:
+            self.banner.tell("error", process.error)
+        self.result.show_scores(name, process.history.scores)
+        if not self._look.is_running:
+            self._look.start(lambda: find_runs(take_up=False))
+        self.refresh_state()
+
+    # -- earlier trainings
+
+    def _on_looked(self, item: tuple[list[KnownRun], bool]) -> None:
+        runs, take_up = item
+        self._runs = runs
+        self.runs.clear()
+        for run in runs:
+            when = time.strftime("%d %b %H:%M", time.localtime(run.changed))
+            self.runs.addItem(f"{run.name} · {run.status.value} · {when}")
+        if take_up and self.process is None:
+            wanted = (RunStatus.RUNNING, RunStatus.STOPPED)
+            shown = next((r for s in wanted for r in runs if r.status is s), None)
+            if shown is not None:
+                self._show_process(TrainingProcess(shown.files.root))
+        self.outcome.list_models()
+        self.refresh_state()
+
+    def _on_show_run(self) -> None:
+        place = self.runs.currentIndex()
+        if 0 <= place < len(self._runs) and not self.state.is_training:
+            self.banner.hide()
+            self._show_process(TrainingProcess(self._runs[place].files.root))
