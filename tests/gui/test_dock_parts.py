@@ -10,7 +10,8 @@ import pytest
 
 from napari_plimseg._settings import DockSettings, load_settings, save_settings, settings_path
 from napari_plimseg._widgets.cursor_status import with_text, without
-from napari_plimseg._widgets.layer_views import decimation, label_colors, shown_part
+from napari_plimseg._widgets.layer_views import decimation, shown_part
+from napari_plimseg._widgets.mask_colors import label_colors
 from napari_plimseg._widgets.regions import _ellipse
 from napari_plimseg._widgets.run_options import device_title
 from napari_plimseg._widgets.run_panel import duration, progress_line
@@ -160,6 +161,7 @@ def test_full_mask_of_a_decimated_layer_takes_the_painting() -> None:
     mask = np.repeat(np.arange(1, 11, dtype=np.uint8)[:, None], 7, 1)  # (10, 7)
     view = MaskView.__new__(MaskView)
     view.step = 3
+    view.corrections = None
     view.store = SimpleNamespace(read_classes=mask.copy)
     shown = mask[::3, ::3].copy()
     np.testing.assert_array_equal(view.full_mask(shown), mask)

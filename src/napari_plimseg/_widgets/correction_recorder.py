@@ -290,6 +290,7 @@ def sharing(view: MaskView) -> list[MaskView]:
 
 def _write(corrections: Corrections) -> Generator[None, None, None]:
     corrections.flush()
+    corrections.journal.mask.counts()  # counted here, known in the dock
     yield
 
 

@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_plimseg._widgets.correction_recorder import CorrectionRecorder
+from napari_plimseg._widgets.mask_colors import fading_colormap, label_colormap, label_colors
 from napari_plimseg._widgets.mask_pixels import MaskPixels
 from napari_plimseg._widgets.napari_inside import HistoryKept, unwrapped
 from napari_plimseg.errors import CorrectionsError
 from napari_plimseg.results.corrections import Corrections
-from napari_plimseg.tissue import NOT_COMPUTED, UNREADABLE
+from napari_plimseg.tissue import NOT_COMPUTED
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Collection
 
     from napari.layers import Image, Labels, Layer
-    from napari.utils.colormaps import Colormap, DirectLabelColormap
     from napari.viewer import Viewer
     from numpy.typing import NDArray
 
@@ -33,58 +33,14 @@ if TYPE_CHECKING:
 MAX_SIDE = 16_384
 """Label layers beyond this are not tiled into textures and every brush stroke redraws them."""
 MASK_OPACITY = 0.5
-UNREADABLE_COLOR = (1.0, 0.0, 1.0, 1.0)
 VIEW_KEY = "plimseg_view"
 """Key of a labels layer's metadata under which its `MaskView` stands."""
 CONFIDENCE = "confidence"
-COLORMAPS = ("magma", "viridis", "inferno", "turbo", "gray")
 
 
 def decimation(shape: tuple[int, int], max_side: int = MAX_SIDE) -> int:
     """Return every how manyth mask pixel is shown, so that no side is longer than `max_side`."""
     return max(1, -(-max(shape) // max_side))
-
-
-def label_colors(
-    classes: TissueClasses,
-    hidden: Collection[str] = (),
-    opacities: Mapping[str, float] | None = None,
-) -> dict[int | None, tuple[float, float, float, float]]:
-    """Return red, green, blue and alpha (0 to 1) by mask id.
-
-    Hidden classes are transparent; of the others, `opacities` gives alpha by name, else it is 1.
-    """
-    clear = (0.0, 0.0, 0.0, 0.0)
-    colors: dict[int | None, tuple[float, float, float, float]] = {
-        None: clear,
-        NOT_COMPUTED: clear,
-        UNREADABLE: UNREADABLE_COLOR,
-    }
-    for mask_id, tissue_class in enumerate(classes, start=1):
-        red, green, blue = (c / 255 for c in tissue_class.color)
-        alpha = (opacities or {}).get(tissue_class.name, 1.0)
-        colors[mask_id] = clear if tissue_class.name in hidden else (red, green, blue, alpha)
-    return colors
-
-
-def label_colormap(
-    classes: TissueClasses,
-    hidden: Collection[str] = (),
-    opacities: Mapping[str, float] | None = None,
-) -> DirectLabelColormap:
-    """Return the colormap of a mask layer."""
-    from napari.utils.colormaps import DirectLabelColormap
-
-    return DirectLabelColormap(color_dict=label_colors(classes, hidden, opacities))
-
-
-def fading_colormap(name: str) -> Colormap:
-    """Return a colormap of napari that fades to transparent at its low end."""
-    from napari.utils.colormaps import Colormap, ensure_colormap
-
-    colors = ensure_colormap(name).map(np.linspace(0, 1, 64)).copy()  # (64, 4)
-    colors[:, 3] = np.clip(np.linspace(0, 2.0, 64), 0, 1)
-    return Colormap(colors, name=f"{name} on clear")
 
 
 class MaskView:
@@ -133,6 +89,8 @@ class MaskView:
         self.info: MaskInfo = dataclasses.replace(store.info, classes=classes)
         self.corrections, self._problem = _corrections_of(store, self.info)
         self.pixels = MaskPixels(mask, self.step, self.corrections)
+        self.hidden = frozenset(hidden)
+        self.opacities: dict[str, float] = {}
         self._shown_colors = label_colors(classes, hidden)
         self._kept_history: HistoryKept | None = None
         self.layer: Labels = unwrapped(
@@ -297,7 +255,9 @@ class MaskView:
 def mask_view_of(layer: Layer | None) -> MaskView | None:
     """Return the mask that a layer shows; None for other layers, copies of masks among them."""
     view = None if layer is None else layer.metadata.get(VIEW_KEY)
-    return view if isinstance(view, MaskView) and view.layer is unwrapped(layer) else None
+    # a view that is being made has no layer yet
+    shown = getattr(view, "layer", None) if isinstance(view, MaskView) else None
+    return view if shown is not None and shown is unwrapped(layer) else None
 
 
 def mask_views(viewer: Viewer) -> list[MaskView]:

@@ -19,8 +19,10 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
+from napari_plimseg._widgets.corrections_row import CorrectionsRow
 from napari_plimseg._widgets.icons import swatch
-from napari_plimseg._widgets.layer_views import COLORMAPS, CONFIDENCE
+from napari_plimseg._widgets.layer_views import CONFIDENCE
+from napari_plimseg._widgets.mask_colors import COLORMAPS
 from napari_plimseg._widgets.tooltips import TOOLTIPS
 
 if TYPE_CHECKING:
@@ -73,6 +75,8 @@ class ResultsSection(QWidget):
         layout.addWidget(self._build_overlay())
         self.areas = self._build_areas()
         layout.addWidget(self.areas)
+        self.corrections_row = CorrectionsRow()
+        layout.addWidget(self.corrections_row)
         layout.addWidget(self._build_exports())
 
     def _build_overlay(self) -> QWidget:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,8 +10,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from napari_plimseg.errors import PlimsegError
+from napari_plimseg.errors import CorrectionsError, PlimsegError
 from napari_plimseg.files import fingerprint, user_data_dir
+from napari_plimseg.inference.engine_lock import ENGINE
+from napari_plimseg.results.corrections import Corrections
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -66,10 +69,30 @@ class Stage:
 
 @dataclass(frozen=True, eq=False)
 class Opened:
-    """The store is open; `mask` (h, w) uint8 is what it holds already."""
+    """A store that is open.
+
+    Parameters
+    ----------
+    store : MaskStore
+        Where the model's output is kept.
+    mask : ndarray of uint8, shape (h, w)
+        What it holds already.
+    corrections : Corrections or None
+        What a person painted over it; held here so that a mask view finds it read already.
+    """
 
     store: MaskStore
     mask: NDArray[np.uint8]
+    corrections: Corrections | None = None
+
+    @classmethod
+    def of(cls, store: MaskStore) -> Opened:
+        """Read a store and the corrections beside it."""
+        corrections = None
+        with contextlib.suppress(CorrectionsError):  # the mask view says what is wrong
+            corrections = Corrections.open(store.path.parent, store.info)
+            corrections.journal.mask.counts()  # counted here, known there
+        return cls(store, store.read_classes(), corrections)
 
 
 @dataclass(frozen=True, eq=False)
@@ -147,7 +170,23 @@ def results_folder(settings: DockSettings) -> Path:
 def run_steps(
     request: RunRequest, keeper: ModelKeeper
 ) -> Generator[Stage | Opened | TileDone, None, None]:
-    """Load the model, open the store and segment; closing the generator stops the run safely."""
+    """Load the model, open the store and segment; closing the generator stops the run safely.
+
+    Raises
+    ------
+    PlimsegError
+        When the engine is in use elsewhere, or anything of the run fails.
+    """
+    with (
+        ENGINE.held_by("the run of the dock PLIMSeg"),
+        contextlib.closing(_run_steps(request, keeper)) as steps,
+    ):
+        yield from steps
+
+
+def _run_steps(
+    request: RunRequest, keeper: ModelKeeper
+) -> Generator[Stage | Opened | TileDone, None, None]:
     yield Stage("Loading model…")
     model = keeper.model(request.model, request.classes)
     from napari_plimseg.inference.engine import open_store, segment_slide
@@ -158,7 +197,7 @@ def run_steps(
     name = default_store_path(request.slide, model, settings).name
     path = results_folder(request.settings) / name
     with open_store(request.slide, model, path, settings=settings) as store:
-        yield Opened(store, store.read_classes())
+        yield Opened.of(store)
         steps = segment_slide(
             request.slide,
             model,
@@ -199,7 +238,7 @@ def open_stored(path: Path) -> Generator[Opened, None, None]:
     from napari_plimseg.results.mask_store import MaskStore
 
     store = MaskStore.open(path)
-    yield Opened(store, store.read_classes())
+    yield Opened.of(store)
 
 
 def find_result(slide: Slide, folder: Path) -> Generator[Opened, None, None]:
@@ -222,7 +261,7 @@ def find_result(slide: Slide, folder: Path) -> Generator[Opened, None, None]:
         # another pixel size gives another mask frame: what was made with it lies elsewhere
         same_frame = slide.mpp is None or store.info.mpp == slide.mpp
         if store.info.slide_fingerprint == identity and same_frame and store.done_fraction > 0:
-            yield Opened(store, store.read_classes())
+            yield Opened.of(store)
             return
         store.close()
 

@@ -86,7 +86,12 @@ class SparseMask:
         """Return how many pixels have each value but 0, as (256,); counted anew where changed."""
         total = np.zeros(256, np.int64)
         with self._lock:
-            for key, chunk in self._chunks.items():
+            keys = list(self._chunks)
+        for key in keys:
+            with self._lock:  # one at a time: who paints meanwhile does not wait
+                chunk = self._chunks.get(key)
+                if chunk is None:
+                    continue
                 if key not in self._counts:
                     self._counts[key] = np.bincount(chunk.ravel(), minlength=256)
                 total += self._counts[key]
