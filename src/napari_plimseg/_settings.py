@@ -6,7 +6,7 @@ import dataclasses
 import json
 import logging
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from napari_plimseg.files import user_data_dir, write_json
 
@@ -98,3 +98,30 @@ def save_settings(settings: DockSettings) -> None:
         write_json(settings_path(), dataclasses.asdict(settings))
     except OSError as error:
         _logger.warning("the dock's settings can't be saved: %s", error)
+
+
+def choices_path() -> Path:
+    """Return the file that holds what other docks remember; it may not exist yet."""
+    return user_data_dir() / "choices.json"
+
+
+def remembered(name: str, default: Any) -> Any:
+    """Return what was remembered under a name, `default` when it is missing or of another type."""
+    value = _choices().get(name, default)
+    return value if type(value) is type(default) else default
+
+
+def remember(name: str, value: Any) -> None:
+    """Remember plain data under a name; a disk that refuses costs nothing but the memory."""
+    try:
+        write_json(choices_path(), {**_choices(), name: value})
+    except OSError as error:
+        _logger.warning("the docks' choices can't be saved: %s", error)
+
+
+def _choices() -> dict[str, Any]:
+    try:
+        content = json.loads(choices_path().read_text("utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}

@@ -59,6 +59,11 @@ class Banner(QFrame):
         self.show()
         self.updateGeometry()
 
+    def clear(self) -> None:
+        """Forget the last sentence."""
+        self.kind = ""
+        self.hide()
+
 
 class FlowText(QLabel):
     """A label whose long text wraps instead of widening the dock."""

@@ -114,7 +114,7 @@ class Cohort:
         self = cls(folder)
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            lock = filelock.FileLock(folder / ".cohort.lock")
+            lock = filelock.FileLock(folder / ".cohort.lock", thread_local=False)
             lock.acquire(timeout=0)
         except (filelock.Timeout, OSError) as error:
             raise StoreError(

@@ -129,6 +129,7 @@ class SlideRun:
             When the slide, the store or an export fails.
         """
         from napari_plimseg.inference.engine import open_store, segment_slide
+        from napari_plimseg.results.corrections import corrected
         from napari_plimseg.results.export import export_all
         from napari_plimseg.results.measure import area_table
         from napari_plimseg.slides import open_slide
@@ -151,7 +152,8 @@ class SlideRun:
                 )
                 with contextlib.closing(running):
                     yield from running
-                mask = store.read_classes()
+                # what a person painted earlier is never exported away
+                mask, _ = corrected(store.read_classes(), store.info, self.folder)
                 files = export_all(
                     self.folder, stem, mask, store.info, slide, formats=self.formats, at=self.at
                 )

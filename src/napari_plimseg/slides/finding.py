@@ -51,7 +51,7 @@ def _slides_below(folder: Path, budget: list[int]) -> Iterator[Path]:
         if budget[0] < 0:
             return
         path = Path(entry.path)
-        if entry.name.startswith(".") or entry.name.endswith((".plimseg", *OUR_ENDINGS)):
+        if entry.name.startswith(".") or entry.name.endswith((".plimseg", ".plimseg-corrections", *OUR_ENDINGS)):
             continue
         kind = _kind(path)
         if kind is not None:
