@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import hashlib
+import threading
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from torch.nn import functional as F
 
 from napari_plimseg.errors import ConfigError, ModelError
 from napari_plimseg.models.backbone_small import SMALL, fresh_small_backbone
 from napari_plimseg.models.model_file import load_model_file
-from napari_plimseg.models.seg_model import BACKBONE, MASK_STRIDE
+from napari_plimseg.models.seg_model import BACKBONE
 from napari_plimseg.models.weights import check_weights
-from plimseg_training.features import FrozenMaps
 from plimseg_training.pictures import IMAGE_SUFFIXES, read_rgb
-from plimseg_training.predict import predict_maps
 from plimseg_training.samples import Sample, SampleSource, alike
-from plimseg_training.stage_task import SegmentationNetwork, SegmentationTask, full_size
+from plimseg_training.stage_task import SegmentationNetwork, SegmentationTask
 from plimseg_training.tagged_folder import TaggedImage
 
 if TYPE_CHECKING:
@@ -28,14 +28,11 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from napari_plimseg.models.backbone_small import SmallBackbone
-    from napari_plimseg.models.seg_model import SegModel
     from plimseg_training.config import Recipe
     from plimseg_training.tagged_folder import TaggedFolder
 
 STUDENT_WIDTH = 48
 """Of the student's head."""
-_LEAST = -20.0
-"""Log probability of what the teacher excludes."""
 _SMALLEST_SIDE = 32
 
 
@@ -59,8 +56,8 @@ def soft_loss(logits: Tensor, teacher: Tensor, temperature: float) -> Tensor:
 class DistillTask(SegmentationTask):
     """The student as the training loop sees it.
 
-    It is taught by what the teacher makes of an image as the plugin would show it, computed once
-    an image; only the student sees changed stains.
+    It is taught by what the teacher makes of an image as it is, computed once an image; only the
+    student sees changed stains.
 
     Parameters
     ----------
@@ -69,9 +66,8 @@ class DistillTask(SegmentationTask):
         To train on.
     validation : TaggedFolder or None
         To measure on, where it has truth.
-    teacher : SegModel
-        On `device`.
-    device : torch.device
+    teacher : SegmentationTask
+        With its trained network.
     """
 
     name = "distill"
@@ -81,26 +77,27 @@ class DistillTask(SegmentationTask):
         recipe: Recipe,
         folder: TaggedFolder,
         validation: TaggedFolder | None,
-        teacher: SegModel,
-        device: torch.device,
+        teacher: SegmentationTask,
     ) -> None:
         self.config = recipe.distill
         self.stage = recipe.distill.stage()
         self.folder = folder
         self.validation = validation
-        self.device = device
+        self.device = teacher.device
         further = untagged_images(self.config.unlabelled, len(folder.classes.tissue_ids))
         backbone = started_backbone(self.config.start, recipe.seed)
         self.source = SampleSource(
             (*folder.images, *further),
             augment=self.stage.augment,
             crop=self.stage.crop,
-            matched=teacher_maps(teacher, max(backbone.strides), device),
+            matched=TeacherMaps(teacher, max(backbone.strides)),
             multiple=max(backbone.strides),
             with_pixels=True,
         )
         torch.manual_seed(recipe.seed + 2)
-        self.network = SegmentationNetwork(backbone, len(folder.classes), STUDENT_WIDTH).to(device)
+        self.network = SegmentationNetwork(backbone, len(folder.classes), STUDENT_WIDTH).to(
+            self.device
+        )
 
     def digest(self) -> str:
         """Return a digest of the images without tags and of the start: others make another run."""
@@ -129,9 +126,7 @@ class DistillTask(SegmentationTask):
             share = len(samples) / len(batch)
             coarse = self.network(samples)  # (B, C, h, w)
             wanted = torch.stack([s.matched for s in samples if s.matched is not None])
-            factor = self.network.head.stride // MASK_STRIDE
-            size = wanted.shape[2:]
-            logits = torch.stack([full_size(one, factor, size) for one in coarse])
+            logits = F.interpolate(coarse, wanted.shape[2:], mode="bilinear")
             soft = soft_loss(logits, wanted.to(self.device), self.config.temperature)
             total = total + share * soft
             parts["soft"] += share * float(soft.detach())
@@ -142,15 +137,39 @@ class DistillTask(SegmentationTask):
         return total, parts
 
 
-def teacher_maps(teacher: SegModel, multiple: int, device: torch.device) -> FrozenMaps:
-    """Return the teacher's log probabilities (C, H / 4, W / 4) of images, remembered."""
+class TeacherMaps:
+    """What a trained network predicts of whole images, remembered.
 
-    def compute(images: Tensor) -> list[Tensor]:
-        pixels = (images[0] * 255).round().byte().movedim(0, -1).cpu().numpy()
-        maps, _ = predict_maps(teacher, pixels, None, device=device)
-        return [torch.from_numpy(maps.maps)[None].log().clamp_min(_LEAST)]
+    Parameters
+    ----------
+    teacher : SegmentationTask
+        With its trained network.
+    multiple : int
+        Maps cover images up to multiples of this, by their border.
+    """
 
-    return FrozenMaps(compute, device, multiple)
+    def __init__(self, teacher: SegmentationTask, multiple: int) -> None:
+        self._teacher = teacher
+        self._multiple = multiple
+        self._known: dict[str, Tensor] = {}
+        self._lock = threading.Lock()
+
+    def of(self, image: TaggedImage) -> list[Tensor]:
+        """Return log probabilities (C, h, w) at the stride of the teacher's head, in a list."""
+        key = str(image.path)
+        # threads that make batches ahead share the network
+        with self._lock:
+            if key not in self._known:
+                found = self._teacher.coarse_logits(image).log_softmax(0)
+                stride = self._teacher.network.head.stride
+                height, width = (-(-s // self._multiple) * self._multiple for s in image.size)
+                lacking = (
+                    -(-width // stride) - found.shape[2],
+                    -(-height // stride) - found.shape[1],
+                )
+                padded = F.pad(found[None], (0, lacking[0], 0, lacking[1]), mode="replicate")[0]
+                self._known[key] = padded.half().cpu()
+            return [self._known[key].float()]
 
 
 def started_backbone(start: Path | None, seed: int) -> SmallBackbone:

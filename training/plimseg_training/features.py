@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 from torch.nn import functional as F
@@ -20,6 +20,13 @@ if TYPE_CHECKING:
     from plimseg_training.tagged_folder import TaggedImage
 
 BUDGET_BYTES = 4 << 30
+
+
+class MapsOfImages(Protocol):
+    """Gives maps of whole images that cover them up to a multiple of the coarsest stride."""
+
+    def of(self, image: TaggedImage) -> list[Tensor]:
+        """Return the maps (C, h, w) of an image."""
 
 
 class FrozenMaps:

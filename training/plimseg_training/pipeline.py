@@ -313,7 +313,7 @@ class _Training:
         recipe, data = self.recipe, teacher.data
         if recipe.distill.student == "none":
             return None
-        task = DistillTask(recipe, data.train, data.validation, teacher.model(), self.device)
+        task = DistillTask(recipe, data.train, data.validation, teacher.task)
         self._train(task, task.stage, data, _drawn(task, None))
         return TrainedModel(
             f"{recipe.name} (fast)",

@@ -10,7 +10,7 @@ import torch
 from torch.nn import functional as F
 
 from plimseg_training.augmentation import stained
-from plimseg_training.features import DerivedMaps, FrozenMaps, stride_of, to_unit
+from plimseg_training.features import FrozenMaps, MapsOfImages, stride_of, to_unit
 from plimseg_training.tagged_folder import TaggedImage, read_pixels
 from plimseg_training.windows import flipped, inside
 
@@ -74,7 +74,7 @@ class Sample:
     blocks : tuple of Tensor
         Frozen maps of the encoder (C, h, w); empty where `pixels` are to be encoded.
     matched : Tensor or None, shape (D, h, w)
-        The frozen matcher's unit vectors.
+        The frozen matcher's unit vectors, or a teacher's log probabilities.
     target : Tensor or None, shape (H, W)
         Class indices to learn, -1 where ignored.
     """
@@ -101,8 +101,8 @@ class SampleSource:
         Side of square crops in pixels; 0 for whole images.
     blocks : FrozenMaps or None
         Of a frozen encoder. They are maps of whole images, which can be cut and turned only.
-    matched : FrozenMaps, DerivedMaps or None
-        Of the matcher, likewise.
+    matched : MapsOfImages or None
+        Of the matcher, or what a teacher predicts, likewise.
     multiple : int
         Pixels per cell of the coarsest maps; crops of maps begin and end at multiples of it.
     with_pixels : bool
@@ -113,7 +113,7 @@ class SampleSource:
     augment: Augment = "none"
     crop: int = 0
     blocks: FrozenMaps | None = None
-    matched: FrozenMaps | DerivedMaps | None = None
+    matched: MapsOfImages | None = None
     multiple: int = 16
     with_pixels: bool = False
 
