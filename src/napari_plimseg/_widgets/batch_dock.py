@@ -26,7 +26,7 @@ from napari_plimseg._widgets.other_docks import main_dock, open_main_dock
 from napari_plimseg._widgets.run_panel import duration
 from napari_plimseg._widgets.run_steps import ModelKeeper, results_folder
 from napari_plimseg._widgets.slide_section import parse_mpp
-from napari_plimseg._widgets.viewer_slides import slide_of
+from napari_plimseg._widgets.viewer_slides import ThemeColor, slide_of
 from napari_plimseg.errors import PlimsegError
 from napari_plimseg.inference.cohort_item import ItemState
 from napari_plimseg.inference.engine_lock import ENGINE
@@ -71,6 +71,8 @@ class BatchDock(BatchParts):
             BackgroundJob(self) for _ in range(4)
         )
         self._connect()
+        theme = ThemeColor(napari_viewer, self.show_theme)
+        self.destroyed.connect(lambda *_: theme.disconnect())
         self.show_formats(remembered(_FORMATS, ["ome-tiff", "geojson", "csv"]))
         self.open_folder(self.folder)
 

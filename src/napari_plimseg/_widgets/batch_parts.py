@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from qtpy.QtGui import QColor
 from qtpy.QtWidgets import (
     QCheckBox,
     QGridLayout,
@@ -21,6 +22,7 @@ from superqt import QCollapsible
 from napari_plimseg._widgets.banner import Banner, FlowText
 from napari_plimseg._widgets.batch_table import BatchTable
 from napari_plimseg._widgets.dock_state import Phase
+from napari_plimseg._widgets.icons import arrow
 from napari_plimseg._widgets.model_choice import ModelChoice
 from napari_plimseg._widgets.run_panel import BUTTON_STYLE
 from napari_plimseg._widgets.tooltips import TOOLTIPS
@@ -127,6 +129,11 @@ class BatchParts(QWidget):
         layout.addWidget(self.run_button)
         layout.addLayout(progress)
         layout.addWidget(self.line)
+
+    def show_theme(self, color: str) -> None:
+        """Draw icons in the text colour of the viewer's theme."""
+        self.settings.setExpandedIcon(arrow(True, QColor(color)))
+        self.settings.setCollapsedIcon(arrow(False, QColor(color)))
 
     def show_folder(self, folder: Path) -> None:
         """Show where results go."""

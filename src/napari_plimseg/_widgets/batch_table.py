@@ -100,7 +100,6 @@ class BatchTable(QTreeWidget):
         self.setHeaderLabels(["Slide", "State"])
         self.setRootIsDecorated(False)
         self.setUniformRowHeights(True)
-        self.setAlternatingRowColors(True)
         self.setIconSize(QSize(_SIDE, _SIDE))
         self.setSelectionMode(QAbstractItemView.SelectionMode.ExtendedSelection)
         self.setAcceptDrops(True)

@@ -96,7 +96,6 @@ class ModelsDock(QWidget):
         self.table.setHeaderLabels(["Model", "Kind", "Size", "State"])
         self.table.setRootIsDecorated(False)
         self.table.setUniformRowHeights(True)
-        self.table.setAlternatingRowColors(True)
         header = self.table.header()
         header.setStretchLastSection(False)
         header.setSectionResizeMode(QHeaderView.ResizeMode.ResizeToContents)

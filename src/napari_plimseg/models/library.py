@@ -33,7 +33,7 @@ class Kind(Enum):
     """Where an entry comes from."""
 
     BUNDLED = "bundled"
-    OWN = "own model"
+    OWN = "own"
     ENCODER = "encoder"
     OWN_ENCODER = "own encoder"
 
@@ -42,7 +42,7 @@ class EntryState(Enum):
     """Whether an entry can be used."""
 
     READY = "ready"
-    NOT_HERE = "not downloaded"
+    NOT_HERE = "not here"
     PARTIAL = "incomplete"
     DAMAGED = "damaged"
 
