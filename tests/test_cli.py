@@ -175,6 +175,35 @@ def test_export_turns_a_store_and_a_label_tiff_into_other_formats(
     assert (tmp_path / "r" / "two colours.overlay.png").exists()
 
 
+def test_export_takes_corrections_along(
+    picture: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import numpy as np
+
+    from napari_plimseg.results.corrections import Corrections
+    from napari_plimseg.results.export import read_label_tiff
+    from napari_plimseg.results.mask_store import MaskStore
+
+    run = ["segment", str(picture), "--mpp", "0.5", "--out", str(tmp_path)]
+    assert main([*run, "--format", "csv"]) == 0
+    path = tmp_path / "two colours.plimseg"
+    with MaskStore.open(path) as store:
+        info, model = store.info, store.read_classes()
+    painted = 1 + model[:3, :3] % len(info.classes)
+    corrections = Corrections.open(tmp_path, info)
+    corrections.write(0, 0, painted)
+    corrections.rest()
+    capsys.readouterr()
+    for name, wanted in (("--corrections", painted), ("--no-corrections", model[:3, :3])):
+        out = tmp_path / name
+        assert main(["export", str(path), "--format", "ome-tiff", "--out", str(out), name]) == 0
+        mask, _ = read_label_tiff(out / "two colours.mask.ome.tif")
+        found = np.asarray(mask[:])
+        np.testing.assert_array_equal(found[:3, :3], wanted)
+        np.testing.assert_array_equal(found[3:], model[3:])
+        assert ("with corrections: 9 pixels" in capsys.readouterr().out) == (wanted is painted)
+
+
 def test_info_prints_what_a_slide_is(sample_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["info", str(sample_path), "--json"]) == 0
     (facts,) = events(capsys.readouterr().out)

@@ -205,8 +205,14 @@ def export_mask(
     formats: Sequence[str],
     explicit: bool,
     at: Literal["mask", "slide"],
+    with_corrections: bool,
+    output: Output,
 ) -> list[Path]:
-    """Export a mask store or a label TIFF in other formats; return the files."""
+    """Export a mask store or a label TIFF in other formats; return the files.
+
+    A store is exported with the corrections that lie beside it, unless they are not wanted.
+    """
+    from napari_plimseg.results.corrections import corrected
     from napari_plimseg.results.export import export_all, read_label_tiff
     from napari_plimseg.results.mask_store import MaskStore
     from napari_plimseg.slides import open_slide
@@ -215,6 +221,12 @@ def export_mask(
     if path.is_dir():
         with MaskStore.open(path) as store:
             mask, info = store.read_classes(), store.info
+            if with_corrections:
+                mask, corrections = corrected(mask, info, path.parent)
+                if corrections.pixels:
+                    output.say(f"  with corrections: {corrections.pixels:,} pixels")
+                if corrections.note():
+                    output.say(f"  note: {corrections.note()}")
     else:
         mask, info = read_label_tiff(path)
     if slide_path is None and "png" in formats:

@@ -100,6 +100,12 @@ def _parser() -> argparse.ArgumentParser:
     export = commands.add_parser("export", parents=[common], help="export a finished mask")
     export.add_argument("mask", metavar="MASK", help="a .plimseg folder or a label TIFF of ours")
     export.add_argument("--slide", help="the slide itself, for the overlay picture")
+    export.add_argument(
+        "--corrections",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="with what a person painted over the mask, where the folder holds it (default)",
+    )
     _add_export_options(export)
     export.set_defaults(command=_export)
 
@@ -248,6 +254,8 @@ def _export(options: argparse.Namespace, output: Output) -> int:
         formats=_formats(options.formats),
         explicit=options.formats != "all",
         at=options.at,
+        with_corrections=options.corrections,
+        output=output,
     )
     output.files(files)
     return 0

@@ -177,6 +177,7 @@ class MaskView:
             self.recorder.settle(rows, columns)
             self.pixels.redraw(rows, columns)
             self.recorder.draw(rows, columns)
+            self.recorder.note(rows, columns)  # what is written is saved soon
 
     def show_corrections(self, on: bool) -> None:
         """Show the corrections, or the model's output alone, which can't be painted on."""
