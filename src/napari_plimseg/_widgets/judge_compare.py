@@ -93,6 +93,7 @@ class ComparePanel(QWidget):
         self.button.setMenu(self.menu)
         self.summary = FlowText()
         self.table = _table(["class", "IoU", "Dice", "there", "here"])
+        self.table.setToolTip(TOOLTIPS["judge_scores"])
         self.background = QCheckBox("Count background")
         self.background.setChecked(True)
         self.background.setToolTip(TOOLTIPS["judge_background"])
@@ -104,6 +105,7 @@ class ComparePanel(QWidget):
         self.close_button.setToolTip(TOOLTIPS["judge_close"])
         self.close_button.clicked.connect(self.close_comparison)
         self.mapping = _table(["there", "class here"])
+        self.mapping.horizontalHeader().setSectionResizeMode(QHeaderView.ResizeMode.Stretch)
         self.mapping.setToolTip(TOOLTIPS["judge_mapping"])
         self.mapping_box = QCollapsible("Which class is which")
         self.mapping_box.layout().setContentsMargins(0, 0, 0, 0)
@@ -298,6 +300,9 @@ class ComparePanel(QWidget):
         ]
         if worst:
             text += "<br>Most often: " + "; ".join(worst) + "."
+        left_out = [shown.other.name(i) for i, mask_id in shown.mapping.items() if not mask_id]
+        if left_out:
+            text += f"<br>Left out: {', '.join(left_out)}."
         self.summary.setTextFormat(Qt.TextFormat.RichText)
         self.summary.setText(text)
         rows = result.rows()
@@ -307,8 +312,8 @@ class ComparePanel(QWidget):
                 row.name,
                 _percent(row.iou),
                 _percent(row.dice),
-                _amount(row.in_other, result),
-                _amount(row.in_mask, result),
+                _number(row.in_other, result),
+                _number(row.in_mask, result),
             )
             for column, value in enumerate(values):
                 self.table.setItem(i, column, QTableWidgetItem(value))
@@ -324,15 +329,14 @@ class ComparePanel(QWidget):
             choice = QComboBox()
             choice.addItems(names)
             choice.setCurrentIndex(mask_id)
+            choice.setMinimumContentsLength(8)
+            choice.setSizeAdjustPolicy(
+                QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon
+            )
             choice.activated.connect(functools.partial(self._on_mapped, other_id))
             self.mapping.setCellWidget(row, 1, choice)
         _fit(self.mapping, 26)
-        by_number = shown.other.names is None
-        unmatched = [i for i, mask_id in shown.mapping.items() if not mask_id]
-        how = "by number" if by_number else "by name"
-        left = f", {len(unmatched)} left out" if unmatched else ""
-        self.mapping_box.setText(f"Which class is which (matched {how}{left})")
-        if by_number and not self._mapping_edited:
+        if shown.other.names is None and not self._mapping_edited:
             self.mapping_box.expand(animate=False)  # people should see what was assumed
 
     def _on_mapped(self, other_id: int, mask_id: int) -> None:
@@ -379,10 +383,13 @@ def _percent(value: float) -> str:
     return "–" if math.isnan(value) else f"{100 * value:.1f}"
 
 
+def _number(pixels: int, result: Comparison) -> str:
+    size = result.pixel_area_mm2
+    return f"{pixels:,}" if size is None else f"{pixels * size:.3f}"
+
+
 def _amount(pixels: int, result: Comparison) -> str:
-    if result.pixel_area_mm2 is None:
-        return f"{pixels:,} px"
-    return f"{pixels * result.pixel_area_mm2:.3f} mm²"
+    return f"{_number(pixels, result)} {'px' if result.pixel_area_mm2 is None else 'mm²'}"
 
 
 def _table(headers: list[str]) -> QTableWidget:
@@ -396,6 +403,7 @@ def _table(headers: list[str]) -> QTableWidget:
     header = table.horizontalHeader()
     header.setMinimumSectionSize(36)
     header.setSectionResizeMode(QHeaderView.ResizeMode.ResizeToContents)
+    table.setMinimumWidth(200)
     header.setSectionResizeMode(0, QHeaderView.ResizeMode.Stretch)
     header.setDefaultAlignment(Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignVCenter)
     return table

@@ -16,6 +16,7 @@ from napari_plimseg._widgets.judge_compare import ComparePanel
 from napari_plimseg._widgets.judge_review import Review
 from napari_plimseg._widgets.judge_show import ShowPanel
 from napari_plimseg._widgets.judge_worklist import WorklistPanel
+from napari_plimseg._widgets.napari_inside import unwrapped
 from napari_plimseg._widgets.tooltips import TOOLTIPS
 from napari_plimseg._widgets.viewer_slides import ThemeColor
 
@@ -49,7 +50,7 @@ class JudgeSection(QWidget):
 
     def __init__(self, viewer: Viewer) -> None:
         super().__init__()
-        self._viewer = viewer
+        viewer = unwrapped(viewer)
         self.view: MaskView | None = None
         self.show_panel = ShowPanel(viewer)
         self.worklist = WorklistPanel()
@@ -173,6 +174,7 @@ class _LayerWatch:
     def __init__(self, on_changed: Callable[[], None], keys: dict[str, Callable[[], None]]) -> None:
         self._on_changed = on_changed
         self._keys = keys
+        self._before: dict[str, Any] = {}
         self._view: MaskView | None = None
 
     def set_view(self, view: MaskView | None) -> None:
@@ -183,15 +185,17 @@ class _LayerWatch:
             events = self._view.layer.events
             for emitter in (events.paint, events.labels_update, events.set_data):
                 emitter.disconnect(self._changed)
-            for key in self._keys:
-                self._view.layer.bind_key(key, None)
+            for key, before in self._before.items():
+                self._view.layer.bind_key(key, before, overwrite=True)
         self._view = view
         if view is not None:
             events = view.layer.events
             for emitter in (events.paint, events.labels_update, events.set_data):
                 emitter.connect(self._changed)
-            for key, act in self._keys.items():
-                view.layer.bind_key(key, lambda _, act=act: act(), overwrite=True)
+            self._before = {
+                key: view.layer.bind_key(key, lambda _, act=act: act(), overwrite=True)
+                for key, act in self._keys.items()
+            }
 
     def _changed(self, event: Any = None) -> None:
         self._on_changed()

@@ -1,9 +1,10 @@
-"""How the mask is shown: fill, outlines, confidence, and each class by itself."""
+"""How the mask is shown: fill, outlines, uncertainty, and each class by itself."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from qtpy.QtCore import QSize, Qt, Signal
 from qtpy.QtWidgets import (
     QCheckBox,
@@ -21,6 +22,7 @@ from napari_plimseg._widgets.icons import swatch
 from napari_plimseg._widgets.layer_views import CONFIDENCE, OverlayView, overlay_values
 from napari_plimseg._widgets.outlines import OutlineLayer
 from napari_plimseg._widgets.tooltips import TOOLTIPS
+from napari_plimseg.tissue import NOT_COMPUTED
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -31,7 +33,7 @@ if TYPE_CHECKING:
     from napari_plimseg._widgets.layer_views import MaskView
     from napari_plimseg.tissue import TissueClasses
 
-_CONFIDENCE_OPACITY = 0.7
+_OVERLAY_OPACITY = 0.8
 
 
 class ShowPanel(QWidget):
@@ -40,7 +42,7 @@ class ShowPanel(QWidget):
     Parameters
     ----------
     viewer : napari.Viewer
-        Gets the layers of outlines and confidence.
+        Gets the layers of outlines and uncertainty.
 
     Attributes
     ----------
@@ -59,7 +61,7 @@ class ShowPanel(QWidget):
         self.outline: OutlineLayer | None = None
         self.overlay: OverlayView | None = None
         self._job = BackgroundJob(self)
-        self._job.yielded.connect(self._on_confidence)
+        self._job.yielded.connect(self._on_uncertainty)
         self._job.failed.connect(self.failed)
         self._build()
 
@@ -69,9 +71,9 @@ class ShowPanel(QWidget):
         self.outlines = QCheckBox("Outlines")
         self.outlines.setToolTip(TOOLTIPS["judge_outlines"])
         self.outlines.toggled.connect(self.show_outlines)
-        self.confidence = QCheckBox("Confidence")
-        self.confidence.setToolTip(TOOLTIPS["judge_confidence"])
-        self.confidence.toggled.connect(self._on_confidence_wanted)
+        self.uncertainty = QCheckBox("Uncertainty")
+        self.uncertainty.setToolTip(TOOLTIPS["judge_uncertainty"])
+        self.uncertainty.toggled.connect(self._on_uncertainty_wanted)
         self.classes = QCollapsible("Opacity of each class")
         self.classes.layout().setContentsMargins(0, 0, 0, 0)
         self._class_rows = QWidget()
@@ -85,7 +87,7 @@ class ShowPanel(QWidget):
         line.addWidget(self.fill, 1)
         line.addSpacing(6)
         line.addWidget(self.outlines)
-        line.addWidget(self.confidence)
+        line.addWidget(self.uncertainty)
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
         column.setSpacing(4)
@@ -98,8 +100,8 @@ class ShowPanel(QWidget):
             self.show_classes()
             return
         self.outlines.setChecked(False)
-        self.confidence.setChecked(False)
-        self._drop_confidence()
+        self.uncertainty.setChecked(False)
+        self._drop_uncertainty()
         self._view = view
         if view is not None:
             self._fills = {False: float(view.layer.opacity), True: 0.0}
@@ -145,16 +147,16 @@ class ShowPanel(QWidget):
             self._fills[self.outline is not None] = percent / 100
             self._view.layer.opacity = percent / 100
 
-    def _on_confidence_wanted(self, wanted: bool) -> None:
+    def _on_uncertainty_wanted(self, wanted: bool) -> None:
         view = self._view
         if not wanted or view is None:
-            self._drop_confidence()
+            self._drop_uncertainty()
         elif not self._job.is_running:
-            self._job.start(lambda: _confidence(view))
+            self._job.start(lambda: _uncertainty(view))
 
-    def _on_confidence(self, found: tuple[MaskView, NDArray[Any]]) -> None:
+    def _on_uncertainty(self, found: tuple[MaskView, NDArray[Any]]) -> None:
         view, values = found
-        if view is not self._view or not self.confidence.isChecked():
+        if view is not self._view or not self.uncertainty.isChecked():
             return
         if not view.is_in(self._viewer):
             return
@@ -163,13 +165,13 @@ class ShowPanel(QWidget):
             self._viewer,
             view,
             values,
-            title=CONFIDENCE,
-            opacity=_CONFIDENCE_OPACITY,
-            colormap="magma",
+            title="uncertainty",
+            opacity=_OVERLAY_OPACITY,
+            colormap="inferno",
         )
         self._viewer.layers.selection.active = active
 
-    def _drop_confidence(self) -> None:
+    def _drop_uncertainty(self) -> None:
         if self.overlay is not None and self.overlay.is_in(self._viewer):
             self._viewer.layers.remove(self.overlay.layer)
         self.overlay = None
@@ -206,8 +208,10 @@ class ShowPanel(QWidget):
             self._view.set_opacity(name, percent / 100)
 
 
-def _confidence(view: MaskView) -> Generator[tuple[MaskView, NDArray[Any]], None, None]:
-    yield view, overlay_values(view.store, CONFIDENCE, view.info.classes, view.step)
+def _uncertainty(view: MaskView) -> Generator[tuple[MaskView, NDArray[Any]], None, None]:
+    confidence = overlay_values(view.store, CONFIDENCE, view.info.classes, view.step)
+    computed = view.layer.data != NOT_COMPUTED
+    yield view, np.where(computed, 255 - confidence, np.uint8(0))
 
 
 def _slider(tooltip: str) -> QSlider:

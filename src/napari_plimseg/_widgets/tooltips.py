@@ -107,6 +107,8 @@ TOOLTIPS: dict[str, str] = {
     "judge_close": "Take the comparison and its layer away.",
     "judge_areas": "Area of each class as the mask shows it, your corrections included.",
     "dismiss": "Hide this message.",
+    "copy_report": "Copy versions and the last error, without any file name or patient data.",
+    "first_run": "Hide these steps. They stay in the help.",
     "models_import": "Take a model file, a folder, or the weights of an encoder into the library. "
     "They are checked first and copied as a whole.",
     "models_weights": "Take the files of the selected encoder from this computer.",
