@@ -1,0 +1,162 @@
+"""Points, boxes and masks as tensors: what SAM calls prompts, and we hints.
+
+Coordinates are (y, x) in pixels of the patch and continuous: (0, 0) is the upper left corner of the
+patch and (side, side) its lower right one, so that the middle of pixel (row, column) is
+(row + 0.5, column + 0.5). A box ends where its last pixel ends.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Self
+
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+ABSENT, NO_POINT, NEGATIVE, POSITIVE, BOX_START, BOX_END = -2, -1, 0, 1, 2, 3
+"""Kinds of points. SAM adds a `NO_POINT` where there is no box; `ABSENT` fills up a batch and is
+never attended to."""
+SURE = 8.0
+"""Logit of a pixel that a mask given as a hint is sure of."""
+
+
+@dataclass(frozen=True)
+class PatchHints:
+    """What a person says about one object, in pixels of one patch.
+
+    Parameters
+    ----------
+    points : tuple of (float, float, bool)
+        (y, x, positive): inside the object, or outside of it.
+    boxes : tuple of (float, float, float, float)
+        (y0, x0, y1, x1) around the object; the object fills each as far as it goes.
+    mask : ndarray of float, shape (H, W), optional
+        Logits of a mask to refine, for the whole patch at any resolution; see `logits_of`.
+    """
+
+    points: tuple[tuple[float, float, bool], ...] = ()
+    boxes: tuple[tuple[float, float, float, float], ...] = ()
+    mask: NDArray[np.float32] | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "points", tuple(self.points))
+        object.__setattr__(self, "boxes", tuple(self.boxes))
+        if not self.points and not self.boxes and self.mask is None:
+            raise ValueError("hints without a point, a box or a mask")
+        numbers = [*(v for p in self.points for v in p[:2]), *(v for b in self.boxes for v in b)]
+        if not np.isfinite(numbers).all():
+            raise ValueError(f"hints at {numbers}")
+        for y0, x0, y1, x1 in self.boxes:
+            if not (y0 < y1 and x0 < x1):
+                raise ValueError(f"the box {(y0, x0, y1, x1)} is empty")
+        if self.mask is not None and self.mask.ndim != 2:
+            raise ValueError(f"a mask of shape {self.mask.shape}")
+
+    def at_half_scale(self, side: int, mask: NDArray[np.float32] | None = None) -> PatchHints:
+        """Return the same hints in the patch with the same centre and twice the field.
+
+        Parameters
+        ----------
+        side : int
+            Of both patches, in pixels.
+        mask : ndarray of float, shape (H, W), optional
+            Logits of the mask to refine, for the patch with twice the field.
+        """
+        points = tuple((y / 2 + side / 4, x / 2 + side / 4, sign) for y, x, sign in self.points)
+        y0x0y1x1 = (tuple(v / 2 + side / 4 for v in box) for box in self.boxes)
+        boxes = tuple((y0, x0, y1, x1) for y0, x0, y1, x1 in y0x0y1x1)
+        if not points and not boxes and mask is None:
+            raise ValueError("a mask is refined at half scale with a mask of its own")
+        return replace(self, points=points, boxes=boxes, mask=mask)
+
+
+def logits_of(mask: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """Return the logits of a mask that is certain, (H, W)."""
+    return np.where(mask, SURE, -SURE).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class HintTensors:
+    """The hints of a batch of patches, one object each.
+
+    Parameters
+    ----------
+    points : Tensor of float, shape (B, K, 2)
+        (y, x).
+    kinds : Tensor of int64, shape (B, K)
+        `POSITIVE`, `BOX_START`, ...
+    masks : Tensor of float, shape (B, 1, 4 h, 4 w), optional
+        Logits to refine, four times as fine as the encoder's cells.
+    has_mask : Tensor of bool, shape (B,), optional
+        Whose masks are meant; all when None.
+    """
+
+    points: Tensor
+    kinds: Tensor
+    masks: Tensor | None = None
+    has_mask: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        if self.points.shape != (*self.kinds.shape, 2) or self.kinds.ndim != 2:
+            raise ValueError(
+                f"points {tuple(self.points.shape)} of kinds {tuple(self.kinds.shape)}"
+            )
+        if self.masks is not None and self.masks.shape[:2] != (len(self.kinds), 1):
+            raise ValueError(f"masks {tuple(self.masks.shape)} of {len(self.kinds)} patches")
+
+    def __len__(self) -> int:
+        return len(self.kinds)
+
+    @classmethod
+    def of(cls, patches: Sequence[PatchHints], grid: tuple[int, int]) -> Self:
+        """Build a batch.
+
+        Parameters
+        ----------
+        patches : sequence of PatchHints
+        grid : (int, int)
+            Cells (h, w) of the encoder's map: masks are brought to four times that.
+        """
+        rows = [_rows(hints) for hints in patches]
+        longest = max(len(row) for row in rows)
+        points = torch.zeros(len(rows), longest, 2)
+        kinds = torch.full((len(rows), longest), ABSENT)
+        for index, row in enumerate(rows):
+            for place, (y, x, kind) in enumerate(row):
+                points[index, place] = torch.tensor((y, x))
+                kinds[index, place] = kind
+        if all(hints.mask is None for hints in patches):
+            return cls(points, kinds)
+        size = (4 * grid[0], 4 * grid[1])
+        masks = torch.zeros(len(rows), 1, *size)
+        for index, hints in enumerate(patches):
+            if hints.mask is not None:
+                logits = torch.from_numpy(np.ascontiguousarray(hints.mask, np.float32))
+                masks[index] = torch.nn.functional.interpolate(
+                    logits[None, None], size, mode="bilinear", align_corners=False, antialias=True
+                )[0]
+        has_mask = torch.tensor([hints.mask is not None for hints in patches])
+        return cls(points, kinds, masks, has_mask)
+
+    def to(self, device: torch.device | str) -> HintTensors:
+        """Return them on a device."""
+        masks = None if self.masks is None else self.masks.to(device)
+        has_mask = None if self.has_mask is None else self.has_mask.to(device)
+        return HintTensors(self.points.to(device), self.kinds.to(device), masks, has_mask)
+
+
+def _rows(hints: PatchHints) -> list[tuple[float, float, int]]:
+    """Return points (y, x, kind) in SAM's order: points, then the corners of boxes."""
+    rows = [(y, x, POSITIVE if positive else NEGATIVE) for y, x, positive in hints.points]
+    if not hints.boxes:
+        rows.append((0.0, 0.0, NO_POINT))
+    for y0, x0, y1, x1 in hints.boxes:
+        rows += [(y0, x0, BOX_START), (y1, x1, BOX_END)]
+    return rows
