@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from html import escape
 from typing import TYPE_CHECKING
 
 from qtpy.QtCore import QRectF, QSize, Qt, Signal
@@ -22,17 +23,18 @@ from napari_plimseg._widgets.picture_loader import PictureLoader, Wanted
 from napari_plimseg._widgets.tooltips import TOOLTIPS
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from qtpy.QtGui import QPaintEvent
 
     from napari_plimseg._widgets.train_state import TrainDockState
     from napari_plimseg.tissue import Color
-    from napari_plimseg.training_runs.folder_facts import FolderFacts
+    from napari_plimseg.training_runs.folder_facts import FolderFacts, FolderProblem
 
 _ROW = 40
 _THUMB = 34
-_NAME_WIDTH = 96
+_NAME_WIDTH = 112
 _COUNT_WIDTH = 34
 _PROBLEMS_SHOWN = 12
 
@@ -209,9 +211,7 @@ class FolderSection(QWidget):
         self.mpp_row.setVisible(facts is not None and facts.usable and facts.mpp is None)
 
 
-def _problem_text(problems: tuple) -> str:  # type: ignore[type-arg]
-    from html import escape
-
+def _problem_text(problems: Sequence[FolderProblem]) -> str:
     rows = []
     for problem in problems[:_PROBLEMS_SHOWN]:
         word, color = ("Stops", "#d9534f") if problem.fatal else ("Note", "#c08a2a")

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from napari_plimseg.models.encoders import EncoderCard
     from napari_plimseg.training_runs.folder_facts import TrainingPlan
 
-_LABEL_WIDTH = 62
+_LABEL_WIDTH = 72
 _PLACES = ("FILE", "FOLDER")
 
 
@@ -162,6 +162,7 @@ class SetupSection(QWidget):
             layout.addLayout(_line(title, widget))
         layout.addWidget(self.cost)
         self.efforts["balanced"].setChecked(True)
+        self.show_plan(None)
 
     @property
     def effort(self) -> str:
