@@ -185,7 +185,7 @@ class HintEncoder(nn.Module):
         kinds = hints.kinds
         tokens = self.shared_embedding(hints.points / side)  # (B, K, D)
         tokens = torch.where((kinds <= NO_POINT)[..., None], self.not_a_point_embed.weight, tokens)
-        learnt = torch.cat([embed.weight for embed in self.point_embed])  # (4, D)
+        learnt = torch.cat([*self.point_embed.parameters()])  # (4, D)
         own = learnt[kinds.clamp(NEGATIVE, BOX_END)] * (kinds >= NEGATIVE)[..., None]
         none = self.no_mask_embed.weight[..., None, None]  # (1, D, 1, 1)
         if hints.masks is None:

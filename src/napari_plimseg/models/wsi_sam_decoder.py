@@ -7,7 +7,7 @@ Each has a full copy of SAM's mask decoder with one more token, and light featur
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -199,7 +199,7 @@ class DualDecoder(nn.Module):
         """
         given = {"hr": (hr, hr_hints), "lr": (lr, lr_hints)}
         decoded: dict[str, tuple[Encoded, Decoded]] = {}
-        for name, branch in self.branches.items():
+        for name, branch in self.by_resolution.items():
             encoded, hints = given[name]
             if encoded is None or hints is None:
                 raise ValueError(f"the {name} patch or its hints are missing")
@@ -209,19 +209,24 @@ class DualDecoder(nn.Module):
 
         # token aggregation: what either resolution has learnt of the object counts in both masks
         tokens = [
-            branch.token_mlp(decoded[name][1].token) for name, branch in self.branches.items()
+            branch.token_mlp(decoded[name][1].token) for name, branch in self.by_resolution.items()
         ]
         token = tokens[0] if len(tokens) == 1 else tokens[0] + tokens[1]  # (B, D / 8)
         masks: dict[str, Tensor] = {}
-        for name, branch in self.branches.items():
+        for name, branch in self.by_resolution.items():
             encoded, own = decoded[name]
             masks[name] = masked(token, branch.fusion(encoded, own.upscaled)) + own.mask
         finest = decoded[self.resolutions[0]][1]
         return DualMasks(masks.get("hr"), masks.get("lr"), finest.quality)
 
+    @property
+    def by_resolution(self) -> dict[str, Branch]:
+        """The branches by "hr" and "lr"."""
+        return cast("dict[str, Branch]", dict(self.branches.items()))
+
     def new_parameters(self) -> list[nn.Parameter]:
         """Return what WSI-SAM adds to SAM: tokens, their MLPs and the fusion of both branches."""
-        return [p for branch in self.branches.values() for p in branch.new_parameters()]
+        return [p for branch in self.by_resolution.values() for p in branch.new_parameters()]
 
     def frozen_but_new(self) -> Self:
         """Let training change only what WSI-SAM adds to SAM; return self."""
@@ -236,7 +241,7 @@ class DualDecoder(nn.Module):
         WSI-SAM starts from random numbers there. With the last layers of the tokens' MLPs at zero
         the sum of tokens is zero, and its gradient is not.
         """
-        for branch in self.branches.values():
+        for branch in self.by_resolution.values():
             nn.init.zeros_(branch.token_mlp.proj_out.weight)
             nn.init.zeros_(branch.token_mlp.proj_out.bias)
         return self
