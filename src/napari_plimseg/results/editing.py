@@ -169,28 +169,41 @@ def connected_region(mask: Mask, y: int, x: int, *, connectivity: Connectivity =
     ConfigError
         When the pixel lies outside the mask.
     """
+    side = _FIRST_SIDE
+    while (part := region_within(mask, y, x, side, connectivity=connectivity)) is None:
+        side *= _WINDOW_GROWS
+    return part
+
+
+def region_within(
+    mask: Mask, y: int, x: int, side: int, *, connectivity: Connectivity = 4
+) -> Part | None:
+    """Return the region of equal pixels around a pixel, None when it leaves a window of `side`.
+
+    Raises
+    ------
+    ConfigError
+        When the pixel lies outside the mask.
+    """
     height, width = mask.shape
     if not (0 <= y < height and 0 <= x < width):
         raise ConfigError(f"pixel ({y}, {x}) lies outside a mask of {mask.shape}")
     mask_id = int(mask[y, x])
-    side = _FIRST_SIDE
-    while True:
-        top, left = max(0, y - side // 2), max(0, x - side // 2)
-        bottom, right = min(height, y + side // 2), min(width, x + side // 2)
-        runs = Runs.of(mask[top:bottom, left:right] == mask_id)
-        labels = runs.components(connectivity)
-        chosen = labels == labels[runs.at((y - top) * (right - left) + x - left)]
-        row, start, stop = runs.row[chosen], runs.start[chosen], runs.stop[chosen]
-        leaves = (
-            (top > 0 and row[0] == 0)
-            or (left > 0 and start.min() == 0)
-            or (bottom < height and row[-1] == bottom - top - 1)
-            or (right < width and stop.max() == right - left)
-        )
-        if not leaves:
-            inner_top, inner_left, inside = runs.picture(chosen)
-            return Part(top + inner_top, left + inner_left, inside, mask_id)
-        side *= _WINDOW_GROWS
+    top, left = max(0, y - side // 2), max(0, x - side // 2)
+    bottom, right = min(height, y + side // 2), min(width, x + side // 2)
+    runs = Runs.of(mask[top:bottom, left:right] == mask_id)
+    labels = runs.components(connectivity)
+    chosen = labels == labels[runs.at((y - top) * (right - left) + x - left)]
+    row, start, stop = runs.row[chosen], runs.start[chosen], runs.stop[chosen]
+    if (
+        (top > 0 and row[0] == 0)
+        or (left > 0 and start.min() == 0)
+        or (bottom < height and row[-1] == bottom - top - 1)
+        or (right < width and stop.max() == right - left)
+    ):
+        return None
+    inner_top, inner_left, inside = runs.picture(chosen)
+    return Part(top + inner_top, left + inner_left, inside, mask_id)
 
 
 def relabel_connected(

@@ -1,0 +1,127 @@
+"""Small pictures of the tools of correction, drawn in the colour of the theme's text."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from qtpy.QtCore import QPointF, QRectF, Qt
+from qtpy.QtGui import QColor, QIcon, QPainter, QPen, QPixmap, QPolygonF
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+CHOSEN_STYLE = (
+    "QToolButton {border-radius: 3px; padding: 2px 1px;}"
+    "QToolButton:checked {background: rgba(90, 130, 255, 110);}"
+    "QToolButton:hover:!checked {background: rgba(128, 128, 128, 60);}"
+)
+"""Marks the tool and the class in use; the theme of napari leaves such buttons bare."""
+_SIZE = 48
+_PEN = 3.0
+
+
+def tool_icon(name: str, color: QColor) -> QIcon:
+    """Return the picture of a tool: a key of `DRAWN`."""
+    picture = QPixmap(_SIZE, _SIZE)
+    picture.fill(Qt.GlobalColor.transparent)
+    painter = QPainter(picture)
+    painter.setRenderHint(QPainter.RenderHint.Antialiasing)
+    pen = QPen(color, _PEN)
+    pen.setJoinStyle(Qt.PenJoinStyle.RoundJoin)
+    pen.setCapStyle(Qt.PenCapStyle.RoundCap)
+    painter.setPen(pen)
+    painter.setBrush(Qt.BrushStyle.NoBrush)
+    DRAWN[name](painter, color)
+    painter.end()
+    return QIcon(picture)
+
+
+def _points(corners: Sequence[tuple[float, float]]) -> QPolygonF:
+    return QPolygonF([QPointF(x, y) for x, y in corners])
+
+
+def _move(painter: QPainter, color: QColor) -> None:
+    painter.drawLine(QPointF(24, 6), QPointF(24, 42))
+    painter.drawLine(QPointF(6, 24), QPointF(42, 24))
+    for tip, one, other in (
+        ((24, 5), (18, 12), (30, 12)),
+        ((24, 43), (18, 36), (30, 36)),
+        ((5, 24), (12, 18), (12, 30)),
+        ((43, 24), (36, 18), (36, 30)),
+    ):
+        painter.drawPolyline(_points([one, tip, other]))
+
+
+def _brush(painter: QPainter, color: QColor) -> None:
+    painter.drawPolygon(_points([(40, 5), (44, 9), (25, 30), (19, 24)]))
+    painter.setBrush(color)
+    painter.drawPolygon(_points([(16, 27), (22, 33), (17, 41), (5, 43), (8, 36)]))
+
+
+def _erase(painter: QPainter, color: QColor) -> None:
+    painter.drawPolygon(_points([(27, 7), (43, 21), (25, 40), (15, 40), (7, 32)]))
+    painter.drawLine(QPointF(17, 18), QPointF(33, 32))
+    painter.drawLine(QPointF(10, 43), QPointF(42, 43))
+
+
+def _fill(painter: QPainter, color: QColor) -> None:
+    painter.drawPolygon(_points([(20, 10), (37, 26), (22, 41), (6, 25)]))
+    painter.drawLine(QPointF(14, 4), QPointF(24, 14))
+    painter.setBrush(color)
+    painter.drawPolygon(_points([(9, 27), (34, 27), (22, 40)]))
+    painter.drawEllipse(QRectF(37, 32, 6, 10))
+
+
+def _polygon(painter: QPainter, color: QColor) -> None:
+    corners = [(9, 17), (27, 7), (41, 21), (34, 41), (13, 37)]
+    painter.drawPolygon(_points(corners))
+    painter.setBrush(color)
+    for x, y in corners:
+        painter.drawEllipse(QPointF(x, y), 3.5, 3.5)
+
+
+def _pick(painter: QPainter, color: QColor) -> None:
+    painter.drawPolygon(_points([(27, 16), (33, 22), (15, 40), (7, 42), (9, 34)]))
+    painter.setBrush(color)
+    painter.drawPolygon(_points([(24, 12), (37, 25), (40, 21), (42, 8), (28, 8)]))
+
+
+def _undo(painter: QPainter, color: QColor) -> None:
+    painter.drawArc(QRectF(10, 14, 30, 26), -60 * 16, 210 * 16)
+    painter.setBrush(color)
+    painter.drawPolygon(_points([(5, 18), (20, 9), (19, 25)]))
+
+
+def _redo(painter: QPainter, color: QColor) -> None:
+    painter.translate(_SIZE, 0)
+    painter.scale(-1, 1)
+    _undo(painter, color)
+
+
+def _lock(painter: QPainter, color: QColor) -> None:
+    painter.drawArc(QRectF(15, 6, 18, 26), 0, 180 * 16)
+    painter.setBrush(color)
+    painter.drawRoundedRect(QRectF(10, 21, 28, 21), 3, 3)
+
+
+def _open_lock(painter: QPainter, color: QColor) -> None:
+    faint = QColor(color)
+    faint.setAlpha(90)
+    painter.setPen(QPen(faint, _PEN))
+    painter.drawArc(QRectF(26, 6, 16, 26), 0, 180 * 16)
+    painter.drawRoundedRect(QRectF(8, 21, 24, 21), 3, 3)
+
+
+DRAWN: dict[str, Callable[[QPainter, QColor], None]] = {
+    "move": _move,
+    "brush": _brush,
+    "erase": _erase,
+    "fill": _fill,
+    "polygon": _polygon,
+    "pick": _pick,
+    "undo": _undo,
+    "redo": _redo,
+    "lock": _lock,
+    "open_lock": _open_lock,
+}
+"""What draws each picture."""

@@ -1,0 +1,483 @@
+"""Correcting a mask by mouse and keys, within limits, undoable."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import fakes
+import numpy as np
+import pytest
+from qtpy.QtCore import QEvent, QPoint, QPointF, Qt
+from qtpy.QtGui import QMouseEvent
+from qtpy.QtWidgets import QApplication
+from tests.results.store_cases import written_store
+
+from napari_plimseg._reader import mask_layer
+from napari_plimseg._widgets import edit_region, mask_painter
+from napari_plimseg._widgets.layer_views import MaskView
+from napari_plimseg._widgets.napari_inside import unwrapped
+from napari_plimseg._widgets.review_dock import ReviewDock
+from napari_plimseg._widgets.tidy_panel import Tidying
+from napari_plimseg.files import fingerprint
+from napari_plimseg.results.export import FORMATS
+from napari_plimseg.results.mask_info import MaskInfo
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from napari.layers import Labels
+
+pytestmark = pytest.mark.gui
+WAIT = 30_000
+SHAPE = (150, 200)
+
+
+class Review:
+    """The dock in a viewer with a slide and its mask: 1 left, 2 right, 3 (background) below."""
+
+    def __init__(self, viewer, folder: Path, qtbot, max_side: int = 16_384) -> None:  # type: ignore[no-untyped-def]
+        self.viewer, self.qtbot = unwrapped(viewer), qtbot
+        self.dock = ReviewDock(viewer)
+        viewer.window.add_dock_widget(self.dock, name="PLIMSeg Review", area="right")
+        self.slide = fakes.ArraySlide(folder / "slide.tif", fakes.tissue_pixels(1200, 1600), 0.5)
+        self.model = np.full(SHAPE, 1, np.uint8)
+        self.model[:, 100:] = 2
+        self.model[112:] = 3
+        self.info = MaskInfo(
+            slide_name="slide.tif",
+            slide_fingerprint=fingerprint(self.slide.path),
+            slide_shape=(1200, 1600),
+            bounds=self.slide.bounds,
+            mpp=0.5,
+            shape=SHAPE,
+            downsample=8.0,
+            classes=fakes.CLASSES,
+        )
+        store = written_store(
+            folder / "slide.plimseg", self.info, self.model, np.full(SHAPE, 200, np.uint8)
+        )
+        self.view = MaskView(
+            viewer, self.slide, store, self.model, fakes.CLASSES,
+            slide_stem="slide", max_side=max_side,
+        )  # fmt: skip
+        self.viewer.reset_view()
+        qtbot.waitUntil(lambda: self.dock.correct.target is not None, timeout=WAIT)
+
+    @property
+    def correct(self):  # type: ignore[no-untyped-def]
+        return self.dock.correct
+
+    @property
+    def layer(self) -> Labels:
+        return self.correct.target.layer
+
+    def at(self, y: float, x: float, layer: Labels | None = None) -> QPoint:
+        """Return where a pixel of the layer lies on the canvas."""
+        world = np.asarray((layer or self.layer).data_to_world((y, x)))[-2:]
+        camera = self.viewer.scene.camera if hasattr(self.viewer, "scene") else self.viewer.camera
+        canvas = self.canvas
+        offset = (world - np.asarray(camera.center)[-2:]) * camera.zoom
+        middle = np.array([canvas.height(), canvas.width()]) / 2
+        row, column = middle + offset
+        return QPoint(round(column), round(row))
+
+    @property
+    def canvas(self):  # type: ignore[no-untyped-def]
+        return self.viewer.window._qt_viewer.canvas.native
+
+    def click(self, y: float, x: float) -> None:
+        place = self.at(y, x)
+        self.qtbot.mouseMove(self.canvas, place)
+        self.qtbot.mouseClick(self.canvas, Qt.MouseButton.LeftButton, pos=place)
+
+    def drag(self, places: Sequence[tuple[float, float]]) -> None:
+        kinds = QEvent.Type
+        first, *others = (self.at(y, x) for y, x in places)
+        self.qtbot.mouseMove(self.canvas, first)
+        self._mouse(kinds.MouseButtonPress, first)
+        for place in others:
+            self._mouse(kinds.MouseMove, place)
+        self._mouse(kinds.MouseButtonRelease, others[-1])
+
+    def _mouse(self, kind: QEvent.Type, place: QPoint) -> None:
+        # the mouseMove of QTest holds no button, so it never drags
+        left, none = Qt.MouseButton.LeftButton, Qt.MouseButton.NoButton
+        event = QMouseEvent(
+            kind,
+            QPointF(place),
+            QPointF(self.canvas.mapToGlobal(place)),
+            none if kind == QEvent.Type.MouseMove else left,
+            none if kind == QEvent.Type.MouseButtonRelease else left,
+            Qt.KeyboardModifier.NoModifier,
+        )
+        QApplication.sendEvent(self.canvas, event)
+
+    def wait_done(self) -> None:
+        self.qtbot.waitUntil(lambda: not self.correct.is_working, timeout=WAIT)
+
+
+@pytest.fixture
+def review(make_napari_viewer_proxy: Callable, tmp_path: Path, qtbot):  # type: ignore[no-untyped-def]
+    viewer = make_napari_viewer_proxy(show=True)
+    made = Review(viewer, tmp_path, qtbot)
+    yield made
+    made.wait_done()
+
+
+def brush(review: Review) -> None:
+    review.correct.choose_tool("brush")
+    review.layer.brush_size = 11
+    review.drag([(60, 60), (60, 90), (60, 140), (120, 140)])
+
+
+def fill(review: Review) -> None:
+    review.correct.choose_tool("fill")
+    review.click(50, 150)
+    review.wait_done()
+
+
+def polygon(review: Review) -> None:
+    review.correct.choose_tool("polygon")
+    for y, x in [(40, 60), (40, 140), (130, 140)]:
+        review.click(y, x)
+    place = review.at(130, 60)
+    review.qtbot.mouseMove(review.canvas, place)
+    review.qtbot.mouseDClick(review.canvas, Qt.MouseButton.LeftButton, pos=place)
+
+
+def grow(review: Review) -> None:
+    review.correct.tidy.numbers[Tidying.GROW].setValue(12.0)  # µm: 3 pixels
+    review.correct.tidy.buttons[Tidying.GROW].click()
+    review.wait_done()
+
+
+TOOLS = [brush, fill, polygon, grow]
+MODES = ("paint", "erase", "fill", "polygon", "pick", "pan_zoom")
+
+
+def test_without_a_mask_the_dock_says_what_to_do(make_napari_viewer_proxy: Callable, qtbot) -> None:  # type: ignore[no-untyped-def]
+    dock = ReviewDock(make_napari_viewer_proxy())
+    qtbot.addWidget(dock)
+    assert "Generate a mask in the PLIMSeg dock" in dock.no_mask.text()
+    assert not any(fold.isVisibleTo(dock) for fold in dock._folds)
+    correct = dock.correct
+    for control in (*correct.tools.values(), correct.undo_button, correct.brush_size):
+        assert not control.isEnabled()
+        assert "Generate a mask" in control.toolTip()
+    for name in correct.tools:
+        correct.choose_tool(name)  # harmless
+    correct.undo()
+
+
+def test_a_tool_changes_the_mask_in_one_undoable_step(review: Review) -> None:
+    review.correct.choose_class(1)
+    for tool in TOOLS:
+        tool(review)
+        changed = review.layer.data != review.model
+        assert changed.any(), review.dock.banner.text
+        assert (review.layer.data[changed] == 1).all()
+        assert review.correct.undo_button.isEnabled()
+        assert not review.correct.redo_button.isEnabled()
+        painted = review.layer.data.copy()
+        review.correct.undo_button.click()
+        np.testing.assert_array_equal(review.layer.data, review.model)
+        assert not review.correct.undo_button.isEnabled()
+        review.correct.redo_button.click()
+        np.testing.assert_array_equal(review.layer.data, painted)
+        review.layer.undo()  # what napari's own key calls
+        np.testing.assert_array_equal(review.layer.data, review.model)
+
+
+def test_a_protected_class_stays(review: Review) -> None:
+    review.layer.data[50:58, 120:130] = 3
+    review.layer.data[90:100, 95:105] = 1
+    before = review.layer.data.copy()
+    review.correct.choose_class(1)
+    review.correct.chips.chips[2].lock.click()
+    assert review.correct.painter.protected == {3}
+    for tool in TOOLS:
+        tool(review)
+        after = review.layer.data.copy()
+        assert (after != before).any()
+        np.testing.assert_array_equal(after == 3, before == 3)
+        review.correct.undo()
+        np.testing.assert_array_equal(review.layer.data, before)
+        review.correct.redo()
+        np.testing.assert_array_equal(review.layer.data, aft    review.correct.chips.chips[2].lock.click()
+    assert review.correct.painter.protected == set()
+
+
+def test_only_within_tissue(review: Review, qtbot) -> None:  # type: ignore[no-untyped-def]
+    review.correct.choose_class(1)
+    review.correct.only_tissue.setChecked(True)
+    qtbot.waitUntil(lambda: review.correct.painter.tissue is not None, timeout=WAIT)
+    for tool in TOOLS:
+        tool(review)
+        changed = review.layer.data != review.model
+        assert changed.any()
+        assert not changed[122:].any()  # glass, but for the margin around tissue
+        review.correct.undo()
+        np.testing.assert_array_equal(review.layer.data, review.model)
+
+
+def test_until_the_tissue_is_known_nothing_is_painted(review: Review) -> None:
+    painter = review.correct.painter
+    painter.only_tissue = True
+    review.layer.paint((50, 50), 2)
+    np.testing.assert_array_equal(review.layer.data, review.model)
+    assert "tissue is still being found" in review.dock.banner.text
+
+
+def test_erasing_brings_the_model_back(review: Review) -> None:
+    review.correct.choose_class(2)
+    brush(review)
+    assert (review.layer.data != review.model).any()
+    review.correct.choose_tool("erase")
+    review.layer.brush_size = 60
+    review.drag([(60, 50), (60, 100), (60, 150)])
+    np.testing.assert_array_equal(review.layer.data[40:80], review.model[40:80])
+    assert (review.layer.data > 0).all()
+
+
+def test_picking_takes_the_class_under_the_cursor(review: Review) -> None:
+    review.correct.choose_tool("pick")
+    review.click(130, 20)
+    assert review.layer.selected_label == 3
+    assert [chip.button.isChecked() for chip in review.correct.chips.chips] == [False, False, True]
+
+
+def test_a_region_too_large_for_a_click_is_filled_in_a_thread(
+    review: Review, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mask_painter, "QUICK_SIDE", 16)
+    review.correct.choose_class(1)
+    review.correct.choose_tool("fill")
+    review.click(50, 150)
+    assert review.correct.is_working
+    review.layer.brush_size = 9
+    review.layer.paint((20, 150), 3)  # meanwhile
+    review.wait_done()
+    assert (review.layer.data[:112, :100] == 1).all()
+    assert review.layer.data[20, 150] == 3
+    assert review.layer.data[90, 150] == 1
+    assert "Fill:" in review.dock.banner.text
+
+
+def test_a_label_that_is_no_class_is_not_painted(review: Review) -> None:
+    review.layer.paint((50, 50), 77)
+    np.testing.assert_array_equal(review.layer.data, review.model)
+    assert "Label 77 is no class" in review.dock.banner.text
+
+
+def test_keys_choose_class_and_tool(review: Review, qtbot) -> None:  # type: ignore[no-untyped-def]
+    review.correct.choose_tool("brush")
+    review.canvas.setFocus()
+    for key, mask_id in (("1", 1), ("3", 3), ("2", 2)):
+        qtbot.keyClick(review.canvas, key)
+        assert review.layer.selected_label == mask_id
+        assert str(review.layer.mode) == "paint"  # napari's own meaning of the key rests
+    for key, mode in zip("befglz", MODES, strict=True):
+        review.layer.mode = "transform"
+        qtbot.keyClick(review.canvas, key)
+        assert str(review.layer.mode) == mode
+        assert sum(button.isChecked() for button in review.correct.tools.values()) == 1
+        assert not review.layer.preserve_labels
+
+
+def test_choosing_a_class_leaves_the_eraser(review: Review) -> None:
+    review.correct.choose_tool("erase")
+    review.correct.chips.chips[1].button.click()
+    assert str(review.layer.mode) == "paint"
+    assert review.layer.selected_label == 2
+
+
+def test_tidying_a_class(review: Review) -> None:
+    shrunk = _put(_put(review.model.copy(), 0, 99, 112, 2, 1), 111, 0, 1, 3, 99)
+    for tidying, number, drawn, wanted, may_differ in (
+        (Tidying.HOLES, 0.0005, (40, 40, 5, 2), review.model, 0),
+        (Tidying.SMALL, 0.0005, (40, 140, 5, 1), review.model, 0),
+        (Tidying.SMOOTH, 20.0, (40, 100, 1, 1, 12), review.model, 5),
+        (Tidying.SHRINK, 4.0, (0, 0, 1, 1), shrunk, 1),
+    ):
+        review.layer.data[...] = _put(review.model.copy(), *drawn)
+        review.correct.choose_class(1)
+        tidy = review.correct.tidy
+        tidy.numbers[tidying].setValue(number)
+        tidy.buttons[tidying].click()
+        review.wait_done()
+        differs = np.argwhere(review.layer.data != wanted)
+        assert len(differs) <= may_differ, (tidying, differs)
+        assert "pixels changed" in review.dock.banner.text
+
+
+def _put(
+    mask: np.ndarray, y: int, x: int, height: int, value: int, width: int | None = None
+) -> np.ndarray:
+    mask[y : y + height, x : x + (height if width is None else width)] = value
+    return mask
+
+
+def test_tidying_the_region_that_is_clicked(review: Review, qtbot) -> None:  # type: ignore[no-untyped-def]
+    data = review.layer.data
+    data[20:30, 20:30] = data[60:70, 60:70] = 2
+    review.correct.tidy.scope.setCurrentIndex(1)
+    button = review.correct.tidy.buttons[Tidying.SMALL]
+    button.click()
+    assert button.isChecked()
+    assert "Click the region" in review.dock.banner.text
+    review.drag([(80, 20), (80, 60)])  # moves the slide, tidies nothing
+    assert not review.correct.is_working
+    review.click(25, 25)
+    review.wait_done()
+    assert (data[20:30, 20:30] == 1).all()
+    assert (data[60:70, 60:70] == 2).all()
+    review.canvas.setFocus()
+    qtbot.keyClick(review.canvas, Qt.Key.Key_Escape)
+    assert not button.isChecked()
+    review.click(65, 65)
+    assert (data[60:70, 60:70] == 2).all()
+
+
+def test_hidden_corrections_can_t_be_painted_on(review: Review) -> None:
+    review.view.show_corrections(False)
+    assert not review.correct.tools["brush"].isEnabled()
+    assert "hidden" in review.correct.tools["brush"].toolTip()
+    review.correct.choose_tool("brush")
+    assert str(review.layer.mode) == "pan_zoom"
+    review.view.show_corrections(True)
+    assert review.correct.tools["brush"].isEnabled()
+
+
+def test_what_is_painted_is_said_to_be_saved(review: Review, qtbot) -> None:  # type: ignore[no-untyped-def]
+    review.layer.paint((50, 50), 2)
+    qtbot.waitUntil(lambda: review.correct.saved_text.text() == "Saving…", timeout=WAIT)
+    qtbot.waitUntil(
+        lambda: review.correct.saved_text.text() == "All corrections saved", timeout=WAIT
+    )
+    assert review.view.corrected_pixels == (review.layer.data != review.model).sum() > 0
+
+
+def test_an_exported_mask_can_be_painted_too(review: Review, tmp_path: Path, qtbot) -> None:  # type: ignore[no-untyped-def]
+    path = tmp_path / "mask.ome.tif"
+    FORMATS["ome-tiff"].write(path, review.model, review.info, review.slide, "mask")
+    data, facts, _ = mask_layer(path)
+    layer = unwrapped(review.viewer.add_labels(np.array(data), **facts))
+    qtbot.waitUntil(lambda: review.layer is layer, timeout=WAIT)
+    assert review.dock.choice.count() == 2
+    assert review.correct.saved_text.text() == "Not recorded"
+    assert not review.correct.only_tissue.isEnabled()
+    review.correct.choose_class(2)
+    layer.brush_size = 9
+    layer.paint((50, 50), 2)
+    assert layer.data[50, 50] == 2
+    review.dock.choice.setCurrentIndex(0)
+    review.dock.choice.activated.emit(0)
+    assert review.layer is review.view.layer
+    review.viewer.layers.remove(layer)
+    assert review.dock.choice.count() == 1
+
+
+def test_letting_go_leaves_the_layer_as_it_was(review: Review) -> None:
+    layer = review.layer
+    assert {"1", "B"} <= {str(key) for key in layer.keymap}
+    callbacks = len(layer.mouse_drag_callbacks)
+    review.correct.set_view(None)
+    assert not {"paint", "paint_polygon", "fill", "undo", "redo"} & set(vars(layer))
+    assert not {"1", "2", "3", "B", "G", "Z"} & {str(key) for key in layer.keymap}
+    assert len(layer.mouse_drag_callbacks) == callbacks - 1
+    assert not review.correct.tools["brush"].isEnabled()
+
+
+def test_a_dock_that_is_destroyed_leaves_the_layer_alone(review: Review, qtbot) -> None:  # type: ignore[no-untyped-def]
+    layer = review.layer
+    with qtbot.waitSignal(review.correct.destroyed):
+        review.viewer.window.remove_dock_widget(review.dock)
+        review.dock.deleteLater()
+    assert "paint" not in vars(layer)
+    layer.paint((50, 50), 2)
+    assert layer.data[50, 50] == 2
+    review.wait_done = lambda: None  # type: ignore[method-assign]
+
+
+def test_removing_the_layer_leaves_no_target(review: Review) -> None:
+    review.viewer.layers.remove(review.view.layer)
+    assert review.correct.target is None
+    assert review.dock.no_mask.isVisibleTo(review.dock)
+
+
+@pytest.fixture
+def coarse(make_napari_viewer_proxy: Callable, tmp_path: Path, qtbot):  # type: ignore[no-untyped-def]
+    made = Review(make_napari_viewer_proxy(show=True), tmp_path, qtbot, max_side=100)
+    assert made.view.step == 2
+    yield made
+    made.wait_done()
+
+
+def corrections_of(view: MaskView) -> np.ndarray:
+    return view.corrections.read(slice(0, SHAPE[0]), slice(0, SHAPE[1]))
+
+
+def test_a_region_is_edited_at_full_resolution(coarse: Review, qtbot) -> None:  # type: ignore[no-untyped-def]
+    assert coarse.correct.region_button.isVisibleTo(coarse.dock)
+    coarse.correct.region_button.click()
+    layer = coarse.layer
+    assert layer is not coarse.view.layer, coarse.dock.banner.text
+    opened = coarse.correct.region._open
+    height, width = layer.data.shape
+    where = slice(opened.y, opened.y + height), slice(opened.x, opened.x + width)
+    np.testing.assert_array_equal(layer.data, coarse.model[where])
+    # its corners lie where the mask's pixels do
+    np.testing.assert_allclose(
+        layer.data_to_world((0, 0)),
+        np.array(coarse.info.napari_translate)
+        + np.array([opened.y, opened.x]) * coarse.info.napari_scale,
+    )
+    coarse.correct.choose_class(2)
+    layer.brush_size = 5
+    layer.paint((50 - opened.y, 51 - opened.x), 2)
+    qtbot.waitUntil(lambda: bool(corrections_of(coarse.view).any()), timeout=WAIT)
+    painted = np.zeros(SHAPE, np.uint8)
+    painted[where] = np.where(layer.data != coarse.model[where], layer.data, 0)
+    np.testing.assert_array_equal(corrections_of(coarse.view), painted)
+    recorder = coarse.view.recorder
+    qtbot.waitUntil(lambda: recorder.is_saved, timeout=WAIT)
+    layer.undo()
+    qtbot.waitUntil(lambda: not corrections_of(coarse.view).any(), timeout=WAIT)
+    layer.redo()
+    coarse.correct.done_button.click()
+    np.testing.assert_array_equal(corrections_of(coarse.view), painted)
+    assert coarse.layer is coarse.view.layer
+    assert coarse.view.layer.visible
+    assert layer not in coarse.viewer.layers
+    assert coarse.view.layer.data[25, 25] == 2
+
+
+def test_discarding_a_region_puts_back_what_was_there(coarse: Review, qtbot) -> None:  # type: ignore[no-untyped-def]
+    coarse.view.corrections.write(40, 40, np.full((4, 4), 3, np.uint8))
+    before = corrections_of(coarse.view)
+    coarse.correct.open_region()
+    layer = coarse.layer
+    layer.brush_size = 15
+    layer.paint((40, 40), 2)
+    qtbot.waitUntil(lambda: not np.array_equal(corrections_of(coarse.view), before), timeout=WAIT)
+    coarse.correct.discard_button.click()
+    np.testing.assert_array_equal(corrections_of(coarse.view), before)
+    assert coarse.view.layer.data[21, 21] == 3
+
+
+def test_deleting_the_layer_of_a_region_keeps_what_was_painted(coarse: Review) -> None:
+    coarse.correct.open_region()
+    layer = coarse.layer
+    layer.brush_size = 5
+    layer.paint((40, 40), 2)
+    coarse.viewer.layers.remove(layer)
+    assert corrections_of(coarse.view)[40, 40] == 2
+    assert coarse.view.layer.visible
+
+
+def test_a_view_too_wide_is_refused(coarse: Review, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(edit_region, "MAX_SIDE", 64)
+    coarse.correct.open_region()
+    assert "Zoom in" in coarse.dock.banner.text
+    assert coarse.layer is coarse.view.layer
