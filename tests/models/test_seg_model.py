@@ -19,6 +19,7 @@ from napari_plimseg.models import backbones, seg_model
 from napari_plimseg.models.backbones import Backbone
 from napari_plimseg.models.catalogue import list_models, load_model, models_folder
 from napari_plimseg.models.dense_model import DenseModel
+from napari_plimseg.models.gate import ClassGate
 from napari_plimseg.models.model_file import HEADER_KEY, ModelHeader, read_header
 from napari_plimseg.models.seg_model import (
     SegModel,
@@ -38,6 +39,7 @@ CLASSES = TissueClasses((TissueClass("gland", (1, 2, 3)), TissueClass("rest", (4
                          TissueClass("background", (9, 9, 9))))  # fmt: skip
 TINY = {"architecture": "tiny"}
 WINDOW, STEP = 96, 64
+GATE = ClassGate(20, (0.0, 0.0))
 
 
 class TinyBackbone(Backbone):
@@ -99,15 +101,22 @@ def rounded(network: nn.Module) -> None:
 
 
 @pytest.mark.parametrize("inside", [True, False])
-def test_what_is_saved_gives_the_same_maps(tmp_path: Path, inside: bool) -> None:
+@pytest.mark.parametrize("gate", [None, GATE])
+def test_what_is_saved_gives_the_same_maps(
+    tmp_path: Path, inside: bool, gate: ClassGate | None
+) -> None:
     backbone, head = parts()
     rounded(head)
     if inside:
         rounded(backbone)
     path = tmp_path / "own.safetensors"
-    save_segmentation_model(path, header(backbone, backbone_inside=inside), backbone, head)
-    model = SegModel(backbone, head, CLASSES, name="x", mpp=0.5, window=WINDOW, step=STEP)
+    about = header(backbone, backbone_inside=inside, gate=gate)
+    save_segmentation_model(path, about, backbone, head)
+    model = SegModel(
+        backbone, head, CLASSES, name="x", mpp=0.5, window=WINDOW, step=STEP, gate=gate
+    )
     found = load_segmentation_model(path)
+    assert found.gate == gate
     images = torch.randint(0, 255, (2, 128, 192, 3), dtype=torch.uint8)
     assert torch.equal(found.probabilities(images), model.probabilities(images))
     assert found.identity == model.identity
@@ -139,8 +148,23 @@ def test_it_keeps_the_contract() -> None:
     assert model.to(torch.device("cpu")) is model
 
 
-def test_the_mask_does_not_depend_on_the_tiling() -> None:
-    model = SegModel(*parts(), CLASSES, name="x", mpp=0.5, window=WINDOW, step=STEP)
+def test_a_gate_leaves_out_what_is_not_seen_and_can_be_taken_away() -> None:
+    images = torch.randint(0, 255, (1, 128, 192, 3), dtype=torch.uint8)
+    model = SegModel(
+        *parts(), CLASSES, name="x", mpp=0.5, window=WINDOW, step=STEP,
+        gate=ClassGate(1000, (99.0, -99.0)),
+    )  # fmt: skip
+    found = model.probabilities(images)
+    plain = model.without_gate().probabilities(images)
+    assert float(found[:, 0].max()) == 0
+    assert float(plain[:, 0].max()) > 0.5
+    rest = plain[:, 1:] / plain[:, 1:].sum(1, keepdim=True)
+    assert torch.allclose(found[:, 1:], rest, atol=1e-5)
+
+
+@pytest.mark.parametrize("gate", [None, GATE])
+def test_the_mask_does_not_depend_on_the_tiling(gate: ClassGate | None) -> None:
+    model = SegModel(*parts(), CLASSES, name="x", mpp=0.5, window=WINDOW, step=STEP, gate=gate)
     halo, trim = model.halo, model.halo // 4
     generator = torch.Generator().manual_seed(0)
     coarse = torch.randint(0, 255, (1, 3, 24, 24), generator=generator).float()
@@ -154,6 +178,8 @@ def test_the_mask_does_not_depend_on_the_tiling() -> None:
 
     whole = mask(0, 0, 384, 384)
     assert len(whole.argmax(0).unique()) > 1
+    if gate is not None:  # it leaves something out, and not everything
+        assert 0 < int((whole[:2] == 0).sum()) < whole[:2].numel()
     for size in (64, 128, 192):
         for y in range(0, 384, size):
             for x in range(0, 384, size):
@@ -163,8 +189,9 @@ def test_the_mask_does_not_depend_on_the_tiling() -> None:
 
 @pytest.mark.parametrize(
     "change",
-    [{"mpp": 1.0}, {"step": 48}, {"seed": 3}, {"classes": CLASSES.without("rest")}],
-)
+    [{"mpp": 1.0}, {"step": 48}, {"seed": 3}, {"classes": CLASSES.without("rest")},
+     {"gate": GATE}],
+)  # fmt: skip
 def test_whatever_changes_results_changes_the_identity(change: dict[str, Any]) -> None:
     usual = {"mpp": 0.5, "window": WINDOW, "step": STEP, "classes": CLASSES, "seed": 0}
 
@@ -293,6 +320,9 @@ def test_damaged_tensors_are_refused_with_the_files_name(
         ({"window": 100}, "don't fit"),
         ({"backbone": {"architecture": "huge"}}, "not known to this version"),
         ({"backbone": None}, "incomplete"),
+        ({"gate": {"field_um": 20}}, "gate is incomplete"),
+        ({"gate": {"field_um": 20, "thresholds": [1.0]}}, "1 thresholds for 2 tissue classes"),
+        ({"gate": None}, "gate is incomplete"),
     ],
 )
 def test_impossible_networks_are_refused(

@@ -129,6 +129,12 @@ def _add_evaluate(
         help="A (tissue only), B (background counted), C (oracle tags), oeem, or all (default)",
     )
     evaluate.add_argument("--tta", action="store_true", help="also average over flips and turns")
+    evaluate.add_argument(
+        "--gate",
+        action=argparse.BooleanOptionalAction,
+        default=None,
+        help="leave classes out where the model does not see them (default: as its file says)",
+    )
     _add_data_options(evaluate)
     evaluate.add_argument(
         "--map",

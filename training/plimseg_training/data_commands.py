@@ -111,6 +111,7 @@ def run_evaluate(options: argparse.Namespace, console: Console) -> int:
         device=options.device,
         class_map=class_map,
         tile_size=options.tile_size,
+        gate=options.gate,
         on_progress=console.evaluated,
     )
     console.facts("evaluation", found.to_dict())

@@ -12,7 +12,8 @@ import torch
 from torch.nn import functional as F
 
 from napari_plimseg.errors import ConfigError, ModelError
-from napari_plimseg.models.backbone_small import SMALL, fresh_small_backbone
+from napari_plimseg.models.backbone_small import fresh_small_backbone
+from napari_plimseg.models.encoders import SMALL
 from napari_plimseg.models.model_file import load_model_file
 from napari_plimseg.models.seg_model import BACKBONE
 from napari_plimseg.models.weights import check_weights

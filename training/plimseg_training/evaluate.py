@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_plimseg.errors import TagError
+from napari_plimseg.errors import ConfigError, TagError
 from plimseg_training.class_map import ClassMap
 from plimseg_training.predict import TILE_SIZE, predict_maps
 from plimseg_training.protocols import Protocol, chosen_protocols
@@ -181,6 +181,7 @@ def evaluate(
     device: torch.device | str = "auto",
     class_map: Mapping[str, str] | None = None,
     tile_size: int = TILE_SIZE,
+    gate: bool | None = None,
     on_progress: Callable[[EvaluationProgress], None] | None = None,
 ) -> Evaluation:
     """Score a model on the images of a folder whose masks are known.
@@ -203,6 +204,9 @@ def evaluate(
         Class of the model -> class of the data, for names that differ.
     tile_size : int
         Side of a tile in the model's pixels.
+    gate : bool, optional
+        Whether classes are left out where the model does not see them; None does as its file
+        says.
     on_progress : callable, optional
         Called after every image.
 
@@ -211,7 +215,7 @@ def evaluate(
     TagError
         When no image has a truth, or none can be read.
     ConfigError
-        When classes don't fit each other or the protocol.
+        When classes don't fit each other or the protocol, or the model has no gate.
     ModelError
         When the model can't be loaded.
     """
@@ -229,6 +233,7 @@ def evaluate(
         )
     if isinstance(model, str | Path):
         model = _loaded(model, folder)
+    model = _with_gate(model, gate)
     classes = ClassMap.between(model.classes, folder.classes, class_map)
     model = model.to(where)
     counts: dict[tuple[str, bool], list[ImageScore]] = {
@@ -283,6 +288,20 @@ def _loaded(name: str | Path, folder: TaggedFolder) -> DenseModel:
     is_file = str(name).endswith(".safetensors")
     reads_text = not is_file and (str(name) == BUNDLED or ":" in str(name))
     return load_model(name, folder.classes if reads_text else None)
+
+
+def _with_gate(model: DenseModel, wanted: bool | None) -> DenseModel:
+    from napari_plimseg.models.seg_model import SegModel
+
+    own = model.gate if isinstance(model, SegModel) else None
+    if wanted and own is None:
+        raise ConfigError(
+            f"the model '{model.name}' has no class gate",
+            remedy="Train it with gate.by=tags, or leave --gate out.",
+        )
+    if wanted is False and isinstance(model, SegModel) and own is not None:
+        return model.without_gate()
+    return model
 
 
 def _score(

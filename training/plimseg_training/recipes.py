@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 DEFAULT = "bundled"
 EFFORTS = {"quick": 0.3, "balanced": 1.0, "best": 2.5}
-"""By which factor the epochs of both stages are multiplied."""
+"""By which factor the epochs of all stages are multiplied."""
 
 
 def recipes_folder() -> Path:
@@ -72,7 +72,10 @@ def with_effort(recipe: Recipe, effort: str) -> Recipe:
     def scaled(stage: StageConfig) -> StageConfig:
         return replace(stage, epochs=max(1, round(stage.epochs * factor)))
 
-    return replace(recipe, stage1=scaled(recipe.stage1), stage2=scaled(recipe.stage2))
+    student = replace(recipe.distill, epochs=max(1, round(recipe.distill.epochs * factor)))
+    return replace(
+        recipe, stage1=scaled(recipe.stage1), stage2=scaled(recipe.stage2), distill=student
+    )
 
 
 def _name_for(path: Path) -> str:

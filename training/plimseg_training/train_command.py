@@ -65,11 +65,16 @@ def run_train(options: argparse.Namespace, console: Console) -> int:
     files = {"model": model_file, "report": run.report}
     if options.list:
         files["listed"] = listed(model_file, recipe.name)
+    if run.fast_model_file.exists():
+        files["fast"] = run.fast_model_file
+        if options.list:
+            files["fast_listed"] = listed(run.fast_model_file, f"{recipe.name} (fast)")
     console.facts("files", {name: str(path) for name, path in files.items()})
     console.result(f"  wrote {model_file}")
     console.result(f"  wrote {run.report}")
-    if "listed" in files:
-        console.result(f"  in the list of models as '{files['listed'].stem}'")
+    for name in ("listed", "fast_listed"):
+        if name in files:
+            console.result(f"  in the list of models as '{files[name].stem}'")
     return 0
 
 

@@ -10,13 +10,12 @@ from torch import Tensor, nn
 
 from napari_plimseg.errors import ModelError
 from napari_plimseg.models.backbones import Backbone
+from napari_plimseg.models.encoders import SMALL
 from napari_plimseg.models.seg_net import ChannelNorm
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-SMALL = "small"
-"""What files call it."""
 CHANNELS, DEPTHS = (32, 64, 128), (2, 2, 3)
 """Of the stages at strides 4, 8 and 16: a million weights in all."""
 _MPP = 0.5

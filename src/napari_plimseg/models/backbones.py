@@ -255,7 +255,8 @@ def empty_backbone(spec: Mapping[str, Any]) -> Backbone:
 
     if spec == DenseNetBackbone.SPEC:
         return DenseNetBackbone(name=RANDOM)
-    from napari_plimseg.models.backbone_small import SMALL, SmallBackbone
+    from napari_plimseg.models.backbone_small import SmallBackbone
+    from napari_plimseg.models.encoders import SMALL
 
     if spec.get("architecture") == SMALL:
         return SmallBackbone.from_spec(spec)

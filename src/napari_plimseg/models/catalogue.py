@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING
 
 from napari_plimseg.errors import ModelError, PlimsegError
 from napari_plimseg.files import user_data_dir
-from napari_plimseg.models.encoders import CARDS, EncoderCard, weights_path, without_path
+from napari_plimseg.models.encoders import (
+    CARDS,
+    SMALL,
+    EncoderCard,
+    weights_path,
+    without_path,
+)
 from napari_plimseg.tissue import COLORECTAL, TissueClasses
 
 if TYPE_CHECKING:
@@ -200,6 +206,8 @@ def file_info(path: Path) -> ModelInfo:
 def _description(header: ModelHeader) -> str:
     how = "trained on" if header.kind == "segmentation" else "words on"
     text = f"Your own model, {how} {without_path(header.encoder)}"
+    if header.encoder == SMALL:
+        text = "Your own fast model, taught by a larger one"
     scores = ", ".join(f"{name} {value:.3g}" for name, value in header.scores.items())
     return f"{text}: {scores}." if scores else f"{text}."
 

@@ -42,6 +42,7 @@ class ClassGate:
     def __post_init__(self) -> None:
         values = tuple(float(value) for value in self.thresholds)
         object.__setattr__(self, "thresholds", values)
+        object.__setattr__(self, "field_um", float(self.field_um))
         if not 0 < self.field_um <= _LARGEST_FIELD:
             raise ModelError(f"its gate's field of {self.field_um} um is impossible")
         if not values or not all(math.isfinite(value) for value in values):
