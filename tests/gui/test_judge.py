@@ -474,29 +474,25 @@ def test_comparison_with_the_mask_of_another_model(
     assert rows["background"].iou == 1
 
 
-@pytest.mark.parametrize(
-    ("labels", "text"),
-    [
-        (np.full((9, 9), 300, np.int32), "objects and not classes"),
-        (np.ones((3, 9, 9), np.int32), "3 dimensions"),
-        (np.zeros((9, 9), np.uint8), "no class of"),
-    ],
-)
 def test_a_layer_that_is_no_mask_is_refused(
     section: JudgeSection,
     open_view: Callable,
     told: list,
-    labels: np.ndarray,
-    text: str,
     qtbot,  # type: ignore[no-untyped-def]
 ) -> None:
     section.set_view(open_view())
-    layer = open_view.viewer.add_labels(labels)
-    section.compare.compare_with_layer(layer)
-    qtbot.waitUntil(lambda: bool(told), timeout=WAIT)
-    assert text in told[0][1]
-    qtbot.waitUntil(section.compare.button.isEnabled, timeout=WAIT)
-    assert section.compare.shown is None
+    for labels, text in (
+        (np.full((9, 9), 300, np.int32), "objects and not classes"),
+        (np.ones((3, 9, 9), np.int32), "3 dimensions"),
+        (np.zeros((9, 9), np.uint8), "no class of"),
+    ):
+        layer = open_view.viewer.add_labels(labels)
+        section.compare.compare_with_layer(layer)
+        qtbot.waitUntil(lambda: bool(told), timeout=WAIT)
+        assert text in told.pop()[1]
+        qtbot.waitUntil(section.compare.button.isEnabled, timeout=WAIT)
+        assert section.compare.shown is None
+        open_view.viewer.layers.remove(layer)
 
 
 def test_areas_follow_the_brush(
@@ -518,18 +514,17 @@ def test_areas_follow_the_brush(
     assert section.areas.rows == []
 
 
-@pytest.mark.parametrize("key", ["O", "N", "R"])
 def test_keys_act_on_the_mask_layer_while_it_is_judged(
-    section: JudgeSection, listed: MaskView, key: str
+    section: JudgeSection, listed: MaskView
 ) -> None:
     section.review.go_to_next()
-    listed.layer.keymap[_key(listed, key)](listed.layer)
-    if key == "O":
-        assert section.show_panel.outlines.isChecked()
-    else:
-        assert section.review.position == 1
+    for key in "ONR":
+        listed.layer.keymap[_key(listed, key)](listed.layer)
+    assert section.show_panel.outlines.isChecked()
+    assert section.review.position == 2
+    assert [r.reviewed for r in section.review.regions] == [False, True, False]
     section.set_view(None)
-    assert _key(listed, key) is None
+    assert [_key(listed, key) for key in "ONR"] == [None] * 3
 
 
 def _key(view: MaskView, key: str) -> object:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from napari_plimseg._widgets.exports import AreaRow
 
 _ROW = 22
-_NAME_SHARE = 0.36
+_NAME_SHARE = 0.42
 _GAP = 6
 
 
@@ -60,7 +60,8 @@ class AreaBars(QWidget):
         metrics = painter.fontMetrics()
         numbers = [f"{row.area} {self._unit}  {row.percent} %" for row in self.rows]
         number_width = max(metrics.horizontalAdvance(number) for number in numbers)
-        name_width = self.width() * _NAME_SHARE
+        longest = max(metrics.horizontalAdvance(row.name) for row in self.rows) + 2
+        name_width = min(longest, self.width() * _NAME_SHARE)
         bar_left = name_width + _GAP
         bar_room = max(10.0, self.width() - bar_left - number_width - 2 * _GAP)
         largest = max(float(row.percent or 0) for row in self.rows) or 1.0

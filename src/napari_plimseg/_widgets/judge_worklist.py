@@ -90,7 +90,7 @@ class WorklistPanel(QWidget):
         header = table.horizontalHeader()
         header.setMinimumSectionSize(20)
         header.setSectionResizeMode(QHeaderView.ResizeMode.Fixed)
-        for column, width in ((DONE, 24), (RANK, 32), (SIZE, 58), (SURE, 48)):
+        for column, width in ((DONE, 20), (RANK, 30), (SIZE, 48), (SURE, 44)):
             table.setColumnWidth(column, width)
         header.setSectionResizeMode(CLASSES, QHeaderView.ResizeMode.Stretch)
         header.setDefaultAlignment(Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignVCenter)
