@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from napari_plimseg.training_runs.run_folders import KnownRun
 
 _PLAN_AFTER_MS = 700
+_SCROLL_AFTER_MS = 100
 
 
 class TrainDock(TrainParts):
@@ -377,7 +378,12 @@ class TrainDock(TrainParts):
             self.tell_error(str(error))
             return
         self.banner.hide()
+        self.setup.show_plan(None)
         self._show_process(process)
+        # the curves must have their place before they can be brought into sight
+        QTimer.singleShot(_SCROLL_AFTER_MS, self._scroll_to_progress)
+
+    def _scroll_to_progress(self) -> None:
         self.scroll_to(self.progress_heading)
 
     def stop(self) -> None:
@@ -416,7 +422,7 @@ class TrainDock(TrainParts):
             return
         name = process.files.root.name
         if process.state is TrainingState.FINISHED:
-            self.banner.tell("good", f"'{name}' is trained and in the list of models.")
+            self.banner.tell("good", f"'{name}' is trained{_place(process.listed_as)}.")
         elif process.state is TrainingState.STOPPED:
             self.banner.tell("info", f"'{name}' was stopped; Resume goes on where it was.")
         else:
@@ -448,3 +454,7 @@ class TrainDock(TrainParts):
         if 0 <= place < len(self._runs) and not self.state.is_training:
             self.banner.hide()
             self._show_process(TrainingProcess(self._runs[place].files.root))
+
+
+def _place(listed_as: str) -> str:
+    return f" and in the list of models as '{listed_as}'" if listed_as else ""

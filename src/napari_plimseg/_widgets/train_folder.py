@@ -212,13 +212,18 @@ class FolderSection(QWidget):
 
 
 def _problem_text(problems: Sequence[FolderProblem]) -> str:
+    """Return the problems as rich text; files that share one stand in one row."""
+    files: dict[tuple[bool, str], list[str]] = {}
+    for problem in problems:
+        files.setdefault((problem.fatal, problem.text), []).append(problem.file)
     rows = []
-    for problem in problems[:_PROBLEMS_SHOWN]:
-        word, color = ("Stops", "#d9534f") if problem.fatal else ("Note", "#c08a2a")
+    for (fatal, text), names in list(files.items())[:_PROBLEMS_SHOWN]:
+        word, color = ("Stops", "#d9534f") if fatal else ("Note", "#c08a2a")
+        more = f" and {len(names) - 1:,} more" if len(names) > 1 else ""
         rows.append(
             f"<p style='margin: 3px 0'><b style='color: {color}'>{word}</b> "
-            f"<b>{escape(problem.file)}</b>: {escape(problem.text)}</p>"
+            f"<b>{escape(names[0])}</b>{more}: {escape(text)}</p>"
         )
-    if len(problems) > _PROBLEMS_SHOWN:
-        rows.append(f"<p>… and {len(problems) - _PROBLEMS_SHOWN} more like these.</p>")
+    if len(files) > _PROBLEMS_SHOWN:
+        rows.append(f"<p>… and {len(files) - _PROBLEMS_SHOWN} other problems.</p>")
     return "".join(rows)

@@ -11,7 +11,6 @@ from qtpy.QtWidgets import (
     QComboBox,
     QHBoxLayout,
     QHeaderView,
-    QLabel,
     QPushButton,
     QTableWidget,
     QTableWidgetItem,
@@ -55,7 +54,7 @@ class ResultSection(QWidget):
         self.use_button.clicked.connect(lambda: self.useRequested.emit())
         self.report_button = QPushButton("Open report")
         self.report_button.clicked.connect(lambda: self.reportRequested.emit())
-        self.compare_button = QPushButton("Compare")
+        self.compare_button = QPushButton("Compare with")
         self.compare_button.clicked.connect(lambda: self.compareRequested.emit())
         self.other = QComboBox()
         self.other.setSizeAdjustPolicy(
@@ -71,9 +70,8 @@ class ResultSection(QWidget):
         first, second = QHBoxLayout(), QHBoxLayout()
         first.addWidget(self.use_button)
         first.addWidget(self.report_button)
-        second.addWidget(QLabel("with"))
-        second.addWidget(self.other, 1)
         second.addWidget(self.compare_button)
+        second.addWidget(self.other, 1)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setSpacing(4)
@@ -130,9 +128,11 @@ class ResultSection(QWidget):
         """List the models to compare with; keep the chosen one."""
         chosen = self.other_model
         self.other.clear()
+        titles = [info.title for info in infos]
         for info in infos:
             if info.available and info.name != own:
-                self.other.addItem(info.title, info.name)
+                text = info.title if titles.count(info.title) == 1 else info.name
+                self.other.addItem(text, info.name)
         newest = [info.name for info in infos if info.available and info.name != own]
         wanted = chosen if chosen in newest else (newest[-1] if newest else "")
         self.other.setCurrentIndex(max(0, self.other.findData(wanted)))
