@@ -26,7 +26,7 @@ LAYERS = [
     {"_settings"},
     {
         *("_reader", "_sample_data", "_writer", "_widgets"),
-        *("_cli_output", "_cli_segment", "_cli_train", "cli"),
+        *("_cli_models", "_cli_output", "_cli_segment", "_cli_train", "cli"),
     },
 ]
 # results.mask_info and the readers share the slides' Region; models see pixels, never slides

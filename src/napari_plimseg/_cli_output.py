@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from napari_plimseg.inference.progress import Progress
     from napari_plimseg.models.catalogue import ModelInfo
+    from napari_plimseg.models.library import LibraryEntry
     from napari_plimseg.results.mask_info import MaskInfo
     from napari_plimseg.results.measure import ClassArea
 
@@ -193,3 +194,25 @@ class Output:
         self._line(f"  licence  {model.license}")
         if model.description:
             self._line(f"  about    {model.description}")
+
+    def library_entry(self, entry: LibraryEntry) -> None:
+        """Print one line of the library: a model or an encoder, here or not."""
+        if self.as_json:
+            self._event(
+                "library_entry",
+                key=entry.key,
+                name=entry.name,
+                title=entry.title,
+                kind=entry.kind.value,
+                state=entry.state.value,
+                reason=entry.reason,
+                licence=entry.license,
+                gated=entry.gated,
+                page=entry.page,
+                size_bytes=entry.size_bytes,
+                scores=dict(entry.scores),
+            )
+            return
+        self._line(f"{entry.key:<24} {entry.kind.value:<12} {entry.state.value}")
+        if entry.reason:
+            self._line(f"  {entry.reason}")

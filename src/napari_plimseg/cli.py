@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_plimseg import __version__
+from napari_plimseg._cli_models import add_models_parser
 from napari_plimseg._cli_train import COMMANDS as TRAINING_COMMANDS
 from napari_plimseg._cli_train import run_training_command
 from napari_plimseg.errors import ConfigError, PlimsegError
@@ -109,8 +110,10 @@ def _parser() -> argparse.ArgumentParser:
     _add_export_options(export)
     export.set_defaults(command=_export)
 
-    models = commands.add_parser("models", parents=[common], help="list the models")
-    models.set_defaults(command=_models)
+    models = commands.add_parser(
+        "models", parents=[common], help="list, import, remove or download models"
+    )
+    add_models_parser(models, common)
 
     demo = commands.add_parser(
         "demo", parents=[common], help="segment the sample slide and show the result"
@@ -258,14 +261,6 @@ def _export(options: argparse.Namespace, output: Output) -> int:
         output=output,
     )
     output.files(files)
-    return 0
-
-
-def _models(options: argparse.Namespace, output: Output) -> int:
-    from napari_plimseg.models.catalogue import list_models
-
-    for model in list_models():
-        output.model(model)
     return 0
 
 
