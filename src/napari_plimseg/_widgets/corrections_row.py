@@ -134,11 +134,11 @@ class CorrectionsControl(QObject):
         for recorder in recorders:
             recorder.follow()
         if folder is not None:
+            ending = folder.name.removeprefix(view.corrections.journal.folder.name)
             self._banner.tell(
                 "info",
-                f"Corrections discarded. They are kept as '{folder.name}' beside the results: "
-                f"rename the folder to '{view.corrections.journal.folder.name}' and open the "
-                "slide again to bring them back.",
+                "Corrections discarded. To bring them back, take "
+                f"'{ending}' off the folder's name beside the results and open the slide again.",
             )
         self.changed.emit()
 

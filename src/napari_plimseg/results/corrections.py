@@ -154,8 +154,7 @@ class Corrections:
             self.journal.reframe(self._frame, self._resampled)
         block = block[: self.info.shape[0] - y, : self.info.shape[1] - x]
         where = None if where is None else where[: block.shape[0], : block.shape[1]]
-        used = np.zeros(256, bool)
-        used[np.unique(block if where is None else block[where])] = True
+        used = np.bincount((block if where is None else block[where]).ravel(), minlength=256) > 0
         ids = [i for i in range(1, len(self.info.classes) + 1) if used[i]]
         table = np.zeros(256, np.uint8)
         names = self.info.classes.names
