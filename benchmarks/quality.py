@@ -26,6 +26,7 @@ import torch
 
 from napari_plimseg.models.backbones import load_backbone, load_matcher
 from napari_plimseg.models.catalogue import load_model
+from plimseg_training.class_gate import fitted_gate, gated_logits
 from plimseg_training.metrics import Score, confusion_matrix
 from plimseg_training.predict import predict_image
 from plimseg_training.pseudo_masks import IGNORED, as_mask_ids, probabilities_of, pseudo_mask
@@ -52,6 +53,7 @@ class Arm:
     matching: dict[str, Any]
     pooling: str = "smooth_max"
     masks: str = "cams"
+    gate: bool = False
 
 
 def arms_of(weight: float) -> list[Arm]:
@@ -65,6 +67,8 @@ def arms_of(weight: float) -> list[Arm]:
             Arm(f"{label}: + FTM", {**NONE, "ftm": weight}, pooling),
             Arm(f"{label}: + FTM + BTM", {**NONE, "ftm": weight, "btm": weight}, pooling),
             Arm(f"{label}: + all three", three, pooling),
+            Arm(f"{label}: BCE only + gate", NONE, pooling, gate=True),
+            Arm(f"{label}: + all three + gate", three, pooling, gate=True),
             Arm(f"{label}: all three, CLIMS form", {**clims, "form": "clims"}, pooling),
             Arm(
                 f"{label}: all three, images masked",
@@ -123,6 +127,7 @@ class Laboratory:
             seed=seed,
             matching=replace(self.recipe.matching, **arm.matching),
             model=replace(self.recipe.model, pooling=arm.pooling),
+            gate=replace(self.recipe.gate, by="tags" if arm.gate else "none"),
         )
         found: dict[str, list[np.ndarray]] = {"cam": [], "pseudo": [], "final": []}
         for data in self.folds:
@@ -160,8 +165,12 @@ class Laboratory:
         )  # fmt: skip
         fit(second, recipe.stage2, seed)
         tissue = len(self.classes.tissue_ids)
+        gate = fitted_gate(recipe.gate, second, data.mpp)
         found["final"].append(
-            confusion(measured, lambda image: strongest(second.logits(image)[:tissue]))
+            confusion(
+                measured,
+                lambda image: strongest(gated_logits(second, gate, image, data.mpp)[:tissue]),
+            )
         )
 
     def mask(

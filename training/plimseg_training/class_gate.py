@@ -6,13 +6,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from napari_plimseg.models.gate import ALWAYS, ClassGate
+from napari_plimseg.models.gate import ALWAYS, ClassGate, gated
+from plimseg_training.stage_task import full_size
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+    from torch import Tensor
 
     from plimseg_training.config import GateConfig
     from plimseg_training.stage_task import SegmentationTask
+    from plimseg_training.tagged_folder import TaggedImage
 
 
 def fitted_gate(config: GateConfig, task: SegmentationTask, mpp: float) -> ClassGate | None:
@@ -29,6 +32,10 @@ def fitted_gate(config: GateConfig, task: SegmentationTask, mpp: float) -> Class
     if config.by == "none":
         return None
     images = task.folder.images
+    side = float(np.median(np.concatenate([np.sqrt(i.windows[:, 2:].prod(1)) for i in images])))
+    field_um = config.field * side * mpp
+    if config.keep is None:
+        return ClassGate(field_um, (0.0,) * task.tissue)
     scores = np.concatenate(
         [
             task.window_scores(task.coarse_logits(image), image.windows).cpu().numpy()
@@ -36,8 +43,20 @@ def fitted_gate(config: GateConfig, task: SegmentationTask, mpp: float) -> Class
         ]
     )
     tags = np.concatenate([image.tags for image in images])
-    side = float(np.median(np.concatenate([np.sqrt(i.windows[:, 2:].prod(1)) for i in images])))
-    return ClassGate(side * mpp, gate_thresholds(scores, tags, config.keep))
+    return ClassGate(field_um, gate_thresholds(scores, tags, config.keep))
+
+
+def gated_logits(
+    task: SegmentationTask, gate: ClassGate | None, image: TaggedImage, mpp: float
+) -> Tensor:
+    """Return the logits (C, H, W) of a whole image, minus infinity where the gate says so."""
+    coarse = task.coarse_logits(image)[None]
+    stride = task.network.head.stride
+    logits = full_size(coarse[0], stride, image.size)
+    if gate is None:
+        return logits
+    seen = gate.seen(coarse, gate.cells(mpp, stride))[0]
+    return gated(logits[None], full_size(seen, stride, image.size)[None])[0]
 
 
 def gate_thresholds(

@@ -338,7 +338,7 @@ class _Training:
             student.save(run.fast_model_file, fast)
         if scores and data.validation is not None:
             for image in _spread(data.validation.images):
-                mask = as_mask_ids(trained.task.logits(image).argmax(0).cpu().numpy().astype("i2"))
+                mask = trained.mask_ids(image)
                 self._preview(image, data.validation, targets, prediction=mask)
         # last: a run with this file is finished
         trained.save(run.model_file, scores)

@@ -287,15 +287,19 @@ class GateConfig:
     Parameters
     ----------
     by : str
-        "none", or "tags": a class is left out where its score over a field as large as a tagged
-        window, the smooth maximum of its log-odds, is below a threshold. The network learns the
-        tags by just that score, so it is an image-level classifier too.
-    keep : float
-        Share of the training windows tagged with a class in which the threshold keeps it.
+        "none", or "tags": a class is left out where its score over a field around the place, the
+        smooth maximum of its log-odds, is below a threshold. The network learns the tags by just
+        that score, so it is an image-level classifier too.
+    field : float
+        Side of the field in sides of a tagged window.
+    keep : float or None
+        Share of the training windows tagged with a class in which the threshold keeps it; None
+        takes even odds, 0, which is where the tags' loss draws the line.
     """
 
     by: Literal["none", "tags"] = "none"
-    keep: Annotated[float, Range(0.5, 1)] = 0.98
+    field: Annotated[float, Range(0.1, 100)] = 2.0
+    keep: Annotated[float | None, Range(0.5, 1)] = None
 
     def __post_init__(self) -> None:
         check_fields(self)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from napari_plimseg.files import write_json
 from napari_plimseg.models.seg_model import (
     SegModel,
@@ -12,6 +14,7 @@ from napari_plimseg.models.seg_model import (
     segmentation_header,
     windows_for,
 )
+from plimseg_training.class_gate import gated_logits
 from plimseg_training.evaluate import evaluate
 
 if TYPE_CHECKING:
@@ -19,9 +22,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import torch
+    from numpy.typing import NDArray
 
     from napari_plimseg.models.gate import ClassGate
     from plimseg_training.stage_task import SegmentationTask
+    from plimseg_training.tagged_folder import TaggedImage
     from plimseg_training.training_data import TrainingData
 
 
@@ -62,6 +67,11 @@ class TrainedModel:
             mpp=self.data.mpp,
             **self._shared(),
         )
+
+    def mask_ids(self, image: TaggedImage) -> NDArray[np.uint8]:
+        """Return the mask (H, W) of a whole image."""
+        logits = gated_logits(self.task, self.gate, image, self.data.mpp)
+        return (logits.argmax(0).cpu().numpy() + 1).astype(np.uint8)
 
     def measured(self, path: Path, device: torch.device) -> dict[str, float]:
         """Return the scores on the validation part, in percent; none without truth.
