@@ -24,11 +24,19 @@ if TYPE_CHECKING:
 
 FORMAT_VERSION = 1
 HEADER_KEY = "plimseg"
-KINDS = ("prototypes", "segmentation")
+KINDS = ("prototypes", "segmentation", "hints")
 """`prototypes`: a tensor `prototypes` (C, D) of unit vectors in the space of the encoder.
 `segmentation`: tensors `head.*` of a `SegNet` and, where its weights are inside, `backbone.*`.
+`hints`: tensors `decoder.*` of a `DualDecoder` and `encoder.*` of its `PatchEncoder`, without what
+the encoder's source has; its one class only stands for "the object".
 """
 LARGEST_WIDTH, LARGEST_WINDOW = 1024, 4096
+_SEGMENTATION_ENTRIES = {
+    "backbone": dict, "backbone_inside": bool, "width": int, "window": int, "step": int,
+}  # fmt: skip
+_HINT_ENTRIES = {
+    "patch_encoder": dict, "decoder": dict, "resolutions": list, "frozen_inside": bool,
+}  # fmt: skip
 _REMEDY = "Export the model again, or choose another file."
 
 
@@ -61,7 +69,9 @@ class ModelHeader:
     network : dict
         Of a segmentation model: `backbone` (what it is built from), `backbone_inside` (whether
         its weights are in the file), `width` of the head, `window` and `step` in pixels, and
-        `gate` (`ClassGate`) where classes are left out.
+        `gate` (`ClassGate`) where classes are left out. Of a model for hints: `patch_encoder`
+        and `decoder` (what they are built from), `resolutions`, and `frozen_inside` (whether the
+        pretrained weights are in the file).
     """
 
     kind: str
@@ -88,6 +98,8 @@ class ModelHeader:
             raise ModelError(f"its patch size of {self.patch_size} pixels is impossible")
         if self.kind == "segmentation":
             _check_network(self.network, len(self.classes.tissue_ids))
+        if self.kind == "hints":
+            _check_entries(self.network, _HINT_ENTRIES)
 
     def to_json(self) -> str:
         """Return the header as it stands in the file."""
@@ -177,13 +189,14 @@ def current_versions() -> dict[str, str]:
     return {name: importlib.metadata.version(name) for name in ("torch", "open_clip_torch")}
 
 
-def _check_network(network: Mapping[str, Any], tissue: int) -> None:
-    wanted: dict[str, type] = {
-        "backbone": dict, "backbone_inside": bool, "width": int, "window": int, "step": int,
-    }  # fmt: skip
+def _check_entries(network: Mapping[str, Any], wanted: Mapping[str, type]) -> None:
     for name, kind in wanted.items():
         if type(network.get(name)) is not kind:
             raise ModelError(f"its header is incomplete ('{name}')", remedy=_REMEDY)
+
+
+def _check_network(network: Mapping[str, Any], tissue: int) -> None:
+    _check_entries(network, _SEGMENTATION_ENTRIES)
     width, window, step = network["width"], network["window"], network["step"]
     if not 16 <= width <= LARGEST_WIDTH or width % 16:
         raise ModelError(f"its head's width of {width} is impossible", remedy=_REMEDY)
@@ -206,6 +219,11 @@ def _check_tensors(header: ModelHeader, tensors: Mapping[str, Tensor], path: Pat
     if header.kind == "segmentation":
         parts = {name.partition(".")[0] for name in tensors}
         if parts != ({"head", "backbone"} if header.network["backbone_inside"] else {"head"}):
+            raise ModelError("its tensors are not those of its kind", path=path, remedy=_REMEDY)
+        return
+    if header.kind == "hints":
+        parts = {name.partition(".")[0] for name in tensors}
+        if "decoder" not in parts or not parts <= {"decoder", "encoder"}:
             raise ModelError("its tensors are not those of its kind", path=path, remedy=_REMEDY)
         return
     prototypes = tensors.get("prototypes")

@@ -29,6 +29,7 @@ MEAN, STD = (123.675 / 255, 116.28 / 255, 103.53 / 255), (58.395 / 255, 57.12 / 
 STRIDE = 16
 TINY_VIT_SIDE = 1024
 _LEAST_CELLS = 2
+_LARGEST = 8192
 
 
 class PatchEncoder(nn.Module, ABC):
@@ -264,6 +265,9 @@ def empty_encoder(spec: Mapping[str, Any]) -> PatchEncoder:
     """
     rest = dict(spec)
     architecture = rest.pop("architecture", None)
+    numbers = [n for v in rest.values() for n in (v if isinstance(v, list) else [v])]
+    if any(isinstance(n, int | float) and not 0 <= n <= _LARGEST for n in numbers):
+        raise ModelError("its encoder's sizes are impossible")
     try:
         if architecture == "sam-vit":
             return VitEncoder(rest)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from torch.nn import functional as F
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -67,19 +68,37 @@ class PatchHints:
         side : int
             Of both patches, in pixels.
         mask : ndarray of float, shape (H, W), optional
-            Logits of the mask to refine, for the patch with twice the field.
+            Logits of the mask to refine, for the patch with twice the field; where the hints have
+            one and this is None, it is unknown outside of the smaller patch.
         """
+        if mask is None and self.mask is not None:
+            mask = half_scaled(self.mask)
         points = tuple((y / 2 + side / 4, x / 2 + side / 4, sign) for y, x, sign in self.points)
         y0x0y1x1 = (tuple(v / 2 + side / 4 for v in box) for box in self.boxes)
         boxes = tuple((y0, x0, y1, x1) for y0, x0, y1, x1 in y0x0y1x1)
-        if not points and not boxes and mask is None:
-            raise ValueError("a mask is refined at half scale with a mask of its own")
         return replace(self, points=points, boxes=boxes, mask=mask)
 
 
 def logits_of(mask: NDArray[np.bool_]) -> NDArray[np.float32]:
     """Return the logits of a mask that is certain, (H, W)."""
     return np.where(mask, SURE, -SURE).astype(np.float32)
+
+
+def half_scaled(logits: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return logits (H, W) in the patch with twice the field; 0, unknown, around its middle."""
+    height, width = logits.shape
+    small = resized(logits, (height // 2, width // 2))
+    found = np.zeros_like(logits, dtype=np.float32)
+    y, x = height // 4, width // 4
+    found[y : y + height // 2, x : x + width // 2] = small
+    return found
+
+
+def resized(logits: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.float32]:
+    """Return logits interpolated to another size, averaged where it is coarser."""
+    maps = torch.from_numpy(np.ascontiguousarray(logits, np.float32))[None, None]
+    found = F.interpolate(maps, size, mode="bilinear", align_corners=False, antialias=True)
+    return found[0, 0].numpy()
 
 
 @dataclass(frozen=True)
@@ -138,10 +157,7 @@ class HintTensors:
         masks = torch.zeros(len(rows), 1, *size)
         for index, hints in enumerate(patches):
             if hints.mask is not None:
-                logits = torch.from_numpy(np.ascontiguousarray(hints.mask, np.float32))
-                masks[index] = torch.nn.functional.interpolate(
-                    logits[None, None], size, mode="bilinear", align_corners=False, antialias=True
-                )[0]
+                masks[index, 0] = torch.from_numpy(resized(hints.mask, size))
         has_mask = torch.tensor([hints.mask is not None for hints in patches])
         return cls(points, kinds, masks, has_mask)
 

@@ -85,7 +85,7 @@ def load_sam(source: str, *, allow_download: bool = False, side: int | None = No
     if scheme not in {"sam", "hf-hub"} or not rest:
         raise ModelError(f"'{source}' is not the name of a SAM", remedy=_REMEDY)
     place = Path(rest) if scheme == "sam" else _hub_folder(rest, allow_download)
-    name = f"sam:{place.name}" if scheme == "sam" else source
+    name = without_folder(source)
     heads = 8
     if place.is_dir():
         heads = _decoder_heads(place)
@@ -115,6 +115,12 @@ def load_sam(source: str, *, allow_download: bool = False, side: int | None = No
     return SamWeights(
         name, sha256(place), encoder, shape, tensors.hint_encoder, tensors.decoder, tensors.added
     )
+
+
+def without_folder(source: str) -> str:
+    """Return a source's name without the folder where it lies, which may tell of people."""
+    scheme, _, rest = source.partition(":")
+    return f"sam:{Path(rest).name}" if scheme == "sam" else source
 
 
 def decoder_shape(

@@ -239,7 +239,8 @@ class DualDecoder(nn.Module):
         """Make the new parts add nothing, so that masks are SAM's until training; return self.
 
         WSI-SAM starts from random numbers there. With the last layers of the tokens' MLPs at zero
-        the sum of tokens is zero, and its gradient is not.
+        the sum of tokens is zero, and its gradient is not. (The further token still takes part in
+        SAM's attention, as in SAM-HQ.)
         """
         for branch in self.by_resolution.values():
             nn.init.zeros_(branch.token_mlp.proj_out.weight)
