@@ -128,12 +128,12 @@ class Corrections:
         table = self._to_mask()
         same = journal.frame.same_pixels(self._frame)
         if same and step == 1:
-            return table[journal.mask.read(rows, columns)]
+            return np.take(table, journal.mask.read(rows, columns))
         places = (
             self._places(np.arange(part.start, part.stop), step, side)
             for part, side in zip((rows, columns), journal.frame.shape, strict=True)
         )
-        return table[journal.mask.pick(*places)]
+        return np.take(table, journal.mask.pick(*places))
 
     def write(
         self, y: int, x: int, block: NDArray[np.uint8], where: NDArray[np.bool_] | None = None
@@ -154,14 +154,12 @@ class Corrections:
             self.journal.reframe(self._frame, self._resampled)
         block = block[: self.info.shape[0] - y, : self.info.shape[1] - x]
         where = None if where is None else where[: block.shape[0], : block.shape[1]]
-        used = np.bincount((block if where is None else block[where]).ravel(), minlength=256) > 0
-        ids = [i for i in range(1, len(self.info.classes) + 1) if used[i]]
-        table = np.zeros(256, np.uint8)
         names = self.info.classes.names
-        table[ids] = self.journal.class_ids([names[i - 1] for i in ids])
-        changes = table[block]
+        table = np.zeros(256, np.uint8)
+        table[1 : len(names) + 1] = self.journal.class_ids(names)
+        changes = np.take(table, block)
         if where is not None:
-            changes[~where] = KEPT
+            np.putmask(changes, ~where, KEPT)
         self.journal.stage(y, x, changes)
 
     def record(
