@@ -222,11 +222,11 @@ def test_edited_classes_go_into_the_request(dock: TrainDock, patches: Path, qtbo
 
 
 def test_tagging_ends_in_the_folder_looked_through(dock: TrainDock, patches: Path, qtbot) -> None:  # type: ignore[no-untyped-def]
-    dock.open_gallery(patches, ["tumour", "stroma"])
-    gallery = dock.gallery
+    dock.tagging.open(patches, ["tumour", "stroma"])
+    gallery = dock.tagging.gallery
     gallery.toggle("tumour")
     gallery.close()
-    assert dock.gallery is None
+    assert dock.tagging.gallery is None
     qtbot.waitUntil(lambda: dock.facts is not None, timeout=WAIT)
     assert dock.folder == patches
     assert (patches / "tags.csv").read_text() == "file,tumour,stroma\n0.png,1,0\n"

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QTimer
-from qtpy.QtWidgets import QFileDialog, QInputDialog
+from qtpy.QtWidgets import QFileDialog
 
 from napari_plimseg._widgets.background_job import BackgroundJob
 from napari_plimseg._widgets.layer_views import mask_views
-from napari_plimseg._widgets.tag_gallery import TagGallery
+from napari_plimseg._widgets.tagging import Tagging
 from napari_plimseg._widgets.train_keeper import ProcessKeeper
 from napari_plimseg._widgets.train_parts import TrainParts
 from napari_plimseg._widgets.train_state import TrainDockState
@@ -34,7 +34,6 @@ from napari_plimseg.training_runs.run_folders import (
     new_run_folder,
     usable_name,
 )
-from napari_plimseg.training_runs.tag_table import TagTable
 from napari_plimseg.training_runs.train_settings import (
     TrainSettings,
     load_train_settings,
@@ -66,7 +65,6 @@ class TrainDock(TrainParts):
         self._viewer = napari_viewer
         self.folder: Path | None = None
         self.facts: FolderFacts | None = None
-        self.gallery: TagGallery | None = None
         self._program: Sequence[str] | None = None
         self._runs: list[KnownRun] = []
         settings = load_train_settings()
@@ -83,6 +81,7 @@ class TrainDock(TrainParts):
         self._plan = self._job(self._on_plan, lambda text: self.setup.show_plan(None, text))
         self._look = self._job(self._on_looked, self.tell_error)
         self._check.finished.connect(lambda _: self.refresh_state())
+        self.tagging = Tagging(self)
         self.outcome = TrainedModel(self, napari_viewer, self.slides)
         self._plan_timer = QTimer(self)
         self._plan_timer.setSingleShot(True)
@@ -109,6 +108,8 @@ class TrainDock(TrainParts):
         section.folderRequested.connect(self._on_folder)
         section.slidesRequested.connect(self.use_slides)
         section.tagRequested.connect(self._on_tag)
+        self.tagging.told.connect(self._on_told)
+        self.tagging.tagged.connect(self.choose_folder)
         section.mppTyped.connect(self._on_mpp)
         self.class_list.classesChanged.connect(self._on_classes)
         self.class_list.refused.connect(lambda text: self.banner.tell("warning", text))
@@ -259,58 +260,14 @@ class TrainDock(TrainParts):
         if self.facts is not None and self.facts.usable:
             self._plan_timer.start()
 
+    def _on_tag(self) -> None:
+        known = self.class_list.classes
+        colors = {} if known is None else {c.name: c.color for c in known}
+        self.tagging.ask_folder(str(self.folder or self._remembered_folder), colors)
+
     def _on_keep_on(self, on: bool) -> None:
         self.keeper.keep_on = on
         self._remember()
-
-    # -- tags
-
-    def _on_tag(self) -> None:
-        start = str(self.folder or self._remembered_folder)
-        path = QFileDialog.getExistingDirectory(self, "Folder of images to tag", start)
-        if path:
-            self.ask_classes_and_tag(Path(path))
-
-    def ask_classes_and_tag(self, folder: Path) -> None:
-        """Open the gallery; where the folder has no classes yet, ask for them first."""
-        try:
-            table = TagTable(folder)
-        except PlimsegError as error:
-            self.tell_error(str(error))
-            return
-        if not table.classes:
-            text, accepted = QInputDialog.getText(
-                self,
-                "Tissue classes",
-                "Names of the tissue classes, separated by commas:",
-                text="tumour, stroma, lymphocytes",
-            )
-            if not accepted:
-                return
-            self.open_gallery(folder, [name for name in text.split(",") if name.strip()])
-        else:
-            self.open_gallery(folder)
-
-    def open_gallery(self, folder: Path, classes: Sequence[str] = ()) -> None:
-        """Tag the images of a folder in a window; when it closes, they are looked through."""
-        if self.gallery is not None:
-            self.gallery.raise_()
-            return
-        try:
-            table = TagTable(folder, classes)
-        except PlimsegError as error:
-            self.tell_error(str(error))
-            return
-        known = self.class_list.classes
-        colors = {} if known is None else {c.name: c.color for c in known}
-        self.gallery = TagGallery(table, colors, self)
-        self.gallery.closed.connect(self._on_gallery_closed)
-        self.gallery.show()
-
-    def _on_gallery_closed(self) -> None:
-        gallery, self.gallery = self.gallery, None
-        if gallery is not None and gallery.table.path.is_file():
-            self.choose_folder(gallery.table.folder)
 
     # -- training
 
