@@ -169,9 +169,20 @@ class OutlineLayer(QObject):
             lines = outline_ids(without_specks(ids) if sample > 1 else ids)
         self._drawn = (top, left, bottom, right, sample)
         origin = np.array([first_row + 0.5, first_column + 0.5]) * sample - 0.5
-        self.layer.data = lines
-        self.layer.scale = np.full(2, sample * pixel)
-        self.layer.translate = origin * pixel + np.asarray(mask.translate[-2:])
+        self._place(lines, sample * pixel, origin * pixel + np.asarray(mask.translate[-2:]))
+
+    def _place(self, lines: NDArray[np.uint8], scale: float, shift: NDArray[np.float64]) -> None:
+        # each setter makes napari look at all layers anew: only what changed is set
+        layer = self.layer
+        if layer.data.shape == lines.shape:
+            layer.data[:] = lines
+            layer.refresh(extent=False, thumbnail=False)
+        else:
+            layer.data = lines
+        if not np.allclose(layer.scale, scale, rtol=1e-9, atol=0):
+            layer.scale = np.full(2, scale)
+        if not np.allclose(layer.translate, shift, rtol=0, atol=1e-6 * scale):
+            layer.translate = shift
 
     def _window(self, sample: float, around: float) -> tuple[float, float, float, float]:
         """Return top, left, bottom, right of the window in mask pixels, inside the mask."""

@@ -163,11 +163,13 @@ def uncertain_regions(
     limit = max(float(np.quantile(smooth[tissue], 1 - MOST_UNCERTAIN_SHARE)), LEAST_UNCERTAINTY)
     labels, _ = ndimage.label(smooth > limit, structure=np.ones((3, 3)))
     labels[doubt <= limit] = 0
+    fewest = MIN_AREA_MM2 / (pixel_um / 1000) ** 2
+    labels[np.bincount(labels.ravel())[labels] < fewest] = 0
     seen = np.zeros_like(tissue) if reviewed is None else reviewed
     found = []
     for rows, columns, inside in _pieces(labels, max(1, round(MAX_SIDE_UM / pixel_um))):
         count = int(inside.sum())
-        if count * (pixel_um / 1000) ** 2 < MIN_AREA_MM2:
+        if count < fewest:
             continue
         sure = confidence[rows, columns][inside].mean() / 255
         pixels = count * step * step
