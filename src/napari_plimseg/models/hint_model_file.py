@@ -134,8 +134,9 @@ def _on_source(
     if spec.get("architecture") == "backbone":
         backbone = load_backbone(source)
         encoder: PatchEncoder = BackboneEncoder(
-            backbone, spec["side"], embed_dim=spec["embed_dim"], early_block=spec["early_block"]
-        )
+            backbone, spec["side"], embed_dim=spec["embed_dim"], early_block=spec["early_block"],
+            early_dim=spec.get("early_dim", 0),
+        )  # fmt: skip
         digest = backbone.identity
         model = WsiSam(
             encoder, DualDecoder(shape, resolutions), source=source, source_digest=digest
