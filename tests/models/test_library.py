@@ -163,6 +163,7 @@ def test_files_put_there_by_hand_count(
     assert entry.state is state
     assert says in entry.reason
     assert bool(entry.name) == (state is EntryState.READY)
+    assert not entry.downloadable  # a damaged one is removed first, a file by hand is no download
     listed = {info.title for info in catalogue.list_models() if info.available}
     assert (title in listed) == (state is EntryState.READY)
 

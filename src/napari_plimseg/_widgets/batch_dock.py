@@ -32,8 +32,9 @@ from napari_plimseg.inference.cohort_item import ItemState
 from napari_plimseg.inference.engine_lock import ENGINE
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Sequence
+    from collections.abc import Callable, Generator, Sequence
 
+    from napari.layers import Layer
     from napari.viewer import Viewer
 
     from napari_plimseg._settings import DockSettings
@@ -241,9 +242,9 @@ class BatchDock(BatchParts):
         same = dock.model_choice.name == self.model_choice.name
         return dock.settings_form.settings, dock.class_list.edited if same else None
 
-    def _tell_errors(self, change: object) -> None:
+    def _tell_errors(self, change: Callable[[], None]) -> None:
         try:
-            change()  # type: ignore[operator]
+            change()
         except PlimsegError as error:
             self.banner.tell("error", str(error))
 
@@ -357,6 +358,6 @@ class BatchDock(BatchParts):
             self.open_folder(Path(path))
 
 
-def _path_of(layer: object) -> Path | None:
-    slide = slide_of(layer)  # type: ignore[arg-type]
+def _path_of(layer: Layer) -> Path | None:
+    slide = slide_of(layer)
     return None if slide is None else slide.path.absolute()

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from numpy.typing import NDArray
-    from qtpy.QtCore import QMimeData, QModelIndex
+    from qtpy.QtCore import QMimeData, QModelIndex, QPersistentModelIndex
     from qtpy.QtWidgets import QStyleOptionViewItem
 
 _PATH = Qt.ItemDataRole.UserRole
@@ -60,7 +60,12 @@ def icon_of(thumbnail: NDArray[np.uint8] | None) -> QIcon:
 class _StateBar(QStyledItemDelegate):
     """Draws the state's text over a bar as long as what is done."""
 
-    def paint(self, painter: QPainter, option: QStyleOptionViewItem, index: QModelIndex) -> None:
+    def paint(
+        self,
+        painter: QPainter,
+        option: QStyleOptionViewItem,
+        index: QModelIndex | QPersistentModelIndex,
+    ) -> None:
         """Draw one cell."""
         color, fraction = index.data(_COLOR), float(index.data(_FRACTION) or 0)
         if not color:
@@ -147,7 +152,8 @@ class BatchTable(QTreeWidget):
         row.setToolTip(0, str(item.path))
         row.setText(1, item.state_text)
         row.setToolTip(1, item.problem or item.state.value)
-        row.setData(1, _FRACTION, 1.0 if item.state is ItemState.FAILED else item.fraction)
+        asks = item.state in (ItemState.FAILED, ItemState.NEEDS_MPP)
+        row.setData(1, _FRACTION, 1.0 if asks else item.fraction)
         row.setData(1, _COLOR, _COLORS.get(item.state, ""))
 
     def show_thumbnail(self, path: Path, thumbnail: NDArray[np.uint8] | None) -> None:

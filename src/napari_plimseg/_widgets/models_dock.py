@@ -192,7 +192,7 @@ class ModelsDock(QWidget):
         """Select a model by its key; return whether it is in the list."""
         for row in range(self.table.topLevelItemCount()):
             item = self.table.topLevelItem(row)
-            if item.data(0, _KEY) == key:
+            if item is not None and item.data(0, _KEY) == key:
                 self.table.setCurrentItem(item)
                 return True
         return False
@@ -324,7 +324,7 @@ class ModelsDock(QWidget):
                 item.setForeground(3, QBrush(QColor(_STATE_COLORS[e.state])))
             self.table.addTopLevelItem(item)
         if not self.select(chosen):
-            self.table.setCurrentItem(self.table.topLevelItem(0))
+            self.select(entries[0].key)
 
     def _on_import_file(self) -> None:
         path, _ = QFileDialog.getOpenFileName(self, "Import model", "", MODEL_FILES)

@@ -22,7 +22,7 @@ class HubRemote:
     def find(self, repository: str, name: str) -> RemoteFile | None:
         """Return size, checksum and address of a file; None when the repository has none."""
         import huggingface_hub
-        from huggingface_hub.errors import EntryNotFoundError, HTTPError
+        from huggingface_hub.errors import EntryNotFoundError, HTTPError  # type: ignore[attr-defined]
 
         url = huggingface_hub.hf_hub_url(repository, name)
         try:
@@ -41,8 +41,9 @@ class HubRemote:
     def read(self, file: RemoteFile, start: int) -> Iterator[bytes]:
         """Yield the content from byte `start` on."""
         from huggingface_hub import get_session
-        from huggingface_hub.errors import HTTPError
-        from huggingface_hub.utils import build_hf_headers, hf_raise_for_status
+        from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]
+        from huggingface_hub.utils._headers import build_hf_headers
+        from huggingface_hub.utils._http import hf_raise_for_status
 
         headers = {**build_hf_headers(), "Accept-Encoding": "identity"}
         if start:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import TYPE_CHECKING
 
@@ -284,14 +284,14 @@ def _own_model(path: Path) -> LibraryEntry:
     from napari_plimseg.models.model_file import read_header
 
     info = catalogue.file_info(path)
-    common = {"key": info.name, "kind": Kind.OWN, "size_bytes": info.size_bytes, "path": path}
+    entry = LibraryEntry(
+        info.name, "", info.title, info.description, Kind.OWN, EntryState.DAMAGED, info.reason,
+        size_bytes=info.size_bytes, path=path, removable=True,
+    )  # fmt: skip
     try:
         header = read_header(path)
     except PlimsegError:
-        return LibraryEntry(
-            name="", title=info.title, description=info.description, state=EntryState.DAMAGED,
-            reason=info.reason, removable=True, **common,
-        )  # type: ignore[arg-type]  # fmt: skip
+        return entry
     history = {
         "kind": header.kind,
         "encoder": without_path(header.encoder),
@@ -299,13 +299,17 @@ def _own_model(path: Path) -> LibraryEntry:
         "training images": header.training_sha256[:12],
         **{f"made with {name}": version for name, version in header.versions.items()},
     }
-    return LibraryEntry(
-        name=info.name if info.available else "", title=info.title, description=info.description,
-        state=EntryState.READY if info.available else EntryState.PARTIAL, reason=info.reason,
-        license=info.license, source="trained or imported on this computer",
-        classes=header.classes, mpp=header.mpp, scores=header.scores,
-        history={what: text for what, text in history.items() if text}, removable=True, **common,
-    )  # type: ignore[arg-type]  # fmt: skip
+    return replace(
+        entry,
+        name=info.name if info.available else "",
+        state=EntryState.READY if info.available else EntryState.PARTIAL,
+        license=info.license,
+        source="trained or imported on this computer",
+        classes=header.classes,
+        mpp=header.mpp,
+        scores=header.scores,
+        history={what: text for what, text in history.items() if text},
+    )
 
 
 def _own_encoder_folders() -> list[Path]:
@@ -347,7 +351,8 @@ def _encoder(card: EncoderCard) -> LibraryEntry:
         page=f"{HUB_PAGE}/{files.repository}" if files.repository else "", gated=card.gated,
         makes_masks=card.reads_text, size_bytes=bytes_here(card),
         path=folder if here else catalogue.cached_folder(card.source) if cached else None,
-        downloadable=bool(files.repository) and state is not EntryState.READY, removable=here,
+        downloadable=bool(files.repository) and bool(set(missing) - set(files.by_hand))
+        and state in (EntryState.NOT_HERE, EntryState.PARTIAL), removable=here,
     )  # fmt: skip
 
 
