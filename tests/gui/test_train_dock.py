@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from napari_plimseg.tissue import TissueClass
 from napari_plimseg.training_runs.process import TrainingProcess, TrainingState
 from napari_plimseg.training_runs.run_folders import RunFiles, runs_folder
 
@@ -219,6 +220,15 @@ def test_edited_classes_go_into_the_request(dock: TrainDock, patches: Path, qtbo
     # the files say the old name, so it stays as the last word
     assert request.classes[0].name == "carcinoma"
     assert request.classes[0].prompts == ("carcinoma", "tumour")
+
+
+def test_classes_of_masks_bring_their_words(dock: TrainDock, patches: Path, qtbot) -> None:  # type: ignore[no-untyped-def]
+    ready(dock, patches, qtbot)
+    words = dock.facts.classes.replaced("tumour", TissueClass("tumour", (1, 2, 3), ("carcinoma",)))
+    dock._on_checked(words)
+    assert dock.request().classes == words
+    dock._on_checked(words.without("stroma"))  # of other classes: left alone
+    assert dock.request().classes == words
 
 
 def test_tagging_ends_in_the_folder_looked_through(dock: TrainDock, patches: Path, qtbot) -> None:  # type: ignore[no-untyped-def]

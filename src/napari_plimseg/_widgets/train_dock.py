@@ -26,6 +26,7 @@ from napari_plimseg._widgets.trained_model import TrainedModel
 from napari_plimseg._widgets.viewer_slides import ThemeColor, ViewerSlides
 from napari_plimseg.errors import PlimsegError
 from napari_plimseg.slides.slide import usable_mpp
+from napari_plimseg.tissue import TissueClasses
 from napari_plimseg.training_runs.folder_facts import FolderFacts, TrainingPlan, following
 from napari_plimseg.training_runs.process import TrainingProcess, TrainingRequest, TrainingState
 from napari_plimseg.training_runs.run_folders import (
@@ -77,7 +78,7 @@ class TrainDock(TrainParts):
         self.keeper = ProcessKeeper(self)
         self.keeper.keep_on = settings.keep_on
         self.slides = ViewerSlides(napari_viewer, self.refresh_state, self.refresh_state)
-        self._check = self._job(self._on_checked, self._on_check_failed)
+        self._check = self._job(self._on_checked, self.tell_error)
         self._plan = self._job(self._on_plan, lambda text: self.setup.show_plan(None, text))
         self._look = self._job(self._on_looked, self.tell_error)
         self._check.finished.connect(lambda _: self.refresh_state())
@@ -217,6 +218,8 @@ class TrainDock(TrainParts):
         self.banner.hide()
         out = patches_folder(Path(views[-1].slide.path).stem)
         shown = [(view, view.layer.data) for view in views]
+        self.facts = None
+        self.folder_section.show_facts(None)
         self._begin_check("patches", lambda: cut_open_slides(shown, out, self._program))
 
     def _begin_check(self, what: str, work: Callable[[], Generator[Any, None, None]]) -> None:
@@ -231,6 +234,8 @@ class TrainDock(TrainParts):
             self.folder = item
             self.folder_section.show_folder(item)
             self.setup.name_edit.setText(usable_name(item.name))
+        elif isinstance(item, TissueClasses):
+            self._take_classes(item)
         elif isinstance(item, FolderFacts):
             self.facts = item
             self.folder_section.show_facts(item)
@@ -239,8 +244,12 @@ class TrainDock(TrainParts):
             self._remember()
             self._plan_timer.start()
 
-    def _on_check_failed(self, text: str) -> None:
-        self.tell_error(text)
+    def _take_classes(self, known: TissueClasses) -> None:
+        """Show colours and words of classes that the folder only names."""
+        own = None if self.facts is None else self.facts.classes
+        if own is not None and own.names == known.names:
+            self.class_list.show_classes(known)
+            self._on_classes()
 
     def _on_mpp(self, text: str) -> None:
         if text.strip() and self.mpp is None:

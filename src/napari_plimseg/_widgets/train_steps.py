@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from napari_plimseg._widgets.layer_views import MaskView
     from napari_plimseg.models.catalogue import ModelInfo
+    from napari_plimseg.tissue import TissueClasses
     from napari_plimseg.training_runs.process import TrainingRequest
     from napari_plimseg.training_runs.run_folders import KnownRun
 
@@ -66,7 +67,7 @@ def cut_open_slides(
     shown: Sequence[tuple[MaskView, NDArray[np.uint8]]],
     out: Path,
     program: Sequence[str] | None = None,
-) -> Generator[dict[str, Any] | Path | FolderFacts | None, None, None]:
+) -> Generator[dict[str, Any] | Path | FolderFacts | TissueClasses | None, None, None]:
     """Cut the slides of masks into patches, then look through these.
 
     Parameters
@@ -80,8 +81,9 @@ def cut_open_slides(
 
     Yields
     ------
-    dict, Path, FolderFacts or None
-        How far it is; the folder when the patches are cut; what it holds.
+    dict, Path, FolderFacts, TissueClasses or None
+        How far it is; the folder when the patches are cut; what it holds; the masks' classes with
+        their colours and words, which a table of tags does not have.
     """
     slides = []
     for view, pixels in shown:
@@ -93,6 +95,7 @@ def cut_open_slides(
         yield one if one is not None and one["kind"] == "counted" else None
     yield out
     yield from check_folder(out, program)
+    yield slides[0].info.classes
 
 
 def find_runs(*, take_up: bool) -> Generator[tuple[list[KnownRun], bool], None, None]:
