@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import weakref
 from collections import deque
 from typing import TYPE_CHECKING, Any
@@ -57,7 +58,13 @@ class TargetLink:
     def connect(self, emitter: Any, slot: Callable[..., Any]) -> None:
         """Call `slot` on an event or signal until `disconnect`."""
         emitter.connect(slot)
-        self._undone.append(lambda: emitter.disconnect(slot))
+
+        def disconnect() -> None:
+            # of a widget that is gone, Qt has taken the slots off already
+            with contextlib.suppress(RuntimeError, TypeError):
+                emitter.disconnect(slot)
+
+        self._undone.append(disconnect)
 
     def bind_key(self, key: str, act: Callable[[], None]) -> None:
         """Let a key act on this layer only; napari's own key of that name rests."""

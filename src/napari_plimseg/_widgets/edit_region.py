@@ -202,6 +202,8 @@ class EditRegion(QObject):
         view = opened.view
         if view.corrections is None:
             return
+        if view.recorder is not None:
+            view.recorder.settle_all()  # else its older, coarser look would take this back
         y, x = opened.y + rows.start, opened.x + columns.start
         view.corrections.write(y, x, block)
         view.refresh_window(slice(y, y + block.shape[0]), slice(x, x + block.shape[1]))
