@@ -473,9 +473,10 @@ def test_deleting_the_layer_of_a_region_keeps_what_was_painted(coarse: Review) -
     coarse.correct.open_region()
     layer = coarse.layer
     layer.brush_size = 5
+    opened = coarse.correct.region._open
     layer.paint((40, 40), 2)
     coarse.viewer.layers.remove(layer)
-    assert corrections_of(coarse.view)[40, 40] == 2
+    assert corrections_of(coarse.view)[40 + opened.y, 40 + opened.x] == 2
     assert coarse.view.layer.visible
 
 

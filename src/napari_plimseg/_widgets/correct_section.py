@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import weakref
 from collections import deque
 from typing import TYPE_CHECKING, Any
@@ -19,6 +18,7 @@ from napari_plimseg._widgets.edit_region import EditRegion
 from napari_plimseg._widgets.mask_painter import EditTarget, MaskPainter
 from napari_plimseg._widgets.napari_inside import unwrapped
 from napari_plimseg._widgets.run_steps import find_tissue, tissue_settings
+from napari_plimseg._widgets.target_link import HeldLink, TargetLink
 from napari_plimseg.errors import PlimsegError
 from napari_plimseg.results.editing import connected_region, relabel
 
@@ -40,60 +40,6 @@ NO_MASK = "Generate a mask in the PLIMSeg dock, or open an exported label TIFF."
 HIDDEN = "The corrections of this mask are hidden: show them again to paint."
 _NAPARI_BRUSH, _FIRST_BRUSH = 10, 20
 _HELD_PIXELS = 4
-
-
-class TargetLink:
-    """Everything that hangs on one layer while it is corrected, taken off by `disconnect`.
-
-    Parameters
-    ----------
-    painter : MaskPainter
-        On that layer already.
-    """
-
-    def __init__(self, painter: MaskPainter) -> None:
-        self.painter = painter
-        self._undone: list[Callable[[], Any]] = [painter.detach]
-
-    def connect(self, emitter: Any, slot: Callable[..., Any]) -> None:
-        """Call `slot` on an event or signal until `disconnect`."""
-        emitter.connect(slot)
-
-        def disconnect() -> None:
-            # of a widget that is gone, Qt has taken the slots off already
-            with contextlib.suppress(RuntimeError, TypeError):
-                emitter.disconnect(slot)
-
-        self._undone.append(disconnect)
-
-    def bind_key(self, key: str, act: Callable[[], None]) -> None:
-        """Let a key act on this layer only; napari's own key of that name rests."""
-        layer = self.painter.target.layer
-        before = layer.bind_key(key, lambda _: act(), overwrite=True)
-        self._undone.append(lambda: layer.bind_key(key, before, overwrite=True))
-
-    def on_click(self, callback: Callable[[Any, Any], Any]) -> None:
-        """Call a mouse callback of the layer."""
-        callbacks = self.painter.target.layer.mouse_drag_callbacks
-        callbacks.append(callback)
-        self._undone.append(lambda: callbacks.remove(callback))
-
-    def disconnect(self) -> None:
-        """Leave the layer as it was."""
-        while self._undone:
-            self._undone.pop()()
-
-
-class _Held:
-    """The link that is to be taken off even when its section is destroyed."""
-
-    def __init__(self) -> None:
-        self.link: TargetLink | None = None
-
-    def let_go(self) -> None:
-        if self.link is not None:
-            self.link.disconnect()
-            self.link = None
 
 
 class CorrectSection(CorrectParts):
@@ -118,7 +64,7 @@ class CorrectSection(CorrectParts):
     def __init__(self, viewer: Viewer) -> None:
         super().__init__()
         self._viewer = unwrapped(viewer)
-        held = self._held = _Held()
+        held = self._held = HeldLink()
         self._waiting: Tidying | None = None
         self._tissues: weakref.WeakKeyDictionary[Slide, TissueMask] = weakref.WeakKeyDictionary()
         self._queue: deque[tuple[EditTarget, Work, str]] = deque()
@@ -135,7 +81,7 @@ class CorrectSection(CorrectParts):
         self._connect()
 
         def leave(*_: object) -> None:
-            held.let_go()
+            held.let_go(widget_is_gone=True)
             region.done()
 
         self.destroyed.connect(leave)
@@ -217,9 +163,9 @@ class CorrectSection(CorrectParts):
         link.connect(events.scale, self._show_info)
         recorder = None if target.view is None else target.view.recorder
         if recorder is not None:
-            link.connect(recorder.changed, self._show_saved)
-            link.connect(recorder.saved, self._show_saved)
-            link.connect(recorder.failed, self._on_not_saved)
+            link.connect_signal(recorder.changed, self._show_saved)
+            link.connect_signal(recorder.saved, self._show_saved)
+            link.connect_signal(recorder.failed, self._on_not_saved)
         for mask_id in range(1, min(len(target.info.classes), KEYED) + 1):
             link.bind_key(str(mask_id), lambda i=mask_id: self.choose_class(i))
         for key, name in (("b", "brush"), ("g", "polygon"), ("z", "move")):
