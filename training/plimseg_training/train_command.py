@@ -15,6 +15,7 @@ from napari_plimseg.files import atomic_write, sha256
 from plimseg_training.config import load_recipe
 from plimseg_training.console import time_left
 from plimseg_training.data_commands import scanned, show_report
+from plimseg_training.hint_command import hint_recipe_of, run_hint_train
 from plimseg_training.progress import memory_mb
 from plimseg_training.recipes import EFFORTS, chosen_recipe, with_effort
 from plimseg_training.runs import RunError, RunFolder, StopRequest
@@ -37,6 +38,9 @@ _BACKWARD = 3
 
 def run_train(options: argparse.Namespace, console: Console) -> int:
     """Train, or with `--dry-run` say what would be trained; return the exit code."""
+    for_hints = hint_recipe_of(options)
+    if for_hints is not None:
+        return run_hint_train(for_hints, options, console, listed)
     recipe = _recipe(options)
     run = RunFolder(options.out or RUNS / recipe.name)
     if options.dry_run:

@@ -26,13 +26,10 @@ from napari_plimseg.models.wsi_sam_decoder import DualDecoder
 from napari_plimseg.tissue import TissueClass, TissueClasses
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from napari_plimseg.models.sam_encoders import PatchEncoder
 
 KIND = "hints"
 THE_OBJECT = TissueClasses((TissueClass("object", (230, 85, 13)),), has_background=False)
-_FROZEN_ON_BACKBONE = "encoder.backbone."
 
 
 def save_hint_model(
@@ -67,7 +64,7 @@ def save_hint_model(
         },
         **about,
     )  # fmt: skip
-    wanted = _names_inside(model, frozen_inside=frozen_inside)
+    wanted = set(model.state_dict()) if frozen_inside else model.own_names()
     tensors = {
         name: tensor.half() if tensor.is_floating_point() else tensor
         for name, tensor in model.state_dict().items()
@@ -116,8 +113,8 @@ def load_hint_model(
         raise ModelError(f"its description is wrong ({error})", path=path) from error
     except ModelError as error:
         raise ModelError(error.problem, path=path, remedy=error.remedy) from error
-    names = _names_inside(model, frozen_inside=inside)
     state = model.state_dict()
+    names = set(state) if inside else model.own_names()
     check_weights(tensors, {name: state[name] for name in names}, path=path)
     model.load_state_dict(dict(tensors), strict=False)
     model.weights_name = header.title or path.stem
@@ -154,14 +151,3 @@ def _on_source(
     if model.decoder.shape != shape:
         raise ModelError("its decoder is not that of its pretrained weights", path=path)
     return model
-
-
-def _names_inside(model: WsiSam, *, frozen_inside: bool) -> set[str]:
-    """Return the names of the tensors that the model's file holds."""
-    names: dict[str, Tensor] = model.state_dict()
-    if frozen_inside:
-        return set(names)
-    if isinstance(model.encoder, BackboneEncoder):
-        return {name for name in names if not name.startswith(_FROZEN_ON_BACKBONE)}
-    new = {id(parameter) for parameter in model.decoder.new_parameters()}
-    return {name for name, parameter in model.named_parameters() if id(parameter) in new}

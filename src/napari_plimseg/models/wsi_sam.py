@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from napari_plimseg.errors import ModelError
 from napari_plimseg.models.sam_decoder import DecoderShape
+from napari_plimseg.models.sam_encoders import BackboneEncoder
 from napari_plimseg.models.sam_hints import HintTensors
 from napari_plimseg.models.weights import check_weights, weights_digest
 from napari_plimseg.models.wsi_sam_decoder import RESOLUTIONS, DualDecoder, DualMasks, Encoded
@@ -25,11 +26,12 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from napari_plimseg.models.sam_encoders import BackboneEncoder, PatchEncoder
+    from napari_plimseg.models.sam_encoders import PatchEncoder
     from napari_plimseg.models.sam_hints import PatchHints
     from napari_plimseg.models.sam_weights import SamWeights
 
 _RESULT_VERSION = 1
+_FROZEN = "encoder.backbone."
 
 
 class WsiSam(nn.Module):
@@ -138,6 +140,16 @@ class WsiSam(nn.Module):
             weights_digest(self.decoder),
         )  # fmt: skip
 
+    def own_names(self) -> set[str]:
+        """Return the names of the tensors that its source lacks, and that training may change.
+
+        On a SAM these are WSI-SAM's new parts, on a backbone everything but the backbone.
+        """
+        if isinstance(self.encoder, BackboneEncoder):
+            return {name for name in self.state_dict() if not name.startswith(_FROZEN)}
+        new = {id(parameter) for parameter in self.decoder.new_parameters()}
+        return {name for name, parameter in self.named_parameters() if id(parameter) in new}
+
     def trained_parameters(self) -> list[nn.Parameter]:
         """Return the weights that training changes."""
         return [parameter for parameter in self.parameters() if parameter.requires_grad]
@@ -219,7 +231,13 @@ class WsiSam(nn.Module):
             )
 
 
-def on_backbone(encoder: BackboneEncoder, *, source: str, **sizes: int) -> WsiSam:
+def on_backbone(
+    encoder: BackboneEncoder,
+    *,
+    source: str,
+    resolutions: tuple[str, ...] = RESOLUTIONS,
+    **sizes: int,
+) -> WsiSam:
     """Return an untrained `WsiSam` on a backbone; all but the backbone is trained.
 
     Parameters
@@ -227,6 +245,8 @@ def on_backbone(encoder: BackboneEncoder, *, source: str, **sizes: int) -> WsiSa
     encoder : BackboneEncoder
     source : str
         The backbone's name for `load_backbone`.
+    resolutions : tuple of str
+        See `DualDecoder`.
     **sizes
         Of `DecoderShape`: `heads`, `depth`, `mlp_dim`, `more_masks`.
     """
@@ -235,8 +255,9 @@ def on_backbone(encoder: BackboneEncoder, *, source: str, **sizes: int) -> WsiSa
         early_scale=encoder.early_scale, **sizes,
     )  # fmt: skip
     return WsiSam(
-        encoder, DualDecoder(shape), source=source, source_digest=encoder.backbone.identity
-    )
+        encoder, DualDecoder(shape, resolutions), source=source,
+        source_digest=encoder.backbone.identity,
+    )  # fmt: skip
 
 
 def _digest(*settings: object) -> str:

@@ -81,6 +81,11 @@ class DualMasks:
     lr: Tensor | None
     quality: Tensor
 
+    @property
+    def by_name(self) -> dict[str, Tensor]:
+        """Those that there are, by "hr" and "lr"."""
+        return {n: m for n, m in (("hr", self.hr), ("lr", self.lr)) if m is not None}
+
     def of_patch(self, side: int) -> Tensor:
         """Return logits of the HR patch, (B, 1, side, side); from the middle of LR without HR."""
         logits = self.hr if self.hr is not None else middle(self.lr)
