@@ -119,8 +119,8 @@ class HintMask:
             first = max(0, math.floor(start / scale))
             spans.append((first, max(first, min(side, math.ceil((start + length) / scale)))))
         top, left = (first for first, _ in spans)
-        rows, columns = ((np.arange(*span) + 0.5) * scale for span in spans)
-        inside = self.at(rows, columns)
+        ys, xs = ((np.arange(*span) + 0.5) * scale for span in spans)
+        inside = self.at(ys, xs)
         rows, columns = (np.flatnonzero(inside.any(axis)) for axis in (1, 0))
         if not len(rows):
             return Window(top, left, 0, 0), np.zeros((0, 0), np.bool_)
