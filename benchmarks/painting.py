@@ -144,7 +144,7 @@ def measure(options: argparse.Namespace, folder: Path) -> None:
     painter.only_tissue, painter.protected = False, frozenset()
 
     clicks, undos = [], []
-    for _ in range(max(5, options.rounds // 6)):
+    for _ in range(max(3, options.rounds // 6)):
         y, x = centre + rng.integers(-3000, 3000, 2)
         mask_id = 1 + int(layer.data[y, x]) % CLASSES
         begin = time.perf_counter()

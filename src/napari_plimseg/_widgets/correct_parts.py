@@ -94,7 +94,7 @@ class CorrectParts(QWidget):
         button.setIconSize(QSize(20, 20))
         button.setToolButtonStyle(Qt.ToolButtonStyle.ToolButtonTextUnderIcon)
         button.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
-        button.setStyleSheet(CHOSEN_STYLE)
+        button.setStyleSheet(CHOSEN_STYLE + "QToolButton {font-size: 11px;}")
         button.setFocusPolicy(Qt.FocusPolicy.TabFocus)
         return button
 

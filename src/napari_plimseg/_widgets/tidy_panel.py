@@ -95,7 +95,7 @@ class TidyPanel(QWidget):
         super().__init__(parent)
         self._pixel_um: float | None = None
         self.scope = QComboBox()
-        self.scope.addItems(["all of the chosen class", "a region that I click"])
+        self.scope.addItems(["the chosen class", "a region I click"])
         self.scope.setToolTip(TOOLTIPS["tidy_scope"])
         self.scope.setSizeAdjustPolicy(
             QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon
