@@ -277,6 +277,7 @@ def test_painting_on_a_decimated_mask(masked: PlimsegDock, qtbot) -> None:  # ty
     view.refresh_window(slice(61, 65), slice(61, 65))
     assert view.layer.data[21, 21] == 2
     assert view.layer.data[20, 20] == 1
+    np.testing.assert_array_equal(old.layer.data[61:65, 61:65], 2)
     view.layer.undo()
     wait_saved(view, qtbot)
     assert np.count_nonzero(on_disk(view)) == 16

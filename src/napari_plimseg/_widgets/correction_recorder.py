@@ -112,11 +112,17 @@ class CorrectionRecorder(QObject):
         self._mark(self._dirty, rows, columns)
         self._soon()
 
-    def settle(self, rows: slice, columns: slice) -> None:
-        """Make corrections of what was painted in a part, now; saving follows."""
+    def settle(self, rows: slice, columns: slice, *, unnoted: bool = False) -> None:
+        """Make corrections of what was painted in a part, now; saving follows.
+
+        With `unnoted` also of what nothing told of, such as a script that writes into the array.
+        """
         self.follow()
-        for cell in [c for c in _cells(rows, columns) if c in self._dirty]:
-            self._record(cell)
+        for cell in _cells(rows, columns):
+            if unnoted or cell in self._dirty:
+                self._record(cell)
+        if not self.corrections.is_saved:
+            self._soon()
 
     def settle_all(self) -> None:
         """Make corrections of everything painted, now; saving follows."""
@@ -156,6 +162,16 @@ class CorrectionRecorder(QObject):
             draw_part(self._layer, rows, columns)
         finally:
             self._is_drawing = False
+
+    def tell_others(self, rows: slice, columns: slice) -> None:
+        """Let the other masks of the slide show the corrections of a part too."""
+        view = self._view()
+        if view is None:
+            return
+        for other in sharing(view):
+            if other is not view:
+                scale = (view.info.downsample * view.step) / (other.info.downsample * other.step)
+                other.redraw(_scaled(rows, scale), _scaled(columns, scale))
 
     def _soon(self) -> None:
         if not self._timer.isActive():
@@ -230,7 +246,7 @@ class CorrectionRecorder(QObject):
             self._on_saved()
 
     def _record(self, cell: tuple[int, int]) -> None:
-        del self._dirty[cell]
+        self._dirty.pop(cell, None)
         rows, columns = self._part(cell)
         try:
             recorded, restored = self._pixels.record(rows, columns)
@@ -241,16 +257,7 @@ class CorrectionRecorder(QObject):
         if restored:
             self.draw(rows, columns)
         if recorded:
-            self._tell_others(rows, columns)
-
-    def _tell_others(self, rows: slice, columns: slice) -> None:
-        view = self._view()
-        if view is None:
-            return
-        for other in sharing(view):
-            if other is not view:
-                scale = (view.info.downsample * view.step) / (other.info.downsample * other.step)
-                other.redraw(_scaled(rows, scale), _scaled(columns, scale))
+            self.tell_others(rows, columns)
 
     def _part(self, cell: tuple[int, int]) -> tuple[slice, slice]:
         height, width = self._pixels.shown.shape

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_plimseg._widgets.correction_recorder import CorrectionRecorder
+from napari_plimseg._widgets.correction_recorder import CELL, CorrectionRecorder
 from napari_plimseg._widgets.mask_colors import fading_colormap, label_colormap, label_colors
 from napari_plimseg._widgets.mask_pixels import MaskPixels
 from napari_plimseg._widgets.napari_inside import HistoryKept, unwrapped
@@ -144,28 +144,35 @@ class MaskView:
 
         It takes the place of older output of the model, never of what a person painted.
         """
-        rows, columns, block = shown_part(window, mask, self.step)
-        if self.recorder is not None:
-            self.recorder.settle(rows, columns)
-        self.pixels.fill(rows, columns, block)
+        self._fill(*shown_part(window, mask, self.step))
 
     def take(self, mask: NDArray[np.uint8]) -> None:
         """Take over all that a store holds; what a person painted stays."""
-        if self.recorder is not None:
-            self.recorder.settle_all()
-        height, width = self.pixels.shown.shape
-        whole = slice(0, height), slice(0, width)
-        self.pixels.fill(*whole, mask[:: self.step, :: self.step])
+        output = mask[:: self.step, :: self.step]
+        height, width = output.shape
+        for top in range(0, height, CELL):
+            rows = slice(top, min(top + CELL, height))
+            self._fill(rows, slice(0, width), output[rows])
         self.refresh()
 
+    def _fill(self, rows: slice, columns: slice, block: NDArray[np.uint8]) -> None:
+        if not self.pixels.is_news(rows, columns, block):
+            return
+        if self.recorder is not None:
+            self.recorder.settle(rows, columns, unnoted=True)
+        self.pixels.fill(rows, columns, block)
+
     def refresh_window(self, rows: slice, columns: slice) -> None:
-        """Show what the corrections hold in a part, given in mask pixels at full resolution."""
-        self.redraw(
-            *(
-                slice(part.start // self.step, -(-part.stop // self.step))
-                for part in (rows, columns)
-            )
+        """Show what was written into the corrections of a part, and save it soon.
+
+        The part is given in mask pixels at full resolution. Other masks of the slide show it too.
+        """
+        rows, columns = (
+            slice(part.start // self.step, -(-part.stop // self.step)) for part in (rows, columns)
         )
+        self.redraw(rows, columns)
+        if self.recorder is not None:
+            self.recorder.tell_others(rows, columns)
 
     def redraw(self, rows: slice, columns: slice) -> None:
         """Show what the corrections hold in a part, given in shown pixels."""
@@ -177,7 +184,6 @@ class MaskView:
             self.recorder.settle(rows, columns)
             self.pixels.redraw(rows, columns)
             self.recorder.draw(rows, columns)
-            self.recorder.note(rows, columns)  # what is written is saved soon
 
     def show_corrections(self, on: bool) -> None:
         """Show the corrections, or the model's output alone, which can't be painted on."""

@@ -46,6 +46,10 @@ class MaskPixels:
         if corrections is not None:
             corrections.apply(self.shown, step)
 
+    def is_news(self, rows: slice, columns: slice, block: NDArray[np.uint8]) -> bool:
+        """Whether an output of the model for a part differs from the last one."""
+        return bool(np.any((block != NOT_COMPUTED) & (block != self.model[rows, columns])))
+
     def fill(self, rows: slice, columns: slice, block: NDArray[np.uint8]) -> None:
         """Take over a new output of the model for a part; corrections stay over it."""
         part = self.model[rows, columns]
