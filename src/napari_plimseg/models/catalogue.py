@@ -66,8 +66,11 @@ def models_folder() -> Path:
 
 
 def list_models() -> list[ModelInfo]:
-    """Return the bundled model, the user's own model files, and known ones that can be had."""
-    own = sorted(models_folder().glob("*.safetensors"))
+    """Return the bundled model, the user's own model files, and known ones that can be had.
+
+    Models for hints are apart, in `hint_catalogue.list_hint_models`.
+    """
+    own = [path for path in sorted(models_folder().glob("*.safetensors")) if not for_hints(path)]
     cards = (_card_info(card) for card in CARDS if card.name != BUNDLED and card.reads_text)
     return [
         bundled_info(),
@@ -127,6 +130,12 @@ def _from_file(path: Path, classes: TissueClasses | None) -> DenseModel:
             "it was made for other classes and can't be told new ones",
             path=path,
             remedy=f"Its classes are {', '.join(header.classes.names)}.",
+        )
+    if header.kind == "hints":
+        raise ModelError(
+            "it finds objects from points and boxes, and no classes",
+            path=path,
+            remedy="Choose it as the model for hints.",
         )
     if header.kind == "segmentation":
         from napari_plimseg.models.seg_model import load_segmentation_model
@@ -203,7 +212,19 @@ def file_info(path: Path) -> ModelInfo:
     )  # fmt: skip
 
 
+def for_hints(path: Path) -> bool:
+    """Whether a model file is one for points and boxes; False when it can't be read."""
+    from napari_plimseg.models.model_file import read_header
+
+    try:
+        return read_header(path).kind == "hints"
+    except PlimsegError:
+        return False
+
+
 def _description(header: ModelHeader) -> str:
+    if header.kind == "hints":
+        return f"Objects from points and boxes, on {without_path(header.encoder)}."
     how = "trained on" if header.kind == "segmentation" else "words on"
     text = f"Your own model, {how} {without_path(header.encoder)}"
     if header.encoder == SMALL:
