@@ -35,6 +35,9 @@ TRAINED = (
     "stage2.ema=0.5",
     "stage2.augment=full",
     "data.validation_fraction=0.5",
+    "distill.student=small",
+    "distill.epochs=1",
+    "distill.crop=32",
 )
 
 
@@ -232,7 +235,7 @@ train_recipe(load_recipe(sys.argv[1]), Path(sys.argv[2]), on_event=watch)
 
 @pytest.mark.slow
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs SIGKILL")
-def test_killed_at_three_moments_it_makes_the_same_model(finished_trained, tmp_path):
+def test_killed_at_four_moments_it_makes_the_same_models(finished_trained, tmp_path):
     chosen, expected = finished_trained
     chosen.to_yaml(tmp_path / "recipe.yaml")
     run = RunFolder(tmp_path / "run")
@@ -241,6 +244,7 @@ def test_killed_at_three_moments_it_makes_the_same_model(finished_trained, tmp_p
         ("stage stage1", random.uniform(0.01, 0.5)),
         ("step pseudo_masks", 0.0),
         ("stage stage2", random.uniform(0.01, 0.5)),
+        ("stage distill", 0.0),
     )
     for moment, delay in moments:
         code = start(tmp_path / "recipe.yaml", run.root, moment, delay)
@@ -249,8 +253,11 @@ def test_killed_at_three_moments_it_makes_the_same_model(finished_trained, tmp_p
         if moment == "step pseudo_masks":
             assert len(list(run.pseudo_masks.glob("*.png"))) == 1
     assert start(tmp_path / "recipe.yaml", run.root, "never", 0.0) == 0
-    same_weights = same(load_file(run.model_file), load_file(expected))
-    assert same_weights, f"killed at {moments}"
+    for found, wanted in (
+        (run.model_file, expected),
+        (run.fast_model_file, expected.with_name(run.fast_model_file.name)),
+    ):
+        assert same(load_file(found), load_file(wanted)), f"{found.name}, killed at {moments}"
 
 
 def start(recipe_file, run_folder, moment, delay):
