@@ -131,3 +131,44 @@ def test_a_finished_run_leaves_no_timer_and_no_thread(
         dock.start()
     qtbot.waitUntil(lambda: not job_threads(), timeout=5000)
     qtbot.waitUntil(lambda: not any(t.isActive() for t in dock.findChildren(QTimer)), timeout=5000)
+
+
+WORK_AT_THE_END = """
+import sys, time
+import torch
+from qtpy.QtCore import QCoreApplication, QObject
+from napari_plimseg._widgets.background_job import BackgroundJob
+
+application, parent = QCoreApplication([]), QObject()
+started = []
+
+def work():
+    try:
+        image, kernel = torch.rand(1, 64, 128, 128), torch.rand(64, 64, 3, 3)
+        while True:
+            image = torch.nn.functional.conv2d(image, kernel, padding=1).clamp(0, 1)
+            started.append(1)
+            yield 1
+    finally:
+        print("ended in order", flush=True)
+
+for _ in range(2):
+    BackgroundJob(parent).start(work)
+while len(started) < 4:
+    time.sleep(0.01)
+"""
+
+
+def test_a_script_that_ends_waits_for_its_threads() -> None:
+    # without an event loop nothing tells the jobs to stop; torch in a thread that the interpreter
+    # cuts off ends the process with "terminate called without an active exception"
+    result = subprocess.run(
+        [sys.executable, "-c", WORK_AT_THE_END],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr[-3000:]
+    assert result.stderr == ""
+    assert result.stdout.split("\n")[:2] == ["ended in order"] * 2

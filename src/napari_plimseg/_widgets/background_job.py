@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import atexit
+import concurrent.futures.thread  # noqa: F401 - its end is registered before ours and comes later
 import contextlib
 import logging
 import queue
 import threading
+import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QCoreApplication, QObject, QTimer, Signal
@@ -19,7 +23,50 @@ _logger = logging.getLogger(__name__)
 
 POLL_MS = 40
 PATIENCE_SECONDS = 5.0
+"""How long a closing window waits for its work."""
+EXIT_PATIENCE_SECONDS = 30.0
+"""How long the interpreter waits, without a window, for work that can't be interrupted."""
 _BATCH = 16
+_LINKED = "plimseg_stops_jobs"
+
+
+@dataclass(frozen=True, eq=False)
+class _Running:
+    """A thread that was started and what asks it to end."""
+
+    thread: threading.Thread
+    stop: threading.Event
+
+
+_running: set[_Running] = set()
+
+
+def stop_jobs(seconds: float = PATIENCE_SECONDS) -> bool:
+    """Ask all work to end and wait for it; return whether it has ended.
+
+    Parameters
+    ----------
+    seconds : float
+        Longest time for all of it together.
+    """
+    jobs = list(_running)
+    for job in jobs:
+        job.stop.set()
+    end = time.monotonic() + seconds
+    for job in jobs:
+        job.thread.join(max(0.0, end - time.monotonic()))
+    return not any(job.thread.is_alive() for job in jobs)
+
+
+def _at_exit() -> None:
+    # a thread that is in compiled code when the interpreter goes takes the process down with
+    # std::terminate; objects of Qt may be gone by then, so they can't be asked
+    if not stop_jobs(EXIT_PATIENCE_SECONDS):
+        _logger.warning("some work did not end within %.0f s", EXIT_PATIENCE_SECONDS)
+
+
+# pools of threads refuse work once the interpreter ends, so jobs must have ended before
+getattr(threading, "_register_atexit", atexit.register)(_at_exit)
 
 
 class BackgroundJob(QObject):
@@ -56,8 +103,9 @@ class BackgroundJob(QObject):
         self._timer.setInterval(POLL_MS)
         self._timer.timeout.connect(self._take)
         application = QCoreApplication.instance()
-        if application is not None:
-            application.aboutToQuit.connect(self.stop_and_wait)
+        if application is not None and not application.property(_LINKED):
+            application.setProperty(_LINKED, True)
+            application.aboutToQuit.connect(_stop_with_application)
 
     @property
     def is_running(self) -> bool:
@@ -76,12 +124,15 @@ class BackgroundJob(QObject):
             raise RuntimeError("the job is still running")
         self._stop = stop = threading.Event()
         self._items = items = queue.SimpleQueue[tuple[str, Any]]()
-        self._thread = threading.Thread(
+        self._thread = thread = threading.Thread(
             target=_work_through, args=(work, stop, items), name="plimseg-job", daemon=True
         )
+        running = _Running(thread, stop)
+        _running.difference_update([job for job in _running if not job.thread.is_alive()])
         # a parent that is destroyed can't be asked: only the event outlives it
         self.destroyed.connect(lambda *_: stop.set())
-        self._thread.start()
+        thread.start()
+        _running.add(running)
         self._timer.start()
 
     def stop(self) -> None:
@@ -110,6 +161,10 @@ class BackgroundJob(QObject):
                 self.failed.emit(value)
             self.finished.emit(kind == "end")
             return
+
+
+def _stop_with_application() -> None:
+    stop_jobs()
 
 
 def _work_through(

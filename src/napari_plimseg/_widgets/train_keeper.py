@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 from typing import TYPE_CHECKING
 
 from qtpy.QtCore import QCoreApplication, QObject, QTimer, Signal
@@ -47,8 +48,10 @@ class ProcessKeeper(QObject):
         if application is not None:
             application.aboutToQuit.connect(self.let_go)
         going_on = self._going_on
-        # this object can't be asked any more when it is destroyed
+        # this object can't be asked any more when it is destroyed, and a script that ends without
+        # an event loop destroys nothing
         self.destroyed.connect(lambda *_: going_on.stop())
+        atexit.register(going_on.stop)
 
     @property
     def keep_on(self) -> bool:
@@ -92,5 +95,6 @@ class _GoingOn:
         self.keep_on = False
 
     def stop(self) -> None:
+        atexit.unregister(self.stop)
         if self.process is not None and not self.keep_on:
             self.process.stop()
