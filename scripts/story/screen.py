@@ -1,0 +1,220 @@
+"""A person at the screen: presses buttons, types, paints, waits, and takes pictures."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from typing import TYPE_CHECKING, Any
+from unittest import mock
+
+import numpy as np
+from PIL import Image
+from qtpy.QtCore import QEvent, QPoint, QPointF, Qt
+from qtpy.QtGui import QMouseEvent
+from qtpy.QtTest import QTest
+from qtpy.QtWidgets import QApplication, QScrollArea
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
+
+    from napari.layers import Labels
+    from napari.viewer import Viewer
+    from qtpy.QtWidgets import QAbstractButton, QComboBox, QLineEdit, QWidget
+
+WINDOW = 1366, 768
+PATIENCE_SECONDS = 900.0
+_PLUGIN = "napari-plimseg"
+_EXACT_COLORS = 96
+
+
+class StoryError(Exception):
+    """Something did not happen as the guide tells it."""
+
+
+class Screen:
+    """Drives one napari window through its widgets only.
+
+    Parameters
+    ----------
+    viewer : napari.Viewer
+    folder : Path
+        Takes the pictures.
+    """
+
+    def __init__(self, viewer: Viewer, folder: Path) -> None:
+        self.viewer = viewer
+        self.folder = folder
+        self._docks: dict[str, Any] = {}
+        viewer.window.resize(*WINDOW)
+
+    # -- waiting
+
+    def rest(self, seconds: float) -> None:
+        """Let the program go on for some time."""
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            QApplication.processEvents()
+            time.sleep(0.005)
+
+    def wait(
+        self, what: str, until: Callable[[], object], within: float = PATIENCE_SECONDS
+    ) -> None:
+        """Wait until something is true; raise `StoryError` when it never is."""
+        end = time.monotonic() + within
+        while not until():
+            if time.monotonic() > end:
+                raise StoryError(f"{what}: not within {within:.0f} s")
+            QApplication.processEvents()
+            time.sleep(0.005)
+
+    # -- docks and controls
+
+    def dock(self, name: str) -> Any:
+        """Open a dock of the plugin as the menu does, or bring it to the front."""
+        holder, inner = self.viewer.window.add_plugin_dock_widget(
+            _PLUGIN, name, tabify=bool(self._docks)
+        )
+        self._docks[name] = holder
+        holder.show()
+        holder.raise_()
+        self.rest(0.3)
+        return inner
+
+    def bring_into_sight(self, widget: QWidget) -> None:
+        """Scroll the dock around a control."""
+        parent = widget.parentWidget()
+        while parent is not None:
+            if isinstance(parent, QScrollArea):
+                parent.ensureWidgetVisible(widget)
+            parent = parent.parentWidget()
+        self.rest(0.05)
+
+    def press(self, button: QAbstractButton) -> None:
+        """Click a button with the mouse."""
+        if not button.isEnabled():
+            raise StoryError(f"'{button.text()}' can't be pressed: {button.toolTip()}")
+        self.bring_into_sight(button)
+        if not button.isVisible():
+            raise StoryError(f"'{button.text()}' is not to be seen")
+        # the text of a radio button or tick box lies on its left
+        place = QPoint(min(12, button.width() // 2), button.height() // 2)
+        QTest.mouseClick(button, Qt.MouseButton.LeftButton, pos=place)
+        self.rest(0.05)
+
+    def type_into(self, edit: QLineEdit, text: str) -> None:
+        """Replace a line by typing another one, and press Enter."""
+        self.bring_into_sight(edit)
+        edit.setFocus()
+        edit.selectAll()
+        QTest.keyClicks(edit, text)
+        QTest.keyClick(edit, Qt.Key.Key_Return)
+        self.rest(0.05)
+
+    def choose(self, combo: QComboBox, row: int) -> None:
+        """Choose a row of a list."""
+        if row < 0 or not combo.isEnabled():
+            raise StoryError(f"that can't be chosen: {combo.toolTip()}")
+        self.bring_into_sight(combo)
+        combo.setCurrentIndex(row)
+        combo.activated.emit(row)
+        combo.textActivated.emit(combo.itemText(row))
+        self.rest(0.05)
+
+    @contextlib.contextmanager
+    def answering(self, dialog: type, method: str, answer: object) -> Iterator[None]:
+        """Answer a modal question of Qt before it is asked."""
+        with mock.patch.object(dialog, method, staticmethod(lambda *_, **__: answer)):
+            yield
+
+    def keys(self, widget: QWidget, text: str) -> None:
+        """Type keys, one after another."""
+        for key in text:
+            QTest.keyClick(widget, key)
+            QApplication.processEvents()
+
+    # -- the slide
+
+    @property
+    def canvas(self) -> QWidget:
+        """The widget that shows the slide."""
+        return self.viewer.window._qt_viewer.canvas.native
+
+    @property
+    def camera(self) -> Any:
+        """Where the window looks."""
+        from napari_plimseg._widgets.view_camera import camera
+
+        return camera(self.viewer)
+
+    def place_of(self, layer: Labels, y: float, x: float) -> QPoint:
+        """Return where a pixel of a layer lies on the canvas."""
+        world = np.asarray(layer.data_to_world((y, x)))[-2:]
+        offset = (world - np.asarray(self.camera.center)[-2:]) * self.camera.zoom
+        row, column = np.array([self.canvas.height(), self.canvas.width()]) / 2 + offset
+        return QPoint(round(column), round(row))
+
+    def click_on(self, layer: Labels, y: float, x: float) -> None:
+        """Click a pixel of a layer on the canvas."""
+        place = self.place_of(layer, y, x)
+        if not self.canvas.rect().contains(place):
+            raise StoryError("the place to click is outside the window")
+        QTest.mouseMove(self.canvas, place)
+        QTest.mouseClick(self.canvas, Qt.MouseButton.LeftButton, pos=place)
+        self.rest(0.1)
+
+    def drag_over(self, layer: Labels, pixels: Sequence[tuple[float, float]]) -> None:
+        """Hold the mouse button and move over pixels of a layer."""
+        kinds = QEvent.Type
+        first, *others = (self.place_of(layer, y, x) for y, x in pixels)
+        QTest.mouseMove(self.canvas, first)
+        self._mouse(kinds.MouseButtonPress, first)
+        for place in others:
+            self.rest(0.02)  # vispy leaves out moves in quick succession
+            self._mouse(kinds.MouseMove, place)
+        self._mouse(kinds.MouseButtonRelease, others[-1])
+        self.rest(0.1)
+
+    def _mouse(self, kind: QEvent.Type, place: QPoint) -> None:
+        # the mouseMove of QTest holds no button, so it never drags
+        left, none = Qt.MouseButton.LeftButton, Qt.MouseButton.NoButton
+        event = QMouseEvent(
+            kind,
+            QPointF(place),
+            QPointF(self.canvas.mapToGlobal(place)),
+            none if kind == QEvent.Type.MouseMove else left,
+            none if kind == QEvent.Type.MouseButtonRelease else left,
+            Qt.KeyboardModifier.NoModifier,
+        )
+        QApplication.sendEvent(self.canvas, event)
+
+    # -- pictures
+
+    def picture(self, name: str, of: QWidget | None = None) -> Path:
+        """Save the window, or a window of its own, after a moment of rest."""
+        self.rest(0.8)
+        path = self.folder / f"{name}.png"
+        if of is None:
+            pixels = self.viewer.screenshot(canvas_only=False, flash=False)
+            shown = Image.fromarray(pixels).convert("RGB")
+        else:
+            of.grab().save(str(path))
+            shown = Image.open(path).convert("RGB")
+        if shown.size != WINDOW and of is None:
+            raise StoryError(f"the window does not fit into {WINDOW}: it is {shown.size}")
+        _with_palette(shown).save(path, optimize=True)
+        return path
+
+
+def _with_palette(picture: Image.Image) -> Image.Image:
+    """Return a picture of 256 colours, which takes a third of the room.
+
+    The colours that many pixels have are kept as they are: those of the controls and classes.
+    """
+    pixels = np.asarray(picture).reshape(-1, 3)
+    colors, counts = np.unique(pixels, axis=0, return_counts=True)
+    exact = colors[np.argsort(-counts)[:_EXACT_COLORS]]
+    rest = picture.quantize(256 - _EXACT_COLORS).getpalette() or []
+    palette = Image.new("P", (1, 1))
+    palette.putpalette([*exact.ravel().tolist(), *rest][: 3 * 256])
+    return picture.quantize(palette=palette, dither=Image.Dither.FLOYDSTEINBERG)
