@@ -9,6 +9,8 @@ import logging
 import queue
 import threading
 import time
+import traceback
+from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +29,7 @@ PATIENCE_SECONDS = 5.0
 EXIT_PATIENCE_SECONDS = 30.0
 """How long the interpreter waits, without a window, for work that can't be interrupted."""
 _BATCH = 16
+_ERRORS_KEPT = 8
 _LINKED = "plimseg_stops_jobs"
 
 
@@ -39,6 +42,12 @@ class _Running:
 
 
 _running: set[_Running] = set()
+_errors: deque[tuple[str, BaseException]] = deque(maxlen=_ERRORS_KEPT)
+
+
+def error_behind(sentence: str) -> BaseException | None:
+    """Return the error of the job that failed with a sentence, None when it is not known."""
+    return next((error for said, error in reversed(_errors) if said == sentence), None)
 
 
 def stop_jobs(seconds: float = PATIENCE_SECONDS) -> bool:
@@ -163,6 +172,20 @@ class BackgroundJob(QObject):
             return
 
 
+def run_once(
+    parent: QObject,
+    work: Callable[[], Generator[Any, None, None]],
+    on_item: Callable[[Any], None],
+    on_failed: Callable[[str], None],
+) -> None:
+    """Run a generator in a job of its own, which goes when it is done."""
+    job = BackgroundJob(parent)
+    job.yielded.connect(on_item)
+    job.failed.connect(on_failed)
+    job.finished.connect(lambda _: job.deleteLater())
+    job.start(work)
+
+
 def _stop_with_application() -> None:
     stop_jobs()
 
@@ -181,7 +204,16 @@ def _work_through(
         items.put(("stopped" if stop.is_set() else "end", None))
     except PlimsegError as error:
         _logger.info("a job ended with: %s", type(error).__name__)
-        items.put(("error", str(error)))
+        items.put(("error", _kept(str(error), error)))
     except Exception as error:
         _logger.exception("unexpected error in a job")
-        items.put(("error", f"Unexpected {type(error).__name__}: {error}"))
+        items.put(("error", _kept(f"Unexpected {type(error).__name__}: {error}", error)))
+
+
+def _kept(sentence: str, error: BaseException) -> str:
+    found: BaseException | None = error
+    while found is not None:  # the places are kept, not the slides and arrays in them
+        traceback.clear_frames(found.__traceback__)
+        found = found.__cause__ or found.__context__
+    _errors.append((sentence, error))
+    return sentence

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from qtpy.QtCore import QPoint, QRect, QSize, Qt
+from qtpy.QtGui import QGuiApplication
 from qtpy.QtWidgets import QFrame, QHBoxLayout, QLabel, QSizePolicy, QToolButton, QWidget
 
+from napari_plimseg._settings import load_settings
+from napari_plimseg._widgets.background_job import error_behind
+from napari_plimseg._widgets.error_report import error_report
 from napari_plimseg._widgets.tooltips import TOOLTIPS
 
 _COLORS = {"error": "#a32020", "warning": "#8a5a00", "info": "#1f5c99", "good": "#22693a"}
@@ -13,6 +17,7 @@ _COLORS = {"error": "#a32020", "warning": "#8a5a00", "info": "#1f5c99", "good": 
 class Banner(QFrame):
     """Shows one sentence on a coloured ground; the cross hides it.
 
+    An error offers a report of itself that can be posted in public.
     The colours stand on their own, so the text reads in dark and light themes.
     """
 
@@ -29,7 +34,12 @@ class Banner(QFrame):
         self._close.clicked.connect(self.hide)
         layout = QHBoxLayout(self)
         layout.setContentsMargins(8, 4, 4, 4)
+        self.copy_button = QToolButton()
+        self.copy_button.setText("Copy report")
+        self.copy_button.setToolTip(TOOLTIPS["copy_error"])
+        self.copy_button.clicked.connect(self.copy_report)
         layout.addWidget(self.label, 1)
+        layout.addWidget(self.copy_button, 0, Qt.AlignmentFlag.AlignTop)
         layout.addWidget(self._close, 0, Qt.AlignmentFlag.AlignTop)
         self.hide()
 
@@ -50,19 +60,36 @@ class Banner(QFrame):
         """
         self.kind = kind
         self.label.setText(text)
+        self.copy_button.setText("Copy report")
+        self.copy_button.setVisible(kind == "error")
         color = _COLORS[kind]
         self.setStyleSheet(
             f"Banner {{background: {color}; border-radius: 4px;}}"
             "QLabel {background: transparent; color: white;}"
-            "QToolButton {background: transparent; color: white; border: none;}"
+            "QToolButton {background: transparent; color: white; border: none;"
+            " text-decoration: underline;}"
         )
         self.show()
         self.updateGeometry()
+
+    def copy_report(self) -> None:
+        """Put a report of the error on the clipboard."""
+        sentence, error, device = failure_of(self)
+        clipboard = QGuiApplication.clipboard()
+        if clipboard is not None:
+            clipboard.setText(error_report(sentence, error, device=device))
+            self.copy_button.setText("Copied")
 
     def clear(self) -> None:
         """Forget the last sentence."""
         self.kind = ""
         self.hide()
+
+
+def failure_of(banner: Banner) -> tuple[str, BaseException | None, str]:
+    """Return the error that a banner shows: its sentence, itself where known, and the device."""
+    sentence = banner.text if banner.kind == "error" else ""
+    return sentence, error_behind(sentence), load_settings().device
 
 
 class FlowText(QLabel):

@@ -6,10 +6,8 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QFileDialog
 
-from napari_plimseg._reader import FILENAME_PATTERNS
 from napari_plimseg._settings import load_settings, remember, remembered
 from napari_plimseg._widgets.background_job import BackgroundJob
 from napari_plimseg._widgets.batch_parts import BatchParts
@@ -22,9 +20,11 @@ from napari_plimseg._widgets.batch_work import (
     thumbnails,
 )
 from napari_plimseg._widgets.dock_state import Phase
+from napari_plimseg._widgets.engine_watch import EngineWatch
 from napari_plimseg._widgets.other_docks import main_dock, open_main_dock
 from napari_plimseg._widgets.run_panel import duration
 from napari_plimseg._widgets.run_steps import ModelKeeper, results_folder
+from napari_plimseg._widgets.slide_opener import SLIDE_FILES
 from napari_plimseg._widgets.slide_section import parse_mpp
 from napari_plimseg._widgets.viewer_slides import ThemeColor, slide_of
 from napari_plimseg.errors import PlimsegError
@@ -42,10 +42,8 @@ if TYPE_CHECKING:
     from napari_plimseg.inference.cohort import Added, Cohort, CohortStep
     from napari_plimseg.tissue import TissueClasses
 
-SLIDE_FILES = f"Slides and pictures ({' '.join(FILENAME_PATTERNS)});;All files (*)"
 OWNER = "the batch"
 _FOLDER, _FORMATS = "batch_folder", "batch_formats"
-_POLL_MS = 1000
 _SHOWN_REFUSALS = 3
 
 
@@ -102,12 +100,8 @@ class BatchDock(BatchParts):
         self._run_job.yielded.connect(self._on_step)
         self._run_job.failed.connect(lambda text: self.banner.tell("error", text))
         self._run_job.finished.connect(self._on_finished)
-        # another dock may begin or end a run at any time
-        self._timer = QTimer(self)
-        self._timer.setInterval(_POLL_MS)
-        self._timer.timeout.connect(self._follow_engine)
-        self._timer.start()
-        self._engine_owner = ""
+        self._engine = EngineWatch(self)
+        self._engine.changed.connect(self.refresh_state)
         self.destroyed.connect(self._closing.set)
 
     @property
@@ -316,12 +310,6 @@ class BatchDock(BatchParts):
         elif complete and cohort is not None and self.banner.kind != "error":
             self.banner.tell("good", f"Done: {cohort.count(ItemState.DONE)} slides.")
         self._show_items()
-
-    def _follow_engine(self) -> None:
-        owner = ENGINE.owner
-        if owner != self._engine_owner:
-            self._engine_owner = owner
-            self.refresh_state()
 
     def _on_mpp(self) -> None:
         cohort, text = self._cohort, self.mpp_edit.text()

@@ -12,6 +12,7 @@ import numpy as np
 
 from napari_plimseg._widgets.run_steps import Stage, run_settings
 from napari_plimseg.errors import ConfigError
+from napari_plimseg.inference.engine_lock import ENGINE
 from napari_plimseg.results.measure import agreement
 from napari_plimseg.tissue import NOT_COMPUTED, UNREADABLE
 
@@ -168,15 +169,16 @@ def compare_steps(
             f"the window shows {side:.0f} mm of the slide, which takes long to compare",
             remedy=f"Zoom in until it shows {_LARGEST_SIDE_MM:g} mm at most.",
         )
-    parts = []
-    for name in models:
-        yield Stage(f"Loading {name}…")
-        with tempfile.TemporaryDirectory(prefix="plimseg-") as folder:
-            for step in _part_steps(slide, region, name, settings, Path(folder)):
-                if isinstance(step, PartMask):
-                    parts.append(step)
-                else:
-                    yield step
+    with ENGINE.held_by("the comparison of two models"):
+        parts = []
+        for name in models:
+            yield Stage(f"Loading {name}…")
+            with tempfile.TemporaryDirectory(prefix="plimseg-") as folder:
+                for step in _part_steps(slide, region, name, settings, Path(folder)):
+                    if isinstance(step, PartMask):
+                        parts.append(step)
+                    else:
+                        yield step
     yield compared(parts[0], parts[1])
 
 

@@ -11,6 +11,8 @@ from superqt import QCollapsible
 
 from napari_plimseg._widgets.banner import Banner
 from napari_plimseg._widgets.class_list import ClassList
+from napari_plimseg._widgets.dock_header import DockHeader
+from napari_plimseg._widgets.first_run import FirstRunCard
 from napari_plimseg._widgets.icons import arrow
 from napari_plimseg._widgets.model_choice import ModelChoice
 from napari_plimseg._widgets.results_section import ResultsSection
@@ -38,6 +40,8 @@ class DockParts(QWidget):
     def __init__(self, settings: DockSettings) -> None:
         super().__init__()
         self.banner = Banner()
+        self.header = DockHeader()
+        self.first_run = FirstRunCard()
         self.slide_section = SlideSection()
         self.model_choice = ModelChoice(settings.model)
         self.class_list = ClassList()
@@ -54,7 +58,9 @@ class DockParts(QWidget):
         layout = QVBoxLayout(self)
         layout.setContentsMargins(4, 4, 4, 4)
         layout.setSpacing(4)
+        layout.addWidget(self.header)
         layout.addWidget(self.banner)
+        layout.addWidget(self.first_run)
         layout.addWidget(self.scroll_area, 1)
         layout.addWidget(self.run_panel)
         self.setMinimumWidth(340)

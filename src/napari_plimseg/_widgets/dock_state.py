@@ -50,6 +50,8 @@ class DockState:
         Whether the last run of the same slide, model and classes ended before it was done.
     exporting : bool
         Whether an export is being written.
+    engine_owner : str
+        Who else runs the engine; empty when nobody does.
     """
 
     has_slide: bool = False
@@ -63,6 +65,7 @@ class DockState:
     has_probabilities: bool = False
     stopped: bool = False
     exporting: bool = False
+    engine_owner: str = ""
 
     @property
     def generate_text(self) -> str:
@@ -105,6 +108,8 @@ class DockState:
     def _why_not_generate(self, running: bool) -> str:
         if running:
             return "A run is going on."
+        if self.engine_owner:
+            return f"Only one run at a time: wait for {self.engine_owner} or stop it."
         if not self.has_slide:
             return "Open a slide first."
         if not self.mpp_known:

@@ -63,6 +63,7 @@ class HelpPanel(QDialog):
         self.report_button.clicked.connect(self.copy_report)
         self.done_label = QLabel()
         close = QPushButton("Close")
+        close.setToolTip(TOOLTIPS["close_help"])
         close.clicked.connect(self.close)
         row = QHBoxLayout()
         row.addWidget(self.report_button)

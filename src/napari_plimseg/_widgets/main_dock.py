@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from napari.utils.notifications import show_error
 from qtpy.QtCore import QTimer
-from qtpy.QtWidgets import QFileDialog
 
-from napari_plimseg._reader import FILENAME_PATTERNS, read_slides
-from napari_plimseg._sample_data import cmu_1_small_region
 from napari_plimseg._settings import load_settings, save_settings
-from napari_plimseg._widgets.background_job import BackgroundJob
+from napari_plimseg._widgets.background_job import run_once
+from napari_plimseg._widgets.banner import failure_of
 from napari_plimseg._widgets.corrections_row import CorrectionsControl, said_of
 from napari_plimseg._widgets.cursor_status import CursorStatus
 from napari_plimseg._widgets.dock_parts import DockParts
 from napari_plimseg._widgets.dock_state import DockState, Phase, RunOn
-from napari_plimseg._widgets.layer_views import show_tissue
+from napari_plimseg._widgets.engine_watch import EngineWatch
+from napari_plimseg._widgets.help_panel import HelpPanel
+from napari_plimseg._widgets.mask_colors import recolored
+from napari_plimseg._widgets.other_docks import open_dock
 from napari_plimseg._widgets.regions import (
     add_region_layer,
     chosen_region,
@@ -29,32 +29,28 @@ from napari_plimseg._widgets.regions import (
 )
 from napari_plimseg._widgets.result_tools import ResultTools
 from napari_plimseg._widgets.run_controller import RunController
-from napari_plimseg._widgets.run_panel import duration
+from napari_plimseg._widgets.run_panel import finished_text
 from napari_plimseg._widgets.run_steps import (
     Opened,
     RunRequest,
     find_devices,
     find_result,
-    find_tissue,
     open_stored,
     results_folder,
-    tissue_settings,
 )
-from napari_plimseg._widgets.viewer_slides import ThemeColor, ViewerSlides, slide_of
+from napari_plimseg._widgets.slide_opener import SlideOpener
+from napari_plimseg._widgets.tissue_preview import TissuePreview
+from napari_plimseg._widgets.viewer_slides import ThemeColor, ViewerSlides
 from napari_plimseg.errors import PlimsegError
+from napari_plimseg.inference.engine_lock import ENGINE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
     from napari.viewer import Viewer
 
-    from napari_plimseg._reader import LayerData
     from napari_plimseg._widgets.layer_views import MaskView
     from napari_plimseg.slides.slide import Slide
-    from napari_plimseg.slides.tissue_mask import TissueMask
-    from napari_plimseg.tissue import TissueClasses
-
-SLIDE_FILES = f"Slides and pictures ({' '.join(FILENAME_PATTERNS)});;All files (*)"
 
 
 class PlimsegDock(DockParts):
@@ -70,12 +66,16 @@ class PlimsegDock(DockParts):
         super().__init__(load_settings())
         self._viewer = napari_viewer
         self.controller = RunController(napari_viewer, self)
+        self.opener = SlideOpener(napari_viewer, self)
+        self.engine = EngineWatch(self)
+        self._help: HelpPanel | None = None
         self._stopping = False
         self._stopped: set[Slide] = set()
         self._running_slide: Slide | None = None
         self._failed = self._scroll_down = False
 
         self.slides = ViewerSlides(napari_viewer, self._on_slides, self.refresh_state)
+        self.tissue = TissuePreview(napari_viewer, self.slides, self)
         self.cursor_status = CursorStatus(napari_viewer, lambda: self.view)
         self.tools = ResultTools(self, self.results, self.banner, lambda: self.slides.slide)
         self.corrections = CorrectionsControl(self.results.corrections_row, self.banner)
@@ -85,13 +85,20 @@ class PlimsegDock(DockParts):
             self.destroyed.connect(lambda *_, link=link: link.disconnect())
         self._connect()
         self._on_model()
-        self._in_background(find_devices, self._on_devices)
+        run_once(self, find_devices, self.device.show_devices, self.tell_error)
         self._on_slides()
 
     def _connect(self) -> None:
         section = self.slide_section
-        section.openRequested.connect(self._on_open)
+        section.openRequested.connect(self.opener.ask)
         section.sampleRequested.connect(self.open_sample)
+        self.opener.opened.connect(self._on_opened)
+        self.opener.failed.connect(self.tell_error)
+        self.opener.folderChosen.connect(self._on_slide_folder)
+        self.header.dockRequested.connect(self.open_dock)
+        self.header.helpRequested.connect(self.show_help)
+        self.results.reviewRequested.connect(lambda: self.open_dock("review"))
+        self.engine.changed.connect(self.refresh_state)
         section.slideChosen.connect(self.slides.choose)
         section.mppTyped.connect(self._on_mpp)
         section.mppRefused.connect(lambda text: self.banner.tell("warning", text))
@@ -104,7 +111,8 @@ class PlimsegDock(DockParts):
         self.run_on.drawRequested.connect(self.draw_region)
         self.device.activated.connect(lambda _: self._remember())
         self.settings_form.changed.connect(self._on_settings)
-        self.settings_form.tissueRequested.connect(self.show_tissue)
+        self.settings_form.tissueRequested.connect(self._on_tissue_wanted)
+        self.tissue.told.connect(self.banner.tell)
         self.run_panel.startRequested.connect(self.start)
         self.run_panel.cancelRequested.connect(self.cancel)
         controller = self.controller
@@ -147,6 +155,7 @@ class PlimsegDock(DockParts):
             has_probabilities=view is not None and view.store.probabilities is not None,
             stopped=slide in self._stopped,
             exporting=self.tools.is_busy,
+            engine_owner="" if self.controller.is_running else ENGINE.owner,
         )
 
     def refresh_state(self) -> None:
@@ -163,44 +172,31 @@ class PlimsegDock(DockParts):
         self.banner.tell("error", text)
         show_error(text)
 
-    def _in_background(
-        self, work: Callable[[], Generator[Any, None, None]], on_item: Callable[[Any], None]
-    ) -> None:
-        job = BackgroundJob(self)
-        job.yielded.connect(on_item)
-        job.failed.connect(self.tell_error)
-        job.finished.connect(lambda _: job.deleteLater())
-        job.start(work)
-
-    def _on_devices(self, names: list[str]) -> None:
-        self.device.show_devices(names)
-
-    def _on_open(self) -> None:
-        start = load_settings().slide_folder
-        path, _ = QFileDialog.getOpenFileName(self, "Open slide", start, SLIDE_FILES)
-        if path:
-            self.settings_form.remember(slide_folder=str(Path(path).parent))
-            self._remember()
-            self.open_slide(path)
-
     def open_slide(self, path: str) -> None:
         """Open a slide file; an error is told in the dock."""
-        self._add_layers(lambda: read_slides(path))
+        self.opener.open(path)
 
     def open_sample(self) -> None:
         """Open the slide that comes with the plugin."""
-        self._add_layers(cmu_1_small_region)
+        self.opener.open_sample()
 
-    def _add_layers(self, opened: Callable[[], list[LayerData]]) -> None:
-        # not through viewer.open: when a reader refuses, napari has a sentence of its own
-        try:
-            for data, facts, _ in opened():
-                self._viewer.add_image(data, **facts)
-        except PlimsegError as error:
-            self.tell_error(str(error))
-        else:
-            if self.banner.kind == "error":
-                self.banner.hide()
+    def _on_opened(self) -> None:
+        if self.banner.kind == "error":
+            self.banner.hide()
+
+    def _on_slide_folder(self, folder: str) -> None:
+        self.settings_form.remember(slide_folder=folder)
+        self._remember()
+
+    def open_dock(self, key: str) -> None:
+        """Open another dock of the plugin: a key of `DOCKS`."""
+        open_dock(self._viewer, key)
+
+    def show_help(self) -> None:
+        """Show keys and first steps beside the window."""
+        if self._help is None:
+            self._help = HelpPanel(self, lambda: failure_of(self.banner))
+        self._help.show_help()
 
     def _on_slides(self) -> None:
         layers = self.slides.layers
@@ -214,17 +210,16 @@ class PlimsegDock(DockParts):
         slide = self.slides.slide
         if slide is not None and self.view is None and not self.controller.is_running:
             folder = results_folder(self.settings_form.settings)
-            self._in_background(
-                lambda: find_result(slide, folder), functools.partial(self._on_found, slide)
-            )
+            self._show_found(slide, lambda: find_result(slide, folder))
+
+    def _show_found(self, slide: Slide, find: Callable[[], Generator[Opened, None, None]]) -> None:
+        run_once(self, find, functools.partial(self._on_found, slide), self.tell_error)
 
     def open_result(self, path: str | Path) -> None:
         """Show a finished or interrupted result of the current slide from its folder."""
         slide = self.slides.slide
         if slide is not None:
-            self._in_background(
-                lambda: open_stored(Path(path)), functools.partial(self._on_found, slide)
-            )
+            self._show_found(slide, lambda: open_stored(Path(path)))
 
     def _on_found(self, slide: Slide, result: Opened) -> None:
         if slide is not self.slides.slide or self.view is not None or self.controller.is_running:
@@ -287,7 +282,7 @@ class PlimsegDock(DockParts):
     def _recolor(self) -> None:
         view, classes = self.view, self.class_list.classes
         if view is not None and classes is not None:
-            view.set_classes(_recolored(view.info.classes, classes), self.class_list.hidden)
+            view.set_classes(recolored(view.info.classes, classes), self.class_list.hidden)
 
     def _on_class_picked(self, name: str) -> None:
         # the brush paints the class of the row that was clicked
@@ -323,22 +318,8 @@ class PlimsegDock(DockParts):
         self.run_on.choose(RunOn.SHAPES)
         self.banner.tell("info", "Drag rectangles over the parts to segment, then generate.")
 
-    def show_tissue(self) -> None:
-        """Add a layer with what would be taken for tissue."""
-        slide = self.slides.slide
-        if slide is None:
-            return
-        settings = tissue_settings(self.settings_form.settings)
-        self._in_background(
-            lambda: find_tissue(slide, settings), functools.partial(self._on_tissue, slide)
-        )
-
-    def _on_tissue(self, slide: Slide, tissue: TissueMask) -> None:
-        layer = next((la for la in self.slides.layers if slide_of(la) is slide), None)
-        if layer is None:
-            return
-        show_tissue(self._viewer, layer, tissue, f"{Path(slide.name).stem} · tissue")
-        self.banner.tell("info", f"{100 * tissue.fraction:.0f} % of the slide is tissue.")
+    def _on_tissue_wanted(self) -> None:
+        self.tissue.show(self.settings_form.settings)
 
     def start(self) -> None:
         """Begin a run, or go on with the one that was stopped."""
@@ -380,11 +361,7 @@ class PlimsegDock(DockParts):
     def _on_finished(self, complete: bool) -> None:
         progress = self.controller.last_progress
         if complete and progress is not None:
-            text = f"Done: {progress.tiles_done:,} tiles in {duration(progress.seconds)}."
-            if not progress.tiles_total:
-                text = "Done: there is no tissue here."
-            if progress.unreadable_tiles:
-                text += f" {progress.unreadable_tiles} tiles can't be read (magenta)."
+            text = finished_text(progress)
             view = self.controller.view_of(self._running_slide)
             doubtful = progress.unreadable_tiles or (view is not None and view.note)
             if view is not None:
@@ -418,12 +395,3 @@ class PlimsegDock(DockParts):
     def _on_opacity(self, opacity: float) -> None:
         if self.controller.overlay is not None:
             self.controller.overlay.layer.opacity = opacity
-
-
-def _recolored(shown: TissueClasses, edited: TissueClasses) -> TissueClasses:
-    """Return the classes of a mask with the colours of the list, where names agree."""
-    colors = {c.name: c.color for c in edited}
-    return dataclasses.replace(
-        shown,
-        classes=tuple(dataclasses.replace(c, color=colors.get(c.name, c.color)) for c in shown),
-    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,6 +18,15 @@ if TYPE_CHECKING:
 
 UNREADABLE_COLOR = (1.0, 0.0, 1.0, 1.0)
 COLORMAPS = ("magma", "viridis", "inferno", "turbo", "gray")
+
+
+def recolored(shown: TissueClasses, edited: TissueClasses) -> TissueClasses:
+    """Return `shown` with the colours that classes of the same names have in `edited`."""
+    colors = {c.name: c.color for c in edited}
+    return dataclasses.replace(
+        shown,
+        classes=tuple(dataclasses.replace(c, color=colors.get(c.name, c.color)) for c in shown),
+    )
 
 
 def label_colors(

@@ -1,29 +1,91 @@
-"""How one dock of the plugin finds another one in the same window."""
+"""How one dock of the plugin finds or opens another one in the same window."""
 
 from __future__ import annotations
 
+import importlib
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from napari.viewer import Viewer
+    from qtpy.QtWidgets import QWidget
 
     from napari_plimseg._widgets.main_dock import PlimsegDock
+
+
+@dataclass(frozen=True)
+class DockKind:
+    """One dock of the plugin, by name: importing it takes time.
+
+    Parameters
+    ----------
+    short : str
+        On the button that opens it.
+    title : str
+        As in the menu of plugins.
+    module, widget : str
+        Where its class is.
+    """
+
+    short: str
+    title: str
+    module: str
+    widget: str
+
+    def widget_class(self) -> type[QWidget]:
+        """Return the class of the dock."""
+        module = importlib.import_module(f"napari_plimseg._widgets.{self.module}")
+        found: type[QWidget] = getattr(module, self.widget)
+        return found
+
+
+_MAIN = DockKind("Generate", "PLIMSeg", "main_dock", "PlimsegDock")
+DOCKS = {
+    "review": DockKind("Review", "PLIMSeg Review", "review_dock", "ReviewDock"),
+    "train": DockKind("Train", "PLIMSeg Train", "train_dock", "TrainDock"),
+    "models": DockKind("Models", "PLIMSeg Models", "models_dock", "ModelsDock"),
+    "batch": DockKind("Batch", "PLIMSeg Batch", "batch_dock", "BatchDock"),
+}
+"""Those that the main dock opens."""
 
 
 def main_dock(viewer: Viewer) -> PlimsegDock | None:
     """Return the dock *PLIMSeg* of a viewer, None when it is not open."""
-    from napari_plimseg._widgets.main_dock import PlimsegDock
-
-    docks = viewer.window.dock_widgets.values()
-    return next((dock for dock in docks if isinstance(dock, PlimsegDock)), None)
+    return _found(viewer, _MAIN)  # type: ignore[return-value]
 
 
 def open_main_dock(viewer: Viewer) -> PlimsegDock:
     """Return the dock *PLIMSeg* of a viewer; it is opened when it is not there."""
-    from napari_plimseg._widgets.main_dock import PlimsegDock
+    return _opened(viewer, _MAIN)  # type: ignore[return-value]
 
-    dock = main_dock(viewer)
+
+def open_dock(viewer: Viewer, key: str) -> QWidget:
+    """Bring a dock to the front, and open it when it is not there.
+
+    Parameters
+    ----------
+    viewer : napari.Viewer
+    key : str
+        One of `DOCKS`.
+    """
+    dock = _opened(viewer, DOCKS[key])
+    frame = dock.parentWidget()  # napari's dock widget, one of several tabs
+    if frame is not None:
+        frame.show()
+        frame.raise_()
+    return dock
+
+
+def _found(viewer: Viewer, kind: DockKind) -> QWidget | None:
+    wanted = kind.widget_class()
+    docks = viewer.window.dock_widgets.values()
+    return next((dock for dock in docks if isinstance(dock, wanted)), None)
+
+
+def _opened(viewer: Viewer, kind: DockKind) -> QWidget:
+    dock = _found(viewer, kind)
     if dock is None:
-        dock = PlimsegDock(viewer)
-        viewer.window.add_dock_widget(dock, name="PLIMSeg", area="right")
+        dock = kind.widget_class()(viewer)
+        # one beside the other as tabs: two on top of each other don't fit on a small screen
+        viewer.window.add_dock_widget(dock, name=kind.title, area="right", tabify=True)
     return dock

@@ -58,6 +58,8 @@ class ResultsSection(QWidget):
         A key of `EXPORTS`.
     openFolderRequested : Signal()
         The user wants to see the exported files.
+    reviewRequested : Signal()
+        The user wants to correct and review the mask.
     """
 
     overlayChosen = Signal(str)
@@ -65,6 +67,7 @@ class ResultsSection(QWidget):
     colormapChosen = Signal(str)
     exportRequested = Signal(str)
     openFolderRequested = Signal()
+    reviewRequested = Signal()
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -143,6 +146,10 @@ class ResultsSection(QWidget):
         self.folder_button.clicked.connect(lambda: self.openFolderRequested.emit())
         grid.addWidget(self.folder_button, 2, 1)
         self.folder_button.setEnabled(False)
+        self.review_button = QPushButton("Correct and review…")
+        self.review_button.setToolTip(TOOLTIPS["open_review"])
+        self.review_button.clicked.connect(lambda: self.reviewRequested.emit())
+        grid.addWidget(self.review_button, 3, 0, 1, 2)
         return box
 
     def show_state(self, state: DockState) -> None:

@@ -48,6 +48,16 @@ def progress_line(progress: Progress) -> str:
     return " · ".join(parts)
 
 
+def finished_text(progress: Progress) -> str:
+    """Return what a run has done, in one or two sentences."""
+    if not progress.tiles_total:
+        return "Done: there is no tissue here."
+    text = f"Done: {progress.tiles_done:,} tiles in {duration(progress.seconds)}."
+    if progress.unreadable_tiles:
+        text += f" {progress.unreadable_tiles} tiles can't be read (magenta)."
+    return text
+
+
 class RunPanel(QWidget):
     """Starts and stops a run and shows how far it is.
 

@@ -151,5 +151,14 @@ TOOLTIPS: dict[str, str] = {
     "tidy_smooth": "Smooth the outline; no gaps open between neighbours.",
     "tidy_grow": "Move the outline outwards.",
     "tidy_shrink": "Move the outline inwards; the nearest class moves in.",
+    "open_review": "Correct the mask by hand, and see where the model was unsure.",
+    "open_train": "Train a model of your own from images with tags, or from corrected masks.",
+    "open_models": "See which models are here; import, download and remove them.",
+    "open_batch": "Segment many slides, one after another.",
+    "help": "Keys, first steps, and a report of the last error.",
+    "copy_error": "Copy a report of this error: versions and places in the code, no file name and "
+    "no patient data.",
+    "close_help": "Close this window.",
+    "fold": "Show or hide this part.",
 }
 """Text by control; a disabled control shows the reason instead."""
