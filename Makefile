@@ -1,6 +1,7 @@
 # make demo   set everything up and segment the sample slide
 # make test   set everything up and run every check
 # make gui    open the viewer with the dock (SLIDE=path opens a slide)
+# make story  play in napari what a user does, and check each step (pictures in story/)
 # make lint   ruff, ruff format and mypy only
 PYTHON ?= python3
 # Qt binding of the environment: PySide6 or PyQt6
@@ -11,7 +12,7 @@ export QT_API := $(shell echo $(QT) | tr A-Z a-z)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint gui system screenshots models clean
+.PHONY: help demo test lint gui system story screenshots clean
 
 help:
 	@sed -n 's/^# make/make/p' Makefile
@@ -49,6 +50,9 @@ test: system $(VENV)/test-ready lint
 
 gui: system $(VENV)/demo-ready
 	@$(BIN)/napari $(SLIDE) --with napari-plimseg PLIMSeg
+
+story: system $(VENV)/demo-ready
+	@PLIMSEG_VIRTUAL_SCREEN=1 scripts/with_screen.sh $(BIN)/python scripts/play_story.py $(STORY)
 
 screenshots: system $(VENV)/demo-ready
 	@PLIMSEG_VIRTUAL_SCREEN=1 scripts/with_screen.sh $(BIN)/python scripts/make_screenshots.py

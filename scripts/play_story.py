@@ -34,6 +34,7 @@ def main() -> int:
     )
     parser.add_argument("--out", type=Path, default=Path("story"), help="folder for the pictures")
     parser.add_argument("--theme", choices=("dark", "light"), default="dark")
+    parser.add_argument("--begin", metavar="STEP", help="leave out what comes before, but opening")
     parser.add_argument("--until", metavar="STEP", help="end after this step")
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
@@ -57,10 +58,13 @@ def play(options: argparse.Namespace, folder: Path) -> int:
     story = Story(screen, folder, options.slide, options.mpp, options.data or TILES)
     began = time.monotonic()
     code = 0
-    for name, step in {**SLIDE_STEPS, **MODEL_STEPS}.items():
+    steps = {**SLIDE_STEPS, **MODEL_STEPS}
+    names = list(steps)
+    begin = names.index(options.begin) if options.begin else 1
+    for name in [names[0], *names[begin:]]:
         start = time.monotonic()
         try:
-            told = step(story)
+            told = steps[name](story)
         except Exception as error:  # noqa: BLE001 - whatever it is, the story ends here
             traceback.print_exc()
             print(f"FAILED  {name}: {error}", flush=True)

@@ -14,6 +14,9 @@ from qtpy.QtGui import QMouseEvent
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication, QScrollArea
 
+from napari_plimseg._widgets.other_docks import open_dock
+from napari_plimseg._widgets.view_camera import camera
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
@@ -22,10 +25,12 @@ if TYPE_CHECKING:
     from napari.viewer import Viewer
     from qtpy.QtWidgets import QAbstractButton, QComboBox, QLineEdit, QWidget
 
+    from napari_plimseg._widgets.main_dock import PlimsegDock
+
 WINDOW = 1366, 768
 PATIENCE_SECONDS = 900.0
 _PLUGIN = "napari-plimseg"
-_EXACT_COLORS = 96
+_EXACT_COLORS = 144
 
 
 class StoryError(Exception):
@@ -45,7 +50,6 @@ class Screen:
     def __init__(self, viewer: Viewer, folder: Path) -> None:
         self.viewer = viewer
         self.folder = folder
-        self._docks: dict[str, Any] = {}
         viewer.window.resize(*WINDOW)
 
     # -- waiting
@@ -70,16 +74,19 @@ class Screen:
 
     # -- docks and controls
 
-    def dock(self, name: str) -> Any:
-        """Open a dock of the plugin as the menu does, or bring it to the front."""
-        holder, inner = self.viewer.window.add_plugin_dock_widget(
-            _PLUGIN, name, tabify=bool(self._docks)
-        )
-        self._docks[name] = holder
-        holder.show()
-        holder.raise_()
+    def main_dock(self) -> PlimsegDock:
+        """Open the dock PLIMSeg as the menu does, or bring it to the front."""
+        frame, dock = self.viewer.window.add_plugin_dock_widget(_PLUGIN, "PLIMSeg")
+        frame.show()
+        frame.raise_()
         self.rest(0.3)
-        return inner
+        return dock
+
+    def dock(self, key: str) -> Any:
+        """Open another dock by its button in the main dock: a key of `DOCKS`."""
+        self.press(self.main_dock().header.buttons[key])
+        self.rest(0.3)
+        return open_dock(self.viewer, key)
 
     def bring_into_sight(self, widget: QWidget) -> None:
         """Scroll the dock around a control."""
@@ -143,8 +150,6 @@ class Screen:
     @property
     def camera(self) -> Any:
         """Where the window looks."""
-        from napari_plimseg._widgets.view_camera import camera
-
         return camera(self.viewer)
 
     def place_of(self, layer: Labels, y: float, x: float) -> QPoint:
@@ -195,26 +200,35 @@ class Screen:
         self.rest(0.8)
         path = self.folder / f"{name}.png"
         if of is None:
-            pixels = self.viewer.screenshot(canvas_only=False, flash=False)
-            shown = Image.fromarray(pixels).convert("RGB")
+            taken = Image.fromarray(self.viewer.screenshot(canvas_only=False, flash=False))
+            if taken.size != WINDOW:
+                raise StoryError(f"the window does not fit into {WINDOW}: it is {taken.size}")
+            corner = self.canvas.mapTo(self.canvas.window(), QPoint(0, 0))
+            left, top = corner.x(), corner.y()
+            slide = (left, top, left + self.canvas.width(), top + self.canvas.height())
+            taken = _with_palette(taken.convert("RGB"), slide)
         else:
             of.grab().save(str(path))
-            shown = Image.open(path).convert("RGB")
-        if shown.size != WINDOW and of is None:
-            raise StoryError(f"the window does not fit into {WINDOW}: it is {shown.size}")
-        _with_palette(shown).save(path, optimize=True)
+            taken = Image.open(path).convert("RGB")
+            taken = _with_palette(taken, (0, 0, *taken.size))
+        taken.save(path, optimize=True)
         return path
 
 
-def _with_palette(picture: Image.Image) -> Image.Image:
+def _with_palette(picture: Image.Image, slide: tuple[int, int, int, int]) -> Image.Image:
     """Return a picture of 256 colours, which takes a third of the room.
 
-    The colours that many pixels have are kept as they are: those of the controls and classes.
+    Outside the rectangle `slide` (left, top, right, bottom) colours stay what they are, so that
+    those of classes can be told.
     """
-    pixels = np.asarray(picture).reshape(-1, 3)
-    colors, counts = np.unique(pixels, axis=0, return_counts=True)
-    exact = colors[np.argsort(-counts)[:_EXACT_COLORS]]
-    rest = picture.quantize(256 - _EXACT_COLORS).getpalette() or []
+    inside = np.zeros((picture.height, picture.width), np.bool_)
+    inside[slide[1] : slide[3], slide[0] : slide[2]] = True
+    colors, counts = np.unique(np.asarray(picture)[~inside], axis=0, return_counts=True)
+    exact = colors[np.argsort(-counts)[:_EXACT_COLORS]].ravel().tolist()
+    of_slide = picture.crop(slide).quantize(256 - len(exact) // 3).getpalette() or []
     palette = Image.new("P", (1, 1))
-    palette.putpalette([*exact.ravel().tolist(), *rest][: 3 * 256])
-    return picture.quantize(palette=palette, dither=Image.Dither.FLOYDSTEINBERG)
+    palette.putpalette([*exact, *of_slide][: 3 * 256])
+    shown = picture.quantize(palette=palette, dither=Image.Dither.NONE)
+    dithered = picture.quantize(palette=palette, dither=Image.Dither.FLOYDSTEINBERG)
+    shown.paste(dithered.crop(slide), slide)
+    return shown

@@ -61,7 +61,7 @@ def tag_tiles(story: Story) -> str:
     """Tag forty tiles by keyboard."""
     screen = story.screen
     truth = lay_out_tiles(story.tiles, story.tagged)
-    dock = screen.dock("PLIMSeg Train")
+    dock = screen.dock("train")
     with (
         screen.answering(QFileDialog, "getExistingDirectory", str(story.tagged)),
         screen.answering(QInputDialog, "getText", (", ".join(CLASSES.values()), True)),
@@ -90,7 +90,7 @@ def tag_tiles(story: Story) -> str:
 
 def train(story: Story) -> str:
     """Train quickly on these tags and watch."""
-    screen, dock = story.screen, story.screen.dock("PLIMSeg Train")
+    screen, dock = story.screen, story.screen.dock("train")
     facts = dock.facts
     check("the folder can be trained on", facts.usable)
     check("the tags are counted", set(facts.tags.values()) == {TILES_A_CLASS})
@@ -128,9 +128,8 @@ def use_new_model(story: Story) -> str:
     """Generate on what is seen with the new model; corrections stay on top."""
     from napari_plimseg._widgets.dock_state import RunOn
 
-    screen, training = story.screen, story.screen.dock("PLIMSeg Train")
-    old = story.view
-    screen.dock("PLIMSeg Train")
+    screen, old = story.screen, story.dock.view
+    training = screen.dock("train")
     screen.press(training.result.use_button)
     dock = story.dock
     check("the main dock has the model", dock.model_choice.name == story.model_name)
@@ -147,14 +146,14 @@ def use_new_model(story: Story) -> str:
     check("it is the new model's", view.info.classes.names == names)
     computed = np.unique(view.layer.data)
     check("it has classes", len(computed[(computed > 0) & (computed < 255)]))
-    check("the old result is still on the disk", old.store.path.is_dir())
+    check("the old result is still on the disk", old is None or old.store.path.is_dir())
     story.picture("new_model")
     return dock.banner.text
 
 
 def compare_models(story: Story) -> str:
     """Show the new model and the bundled one on the slide side by side."""
-    screen, dock = story.screen, story.screen.dock("PLIMSeg Train")
+    screen, dock = story.screen, story.screen.dock("train")
     result = dock.result
     screen.viewer.reset_view()
     screen.camera.zoom *= 3.0
@@ -183,7 +182,7 @@ def batch(story: Story) -> str:
     height, width = slide.levels[0].shape
     crop = slide.read(Region(height // 4, width // 4, 900, 900), slide.mpp)
     Image.fromarray(crop).save(folder / "part of it.png")
-    dock = screen.dock("PLIMSeg Batch")
+    dock = screen.dock("batch")
     screen.wait("the list is open", lambda: not dock.state.why_not("add"))
     screen.choose(dock.model_choice, dock.model_choice.findData("bundled"))
     with screen.answering(QFileDialog, "getExistingDirectory", str(folder)):
@@ -215,14 +214,14 @@ def batch(story: Story) -> str:
     main = story.dock
     screen.wait("its result opens", lambda: main.view is not None)
     check("the slide is the one of the list", main.slides.slide.path == first.path)
-    screen.dock("PLIMSeg Batch")
+    screen.dock("batch")
     story.picture("batch_done")
     return dock.banner.text
 
 
 def models(story: Story) -> str:
     """Import a model file, look at it, use it, and remove it again."""
-    screen, dock = story.screen, story.screen.dock("PLIMSeg Models")
+    screen, dock = story.screen, story.screen.dock("models")
     screen.wait("the models are listed", lambda: dock.entry is not None)
     check("the trained model is there", _titled(dock, _MODEL))
     sent = story.folder / "from a colleague.safetensors"
@@ -253,8 +252,8 @@ def _titled(dock: Any, title: str) -> bool:
 
 
 def _file_of(story: Story) -> Path:
-    process = story.screen.dock("PLIMSeg Train").process
-    story.screen.dock("PLIMSeg Models")
+    process = story.screen.dock("train").process
+    story.screen.dock("models")
     path: Path = process.files.root / "model.safetensors"
     return path
 
