@@ -17,6 +17,8 @@ from napari_plimseg.errors import ConfigError
 from plimseg_training import config as config_module
 from plimseg_training.config import (
     DataConfig,
+    DistillConfig,
+    GateConfig,
     MatchingConfig,
     ModelConfig,
     PseudoMaskConfig,
@@ -35,7 +37,10 @@ data:
 stage1: {epochs: 2, batch_size: 4, learning_rate: 1e-3}
 stage2: {epochs: 3, batch_size: 2, learning_rate: 0.002}
 """
-CONFIGS = (Recipe, DataConfig, ModelConfig, MatchingConfig, StageConfig, PseudoMaskConfig)
+CONFIGS = (
+    Recipe, DataConfig, ModelConfig, MatchingConfig, StageConfig, PseudoMaskConfig, GateConfig,
+    DistillConfig,
+)  # fmt: skip
 
 
 def written(folder: Path, text: str = SMALLEST) -> Path:
@@ -128,6 +133,10 @@ MISTAKES: list[tuple[str, str, str, tuple[str, ...]]] = [
     ("home folder", "train: images", "train: ~/images",
      ("'data.train' is '~/images'", "neither ~ nor variables")),
     ("variable", "train: images", "train: $DATA/images", ("neither ~ nor variables",)),
+    ("a student of another size", "name: mine", "name: mine\ndistill: {student: tiny}",
+     ("'distill.student' is the text 'tiny'", "'none', 'small'")),
+    ("a gate that keeps too little", "name: mine", "name: mine\ngate: {by: tags, keep: 0.1}",
+     ("'gate.keep' is 0.1", "at least 0.5 and at most 1")),
     ("preset misspelt", "train: images", "train: images\n  classes: luad_histosg",
      ("did you mean 'luad_histoseg'?", "Presets: ")),
     ("classes without names", "train: images", "train: images\n  classes: {classes: [{}]}",

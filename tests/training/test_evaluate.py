@@ -190,6 +190,13 @@ def test_what_is_printed_and_written_can_be_read_again(tmp_path: Path) -> None:
     assert float(rows[0]["green"]) == pytest.approx(4 / 6, abs=1e-6)
 
 
+def test_a_gate_is_only_asked_of_models_that_have_one(tmp_path: Path) -> None:
+    folder = folder_of(tmp_path, [(SHOWN, TRUTH)])
+    with pytest.raises(ConfigError, match="no class gate"):
+        evaluate(ChannelModel(), folder, protocol="A", device="cpu", gate=True)
+    assert evaluate(ChannelModel(), folder, protocol="A", device="cpu", gate=False).images == 1
+
+
 def test_masks_choose_among_what_is_allowed() -> None:
     probabilities = np.array([0.2, 0.5, 0.3], np.float32).reshape(3, 1, 1)
     assert mask_of(probabilities).tolist() == [[2]]
