@@ -1,7 +1,9 @@
 """SAM's prompt encoder and mask decoder (Kirillov et al. 2023), with room for one more token.
 
 Written here, and not taken from transformers, since the model that comes along needs them without
-that package. Tensors have transformers' names, so that its weights fit as they are.
+that package, and since the SAM-HQ decoder of transformers 5.23 upscales the image map that enters
+its transformer instead of the one that leaves it. Tensors have transformers' names, so that its
+weights fit as they are.
 """
 
 from __future__ import annotations
