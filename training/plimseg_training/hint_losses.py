@@ -45,7 +45,10 @@ def values_at(maps: Tensor, places: Tensor) -> Tensor:
     places : Tensor
         (x, y) as shares of the map's width and height, 0 to 1.
     """
-    found = F.grid_sample(maps, 2 * places[:, None] - 1, mode="bilinear", align_corners=False)
+    # "border": zeros around the map would make every border look uncertain
+    found = F.grid_sample(
+        maps, 2 * places[:, None] - 1, mode="bilinear", padding_mode="border", align_corners=False
+    )
     return found[:, 0, 0]
 
 
