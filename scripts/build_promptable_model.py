@@ -137,7 +137,7 @@ def assembled(trainee: Trainee, axes: tuple[Tensor, Tensor], backbone: DenseNetB
     encoder.norm.load_state_dict(trainee.norm.state_dict())
     return WsiSam(
         encoder, trainee.decoder, weights_name=TITLE, source="bundled",
-        source_digest=backbone.identity, mpp=1.0,
+        source_digest=backbone.identity, mpp=1.0, draws_hints=True,
     )  # fmt: skip
 
 

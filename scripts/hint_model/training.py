@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from napari_plimseg.models.sam_decoder import DecoderShape, LayerNorm2d
-from napari_plimseg.models.sam_hints import HintTensors, PatchHints
+from napari_plimseg.models.sam_hints import DRAWN_RADIUS, HintTensors, PatchHints, logits_of
 from napari_plimseg.models.wsi_sam_decoder import RESOLUTIONS, DualDecoder, Encoded
 
 if TYPE_CHECKING:
@@ -286,8 +286,9 @@ def _corrected(
         click = correction((example.fine > 0.5) & ~taken, (example.fine <= 0.5) & taken, 4)
         points = hint.points if click is None else (*hint.points, click)
         refined = random.random() < 0.5 and len(logits) == 2
-        corrected.append(PatchHints(points, hint.boxes, logits["hr"] if refined else None))
-        coarse_masks.append(logits["lr"] if refined else None)
+        known = {name: logits_of(found > 0) for name, found in logits.items()}
+        corrected.append(PatchHints(points, hint.boxes, known["hr"] if refined else None))
+        coarse_masks.append(known["lr"] if refined else None)
     return corrected, coarse_masks
 
 
@@ -309,6 +310,8 @@ def decode(
 ) -> tuple[dict[str, Tensor], Tensor]:
     """Return mask logits (B, 1, 4 h, 4 w) of a decoder's resolutions, and the expected overlap."""
     coarse = [h.at_half_scale(SIDE, mask) for h, mask in zip(hints, coarse_masks, strict=True)]
+    hints = [h.drawn(SIDE, DRAWN_RADIUS) for h in hints]
+    coarse = [h.drawn(SIDE, DRAWN_RADIUS / 2) for h in coarse]
     fine, half = (HintTensors.of(each, (CELLS, CELLS)) for each in (hints, coarse))
     masks = decoder(hr, lr, fine, half, SIDE)
     found = {name: getattr(masks, name) for name in decoder.resolutions}

@@ -61,6 +61,7 @@ def save_hint_model(
         network={
             "patch_encoder": model.encoder.spec(), "decoder": model.decoder.shape.to_dict(),
             "resolutions": list(model.resolutions), "frozen_inside": frozen_inside,
+            "draws_hints": model.draws_hints,
         },
         **about,
     )  # fmt: skip
@@ -119,6 +120,7 @@ def load_hint_model(
     model.load_state_dict(dict(tensors), strict=False)
     model.weights_name = header.title or path.stem
     model.mpp = header.mpp
+    model.draws_hints = bool(network.get("draws_hints", False))
     return model.requires_grad_(False).eval()
 
 

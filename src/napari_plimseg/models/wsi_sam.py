@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from napari_plimseg.errors import ModelError
 from napari_plimseg.models.sam_decoder import DecoderShape
 from napari_plimseg.models.sam_encoders import BackboneEncoder
-from napari_plimseg.models.sam_hints import HintTensors
+from napari_plimseg.models.sam_hints import DRAWN_RADIUS, HintTensors
 from napari_plimseg.models.weights import check_weights, weights_digest
 from napari_plimseg.models.wsi_sam_decoder import RESOLUTIONS, DualDecoder, DualMasks, Encoded
 
@@ -51,6 +51,9 @@ class WsiSam(nn.Module):
         Of that; another one is refused later.
     mpp : float
         Micrometres per pixel of the HR patches that it was trained on.
+    draws_hints : bool
+        Whether the decoder was trained to see boxes and points drawn into the mask, too
+        (`PatchHints.drawn`).
     """
 
     def __init__(
@@ -62,6 +65,7 @@ class WsiSam(nn.Module):
         source: str = "",
         source_digest: str = "",
         mpp: float = 1.0,
+        draws_hints: bool = False,
     ) -> None:
         super().__init__()
         shape = decoder.shape
@@ -73,6 +77,7 @@ class WsiSam(nn.Module):
         self.weights_name = weights_name
         self.source, self.source_digest = source, source_digest
         self.mpp = mpp
+        self.draws_hints = draws_hints
 
     @classmethod
     def on_sam(
@@ -137,7 +142,7 @@ class WsiSam(nn.Module):
         """Hex digest of everything that changes a mask, when first asked for."""
         return _digest(
             self.encoder_identity, self.decoder.shape.to_dict(), self.resolutions,
-            weights_digest(self.decoder),
+            self.draws_hints, weights_digest(self.decoder),
         )  # fmt: skip
 
     def own_names(self) -> set[str]:
@@ -194,6 +199,9 @@ class WsiSam(nn.Module):
         device = hr.final.device
         masks = lr_masks or [None] * len(hints)
         coarse = [h.at_half_scale(self.side, m) for h, m in zip(hints, masks, strict=True)]
+        if self.draws_hints:
+            hints = [h.drawn(self.side, DRAWN_RADIUS) for h in hints]
+            coarse = [h.drawn(self.side, DRAWN_RADIUS / 2) for h in coarse]
         decoded: DualMasks = self.decoder(
             hr,
             lr,
