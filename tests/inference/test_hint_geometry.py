@@ -1,0 +1,185 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from napari_plimseg.errors import ConfigError
+from napari_plimseg.inference.hint_geometry import (
+    GRID,
+    LARGEST_SHARE,
+    Hint,
+    HintMask,
+    PatchPair,
+    pair_for,
+)
+from napari_plimseg.results.mask_info import MaskInfo
+from napari_plimseg.slides.slide import Region
+from napari_plimseg.tissue import COLORECTAL
+
+SIDE = 512
+
+
+def click(y: float, x: float, positive: bool = True) -> Hint:
+    points = ((y, x, positive),) if positive else ((y, x, False), (0, 0, True))
+    return Hint(points=points)
+
+
+def frame(shape: tuple[int, int], downsample: float) -> MaskInfo:
+    slide = (int(shape[0] * downsample), int(shape[1] * downsample))
+    return MaskInfo(
+        "a.svs", "f" * 64, slide, Region(0, 0, *slide), 0.5, shape, downsample, COLORECTAL
+    )
+
+
+coordinates = st.floats(-500, 90_000, allow_nan=False)
+sizes = st.floats(1, 30_000, allow_nan=False)
+
+
+@settings(max_examples=30, deadline=None)
+@given(coordinates, coordinates, sizes, sizes, st.floats(0.3, 9))
+def test_a_box_lies_in_the_patch_with_room_around_it(
+    y: float, x: float, height: float, width: float, downsample: float
+) -> None:
+    box = Region(y, x, height, width)
+    pair = pair_for([Hint(boxes=(box,))], downsample, SIDE)
+    scale, top, left = pair.fine
+    assert pair.y % GRID == pair.x % GRID == 0
+    assert max(height, width) / scale <= LARGEST_SHARE * SIDE + 1e-6
+    # as fine as it fits
+    if scale > downsample:
+        assert max(height, width) / (scale / 2) > LARGEST_SHARE * SIDE * (1 - 1e-9)
+    margin = (1 - LARGEST_SHARE) / 2 * SIDE - GRID / 2
+    for start, length, corner in ((y, height, top), (x, width, left)):
+        assert start / scale - corner >= margin - 1e-6
+        assert corner + SIDE - (start + length) / scale >= margin - 1e-6
+
+
+@settings(max_examples=30, deadline=None)
+@given(coordinates, coordinates, st.floats(0.3, 9))
+def test_both_patches_have_one_centre_and_the_coarse_one_twice_the_field(
+    y: float, x: float, downsample: float
+) -> None:
+    pair = pair_for([click(y, x)], downsample, SIDE)
+    fine, coarse = pair.fine, pair.coarse
+    assert coarse[0] == 2 * fine[0]
+    for axis in (1, 2):
+        assert (fine[axis] + SIDE / 2) * fine[0] == pytest.approx(
+            (coarse[axis] + SIDE / 2) * coarse[0]
+        )
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(-20, 20), st.integers(-20, 20), st.floats(0.5, 4))
+def test_hints_are_at_the_same_place_of_the_slide_in_both_patches(
+    row: int, column: int, downsample: float
+) -> None:
+    pair = PatchPair(row * GRID, column * GRID, downsample, SIDE)
+    y, x = (pair.y + 100.5) * downsample, (pair.x + 37.25) * downsample
+    box = Region(y - 20 * downsample, x - 30 * downsample, 50 * downsample, 60 * downsample)
+    hint = Hint(points=((y, x, True),), boxes=(box,))
+    fine, coarse = pair.hints_in(hint), pair.hints_in(hint, coarse=True)
+    assert fine.points[0][:2] == pytest.approx((100.5, 37.25))
+    for patch, (scale, top, left) in ((fine, pair.fine), (coarse, pair.coarse)):
+        there = ((patch.points[0][0] + top) * scale, (patch.points[0][1] + left) * scale)
+        assert there == pytest.approx((y, x))
+        y0, x0, y1, x1 = patch.boxes[0]
+        assert ((y0 + top) * scale, (x0 + left) * scale) == pytest.approx((box.y, box.x))
+        assert (y1 - y0) * scale == pytest.approx(box.height)
+        assert (x1 - x0) * scale == pytest.approx(box.width)
+
+
+def test_clicks_nearby_share_a_patch_and_distant_ones_do_not() -> None:
+    first, near, far = (
+        pair_for([click(*at)], 2.0, SIDE) for at in ((900, 900), (905, 893), (1900, 900))
+    )
+    assert first == near != far
+
+
+def test_hints_together_are_answered_from_a_patch_around_all_of_them() -> None:
+    hints = [click(1000, 1000), click(1000, 3000)]
+    pair = pair_for(hints, 1.0, SIDE)
+    assert pair.downsample == 8  # 2000 pixels: 8 is the first power of two at which they fit
+    inside = [pair.hints_in(hint).points[0] for hint in hints]
+    assert inside[0][:2] == pytest.approx((1000 / 8 - pair.y, 1000 / 8 - pair.x))
+    assert all(0 < v < SIDE for point in inside for v in point[:2])
+    assert pair_for(hints, 1.0, SIDE, coarser=2).downsample == 32
+
+
+def test_what_lies_beyond_the_patch_is_moved_to_its_border() -> None:
+    pair = PatchPair(0, 0, 1.0, SIDE)
+    hint = Hint(points=((10, 10, True), (-90, 700, False)), boxes=(Region(5, 400, 20, 300),))
+    fine = pair.hints_in(hint)
+    assert fine.points[1] == (0, SIDE, False)
+    assert fine.boxes == ((5, 400, 25, SIDE),)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: Hint(),
+        lambda: Hint(points=((3, 4, False),)),
+        lambda: Hint(points=((float("nan"), 4, True),)),
+        lambda: Hint(mask=HintMask(0, 0, 1.0, np.zeros((3, 3), np.bool_), 1.0)),
+    ],
+)
+def test_a_hint_that_points_at_nothing_is_refused(make: object) -> None:
+    with pytest.raises(ConfigError):
+        make()  # type: ignore[operator]
+
+
+def test_points_belong_to_the_box_that_they_are_nearest_to() -> None:
+    left, right = Region(0, 0, 100, 100), Region(0, 300, 100, 100)
+    inside_left, inside_right, outside = (
+        (50.0, 90.0, True),
+        (50.0, 320.0, True),
+        (50.0, 200.0, False),
+    )
+    parts = Hint((inside_left, inside_right, outside), (left, right)).parts()
+    assert [part.boxes for part in parts] == [(left,), (right,)]
+    assert parts[0].points == (inside_left, outside)
+    assert parts[1].points == (inside_right, outside)
+
+
+@pytest.mark.parametrize(("downsample", "frame_downsample"), [(2.0, 4.0), (4.0, 2.0), (3.0, 3.0)])
+def test_a_mask_keeps_its_place_in_the_frame_of_another(
+    downsample: float, frame_downsample: float
+) -> None:
+    disc = np.hypot(*np.mgrid[-30:30, -40:40]) < 25
+    mask = HintMask(50, 70, downsample, disc, 0.9)
+    window, inside = mask.to_mask_frame(frame((400, 500), frame_downsample))
+    assert inside.shape == (window.height, window.width)
+    assert inside.any(1).all() or inside.any(0).all()
+    rows, columns = np.nonzero(inside)
+    middle = [
+        (v + start).mean() * frame_downsample + frame_downsample / 2
+        for v, start in ((rows, window.y), (columns, window.x))
+    ]
+    expected = ((50 + 30) * downsample, (70 + 40) * downsample)
+    assert middle == pytest.approx(expected, abs=frame_downsample)
+    assert inside.sum() * frame_downsample**2 == pytest.approx(mask.area, rel=0.05)
+
+
+def test_a_mask_is_cut_at_the_border_of_the_frame() -> None:
+    everywhere = np.ones((40, 40), np.bool_)
+    window, inside = HintMask(-20, 90, 1.0, everywhere, 1.0).to_mask_frame(frame((100, 100), 1.0))
+    assert (window.y, window.x, window.height, window.width) == (0, 90, 20, 10)
+    assert inside.all()
+    beside = HintMask(-90, 0, 1.0, everywhere, 1.0).to_mask_frame(frame((100, 100), 1.0))
+    assert beside[0].height == 0
+    assert beside[1].size == 0
+
+
+def test_a_mask_as_a_hint_comes_back_in_both_patches() -> None:
+    pair = PatchPair(64, 128, 2.0, SIDE)
+    inside = np.zeros((100, 80), np.bool_)
+    inside[10:60, 20:50] = True
+    hint = Hint(mask=HintMask(200, 250, 2.0, inside, 1.0))
+    fine = pair.hints_in(hint).mask
+    coarse = pair.hints_in(hint, coarse=True).mask
+    assert fine is not None
+    assert coarse is not None
+    assert (fine[200 - 64 + 10 : 200 - 64 + 60, 250 - 128 + 20 : 250 - 128 + 50] > 0).all()
+    assert (fine > 0).sum() == 50 * 30
+    assert (coarse > 0).sum() == 25 * 15
