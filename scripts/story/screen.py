@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 WINDOW = 1366, 768
 PATIENCE_SECONDS = 900.0
 _PLUGIN = "napari-plimseg"
-_EXACT_COLORS = 144
+_EXACT_COLORS, _FREQUENT_COLORS, _COLORS_APART = 112, 2000, 10
 
 
 class StoryError(Exception):
@@ -218,16 +218,20 @@ class Screen:
 def _with_palette(picture: Image.Image, slide: tuple[int, int, int, int]) -> Image.Image:
     """Return a picture of 256 colours, which takes a third of the room.
 
-    Outside the rectangle `slide` (left, top, right, bottom) colours stay what they are, so that
-    those of classes can be told.
+    The most frequent colours outside the rectangle `slide` (left, top, right, bottom) stay what
+    they are, so that those of classes and curves can be told.
     """
     inside = np.zeros((picture.height, picture.width), np.bool_)
     inside[slide[1] : slide[3], slide[0] : slide[2]] = True
     colors, counts = np.unique(np.asarray(picture)[~inside], axis=0, return_counts=True)
-    exact = colors[np.argsort(-counts)[:_EXACT_COLORS]].ravel().tolist()
-    of_slide = picture.crop(slide).quantize(256 - len(exact) // 3).getpalette() or []
+    exact: list[list[int]] = []
+    for color in colors[np.argsort(-counts)[:_FREQUENT_COLORS]].astype(int):
+        apart = np.abs(np.array(exact) - color).max(1) if exact else np.array([255])
+        if apart.min() >= _COLORS_APART and len(exact) < _EXACT_COLORS:
+            exact.append(color.tolist())
+    others = picture.quantize(256 - len(exact)).getpalette() or []
     palette = Image.new("P", (1, 1))
-    palette.putpalette([*exact, *of_slide][: 3 * 256])
+    palette.putpalette([*np.array(exact).ravel().tolist(), *others][: 3 * 256])
     shown = picture.quantize(palette=palette, dither=Image.Dither.NONE)
     dithered = picture.quantize(palette=palette, dither=Image.Dither.FLOYDSTEINBERG)
     shown.paste(dithered.crop(slide), slide)

@@ -105,12 +105,12 @@ def train(story: Story) -> str:
     check(f"it trains, not: {dock.banner.text}", dock.process is not None)
     process = dock.process
 
-    def shows_curves() -> bool:
-        stage2 = process.history.losses.get("stage2", ())
-        return len(stage2) > 3 or not process.state.is_alive
+    def shows_masks() -> bool:
+        history = process.history
+        late = history.stage == "stage2" and history.epoch >= max(2, history.epochs - 1)
+        return late or not process.state.is_alive
 
-    screen.wait("it learns", shows_curves)
-    screen.rest(0.5)
+    screen.wait("it learns", shows_masks)
     if process.state.is_alive:
         dock.scroll_to(dock.progress_heading)
         story.picture("training")

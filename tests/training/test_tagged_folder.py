@@ -14,8 +14,16 @@ from folder_maker import csv_folder, good_rows, mask, named_folder, picture
 from PIL import Image
 
 from napari_plimseg.errors import TagError
-from napari_plimseg.tissue import BCSS_WSSS, GLAS, LUAD_HISTOSEG, TissueClass, TissueClasses
+from napari_plimseg.tissue import (
+    BCSS_WSSS,
+    COLORECTAL,
+    GLAS,
+    LUAD_HISTOSEG,
+    TissueClass,
+    TissueClasses,
+)
 from plimseg_training.folder_check import check_validation, shared_pictures
+from plimseg_training.listing import made_classes
 from plimseg_training.tagged_folder import (
     FolderReport,
     Problem,
@@ -428,3 +436,11 @@ def test_a_further_folder_is_trained_on_and_may_lack_classes(tmp_path: Path) -> 
     assert "other-a" not in [image.name for image in data.validation.images]
     assert len(data.train.images) + len(data.validation.images) == 4
     assert [i.tags.tolist() for i in data.train.images if i.name == "other-a"] == [[[0, 1]]]
+
+
+def test_typed_names_that_the_bundled_model_knows_keep_its_colours() -> None:
+    classes = made_classes(["Tumor epithelium", "my own tissue", "STROMA", "stroma 2"])
+    known = {c.name: c.color for c in COLORECTAL}
+    assert classes[0].color == known["tumour epithelium"]
+    assert classes[2].color == known["stroma"]
+    assert len(set(classes.colors)) == len(classes)

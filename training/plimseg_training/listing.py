@@ -128,12 +128,17 @@ def is_background_name(name: str) -> bool:
 
 
 def made_classes(names: Sequence[str]) -> TissueClasses:
-    """Make classes with fresh colours from names that a user typed; background comes last."""
+    """Make classes from names that a user typed; background comes last.
+
+    A class that the bundled model knows by that name has its colour, others fresh ones.
+    """
     classes = TissueClasses(COLORECTAL.classes[-1:])
+    known = {class_key(each.name): each.color for each in COLORECTAL}
     for name in names:
         clean = re.sub(r"^\d+[\s._)\-]+(?=[^\d])", "", name.strip())
         text = re.sub(r"[\s_]+", " ", clean).strip() or name
-        classes = classes.with_class(TissueClass(text, classes.fresh_color()))
+        color = known.pop(class_key(text), None) or classes.fresh_color()
+        classes = classes.with_class(TissueClass(text, color))
     return classes
 
 
