@@ -1,0 +1,58 @@
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from napari_plimseg.errors import ModelError
+from napari_plimseg.models import catalogue
+from napari_plimseg.models.bundled_files import bundled_folder
+from napari_plimseg.models.hint_catalogue import FILE, list_hint_models, load_hints
+from napari_plimseg.models.sam_hints import PatchHints
+
+SHIPPED = bundled_folder() / FILE
+PACKAGE = Path(catalogue.__file__).parent.parent
+
+
+def test_the_shipped_model_is_listed_apart_and_small() -> None:
+    (info,) = list_hint_models()
+    assert (info.name, info.available) == ("bundled", True)
+    assert info.license
+    assert SHIPPED.stat().st_size < 25e6
+    assert "hints" not in {model.name for model in catalogue.list_models()}
+    whole = sum(path.stat().st_size for path in PACKAGE.rglob("*") if path.is_file())
+    assert whole < 60e6
+
+
+def test_a_model_for_hints_of_the_user_s_is_no_model_to_segment_with() -> None:
+    own = catalogue.models_folder() / "glands.safetensors"
+    own.parent.mkdir(parents=True)
+    shutil.copy(SHIPPED, own)
+    assert [info.name for info in list_hint_models()] == ["bundled", "glands"]
+    assert "glands" not in {model.name for model in catalogue.list_models()}
+    with pytest.raises(ModelError, match="points and boxes"):
+        catalogue.load_model("glands")
+    assert load_hints("glands").identity == load_hints().identity
+
+
+def test_a_name_that_is_not_known_says_which_are() -> None:
+    with pytest.raises(ModelError, match="Known: bundled"):
+        load_hints("nothing")
+
+
+def test_the_shipped_weights_are_named_and_keep_to_the_box() -> None:
+    model = load_hints()
+    assert model.weights_name
+    assert not any(parameter.requires_grad for parameter in model.parameters())
+    side = model.side
+    pixels = torch.full((1, 3, side, side), 0.9)
+    pixels[:, :, 200:300, 180:300] = torch.tensor((0.45, 0.25, 0.55))[:, None, None]
+    with torch.inference_mode():
+        encoded = model.encode(pixels)
+        found = model.decode(encoded, encoded, [PatchHints(boxes=((200, 180, 300, 300),))])
+    mask = found.of_patch(side)[0, 0] > 0
+    inside = mask[200:300, 180:300].float().mean()
+    assert inside > 0.7
+    assert mask.sum() < 1.3 * 100 * 120
