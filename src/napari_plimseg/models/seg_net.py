@@ -32,8 +32,8 @@ class ChannelNorm(nn.LayerNorm):
 class Surroundings(nn.Module):
     """Add to each place what lies around it, at growing distances.
 
-    A lumen is a lumen because of the epithelium around it. On GlaS, with true masks and with pseudo
-    masks alike, this was worth one point of mIoU.
+    A lumen is a lumen because of the epithelium around it. On GlaS this was worth half a point of
+    mIoU with pseudo masks (two seeds) and one with true masks (one seed).
 
     Parameters
     ----------
