@@ -1,12 +1,16 @@
-"""Kill napari in the middle of painting, again and again, and count what is lost.
+"""Kill napari in the middle of painting, generating and training, and count what is lost.
 
-    scripts/with_screen.sh python benchmarks/kill_napari.py [--kills 20]
+    scripts/with_screen.sh python benchmarks/kill_napari.py [--kills 20] [--what painting ...]
 
 A real napari paints with brush strokes, polygons, the eraser and undo at random rates on a mask,
 and notes in a file of its own what the layer showed after each step, and when. It is killed with
 SIGKILL at a random moment. Then the corrections are opened: a pixel whose painting is older than
 two seconds must be as it was painted, a younger one as it was at some moment since. The next
 napari opens what the last one left.
+
+While generating, each tile that the dock was told of two seconds before the kill must be in the
+result. While training, every second time the training is killed with napari, else it goes on alone;
+the next napari takes it up or resumes it, and no step before its last checkpoint is done again.
 """
 
 from __future__ import annotations
@@ -24,7 +28,9 @@ import time
 from pathlib import Path
 from typing import Any
 
+import killed_runs
 import numpy as np
+from event_loop import tagged_folder
 
 from napari_plimseg.files import fingerprint
 from napari_plimseg.results.corrections import Corrections
@@ -186,44 +192,98 @@ def judge(
     return len(steps), int((state != before).sum()), int((~allowed).sum())
 
 
+def start_napari(what: str, folder: Path, seed: int, log: Path) -> subprocess.Popen[bytes]:
+    """Start a napari that does something, and return when it is at it."""
+    arguments = ["--child", what, "--folder", str(folder), "--seed", str(seed)]
+    napari = subprocess.Popen([sys.executable, __file__, *arguments])
+    while not log.exists():
+        if napari.poll() is not None:
+            sys.exit(f"napari ended before it was {what}")
+        time.sleep(0.01)
+    return napari
+
+
+def kill_after(napari: subprocess.Popen[bytes], seconds: float) -> float:
+    """Wait, kill, and return when that was."""
+    time.sleep(seconds)
+    killed = time.time()
+    napari.send_signal(signal.SIGKILL)
+    napari.wait()
+    return killed
+
+
+def kill_painting(folder: Path, kills: int, seed: int, rng: random.Random) -> None:
+    store = make_store(folder)
+    model = store.read_classes()
+    before, lost_kills = model.copy(), 0
+    print("kill  after s  steps  changed px  lost px (older than 2 s)")
+    for number in range(kills):
+        log = folder / f"painted-{seed * 1000 + number}.log"
+        after = rng.uniform(0.2, 8)
+        killed = kill_after(start_napari("painting", folder, seed * 1000 + number, log), after)
+        found = model.copy()
+        Corrections.open(folder, store.info).apply(found)
+        steps, painted, lost = judge(before, found, model, log, killed)
+        lost_kills += lost > 0
+        print(f"{number + 1:4d}  {after:7.1f}  {steps:5d}  {painted:10,d}  {lost:,d}", flush=True)
+        before = found
+    print(f"kills that lost corrections older than two seconds: {lost_kills}")
+
+
+def kill_generating(folder: Path, kills: int, seed: int, rng: random.Random) -> None:
+    lost_kills = 0
+    print("kill  after s  tiles told  lost tiles (older than 2 s)")
+    for number in range(kills):
+        log = folder / f"generating-{number}.log"
+        after = rng.uniform(0.2, 6)
+        killed = kill_after(start_napari("generating", folder, seed, log), after)
+        told, lost = killed_runs.lost_tiles(folder, log, killed - PROMISE_SECONDS)
+        lost_kills += lost > 0
+        print(f"{number + 1:4d}  {after:7.1f}  {told:10d}  {lost:d}", flush=True)
+    print(f"kills that lost finished tiles: {lost_kills}")
+
+
+def kill_training(folder: Path, kills: int, seed: int, rng: random.Random) -> None:
+    tagged_folder(folder / "patches")
+    print("kill  after s  with the training  checkpoints so far  not gone on from")
+    for number in range(kills):
+        log = folder / "training.log"
+        log.unlink(missing_ok=True)
+        after = rng.uniform(0.2, 15)
+        kill_after(start_napari("training", folder, seed, log), after)
+        both = number % 2 == 0
+        if both:
+            killed_runs.end_training(folder, log)
+        known, lost = killed_runs.steps_taken_back(folder)
+        print(f"{number + 1:4d}  {after:7.1f}  {both!s:>17}  {known:18d}  {lost:d}", flush=True)
+    killed_runs.end_training(folder, log)
+    print(f"starts that lost a checkpoint: {killed_runs.steps_taken_back(folder)[1]}")
+
+
+WHAT = {"painting": kill_painting, "generating": kill_generating, "training": kill_training}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--kills", type=int, default=20)
-    parser.add_argument("--paint", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--what", nargs="+", choices=WHAT, default=list(WHAT))
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--child", choices=WHAT, help=argparse.SUPPRESS)
+    parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if options.paint:
-        paint(options.paint, options.seed)
-        return
-    rng = random.Random(options.seed)  # noqa: S311
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        store = make_store(folder)
-        model = store.read_classes()
-        before, lost_kills = model.copy(), 0
-        print("kill  after s  steps  changed px  lost px (older than 2 s)")
-        for number in range(options.kills):
-            seed = options.seed * 1000 + number
-            log = folder / f"painted-{seed}.log"
-            arguments = ["--paint", str(folder), "--seed", str(seed)]
-            with subprocess.Popen([sys.executable, __file__, *arguments]) as napari:
-                while not log.exists():
-                    if napari.poll() is not None:
-                        sys.exit("napari ended before it painted")
-                    time.sleep(0.01)
-                after = rng.uniform(0.2, 8)
-                time.sleep(after)
-                killed = time.time()
-                napari.send_signal(signal.SIGKILL)
-            found = model.copy()
-            Corrections.open(folder, store.info).apply(found)
-            steps, painted, lost = judge(before, found, model, log, killed)
-            lost_kills += lost > 0
-            print(
-                f"{number + 1:4d}  {after:7.1f}  {steps:5d}  {painted:10,d}  {lost:,d}", flush=True
-            )
-            before = found
-        print(f"kills that lost corrections older than two seconds: {lost_kills}")
+    if options.child == "painting":
+        paint(options.folder, options.seed)
+    elif options.child == "generating":
+        number = len(list(options.folder.glob("generating-*.log")))
+        killed_runs.generate(options.folder, options.folder / f"generating-{number}.log")
+    elif options.child == "training":
+        killed_runs.train(options.folder, options.folder / "training.log")
+    else:
+        rng = random.Random(options.seed)  # noqa: S311
+        for what in options.what:
+            with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as name:
+                os.environ["PLIMSEG_DATA_DIR"] = name
+                WHAT[what](Path(name), options.kills, options.seed, rng)
 
 
 if __name__ == "__main__":

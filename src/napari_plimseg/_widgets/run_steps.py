@@ -280,6 +280,8 @@ def find_tissue(slide: Slide, settings: TissueMaskSettings) -> Generator[TissueM
 
 def find_devices() -> Generator[list[str], None, None]:
     """Yield the devices of this machine; imports torch, which takes seconds."""
-    from napari_plimseg.inference.engine import available_devices
+    from napari_plimseg.inference.devices import available_devices
+    from napari_plimseg.inference.torch_loading import load_torch_library
 
+    load_torch_library()
     yield available_devices()

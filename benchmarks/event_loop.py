@@ -1,0 +1,247 @@
+#!/usr/bin/env python3
+"""How long napari's window does not answer while the engine runs, a training runs, one paints.
+
+Usage: python benchmarks/event_loop.py [--slide FILE] [--seconds N] [--phases idle run ...]
+
+Without a screen: scripts/with_screen.sh python benchmarks/event_loop.py
+A timer of 5 ms ticks in the event loop of a real napari. Printed are the longest time between two
+ticks, the 99th percentile, and the longest time in which the main thread itself was busy ("own
+work": on a loaded machine the rest is other programs), and where the main thread was in the
+longest gap. "idle" is the yardstick: the same window with nothing to do. On a quiet machine the
+longest gap is to stay under 100 ms and the 99th percentile under 30 ms.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import tempfile
+import threading
+import time
+import traceback
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from types import FrameType
+
+TICK_MS = 5
+_LOOK_SECONDS = 0.004
+_WORTH_A_LOOK = 0.03
+SAMPLE = Path(__file__).parents[1] / "src" / "napari_plimseg" / "sample" / "CMU-1-Small-Region.svs"
+
+
+class Gaps:
+    """Ticks in the event loop, and a thread that looks where the main thread is in between."""
+
+    def __init__(self) -> None:
+        from qtpy.QtCore import Qt, QTimer
+
+        self.name = ""
+        self.gaps: dict[str, list[tuple[float, float]]] = {}
+        self.stacks: dict[str, tuple[float, list[str]]] = {}
+        self._last = time.perf_counter(), time.thread_time()
+        self._main = threading.get_ident()
+        self._timer = QTimer()
+        self._timer.setTimerType(Qt.TimerType.PreciseTimer)
+        self._timer.timeout.connect(self._tick)
+        self._timer.start(TICK_MS)
+        self._ended = threading.Event()
+        self._watcher = threading.Thread(target=self._watch, daemon=True)
+        self._watcher.start()
+
+    def begin(self, name: str) -> None:
+        self.name = name
+        self.gaps[name] = []
+        self.stacks[name] = (0.0, [])
+        self._last = time.perf_counter(), time.thread_time()
+
+    def end(self) -> None:
+        self._ended.set()
+        self._watcher.join()
+        self._timer.stop()
+
+    def _tick(self) -> None:
+        now = time.perf_counter(), time.thread_time()
+        if self.name:
+            self.gaps[self.name].append((now[0] - self._last[0], now[1] - self._last[1]))
+        self._last = now
+
+    def _watch(self) -> None:
+        while not self._ended.wait(_LOOK_SECONDS):
+            gap, name = time.perf_counter() - self._last[0], self.name
+            if name and gap > max(_WORTH_A_LOOK, self.stacks[name][0]):
+                frame = sys._current_frames().get(self._main)
+                self.stacks[name] = (gap, _places(frame))
+
+
+def _places(frame: FrameType | None) -> list[str]:
+    stack = traceback.extract_stack(frame)
+    places = [f"{Path(f.filename).name}:{f.lineno} {f.name}" for f in stack]
+    return [p for p in places if not p.startswith("event_loop.py")][-7:]
+
+
+def tagged_folder(folder: Path) -> Path:
+    """Cut tagged patches out of the sample slide, for a training."""
+    from PIL import Image
+
+    from napari_plimseg.slides import open_slide
+    from napari_plimseg.slides.slide import Region
+
+    folder.mkdir()
+    lines = ["file,epithelium,stroma"]
+    with open_slide(SAMPLE) as slide:
+        height, width = slide.shape
+        for number in range(24):
+            y, x = divmod(number, 6)
+            place = Region(y * (height - 448) / 3, x * (width - 448) / 5, 448, 448)
+            Image.fromarray(slide.read(place, slide.mpp)).save(folder / f"{number}.png")
+            lines.append(f"{number}.png,{number % 2},{1 - number % 2}")
+    (folder / "tags.csv").write_text("\n".join(lines) + "\n")
+    return folder
+
+
+class Story:
+    """A napari with docks, and what goes on in it, phase by phase."""
+
+    def __init__(self, slide: Path, folder: Path, gaps: Gaps) -> None:
+        import napari
+
+        from napari_plimseg._widgets.main_dock import PlimsegDock
+
+        self.slide, self.folder, self.gaps = slide, folder, gaps
+        self.viewer = napari.Viewer()
+        self.viewer.window.resize(1366, 768)
+        self.dock = PlimsegDock(self.viewer)
+        self.viewer.window.add_dock_widget(self.dock, name="PLIMSeg", area="right")
+
+    def spin(self, seconds: float, until: Callable[[], bool] = lambda: False) -> None:
+        from qtpy.QtCore import QEventLoop, QTimer
+
+        loop, end = QEventLoop(), time.monotonic() + seconds
+        watch = QTimer()
+
+        def look() -> None:
+            if until() or time.monotonic() > end:
+                loop.quit()
+
+        watch.timeout.connect(look)
+        watch.start(20)
+        loop.exec()
+        watch.stop()
+
+    def idle(self, seconds: float) -> None:
+        self.spin(seconds)
+
+    def open(self, seconds: float) -> None:
+        self.dock.open_slide(str(self.slide))
+        self.spin(seconds)
+        if self.dock.slides.slide.mpp is None:
+            self.dock.slide_section.mppTyped.emit(0.5)
+
+    def first(self, seconds: float) -> None:
+        """Press *Generate* for the first time: model, store, layers, until the first tile."""
+        self.dock.start()
+        controller = self.dock.controller
+        self.spin(180, lambda: getattr(controller.last_progress, "tiles_done", 0) > 0)
+
+    def run(self, seconds: float) -> None:
+        if not self.dock.controller.is_running:
+            self.dock.start()
+        scene = getattr(self.viewer, "scene", self.viewer)
+        end = time.monotonic() + seconds
+        while self.dock.controller.is_running and time.monotonic() < end:
+            self.spin(1.0)
+            scene.camera.zoom *= 1.3 if scene.camera.zoom < 2 else 0.3  # a person looks around
+        if self.dock.controller.is_running:
+            self.dock.cancel()
+            self.spin(60, lambda: not self.dock.controller.is_running)
+
+    def paint(self, seconds: float) -> None:
+        view = self.dock.view
+        assert view is not None
+        layer, rng = view.layer, np.random.default_rng(0)
+        place = np.array(layer.data.shape) / 2
+        layer.brush_size = 40
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            with layer.block_history():
+                for _ in range(20):
+                    step = np.clip(place + rng.integers(-15, 16, 2), 30, np.array(layer.data.shape))
+                    layer._draw(1 + int(rng.integers(3)), place, step)
+                    place = step
+                    self.spin(0.02)
+            self.spin(0.2)
+
+    def train(self, seconds: float) -> None:
+        from napari_plimseg._widgets.train_dock import TrainDock
+
+        dock = TrainDock(self.viewer)
+        self.viewer.window.add_dock_widget(dock, name="PLIMSeg Train", area="right", tabify=True)
+        dock.choose_folder(tagged_folder(self.folder / "patches"))
+        self.spin(180, lambda: not dock.state.checking)
+        dock.folder_section.mpp_edit.setText("0.5")
+        dock.folder_section.mpp_edit.editingFinished.emit()
+        dock.setup.efforts["quick"].setChecked(True)
+        dock.start()
+        if dock.process is None:
+            sys.exit(f"the training does not start: {dock.banner.text} {dock.panel.line.text()}")
+        self.spin(180, lambda: bool(dock.process.history.losses) or not dock.state.is_training)
+        self.spin(seconds, lambda: not dock.state.is_training)
+        dock.process.kill()
+        self.spin(10, lambda: not dock.state.is_training)
+
+
+PHASES = ("open", "idle", "first", "run", "paint", "train")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--slide", type=Path, default=SAMPLE)
+    parser.add_argument("--seconds", type=float, default=10, help="of each phase")
+    parser.add_argument("--phases", nargs="+", choices=PHASES, default=list(PHASES))
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["PLIMSEG_DATA_DIR"] = folder
+        measure(options, Path(folder))
+
+
+def measure(options: argparse.Namespace, folder: Path) -> None:
+    from napari._qt.qt_event_loop import get_qapp
+
+    application = get_qapp()
+    gaps = Gaps()
+    story = Story(options.slide, folder, gaps)
+    story.spin(2)
+    for name in options.phases:
+        gaps.begin(name)
+        getattr(story, name)(options.seconds)
+    gaps.name = ""
+    gaps.end()
+    story.viewer.close()
+    application.processEvents()
+    print("\n".join(report(gaps)))
+
+
+def report(gaps: Gaps) -> Iterator[str]:
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else float("nan")
+    yield f"milliseconds; load of the machine {load:.1f} on {os.cpu_count()} cores"
+    yield f"{'':8}{'ticks':>8}{'p99':>9}{'longest':>9}{'own work: p99':>15}{'longest':>9}"
+    for name, ticks in gaps.gaps.items():
+        wall, work = (1000 * np.array([t[i] for t in ticks]) for i in (0, 1))
+        yield (
+            f"{name:8}{len(ticks):8,d}{np.quantile(wall, 0.99):9.1f}{wall.max():9.1f}"
+            f"{np.quantile(work, 0.99):15.1f}{work.max():9.1f}"
+        )
+    for name, (gap, places) in gaps.stacks.items():
+        if places:
+            yield f"\n{name}: where the main thread was in a gap of {1000 * gap:.0f} ms or more"
+            yield from (f"  {place}" for place in places)
+
+
+if __name__ == "__main__":
+    main()

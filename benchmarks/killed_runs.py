@@ -1,0 +1,162 @@
+"""For `kill_napari.py`: naparis that generate and train until killed, and what they leave."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+SAMPLE = Path(__file__).parents[1] / "src" / "napari_plimseg" / "sample" / "CMU-1-Small-Region.svs"
+RUNS = "trainings"
+_PATIENCE_SECONDS = 300
+
+
+def generate(folder: Path, log: Path) -> None:
+    """Open napari, go on with the run of the last one, and note each finished tile."""
+    import napari
+    from qtpy.QtCore import QTimer
+
+    from napari_plimseg._widgets.main_dock import PlimsegDock
+
+    viewer = napari.Viewer(show=True)
+    dock = PlimsegDock(viewer)
+    viewer.window.add_dock_widget(dock, name="PLIMSeg", area="right")
+    dock.settings_form.tile_size.setCurrentIndex(0)
+
+    def note(progress: Any) -> None:
+        window = progress.window
+        if window is not None:
+            place = [window.y, window.x, window.height, window.width]
+            with log.open("a") as file:
+                file.write(json.dumps([time.time(), *place]) + "\n")
+
+    dock.controller.progressed.connect(note)
+    dock.open_slide(str(SAMPLE))
+    QTimer.singleShot(1500, dock.start)  # the result of the last one is looked up first
+    napari.run()
+
+
+def lost_tiles(folder: Path, log: Path, before: float) -> tuple[int, int]:
+    """Return the tiles told as finished before a time, and how many of them are not there.
+
+    A result that is complete is removed, so that the next napari begins anew.
+    """
+    from napari_plimseg.results.mask_store import MaskStore
+    from napari_plimseg.tissue import NOT_COMPUTED
+
+    told = [json.loads(line) for line in log.read_text().splitlines() if line.endswith("]")]
+    finished = [place for when, *place in told if when < before]
+    (path,) = (folder / "results").glob("*.plimseg")
+    with MaskStore.open(path) as store:
+        ids = store.read_classes()
+        done = store.done_fraction
+    lost = sum(
+        bool((ids[y : y + height, x : x + width] == NOT_COMPUTED).any())
+        for y, x, height, width in finished
+    )
+    if done >= 1:
+        shutil.rmtree(path)
+    return len(finished), lost
+
+
+def train(folder: Path, log: Path) -> None:
+    """Open napari and begin a training, or go on with the one that the last napari left."""
+    import napari
+    from qtpy.QtCore import QTimer
+
+    from napari_plimseg._widgets.train_dock import TrainDock
+
+    viewer = napari.Viewer(show=True)
+    dock = TrainDock(viewer)
+    viewer.window.add_dock_widget(dock, name="PLIMSeg Train", area="right")
+    begun: list[bool] = []
+
+    def look() -> None:
+        process = dock.process
+        if process is not None and process.history.losses and process.state.is_alive:
+            log.write_text(str(process.process_id or ""))
+        if begun or dock._look.is_running or dock.state.checking:
+            return
+        if process is not None:
+            begun.append(True)
+            dock.resume()  # nothing happens when it is running still
+        elif dock.folder is None:
+            dock.choose_folder(folder / "patches")
+        else:
+            dock.folder_section.mpp_edit.setText("0.5")
+            dock.folder_section.mpp_edit.editingFinished.emit()
+            begun.append(True)
+            dock.start()
+
+    timer = QTimer()
+    timer.timeout.connect(look)
+    timer.start(100)
+    napari.run()
+
+
+def steps_taken_back(folder: Path) -> tuple[int, int]:
+    """Return the checkpoints that were told of, and how many later starts did not go on from."""
+    order = {"stage1": 1, "pseudo": 2, "stage2": 3}
+    checkpoint: tuple[int, int, int] | None = None
+    known = lost = 0
+    started = False
+    for path in sorted((folder / RUNS).glob("*/progress.jsonl")):
+        for line in path.read_text("utf-8", errors="replace").splitlines():
+            try:
+                event = json.loads(line)
+            except ValueError:
+                continue  # cut off by the kill
+            place = (
+                order.get(str(event.get("stage")), 0),
+                int(event.get("epoch") or 0),
+                int(event.get("step") or 0),
+            )
+            if event["kind"] == "start":
+                started = True
+            elif event["kind"] == "checkpoint":
+                known += 1
+                checkpoint = place
+            elif event["kind"] == "step" and started:
+                lost += checkpoint is not None and place <= checkpoint
+                started = False
+    return known, lost
+
+
+def end_training(folder: Path, log: Path) -> None:
+    """Kill the training itself, too, as when the power goes."""
+    number = log.read_text().strip()
+    if number:
+        with_id = int(number)
+        try:
+            os.kill(with_id, signal.SIGKILL)
+        except ProcessLookupError:
+            return
+    wait_for(lambda: not any(_is_locked(run) for run in (folder / RUNS).iterdir()))
+
+
+def _is_locked(run: Path) -> bool:
+    from napari_plimseg.training_runs.run_folders import RunFiles
+
+    return RunFiles(run).is_locked
+
+
+def wait_for(until: Callable[[], bool]) -> None:
+    """Wait until something is so.
+
+    Raises
+    ------
+    TimeoutError
+        When it takes longer than five minutes.
+    """
+    end = time.monotonic() + _PATIENCE_SECONDS
+    while not until():
+        if time.monotonic() > end:
+            raise TimeoutError("nothing happens")
+        time.sleep(0.02)
