@@ -12,6 +12,8 @@ from qtpy.QtWidgets import QFileDialog
 from scipy import ndimage
 from story.screen import StoryError
 
+from napari_plimseg._widgets.other_docks import main_dock
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 
 _SAVED_WITHIN = 10.0  # seconds; two on a machine that does nothing else
 _SMALL_TILES, _USUAL_TILES = 0, 1
+_GLASS = 9  # mask id of the bundled model's background
 
 
 class Story:
@@ -70,9 +73,9 @@ class Story:
     @property
     def view(self) -> MaskView:
         """The mask of the slide."""
-        view = self.dock.view
-        check("there is a mask", view is not None)
-        return view
+        dock = main_dock(self.screen.viewer)
+        check("there is a mask", dock is not None and dock.view is not None)
+        return dock.view
 
     def picture(self, name: str, of: Any = None) -> None:
         """Take the next picture."""
@@ -113,7 +116,7 @@ def open_slide(story: Story) -> str:
 def generate_view(story: Story) -> str:
     """Generate on what the window shows."""
     screen, dock = story.screen, story.dock
-    screen.camera.zoom *= 3.0
+    screen.camera.zoom *= 4.0
     screen.rest(0.3)
     screen.choose(dock.settings_form.tile_size, _SMALL_TILES)
     from napari_plimseg._widgets.dock_state import RunOn
@@ -186,8 +189,8 @@ def correct_by_brush(story: Story) -> str:
         _SAVED_WITHIN,
     )
     check("all of it is a correction", corrections.pixels == int(painted.sum()))
-    journal = [p for p in view.store.path.parent.glob("*.corrections/**/*") if p.is_file()]
-    check("the journal is on the disk", journal)
+    journal = corrections.journal.folder
+    check("the journal is on the disk", any(p.is_file() for p in journal.rglob("*")))
     check("the model's output stays", np.array_equal(view.store.read_classes(), before))
     story.picture("corrected")
     return f"{int(painted.sum()):,} pixels; {correct.saved_text.text()}"
@@ -262,7 +265,7 @@ def compare_with_truth(story: Story) -> str:
     truth = view.layer.data.copy()
     height, width = truth.shape
     part = truth[height // 3 : height // 2, width // 4 : width // 2]
-    wrong = (part > 0) & (part < 9)
+    wrong = (part > 0) & (part < _GLASS)
     part[wrong] = part[wrong] % 8 + 1  # the next class
     path = story.folder / "truth.png"
     Image.fromarray(truth).save(path)
@@ -359,11 +362,11 @@ def _centre(story: Story) -> tuple[float, float]:
 def _middle_of_largest(
     mask: NDArray[np.uint8], near: tuple[float, float], reach: int = 120
 ) -> tuple[int, int, int]:
-    """Return a pixel deep inside a region near a place, and its mask id."""
+    """Return a pixel deep inside a region of tissue near a place, and its mask id."""
     top, left = (max(0, int(c) - reach) for c in near)
     part = mask[top : int(near[0]) + reach, left : int(near[1]) + reach]
     best = (0.0, 0, 0, 0)
-    for mask_id in np.unique(part[part > 0]):
+    for mask_id in np.unique(part[(part > 0) & (part < _GLASS)]):
         depth = ndimage.distance_transform_edt(part == mask_id)
         y, x = np.unravel_index(int(depth.argmax()), depth.shape)
         if depth[y, x] > best[0]:

@@ -12,6 +12,8 @@ from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QFileDialog, QInputDialog, QMessageBox
 from story.on_the_slide import check
 
+from napari_plimseg._widgets.tag_gallery import TagGallery
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
@@ -79,7 +81,10 @@ def tag_tiles(story: Story) -> str:
         QTest.keyClick(gallery, Qt.Key.Key_Space)
         screen.rest(0.01)
     check("the gallery says that all are tagged", gallery.banner.text.startswith("All images"))
-    gallery.close()
+    QTest.keyClick(gallery, Qt.Key.Key_Escape)
+    check(
+        "Escape closes the gallery", not any(w.isVisible() for w in dock.findChildren(TagGallery))
+    )
     rows = (story.tagged / "tags.csv").read_text("utf-8").splitlines()
     names = rows[0].split(",")[1:]
     told = {r.split(",")[0]: names[r.split(",")[1:].index("1")] for r in rows[1:]}

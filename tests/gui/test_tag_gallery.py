@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 from PIL import Image
+from qtpy.compat import isalive
 
 from napari_plimseg.training_runs.tag_table import TagTable
 from plimseg_training.tagged_folder import scan
@@ -41,7 +42,8 @@ def gallery(folder: Path, qtbot) -> Iterator[TagGallery]:  # type: ignore[no-unt
     gallery = TagGallery(TagTable(folder, ["tumour", "stroma"]), {"tumour": (200, 40, 40)})
     gallery.show()
     yield gallery
-    gallery.close()
+    if isalive(gallery):
+        gallery.close()
     qtbot.waitUntil(
         lambda: not any(t.name == "plimseg-job" for t in threading.enumerate()), timeout=WAIT
     )
@@ -170,3 +172,15 @@ def test_the_strip_goes_where_it_is_clicked(gallery: TagGallery, qtbot) -> None:
 
     qtbot.mouseClick(gallery.strip, Qt.MouseButton.LeftButton, pos=QPoint(6 + 74 * 2 + 10, 30))
     assert gallery.position == 2
+
+
+@pytest.mark.parametrize("by_key", [True, False])
+def test_a_closed_gallery_is_gone(gallery: TagGallery, by_key: bool, qtbot) -> None:  # type: ignore[no-untyped-def]
+    from qtpy.QtCore import Qt
+
+    with qtbot.waitSignal(gallery.closed, timeout=WAIT):
+        if by_key:
+            qtbot.keyClick(gallery, Qt.Key.Key_Escape)
+        else:
+            gallery.close()
+    qtbot.waitUntil(lambda: not isalive(gallery), timeout=WAIT)

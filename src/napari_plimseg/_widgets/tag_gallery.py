@@ -310,7 +310,7 @@ class TagGallery(QDialog):
         """Stop reading pictures and tell that the table is ready."""
         self.loader.stop()
         self.closed.emit()
-        super().closeEvent(event)
+        event.accept()  # QDialog asks `reject` here, which comes back to this, and stays open
 
     def reject(self) -> None:
         """Close at Escape, as by the window's cross."""
