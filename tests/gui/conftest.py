@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import threading
+from typing import TYPE_CHECKING, Any
 
 import fakes
 import pytest
@@ -16,6 +17,54 @@ if TYPE_CHECKING:
 
     from napari_plimseg._widgets.main_dock import PlimsegDock
     from napari_plimseg.tissue import TissueClasses
+
+PATIENCE = 60.0
+
+
+@pytest.fixture(autouse=True)
+def only_the_main_thread_touches_layers(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Fail a test in which another thread draws a layer or makes one tell something."""
+    from napari.layers import Layer
+    from napari.utils.events import EmitterGroup, EventEmitter
+
+    monkeypatch.setenv("NAPARI_ENSURE_PLUGIN_MAIN_THREAD", "1")
+    touched: list[str] = []
+
+    def guarded(function: Callable, of_layer: Callable[[Any], bool]) -> Callable:
+        def checked(self: Any, *args: Any, **options: Any) -> Any:
+            if threading.current_thread() is not threading.main_thread() and of_layer(self):
+                name = threading.current_thread().name
+                touched.append(f"{function.__qualname__} of {self!r:.80} in thread {name}")
+            return function(self, *args, **options)
+
+        return checked
+
+    def tells_of_a_layer(emitter: Any) -> bool:
+        return isinstance(emitter.source, Layer)
+
+    monkeypatch.setattr(Layer, "refresh", guarded(Layer.refresh, lambda _: True))
+    for kind in (EventEmitter, EmitterGroup):
+        monkeypatch.setattr(kind, "__call__", guarded(kind.__call__, tells_of_a_layer))
+    yield
+    assert not touched, touched
+
+
+@pytest.fixture(autouse=True)
+def nothing_leaks() -> Iterator[None]:
+    """Fail a test after which threads or windows of the plugin are left."""
+    from qtpy.QtWidgets import QApplication
+
+    from napari_plimseg._widgets.background_job import stop_jobs
+
+    yield
+    assert stop_jobs(PATIENCE), "a job does not end"
+    left = [t.name for t in threading.enumerate() if t.name.startswith("plimseg")]
+    assert not left
+    application = QApplication.instance()
+    if application is not None:
+        application.processEvents()
+        windows = [w for w in QApplication.topLevelWidgets() if w.isVisible()]
+        assert not [w for w in windows if type(w).__module__.startswith("napari_plimseg")]
 
 
 def offer_only(model: fakes.ColorModel) -> dict[str, Callable]:

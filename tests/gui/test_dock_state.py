@@ -20,6 +20,7 @@ MASKED = dataclasses.replace(READY, has_mask=True, has_probabilities=True)
         ("generate", dataclasses.replace(READY, mpp_known=False), "type the pixel size"),
         ("generate", dataclasses.replace(READY, model_problem="No weights."), "No weights."),
         ("generate", dataclasses.replace(READY, class_count=1), "at least one more"),
+        ("generate", dataclasses.replace(READY, engine_owner="the batch"), "wait for the batch"),
         ("generate", dataclasses.replace(READY, run_on=RunOn.SHAPES), "no shapes"),
         ("generate", dataclasses.replace(READY, run_on=RunOn.SHAPES, shape_count=1), ""),
         ("generate", dataclasses.replace(READY, run_on=RunOn.VISIBLE), ""),

@@ -69,6 +69,7 @@ class BatchParts(QWidget):
         self.folder_label = FlowText()
         self.folder_button = QPushButton("Change…")
         self.settings = QCollapsible("Exports and folder")
+        self.settings.toggleButton().setToolTip(TOOLTIPS["fold"])
         self.settings.addWidget(self._build_settings())
         self.settings.layout().setContentsMargins(0, 0, 0, 0)
         self.bar = QProgressBar()

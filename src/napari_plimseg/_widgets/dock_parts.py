@@ -20,6 +20,7 @@ from napari_plimseg._widgets.run_options import DeviceChoice, RunOnChoice, Setti
 from napari_plimseg._widgets.run_panel import RunPanel
 from napari_plimseg._widgets.run_steps import results_folder
 from napari_plimseg._widgets.slide_section import SlideSection
+from napari_plimseg._widgets.tooltips import TOOLTIPS
 
 if TYPE_CHECKING:
     from napari_plimseg._settings import DockSettings
@@ -49,6 +50,7 @@ class DockParts(QWidget):
         self.device = DeviceChoice(settings.device)
         self.settings_form = SettingsForm(settings, results_folder(settings))
         self.collapsible = QCollapsible("Settings")
+        self.collapsible.toggleButton().setToolTip(TOOLTIPS["fold"])
         self.collapsible.addWidget(self.settings_form)
         self.collapsible.layout().setContentsMargins(0, 0, 0, 0)
         self.results_heading = _heading("Result")

@@ -8,6 +8,7 @@ from qtpy.QtCore import QTimer
 from superqt import QCollapsible
 
 from napari_plimseg._widgets.icons import arrow
+from napari_plimseg._widgets.tooltips import TOOLTIPS
 
 if TYPE_CHECKING:
     from qtpy.QtGui import QColor
@@ -35,6 +36,7 @@ class Fold(QCollapsible):
 
     def __init__(self, title: str, content: QWidget, *, is_open: bool = False) -> None:
         super().__init__(title)
+        self.toggleButton().setToolTip(TOOLTIPS["fold"])
         self.setDuration(_FOLDING_MS)
         self.addWidget(content)
         self.layout().setContentsMargins(0, 0, 0, 0)

@@ -108,6 +108,7 @@ class ComparePanel(QWidget):
         self.mapping.horizontalHeader().setSectionResizeMode(QHeaderView.ResizeMode.Stretch)
         self.mapping.setToolTip(TOOLTIPS["judge_mapping"])
         self.mapping_box = QCollapsible("Which class is which")
+        self.mapping_box.toggleButton().setToolTip(TOOLTIPS["fold"])
         self.mapping_box.layout().setContentsMargins(0, 0, 0, 0)
         self.mapping_box.addWidget(self.mapping)
         line = QHBoxLayout()
@@ -328,6 +329,7 @@ class ComparePanel(QWidget):
             self.mapping.setItem(row, 0, QTableWidgetItem(shown.other.name(other_id)))
             choice = QComboBox()
             choice.addItems(names)
+            choice.setToolTip(TOOLTIPS["judge_mapping"])
             choice.setCurrentIndex(mask_id)
             choice.setMinimumContentsLength(8)
             choice.setSizeAdjustPolicy(

@@ -75,6 +75,7 @@ class ShowPanel(QWidget):
         self.uncertainty.setToolTip(TOOLTIPS["judge_uncertainty"])
         self.uncertainty.toggled.connect(self._on_uncertainty_wanted)
         self.classes = QCollapsible("Opacity of each class")
+        self.classes.toggleButton().setToolTip(TOOLTIPS["fold"])
         self.classes.layout().setContentsMargins(0, 0, 0, 0)
         self._class_rows = QWidget()
         self._class_grid = QGridLayout(self._class_rows)

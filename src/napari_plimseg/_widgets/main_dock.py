@@ -37,6 +37,7 @@ from napari_plimseg._widgets.run_steps import (
     find_result,
     open_stored,
     results_folder,
+    warm_up,
 )
 from napari_plimseg._widgets.slide_opener import SlideOpener
 from napari_plimseg._widgets.tissue_preview import TissuePreview
@@ -85,6 +86,7 @@ class PlimsegDock(DockParts):
             self.destroyed.connect(lambda *_, link=link: link.disconnect())
         self._connect()
         self._on_model()
+        run_once(self, warm_up, lambda _: None, self.tell_error)
         run_once(self, find_devices, self.device.show_devices, self.tell_error)
         self._on_slides()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QObject, Qt, QTimer, Signal
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
 
     from napari.layers import Layer
     from napari.viewer import Viewer
+
+
+_ONE_MASK = "Here you choose between masks as soon as there are several."
 
 
 class MaskLayers(QObject):
@@ -76,7 +80,8 @@ class MaskLayers(QObject):
 
     def leave(self) -> None:
         """Leave the viewer alone."""
-        self._timer.stop()
+        with contextlib.suppress(RuntimeError):  # at the program's end Qt may have taken it away
+            self._timer.stop()
         events = self._viewer.layers.events
         events.inserted.disconnect(self._on_inserted)
         events.removed.disconnect(self._on_removed)
@@ -177,7 +182,9 @@ class ReviewDock(QWidget):
         self.choice.addItems([layer.name for layer in self._shown])
         if current in self._shown:
             self.choice.setCurrentIndex(self._shown.index(current))
-        self.choice.setEnabled(len(self._shown) > 1)
+        several = len(self._shown) > 1
+        self.choice.setEnabled(several)
+        self.choice.setToolTip(TOOLTIPS["review_mask"] if several else _ONE_MASK)
         self.no_mask.setVisible(current is None)
         target = None if current is None else self._target(current)
         self.correct.set_target(target)

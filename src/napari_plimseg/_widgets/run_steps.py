@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +31,11 @@ if TYPE_CHECKING:
     from napari_plimseg.slides.tissue_mask import TissueMask, TissueMaskSettings
     from napari_plimseg.tiling import Window
     from napari_plimseg.tissue import TissueClasses
+
+_NEEDED_SOON = (
+    "dask.array", "tifffile", "zarr", "scipy.ndimage", "pandas", "skimage.exposure",
+    "skimage.color", "scipy.linalg", "napari_plimseg.results.mask_store",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -276,6 +282,17 @@ def find_tissue(slide: Slide, settings: TissueMaskSettings) -> Generator[TissueM
     from napari_plimseg.slides.tissue_mask import tissue_mask
 
     yield tissue_mask(slide, settings)
+
+
+def warm_up() -> Generator[None, None, None]:
+    """Import what the first slide and the first mask need, so that the window need not wait then.
+
+    Together it takes about a second, which Python's threads share with the window's.
+    """
+    for name in _NEEDED_SOON:
+        with contextlib.suppress(ImportError):
+            importlib.import_module(name)
+        yield None
 
 
 def find_devices() -> Generator[list[str], None, None]:

@@ -137,6 +137,7 @@ class TrainParts(QWidget):
 
 def _folded(title: str, inner: QWidget) -> QCollapsible:
     part = QCollapsible(title)
+    part.toggleButton().setToolTip(TOOLTIPS["fold"])
     part.addWidget(inner)
     part.layout().setContentsMargins(0, 0, 0, 0)
     return part

@@ -1,0 +1,143 @@
+"""Finds and presses everything in a dock that can be pressed."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from qtpy.QtGui import QColor, QDesktopServices
+from qtpy.QtWidgets import (
+    QAbstractButton,
+    QAbstractSpinBox,
+    QApplication,
+    QColorDialog,
+    QComboBox,
+    QFileDialog,
+    QInputDialog,
+    QLineEdit,
+    QMessageBox,
+    QScrollBar,
+    QSlider,
+    QTableWidget,
+    QWidget,
+)
+
+from napari_plimseg._widgets.tooltips import TOOLTIPS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import pytest
+
+_ENDS = re.compile("remove|discard|close|done|stop|cancel|reset|dismiss|mpp", re.IGNORECASE)
+"""What takes away what others need is pressed last."""
+KINDS = (QAbstractButton, QComboBox, QAbstractSpinBox, QLineEdit, QSlider)
+
+
+def cancel_dialogs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let every dialog be cancelled at once."""
+    for name, answer in (
+        ("getOpenFileName", ("", "")),
+        ("getOpenFileNames", ([], "")),
+        ("getSaveFileName", ("", "")),
+        ("getExistingDirectory", ""),
+    ):
+        monkeypatch.setattr(QFileDialog, name, lambda *_, answer=answer, **__: answer)
+    monkeypatch.setattr(QColorDialog, "getColor", lambda *_, **__: QColor())
+    monkeypatch.setattr(QInputDialog, "getText", lambda *_, **__: ("", False))
+    no = QMessageBox.StandardButton.No
+    monkeypatch.setattr(QMessageBox, "question", lambda *_, **__: no)
+    monkeypatch.setattr(QDesktopServices, "openUrl", lambda *_: True)
+
+
+def controls(dock: QWidget) -> Iterator[QWidget]:
+    """Yield what a person can press, choose or type into now, in the order of the dock."""
+    for widget in dock.findChildren(QWidget):
+        inner = widget.objectName().startswith("qt_") or isinstance(
+            widget.parent(), QComboBox | QAbstractSpinBox
+        )
+        # a table's own corner is a button without a name of its class
+        corner = isinstance(widget, QAbstractButton) and isinstance(widget.parent(), QTableWidget)
+        wanted = isinstance(widget, KINDS) and not isinstance(widget, QScrollBar)
+        if wanted and not inner and not corner and widget.isVisibleTo(dock):
+            yield widget
+
+
+def label(dock: QWidget, control: QWidget) -> str:
+    """Return what tells a control from the others of its dock in every state."""
+    text = control.text() if isinstance(control, QAbstractButton) else ""
+    return f"{type(control).__name__} {_owner_of(dock, control) or text}"
+
+
+def _owner_of(dock: QWidget, control: QWidget) -> str:
+    """Return "section.name" of the attribute that holds a control, "" for those in lists."""
+    for owner in (dock, *dock.findChildren(QWidget)):
+        for name, value in getattr(owner, "__dict__", {}).items():
+            if value is control:
+                return f"{type(owner).__name__}.{name}"
+            if isinstance(value, dict) and any(one is control for one in value.values()):
+                key = next(k for k, one in value.items() if one is control)
+                return f"{type(owner).__name__}.{name}[{key}]"
+    return ""
+
+
+def missing_words(dock: QWidget) -> list[str]:
+    """Return the controls without a tooltip, and the disabled ones that don't say why."""
+    wrong = []
+    for control in controls(dock):
+        tip = control.toolTip().strip()
+        if not tip:
+            wrong.append(f"no tooltip: {label(dock, control)}")
+        elif not control.isEnabled() and tip in TOOLTIPS.values():
+            wrong.append(f"no reason: {label(dock, control)}: {tip}")
+    return wrong
+
+
+def press(control: QWidget) -> None:
+    """Do with a control what a hand can do."""
+    if isinstance(control, QAbstractButton):
+        menu = getattr(control, "menu", lambda: None)()
+        if menu is None:
+            control.click()
+            return
+        menu.aboutToShow.emit()
+        for action in menu.actions():
+            action.trigger()
+    elif isinstance(control, QComboBox):
+        for row in range(min(control.count(), 3)):
+            control.setCurrentIndex(row)
+            control.activated.emit(row)
+            control.textActivated.emit(control.currentText())
+    elif isinstance(control, QAbstractSpinBox):
+        control.stepUp()
+        control.stepDown()
+    elif isinstance(control, QSlider):
+        control.setValue(control.minimum())
+        control.setValue((control.minimum() + control.maximum()) // 2)
+    elif isinstance(control, QLineEdit):
+        before = control.text()
+        for text in ("much", "", before):
+            control.setText(text)
+            control.textEdited.emit(text)
+            control.editingFinished.emit()
+
+
+def press_all(dock: QWidget) -> set[str]:
+    """Press all that is enabled when its turn comes; return the labels of what was pressed."""
+    pressed = set()
+    found = [(control, label(dock, control)) for control in controls(dock)]
+    for control, name in sorted(found, key=lambda one: _ENDS.search(one[1]) is not None):
+        if alive(control) and control.isEnabled() and control.isVisibleTo(dock):
+            press(control)
+            pressed.add(name)
+            QApplication.processEvents()
+    return pressed
+
+
+def alive(widget: QWidget) -> bool:
+    """Whether Qt has not taken a widget away yet."""
+    try:
+        widget.objectName()
+    except RuntimeError:
+        return False
+    return True
