@@ -12,6 +12,7 @@ from qtpy.QtWidgets import QComboBox, QFrame, QHBoxLayout, QLabel, QScrollArea, 
 from napari_plimseg._widgets.banner import Banner, FlowText
 from napari_plimseg._widgets.correct_section import NO_MASK, CorrectSection
 from napari_plimseg._widgets.fold import Fold
+from napari_plimseg._widgets.hint_section import HintSection
 from napari_plimseg._widgets.judge_section import JudgeSection
 from napari_plimseg._widgets.mask_painter import EditTarget
 from napari_plimseg._widgets.napari_inside import unwrapped
@@ -130,14 +131,16 @@ class ReviewDock(QWidget):
         self.choice.activated.connect(self._on_choice)
         self.no_mask = FlowText(f"There is no mask yet. {NO_MASK}")
         self.correct = CorrectSection(self._viewer)
+        self.hints = HintSection(self._viewer, self.correct)
         self.judge = JudgeSection(self._viewer)
         self._folds = [
             Fold("Correct", self.correct, is_open=True),
+            Fold("Hints", self.hints),
             Fold("Judge", self.judge, is_open=True),
         ]
         self._build()
         self._shown: list[Layer] = []
-        for section in (self.correct, self.judge):
+        for section in (self.correct, self.hints, self.judge):
             section.told.connect(self.banner.tell)
         self.masks = MaskLayers(self._viewer, self._can_edit)
         self.masks.changed.connect(self.refresh_state)
@@ -188,6 +191,7 @@ class ReviewDock(QWidget):
         self.no_mask.setVisible(current is None)
         target = None if current is None else self._target(current)
         self.correct.set_target(target)
+        self.hints.set_target(self.correct.target)
         self.judge.set_view(None if target is None else target.view)
         for fold in self._folds:
             fold.setVisible(target is not None)
@@ -205,6 +209,7 @@ class ReviewDock(QWidget):
 
     def _show_theme(self, color: str) -> None:
         self.correct.show_theme(color)
+        self.hints.show_theme(color)
         ink = QColor(color)
         for fold in self._folds:
             fold.show_theme(ink)

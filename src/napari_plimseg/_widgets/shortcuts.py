@@ -43,6 +43,15 @@ SHORTCUTS: dict[str, tuple[Shortcut, ...]] = {
         Shortcut("Ctrl+Shift+Z", "redo"),
         Shortcut("Esc", "call off a click that is waited for"),
     ),
+    "Points and boxes (a hint tool in hand, PLIMSeg Review open)": (
+        Shortcut("P", "point inside the object"),
+        Shortcut("Shift+P", "point outside of it; holding Shift turns a point round, too"),
+        Shortcut("X", "box around it"),
+        Shortcut("Enter", "accept into the chosen class"),
+        Shortcut("Esc", "discard; a second time puts the tool down"),
+        Shortcut("Backspace", "take the last hint back"),
+        Shortcut("Z", "put the tool down"),
+    ),
     "Judging (a mask selected, PLIMSeg Review open)": (
         Shortcut("O", "outlines or fill"),
         Shortcut("N", "next uncertain region"),

@@ -112,6 +112,25 @@ def _open_lock(painter: QPainter, color: QColor) -> None:
     painter.drawRoundedRect(QRectF(8, 21, 24, 21), 3, 3)
 
 
+def _point_in(painter: QPainter, color: QColor) -> None:
+    painter.drawEllipse(QPointF(24, 24), 17, 17)
+    painter.drawLine(QPointF(24, 15), QPointF(24, 33))
+    painter.drawLine(QPointF(15, 24), QPointF(33, 24))
+
+
+def _point_out(painter: QPainter, color: QColor) -> None:
+    painter.drawEllipse(QPointF(24, 24), 17, 17)
+    painter.drawLine(QPointF(15, 24), QPointF(33, 24))
+
+
+def _box(painter: QPainter, color: QColor) -> None:
+    painter.drawRect(QRectF(7, 11, 34, 26))
+    painter.setBrush(color)
+    for y in (11, 37):
+        for x in (7, 41):
+            painter.drawRect(QRectF(x - 2, y - 2, 4, 4))
+
+
 DRAWN: dict[str, Callable[[QPainter, QColor], None]] = {
     "move": _move,
     "brush": _brush,
@@ -123,5 +142,8 @@ DRAWN: dict[str, Callable[[QPainter, QColor], None]] = {
     "redo": _redo,
     "lock": _lock,
     "open_lock": _open_lock,
+    "point_in": _point_in,
+    "point_out": _point_out,
+    "box": _box,
 }
 """What draws each picture."""

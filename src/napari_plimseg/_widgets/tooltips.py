@@ -159,6 +159,18 @@ TOOLTIPS: dict[str, str] = {
     "copy_error": "Copy a report of this error: versions and places in the code, no file name and "
     "no patient data.",
     "close_help": "Close this window.",
+    "hint_point_in": "Click inside an object: its mask is proposed. Key P with a hint tool.",
+    "hint_point_out": "Click on what does not belong to the object. Shift+P, or hold Shift.",
+    "hint_box": "Drag a box around an object. Key X with a hint tool.",
+    "hint_accept": "Give the proposed pixels the chosen class, undoably. Enter.",
+    "hint_discard": "Forget the proposal. Escape; Backspace takes back the last hint only.",
+    "hint_wider": "Look at twice the surroundings, for an object that goes on beyond them.",
+    "hint_words": "A tissue that you describe, such as gland or necrosis; commas separate words "
+    "for the same. Left empty, the regions of the chosen class in the mask are taken.",
+    "hint_find": "Propose every object in view at once. A click with Point − leaves one out.",
+    "hint_one_by_one": "Show one proposal after another: Enter accepts it, Escape skips it.",
+    "hint_model": "What answers points and boxes. Train your own with: plimseg train, wsi_sam.",
+    "hint_pixel_size": "Micrometres per pixel of the slide, which does not tell it itself.",
     "fold": "Show or hide this part.",
 }
 """Text by control; a disabled control shows the reason instead."""

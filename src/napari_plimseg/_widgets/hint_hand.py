@@ -1,0 +1,86 @@
+"""The hint tool in the hand: its keys, clicks and drags on the layer of a mask."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_plimseg._widgets.hint_tools import level_0_of
+from napari_plimseg._widgets.layer_keys import LayerHold
+from napari_plimseg.slides.slide import Region
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Mapping
+
+    from napari_plimseg._widgets.mask_painter import EditTarget
+
+_HELD_PIXELS = 4
+
+
+class HintHand:
+    """Turns the mouse into points and boxes in level-0 pixels.
+
+    Parameters
+    ----------
+    on_point : callable
+        Called with y, x and whether it is inside the object.
+    on_box : callable
+        Called with a region that was drawn, or None when the mouse was only clicked.
+    on_drawing : callable
+        Called with the region while it is drawn.
+    """
+
+    def __init__(
+        self,
+        on_point: Callable[[float, float, bool], None],
+        on_box: Callable[[Region | None], None],
+        on_drawing: Callable[[Region], None],
+    ) -> None:
+        self.tool = ""
+        self._on_point, self._on_box, self._on_drawing = on_point, on_box, on_drawing
+        self._held = LayerHold()
+
+    def take(self, tool: str, target: EditTarget, keys: Mapping[str, Callable[[], None]]) -> None:
+        """Take a tool of `HINT_TOOLS` to a layer, with keys that act while it is held."""
+        self.put_down()
+        self.tool = tool
+        held, layer = self._held, target.layer
+        for key, act in keys.items():
+            held.bind_key(layer, key, act)
+        held.on_drag(layer, lambda _, event: self._on_mouse(target, event))
+        held.set(layer, "cursor", "cross", "standard")
+        if tool == "box":
+            held.set(layer, "mouse_pan", False, True)
+
+    def put_down(self) -> None:
+        """Leave the layer as it was."""
+        self.tool = ""
+        self._held.let_go()
+
+    def _on_mouse(self, target: EditTarget, event: Any) -> Generator[None, None, None]:
+        tool = self.tool
+        if event.button != 1:
+            return
+        began, start = np.asarray(event.pos), _place(target, event)
+        turned = "Shift" in event.modifiers
+        yield
+        while event.type == "mouse_move":
+            if tool == "box":
+                self._on_drawing(_between(start, _place(target, event)))
+            yield
+        moved = np.abs(np.asarray(event.pos) - began).max() > _HELD_PIXELS
+        if tool == "box":
+            self._on_box(_between(start, _place(target, event)) if moved else None)
+        elif not moved:  # else the slide was moved
+            self._on_point(*start, (tool == "point_in") != turned)
+
+
+def _place(target: EditTarget, event: Any) -> tuple[float, float]:
+    y, x = np.asarray(target.layer.world_to_data(event.position), float)[-2:]
+    return level_0_of(target, float(y), float(x))
+
+
+def _between(one: tuple[float, float], other: tuple[float, float]) -> Region:
+    (y0, y1), (x0, x1) = (sorted(pair) for pair in zip(one, other, strict=True))
+    return Region(y0, x0, y1 - y0, x1 - x0)

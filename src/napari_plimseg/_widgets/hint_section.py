@@ -1,0 +1,425 @@
+"""The section *Hints*: points and boxes on a slide become objects of a mask."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from qtpy.QtCore import Signal
+
+from napari_plimseg._widgets.background_job import BackgroundJob
+from napari_plimseg._widgets.hint_hand import HintHand
+from napari_plimseg._widgets.hint_layers import HintLayers
+from napari_plimseg._widgets.hint_parts import NOTHING_SHOWN, HintParts, why_not, words_of
+from napari_plimseg._widgets.hint_tools import (
+    Answer,
+    Draft,
+    HintDesk,
+    assumed_pixel_um,
+    edit_of,
+    needs_pixel_size,
+)
+from napari_plimseg._widgets.layer_keys import LayerHold
+from napari_plimseg._widgets.napari_inside import unwrapped
+from napari_plimseg.errors import PlimsegError
+from napari_plimseg.models import hint_catalogue
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator
+
+    from napari.viewer import Viewer
+    from qtpy.QtGui import QShowEvent
+
+    from napari_plimseg._widgets.correct_section import CorrectSection
+    from napari_plimseg._widgets.mask_painter import EditTarget
+    from napari_plimseg.slides.slide import Region
+    from napari_plimseg.tissue import TissueClass
+
+
+class HintSection(HintParts):
+    """Points and boxes for the mask that *Correct* works on, with its class and its limits.
+
+    Parameters
+    ----------
+    viewer : napari.Viewer
+        Shows the mask.
+    correct : CorrectSection
+        Whose target, class, painter and undo are used.
+
+    Attributes
+    ----------
+    told : Signal(str, str)
+        A kind of message (as `Banner.tell` takes it) and a sentence for the person.
+    """
+
+    told = Signal(str, str)
+
+    def __init__(self, viewer: Viewer, correct: CorrectSection) -> None:
+        super().__init__()
+        self._viewer = unwrapped(viewer)
+        self._correct = correct
+        self.desk = HintDesk()
+        self.draft = Draft()
+        self.answers: list[Answer] = []
+        self._target: EditTarget | None = None
+        self._is_search = False  # what is shown was searched for
+        self._searching = False  # what runs is a search
+        self._again = False
+        self._failure = ""
+        layers = self._layers = HintLayers(self._viewer)
+        watched = self._watched = LayerHold()
+        hand = self._hand = HintHand(
+            lambda y, x, positive: self.add_point(y, x, positive=positive),
+            lambda box: self._on_box(box),
+            lambda box: self._on_drawing(box),
+        )
+        self._job = BackgroundJob(self)
+        self._job.yielded.connect(self._on_item)
+        self._job.failed.connect(self._on_failed)
+        self._job.finished.connect(self._on_finished)
+        for name, button in self.tools.items():
+            button.clicked.connect(lambda on, name=name: self.choose_tool(name if on else ""))
+        for button in correct.tools.values():
+            button.clicked.connect(lambda: self.choose_tool(""))
+        correct.tidy.requested.connect(lambda _: self.choose_tool(""))
+        self.accept_button.clicked.connect(lambda: self.accept())
+        self.discard_button.clicked.connect(lambda: self.discard())
+        self.wider_button.clicked.connect(lambda: self.look_wider())
+        self.find_button.clicked.connect(lambda: self.find_all())
+        self.words.returnPressed.connect(lambda: self.find_all())
+        self.one_by_one.toggled.connect(lambda _: self._show_answers())
+        self.pixel_size.valueChanged.connect(lambda _: self.refresh_state())
+        self.model.activated.connect(self._on_model)
+
+        def leave(*_: object) -> None:
+            hand.put_down()
+            watched.let_go()
+            layers.clear()
+
+        self.destroyed.connect(leave)
+        self.list_models()
+
+    @property
+    def tool(self) -> str:
+        """What is in the hand: a key of `HINT_TOOLS`, or ""."""
+        return self._hand.tool
+
+    @property
+    def is_working(self) -> bool:
+        """Whether a hint is being answered."""
+        return self._job.is_running
+
+    def list_models(self) -> None:
+        """Offer the models that are here now."""
+        self._models = hint_catalogue.list_hint_models()
+        here = [info for info in self._models if info.available]
+        self.model.clear()
+        for info in here:
+            self.model.addItem(info.title, info.name)
+        self.model.setCurrentIndex(max(0, self.model.findData(self.desk.model_name)))
+        if here:
+            self.desk.model_name = self.model.currentData()
+        self.refresh_state()
+
+    def showEvent(self, event: QShowEvent) -> None:
+        """Look for models again: one may have been trained."""
+        super().showEvent(event)
+        self.list_models()
+
+    def set_target(self, target: EditTarget | None) -> None:
+        """Point at objects for another layer; None for none."""
+        before = self._target
+        if before is not None and target is not None and before.layer is target.layer:
+            self._target = target
+            self.refresh_state()
+            return
+        self.choose_tool("")
+        self._watched.let_go()
+        self._target = target
+        if target is not None:
+            events = target.layer.events
+            for emitter in (events.selected_label, events.colormap, events.editable):
+                self._watched.connect(emitter, self._on_layer)
+            self._watched.connect(events.mode, self._on_mode)
+        self.refresh_state()
+
+    def choose_tool(self, name: str) -> None:
+        """Take a tool of `HINT_TOOLS` into the hand; "" puts it down and forgets the hints."""
+        target = self._target
+        if name and (target is None or self._why_not()):
+            name = ""
+        if name == self.tool:
+            self.refresh_state()
+            return
+        self._hand.put_down()
+        if not name:
+            self.discard()
+        elif target is not None:
+            self._correct.choose_tool("move")
+            self._hand.take(name, target, self._keys())
+        self.refresh_state()
+
+    def _keys(self) -> dict[str, Callable[[], None]]:
+        return {
+            "P": lambda: self.choose_tool("point_in"),
+            "Shift-P": lambda: self.choose_tool("point_out"),
+            "X": lambda: self.choose_tool("box"),
+            "Enter": self.accept,
+            "Escape": self._on_escape,
+            "Backspace": self.take_back,
+            "Z": lambda: self.choose_tool(""),
+        }
+
+    def add_point(self, y: float, x: float, *, positive: bool) -> None:
+        """Point at a level-0 place: inside the object, or outside of it."""
+        if len(self._shown()) > 1:
+            if not positive:
+                self._leave_out(y, x)
+            else:
+                self.told.emit("info", "Accept or discard these proposals first.")
+            return
+        self._ask(self.draft.with_point(y, x, positive=positive))
+
+    def add_box(self, box: Region) -> None:
+        """Begin a new object with a box in level-0 pixels."""
+        if not (self._is_search and self._job.is_running):
+            self.answers, self._is_search = [], False
+        self._ask(Draft(box=box))
+
+    def take_back(self) -> None:
+        """Take the last hint back."""
+        self._ask(self.draft.without_last())
+
+    def look_wider(self) -> None:
+        """Look at twice the surroundings."""
+        self._ask(self.draft.wider())
+
+    def accept(self) -> None:
+        """Give what is shown the chosen class, within the limits of *Correct*."""
+        target, painter, chosen = self._target, self._correct.painter, self._class()
+        shown = self._shown()
+        if target is None or painter is None or not shown:
+            return
+        if chosen is None:
+            self.told.emit("warning", "Choose a class first: click it in Correct.")
+            return
+        mask_id = int(target.layer.selected_label)
+        edit = edit_of(target, [answer.mask for answer in shown], mask_id)
+        size = painter.apply(edit)
+        if not size:
+            self.told.emit("info", "Nothing changes: it is that class already, or protected.")
+        else:
+            pixel = target.pixel_um
+            area = "" if pixel is None else f" ({size * (pixel / 1000) ** 2:.3g} mm²)"
+            self.told.emit("good", f"{size:,} pixels are now {chosen.name}{area}.")
+        self._correct.refresh_state()
+        self._next()
+
+    def discard(self) -> None:
+        """Forget what is shown; one by one, only this proposal."""
+        if self._is_search and self.one_by_one.isChecked() and self.tool:
+            self._next()
+            return
+        self._forget()
+
+    def find_all(self) -> None:
+        """Propose every object in view: of the words, or of the chosen class."""
+        target = self._target
+        if target is None or target.slide is None or self._why_not():
+            return
+        if self._job.is_running:
+            self.told.emit("info", "The last hint is still being answered.")
+            return
+        if not self.tool:
+            self.choose_tool("point_out")
+        self._forget()
+        words = self.words.text().strip()
+        if not words and self._class() is None:
+            self.told.emit("warning", "Choose a class first, or type what to look for.")
+            return
+        try:
+            work = self.desk.search(
+                target, target.slide, assumed_pixel_um(target, self.pixel_size.value()), words
+            )
+        except PlimsegError as error:
+            self.told.emit("warning", str(error))
+            return
+        self._is_search = True
+        self._start(work, is_search=True)
+
+    def refresh_state(self) -> None:
+        """Show what can be used now and say why the rest can't."""
+        reason = self._why_not()
+        shown = self._shown()
+        cut = len(shown) == 1 and shown[0].mask.is_cut
+        self.show_enabled(
+            reason,
+            "" if shown else NOTHING_SHOWN,
+            "" if cut else "What is shown does not go on beyond what was looked at.",
+        )
+        target = self._target
+        self.pixel_row.setVisible(target is not None and needs_pixel_size(target))
+        for name, button in self.tools.items():
+            button.setChecked(name == self.tool)
+        chosen = self._class()
+        self.show_class(chosen)
+        if reason:
+            self.state.setText(reason)
+        elif not self._job.is_running:
+            self.state.setText(
+                self._failure
+                if self._failure and not shown
+                else words_of(shown, len(self.answers), self.tool)
+            )
+
+    def _why_not(self) -> str:
+        return why_not(self._target, self._models)
+
+    def _class(self) -> TissueClass | None:
+        target = self._target
+        if target is None:
+            return None
+        return target.info.classes.by_id(int(target.layer.selected_label))
+
+    def _shown(self) -> list[Answer]:
+        return self.answers[:1] if self.one_by_one.isChecked() else self.answers
+
+    def _ask(self, draft: Draft) -> None:
+        target = self._target
+        if target is None or target.slide is None:
+            return
+        if self._is_search and self._searching and self._job.is_running:
+            self.told.emit("info", "The search goes on. Escape ends it.")
+            return
+        self.draft = draft
+        self._failure = ""
+        self._layers.show_draft(target, draft)
+        if not draft.is_ready:
+            self.answers = self.answers[1:]
+            self._show_answers()
+            if not draft.is_empty:
+                self.told.emit("info", "Click inside the object, too, or draw a box around it.")
+        elif self._job.is_running:
+            self._again = True
+        else:
+            slide, size, desk = (
+                target.slide,
+                assumed_pixel_um(target, self.pixel_size.value()),
+                self.desk,
+            )
+            self._start(lambda: desk.ask(slide, size, draft))
+
+    def _start(
+        self, work: Callable[[], Generator[str | Answer, None, None]], *, is_search: bool = False
+    ) -> None:
+        self._searching = is_search
+        self._again = False
+        self._failure = ""
+        self._job.start(work)
+        self.refresh_state()
+
+    def _on_item(self, item: str | Answer) -> None:
+        if isinstance(item, str):
+            if not self._why_not():
+                self.state.setText(item)
+            return
+        if self._searching:
+            if not self._is_search:
+                return  # it was discarded
+            self.answers.append(item)
+            if len(self.answers) == 1 and self.one_by_one.isChecked():
+                self.draft = item.draft
+        elif item.draft == self.draft:
+            self.answers = [item, *self.answers[1:]]
+        else:
+            return
+        self._show_answers()
+
+    def _on_failed(self, text: str) -> None:
+        self._failure = text
+        self.told.emit("error", text)
+
+    def _on_finished(self, ended: bool) -> None:
+        if self._again and self.draft.is_ready:
+            self._ask(self.draft)
+        elif ended and self._searching and self._is_search and not self.answers:
+            self._failure = "Nothing was found in view. Try another word, or zoom in."
+        self._again = False if not self._job.is_running else self._again
+        self.refresh_state()
+
+    def _show_answers(self) -> None:
+        target, chosen = self._target, self._class()
+        if target is None:
+            return
+        shown = self._shown()
+        color = (255, 255, 255) if chosen is None else chosen.color
+        count = self._layers.show_preview(target, [answer.mask for answer in shown], color)
+        if self._is_search and self.one_by_one.isChecked():
+            self._layers.show_draft(target, self.draft)
+        if shown and not count:
+            self.answers = self.answers[len(shown) :]
+            self._failure = (
+                "There is no object here, or one smaller than a pixel of the mask. Draw a box "
+                "around it, or add a point."
+            )
+        self.refresh_state()
+
+    def _next(self) -> None:
+        """Go to the next proposal, or end."""
+        rest = self.answers[1:] if self.one_by_one.isChecked() else []
+        if not rest:
+            self._forget()
+            return
+        self.answers, self.draft = rest, rest[0].draft
+        self._show_answers()
+
+    def _leave_out(self, y: float, x: float) -> None:
+        place = np.array([y]), np.array([x])
+        kept = [answer for answer in self.answers if not answer.mask.at(*place)[0, 0]]
+        if len(kept) == len(self.answers):
+            self.told.emit("info", "There is no proposal under the cursor.")
+            return
+        self.answers = kept
+        self.draft = kept[0].draft if len(kept) == 1 else Draft()
+        self._show_answers()
+
+    def _forget(self) -> None:
+        self._job.stop()
+        self._again = False
+        self._is_search = False
+        self._failure = ""
+        self.draft = Draft()
+        self.answers = []
+        self._layers.clear()
+        self.refresh_state()
+
+    def _on_box(self, box: Region | None) -> None:
+        if box is None:
+            self.told.emit("info", "Drag from one corner of the box to the other.")
+        else:
+            self.add_box(box)
+
+    def _on_drawing(self, box: Region) -> None:
+        if self._target is not None:
+            self._layers.show_box(self._target, box)
+
+    def _on_escape(self) -> None:
+        if self.answers or not self.draft.is_empty or self._job.is_running:
+            self.discard()
+        else:
+            self.choose_tool("")
+
+    def _on_layer(self, event: Any = None) -> None:
+        if self.answers:
+            self._show_answers()  # in the colour of the class
+        else:
+            self.refresh_state()
+
+    def _on_mode(self, event: Any = None) -> None:
+        if self.tool and self._target is not None and self._target.layer.mode != "pan_zoom":
+            self.choose_tool("")
+
+    def _on_model(self, row: int) -> None:
+        self.desk.model_name = self.model.itemData(row)
+        if self.draft.is_ready and not self._is_search:
+            self._ask(self.draft)

@@ -1,0 +1,332 @@
+"""What stands behind the section *Hints*: what was pointed at, and who answers it. Without Qt.
+
+What needs torch is loaded where it is used, in the thread: the dock opens without it.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from napari_plimseg.errors import ConfigError
+from napari_plimseg.models import hint_catalogue
+from napari_plimseg.models.catalogue import BUNDLED
+from napari_plimseg.results.editing import Edit
+from napari_plimseg.slides.slide import Region
+from napari_plimseg.tiling import Window
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Sequence
+
+    from numpy.typing import NDArray
+
+    from napari_plimseg._widgets.mask_painter import EditTarget
+    from napari_plimseg.inference.embedding_cache import EmbeddingCache
+    from napari_plimseg.inference.hint_geometry import Hint, HintMask
+    from napari_plimseg.inference.hint_words import Proposal
+    from napari_plimseg.inference.hints import HintSession
+    from napari_plimseg.results.mask_info import MaskInfo
+    from napari_plimseg.slides.slide import Slide
+
+LOADING = "Loading the model…"
+LOOKING = "Looking around the hint…"
+ANSWERING = "Answering…"
+
+
+@dataclass(frozen=True)
+class Draft:
+    """What a person has pointed at so far, for one object.
+
+    Parameters
+    ----------
+    points : tuple of (float, float, bool)
+        (y, x, positive) in level-0 pixels.
+    box : Region, optional
+        Around the object.
+    coarser : int
+        Steps of two by which more of the surroundings is looked at than the hints need.
+    """
+
+    points: tuple[tuple[float, float, bool], ...] = ()
+    box: Region | None = None
+    coarser: int = 0
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether it says where the object is."""
+        return self.box is not None or any(positive for _, _, positive in self.points)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing was pointed at."""
+        return self.box is None and not self.points
+
+    @property
+    def hint(self) -> Hint:
+        """All of it as one hint.
+
+        Raises
+        ------
+        ConfigError
+            When it does not say where the object is.
+        """
+        from napari_plimseg.inference.hint_geometry import Hint
+
+        return Hint(self.points, () if self.box is None else (self.box,))
+
+    def with_point(self, y: float, x: float, *, positive: bool) -> Draft:
+        """Return the draft with one more point."""
+        return replace(self, points=(*self.points, (y, x, positive)))
+
+    def without_last(self) -> Draft:
+        """Return the draft without the last point, or without its box."""
+        if self.points:
+            return replace(self, points=self.points[:-1])
+        return Draft()
+
+    def wider(self) -> Draft:
+        """Return the draft with twice the surroundings."""
+        return replace(self, coarser=self.coarser + 1)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The object that a draft points at.
+
+    Parameters
+    ----------
+    draft : Draft
+    mask : HintMask
+    milliseconds : float
+        From the question to the mask, without loading the model.
+    weights : str
+        Which weights answered, for people.
+    """
+
+    draft: Draft
+    mask: HintMask
+    milliseconds: float
+    weights: str
+
+
+class HintDesk:
+    """Answers drafts, with one session a slide; its generators run in a thread.
+
+    Parameters
+    ----------
+    model_name : str
+        For `load_hints`.
+    """
+
+    def __init__(self, model_name: str = BUNDLED) -> None:
+        self.model_name = model_name
+        self._cache: EmbeddingCache | None = None
+        self._session: tuple[Slide, float | None, str, HintSession] | None = None
+        self._lock = threading.Lock()
+
+    def session(self, slide: Slide, pixel_size: float | None) -> HintSession:
+        """Return the session of a slide; the last one is kept.
+
+        Raises
+        ------
+        ModelError
+            When the model can't be loaded.
+        SlideError
+            When the slide can't be asked.
+        """
+        from napari_plimseg.inference.torch_loading import load_torch_library
+
+        load_torch_library()
+        from napari_plimseg.inference.embedding_cache import EmbeddingCache
+        from napari_plimseg.inference.hints import HintSession
+
+        with self._lock:
+            known, name = self._session, self.model_name
+            if known is not None and known[0] is slide and known[1:3] == (pixel_size, name):
+                return known[3]
+            model = hint_catalogue.load_hints(name)
+            if self._cache is None:
+                self._cache = EmbeddingCache.of_user()
+            made = HintSession(slide, model, self._cache, pixel_size=pixel_size)
+            self._session = slide, pixel_size, name, made
+            return made
+
+    def ask(
+        self, slide: Slide, pixel_size: float | None, draft: Draft
+    ) -> Generator[str | Answer, None, None]:
+        """Yield what is being done, and the answer.
+
+        Raises
+        ------
+        PlimsegError
+            When there is no answer, with what to do.
+        """
+        yield LOADING
+        session = self.session(slide, pixel_size)
+        began = time.perf_counter()
+        hints = [draft.hint]
+        known = session.is_prepared(hints, coarser=draft.coarser)
+        yield ANSWERING if known else LOOKING
+        mask = session.segment(hints, coarser=draft.coarser)
+        yield Answer(draft, mask, (time.perf_counter() - began) * 1000, session.weights_name)
+
+    def ask_each(
+        self, slide: Slide, pixel_size: float | None, proposals: Sequence[Proposal]
+    ) -> Generator[str | Answer, None, None]:
+        """Yield the answer of each proposal's box; empty ones are left out."""
+        yield LOADING
+        session = self.session(slide, pixel_size)
+        for number, proposal in enumerate(proposals, 1):
+            yield f"Object {number} of {len(proposals)}… Escape ends the search."
+            began = time.perf_counter()
+            draft = Draft(box=proposal.box)
+            mask = session.segment([draft.hint])
+            if mask.mask.any():
+                took = (time.perf_counter() - began) * 1000
+                yield Answer(draft, mask, took, session.weights_name)
+
+    def find_words(
+        self, slide: Slide, pixel_size: float | None, view: Region, words: str
+    ) -> Generator[str | Answer, None, None]:
+        """Yield an object for each region of the view that looks like what the words say."""
+        from napari_plimseg.inference.hint_words import propose_regions
+
+        yield f"Looking for “{words}”…"
+        yield from self.ask_each(
+            slide, pixel_size, propose_regions(slide, view, words, pixel_size=pixel_size)
+        )
+
+    def find_class(
+        self,
+        slide: Slide,
+        pixel_size: float | None,
+        ids: NDArray[np.uint8],
+        where: Window,
+        frame: MaskInfo,
+        mask_id: int,
+    ) -> Generator[str | Answer, None, None]:
+        """Yield an object for each region of a class in a window of a mask's frame.
+
+        Parameters are those of `regions_of_class`, with the slide first.
+        """
+        from napari_plimseg.inference.hint_words import regions_of_class
+
+        yield "Looking at the mask…"
+        found = regions_of_class(np.array(ids), where, frame, mask_id)
+        yield from self.ask_each(slide, pixel_size, found)
+
+    def search(
+        self, target: EditTarget, slide: Slide, pixel_size: float | None, words: str
+    ) -> Callable[[], Generator[str | Answer, None, None]]:
+        """Return the work that finds every object in view: of words, or of the chosen class.
+
+        Raises
+        ------
+        ConfigError
+            When the window shows nothing of the mask.
+        """
+        where = visible_window(target)
+        if words:
+            view = region_of(target, where)
+            return lambda: self.find_words(slide, pixel_size, view, words)
+        (y, x), frame = target.origin, replace(target.info, downsample=target.downsample)
+        placed = Window(where.y + y, where.x + x, where.height, where.width)
+        ids, mask_id = target.layer.data[where.slices], int(target.layer.selected_label)
+        return lambda: self.find_class(slide, pixel_size, ids, placed, frame, mask_id)
+
+
+def needs_pixel_size(target: EditTarget) -> bool:
+    """Whether neither the slide nor the mask knows how large a pixel is."""
+    return target.slide is not None and not target.slide.mpp and not target.info.mpp
+
+
+def assumed_pixel_um(target: EditTarget, typed: float) -> float | None:
+    """Return micrometres per level-0 pixel where the slide does not say; 0 typed is unknown."""
+    if target.slide is not None and target.slide.mpp:
+        return None
+    return target.info.mpp or typed or None
+
+
+def level_0_of(target: EditTarget, y: float, x: float) -> tuple[float, float]:
+    """Return the level-0 place of a place in a layer; napari counts from a pixel's centre."""
+    top, left = target.origin
+    return (y + top + 0.5) * target.downsample, (x + left + 0.5) * target.downsample
+
+
+def pixel_of(target: EditTarget, y: float, x: float) -> tuple[float, float]:
+    """Return the place in a layer of a level-0 place."""
+    top, left = target.origin
+    return y / target.downsample - top - 0.5, x / target.downsample - left - 0.5
+
+
+def visible_window(target: EditTarget) -> Window:
+    """Return the pixels of a layer that the window shows.
+
+    Raises
+    ------
+    ConfigError
+        When it shows nothing of it.
+    """
+    low, high = np.asarray(target.layer.corner_pixels)[:, -2:]
+    low = np.maximum(low, 0)
+    high = np.minimum(high + 1, target.layer.data.shape)
+    height, width = (int(n) for n in high - low)
+    if height < 2 or width < 2:
+        raise ConfigError("the window shows nothing of the mask", remedy="Move it over the tissue.")
+    return Window(int(low[0]), int(low[1]), height, width)
+
+
+def region_of(target: EditTarget, where: Window) -> Region:
+    """Return the level-0 pixels of a window of a layer."""
+    y, x = level_0_of(target, where.y - 0.5, where.x - 0.5)
+    scale = target.downsample
+    return Region(y, x, where.height * scale, where.width * scale)
+
+
+def pixels_inside(
+    target: EditTarget, masks: Sequence[HintMask]
+) -> tuple[int, int, NDArray[np.bool_]]:
+    """Return top, left and which pixels (h, w) of a layer lie in any of the objects."""
+    shape, scale = target.layer.data.shape, target.downsample
+    windows = []
+    for mask in masks:
+        box = mask.bounding_box
+        if box is None:
+            continue
+        spans = []
+        for start, length, origin, side in zip(
+            (box.y, box.x), (box.height, box.width), target.origin, shape, strict=True
+        ):
+            first = min(side, max(0, math.floor(start / scale) - origin))
+            spans.append(
+                (first, max(first, min(side, math.ceil((start + length) / scale) - origin)))
+            )
+        windows.append((spans, mask))
+    if not windows:
+        return 0, 0, np.zeros((0, 0), np.bool_)
+    top, left = (min(spans[axis][0] for spans, _ in windows) for axis in (0, 1))
+    bottom, right = (max(spans[axis][1] for spans, _ in windows) for axis in (0, 1))
+    inside = np.zeros((bottom - top, right - left), np.bool_)
+    for ((y0, y1), (x0, x1)), mask in windows:
+        ys, xs = (
+            (np.arange(*span) + origin + 0.5) * scale
+            for span, origin in zip(((y0, y1), (x0, x1)), target.origin, strict=True)
+        )
+        inside[y0 - top : y1 - top, x0 - left : x1 - left] |= mask.at(ys, xs)
+    return top, left, inside
+
+
+def edit_of(target: EditTarget, masks: Sequence[HintMask], mask_id: int) -> Edit:
+    """Return the edit that gives objects a class, before protections."""
+    top, left, inside = pixels_inside(target, masks)
+    if not inside.any():
+        return Edit.nothing()
+    height, width = inside.shape
+    old = np.asarray(target.layer.data[top : top + height, left : left + width])
+    new = np.broadcast_to(np.uint8(mask_id), inside.shape)
+    return Edit.between(top, left, old, new, inside).cropped()
