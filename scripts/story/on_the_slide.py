@@ -77,6 +77,13 @@ class Story:
         check("there is a mask", dock is not None and dock.view is not None)
         return dock.view
 
+    @property
+    def slide_layer(self) -> Any:
+        """The layer of the slide."""
+        dock = main_dock(self.screen.viewer)
+        check("a slide is open", dock is not None and dock.slides.layer is not None)
+        return dock.slides.layer
+
     def picture(self, name: str, of: Any = None) -> None:
         """Take the next picture."""
         self._number += 1
@@ -116,8 +123,7 @@ def open_slide(story: Story) -> str:
 def generate_view(story: Story) -> str:
     """Generate on what the window shows."""
     screen, dock = story.screen, story.dock
-    screen.camera.zoom *= 4.0
-    screen.rest(0.3)
+    screen.look_closer(story.slide_layer, 4.0)
     screen.choose(dock.settings_form.tile_size, _SMALL_TILES)
     from napari_plimseg._widgets.dock_state import RunOn
 
@@ -172,7 +178,7 @@ def correct_by_brush(story: Story) -> str:
     correct, layer = review.correct, view.layer
     screen.wait("the dock has the mask", lambda: correct.target is not None)
     before = layer.data.copy()
-    screen.camera.zoom *= 2.5
+    screen.look_at_all(story.slide_layer, 2.5)
     y, x, mask_id = _middle_of_largest(before, near=_centre(story))
     other = 1 if mask_id != 1 else 2
     screen.press(correct.tools["brush"])
@@ -283,7 +289,7 @@ def compare_with_truth(story: Story) -> str:
         abs(scores.pixel_accuracy - expected) < 1e-3,
     )
     check("the table has a row a class", panel.table.rowCount() == len(np.unique(truth[truth > 0])))
-    screen.bring_into_sight(panel.close_button)
+    screen.wait("the table comes into sight", lambda: not panel.table.visibleRegion().isEmpty(), 30)
     story.picture("compared")
     screen.press(panel.close_button)
     return f"mIoU {100 * scores.miou:.1f}, Dice {100 * scores.mean_dice:.1f}"
@@ -360,7 +366,7 @@ def _centre(story: Story) -> tuple[float, float]:
 
 
 def _middle_of_largest(
-    mask: NDArray[np.uint8], near: tuple[float, float], reach: int = 120
+    mask: NDArray[np.uint8], near: tuple[float, float], reach: int = 70
 ) -> tuple[int, int, int]:
     """Return a pixel deep inside a region of tissue near a place, and its mask id."""
     top, left = (max(0, int(c) - reach) for c in near)

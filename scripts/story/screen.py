@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
+    from napari.layers import Image as ImageLayer
     from napari.layers import Labels
     from napari.viewer import Viewer
     from qtpy.QtWidgets import QAbstractButton, QComboBox, QLineEdit, QWidget
@@ -151,6 +152,19 @@ class Screen:
     def camera(self) -> Any:
         """Where the window looks."""
         return camera(self.viewer)
+
+    def look_at_all(self, layer: ImageLayer, times: float = 1.0) -> None:
+        """Show a whole slide, or so many times closer its middle."""
+        self.viewer.reset_view()
+        self.rest(0.5)
+        self.look_closer(layer, times)
+
+    def look_closer(self, layer: ImageLayer, times: float) -> None:
+        """Zoom in, and wait until napari knows what is seen: that is when it has drawn it."""
+        before = layer.corner_pixels.copy()
+        self.camera.zoom *= times
+        self.wait("it is drawn", lambda: times == 1 or (layer.corner_pixels != before).any())
+        self.rest(0.3)
 
     def place_of(self, layer: Labels, y: float, x: float) -> QPoint:
         """Return where a pixel of a layer lies on the canvas."""

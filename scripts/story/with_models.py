@@ -11,6 +11,7 @@ from qtpy.QtCore import Qt
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QFileDialog, QInputDialog, QMessageBox
 from story.on_the_slide import check
+from tifffile import imwrite
 
 from napari_plimseg._widgets.tag_gallery import TagGallery
 
@@ -140,8 +141,7 @@ def use_new_model(story: Story) -> str:
     check("the main dock has the model", dock.model_choice.name == story.model_name)
     names = dock.class_list.classes.names
     check("and its classes", set(CLASSES.values()) <= set(names))
-    screen.viewer.reset_view()
-    screen.camera.zoom *= 3.0
+    screen.look_at_all(story.slide_layer, 4.0)
     screen.press(dock.run_on.buttons[RunOn.VISIBLE])
     screen.press(dock.run_panel.button)
     screen.wait("the run ends", lambda: not dock.controller.is_running)
@@ -160,12 +160,12 @@ def compare_models(story: Story) -> str:
     """Show the new model and the bundled one on the slide side by side."""
     screen, dock = story.screen, story.screen.dock("train")
     result = dock.result
-    screen.viewer.reset_view()
-    screen.camera.zoom *= 3.0
+    screen.look_at_all(story.slide_layer, 5.0)
     screen.choose(result.other, result.other.findData("bundled"))
     screen.press(result.compare_button)
     screen.wait("the models are compared", lambda: not dock.outcome.is_comparing)
     check(f"it went well, not: {dock.banner.text}", dock.banner.kind != "error")
+    check("the mask below is out of the way", not story.view.layer.visible)
     check("the table has rows", result.table.isVisible() and result.table.rowCount())
     screen.choose(result.shown, 2)
     screen.bring_into_sight(result.shown)
@@ -186,7 +186,7 @@ def batch(story: Story) -> str:
 
     height, width = slide.levels[0].shape
     crop = slide.read(Region(height // 4, width // 4, 900, 900), slide.mpp)
-    Image.fromarray(crop).save(folder / "part of it.png")
+    imwrite(folder / "part of it.tif", crop, tile=(256, 256), photometric="rgb")
     dock = screen.dock("batch")
     screen.wait("the list is open", lambda: not dock.state.why_not("add"))
     screen.choose(dock.model_choice, dock.model_choice.findData("bundled"))

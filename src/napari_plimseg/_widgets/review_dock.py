@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from napari.layers import Layer
     from napari.viewer import Viewer
 
-
 _ONE_MASK = "Here you choose between masks as soon as there are several."
+_SCROLL_AFTER_MS = 50
 
 
 class MaskLayers(QObject):
@@ -144,6 +144,7 @@ class ReviewDock(QWidget):
             section.told.connect(self.banner.tell)
         self.masks = MaskLayers(self._viewer, self._can_edit)
         self.masks.changed.connect(self.refresh_state)
+        self.judge.compare.compared.connect(self._on_compared)
         self.correct.targetOpened.connect(self.masks.choose)
         masks, theme = self.masks, ThemeColor(self._viewer, self._show_theme)
         for leave in (masks.leave, theme.disconnect):
@@ -165,7 +166,7 @@ class ReviewDock(QWidget):
         for fold in self._folds:
             column.addWidget(fold)
         column.addStretch(1)
-        area = QScrollArea()
+        area = self.scroll_area = QScrollArea()
         area.setWidget(content)
         area.setWidgetResizable(True)
         area.setFrameShape(QFrame.Shape.NoFrame)
@@ -195,6 +196,13 @@ class ReviewDock(QWidget):
         self.judge.set_view(None if target is None else target.view)
         for fold in self._folds:
             fold.setVisible(target is not None)
+
+    def _on_compared(self) -> None:
+        # the table must have its place before it can be brought into sight
+        QTimer.singleShot(_SCROLL_AFTER_MS, self._show_comparison)
+
+    def _show_comparison(self) -> None:
+        self.scroll_area.ensureWidgetVisible(self.judge.compare)
 
     def _on_choice(self, row: int) -> None:
         self.masks.choose(self._shown[row])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from napari_plimseg._widgets.layer_views import MASK_OPACITY, label_colormap
+from napari_plimseg._widgets.layer_views import MASK_OPACITY, label_colormap, mask_views
 
 if TYPE_CHECKING:
     from napari.layers import Labels
@@ -48,6 +48,8 @@ class ComparisonLayers:
         colors = DirectLabelColormap(color_dict=_DIFFERENT)
         self._add("differences · compared", found.differ, found.parts[0], colors, mpp)
         self._viewer.layers.selection.active = active
+        for view in mask_views(self._viewer):
+            view.layer.visible = False  # colours of three masks on top of each other tell nothing
         self.show_only(0)
 
     def _add(self, name: str, mask: Any, part: PartMask, colormap: Any, mpp: float) -> None:
