@@ -54,7 +54,9 @@ def icon_of(thumbnail: NDArray[np.uint8] | None) -> QIcon:
         painter = QPainter(square)
         painter.drawPixmap((_SIDE - scaled.width()) // 2, (_SIDE - scaled.height()) // 2, scaled)
         painter.end()
-    return QIcon(square)
+    icon = QIcon(square)
+    icon.addPixmap(square, QIcon.Mode.Selected)  # Qt would tint it, and a stain is what counts
+    return icon
 
 
 class _StateBar(QStyledItemDelegate):

@@ -166,7 +166,7 @@ class CurvePlot(QWidget):
 
     def _draw_titles(self, painter: QPainter, area: QRectF) -> None:
         painter.setPen(self._ink)
-        painter.drawText(QPointF(4, 13), self._title)
+        painter.drawText(QPointF(4, 13), f"{self._title} by {self._x_label}")
         metrics = painter.fontMetrics()
         right = area.right()
         for curve in reversed(self.curves):
@@ -176,9 +176,6 @@ class CurvePlot(QWidget):
             painter.setPen(QPen(QColor(curve.color), 3))
             painter.drawLine(QPointF(right - 16, 9), QPointF(right - 5, 9))
             right -= 26
-        painter.setPen(self._faint(150))
-        width = metrics.horizontalAdvance(self._x_label)
-        painter.drawText(QPointF(area.right() - width, area.bottom() - 4), self._x_label)
 
     def _draw_curve(self, painter: QPainter, area: QRectF, curve: Curve) -> None:
         color = QColor(curve.color)
