@@ -75,10 +75,7 @@ def jittered_boxes(glands: list[NDArray[np.bool_]], amount: float, seed: int) ->
     random = np.random.default_rng(seed)
     boxes = []
     for gland in glands:
-        moved = jittered(box_of(gland), amount, random)
-        limits = (*gland.shape, *gland.shape)
-        y0, x0, y1, x1 = (min(max(v, 0), n) for v, n in zip(moved, limits, strict=True))
-        boxes.append(region_of((y0, x0, y1, x1)))
+        boxes.append(region_of(jittered(box_of(gland), amount, random, gland.shape)))
     return boxes
 
 

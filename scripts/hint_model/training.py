@@ -152,12 +152,15 @@ def first_hints(example: Example, random: np.random.Generator) -> PatchHints:
 
 
 def jittered(
-    box: tuple[float, float, float, float], amount: float, random: np.random.Generator
+    box: tuple[float, float, float, float],
+    amount: float,
+    random: np.random.Generator,
+    size: tuple[int, int] = (SIDE, SIDE),
 ) -> tuple[float, float, float, float]:
-    """Return a box whose sides were each moved by up to `amount` of its size, in the patch."""
+    """Return a box whose sides were each moved by up to `amount` of its own, inside of `size`."""
     y0, x0, y1, x1 = box
     moves = random.uniform(-amount, amount, 4) * (y1 - y0, x1 - x0, y1 - y0, x1 - x0)
-    a, b, c, d = (float(v) for v in np.clip(np.add(box, moves), 0, SIDE))
+    a, b, c, d = (float(v) for v in np.clip(np.add(box, moves), 0, (*size, *size)))
     return a, b, max(c, a + 4), max(d, b + 4)
 
 
