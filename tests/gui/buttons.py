@@ -29,8 +29,14 @@ if TYPE_CHECKING:
 
     import pytest
 
-_ENDS = re.compile("remove|discard|close|done|stop|cancel|reset|dismiss|mpp", re.IGNORECASE)
-"""What takes away what others need is pressed last."""
+_ORDER = (
+    r"Banner\.",
+    r"",
+    r"discard|close|done|stop|cancel|reset|resume|ComparePanel\.button",
+    r"RunPanel\.button|start_button|run_button|compare_button",
+    r"remove|sample|SHAPES|tissue_only|show_run",
+)
+"""What takes away what others need is pressed later; the last that fits decides."""
 KINDS = (QAbstractButton, QComboBox, QAbstractSpinBox, QLineEdit, QSlider)
 
 
@@ -126,12 +132,19 @@ def press_all(dock: QWidget) -> set[str]:
     """Press all that is enabled when its turn comes; return the labels of what was pressed."""
     pressed = set()
     found = [(control, label(dock, control)) for control in controls(dock)]
-    for control, name in sorted(found, key=lambda one: _ENDS.search(one[1]) is not None):
+    for control, name in sorted(found, key=lambda one: _turn(one[1])):
         if alive(control) and control.isEnabled() and control.isVisibleTo(dock):
             press(control)
             pressed.add(name)
             QApplication.processEvents()
     return pressed
+
+
+def _turn(name: str) -> int:
+    if re.search(_ORDER[0], name):
+        return 0
+    fits = [turn for turn, words in enumerate(_ORDER) if turn and re.search(words, name)]
+    return fits[-1]
 
 
 def alive(widget: QWidget) -> bool:

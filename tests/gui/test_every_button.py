@@ -40,6 +40,10 @@ WAIT = 60_000
 PROGRAM = (sys.executable, str(Path(__file__).parents[1] / "training_runs" / "fake_training.py"))
 
 
+ELSEWHERE = ("HintSection.",)
+"""Needs a model for hints, which has tests of its own; here only its words are looked at."""
+
+
 class House:
     """One viewer in which docks are built, brought into a state and taken away again."""
 
@@ -92,7 +96,9 @@ class House:
         confidence[20:60, 30:90] = 100
         info = info_for(mask, mpp=2.0, name="slide.tif")
         store = self.stack.enter_context(
-            written_store(self.folder / "slide.plimseg", info, mask, confidence, 128)
+            written_store(
+                self.folder / f"{len(self.viewer.layers)}.plimseg", info, mask, confidence, 128
+            )
         )
         slide = fakes.ArraySlide(
             self.folder / "slide.tif", np.full((1024, 960, 3), 200, np.uint8), 2.0
@@ -258,6 +264,12 @@ def review_compared(house: House) -> ReviewDock:
     house.wait(lambda: not dock.judge.compare._job.is_running)
     dock.judge.compare.mapping_box.expand(animate=False)
     return dock
+
+
+def review_with_two(house: House) -> ReviewDock:
+    house.add_mask()
+    house.add_mask()
+    return review_dock(house)
 
 
 def review_closing(house: House) -> ReviewDock:
@@ -526,7 +538,7 @@ STATES: dict[str, tuple[Callable[[House], QWidget], ...]] = {
     ),
     "review": (
         review_dock, review_with_mask, review_painted, review_hidden, review_compared,
-        review_closing,
+        review_with_two, review_closing,
     ),
     "train": (
         train_dock, train_with_slide, train_wrong_folder, train_ready, train_running,
@@ -562,5 +574,6 @@ def test_everything_can_be_pressed_in_every_state(
         house.clear(dock)
     records = notification_manager.records
     problems += [f"raised: {r}" for r in records if isinstance(r, ErrorNotification)]
-    problems += [f"never enabled: {name}" for name in sorted(found - pressed)]
+    never = {name for name in found - pressed if not name.split()[-1].startswith(ELSEWHERE)}
+    problems += [f"never enabled: {name}" for name in sorted(never)]
     assert not problems, "\n".join(problems)

@@ -149,7 +149,7 @@ class ResultTools(QObject):
         self._written = paths
         names = ", ".join(path.name for path in paths)
         self._banner.tell("good", f"Exported {names}.")
-        self._section.folder_button.setEnabled(True)
+        self._section.show_exported(True)
         self.exported.emit(paths)
 
     def open_folder(self) -> None:

@@ -142,15 +142,20 @@ class ResultsSection(QWidget):
             self.export_buttons[key] = button
             grid.addWidget(button, number // 2, number % 2)
         self.folder_button = QPushButton("Open folder")
-        self.folder_button.setToolTip(TOOLTIPS["open_folder"])
         self.folder_button.clicked.connect(lambda: self.openFolderRequested.emit())
         grid.addWidget(self.folder_button, 2, 1)
-        self.folder_button.setEnabled(False)
+        self.show_exported(False)
         self.review_button = QPushButton("Correct and review…")
         self.review_button.setToolTip(TOOLTIPS["open_review"])
         self.review_button.clicked.connect(lambda: self.reviewRequested.emit())
         grid.addWidget(self.review_button, 3, 0, 1, 2)
         return box
+
+    def show_exported(self, exported: bool) -> None:
+        """Offer to show what was exported, once something was."""
+        self.folder_button.setEnabled(exported)
+        why_not = "" if exported else "Nothing was exported yet."
+        self.folder_button.setToolTip(why_not or TOOLTIPS["open_folder"])
 
     def show_state(self, state: DockState) -> None:
         """Show what can be pressed, and why not."""

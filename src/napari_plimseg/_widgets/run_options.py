@@ -13,6 +13,7 @@ from qtpy.QtWidgets import (
     QDoubleSpinBox,
     QFileDialog,
     QFormLayout,
+    QGridLayout,
     QHBoxLayout,
     QPushButton,
     QRadioButton,
@@ -57,23 +58,26 @@ class RunOnChoice(QWidget):
         super().__init__(parent)
         self._group = QButtonGroup(self)
         self.buttons: dict[RunOn, QRadioButton] = {}
-        layout = QHBoxLayout(self)
-        layout.setContentsMargins(0, 0, 0, 0)
-        layout.setSpacing(8)
-        for choice, text in (
-            (RunOn.WHOLE, "Whole slide"),
-            (RunOn.VISIBLE, "What I see"),
-            (RunOn.SHAPES, "Shapes"),
+        grid = QGridLayout(self)  # two lines: one would widen the dock
+        grid.setContentsMargins(0, 0, 0, 0)
+        grid.setHorizontalSpacing(8)
+        grid.setVerticalSpacing(2)
+        for place, (choice, text) in enumerate(
+            (
+                (RunOn.WHOLE, "Whole slide"),
+                (RunOn.VISIBLE, "What I see"),
+                (RunOn.SHAPES, "Shapes drawn"),
+            )
         ):
             button = QRadioButton(text)
             self._group.addButton(button)
             self.buttons[choice] = button
-            layout.addWidget(button)
+            grid.addWidget(button, place // 2, place % 2)
         self.buttons[RunOn.WHOLE].setChecked(True)
         self.draw_button = QPushButton("Draw")
         self.draw_button.clicked.connect(lambda: self.drawRequested.emit())
-        layout.addWidget(self.draw_button)
-        layout.addStretch(1)
+        grid.addWidget(self.draw_button, 1, 1)
+        grid.setColumnStretch(2, 1)
         self._group.buttonToggled.connect(lambda _, on: self.changed.emit() if on else None)
 
     @property
@@ -148,6 +152,7 @@ class SettingsForm(QWidget):
         ):
             getattr(self, name).setToolTip(TOOLTIPS[name])
         self.folder_button.setToolTip(TOOLTIPS["results_folder"])
+        self.folder_default.setToolTip(TOOLTIPS["results_default"])
         self._build_form()
         self._show_folder()
         self.tile_size.activated.connect(self._on_changed)
@@ -207,13 +212,20 @@ class SettingsForm(QWidget):
             widget = getattr(self, name)
             widget.setEnabled(not why_not_setup)
             widget.setToolTip(why_not_setup or TOOLTIPS[name])
-        for button in (self.folder_button, self.folder_default):
+        for button, name in (
+            (self.folder_button, "results_folder"),
+            (self.folder_default, "results_default"),
+        ):
             button.setEnabled(not why_not_setup)
+            button.setToolTip(why_not_setup or TOOLTIPS[name])
         self.show_tissue.setEnabled(not why_not_tissue)
         self.show_tissue.setToolTip(why_not_tissue or TOOLTIPS["show_tissue"])
         if not why_not_setup:
-            for widget in (self.tissue_threshold, self.remove_pen):
+            for name in ("tissue_threshold", "remove_pen"):
+                widget = getattr(self, name)
                 widget.setEnabled(self.tissue_only.isChecked())
+                if not self.tissue_only.isChecked():
+                    widget.setToolTip("This is for 'Tissue only', which is off.")
 
     def _show_folder(self) -> None:
         chosen = self._settings.results_folder

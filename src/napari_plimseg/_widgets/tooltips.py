@@ -32,6 +32,7 @@ TOOLTIPS: dict[str, str] = {
     "byte a class and mask pixel on the disk.",
     "results_folder": "Where results are kept. An interrupted run continues from there, and a "
     "finished one opens at once.",
+    "results_default": "Keep results in your user folder again.",
     "generate": "Segment the tissue with the chosen model and classes.",
     "continue": "Go on with the run that was stopped; what is finished is not computed again.",
     "cancel": "Stop after the tiles in work. What is finished stays and can be continued.",

@@ -185,7 +185,9 @@ class FolderSection(QWidget):
             why_not = state.why_not(control)
             button.setEnabled(not why_not)
             button.setToolTip(why_not or TOOLTIPS[f"train_{control}"])
-        self.mpp_edit.setEnabled(not state.why_not("setup"))
+        why_not = state.why_not("setup")
+        self.mpp_edit.setEnabled(not why_not)
+        self.mpp_edit.setToolTip(why_not or TOOLTIPS["train_mpp"])
         self.bar.setVisible(state.checking)
 
     def show_folder(self, path: Path | None) -> None:
