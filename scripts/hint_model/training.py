@@ -51,7 +51,7 @@ class Settings:
     width: int = 96
     steps: int = 600
     batch: int = 8
-    rate: float = 1.5e-3
+    rate: float = 2e-3
     resolutions: tuple[str, ...] = RESOLUTIONS
     seed: int = 0
 
@@ -195,14 +195,14 @@ def correction(
 
 
 def loss_of(logits: Tensor, truth: Tensor) -> Tensor:
-    """Return BCE, half of it near the object, plus the Dice loss; of (B, H, W)."""
+    """Return BCE, most of it near the object, plus the Dice loss; of (B, H, W)."""
     near = F.max_pool2d(truth[:, None].ceil(), 17, 1, 8)[:, 0]
     each = F.binary_cross_entropy_with_logits(logits, truth, reduction="none")
     close, far = ((each * w).sum((1, 2)) / w.sum((1, 2)).clamp_min(1) for w in (near, 1 - near))
     chance = logits.sigmoid()
     both = (chance * truth).sum((1, 2))
     dice = 1 - (2 * both + 1) / (chance.sum((1, 2)) + truth.sum((1, 2)) + 1)
-    return (close + far + dice).mean()
+    return (close + far / 2 + 2 * dice).mean()
 
 
 def train(
@@ -255,7 +255,7 @@ def _step(trainee: Trainee, examples: list[Example], random: np.random.Generator
     hr, lr = (trainee.encoded(final[i], early[i]) for i in (0, 1))
     hints = [first_hints(example, random) for example in examples]
     masks: list[NDArray[np.float32] | None] = [None] * len(examples)
-    if random.random() < 0.5:
+    if random.random() < 0.3:
         hints, masks = _corrected(trainee, hr, lr, examples, hints, random)
     found, quality = decode(trainee.decoder, hr, lr, hints, masks)
     truths = {
@@ -316,6 +316,6 @@ def decode(
     hints = [h.drawn(SIDE, DRAWN_RADIUS) for h in hints]
     coarse = [h.drawn(SIDE, DRAWN_RADIUS / 2) for h in coarse]
     fine, half = (HintTensors.of(each, (CELLS, CELLS)) for each in (hints, coarse))
-    masks = decoder(hr, lr, fine, half, SIDE)
+    masks = decoder(hr, lr, fine, half, SIDE).upon(fine, half)
     found = {name: getattr(masks, name) for name in decoder.resolutions}
     return found, masks.quality

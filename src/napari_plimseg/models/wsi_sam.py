@@ -202,13 +202,13 @@ class WsiSam(nn.Module):
         if self.draws_hints:
             hints = [h.drawn(self.side, DRAWN_RADIUS) for h in hints]
             coarse = [h.drawn(self.side, DRAWN_RADIUS / 2) for h in coarse]
-        decoded: DualMasks = self.decoder(
-            hr,
-            lr,
-            HintTensors.of(hints, hr.grid).to(device),
-            HintTensors.of(coarse, lr.grid).to(device),
-            self.side,
+        fine, half = (
+            HintTensors.of(given, encoded.grid).to(device)
+            for given, encoded in ((hints, hr), (coarse, lr))
         )
+        decoded: DualMasks = self.decoder(hr, lr, fine, half, self.side)
+        if self.draws_hints:
+            return decoded.upon(fine, half)
         return decoded
 
     def forward(

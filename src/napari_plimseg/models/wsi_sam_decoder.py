@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from napari_plimseg.models.sam_hints import HintTensors
 
 RESOLUTIONS = ("hr", "lr")
+DRAWN_WEIGHT = 0.25
+"""Of a drawing's logits in a mask: sure in it becomes likely, which the image can overrule."""
 
 
 @dataclass(frozen=True)
@@ -90,6 +92,16 @@ class DualMasks:
         """Return logits of the HR patch, (B, 1, side, side); from the middle of LR without HR."""
         logits = self.hr if self.hr is not None else middle(self.lr)
         return F.interpolate(logits, (side, side), mode="bilinear", align_corners=False)
+
+    def upon(self, hr: HintTensors, lr: HintTensors) -> DualMasks:
+        """Return masks that change the drawings of hints (`PatchHints.drawn`) and are not new."""
+        return DualMasks(_upon(self.hr, hr), _upon(self.lr, lr), self.quality)
+
+
+def _upon(logits: Tensor | None, hints: HintTensors) -> Tensor | None:
+    if logits is None or hints.masks is None:
+        return logits
+    return logits + DRAWN_WEIGHT * hints.masks
 
 
 def middle(maps: Tensor | None) -> Tensor:
