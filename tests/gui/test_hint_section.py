@@ -200,24 +200,6 @@ def test_everything_of_the_class_in_view(review: Review, model: Gate) -> None:
     assert hints.answers[0].mask.area == pytest.approx(OBJECT.height * OBJECT.width, rel=0.2)
 
 
-def test_proposals_one_by_one(review: Review) -> None:
-    hints = review.dock.hints
-    review.layer.data[:] = 1
-    review.layer.data[45:80, 55:85] = 2
-    review.layer.data[10:20, 10:20] = 2
-    review.slide.pixels[80:160, 80:160] = 40
-    hints.one_by_one.setChecked(True)
-    hints.find_button.click()
-    settle(review)
-    assert len(hints.answers) == 2
-    review.correct.choose_class(3)
-    press(review, "Escape")  # skips the first
-    assert len(hints.answers) == 1
-    press(review, "Enter")
-    assert (review.layer.data == 3).sum() == pytest.approx(100, abs=50)
-    assert not ours(review)
-
-
 def test_while_it_looks_the_window_goes_on_and_a_later_hint_wins(
     review: Review, model: Gate
 ) -> None:

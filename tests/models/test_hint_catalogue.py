@@ -14,8 +14,10 @@ from napari_plimseg.models.sam_hints import PatchHints
 
 SHIPPED = bundled_folder() / FILE
 PACKAGE = Path(catalogue.__file__).parent.parent
+needs_shipped = pytest.mark.skipif(not SHIPPED.is_file(), reason="no model for hints comes along")
 
 
+@needs_shipped
 def test_the_shipped_model_is_listed_apart_and_small() -> None:
     (info,) = list_hint_models()
     assert (info.name, info.available) == ("bundled", True)
@@ -26,6 +28,7 @@ def test_the_shipped_model_is_listed_apart_and_small() -> None:
     assert whole < 60e6
 
 
+@needs_shipped
 def test_a_model_for_hints_of_the_user_s_is_no_model_to_segment_with() -> None:
     own = catalogue.models_folder() / "glands.safetensors"
     own.parent.mkdir(parents=True)
@@ -37,11 +40,13 @@ def test_a_model_for_hints_of_the_user_s_is_no_model_to_segment_with() -> None:
     assert load_hints("glands").identity == load_hints().identity
 
 
+@needs_shipped
 def test_a_name_that_is_not_known_says_which_are() -> None:
     with pytest.raises(ModelError, match="Known: bundled"):
         load_hints("nothing")
 
 
+@needs_shipped
 def test_the_shipped_weights_are_named_and_keep_to_the_box() -> None:
     model = load_hints()
     assert model.weights_name
