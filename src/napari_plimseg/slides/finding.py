@@ -51,7 +51,8 @@ def _slides_below(folder: Path, budget: list[int]) -> Iterator[Path]:
         if budget[0] < 0:
             return
         path = Path(entry.path)
-        if entry.name.startswith(".") or entry.name.endswith((".plimseg", ".plimseg-corrections", *OUR_ENDINGS)):
+        ours = (".plimseg", ".plimseg-corrections", *OUR_ENDINGS)
+        if entry.name.startswith(".") or entry.name.endswith(ours):
             continue
         kind = _kind(path)
         if kind is not None:
