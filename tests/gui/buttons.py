@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from typing import TYPE_CHECKING
 
 from qtpy.QtGui import QColor, QDesktopServices
@@ -22,6 +23,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
+from napari_plimseg._widgets.background_job import BackgroundJob
 from napari_plimseg._widgets.tooltips import TOOLTIPS
 
 if TYPE_CHECKING:
@@ -29,12 +31,14 @@ if TYPE_CHECKING:
 
     import pytest
 
+_PRESSED_SECONDS = 3.0
+"""What a press begins may end before the next one."""
 _ORDER = (
-    r"Banner\.",
+    r"Banner\.|reviewed_button",
     r"",
-    r"discard|close|done|stop|cancel|reset|resume|ComparePanel\.button",
-    r"RunPanel\.button|start_button|run_button|compare_button",
-    r"remove|sample|SHAPES|tissue_only|show_run",
+    r"discard|close|done|stop|cancel|reset|resume|ComparePanel\.background",
+    r"RunPanel\.button|start_button|run_button|compare_button|show_run|ComparePanel\.button",
+    r"remove_button|sample|SHAPES|draw_button|tissue_only",
 )
 """What takes away what others need is pressed later; the last that fits decides."""
 KINDS = (QAbstractButton, QComboBox, QAbstractSpinBox, QLineEdit, QSlider)
@@ -134,10 +138,20 @@ def press_all(dock: QWidget) -> set[str]:
     found = [(control, label(dock, control)) for control in controls(dock)]
     for control, name in sorted(found, key=lambda one: _turn(one[1])):
         if alive(control) and control.isEnabled() and control.isVisibleTo(dock):
+            before = _working(dock)
             press(control)
             pressed.add(name)
             QApplication.processEvents()
+            end = time.monotonic() + _PRESSED_SECONDS
+            while _working(dock) - before and time.monotonic() < end:
+                QApplication.processEvents()
     return pressed
+
+
+def _working(dock: QWidget) -> set[BackgroundJob]:
+    if not alive(dock):
+        return set()
+    return {job for job in dock.findChildren(BackgroundJob) if job.is_running}
 
 
 def _turn(name: str) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import sys
 import threading
 from pathlib import Path
@@ -214,6 +215,9 @@ def main_finished(house: House) -> PlimsegDock:
         dock.start()
     dock.view.layer.data_setitem((np.array([5]), np.array([5])), np.array([2], np.uint8))
     house.wait(lambda: dock.results.corrections_row.discard.isEnabled())
+    with house.qtbot.waitSignal(dock.tools.exported, timeout=WAIT):
+        dock.tools.export("csv", house.folder / "areas.csv")
+    house.wait(lambda: not dock.tools.is_busy)
     return dock
 
 
@@ -351,6 +355,9 @@ def train_failed(house: House) -> TrainDock:
 
 
 def train_finished(house: House) -> TrainDock:
+    (info,) = catalogue.list_models()
+    other = dataclasses.replace(info, name="other", title="Another model")
+    house.patch.setattr(catalogue, "list_models", lambda: [info, other])
     house.patch.setenv("FAKE_STEP", "0.01")
     house.add_slide()
     dock = train_ready(house)
@@ -359,7 +366,6 @@ def train_finished(house: House) -> TrainDock:
     dock.process.listed_as = "color"
     dock.outcome.list_models()
     house.wait(lambda: dock.outcome.has("color"))
-    dock.result.other.addItem("color again", "color")
     dock.refresh_state()
     return dock
 
