@@ -173,4 +173,5 @@ def test_a_script_that_ends_waits_for_its_threads() -> None:
     )
     assert result.returncode == 0, result.stderr[-3000:]
     assert result.stderr == ""
-    assert result.stdout.split("\n")[:2] == ["ended in order"] * 2
+    # two threads write at once: a line may lie within the other, so only the count is certain
+    assert result.stdout.count("ended in order") == 2
