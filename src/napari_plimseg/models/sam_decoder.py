@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from napari_plimseg.errors import ModelError
+from napari_plimseg.models.hint_guides import GUIDES
 from napari_plimseg.models.sam_hints import ABSENT, BOX_END, NEGATIVE, NO_POINT
 
 if TYPE_CHECKING:
@@ -41,6 +42,8 @@ class DecoderShape:
         Of the two-way transformer.
     more_masks : int
         Mask tokens beside the one that is used; SAM's weights have 3.
+    guides : int
+        Maps of likeness beside a mask that is given as a hint: 0 for SAM, or `GUIDES`.
     """
 
     early_channels: int
@@ -50,15 +53,18 @@ class DecoderShape:
     depth: int = 2
     mlp_dim: int = 2048
     more_masks: int = 3
+    guides: int = 0
 
     def __post_init__(self) -> None:
         sizes = asdict(self)
         for name, value in sizes.items():
-            least = 0 if name == "more_masks" else 1
+            least = 0 if name in ("more_masks", "guides") else 1
             if type(value) is not int or not least <= value <= 4096:
                 raise ModelError(f"a decoder whose '{name}' is {value!r} is impossible")
         if self.early_scale not in (1, 2, 4):
             raise ModelError(f"a decoder whose 'early_scale' is {self.early_scale} is impossible")
+        if self.guides not in (0, GUIDES):
+            raise ModelError(f"a decoder whose 'guides' is {self.guides} is impossible")
         if self.embed_dim % (2 * self.heads) or self.embed_dim % 32:
             raise ModelError(f"{self.embed_dim} channels don't divide into {self.heads} heads")
 
@@ -134,11 +140,11 @@ class _Positions(nn.Module):
 
 
 class _MaskEmbedding(nn.Module):
-    """Mask logits (B, 1, 4 h, 4 w) as (B, D, h, w)."""
+    """Mask logits, and guides beside them, (B, 1 + G, 4 h, 4 w), as (B, D, h, w)."""
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, guides: int) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(1, 4, 2, 2)
+        self.conv1 = nn.Conv2d(1 + guides, 4, 2, 2)
         self.layer_norm1 = LayerNorm2d(4)
         self.conv2 = nn.Conv2d(4, 16, 2, 2)
         self.layer_norm2 = LayerNorm2d(16)
@@ -158,15 +164,17 @@ class HintEncoder(nn.Module):
     ----------
     width : int
         D.
+    guides : int
+        Of `DecoderShape`.
     """
 
-    def __init__(self, width: int = 256) -> None:
+    def __init__(self, width: int = 256, guides: int = 0) -> None:
         super().__init__()
         self.shared_embedding = _Positions(width)
         self.point_embed = nn.ModuleList(nn.Embedding(1, width) for _ in range(4))
         self.not_a_point_embed = nn.Embedding(1, width)
         self.no_mask_embed = nn.Embedding(1, width)
-        self.mask_embed = _MaskEmbedding(width)
+        self.mask_embed = _MaskEmbedding(width, guides)
 
     def positions(self, grid: tuple[int, int]) -> Tensor:
         """Return the positional encoding of the cells of a map, (1, D, h, w)."""
@@ -176,8 +184,22 @@ class HintEncoder(nn.Module):
         encoded: Tensor = self.shared_embedding(places.to(weight.dtype))
         return encoded.permute(2, 0, 1)[None]
 
-    def forward(self, hints: HintTensors, side: int, grid: tuple[int, int]) -> HintEmbedding:
+    def forward(
+        self,
+        hints: HintTensors,
+        side: int,
+        grid: tuple[int, int],
+        guided: Tensor | None = None,
+    ) -> HintEmbedding:
         """Encode hints in a patch of `side` pixels, whose image map has `grid` cells.
+
+        Parameters
+        ----------
+        hints : HintTensors
+        side : int
+        grid : (int, int)
+        guided : Tensor, shape (B, 1 + G, 4 h, 4 w), optional
+            The hints' masks with guides, instead of the masks alone.
 
         Returns
         -------
@@ -193,7 +215,7 @@ class HintEncoder(nn.Module):
         if hints.masks is None:
             dense = none.expand(len(hints), -1, *grid)
         else:
-            dense = self.mask_embed(hints.masks)
+            dense = self.mask_embed(hints.masks if guided is None else guided)
             if hints.has_mask is not None:
                 dense = torch.where(hints.has_mask[:, None, None, None], dense, none)
         return HintEmbedding(tokens + own, kinds != ABSENT, dense)

@@ -85,8 +85,9 @@ class PatchHints:
     def drawn(self, side: int, radius: float) -> PatchHints:
         """Return the same hints with all of them drawn into the mask as well.
 
-        Boxes are filled and points are discs, on the mask to refine or, without one, on nothing
-        known; outside of boxes is sure to be outside of the object. A small decoder learns from a
+        Points are discs, and a box is a hill that is surest in its middle and 0 on the largest
+        ellipse in it, as most objects are round; on the mask to refine or, without one, on nothing
+        known. Outside of boxes is sure to be outside of the object. A small decoder learns from a
         drawing far sooner than from tokens.
 
         Parameters
@@ -103,8 +104,10 @@ class PatchHints:
         else:
             logits = np.full((cells, cells), -SURE if self.boxes else 0, np.float32)
             for y0, x0, y1, x1 in self.boxes:
-                rows, columns = ((middle > a) & (middle < b) for a, b in ((y0, y1), (x0, x1)))
-                logits[np.logical_and.outer(rows, columns)] = SURE / 2
+                v, u = ((2 * middle - a - b) / (b - a) for a, b in ((y0, y1), (x0, x1)))
+                inside = np.logical_and.outer(np.abs(v) < 1, np.abs(u) < 1)
+                oval = SURE * (1 - np.add.outer(v**2, u**2)).astype(np.float32)
+                logits[inside] = np.maximum(logits, oval)[inside]
         for y, x, positive in self.points:
             near = np.hypot((middle - y)[:, None], middle - x) <= max(radius, DRAWN_STEP)
             logits[near] = 2 * SURE if positive else -2 * SURE

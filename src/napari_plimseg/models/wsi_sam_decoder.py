@@ -9,9 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from napari_plimseg.models.hint_guides import guided
 from napari_plimseg.models.sam_decoder import (
     DecoderShape,
     HintEncoder,
@@ -24,8 +26,6 @@ from napari_plimseg.models.sam_decoder import (
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Self
-
-    import torch
 
     from napari_plimseg.models.sam_decoder import Decoded, HintEmbedding
     from napari_plimseg.models.sam_hints import HintTensors
@@ -127,22 +127,25 @@ class _UpTwice(nn.Sequential):
 
 
 class Fusion(nn.Module):
-    """Light feature fusion: final map + early map + SAM's upscaled map."""
+    """Light feature fusion: final map + early map + SAM's upscaled map, with guides beside it."""
 
     def __init__(self, shape: DecoderShape) -> None:
         super().__init__()
         width, quarter, eighth = shape.embed_dim, shape.embed_dim // 4, shape.embed_dim // 8
+        beside = 1 + shape.guides if shape.guides else 0
         self.final = _UpTwice(width, quarter, eighth)
         self.early = _UpTwice(shape.early_channels, width, eighth, shape.early_scale)
         self.upscaled = nn.Sequential(
-            nn.Conv2d(eighth, quarter, 3, padding=1),
+            nn.Conv2d(eighth + beside, quarter, 3, padding=1),
             LayerNorm2d(quarter),
             nn.GELU(),
             nn.Conv2d(quarter, eighth, 3, padding=1),
         )
 
-    def forward(self, encoded: Encoded, upscaled: Tensor) -> Tensor:
+    def forward(self, encoded: Encoded, upscaled: Tensor, guided: Tensor | None = None) -> Tensor:
         """Return features (B, D / 8, 4 h, 4 w)."""
+        if guided is not None:
+            upscaled = torch.cat((upscaled, guided), 1)
         fused: Tensor = (
             self.final(encoded.final) + self.early(encoded.early) + self.upscaled(upscaled)
         )
@@ -192,7 +195,7 @@ class DualDecoder(nn.Module):
             raise ValueError(f"resolutions {resolutions}")
         self.shape = shape
         self.resolutions = tuple(name for name in RESOLUTIONS if name in resolutions)
-        self.hint_encoder = HintEncoder(shape.embed_dim)
+        self.hint_encoder = HintEncoder(shape.embed_dim, shape.guides)
         self.branches = nn.ModuleDict({name: Branch(shape) for name in self.resolutions})
 
     def forward(
@@ -216,11 +219,13 @@ class DualDecoder(nn.Module):
         """
         given = {"hr": (hr, hr_hints), "lr": (lr, lr_hints)}
         decoded: dict[str, tuple[Encoded, Decoded]] = {}
+        guides: dict[str, Tensor | None] = {}
         for name, branch in self.by_resolution.items():
             encoded, hints = given[name]
             if encoded is None or hints is None:
                 raise ValueError(f"the {name} patch or its hints are missing")
-            embedded = self.hint_encoder(hints, side, encoded.grid)
+            guides[name] = self._guided(encoded, hints)
+            embedded = self.hint_encoder(hints, side, encoded.grid, guides[name])
             positions = self.hint_encoder.positions(encoded.grid)
             decoded[name] = encoded, branch.decode(encoded, positions, embedded)
 
@@ -232,9 +237,18 @@ class DualDecoder(nn.Module):
         masks: dict[str, Tensor] = {}
         for name, branch in self.by_resolution.items():
             encoded, own = decoded[name]
-            masks[name] = masked(token, branch.fusion(encoded, own.upscaled)) + own.mask
+            masks[name] = (
+                masked(token, branch.fusion(encoded, own.upscaled, guides[name])) + own.mask
+            )
         finest = decoded[self.resolutions[0]][1]
         return DualMasks(masks.get("hr"), masks.get("lr"), finest.quality)
+
+    def _guided(self, encoded: Encoded, hints: HintTensors) -> Tensor | None:
+        if not self.shape.guides:
+            return None
+        if hints.masks is None or hints.has_mask is None or not hints.has_mask.all():
+            raise ValueError("guides need hints that are drawn")
+        return guided(encoded.final, encoded.early, hints.masks)
 
     @property
     def by_resolution(self) -> dict[str, Branch]:
