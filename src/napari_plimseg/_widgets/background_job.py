@@ -180,9 +180,16 @@ def run_once(
 ) -> None:
     """Run a generator in a job of its own, which goes when it is done."""
     job = BackgroundJob(parent)
+
+    def go(_: bool) -> None:
+        # the job's connections may hold the last reference to the parent, which would then be
+        # destroyed in the middle of the job's destruction, and its children, the job too, with it
+        job.setParent(None)
+        job.deleteLater()
+
     job.yielded.connect(on_item)
     job.failed.connect(on_failed)
-    job.finished.connect(lambda _: job.deleteLater())
+    job.finished.connect(go)
     job.start(work)
 
 
