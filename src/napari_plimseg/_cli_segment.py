@@ -250,6 +250,31 @@ def export_mask(
         return export_all(target, stem, mask, info, slide, formats=tuple(formats), at=at)
 
 
+def export_objects(path: Path, slide_path: str, folder: Path, output: Output) -> Path:
+    """Write what a person corrected in a mask as images with outlines; return the table."""
+    from napari_plimseg.files import fingerprint
+    from napari_plimseg.results.corrected_objects import export_corrected_objects
+    from napari_plimseg.results.corrections import corrected
+    from napari_plimseg.results.mask_store import MaskStore
+    from napari_plimseg.slides import open_slide
+
+    _check_writable(folder)
+    with MaskStore.open(path) as store, open_slide(slide_path) as slide:
+        if fingerprint(slide.path) != store.info.slide_fingerprint:
+            raise ExportError(
+                f"the mask belongs to '{store.info.slide_name}', not to '{slide.name}'",
+                path=path,
+                remedy="Give the slide that the mask was made of.",
+            )
+        mask, corrections = corrected(store.read_classes(), store.info, path.parent)
+        found = export_corrected_objects(folder, slide, mask, corrections)
+    output.say(
+        f"  {found.objects} corrected objects in {found.fields} fields. To train on them: "
+        f"plimseg train wsi_sam --set data.train={folder}"
+    )
+    return found.table
+
+
 def show_result(path: Path, store: Path, output: Output) -> None:
     """Open napari on a slide and its mask; say why not where there is no screen."""
     if sys.platform == "linux" and not (

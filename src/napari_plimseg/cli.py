@@ -110,6 +110,18 @@ def _parser() -> argparse.ArgumentParser:
     _add_export_options(export)
     export.set_defaults(command=_export)
 
+    objects = commands.add_parser(
+        "objects",
+        parents=[common],
+        help="write what you corrected as images with outlines, to train points and boxes on",
+    )
+    objects.add_argument("mask", type=Path, metavar="MASK", help="a .plimseg folder")
+    objects.add_argument("--slide", required=True, help="the slide itself")
+    objects.add_argument(
+        "--out", type=Path, required=True, help="folder; it may hold those of other slides"
+    )
+    objects.set_defaults(command=_objects)
+
     models = commands.add_parser(
         "models", parents=[common], help="list, import, remove or download models"
     )
@@ -261,6 +273,13 @@ def _export(options: argparse.Namespace, output: Output) -> int:
         output=output,
     )
     output.files(files)
+    return 0
+
+
+def _objects(options: argparse.Namespace, output: Output) -> int:
+    from napari_plimseg._cli_segment import export_objects
+
+    output.files([export_objects(options.mask, options.slide, options.out, output)])
     return 0
 
 
