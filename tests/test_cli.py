@@ -204,6 +204,32 @@ def test_export_takes_corrections_along(
         assert ("with corrections: 9 pixels" in capsys.readouterr().out) == (wanted is painted)
 
 
+def test_objects_are_what_a_person_painted(
+    sample_path: Path, picture: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import numpy as np
+
+    from napari_plimseg.results.corrections import Corrections
+    from napari_plimseg.results.mask_store import MaskStore
+
+    run = ["segment", str(sample_path), "--region", "0,0,600,600", "--out", str(tmp_path)]
+    assert main([*run, "--format", "csv"]) == 0
+    path, out = tmp_path / f"{sample_path.stem}.plimseg", tmp_path / "objects"
+    asked = ["objects", str(path), "--slide", str(sample_path), "--out", str(out)]
+    assert main(asked) == 7
+    assert "no object in it is corrected" in capsys.readouterr().err
+    with MaskStore.open(path) as store:
+        corrections = Corrections.open(tmp_path, store.info)
+    corrections.write(20, 20, np.full((24, 30), 1, np.uint8))
+    corrections.rest()
+    assert main(asked) == 0
+    assert "1 corrected object(s) in 1 field(s)" in capsys.readouterr().out
+    assert len((out / "tags.csv").read_text("utf-8").splitlines()) == 2
+    asked[3] = str(picture)
+    assert main(asked) == 7
+    assert "the mask belongs to" in capsys.readouterr().err
+
+
 def test_info_prints_what_a_slide_is(sample_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["info", str(sample_path), "--json"]) == 0
     (facts,) = events(capsys.readouterr().out)

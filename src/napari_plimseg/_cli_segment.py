@@ -269,7 +269,7 @@ def export_objects(path: Path, slide_path: str, folder: Path, output: Output) ->
         mask, corrections = corrected(store.read_classes(), store.info, path.parent)
         found = export_corrected_objects(folder, slide, mask, corrections)
     output.say(
-        f"  {found.objects} corrected objects in {found.fields} fields. To train on them: "
+        f"  {found.objects} corrected object(s) in {found.fields} field(s). To train on them: "
         f"plimseg train wsi_sam --set data.train={folder}"
     )
     return found.table
