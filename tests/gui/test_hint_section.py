@@ -2,27 +2,36 @@
 
 from __future__ import annotations
 
-import threading
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
-import fakes
 import numpy as np
 import pytest
+from hint_fakes import GatedModel, hint_info, offer_hints
 from tests.gui.test_correct_section import WAIT, Review
-from tests.inference.hint_cases import DarkModel
 
 from napari_plimseg._widgets.hint_layers import BOXES, POINTS, PREVIEW
-from napari_plimseg._widgets.hint_tools import Draft, edit_of, level_0_of, pixel_of
+from napari_plimseg._widgets.hint_tools import (
+    Draft,
+    HintDesk,
+    edit_of,
+    level_0_of,
+    pixel_of,
+    pixels_inside,
+)
 from napari_plimseg.files import fingerprint
+from napari_plimseg.inference import hint_words
 from napari_plimseg.inference.hint_geometry import HintMask
+from napari_plimseg.inference.hint_words import Proposal
 from napari_plimseg.models import hint_catalogue
 from napari_plimseg.models.bundled_files import bundled_folder
-from napari_plimseg.models.catalogue import ModelInfo
 from napari_plimseg.slides.slide import Region
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
+
+    from napari_plimseg.slides.slide import Slide
 
 pytestmark = pytest.mark.gui
 OBJECT = Region(400.0, 480.0, 200.0, 160.0)  # level-0 pixels; 8 to a pixel of the mask
@@ -30,27 +39,10 @@ INSIDE = (slice(50, 75), slice(60, 80))  # in the mask
 """Of class 1, so the hints are put into class 2."""
 
 
-class Gate(DarkModel):
-    """A model whose encoder waits until it is let through."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.gate = threading.Event()
-        self.gate.set()
-
-    def encode(self, images: Any) -> Any:
-        assert self.gate.wait(WAIT / 1000)
-        return super().encode(images)
-
-
 @pytest.fixture
-def model(monkeypatch: pytest.MonkeyPatch) -> Iterator[Gate]:
-    model = Gate()
-    info = ModelInfo(
-        "bundled", "Finds what is dark", "", fakes.CLASSES, 1.0, "none", "tests", 0, True
-    )
-    monkeypatch.setattr(hint_catalogue, "list_hint_models", lambda: [info])
-    monkeypatch.setattr(hint_catalogue, "load_hints", lambda name: model)
+def model(monkeypatch: pytest.MonkeyPatch) -> Iterator[GatedModel]:
+    model = GatedModel()
+    offer_hints(monkeypatch, model)
     yield model
     model.gate.set()
 
@@ -65,7 +57,7 @@ def paint_object(review: Review) -> None:
 
 @pytest.fixture
 def review(
-    model: Gate,
+    model: GatedModel,
     make_napari_viewer_proxy: Callable,
     tmp_path: Path,
     qtbot,  # type: ignore[no-untyped-def]
@@ -101,6 +93,13 @@ def overlap(found: np.ndarray) -> float:
     truth = np.zeros(found.shape, bool)
     truth[INSIDE] = True
     return float((truth & found).sum() / (truth | found).sum())
+
+
+def overlap_of(review: Review, mask: HintMask) -> float:
+    top, left, inside = pixels_inside(review.correct.target, [mask])
+    found = np.zeros(review.layer.data.shape, bool)
+    found[top : top + inside.shape[0], left : left + inside.shape[1]] = inside
+    return overlap(found)
 
 
 def draw_box(review: Review) -> None:
@@ -170,7 +169,7 @@ def test_a_point_outside_takes_away_and_backspace_brings_back(review: Review) ->
     assert hints.answers[0].mask.area == whole
 
 
-def test_the_second_hint_in_a_place_needs_no_encoder(review: Review, model: Gate) -> None:
+def test_the_second_hint_in_a_place_needs_no_encoder(review: Review, model: GatedModel) -> None:
     draw_box(review)
     encoded = model.encoded
     review.dock.hints.discard()
@@ -190,7 +189,7 @@ def test_a_protected_class_stays(review: Review) -> None:
     np.testing.assert_array_equal(after == 3, before == 3)
 
 
-def test_everything_of_the_class_in_view(review: Review, model: Gate) -> None:
+def test_everything_of_the_class_in_view(review: Review, model: GatedModel) -> None:
     hints = review.dock.hints
     review.layer.data[:] = 1
     review.layer.data[45:80, 55:85] = 2  # roughly where it is
@@ -200,8 +199,182 @@ def test_everything_of_the_class_in_view(review: Review, model: Gate) -> None:
     assert hints.answers[0].mask.area == pytest.approx(OBJECT.height * OBJECT.width, rel=0.2)
 
 
+def show_two(review: Review) -> None:
+    """Paint two objects, and class 2 roughly where they are: both in view."""
+    review.layer.data[:] = 1
+    review.layer.data[45:80, 55:85] = 2  # of OBJECT
+    review.layer.data[10:20, 100:110] = 2
+    review.slide.pixels[80:160, 800:880] = 40
+
+
+def test_proposals_one_by_one(review: Review) -> None:
+    hints = review.dock.hints
+    show_two(review)
+    hints.one_by_one.setChecked(True)
+    hints.find_button.click()
+    settle(review)
+    assert len(hints.answers) == 2, hints.state.text()
+    assert hints.state.text().endswith("1 more. Enter accepts.")
+    review.correct.choose_class(3)
+    before = review.layer.data.copy()
+    press(review, "Escape")  # skips the first, the larger one
+    assert len(hints.answers) == 1
+    np.testing.assert_array_equal(review.layer.data, before)
+    press(review, "Enter")
+    painted = np.zeros(before.shape, bool)
+    painted[10:20, 100:110] = True
+    np.testing.assert_array_equal((review.layer.data == 3) & (before != 3), painted)
+    assert not ours(review)
+
+
+def test_all_proposals_at_once_but_the_one_left_out(review: Review) -> None:
+    hints = review.dock.hints
+    show_two(review)
+    hints.find_button.click()
+    settle(review)
+    assert hints.state.text().startswith("2 proposals")
+    hints.add_point(100, 850, positive=False)
+    assert len(hints.answers) == 1
+    review.correct.choose_class(3)
+    press(review, "Enter")
+    assert (review.layer.data[10:20, 100:110] == 2).all()
+    assert overlap(review.layer.data[:112] == 3) > 0.9
+
+
+@pytest.mark.parametrize("how", ["button", "return key"])
+def test_typed_words_propose_objects(
+    review: Review, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    asked: list[tuple[str, Region]] = []
+
+    def propose(slide: Slide, view: Region, words: str, **_: object) -> list[Proposal]:
+        asked.append((words, view))
+        found = HintMask(50, 60, 8.0, np.ones((25, 20), np.bool_), 0.9)
+        return [Proposal(found.region, 0.9, found)]
+
+    monkeypatch.setattr(hint_words, "propose_regions", propose)
+    hints = review.dock.hints
+    hints.words.setText("gland")
+    if how == "button":
+        hints.find_button.click()
+    else:
+        hints.words.returnPressed.emit()
+    settle(review)
+    ((words, view),) = asked
+    assert words == "gland"
+    assert view.y <= OBJECT.y
+    assert view.y + view.height >= OBJECT.y + OBJECT.height
+    assert len(hints.answers) == 1, hints.state.text()
+    press(review, "Enter")
+    assert overlap(review.layer.data != review.model) > 0.8
+
+
+def test_words_that_find_nothing_say_what_to_do(
+    review: Review, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hint_words, "propose_regions", lambda *_, **__: [])
+    hints = review.dock.hints
+    hints.words.setText("gland")
+    hints.find_button.click()
+    settle(review)
+    assert "Try another word" in hints.state.text()
+    assert not ours(review)
+
+
+def test_a_search_that_is_discarded_says_nothing_of_what_it_finds_later(
+    review: Review, model: GatedModel
+) -> None:
+    hints = review.dock.hints
+    show_two(review)
+    model.gate.clear()
+    hints.find_button.click()
+    review.qtbot.waitUntil(lambda: "Object 1 of 2" in hints.state.text(), timeout=WAIT)
+    press(review, "Escape")
+    model.gate.set()
+    settle(review)
+    assert not hints.answers
+    assert not ours(review)
+
+
+def test_a_part_of_an_accepted_object_is_taken_out_again(review: Review) -> None:
+    hints = review.dock.hints
+    draw_box(review)
+    press(review, "Enter")
+    whole = review.layer.data != review.model
+    # only the upper part of it is still to be seen as an object
+    review.slide.pixels[480:] = 230
+    hints.desk = HintDesk()  # what was encoded of the slide as it was is forgotten
+    review.correct.choose_class(1)
+    hints.choose_tool("box")
+    hints.add_box(Region(400.0, 480.0, 80.0, 160.0))
+    settle(review)
+    press(review, "Enter")
+    left = review.layer.data != review.model
+    assert not left[:60].any()
+    np.testing.assert_array_equal(left[60:], whole[60:])
+    review.correct.undo()
+    np.testing.assert_array_equal(review.layer.data != review.model, whole)
+
+
+def test_a_class_of_the_mask_is_refined_where_it_lies(review: Review) -> None:
+    """The mask is off by half an object; asked for its class, the object is found."""
+    hints = review.dock.hints
+    review.layer.data[:] = 1
+    review.layer.data[40:65, 50:72] = 2
+    hints.find_button.click()
+    settle(review)
+    assert len(hints.answers) == 1, hints.state.text()
+    assert overlap_of(review, hints.answers[0].mask) > 0.8
+    press(review, "Enter")
+    truth = np.zeros(review.layer.data.shape, bool)
+    truth[INSIDE] = True
+    assert (review.layer.data[truth] == 2).mean() > 0.9
+
+
+@pytest.mark.parametrize(
+    ("y", "x"), [(0, 0), (0, 700), (1199, 1599), (1199, 700)], ids=lambda n: str(n)
+)
+def test_an_object_at_the_edge_of_the_slide(review: Review, y: int, x: int) -> None:
+    hints, pixels = review.dock.hints, review.slide.pixels
+    pixels[:] = 230
+    pixels[max(0, y - 80) : y + 81, max(0, x - 80) : x + 81] = 40
+    hints.choose_tool("point_in")
+    hints.add_point(y, x, positive=True)
+    settle(review)
+    (answer,) = hints.answers
+    assert not answer.mask.is_cut  # the slide ends there, not what was looked at
+    box = answer.mask.bounding_box
+    assert box is not None
+    assert box.y >= 0 and box.x >= 0  # noqa: PT018
+    assert box.y + box.height <= 1200 and box.x + box.width <= 1600  # noqa: PT018
+    review.layer.data[:] = 1
+    press(review, "Enter")
+    changed = review.layer.data == 2
+    assert changed[min(y // 8, 149), min(x // 8, 199)]
+    truth = (pixels[4::8, 4::8, 0] == 40)[:150, :200]
+    assert (changed & truth).sum() / (changed | truth).sum() > 0.8
+
+
+def test_without_a_pixel_size_it_asks_for_it(review: Review) -> None:
+    hints = review.dock.hints
+    assert not hints.pixel_row.isVisibleTo(hints)
+    review.slide._file_mpp = None
+    review.view.info = replace(review.view.info, mpp=None)
+    hints.refresh_state()
+    assert hints.pixel_row.isVisibleTo(hints)
+    hints.choose_tool("box")
+    hints.add_box(OBJECT)
+    settle(review)
+    assert not hints.answers
+    assert "pixel size" in review.dock.banner.text
+    assert "pixel size" in hints.state.text()
+    hints.pixel_size.setValue(0.5)  # what was drawn is answered now
+    settle(review)
+    assert overlap_of(review, hints.answers[0].mask) > 0.8
+
+
 def test_while_it_looks_the_window_goes_on_and_a_later_hint_wins(
-    review: Review, model: Gate
+    review: Review, model: GatedModel
 ) -> None:
     hints = review.dock.hints
     model.gate.clear()
@@ -214,7 +387,7 @@ def test_while_it_looks_the_window_goes_on_and_a_later_hint_wins(
     assert hints.answers[0].draft.points == ((500, 560, False),)
 
 
-def test_discarded_while_it_looks_nothing_appears(review: Review, model: Gate) -> None:
+def test_discarded_while_it_looks_nothing_appears(review: Review, model: GatedModel) -> None:
     hints = review.dock.hints
     model.gate.clear()
     hints.choose_tool("box")
@@ -226,7 +399,7 @@ def test_discarded_while_it_looks_nothing_appears(review: Review, model: Gate) -
     assert not hints.answers
 
 
-def test_closing_in_mid_encoding(review: Review, model: Gate) -> None:
+def test_closing_in_mid_encoding(review: Review, model: GatedModel) -> None:
     model.gate.clear()
     hints = review.dock.hints
     hints.choose_tool("box")
@@ -245,10 +418,7 @@ def test_closing_in_mid_encoding(review: Review, model: Gate) -> None:
 def test_without_a_model_it_says_which_file_is_missing(
     review: Review, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    info = ModelInfo(
-        "bundled", "", "", fakes.CLASSES, 1.0, "", "", 0, False, "Install napari-plimseg again."
-    )
-    monkeypatch.setattr(hint_catalogue, "list_hint_models", lambda: [info])
+    offer_hints(monkeypatch, GatedModel(), hint_info(reason="Install napari-plimseg again."))
     hints = review.dock.hints
     hints.list_models()
     assert "hints.safetensors" in hints.state.text()
@@ -270,8 +440,6 @@ def test_beside_the_slide_it_says_so(review: Review) -> None:
 
 @pytest.mark.parametrize("origin", [(0, 0), (30, 40)])
 def test_places_and_edits_of_a_window_of_a_mask(review: Review, origin: tuple[int, int]) -> None:
-    from dataclasses import replace
-
     target = replace(review.correct.target, origin=origin)
     assert pixel_of(target, *level_0_of(target, 3.0, 4.0)) == (3.0, 4.0)
     mask = HintMask(50, 60, 8.0, np.ones((25, 20), np.bool_), 1.0)

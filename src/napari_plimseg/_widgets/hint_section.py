@@ -88,7 +88,8 @@ class HintSection(HintParts):
         self.find_button.clicked.connect(lambda: self.find_all())
         self.words.returnPressed.connect(lambda: self.find_all())
         self.one_by_one.toggled.connect(lambda _: self._show_answers())
-        self.pixel_size.valueChanged.connect(lambda _: self.refresh_state())
+        self.pixel_size.setKeyboardTracking(False)  # a number counts when it is all there
+        self.pixel_size.valueChanged.connect(lambda _: self._ask_again())
         self.model.activated.connect(self._on_model)
 
         def leave(*_: object) -> None:
@@ -421,5 +422,10 @@ class HintSection(HintParts):
 
     def _on_model(self, row: int) -> None:
         self.desk.model_name = self.model.itemData(row)
+        self._ask_again()
+
+    def _ask_again(self) -> None:
+        """Answer what was pointed at with what was chosen since."""
         if self.draft.is_ready and not self._is_search:
             self._ask(self.draft)
+        self.refresh_state()
