@@ -161,11 +161,11 @@ def _run(story: Story, dock: PlimsegDock, picture: str) -> None:
 
     def shows_growth() -> bool:
         progress = controller.last_progress
-        half = progress is not None and 2 * progress.tiles_done >= progress.tiles_total > 0
-        return half or not controller.is_running
+        some = progress is not None and 3 * progress.tiles_done >= progress.tiles_total > 0
+        return some or not controller.is_running
 
     if picture:
-        screen.wait("half of the tiles are done", shows_growth)
+        screen.wait("a third of the tiles is done", shows_growth)
         story.picture(picture)
     screen.wait("the run ends", lambda: not controller.is_running)
     check(f"the dock says that it is done, not: {dock.banner.text}", dock.banner.kind == "good")

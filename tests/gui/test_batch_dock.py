@@ -17,6 +17,7 @@ from napari_plimseg._settings import remember
 from napari_plimseg._widgets.batch_dock import BatchDock
 from napari_plimseg._widgets.batch_state import BatchState
 from napari_plimseg._widgets.dock_state import Phase
+from napari_plimseg._widgets.other_docks import open_main_dock
 from napari_plimseg.inference.cohort import Cohort
 from napari_plimseg.inference.cohort_item import CohortItem, ItemState
 from napari_plimseg.inference.engine_lock import ENGINE
@@ -154,6 +155,32 @@ def test_from_dropped_files_to_a_result_in_the_viewer(
     assert dock.view.store.done_fraction == 1
     batch.open_result()
     assert len(dock.slides.layers) == 1
+    dock.controller.stop_and_wait()
+
+
+@pytest.mark.gui
+def test_the_result_of_the_batch_opens_though_the_slide_has_another_one(
+    batch: BatchDock, model: fakes.ColorModel, tmp_path: Path, qtbot: Any
+) -> None:
+    (path,) = slides(tmp_path / "in", 1)
+    add(batch, [path], qtbot)
+    run(batch, qtbot)
+    store = batch.folder / batch._cohort.items[0].store
+    dock = open_main_dock(batch._viewer)
+    dock.open_slide(str(path))
+    dock.slide_section.mppTyped.emit(1.0)
+    model.identity = "0" * 64
+    dock.start()
+    qtbot.waitUntil(lambda: not dock.controller.is_running, timeout=WAIT)
+    other = dock.view
+    assert other.store.path != store
+    batch.table.select(path)
+    for _ in range(2):  # the second time its layer is there, below the other one
+        batch.open_result()
+        qtbot.waitUntil(lambda: dock.view.store.path == store, timeout=WAIT)
+        assert dock.view.layer.visible
+        assert not other.layer.visible
+        dock.controller._bring_forward(dock.slides.slide, other)
     dock.controller.stop_and_wait()
 
 

@@ -259,6 +259,11 @@ def test_the_worklist_is_shown(section: JudgeSection, listed: MaskView) -> None:
     assert "3 of 3 left. 0 % of the tissue" in section.worklist.status.text()
 
 
+def frame_on_screen(viewer) -> float:  # type: ignore[no-untyped-def]
+    frame = viewer.layers["uncertain region"]
+    return float(frame.edge_width[0] * frame.scale[-1] * camera(viewer).zoom)
+
+
 def test_next_moves_the_window_onto_the_region(
     section: JudgeSection, listed: MaskView, open_view: Callable
 ) -> None:
@@ -275,6 +280,9 @@ def test_next_moves_the_window_onto_the_region(
         np.testing.assert_allclose(np.min(world, 0), [y - 1, x - 1])
         np.testing.assert_allclose(np.max(world, 0), [y + height - 1, x + width - 1])
         assert viewer.layers.selection.active == listed.layer
+        assert frame_on_screen(viewer) == pytest.approx(3)
+    camera(viewer).zoom /= 5
+    assert frame_on_screen(viewer) == pytest.approx(3)  # else it is dotted
     section.review.go_to_next()
     assert section.review.position == 0  # from the last to the first again
 

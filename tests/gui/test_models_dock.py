@@ -128,6 +128,10 @@ def test_models_are_listed_with_details(models: ModelsDock) -> None:
     assert "belongs to the plugin" in models.remove_button.toolTip()
     assert models.select("glands")
     assert models.remove_button.isEnabled()
+    folder = str(models_folder())
+    assert "glands.safetensors" in models.details.toPlainText()
+    assert folder not in models.details.toPlainText()  # it may hold a person's name
+    assert f"title='{folder}" in details_html(models.entry)
     assert models.select("UNI")
     assert "ask for an agreement" in models.details.toPlainText()
     assert models.download_button.isEnabled()

@@ -12,8 +12,10 @@ from napari_plimseg._settings import remember
 from napari_plimseg._widgets.background_job import error_behind, run_once
 from napari_plimseg._widgets.banner import Banner
 from napari_plimseg._widgets.first_run import wants_first_run
+from napari_plimseg._widgets.hint_parts import HintParts
 from napari_plimseg._widgets.other_docks import DOCKS, main_dock, open_dock, open_main_dock
 from napari_plimseg.errors import SlideError
+from napari_plimseg.tissue import TissueClass
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
     from napari_plimseg._widgets.main_dock import PlimsegDock
 
 pytestmark = pytest.mark.gui
-WIDEST, HIGHEST = 460, 620
+NARROWEST, WIDEST, HIGHEST = 340, 460, 620
 """A third of the width, and what napari's menus, status line and tabs leave of the height."""
 
 
@@ -40,7 +42,7 @@ def test_no_dock_needs_more_than_a_small_screen(
     viewer = make_napari_viewer_proxy()
     dock = open_main_dock(viewer) if key == "main" else open_dock(viewer, key)
     needed = dock.minimumSizeHint().expandedTo(dock.minimumSize())
-    assert 340 <= needed.width() <= WIDEST
+    assert NARROWEST <= needed.width() <= WIDEST
     assert needed.height() <= HIGHEST
     # what stands in a scrolling part is as wide as the dock: nothing is cut off sideways
     dock.resize(needed.width(), HIGHEST)
@@ -49,11 +51,23 @@ def test_no_dock_needs_more_than_a_small_screen(
             assert area.widget().minimumSizeHint().width() <= needed.width()
 
 
+@pytest.mark.parametrize("name", ["gland", "poorly differentiated adenocarcinoma, mucinous"])
+def test_the_chosen_class_needs_no_wider_dock(qtbot, name: str) -> None:  # type: ignore[no-untyped-def]
+    parts = HintParts()
+    qtbot.addWidget(parts)
+    parts.show_class(TissueClass(name, (1, 2, 3)))
+    assert parts.accept_button.text().startswith(f"Accept: {name[:5]}")
+    assert parts.minimumSizeHint().width() <= NARROWEST - 40  # beside scroll bar and margins
+
+
 def test_the_main_dock_leads_to_the_others(dock: PlimsegDock) -> None:
     remember("batch_folder", str(dock.settings_form._default_folder))
     viewer = dock._viewer
     for key, button in dock.header.buttons.items():
         button.click()
+        frame = open_dock(viewer, key).parentWidget()
+        assert frame.windowTitle() == DOCKS[key].short  # on the tab, which has little room
+        assert frame.toggleViewAction().text() == DOCKS[key].title
         opened = [d for d in viewer.window.dock_widgets.values() if type(d) is not type(dock)]
         assert any(isinstance(d, DOCKS[key].widget_class()) for d in opened)
         assert open_dock(viewer, key) is opened[-1]

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 _BLOCK = 256
 _SEPARATOR = "  ·  "
+_NOTHING_UNDER_THE_CURSOR = "Ready"  # what napari says then
 
 
 class StoreBlocks:
@@ -122,7 +123,7 @@ class CursorStatus:
 
 def with_text(status: Any, text: str) -> Any:
     """Return a status of napari, a string or a dictionary, with a text added once."""
-    if not text:
+    if not text or status == _NOTHING_UNDER_THE_CURSOR:
         return status
     if isinstance(status, dict):
         shown = str(status.get("coordinates", ""))

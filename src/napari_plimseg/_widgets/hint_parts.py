@@ -45,6 +45,7 @@ NO_MODEL = (
     "The model for points and boxes is missing ({file}). {reason} Or put a trained one into the "
     "folder of models: plimseg train, recipe wsi_sam."
 )
+_ACCEPT_WIDTH = 220  # pixels of text; the dock may be 340 wide
 NOTHING_SHOWN = "There is no proposal: click an object or draw a box first."
 
 
@@ -84,8 +85,8 @@ class HintParts(QWidget):
             tools.addWidget(button, 1)
         column.addLayout(tools)
         column.addWidget(self.state)
+        column.addWidget(self.accept_button)
         answers = QHBoxLayout()
-        answers.addWidget(self.accept_button, 2)
         answers.addWidget(self.discard_button, 1)
         answers.addWidget(self.wider_button, 1)
         column.addLayout(answers)
@@ -122,7 +123,10 @@ class HintParts(QWidget):
 
     def show_class(self, chosen: TissueClass | None) -> None:
         """Show which class takes what is accepted; None shows that there is none."""
-        self.accept_button.setText("Accept" if chosen is None else f"Accept: {chosen.name}")
+        text = "Accept" if chosen is None else f"Accept: {chosen.name}"
+        metrics = self.accept_button.fontMetrics()
+        shown = metrics.elidedText(text, Qt.TextElideMode.ElideRight, _ACCEPT_WIDTH)
+        self.accept_button.setText(shown)
         icon = QIcon()
         if chosen is not None:
             picture = QPixmap(12, 12)

@@ -11,7 +11,7 @@ from qtpy.QtCore import QObject, Signal
 
 from napari_plimseg._widgets.background_job import BackgroundJob
 from napari_plimseg._widgets.judge_work import ShownMask, count_reviewed, find_uncertain
-from napari_plimseg._widgets.view_camera import camera, canvas_size, show_world_box
+from napari_plimseg._widgets.view_camera import CameraWatch, camera, canvas_size, show_world_box
 from napari_plimseg.errors import PlimsegError
 from napari_plimseg.results.review_log import ReviewedRegion, ReviewLog
 from napari_plimseg.results.uncertainty import analysis_step
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 FRAME_LAYER = "uncertain region"
 _FRAME_COLOR = "#ffe000"
 _FRAME_SCREEN_PIXELS = 3
+_ZOOM_CHANGE = 1.2  # the frame is drawn anew when it got so much thicker or thinner
 _CONTEXT_UM = 400.0
 _CONTEXT_PIXELS = 200.0
 
@@ -68,6 +69,8 @@ class Review(QObject):
         self._then_next = False
         self._count_again = False
         self._frame: Shapes | None = None
+        self._camera: CameraWatch | None = None
+        self._frame_zoom = 0.0
         self._search = BackgroundJob(self)
         self._search.yielded.connect(self._on_found)
         self._search.failed.connect(self.failed)
@@ -290,21 +293,35 @@ class Review(QObject):
                 units=view.placement()["units"],
             )
             self._viewer.layers.selection.active = active
+            if self._camera is None:
+                self._camera = CameraWatch(self._viewer, self._on_moved)
         frame = self._frame
         frame.editable = True
         top, left = region.y - 0.5, region.x - 0.5
         bottom, right = top + region.height, left + region.width
-        zoom = camera(self._viewer).zoom
         frame.data = []
         frame.add_rectangles(
             np.array([[top, left], [top, right], [bottom, right], [bottom, left]]),
-            edge_width=_FRAME_SCREEN_PIXELS / zoom / view.info.napari_scale[0],
+            edge_width=self._frame_width(frame),
             edge_color=_FRAME_COLOR,
             face_color="transparent",
         )
         frame.editable = False
 
+    def _frame_width(self, frame: Shapes) -> float:
+        self._frame_zoom = float(camera(self._viewer).zoom)
+        return _FRAME_SCREEN_PIXELS / self._frame_zoom / float(frame.scale[-1])
+
+    def _on_moved(self) -> None:
+        frame, zoom = self._frame, float(camera(self._viewer).zoom)
+        change = max(zoom, self._frame_zoom) / min(zoom, self._frame_zoom)
+        if frame is not None and frame in self._viewer.layers and change > _ZOOM_CHANGE:
+            frame.edge_width = [self._frame_width(frame)] * len(frame.data)
+
     def _drop_frame(self) -> None:
+        if self._camera is not None:
+            self._camera.disconnect()
+            self._camera = None
         if self._frame is not None and self._frame in self._viewer.layers:
             self._viewer.layers.remove(self._frame)
         self._frame = None

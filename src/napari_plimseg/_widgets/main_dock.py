@@ -46,8 +46,6 @@ from napari_plimseg.errors import PlimsegError
 from napari_plimseg.inference.engine_lock import ENGINE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
-
     from napari.viewer import Viewer
 
     from napari_plimseg._widgets.layer_views import MaskView
@@ -73,6 +71,7 @@ class PlimsegDock(DockParts):
         self._stopping = False
         self._stopped: set[Slide] = set()
         self._running_slide: Slide | None = None
+        self._asked_for: Slide | None = None
         self._failed = self._scroll_down = False
 
         self.slides = ViewerSlides(napari_viewer, self._on_slides, self.refresh_state)
@@ -210,21 +209,28 @@ class PlimsegDock(DockParts):
 
     def _look_up_result(self) -> None:
         slide = self.slides.slide
+        self._asked_for = None
         if slide is not None and self.view is None and not self.controller.is_running:
             folder = results_folder(self.settings_form.settings)
-            self._show_found(slide, lambda: find_result(slide, folder))
-
-    def _show_found(self, slide: Slide, find: Callable[[], Generator[Opened, None, None]]) -> None:
-        run_once(self, find, functools.partial(self._on_found, slide), self.tell_error)
-
-    def open_result(self, path: str | Path) -> None:
-        """Show a finished or interrupted result of the current slide from its folder."""
-        slide = self.slides.slide
-        if slide is not None:
-            self._show_found(slide, lambda: open_stored(Path(path)))
+            found = functools.partial(self._on_found, slide)
+            run_once(self, lambda: find_result(slide, folder), found, self.tell_error)
 
     def _on_found(self, slide: Slide, result: Opened) -> None:
-        if slide is not self.slides.slide or self.view is not None or self.controller.is_running:
+        if self.view is None and slide is not self._asked_for:
+            self._show_result(slide, result)
+
+    def open_result(self, path: str | Path) -> None:
+        """Show a finished or interrupted result of the current slide from its folder.
+
+        It is shown in place of the one that the slide shows already.
+        """
+        slide = self._asked_for = self.slides.slide
+        if slide is not None:
+            found = functools.partial(self._show_result, slide)
+            run_once(self, lambda: open_stored(Path(path)), found, self.tell_error)
+
+    def _show_result(self, slide: Slide, result: Opened) -> None:
+        if slide is not self.slides.slide or self.controller.is_running:
             return
         info = result.store.info
         own = self.model_choice.choose_model_of(info)

@@ -6,6 +6,8 @@ from html import escape
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from napari_plimseg.models.downloads import DownloadProgress
     from napari_plimseg.models.library import LibraryEntry, Offer
 
@@ -34,7 +36,7 @@ def details_html(entry: LibraryEntry) -> str:
     rows += [(escape(name), f"{value:.3g}") for name, value in entry.scores.items()]
     rows += [(escape(name), escape(text)) for name, text in entry.history.items()]
     if entry.path is not None:
-        rows.append(("Path", escape(str(entry.path))))
+        rows.append(("File", _file(entry.path)))
     lines = "".join(
         f"<tr><td style='padding-right: 8px;'>{name}</td><td>{text}</td></tr>"
         for name, text in rows
@@ -69,6 +71,13 @@ def progress_text(progress: DownloadProgress, left: str) -> str:
     if left:
         parts.append(f"{left} left")
     return " · ".join(parts)
+
+
+def _file(path: Path) -> str:
+    """Return the name as a link to the folder, which only the tooltip tells: it names a person."""
+    folder = path if path.is_dir() else path.parent
+    where, address = escape(str(path)), escape(folder.absolute().as_uri())
+    return f"<a href='{address}' title='{where}'>{escape(path.name)}</a>"
 
 
 def _source(entry: LibraryEntry) -> str:

@@ -6,6 +6,8 @@ import importlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from qtpy.QtWidgets import QDockWidget
+
 if TYPE_CHECKING:
     from napari.viewer import Viewer
     from qtpy.QtWidgets import QWidget
@@ -88,4 +90,15 @@ def _opened(viewer: Viewer, kind: DockKind) -> QWidget:
         dock = kind.widget_class()(viewer)
         # one beside the other as tabs: two on top of each other don't fit on a small screen
         viewer.window.add_dock_widget(dock, name=kind.title, area="right", tabify=True)
+        _shorten_tabs(viewer)
     return dock
+
+
+def _shorten_tabs(viewer: Viewer) -> None:
+    # five titles that all begin with "PLIMSeg" are cut there; bars and menus keep them whole
+    for kind in (_MAIN, *DOCKS.values()):
+        dock = _found(viewer, kind)
+        frame = None if dock is None else dock.parentWidget()
+        if isinstance(frame, QDockWidget):
+            frame.setWindowTitle(kind.short)
+            frame.toggleViewAction().setText(kind.title)

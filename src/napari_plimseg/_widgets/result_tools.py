@@ -147,8 +147,10 @@ class ResultTools(QObject):
 
     def _on_written(self, paths: list[Path]) -> None:
         self._written = paths
-        names = ", ".join(path.name for path in paths)
-        self._banner.tell("good", f"Exported {names}.")
+        first, *others = (path.name for path in paths)
+        stem = first.partition(".mask.")[0]
+        also = "".join(f", {name.removeprefix(stem)}" for name in others)
+        self._banner.tell("good", f"Exported {first}{also}.")
         self._section.show_exported(True)
         self.exported.emit(paths)
 

@@ -115,6 +115,7 @@ class RunController(QObject):
                 view.store = result.store
                 view.take(result.mask)
                 view.set_classes(classes, hidden)
+                self._bring_forward(slide, view)
                 return view
         old = self.view_of(slide)
         if old is not None:
@@ -133,6 +134,15 @@ class RunController(QObject):
         self._views.append((slide, view))
         self._drop_overlay()
         return view
+
+    def _bring_forward(self, slide: Slide, view: MaskView) -> None:
+        newest = self.view_of(slide)
+        if newest is None or newest is view:
+            return
+        newest.layer.visible, view.layer.visible = False, True
+        self._views.remove((slide, view))
+        self._views.append((slide, view))
+        self._drop_overlay()
 
     def set_overlay(self, slide: Slide, what: str, opacity: float, colormap: str) -> None:
         """Show the confidence or the probability of a class over the mask; "" shows none."""
