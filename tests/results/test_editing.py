@@ -8,6 +8,7 @@ from scipy import ndimage
 
 from napari_plimseg.errors import ConfigError
 from napari_plimseg.results import editing
+from napari_plimseg.results import runs as runs_module
 from napari_plimseg.results.editing import (
     Edit,
     allowed_pixels,
@@ -52,9 +53,28 @@ def drawn(*lines: str) -> np.ndarray:
     return np.array([[int(c) for c in line] for line in lines], np.uint8)
 
 
+@pytest.mark.parametrize("side", [7, 16, 200])
+def test_pieces_make_the_same_edit(side: int) -> None:
+    mask = blobs(0)
+    edit = remove_small(mask, 2, 40)
+    assert edit.size
+    pieces = [*edit.split(side)]
+    assert all(0 < max(piece.changed.shape) <= side and piece.size for piece in pieces)
+    made = mask.copy()
+    for piece in pieces:
+        piece.apply(made)
+    np.testing.assert_array_equal(made, after(mask, edit))
+    assert sum(piece.size for piece in pieces) == edit.size
+    assert [*Edit.nothing().split(side)] == []
+
+
 @pytest.mark.parametrize("connectivity", [4, 8])
 @pytest.mark.parametrize("seed", range(6))
-def test_components_of_runs_are_those_of_pixels(seed: int, connectivity: int) -> None:
+def test_components_of_runs_are_those_of_pixels(
+    seed: int, connectivity: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if seed % 2:
+        monkeypatch.setattr(runs_module, "_NODES_AT_ONCE", 100)
     mask = blobs(seed)
     runs = Runs.of(mask)
     labels = runs.components(connectivity)

@@ -17,7 +17,7 @@ from napari_plimseg.results.runs import Connectivity, Runs
 from napari_plimseg.tissue import NOT_COMPUTED, UNREADABLE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Callable, Collection, Iterator
 
     from numpy.typing import NDArray
 
@@ -104,6 +104,16 @@ class Edit:
         window = inner, slice(columns[0], columns[-1] + 1)
         top, left = self.top + int(rows[0]), self.left + int(columns[0])
         return Edit(top, left, self.changed[window], self.new[window])
+
+    def split(self, side: int) -> Iterator[Edit]:
+        """Yield the edit in pieces of at most `side` pixels a side, those that change something."""
+        height, width = self.changed.shape
+        for y in range(0, height, side):
+            for x in range(0, width, side):
+                part = slice(y, y + side), slice(x, x + side)
+                if self.changed[part].any():
+                    piece = Edit(self.top + y, self.left + x, self.changed[part], self.new[part])
+                    yield piece.cropped()
 
     def apply(self, mask: Mask) -> None:
         """Change a mask in place."""

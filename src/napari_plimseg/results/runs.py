@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 Connectivity = Literal[4, 8]
 _ROWS_AT_ONCE = 1024
+_NODES_AT_ONCE = 2**16
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,11 +97,7 @@ class Runs:
             below_right = self.at(self.begin[right] + self.length[right] + width)
             lower = np.concatenate([lower, below_left, below_right])
         same = self.value[upper] == self.value[lower]
-        upper, lower = upper[same], lower[same]
-        count = len(self.begin)
-        graph = sparse.coo_array((np.ones(len(upper), np.bool_), (upper, lower)), (count, count))
-        labels: NDArray[np.int32] = sparse.csgraph.connected_components(graph, directed=False)[1]
-        return labels
+        return _components(upper[same], lower[same], len(self.begin))
 
     def votes(
         self, subject: NDArray[np.int32], count: int, values: NDArray[Any]
@@ -147,11 +144,11 @@ class Runs:
         top, left = int(row[0]), int(start.min())
         height, width = int(row[-1]) + 1 - top, int((start + length).max()) - left
         begin = (row - top) * width + start - left
-        turns = np.empty(2 * len(begin) + 1, np.int64)  # where False and True take turns
-        turns[0:-1:2], turns[1::2], turns[-1] = begin, begin + length, height * width
-        lengths = np.diff(turns, prepend=0)
-        is_in = np.arange(len(lengths)) % 2 == 1
-        return top, left, np.repeat(is_in, lengths).reshape(height, width)
+        inside = np.zeros(height * width + 1, np.int8)
+        inside[begin] = 1
+        inside[begin + length] -= 1
+        np.add.accumulate(inside, out=inside)  # unlike np.repeat it lets other threads go on
+        return top, left, inside[:-1].view(np.bool_).reshape(height, width)
 
     def pixels(self, chosen: NDArray[np.bool_]) -> NDArray[np.int64]:
         """Return the pixels of the chosen runs, counted through all rows."""
@@ -169,3 +166,36 @@ class Runs:
         above = self.at(self.begin[under] - width)
         later = self.begin[above] + width < self.begin[under]  # else found from above already
         return np.concatenate([over, above[later]]), np.concatenate([below, under[later]])
+
+
+def _components(
+    first: NDArray[np.int64], second: NDArray[np.int64], count: int
+) -> NDArray[np.int32]:
+    """Return the connected component of each of `count` nodes, (count,), by its edges (n,).
+
+    SciPy keeps other threads of Python waiting all along, so it gets the nodes in parts: first
+    those edges whose ends lie in the same part, then the edges between what came of the parts.
+    """
+    labels = np.empty(count, np.int32)
+    part, known = first // _NODES_AT_ONCE, 0
+    inner = part == second // _NODES_AT_ONCE
+    for begin in range(0, count, _NODES_AT_ONCE):
+        end = min(count, begin + _NODES_AT_ONCE)
+        edges = inner & (part == begin // _NODES_AT_ONCE)
+        number, found = _connected(first[edges] - begin, second[edges] - begin, end - begin)
+        labels[begin:end] = found + known
+        known += number
+    outer = ~inner
+    if outer.any():
+        labels = _connected(labels[first[outer]], labels[second[outer]], known)[1][labels]
+    return labels
+
+
+def _connected(
+    first: NDArray[Any], second: NDArray[Any], count: int
+) -> tuple[int, NDArray[np.int32]]:
+    graph = sparse.coo_array((np.ones(len(first), np.bool_), (first, second)), (count, count))
+    found: tuple[int, NDArray[np.int32]] = sparse.csgraph.connected_components(
+        graph, directed=False
+    )
+    return found
