@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +10,7 @@ from qtpy.QtWidgets import QFileDialog
 
 from napari_plimseg._widgets.background_job import BackgroundJob
 from napari_plimseg._widgets.layer_views import mask_views
+from napari_plimseg._widgets.slide_section import parse_mpp
 from napari_plimseg._widgets.tagging import Tagging
 from napari_plimseg._widgets.train_keeper import ProcessKeeper
 from napari_plimseg._widgets.train_parts import TrainParts
@@ -22,15 +22,14 @@ from napari_plimseg._widgets.train_steps import (
     make_plan,
     patches_folder,
 )
+from napari_plimseg._widgets.train_words import how_it_ended, line_of, run_to_take_up
 from napari_plimseg._widgets.trained_model import TrainedModel
 from napari_plimseg._widgets.viewer_slides import ThemeColor, ViewerSlides
 from napari_plimseg.errors import PlimsegError
-from napari_plimseg.slides.slide import usable_mpp
 from napari_plimseg.tissue import TissueClasses
 from napari_plimseg.training_runs.folder_facts import FolderFacts, TrainingPlan, following
 from napari_plimseg.training_runs.process import TrainingProcess, TrainingRequest, TrainingState
 from napari_plimseg.training_runs.run_folders import (
-    RunStatus,
     name_problem,
     new_run_folder,
     usable_name,
@@ -109,7 +108,7 @@ class TrainDock(TrainParts):
         section.folderRequested.connect(self._on_folder)
         section.slidesRequested.connect(self.use_slides)
         section.tagRequested.connect(self._on_tag)
-        self.tagging.told.connect(self._on_told)
+        self.tagging.told.connect(self.tell)
         self.tagging.tagged.connect(self.choose_folder)
         section.mppTyped.connect(self._on_mpp)
         self.class_list.classesChanged.connect(self._on_classes)
@@ -120,7 +119,7 @@ class TrainDock(TrainParts):
         self.panel.stopRequested.connect(self.stop)
         self.panel.resumeRequested.connect(self.resume)
         self.show_run_button.clicked.connect(self._on_show_run)
-        self.outcome.told.connect(self._on_told)
+        self.outcome.told.connect(self.tell)
         self.outcome.changed.connect(self.refresh_state)
         self.outcome.listed.connect(self.setup.backbone.show_available)
         self.keeper.changed.connect(self._on_progress)
@@ -138,10 +137,7 @@ class TrainDock(TrainParts):
         """Pixel size of the images: the folder's, or what was typed."""
         if self.facts is not None and self.facts.mpp is not None:
             return self.facts.mpp
-        try:
-            return usable_mpp(float(self.folder_section.mpp_edit.text().replace(",", ".")))
-        except ValueError:
-            return None
+        return parse_mpp(self.folder_section.mpp_edit.text())
 
     @property
     def state(self) -> TrainDockState:
@@ -171,12 +167,6 @@ class TrainDock(TrainParts):
         """Show an error in the dock."""
         self.banner.tell("error", text)
         self.refresh_state()
-
-    def _on_told(self, kind: str, text: str) -> None:
-        if text:
-            self.banner.tell(kind, text)
-        else:
-            self.banner.hide()
 
     def _remember(self) -> None:
         save_train_settings(
@@ -347,10 +337,7 @@ class TrainDock(TrainParts):
         self.setup.show_plan(None)
         self._show_process(process)
         # the curves must have their place before they can be brought into sight
-        QTimer.singleShot(_SCROLL_AFTER_MS, self._scroll_to_progress)
-
-    def _scroll_to_progress(self) -> None:
-        self.scroll_to(self.progress_heading)
+        QTimer.singleShot(_SCROLL_AFTER_MS, self.scroll_to_progress)
 
     def stop(self) -> None:
         """Ask the training to finish its step and save; the second time, end it at once."""
@@ -386,14 +373,8 @@ class TrainDock(TrainParts):
         process = self.process
         if process is None:
             return
-        name = process.files.root.name
-        if process.state is TrainingState.FINISHED:
-            self.banner.tell("good", f"'{name}' is trained{_place(process.listed_as)}.")
-        elif process.state is TrainingState.STOPPED:
-            self.banner.tell("info", f"'{name}' was stopped; Resume goes on where it was.")
-        else:
-            self.banner.tell("error", process.error)
-        self.result.show_scores(name, process.history.scores)
+        self.banner.tell(*how_it_ended(process))
+        self.result.show_scores(process.files.root.name, process.history.scores)
         if not self._look.is_running:
             self._look.start(lambda: find_runs(take_up=False))
         self.refresh_state()
@@ -404,14 +385,10 @@ class TrainDock(TrainParts):
         runs, take_up = item
         self._runs = runs
         self.runs.clear()
-        for run in runs:
-            when = time.strftime("%d %b %H:%M", time.localtime(run.changed))
-            self.runs.addItem(f"{run.name} · {run.status.value} · {when}")
-        if take_up and self.process is None:
-            wanted = (RunStatus.RUNNING, RunStatus.STOPPED)
-            shown = next((r for s in wanted for r in runs if r.status is s), None)
-            if shown is not None:
-                self._show_process(TrainingProcess(shown.files.root))
+        self.runs.addItems([line_of(run) for run in runs])
+        shown = run_to_take_up(runs) if take_up and self.process is None else None
+        if shown is not None:
+            self._show_process(TrainingProcess(shown.files.root))
         self.outcome.list_models()
         self.refresh_state()
 
@@ -420,7 +397,3 @@ class TrainDock(TrainParts):
         if 0 <= place < len(self._runs) and not self.state.is_training:
             self.banner.hide()
             self._show_process(TrainingProcess(self._runs[place].files.root))
-
-
-def _place(listed_as: str) -> str:
-    return f" and in the list of models as '{listed_as}'" if listed_as else ""

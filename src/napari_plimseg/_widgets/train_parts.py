@@ -129,10 +129,17 @@ class TrainParts(QWidget):
         self.show_run_button.setEnabled(not why_not)
         self.show_run_button.setToolTip(why_not or TOOLTIPS["train_runs"])
 
-    def scroll_to(self, widget: QWidget) -> None:
-        """Bring a part into sight."""
+    def scroll_to_progress(self) -> None:
+        """Bring the curves into sight."""
         bar = self.scroll_area.verticalScrollBar()
-        bar.setValue(min(bar.maximum(), widget.y()))
+        bar.setValue(min(bar.maximum(), self.progress_heading.y()))
+
+    def tell(self, kind: str, text: str) -> None:
+        """Show a message above, as `Banner.tell` takes it; no text takes the last one away."""
+        if text:
+            self.banner.tell(kind, text)
+        else:
+            self.banner.hide()
 
 
 def _folded(title: str, inner: QWidget) -> QCollapsible:
