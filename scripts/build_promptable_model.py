@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from bundled_model.mosaics import tiles
+from hint_model.crypts import crypts
 from hint_model.maps import MapsOfScene, axes_of, maps_of
 from hint_model.outlined import GLAS_MPP, glas_pictures, outlined_scenes
 from hint_model.scenes import SIDE, collage, fields
@@ -43,10 +44,13 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parent.parent
 SAMPLE_SLIDE = ROOT / "src" / "napari_plimseg" / "sample" / "CMU-1-Small-Region.svs"
-LICENSE = "BSD-3-Clause; trained on CC-BY 4.0 and CC0 data (Kather et al.; OpenSlide); research use"
+LICENSE = (
+    "BSD-3-Clause; trained on CC-BY 4.0 and CC0 data (Kather et al.; OpenSlide) and LC25000; "
+    "research use"
+)
 OUTLINED_LICENSE = "Research only: trained on GlaS, whose terms forbid to hand it on"
 FOR_AXES = 8  # scenes
-SHARES = {"collage": 0.75, "fields": 0.25, "glas": 1.0}
+SHARES = {"crypts": 0.65, "collage": 0.25, "fields": 0.1, "glas": 1.0}
 TITLE = "Bundled: points and boxes"
 
 
@@ -116,6 +120,8 @@ def maps(
 
     sources: dict[str, list[MapsOfScene]] = {}
     if not options.outlines_only:
+        found = crypts(options.data / "lc25000", options.scenes * 2 // 3, random(5))
+        sources["crypts"] = kept("crypts", found)
         sources["collage"] = kept("collage", collages)
         sources["fields"] = kept("fields", fields(SAMPLE_SLIDE, 0.5, options.work, 16, random(2)))
     if options.outlines:
