@@ -1,8 +1,8 @@
 """Scenes of real crypts: tiles of LC25000 side by side, with outlines of 198 crypts.
 
 `crypts.json` gives each crypt as a closed line of (x, y) in pixels of its tile of 224. An ellipse
-was put around each by eye, and then moved to where the dark rim of nuclei ends: the best closed path
-through 72 rays, smooth from ray to ray. Tiles that show other tissue, and glass, lie between.
+was put around each by eye, and then moved to where the dark rim of nuclei ends: the best closed
+path through 72 rays, smooth from ray to ray. Tiles that show other tissue, and glass, lie between.
 """
 
 from __future__ import annotations
