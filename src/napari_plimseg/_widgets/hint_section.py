@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from qtpy.QtCore import Signal
 
 from napari_plimseg._widgets.background_job import BackgroundJob
 from napari_plimseg._widgets.hint_hand import HintHand
 from napari_plimseg._widgets.hint_layers import HintLayers
 from napari_plimseg._widgets.hint_parts import NOTHING_SHOWN, HintParts, why_not, words_of
+from napari_plimseg._widgets.hint_proposals import NO_OBJECT, NOT_CUT, NOTHING_FOUND, Proposals
 from napari_plimseg._widgets.hint_tools import (
     Answer,
     Draft,
     HintDesk,
-    assumed_pixel_um,
+    area_text,
     edit_of,
     needs_pixel_size,
 )
@@ -25,12 +25,13 @@ from napari_plimseg.errors import PlimsegError
 from napari_plimseg.models import hint_catalogue
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
+    from collections.abc import Callable
 
     from napari.viewer import Viewer
     from qtpy.QtGui import QShowEvent
 
     from napari_plimseg._widgets.correct_section import CorrectSection
+    from napari_plimseg._widgets.hint_tools import Work
     from napari_plimseg._widgets.mask_painter import EditTarget
     from napari_plimseg.slides.slide import Region
     from napari_plimseg.tissue import TissueClass
@@ -59,10 +60,8 @@ class HintSection(HintParts):
         self._viewer = unwrapped(viewer)
         self._correct = correct
         self.desk = HintDesk()
-        self.draft = Draft()
-        self.answers: list[Answer] = []
+        self.proposals = Proposals()
         self._target: EditTarget | None = None
-        self._is_search = False  # what is shown was searched for
         self._searching = False  # what runs is a search
         self._again = False
         self._failure = ""
@@ -87,7 +86,7 @@ class HintSection(HintParts):
         self.wider_button.clicked.connect(lambda: self.look_wider())
         self.find_button.clicked.connect(lambda: self.find_all())
         self.words.returnPressed.connect(lambda: self.find_all())
-        self.one_by_one.toggled.connect(lambda _: self._show_answers())
+        self.one_by_one.toggled.connect(self._on_one_by_one)
         self.pixel_size.setKeyboardTracking(False)  # a number counts when it is all there
         self.pixel_size.valueChanged.connect(lambda _: self._ask_again())
         self.model.activated.connect(self._on_model)
@@ -104,6 +103,16 @@ class HintSection(HintParts):
     def tool(self) -> str:
         """What is in the hand: a key of `HINT_TOOLS`, or ""."""
         return self._hand.tool
+
+    @property
+    def draft(self) -> Draft:
+        """What was pointed at so far."""
+        return self.proposals.draft
+
+    @property
+    def answers(self) -> list[Answer]:
+        """The objects that are proposed."""
+        return self.proposals.answers
 
     @property
     def is_working(self) -> bool:
@@ -173,18 +182,20 @@ class HintSection(HintParts):
 
     def add_point(self, y: float, x: float, *, positive: bool) -> None:
         """Point at a level-0 place: inside the object, or outside of it."""
-        if len(self._shown()) > 1:
-            if not positive:
-                self._leave_out(y, x)
-            else:
+        if len(self.proposals.shown) > 1:
+            if positive:
                 self.told.emit("info", "Accept or discard these proposals first.")
+            elif self.proposals.leave_out(y, x):
+                self._show_answers()
+            else:
+                self.told.emit("info", "There is no proposal under the cursor.")
             return
         self._ask(self.draft.with_point(y, x, positive=positive))
 
     def add_box(self, box: Region) -> None:
         """Begin a new object with a box in level-0 pixels."""
-        if not (self._is_search and self._job.is_running):
-            self.answers, self._is_search = [], False
+        if not (self.proposals.is_search and self._job.is_running):
+            self.proposals.forget()
         self._ask(Draft(box=box))
 
     def take_back(self) -> None:
@@ -198,7 +209,7 @@ class HintSection(HintParts):
     def accept(self) -> None:
         """Give what is shown the chosen class, within the limits of *Correct*."""
         target, painter, chosen = self._target, self._correct.painter, self._class()
-        shown = self._shown()
+        shown = self.proposals.shown
         if target is None or painter is None or not shown:
             return
         if chosen is None:
@@ -210,23 +221,23 @@ class HintSection(HintParts):
         if not size:
             self.told.emit("info", "Nothing changes: it is that class already, or protected.")
         else:
-            pixel = target.pixel_um
-            area = "" if pixel is None else f" ({size * (pixel / 1000) ** 2:.3g} mm²)"
-            self.told.emit("good", f"{size:,} pixels are now {chosen.name}{area}.")
+            self.told.emit(
+                "good", f"{size:,} pixels are now {chosen.name}{area_text(target, size)}."
+            )
         self._correct.refresh_state()
         self._next()
 
     def discard(self) -> None:
         """Forget what is shown; one by one, only this proposal."""
-        if self._is_search and self.one_by_one.isChecked() and self.tool:
+        if self.proposals.is_search and self.proposals.one_by_one and self.tool:
             self._next()
-            return
-        self._forget()
+        else:
+            self._forget()
 
     def find_all(self) -> None:
         """Propose every object in view: of the words, or of the chosen class."""
         target = self._target
-        if target is None or target.slide is None or self._why_not():
+        if target is None or self._why_not():
             return
         if self._job.is_running:
             self.told.emit("info", "The last hint is still being answered.")
@@ -239,39 +250,29 @@ class HintSection(HintParts):
             self.told.emit("warning", "Choose a class first, or type what to look for.")
             return
         try:
-            work = self.desk.search(
-                target, target.slide, assumed_pixel_um(target, self.pixel_size.value()), words
-            )
+            work = self.desk.search(target, self.pixel_size.value(), words)
         except PlimsegError as error:
             self.told.emit("warning", str(error))
             return
-        self._is_search = True
+        self.proposals.is_search = True
         self._start(work, is_search=True)
 
     def refresh_state(self) -> None:
         """Show what can be used now and say why the rest can't."""
         reason = self._why_not()
-        shown = self._shown()
+        shown = self.proposals.shown
         cut = len(shown) == 1 and shown[0].mask.is_cut
-        self.show_enabled(
-            reason,
-            "" if shown else NOTHING_SHOWN,
-            "" if cut else "What is shown does not go on beyond what was looked at.",
-        )
+        self.show_enabled(reason, "" if shown else NOTHING_SHOWN, "" if cut else NOT_CUT)
         target = self._target
         self.pixel_row.setVisible(target is not None and needs_pixel_size(target))
         for name, button in self.tools.items():
             button.setChecked(name == self.tool)
-        chosen = self._class()
-        self.show_class(chosen)
+        self.show_class(self._class())
         if reason:
             self.state.setText(reason)
         elif not self._job.is_running:
-            self.state.setText(
-                self._failure
-                if self._failure and not shown
-                else words_of(shown, len(self.answers), self.tool)
-            )
+            failure = "" if shown else self._failure
+            self.state.setText(failure or words_of(shown, len(self.answers), self.tool))
 
     def _why_not(self) -> str:
         return why_not(self._target, self._models)
@@ -282,37 +283,26 @@ class HintSection(HintParts):
             return None
         return target.info.classes.by_id(int(target.layer.selected_label))
 
-    def _shown(self) -> list[Answer]:
-        return self.answers[:1] if self.one_by_one.isChecked() else self.answers
-
     def _ask(self, draft: Draft) -> None:
         target = self._target
         if target is None or target.slide is None:
             return
-        if self._is_search and self._searching and self._job.is_running:
+        if self.proposals.is_search and self._searching and self._job.is_running:
             self.told.emit("info", "The search goes on. Escape ends it.")
             return
-        self.draft = draft
+        self.proposals.point(draft)
         self._failure = ""
         self._layers.show_draft(target, draft)
         if not draft.is_ready:
-            self.answers = self.answers[1:]
             self._show_answers()
             if not draft.is_empty:
                 self.told.emit("info", "Click inside the object, too, or draw a box around it.")
         elif self._job.is_running:
             self._again = True
         else:
-            slide, size, desk = (
-                target.slide,
-                assumed_pixel_um(target, self.pixel_size.value()),
-                self.desk,
-            )
-            self._start(lambda: desk.ask(slide, size, draft))
+            self._start(self.desk.question(target, self.pixel_size.value(), draft))
 
-    def _start(
-        self, work: Callable[[], Generator[str | Answer, None, None]], *, is_search: bool = False
-    ) -> None:
+    def _start(self, work: Work, *, is_search: bool = False) -> None:
         self._searching = is_search
         self._again = False
         self._failure = ""
@@ -324,17 +314,8 @@ class HintSection(HintParts):
             if not self._why_not():
                 self.state.setText(item)
             return
-        if self._searching:
-            if not self._is_search:
-                return  # it was discarded
-            self.answers.append(item)
-            if len(self.answers) == 1 and self.one_by_one.isChecked():
-                self.draft = item.draft
-        elif item.draft == self.draft:
-            self.answers = [item, *self.answers[1:]]
-        else:
-            return
-        self._show_answers()
+        if self.proposals.take(item, of_search=self._searching):
+            self._show_answers()
 
     def _on_failed(self, text: str) -> None:
         self._failure = text
@@ -343,8 +324,8 @@ class HintSection(HintParts):
     def _on_finished(self, ended: bool) -> None:
         if self._again and self.draft.is_ready:
             self._ask(self.draft)
-        elif ended and self._searching and self._is_search and not self.answers:
-            self._failure = "Nothing was found in view. Try another word, or zoom in."
+        elif ended and self._searching and self.proposals.is_search and not self.answers:
+            self._failure = NOTHING_FOUND
         self._again = False if not self._job.is_running else self._again
         self.refresh_state()
 
@@ -352,45 +333,28 @@ class HintSection(HintParts):
         target, chosen = self._target, self._class()
         if target is None:
             return
-        shown = self._shown()
+        shown = self.proposals.shown
         color = (255, 255, 255) if chosen is None else chosen.color
         count = self._layers.show_preview(target, [answer.mask for answer in shown], color)
-        if self._is_search and self.one_by_one.isChecked():
+        if self.proposals.is_search and self.proposals.one_by_one:
             self._layers.show_draft(target, self.draft)
         if shown and not count:
-            self.answers = self.answers[len(shown) :]
-            self._failure = (
-                "There is no object here, or one smaller than a pixel of the mask. Draw a box "
-                "around it, or add a point."
-            )
+            self.proposals.drop_shown()
+            self._failure = NO_OBJECT
         self.refresh_state()
 
     def _next(self) -> None:
         """Go to the next proposal, or end."""
-        rest = self.answers[1:] if self.one_by_one.isChecked() else []
-        if not rest:
+        if self.proposals.go_on():
+            self._show_answers()
+        else:
             self._forget()
-            return
-        self.answers, self.draft = rest, rest[0].draft
-        self._show_answers()
-
-    def _leave_out(self, y: float, x: float) -> None:
-        place = np.array([y]), np.array([x])
-        kept = [answer for answer in self.answers if not answer.mask.at(*place)[0, 0]]
-        if len(kept) == len(self.answers):
-            self.told.emit("info", "There is no proposal under the cursor.")
-            return
-        self.answers = kept
-        self.draft = kept[0].draft if len(kept) == 1 else Draft()
-        self._show_answers()
 
     def _forget(self) -> None:
         self._job.stop()
         self._again = False
-        self._is_search = False
         self._failure = ""
-        self.draft = Draft()
-        self.answers = []
+        self.proposals.forget()
         self._layers.clear()
         self.refresh_state()
 
@@ -420,12 +384,16 @@ class HintSection(HintParts):
         if self.tool and self._target is not None and self._target.layer.mode != "pan_zoom":
             self.choose_tool("")
 
+    def _on_one_by_one(self, on: bool) -> None:
+        self.proposals.one_by_one = on
+        self._show_answers()
+
     def _on_model(self, row: int) -> None:
         self.desk.model_name = self.model.itemData(row)
         self._ask_again()
 
     def _ask_again(self) -> None:
         """Answer what was pointed at with what was chosen since."""
-        if self.draft.is_ready and not self._is_search:
+        if self.draft.is_ready and not self.proposals.is_search:
             self._ask(self.draft)
         self.refresh_state()

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from napari_plimseg.results.mask_info import MaskInfo
     from napari_plimseg.slides.slide import Slide
 
+    Work = Callable[[], Generator["str | Answer", None, None]]
+
 LOADING = "Loading the model…"
 LOOKING = "Looking around the hint…"
 ANSWERING = "Answering…"
@@ -220,9 +222,12 @@ class HintDesk:
         found = regions_of_class(np.array(ids), where, frame, mask_id)
         yield from self.ask_each(slide, pixel_size, found)
 
-    def search(
-        self, target: EditTarget, slide: Slide, pixel_size: float | None, words: str
-    ) -> Callable[[], Generator[str | Answer, None, None]]:
+    def question(self, target: EditTarget, typed_um: float, draft: Draft) -> Work:
+        """Return the work that answers a draft; `typed_um` as `assumed_pixel_um` takes it."""
+        slide, pixel_size = _slide_of(target), assumed_pixel_um(target, typed_um)
+        return lambda: self.ask(slide, pixel_size, draft)
+
+    def search(self, target: EditTarget, typed_um: float, words: str) -> Work:
         """Return the work that finds every object in view: of words, or of the chosen class.
 
         Raises
@@ -230,6 +235,7 @@ class HintDesk:
         ConfigError
             When the window shows nothing of the mask.
         """
+        slide, pixel_size = _slide_of(target), assumed_pixel_um(target, typed_um)
         where = visible_window(target)
         if words:
             view = region_of(target, where)
@@ -238,6 +244,18 @@ class HintDesk:
         placed = Window(where.y + y, where.x + x, where.height, where.width)
         ids, mask_id = target.layer.data[where.slices], int(target.layer.selected_label)
         return lambda: self.find_class(slide, pixel_size, ids, placed, frame, mask_id)
+
+
+def _slide_of(target: EditTarget) -> Slide:
+    if target.slide is None:
+        raise ConfigError("the slide of this mask is not open", remedy="Open it first.")
+    return target.slide
+
+
+def area_text(target: EditTarget, pixels: int) -> str:
+    """Return " (0.12 mm²)" for a number of pixels of a layer; "" when their size is unknown."""
+    size = target.pixel_um
+    return "" if size is None else f" ({pixels * (size / 1000) ** 2:.3g} mm²)"
 
 
 def needs_pixel_size(target: EditTarget) -> bool:

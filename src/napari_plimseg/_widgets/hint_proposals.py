@@ -1,0 +1,88 @@
+"""What was pointed at and answered, until a person accepts or discards it. Without Qt."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from napari_plimseg._widgets.hint_tools import Answer, Draft
+
+NO_OBJECT = (
+    "There is no object here, or one smaller than a pixel of the mask. Draw a box around it, or "
+    "add a point."
+)
+NOT_CUT = "What is shown does not go on beyond what was looked at."
+NOTHING_FOUND = "Nothing was found in view. Try another word, or zoom in."
+
+
+@dataclass
+class Proposals:
+    """The draft in the hand and the objects that are proposed.
+
+    Parameters
+    ----------
+    draft : Draft
+        What the next point is added to.
+    answers : list of Answer
+        In the order in which they are shown.
+    is_search : bool
+        Whether they were searched for rather than pointed at.
+    one_by_one : bool
+        Whether only the first is shown.
+    """
+
+    draft: Draft = field(default_factory=Draft)
+    answers: list[Answer] = field(default_factory=list)
+    is_search: bool = False
+    one_by_one: bool = False
+
+    @property
+    def shown(self) -> list[Answer]:
+        """Those that accepting accepts."""
+        return self.answers[:1] if self.one_by_one else self.answers
+
+    def point(self, draft: Draft) -> None:
+        """Point anew; the last answer stays until the next, but one of nothing goes at once."""
+        self.draft = draft
+        if not draft.is_ready:
+            self.answers = self.answers[1:]
+
+    def take(self, answer: Answer, *, of_search: bool) -> bool:
+        """Take an answer in; return False for one that nobody waits for any more."""
+        if of_search:
+            if not self.is_search:
+                return False
+            self.answers.append(answer)
+            if len(self.answers) == 1 and self.one_by_one:
+                self.draft = answer.draft
+        elif answer.draft == self.draft:
+            self.answers = [answer, *self.answers[1:]]
+        else:
+            return False
+        return True
+
+    def drop_shown(self) -> None:
+        """Forget what is shown."""
+        self.answers = self.answers[len(self.shown) :]
+
+    def go_on(self) -> bool:
+        """Go to the next one; return whether there is one."""
+        rest = self.answers[1:] if self.one_by_one else []
+        if rest:
+            self.answers, self.draft = rest, rest[0].draft
+        return bool(rest)
+
+    def leave_out(self, y: float, x: float) -> bool:
+        """Leave those at a level-0 place out; return whether there were any."""
+        place = np.array([y]), np.array([x])
+        kept = [answer for answer in self.answers if not answer.mask.at(*place)[0, 0]]
+        if len(kept) == len(self.answers):
+            return False
+        self.answers = kept
+        self.draft = kept[0].draft if len(kept) == 1 else Draft()
+        return True
+
+    def forget(self) -> None:
+        """Forget all of it."""
+        self.draft, self.answers, self.is_search = Draft(), [], False
