@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import functools
-import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from qtpy.QtCore import Qt, Signal
 from qtpy.QtGui import QGuiApplication
@@ -17,7 +16,6 @@ from qtpy.QtWidgets import (
     QHeaderView,
     QMenu,
     QPushButton,
-    QTableWidget,
     QTableWidgetItem,
     QVBoxLayout,
     QWidget,
@@ -27,6 +25,19 @@ from superqt import QCollapsible
 from napari_plimseg._settings import load_settings
 from napari_plimseg._widgets.background_job import BackgroundJob
 from napari_plimseg._widgets.banner import FlowText
+from napari_plimseg._widgets.hint_parts import allow
+from napari_plimseg._widgets.judge_table import (
+    DISAGREE_COLOR,
+    ONLY_MASK_COLOR,
+    ONLY_OTHER_COLOR,
+    amount,
+    difference_colors,
+    fit_height,
+    key_square,
+    number,
+    percent,
+    score_table,
+)
 from napari_plimseg._widgets.judge_work import Compared, ShownMask, compare_with, mask_of_labels
 from napari_plimseg._widgets.layer_views import mask_view_of
 from napari_plimseg._widgets.tooltips import TOOLTIPS
@@ -43,12 +54,7 @@ if TYPE_CHECKING:
     from napari_plimseg.results.comparison import Comparison
     from napari_plimseg.results.other_mask import OtherMask
 
-DISAGREE_COLOR = (1.0, 0.0, 0.85, 0.75)
-ONLY_MASK_COLOR = (0.1, 0.6, 1.0, 0.6)
-ONLY_OTHER_COLOR = (1.0, 0.55, 0.0, 0.7)
 _FILES = "Masks (*.tif *.tiff *.png);;All files (*)"
-_ROW_HEIGHT = 20
-_ROWS_SHOWN = 9
 _LEFT_OUT = "left out"
 
 
@@ -92,7 +98,7 @@ class ComparePanel(QWidget):
         self.menu.aboutToShow.connect(self._fill_menu)
         self.button.setMenu(self.menu)
         self.summary = FlowText()
-        self.table = _table(["class", "IoU", "Dice", "there", "here"])
+        self.table = score_table(["class", "IoU", "Dice", "there", "here"])
         self.table.setToolTip(TOOLTIPS["judge_scores"])
         self.background = QCheckBox("Count background")
         self.background.setChecked(True)
@@ -104,7 +110,7 @@ class ComparePanel(QWidget):
         self.close_button = QPushButton("Close")
         self.close_button.setToolTip(TOOLTIPS["judge_close"])
         self.close_button.clicked.connect(self.close_comparison)
-        self.mapping = _table(["there", "class here"])
+        self.mapping = score_table(["there", "class here"])
         self.mapping.horizontalHeader().setSectionResizeMode(QHeaderView.ResizeMode.Stretch)
         self.mapping.setToolTip(TOOLTIPS["judge_mapping"])
         self.mapping_box = QCollapsible("Which class is which")
@@ -244,7 +250,7 @@ class ComparePanel(QWidget):
             result.map,
             name=f"differences from {result.title}",
             opacity=1.0,
-            colormap=_colormap(),
+            colormap=difference_colors(),
             scale=(size, size),
             translate=(shift, shift),
             units=view.placement()["units"],
@@ -273,13 +279,14 @@ class ComparePanel(QWidget):
     def _show_state(self) -> None:
         problem = ""
         if self._view is None:
-            problem = "There is no mask yet: generate one first."
+            problem = "This needs a mask that was generated here: generate one first."
         elif self._job.is_running:
             problem = "A comparison is going on."
-        self.button.setEnabled(not problem)
-        self.button.setToolTip(problem or TOOLTIPS["judge_compare"])
-        for part in (self.background, self.mapping):
-            part.setEnabled(not self._job.is_running)
+        allow(self.button, problem, "judge_compare")
+        allow(self.background, problem, "judge_background")
+        choices = (self.mapping.cellWidget(row, 1) for row in range(self.mapping.rowCount()))
+        for part in (self.mapping, *choices):
+            allow(part, problem, "judge_mapping")
 
     def _show_result(self) -> None:
         shown = self.shown
@@ -290,13 +297,13 @@ class ComparePanel(QWidget):
         result = shown.result
         scores = result.agreement
         text = (
-            f"<b>{result.title}</b><br>mIoU {_percent(scores.miou)} · mean Dice "
-            f"{_percent(scores.mean_dice)} · pixels that agree {_percent(scores.pixel_accuracy)}"
-            f"<br>{_key(DISAGREE_COLOR)} differ {_key(ONLY_MASK_COLOR)} only here "
-            f"{_key(ONLY_OTHER_COLOR)} only there"
+            f"<b>{result.title}</b><br>mIoU {percent(scores.miou)} · mean Dice "
+            f"{percent(scores.mean_dice)} · pixels that agree {percent(scores.pixel_accuracy)}"
+            f"<br>{key_square(DISAGREE_COLOR)} differ {key_square(ONLY_MASK_COLOR)} only here "
+            f"{key_square(ONLY_OTHER_COLOR)} only there"
         )
         worst = [
-            f"{there} there, {here} here: {_amount(pixels, result)}"
+            f"{there} there, {here} here: {amount(pixels, result)}"
             for there, here, pixels in result.confusions()
         ]
         if worst:
@@ -311,14 +318,14 @@ class ComparePanel(QWidget):
         for i, row in enumerate(rows):
             values = (
                 row.name,
-                _percent(row.iou),
-                _percent(row.dice),
-                _number(row.in_other, result),
-                _number(row.in_mask, result),
+                percent(row.iou),
+                percent(row.dice),
+                number(row.in_other, result),
+                number(row.in_mask, result),
             )
             for column, value in enumerate(values):
                 self.table.setItem(i, column, QTableWidgetItem(value))
-        _fit(self.table)
+        fit_height(self.table)
         self._show_mapping(shown)
 
     def _show_mapping(self, shown: Compared) -> None:
@@ -337,7 +344,7 @@ class ComparePanel(QWidget):
             )
             choice.activated.connect(functools.partial(self._on_mapped, other_id))
             self.mapping.setCellWidget(row, 1, choice)
-        _fit(self.mapping, 26)
+        fit_height(self.mapping, 26)
         if shown.other.names is None and not self._mapping_edited:
             self.mapping_box.expand(animate=False)  # people should see what was assumed
 
@@ -357,61 +364,3 @@ def _names(layer: Labels) -> dict[int, str] | None:
     view = mask_view_of(layer)
     info = layer.metadata.get(MASK_KEY) if view is None else view.info
     return None if info is None else dict(enumerate(info.classes.names, 1))
-
-
-def _colormap() -> Any:
-    from napari.utils.colormaps import DirectLabelColormap
-
-    from napari_plimseg.results.comparison import DISAGREE, ONLY_MASK, ONLY_OTHER
-
-    clear = (0.0, 0.0, 0.0, 0.0)
-    return DirectLabelColormap(
-        color_dict={
-            None: clear,
-            0: clear,
-            DISAGREE: DISAGREE_COLOR,
-            ONLY_MASK: ONLY_MASK_COLOR,
-            ONLY_OTHER: ONLY_OTHER_COLOR,
-        }
-    )
-
-
-def _key(color: tuple[float, ...]) -> str:
-    red, green, blue = (round(255 * c) for c in color[:3])
-    return f"<span style='color: #{red:02x}{green:02x}{blue:02x}'>■</span>"
-
-
-def _percent(value: float) -> str:
-    return "–" if math.isnan(value) else f"{100 * value:.1f}"
-
-
-def _number(pixels: int, result: Comparison) -> str:
-    size = result.pixel_area_mm2
-    return f"{pixels:,}" if size is None else f"{pixels * size:.3f}"
-
-
-def _amount(pixels: int, result: Comparison) -> str:
-    return f"{_number(pixels, result)} {'px' if result.pixel_area_mm2 is None else 'mm²'}"
-
-
-def _table(headers: list[str]) -> QTableWidget:
-    table = QTableWidget(0, len(headers))
-    table.setHorizontalHeaderLabels(headers)
-    table.verticalHeader().hide()
-    table.setShowGrid(False)
-    table.setEditTriggers(QTableWidget.EditTrigger.NoEditTriggers)
-    table.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-    table.verticalHeader().setMinimumSectionSize(_ROW_HEIGHT)
-    header = table.horizontalHeader()
-    header.setMinimumSectionSize(36)
-    header.setSectionResizeMode(QHeaderView.ResizeMode.ResizeToContents)
-    table.setMinimumWidth(200)
-    header.setSectionResizeMode(0, QHeaderView.ResizeMode.Stretch)
-    header.setDefaultAlignment(Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignVCenter)
-    return table
-
-
-def _fit(table: QTableWidget, row_height: int = _ROW_HEIGHT) -> None:
-    table.verticalHeader().setDefaultSectionSize(row_height)
-    rows = min(max(table.rowCount(), 1), _ROWS_SHOWN)
-    table.setFixedHeight(rows * row_height + table.horizontalHeader().sizeHint().height() + 6)

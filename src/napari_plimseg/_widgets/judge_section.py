@@ -117,7 +117,7 @@ class JudgeSection(QWidget):
         self.show_panel.set_view(view)
         self.review.set_view(view)
         self.compare.set_view(view)
-        self.show_panel.setEnabled(view is not None)
+        self.show_panel.setVisible(view is not None)
         if changed:
             self.areas.show_areas([], "")
             self._areas_timer.start()
