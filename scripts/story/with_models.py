@@ -120,7 +120,7 @@ def train(story: Story) -> str:
 
     screen.wait("it learns", shows_masks)
     if process.state.is_alive:
-        dock.scroll_to(dock.progress_heading)
+        dock.scroll_to_progress()
         story.picture("training")
     screen.wait("the training ends", lambda: not process.state.is_alive)
     check(f"it ends well, not: {dock.banner.text}", dock.banner.kind == "good")
