@@ -126,6 +126,30 @@ def review(make_napari_viewer_proxy: Callable, tmp_path: Path, qtbot):  # type: 
     made.wait_done()
 
 
+def test_discarded_corrections_come_back_by_a_button(review: Review) -> None:
+    row, view = review.correct.discarded, review.view
+    assert not row.isVisibleTo(review.dock)
+    review.layer.data_setitem((np.array([5, 6]), np.array([5, 6])), np.array([2, 2], np.uint8))
+    view.recorder.settle_all()
+    painted = review.layer.data.copy()
+    view.corrections.discard()
+    view.recorder.follow()
+    review.correct.refresh_state()
+    np.testing.assert_array_equal(review.layer.data, review.model)
+    assert row.isVisibleTo(review.dock)
+    assert row.button.isEnabled()
+    view.show_corrections(False)
+    review.correct.refresh_state()
+    assert "hidden" in row.button.toolTip()
+    assert not row.button.isEnabled()
+    view.show_corrections(True)
+    review.correct.refresh_state()
+    row.button.click()
+    np.testing.assert_array_equal(review.layer.data, painted)
+    assert "2 pixels" in review.dock.banner.text
+    assert not row.isVisibleTo(review.dock)
+
+
 def brush(review: Review) -> None:
     review.correct.choose_tool("brush")
     review.layer.brush_size = 11

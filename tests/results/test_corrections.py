@@ -402,6 +402,38 @@ def test_discarding_can_be_taken_back(tmp_path: Path) -> None:
     assert fresh(tmp_path).pixels == 400 + 81
 
 
+def test_discarded_corrections_are_brought_back_and_those_of_now_go_in_their_place(
+    tmp_path: Path,
+) -> None:
+    corrections = painted(tmp_path, (0, 0, 1))
+    corrections.flush()
+    assert corrections.discarded() == []
+    first = everything(corrections)
+    moved = corrections.discard()
+    assert corrections.discarded() == [moved]
+    corrections.write(50, 50, np.full((9, 9), 2, np.uint8))  # not flushed
+    second, generation = everything(corrections), corrections.journal.generation
+    assert moved is not None
+    corrections.bring_back(moved)
+    assert corrections.journal.generation > generation
+    np.testing.assert_array_equal(everything(corrections), first)
+    np.testing.assert_array_equal(everything(fresh(tmp_path)), first)
+    assert corrections.is_saved
+    (other,) = corrections.discarded()
+    corrections.write(0, 90, np.full((3, 3), 1, np.uint8))  # and painting goes on
+    corrections.flush()
+    assert fresh(tmp_path).pixels == 400 + 9
+    corrections.bring_back(other)
+    np.testing.assert_array_equal(everything(corrections), second)
+
+
+def test_what_can_not_be_brought_back_says_so(tmp_path: Path) -> None:
+    corrections = painted(tmp_path, (0, 0, 1))
+    with pytest.raises(CorrectionsError):
+        corrections.bring_back(tmp_path / "nothing")
+    assert len(corrections.discarded()) == 1  # nothing is lost
+
+
 PAINT_ELSEWHERE = """
 import sys
 from pathlib import Path

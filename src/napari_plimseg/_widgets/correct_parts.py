@@ -18,6 +18,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_plimseg._widgets.class_chips import ClassChips
+from napari_plimseg._widgets.discarded_row import DiscardedRow
 from napari_plimseg._widgets.fold import Fold
 from napari_plimseg._widgets.tidy_panel import TidyPanel
 from napari_plimseg._widgets.tool_icons import CHOSEN_STYLE, tool_icon
@@ -54,6 +55,7 @@ class CorrectParts(QWidget):
         self.region_button = QPushButton("Edit this region at full resolution")
         self.done_button = QPushButton("Done")
         self.discard_button = QPushButton("Discard")
+        self.discarded = DiscardedRow()
         self.tidy = TidyPanel()
         self.tidy_fold = Fold("Tidy up", self.tidy)
         self._arrange()
@@ -85,6 +87,7 @@ class CorrectParts(QWidget):
         region.addWidget(self.done_button, 1)
         region.addWidget(self.discard_button, 1)
         column.addLayout(region)
+        column.addWidget(self.discarded)
         column.addWidget(self.tidy_fold)
 
     def _tool(self, name: str, text: str) -> QToolButton:

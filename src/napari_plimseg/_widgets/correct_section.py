@@ -91,6 +91,7 @@ class CorrectSection(CorrectParts):
         for name, button in self.tools.items():
             button.clicked.connect(lambda _=False, name=name: self.choose_tool(name))
         self.chips.classChosen.connect(self.choose_class)
+        self.discarded.told.connect(self.told)
         self.chips.protectionChanged.connect(self._on_limits)
         self.only_tissue.toggled.connect(lambda _: self._on_limits())
         self.brush_size.valueChanged.connect(self._on_brush_slider)
@@ -317,6 +318,7 @@ class CorrectSection(CorrectParts):
 
     def _show_saved(self) -> None:
         target = self.target
+        self.discarded.show_view(None if target is None else target.view)
         recorder = None if target is None or target.view is None else target.view.recorder
         if recorder is not None:
             self.saved_text.setText(recorder.text)

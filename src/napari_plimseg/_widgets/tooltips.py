@@ -48,6 +48,10 @@ TOOLTIPS: dict[str, str] = {
     "corrections_shown": "Show what you painted over the model's output. Without it the mask can't "
     "be painted on.",
     "discard": "Go back to what the model said, everywhere on this slide. It can be taken back.",
+    "bring_back": (
+        "Show the corrections of this slide again that were discarded last. What is painted now is "
+        "discarded in their place, and can be brought back the same way."
+    ),
     "open_folder": "Show the exported file in its folder.",
     "tag_class": "Give the image this tag, or take it away. Its number key does the same.",
     "tag_back": "The image before (left arrow).",

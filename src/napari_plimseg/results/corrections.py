@@ -240,6 +240,14 @@ class Corrections:
         """Forget all corrections of the slide; return where the folder went."""
         return self.journal.discard()
 
+    def discarded(self) -> list[Path]:
+        """Return where discarded corrections of the slide lie, the newest first."""
+        return self.journal.discarded()
+
+    def bring_back(self, folder: Path) -> None:
+        """Show discarded corrections again, in place of those of now, which are discarded."""
+        self.journal.bring_back(folder)
+
     def _to_mask(self) -> NDArray[np.uint8]:
         """Return the mask id (256,) of each of the journal's ids; 0 where there is no class."""
         ids = {name.casefold(): i for i, name in enumerate(self.info.classes.names, start=1)}

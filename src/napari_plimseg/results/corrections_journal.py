@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 FILE_NAME = "journal.bin"
+_DISCARDED = "discarded"
 COMPACT_BYTES = 64 << 20
 """A file that has grown beyond this is written anew with what it comes to."""
 MAX_CLASSES = 254
@@ -214,12 +215,12 @@ class CorrectionsJournal:
         """
         with self._disk, self._lock:
             target = None
+            with contextlib.suppress(CorrectionsError):
+                self.flush()  # what was painted last belongs to what can be brought back
             if self.folder.exists():
-                with contextlib.suppress(CorrectionsError):
-                    self.flush()  # what was painted last belongs to what can be brought back
                 self._acquire([])
                 self._file_lock.release()
-                target = _free_name(self.folder, "discarded")
+                target = _free_name(self.folder, _DISCARDED)
                 try:
                     self.folder.rename(target)
                 except OSError as error:
@@ -232,6 +233,34 @@ class CorrectionsJournal:
             self.problem = ""
             self.generation += 1
             return target
+
+    def discarded(self) -> list[Path]:
+        """Return the folders that `discard` made beside this one, the newest first."""
+        if not self.folder.parent.is_dir():
+            return []
+        start = f"{self.folder.name}.{_DISCARDED}-"
+        found = [path for path in self.folder.parent.iterdir() if path.name.startswith(start)]
+        return sorted((path for path in found if (path / FILE_NAME).is_file()), reverse=True)
+
+    def bring_back(self, folder: Path) -> None:
+        """Take discarded corrections up again; those of now are discarded in their place.
+
+        Raises
+        ------
+        CorrectionsError
+            When another program has the file, or the folder can't be renamed or read.
+        """
+        with self._disk, self._lock:
+            self.discard()
+            try:
+                folder.rename(self.folder)
+            except OSError as error:
+                raise _not_saved(error, folder) from error
+            content = self._load(self.frame)
+            self.frame, self.names, self.mask = content.frame, content.names, content.mask
+            self._end, self._records = content.end, content.records
+            self._sequence = content.sequence
+            self._seen = self._signature()
 
     def _description(self) -> Description:
         return Description(self.frame, self.names, self._created)
