@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import TYPE_CHECKING
 
 import fakes
@@ -13,12 +14,20 @@ from qtpy.QtWidgets import QApplication
 from tests.results.store_cases import written_store
 
 from napari_plimseg._reader import mask_layer
-from napari_plimseg._widgets import edit_region, mask_painter
+from napari_plimseg._widgets import (
+    correct_section,
+    edit_queue,
+    edit_region,
+    label_history,
+    mask_painter,
+    piece_work,
+)
 from napari_plimseg._widgets.layer_views import MaskView
 from napari_plimseg._widgets.napari_inside import unwrapped
 from napari_plimseg._widgets.review_dock import ReviewDock
 from napari_plimseg._widgets.tidy_panel import Tidying
 from napari_plimseg.files import fingerprint
+from napari_plimseg.results.editing import connected_region
 from napari_plimseg.results.export import FORMATS
 from napari_plimseg.results.mask_info import MaskInfo
 
@@ -27,6 +36,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from napari.layers import Labels
+
+    from napari_plimseg.results.editing import Part
 
 pytestmark = pytest.mark.gui
 WAIT = 30_000
@@ -289,6 +300,96 @@ def test_a_region_too_large_for_a_click_is_filled_in_a_thread(
     assert review.layer.data[20, 150] == 3
     assert review.layer.data[90, 150] == 1
     assert "Fill:" in review.dock.banner.text
+
+
+def in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make every edit a large one, of which little is done at a time."""
+    monkeypatch.setattr(mask_painter, "QUICK_SIDE", 16)
+    monkeypatch.setattr(edit_queue, "PIECE_SIDE", 16)
+    monkeypatch.setattr(label_history, "_LARGE_PIXELS", 0)
+    monkeypatch.setattr(piece_work, "_BUDGET_SECONDS", 0)
+
+
+def begin_fill(review: Review) -> None:
+    review.correct.choose_class(1)
+    review.correct.choose_tool("fill")
+    review.click(50, 150)
+
+
+def test_what_is_painted_in_the_middle_of_a_large_edit_comes_after_it(
+    review: Review, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    in_pieces(monkeypatch)
+    told: list[str] = []
+    review.correct.told.connect(lambda _, text: told.append(text))
+    begin_fill(review)
+    pieces = review.correct.painter.pieces
+    review.qtbot.waitUntil(lambda: pieces.is_running, timeout=WAIT)
+    part = np.count_nonzero(review.layer.data != review.model)
+    assert 0 < part < 112 * 100
+    review.correct.choose_tool("brush")
+    review.layer.brush_size = 9
+    review.layer.paint((20, 150), 3)
+    assert not pieces.is_running
+    filled = np.where(review.model == 2, 1, review.model)
+    painted = review.layer.data == 3
+    assert 50 < painted[:112].sum() < 100
+    np.testing.assert_array_equal(np.where(painted, 1, review.layer.data)[:112], filled[:112])
+    assert "11,200 pixels changed" in told[-1]
+    assert not review.dock.banner.isVisibleTo(review.dock)  # it is not the last edit any more
+    review.correct.undo()
+    np.testing.assert_array_equal(review.layer.data, filled)
+    review.correct.undo()
+    assert pieces.is_running  # it goes back in pieces, too
+    review.correct.redo()
+    review.wait_done()
+    np.testing.assert_array_equal(review.layer.data, filled)
+    recorder = review.view.recorder
+    review.qtbot.waitUntil(lambda: recorder.is_saved, timeout=WAIT)
+    assert review.view.corrections.pixels == 11_200
+    review.correct.undo()
+    review.wait_done()
+    np.testing.assert_array_equal(review.layer.data, review.model)
+    review.qtbot.waitUntil(lambda: recorder.is_saved, timeout=WAIT)
+    assert review.view.corrections.pixels == 0
+    assert not review.correct.undo_button.isEnabled()
+
+
+def test_a_large_edit_is_whole_when_its_layer_is_let_go_of(
+    review: Review, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    in_pieces(monkeypatch)
+    begin_fill(review)
+    painter, layer = review.correct.painter, review.layer
+    review.qtbot.waitUntil(lambda: painter.pieces.is_running, timeout=WAIT)
+    review.correct.set_target(None)
+    assert not painter.pieces.is_running
+    assert (layer.data[:112] == 1).all()
+
+
+def test_undo_calls_off_an_edit_that_is_looked_for(
+    review: Review, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    in_pieces(monkeypatch)
+    look = threading.Event()
+
+    def slow(mask: np.ndarray, y: int, x: int) -> Part:
+        assert look.wait(30)
+        return connected_region(mask, y, x)
+
+    monkeypatch.setattr(correct_section, "connected_region", slow)
+    begin_fill(review)
+    assert "Undo calls it off" in review.dock.banner.text
+    assert review.correct.undo_button.isEnabled()
+    review.correct.undo_button.click()
+    look.set()
+    assert review.dock.banner.text == "Fill: called off."
+    review.wait_done()
+    np.testing.assert_array_equal(review.layer.data, review.model)
+    assert not review.correct.undo_button.isEnabled()
+    begin_fill(review)
+    review.wait_done()
+    assert (review.layer.data[:112] == 1).all()
 
 
 def test_a_label_that_is_no_class_is_not_painted(review: Review) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import weakref
-from collections import deque
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,6 +13,7 @@ from napari_plimseg._widgets import label_history
 from napari_plimseg._widgets.background_job import BackgroundJob
 from napari_plimseg._widgets.class_chips import KEYED
 from napari_plimseg._widgets.correct_parts import MAX_BRUSH, TOOLS, CorrectParts
+from napari_plimseg._widgets.edit_queue import EditOrder, EditQueue
 from napari_plimseg._widgets.edit_region import EditRegion
 from napari_plimseg._widgets.mask_painter import EditTarget, MaskPainter
 from napari_plimseg._widgets.napari_inside import unwrapped
@@ -23,18 +23,15 @@ from napari_plimseg.errors import PlimsegError
 from napari_plimseg.results.editing import connected_region, relabel
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
+    from collections.abc import Generator
 
     from napari.viewer import Viewer
-    from numpy.typing import NDArray
 
+    from napari_plimseg._widgets.edit_queue import Work
     from napari_plimseg._widgets.layer_views import MaskView
     from napari_plimseg._widgets.tidy_panel import Tidying
-    from napari_plimseg.results.editing import Edit
     from napari_plimseg.slides.slide import Slide
     from napari_plimseg.slides.tissue_mask import TissueMask
-
-    Work = Callable[[NDArray[np.uint8]], Edit]
 
 NO_MASK = "Generate a mask in the PLIMSeg dock, or open an exported label TIFF."
 HIDDEN = "The corrections of this mask are hidden: show them again to paint."
@@ -54,11 +51,14 @@ class CorrectSection(CorrectParts):
     ----------
     told : Signal(str, str)
         A kind of message (as `Banner.tell` takes it) and a sentence for the person.
+    stepped : Signal()
+        Something was painted, undone or redone.
     targetOpened : Signal(object)
         The layer of a region was opened, or that of its mask is to be painted again.
     """
 
     told = Signal(str, str)
+    stepped = Signal()
     targetOpened = Signal(object)
 
     def __init__(self, viewer: Viewer) -> None:
@@ -67,12 +67,9 @@ class CorrectSection(CorrectParts):
         held = self._held = HeldLink()
         self._waiting: Tidying | None = None
         self._tissues: weakref.WeakKeyDictionary[Slide, TissueMask] = weakref.WeakKeyDictionary()
-        self._queue: deque[tuple[EditTarget, Work, str]] = deque()
-        self._working_on: tuple[EditTarget, str] | None = None
-        self._job = BackgroundJob(self)
-        self._job.yielded.connect(self._on_edit)
-        self._job.failed.connect(lambda text: self.told.emit("error", text))
-        self._job.finished.connect(lambda _: self._next_work())
+        self._edits = EditQueue(self)
+        self._edits.told.connect(self.told)
+        self._edits.changed.connect(self.refresh_state)
         self._tissue_job = BackgroundJob(self)
         self._tissue_job.yielded.connect(self._on_tissue)
         self._tissue_job.failed.connect(lambda text: self.told.emit("error", text))
@@ -115,7 +112,8 @@ class CorrectSection(CorrectParts):
     @property
     def is_working(self) -> bool:
         """Whether an operation is going on in a thread."""
-        return self._job.is_running or bool(self._queue)
+        painter = self.painter
+        return self._edits.is_working or (painter is not None and painter.pieces.is_running)
 
     def set_view(self, view: MaskView | None) -> None:
         """Correct another mask; None for none."""
@@ -144,7 +142,7 @@ class CorrectSection(CorrectParts):
     def release(self) -> None:
         """Let go of the layer that is corrected."""
         self._call_off()
-        self._queue.clear()
+        self._edits.clear()
         self._held.let_go()
 
     def _linked(self, target: EditTarget) -> TargetLink:
@@ -153,6 +151,7 @@ class CorrectSection(CorrectParts):
             on_changed=self._on_history,
             on_refused=lambda text: self.told.emit("warning", text),
             on_large_fill=self._fill_large,
+            call_off=self._edits.call_off,
         )
         link = TargetLink(painter)
         events = target.layer.events
@@ -180,6 +179,7 @@ class CorrectSection(CorrectParts):
         layer = None if target is None else target.layer
         why_not = NO_MASK if layer is None else "" if layer.editable else HIDDEN
         can_undo = layer is not None and label_history.can_undo(layer)
+        can_undo |= self._edits.can_call_off
         can_redo = layer is not None and label_history.can_redo(layer)
         self.show_enabled(
             why_not,
@@ -314,6 +314,7 @@ class CorrectSection(CorrectParts):
         self.refresh_state()
 
     def _on_history(self) -> None:
+        self.stepped.emit()
         self.refresh_state()
 
     def _show_saved(self) -> None:
@@ -337,6 +338,7 @@ class CorrectSection(CorrectParts):
         self._show_saved()
 
     def _fill_large(self, y: int, x: int, mask_id: int) -> None:
+        self.told.emit("info", "Fill: the region is large and looked for. Undo calls it off.")
         self._do(lambda mask: relabel(connected_region(mask, y, x), mask_id), "Fill", alone=True)
 
     def _on_tidy(self, tidying: Tidying | None) -> None:
@@ -383,39 +385,5 @@ class CorrectSection(CorrectParts):
 
     def _do(self, work: Work, what: str, *, alone: bool = False) -> None:
         """Find out in a thread what changes; `alone` drops it while another one is going on."""
-        target = self.target
-        if target is None or (alone and self.is_working):
-            return
-        self._queue.append((target, work, what))
-        if not self._job.is_running:
-            self._next_work()
-
-    def _next_work(self) -> None:
-        if not self._queue:
-            return
-        target, work, what = self._queue.popleft()
-        self._working_on = target, what
-        data = target.layer.data
-
-        def steps() -> Generator[tuple[Edit, NDArray[np.uint8]], None, None]:
-            mask = np.array(data)  # people go on painting
-            edit = work(mask)
-            yield edit, mask[edit.window]
-
-        self._job.start(steps)
-
-    def _on_edit(self, found: tuple[Edit, NDArray[np.uint8]]) -> None:
-        edit, before = found
-        painter, working_on = self.painter, self._working_on
-        if painter is None or working_on is None or painter.target is not working_on[0]:
-            return
-        # what was painted while the thread worked stays
-        edit = edit.limited(before == painter.target.layer.data[edit.window])
-        size = painter.apply(edit)
-        what = working_on[1]
-        if not size:
-            self.told.emit("info", f"{what}: nothing to change.")
-            return
-        pixel = painter.target.pixel_um
-        area = "" if pixel is None else f" ({size * (pixel / 1000) ** 2:.3g} mm²)"
-        self.told.emit("good", f"{what}: {size:,} pixels changed{area}.")
+        if self.painter is not None and not (alone and self.is_working):
+            self._edits.add(EditOrder(self.painter, work, what))

@@ -8,14 +8,14 @@ lacks it, the public one is taken.
 from __future__ import annotations
 
 import contextlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from napari_plimseg._widgets.napari_inside import draw_part, edit_spans
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
     from napari.layers import Labels
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 _INDEX_BYTES = 17  # of one pixel in lists of indices: row, column and value before
 _MANY_PIXELS = 1024
+_LARGE_PIXELS = 2**20
 
 
 def write(layer: Labels, edit: Edit, *, refresh: bool = True) -> None:
@@ -57,14 +58,40 @@ def write(layer: Labels, edit: Edit, *, refresh: bool = True) -> None:
             layer.data_setitem(edit.indices, values, refresh=refresh)
 
 
-def undo(layer: Labels) -> PixelSpan | None:
-    """Take the last change back; return the window that changed, None when there is nothing."""
-    return _replay(layer, "_undo_history", "undo")
+def write_pieces(layer: Labels, pieces: Iterable[Edit]) -> Iterator[PixelSpan]:
+    """Change pixels piece by piece in one step of the history; yield the window of each.
+
+    Nothing else may change the layer before the iterator has ended.
+    """
+    if not hasattr(layer, "_staged_history") or not hasattr(layer, "_append_to_undo_history"):
+        for piece in pieces:
+            write(layer, piece)
+            yield piece.window
+        return
+    gathered: list[Any] = []
+    try:
+        for piece in pieces:
+            with _gathering(layer, gathered):
+                write(layer, piece)
+            yield piece.window
+    finally:
+        if gathered:
+            layer._append_to_undo_history(gathered)
 
 
-def redo(layer: Labels) -> PixelSpan | None:
-    """Make the change that was taken back last again; return the window that changed."""
-    return _replay(layer, "_redo_history", "redo")
+def is_drawing(layer: Labels) -> bool:
+    """Whether a stroke of the mouse gathers its changes for one step of the history."""
+    return bool(getattr(layer, "_block_history", False))
+
+
+def undo(layer: Labels) -> Iterator[PixelSpan]:
+    """Take the last change back, a large one in pieces; yield each window that changed."""
+    return _replay(layer, "_undo_history", "_redo_history", "undo")
+
+
+def redo(layer: Labels) -> Iterator[PixelSpan]:
+    """Make the change that was taken back last again, a large one in pieces."""
+    return _replay(layer, "_redo_history", "_undo_history", "redo")
 
 
 def can_undo(layer: Labels) -> bool:
@@ -90,29 +117,54 @@ def _fits_windows(layer: Labels, edit: Edit, values: int) -> bool:
 
 @contextlib.contextmanager
 def _one_step(layer: Labels) -> Iterator[None]:
-    if getattr(layer, "_block_history", False):  # a stroke gathers its changes already
+    if is_drawing(layer):  # a stroke gathers its changes already
         yield
     else:
         with layer.block_history():
             yield
 
 
-def _replay(layer: Labels, name: str, method: str) -> PixelSpan | None:
+@contextlib.contextmanager
+def _gathering(layer: Labels, gathered: list[Any]) -> Iterator[None]:
+    kept, blocked = layer._staged_history, layer._block_history
+    layer._staged_history, layer._block_history = gathered, True
+    try:
+        yield
+    finally:
+        layer._staged_history, layer._block_history = kept, blocked
+
+
+def _replay(layer: Labels, name: str, other: str, method: str) -> Iterator[PixelSpan]:
     history = getattr(layer, name, None)
     replay = getattr(type(layer), method)
     shape = layer.data.shape
     if history is None or not hasattr(layer, "_block_refresh"):
         replay(layer)
-        return slice(0, shape[0]), slice(0, shape[1])
+        yield slice(0, shape[0]), slice(0, shape[1])
+        return
     if not history:
-        return None
-    spans = [*edit_spans(history[-1])]
+        return
+    item = history[-1]
+    spans = [*edit_spans(item)]
     rows, columns = (
         slice(min(span[axis].start for span in spans), max(span[axis].stop for span in spans))
         for axis in (0, 1)
     )
+    pixels = (rows.stop - rows.start) * (columns.stop - columns.start)
+    if pixels > _LARGE_PIXELS and hasattr(layer, "_replay_masked_atom") and _is_masked(item):
+        history.pop()
+        getattr(layer, other).append([*reversed(item)])
+        for edit, span in zip(reversed(item), reversed(spans), strict=True):
+            layer._replay_masked_atom(edit, method == "undo")
+            draw_part(layer, *span)
+            yield span
+        return
     # napari would upload the whole mask
     with layer._block_refresh():
         replay(layer)
     draw_part(layer, rows, columns)
-    return rows, columns
+    yield rows, columns
+
+
+def _is_masked(item: Sequence[Any]) -> bool:
+    return all(hasattr(edit, "slice_key") for edit in item)

@@ -12,11 +12,12 @@ from napari_plimseg._reader import MASK_KEY
 from napari_plimseg._widgets import label_history
 from napari_plimseg._widgets.layer_views import mask_view_of
 from napari_plimseg._widgets.napari_inside import unwrapped
+from napari_plimseg._widgets.piece_work import PieceWork
 from napari_plimseg.results.editing import Edit, allowed_pixels, region_within, relabel
 from napari_plimseg.tissue import NOT_COMPUTED
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from napari.layers import Labels, Layer
     from numpy.typing import NDArray
@@ -130,6 +131,14 @@ class MaskPainter:
         Called with a sentence when nothing is painted and why.
     on_large_fill : callable
         Called with y, x and the mask id when a region is too large to be filled at once.
+    call_off : callable
+        Called before an undo; returns whether there was an edit still being looked for, which is
+        then called off in place of undoing the last one.
+
+    Attributes
+    ----------
+    pieces : PieceWork
+        A large change that is being made or taken back; finished before anything else changes.
     """
 
     def __init__(
@@ -139,6 +148,7 @@ class MaskPainter:
         on_changed: Callable[[], None],
         on_refused: Callable[[str], None],
         on_large_fill: Callable[[int, int, int], None],
+        call_off: Callable[[], bool],
     ) -> None:
         self.target = target
         self.only_tissue = False
@@ -147,6 +157,8 @@ class MaskPainter:
         self._on_changed = on_changed
         self._on_refused = on_refused
         self._on_large_fill = on_large_fill
+        self._call_off = call_off
+        self.pieces = PieceWork()
         layer = target.layer
         self._names = ("paint", "paint_polygon", "fill", "undo", "redo")
         for name in self._names:
@@ -155,6 +167,7 @@ class MaskPainter:
 
     def detach(self) -> None:
         """Give the layer its own methods back."""
+        self.pieces.finish()
         layer = self.target.layer
         for name in self._names:
             layer.__dict__.pop(name, None)
@@ -173,13 +186,44 @@ class MaskPainter:
 
     def apply(self, edit: Edit, *, refresh: bool = True) -> int:
         """Make an edit where it is allowed, as one step of the history; return how many pixels."""
-        if self.only_tissue or self.protected:
-            edit = edit.limited(self.allowed(*edit.window))
+        self.pieces.finish()
+        edit = self._limited(edit)
         size = edit.size
         if size:
             label_history.write(self.target.layer, edit, refresh=refresh)
             self.target.note(*edit.window)
         return size
+
+    def apply_pieces(
+        self, pieces: Sequence[tuple[Edit, Mask]], on_done: Callable[[int], None]
+    ) -> None:
+        """Make a large edit where it is allowed, as one step of the history, without a long wait.
+
+        Parameters
+        ----------
+        pieces : sequence of (Edit, ndarray of uint8)
+            Its parts, and the mask ids of their windows as they were when it was looked for: what
+            was painted since stays.
+        on_done : callable
+            Called with the number of pixels that changed.
+        """
+        layer, sizes = self.target.layer, [0]
+
+        def allowed() -> Iterator[Edit]:
+            for edit, before in pieces:
+                limited = self._limited(edit.limited(before == layer.data[edit.window]))
+                sizes.append(limited.size)
+                if limited.size:
+                    yield limited
+
+        def steps() -> Iterator[None]:
+            for window in label_history.write_pieces(layer, allowed()):
+                self.target.note(*window)
+                yield
+
+        self.pieces.start(steps(), lambda: on_done(sum(sizes)))
+        if label_history.is_drawing(layer):  # before the next piece of the stroke
+            self.pieces.finish()
 
     def paint(self, coord: Sequence[float], new_label: int, refresh: bool = True) -> None:
         """Set down the brush once; 0 brings the model's output back."""
@@ -196,6 +240,7 @@ class MaskPainter:
 
     def fill(self, coord: Sequence[float], new_label: int, refresh: bool = True) -> None:
         """Give the region under a pixel another class."""
+        self.pieces.finish()
         y, x = (round(float(c)) for c in coord)
         mask = self.target.layer.data
         if not (0 <= y < mask.shape[0] and 0 <= x < mask.shape[1]) or mask[y, x] == new_label:
@@ -212,21 +257,31 @@ class MaskPainter:
             self.apply(relabel(part, new_label), refresh=refresh)
 
     def undo(self) -> None:
-        """Take the last change back."""
-        self._replayed(label_history.undo(self.target.layer))
+        """Take the last change back, or call off the one that is still being looked for."""
+        if not self._call_off():
+            self._replay(label_history.undo)
 
     def redo(self) -> None:
         """Make the change that was taken back last again."""
-        self._replayed(label_history.redo(self.target.layer))
+        self._replay(label_history.redo)
 
-    def _replayed(self, window: tuple[slice, slice] | None) -> None:
-        if window is not None:
-            self.target.note(*window)
-            self._on_changed()
+    def _replay(self, replay: Callable[[Labels], Iterator[tuple[slice, slice]]]) -> None:
+        def steps() -> Iterator[None]:
+            for window in replay(self.target.layer):
+                self.target.note(*window)
+                yield
+
+        self.pieces.start(steps(), self._on_changed)
+
+    def _limited(self, edit: Edit) -> Edit:
+        if edit.size and (self.only_tissue or self.protected):
+            return edit.limited(self.allowed(*edit.window))
+        return edit
 
     def _paint_shape(
         self, top: int, left: int, shape: Pixels, new_label: int, refresh: bool
     ) -> None:
+        self.pieces.finish()
         layer = self.target.layer
         height, width = layer.data.shape
         y0, x0 = max(0, top), max(0, left)

@@ -146,6 +146,7 @@ class ReviewDock(QWidget):
         self.masks.changed.connect(self.refresh_state)
         self.judge.compare.compared.connect(self._on_compared)
         self.correct.targetOpened.connect(self.masks.choose)
+        self.correct.stepped.connect(self._on_stepped)
         masks, theme = self.masks, ThemeColor(self._viewer, self._show_theme)
         for leave in (masks.leave, theme.disconnect):
             self.destroyed.connect(lambda *_, leave=leave: leave())
@@ -196,6 +197,10 @@ class ReviewDock(QWidget):
         self.judge.set_view(None if target is None else target.view)
         for fold in self._folds:
             fold.setVisible(target is not None)
+
+    def _on_stepped(self) -> None:
+        if self.banner.kind == "good":  # it tells of an edit that is not the last one any more
+            self.banner.hide()
 
     def _on_compared(self) -> None:
         # the table must have its place before it can be brought into sight
