@@ -9,8 +9,9 @@ two seconds must be as it was painted, a younger one as it was at some moment si
 napari opens what the last one left.
 
 While generating, each tile that the dock was told of two seconds before the kill must be in the
-result. While training, every second time the training is killed with napari, else it goes on alone;
-the next napari takes it up or resumes it, and no step before its last checkpoint is done again.
+result. While training, each kill comes some time after the first step that the training has made
+since its start: every second time the training is killed with napari, else it goes on alone. The
+next napari takes it up or resumes it, and no step before its last checkpoint is done again.
 """
 
 from __future__ import annotations
@@ -246,6 +247,7 @@ def kill_generating(folder: Path, kills: int, seed: int, rng: random.Random) -> 
 def kill_training(folder: Path, kills: int, seed: int, rng: random.Random) -> None:
     tagged_folder(folder / "patches")
     print("kill  after s  with the training  checkpoints so far  not gone on from")
+    lost_of_finished = 0
     for number in range(kills):
         log = folder / "training.log"
         log.unlink(missing_ok=True)
@@ -255,9 +257,12 @@ def kill_training(folder: Path, kills: int, seed: int, rng: random.Random) -> No
         if both:
             killed_runs.end_training(folder, log)
         known, lost = killed_runs.steps_taken_back(folder)
+        if killed_runs.put_away_finished(folder):
+            lost_of_finished += lost
         print(f"{number + 1:4d}  {after:7.1f}  {both!s:>17}  {known:18d}  {lost:d}", flush=True)
     killed_runs.end_training(folder, log)
-    print(f"starts that lost a checkpoint: {killed_runs.steps_taken_back(folder)[1]}")
+    lost = lost_of_finished + killed_runs.steps_taken_back(folder)[1]
+    print(f"starts that lost a checkpoint: {lost}")
 
 
 WHAT = {"painting": kill_painting, "generating": kill_generating, "training": kill_training}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 SAMPLE = Path(__file__).parents[1] / "src" / "napari_plimseg" / "sample" / "CMU-1-Small-Region.svs"
 RUNS = "trainings"
@@ -80,7 +81,7 @@ def train(folder: Path, log: Path) -> None:
 
     def look() -> None:
         process = dock.process
-        if process is not None and process.history.losses and process.state.is_alive:
+        if process is not None and process.state.is_alive and _has_stepped(folder):
             log.write_text(str(process.process_id or ""))
         if begun or dock._look.is_running or dock.state.checking:
             return
@@ -101,32 +102,50 @@ def train(folder: Path, log: Path) -> None:
     napari.run()
 
 
+def _has_stepped(folder: Path) -> bool:
+    """Whether the training has learnt something since it was started the last time."""
+    kinds = [event["kind"] for event in _events(folder)]
+    return "step" in kinds[max((n for n, k in enumerate(kinds) if k == "start"), default=0) :]
+
+
+def _events(folder: Path) -> Iterator[dict[str, Any]]:
+    for path in sorted((folder / RUNS).glob("*/progress.jsonl")):
+        for line in path.read_text("utf-8", errors="replace").splitlines():
+            with contextlib.suppress(ValueError):  # cut off by the kill
+                yield json.loads(line)
+
+
 def steps_taken_back(folder: Path) -> tuple[int, int]:
     """Return the checkpoints that were told of, and how many later starts did not go on from."""
-    order = {"stage1": 1, "pseudo": 2, "stage2": 3}
+    order = {"stage1": 1, "pseudo_masks": 2, "stage2": 3}
     checkpoint: tuple[int, int, int] | None = None
     known = lost = 0
     started = False
-    for path in sorted((folder / RUNS).glob("*/progress.jsonl")):
-        for line in path.read_text("utf-8", errors="replace").splitlines():
-            try:
-                event = json.loads(line)
-            except ValueError:
-                continue  # cut off by the kill
-            place = (
-                order.get(str(event.get("stage")), 0),
-                int(event.get("epoch") or 0),
-                int(event.get("step") or 0),
-            )
-            if event["kind"] == "start":
-                started = True
-            elif event["kind"] == "checkpoint":
-                known += 1
-                checkpoint = place
-            elif event["kind"] == "step" and started:
-                lost += checkpoint is not None and place <= checkpoint
-                started = False
+    for event in _events(folder):
+        place = (
+            order.get(str(event.get("stage")), 0),
+            int(event.get("epoch") or 0),
+            int(event.get("step") or 0),
+        )
+        if event["kind"] == "start":
+            started = True
+        elif event["kind"] == "checkpoint":
+            known += 1
+            checkpoint = place
+        elif event["kind"] == "step" and started:
+            lost += checkpoint is not None and place <= checkpoint
+            started = False
     return known, lost
+
+
+def put_away_finished(folder: Path) -> bool:
+    """Move a training that has ended out of the way, so that the next napari begins another."""
+    is_done = any(event["kind"] == "done" for event in _events(folder))
+    if is_done:
+        wait_for(lambda: not any(_is_locked(run) for run in (folder / RUNS).iterdir()))
+        number = len(list(folder.glob("finished-*")))
+        (folder / RUNS).rename(folder / f"finished-{number}")
+    return is_done
 
 
 def end_training(folder: Path, log: Path) -> None:
