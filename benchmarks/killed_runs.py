@@ -74,6 +74,7 @@ def train(folder: Path, log: Path) -> None:
 
     from napari_plimseg._widgets.train_dock import TrainDock
 
+    opened = time.time()
     viewer = napari.Viewer(show=True)
     dock = TrainDock(viewer)
     viewer.window.add_dock_widget(dock, name="PLIMSeg Train", area="right")
@@ -81,7 +82,7 @@ def train(folder: Path, log: Path) -> None:
 
     def look() -> None:
         process = dock.process
-        if process is not None and process.state.is_alive and _has_stepped(folder):
+        if process is not None and process.state.is_alive and _has_stepped(folder, opened):
             log.write_text(str(process.process_id or ""))
         if begun or dock._look.is_running or dock.state.checking:
             return
@@ -102,10 +103,9 @@ def train(folder: Path, log: Path) -> None:
     napari.run()
 
 
-def _has_stepped(folder: Path) -> bool:
-    """Whether the training has learnt something since it was started the last time."""
-    kinds = [event["kind"] for event in _events(folder)]
-    return "step" in kinds[max((n for n, k in enumerate(kinds) if k == "start"), default=0) :]
+def _has_stepped(folder: Path, since: float) -> bool:
+    """Whether a training has learnt something since a moment."""
+    return any(event["kind"] == "step" and event["time"] > since for event in _events(folder))
 
 
 def _events(folder: Path) -> Iterator[dict[str, Any]]:
