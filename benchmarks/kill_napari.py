@@ -10,8 +10,9 @@ napari opens what the last one left.
 
 While generating, each tile that the dock was told of two seconds before the kill must be in the
 result. While training, each kill comes some time after the first step that the training has made
-since napari was opened: every second time the training is killed with napari, else it goes on alone. The
-next napari takes it up or resumes it, and no step before its last checkpoint is done again.
+since napari was opened: every second time the training is killed with napari, else it goes on
+alone. The next napari takes it up or resumes it, and no step before its last checkpoint is done
+again.
 """
 
 from __future__ import annotations
