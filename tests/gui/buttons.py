@@ -114,7 +114,7 @@ def press(control: QWidget) -> None:
         for action in menu.actions():
             action.trigger()
     elif isinstance(control, QComboBox):
-        for row in range(min(control.count(), 3)):
+        for row in sorted({0, min(control.count(), 3) - 1} - {-1}):
             control.setCurrentIndex(row)
             control.activated.emit(row)
             control.textActivated.emit(control.currentText())
@@ -130,13 +130,17 @@ def press(control: QWidget) -> None:
             control.setText(text)
             control.textEdited.emit(text)
             control.editingFinished.emit()
+            control.returnPressed.emit()
 
 
-def press_all(dock: QWidget) -> set[str]:
-    """Press all that is enabled when its turn comes; return the labels of what was pressed."""
+def press_all(dock: QWidget, first: str = "") -> set[str]:
+    """Press all that is enabled when its turn comes; return the labels of what was pressed.
+
+    What has `first` in its label comes first.
+    """
     pressed = set()
     found = [(control, label(dock, control)) for control in controls(dock)]
-    for control, name in sorted(found, key=lambda one: _turn(one[1])):
+    for control, name in sorted(found, key=lambda one: _turn(one[1], first)):
         if alive(control) and control.isEnabled() and control.isVisibleTo(dock):
             before = _working(dock)
             press(control)
@@ -154,7 +158,9 @@ def _working(dock: QWidget) -> set[BackgroundJob]:
     return {job for job in dock.findChildren(BackgroundJob) if job.is_running}
 
 
-def _turn(name: str) -> int:
+def _turn(name: str, first: str) -> int:
+    if first and first in name:
+        return -1
     if re.search(_ORDER[0], name):
         return 0
     fits = [turn for turn, words in enumerate(_ORDER) if turn and re.search(words, name)]

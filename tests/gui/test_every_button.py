@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import os
 import sys
 import threading
 from pathlib import Path
@@ -15,17 +14,22 @@ import numpy as np
 import pytest
 from buttons import alive, cancel_dialogs, controls, label, missing_words, press_all
 from conftest import PATIENCE
+from hint_fakes import GatedModel, hint_info, offer_hints
 from PIL import Image
-from qtpy.QtWidgets import QWidget
+from qtpy.QtWidgets import QPushButton, QWidget
 from tests.models.test_library import CONFIG, QUILT, WEIGHT_FILES, WEIGHTS, FakeRemote, own
 from tests.results.mask_cases import info_for
 from tests.results.store_cases import written_store
 
 from napari_plimseg._settings import remember
+from napari_plimseg._widgets import judge_review
 from napari_plimseg._widgets.background_job import stop_jobs
+from napari_plimseg._widgets.tooltips import TOOLTIPS
 from napari_plimseg.errors import ModelError
+from napari_plimseg.inference import hint_words
 from napari_plimseg.inference.engine_lock import ENGINE
 from napari_plimseg.models import catalogue
+from napari_plimseg.slides.slide import Region
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -36,21 +40,11 @@ if TYPE_CHECKING:
     from napari_plimseg._widgets.models_dock import ModelsDock
     from napari_plimseg._widgets.review_dock import ReviewDock
     from napari_plimseg._widgets.train_dock import TrainDock
+    from napari_plimseg.models.catalogue import ModelInfo
 
-# known gaps of several docks' controls are still being mended
-pytestmark = [
-    pytest.mark.gui,
-    pytest.mark.skipif(
-        "PLIMSEG_EVERY_BUTTON" not in os.environ,
-        reason="not every control passes yet: PLIMSEG_EVERY_BUTTON=1 runs it",
-    ),
-]
+pytestmark = pytest.mark.gui
 WAIT = 60_000
 PROGRAM = (sys.executable, str(Path(__file__).parents[1] / "training_runs" / "fake_training.py"))
-
-
-ELSEWHERE = ("HintSection.",)
-"""Needs a model for hints, which has tests of its own; here only its words are looked at."""
 
 
 class House:
@@ -69,6 +63,7 @@ class House:
         self.qtbot = qtbot
         self.patch = monkeypatch
         self.stack = contextlib.ExitStack()
+        self.hints = GatedModel()
         self._folder = folder
         self._number = 0
 
@@ -96,25 +91,33 @@ class House:
         )  # fmt: skip
         return slide
 
-    def add_mask(self) -> MaskView:
+    def offer_hints(self, *infos: ModelInfo) -> None:
+        """Let the catalogue offer a model for points and boxes."""
+        offer_hints(self.patch, self.hints, *infos)
+
+    def add_mask(self, *, mpp: float | None = 2.0, max_side: int = 16_384) -> MaskView:
+        """Show a mask of two halves on a slide with two dark objects, one across all of it."""
         from napari_plimseg._widgets.layer_views import MaskView
 
         mask = np.full((256, 240), 2, np.uint8)
         mask[:, 120:] = 3
         confidence = np.full(mask.shape, 250, np.uint8)
         confidence[20:60, 30:90] = 100
-        info = info_for(mask, mpp=2.0, name="slide.tif")
+        info = info_for(mask, mpp=mpp, name="slide.tif")
         store = self.stack.enter_context(
             written_store(
                 self.folder / f"{len(self.viewer.layers)}.plimseg", info, mask, confidence, 128
             )
         )
-        slide = fakes.ArraySlide(
-            self.folder / "slide.tif", np.full((1024, 960, 3), 200, np.uint8), 2.0
-        )
-        return MaskView(
-            self.viewer, slide, store, store.read_classes(), info.classes, slide_stem="slide"
-        )
+        pixels = np.full((1024, 960, 3), 200, np.uint8)
+        pixels[100:200, 100:200] = pixels[600:700] = 40
+        slide = fakes.ArraySlide(self.folder / "slide.tif", pixels, mpp)
+        view = MaskView(
+            self.viewer, slide, store, store.read_classes(), info.classes,
+            slide_stem="slide", max_side=max_side,
+        )  # fmt: skip
+        self.viewer.reset_view()
+        return view
 
     def close_gate(self) -> None:
         self.model.gate.clear()
@@ -123,6 +126,7 @@ class House:
     def clear(self, dock: QWidget) -> None:
         """Take the dock away in mid-whatever, and wait for its threads and its training."""
         self.model.gate.set()
+        self.hints.gate.set()
         process = getattr(dock, "process", None)
         gone: list[bool] = []
         if alive(dock):
@@ -139,6 +143,7 @@ class House:
         self.stack.close()
         self._number += 1
         self.patch.setenv("PLIMSEG_DATA_DIR", str(self.folder / "user"))
+        self.patch.setenv("PLIMSEG_CACHE_DIR", str(self.folder / "cache"))
         assert not ENGINE.owner
 
 
@@ -152,7 +157,11 @@ def house(
 ) -> House:
     cancel_dialogs(monkeypatch)
     monkeypatch.setenv("FAKE_TRAINING", "good")
-    return House(make_napari_viewer_proxy(), model, tmp_path, qtbot, monkeypatch)
+    monkeypatch.setenv("PLIMSEG_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setattr(hint_words, "propose_regions", lambda *_, **__: [])  # needs an encoder
+    house = House(make_napari_viewer_proxy(), model, tmp_path, qtbot, monkeypatch)
+    house.offer_hints()
+    return house
 
 
 def main_dock(house: House) -> PlimsegDock:
@@ -282,6 +291,144 @@ def review_with_two(house: House) -> ReviewDock:
     house.add_mask()
     house.add_mask()
     return review_dock(house)
+
+
+def review_coarse(house: House) -> ReviewDock:
+    house.add_mask(max_side=64)
+    return review_dock(house)
+
+
+def review_region(house: House) -> ReviewDock:
+    dock = review_coarse(house)
+    dock.correct.open_region()
+    assert dock.correct.done_button.isVisibleTo(dock)
+    return dock
+
+
+def review_region_left(house: House) -> ReviewDock:
+    return review_region(house)
+
+
+def review_exported(house: House) -> ReviewDock:
+    from napari_plimseg._reader import MASK_KEY
+
+    mask = np.full((100, 100), 2, np.uint8)
+    house.viewer.add_labels(mask, name="exported", metadata={MASK_KEY: info_for(mask)})
+    dock = review_dock(house)
+    assert "open it first" in dock.hints.accept_button.toolTip()
+    return dock
+
+
+def review_searching(house: House) -> ReviewDock:
+    house.add_mask()
+    dock = review_dock(house)
+    with house.patch.context() as patch:
+        patch.setattr(judge_review, "find_uncertain", lambda *_, **__: _waiting(house))
+        dock.judge.review.search()
+    assert dock.judge.review._search.is_running
+    return dock
+
+
+def review_comparing(house: House) -> ReviewDock:
+    dock = review_compared(house)
+    dock.judge.compare._job.start(lambda: _waiting(house))
+    dock.judge.compare._show_state()
+    return dock
+
+
+def review_compare_failed(house: House) -> ReviewDock:
+    dock = review_with_mask(house)
+    dock.judge.compare.compare_with_file(house.folder / "none.tif")
+    house.wait(lambda: dock.banner.kind == "error" and not dock.judge.compare._job.is_running)
+    return dock
+
+
+def _waiting(house: House) -> Iterator[None]:
+    house.hints.gate.clear()
+    assert house.hints.gate.wait(PATIENCE), "nobody opened the gate"
+    yield from ()
+
+
+def hinting(house: House, **mask: Any) -> ReviewDock:
+    house.add_mask(**mask)
+    dock = review_dock(house)
+    dock.correct.choose_class(1)
+    dock._folds[1].open()
+    dock.hints.choose_tool("box")
+    return dock
+
+
+def answered(house: House, dock: ReviewDock) -> ReviewDock:
+    house.wait(lambda: not dock.hints.is_working)
+    return dock
+
+
+def hints_with_proposal(house: House) -> ReviewDock:
+    house.offer_hints(hint_info(), hint_info("trained"))
+    dock = hinting(house)
+    dock.hints.add_box(Region(90.0, 90.0, 120.0, 120.0))
+    answered(house, dock)
+    assert len(dock.hints.answers) == 1
+    return dock
+
+
+def hints_cut_off(house: House) -> ReviewDock:
+    dock = hinting(house)
+    dock.hints.add_point(650, 480, positive=True)
+    answered(house, dock)
+    assert dock.hints.wider_button.isEnabled()
+    return dock
+
+
+def hints_found(house: House) -> ReviewDock:
+    dock = hinting(house)
+    dock.judge.view.layer.data[:] = 2
+    dock.judge.view.layer.data[20:50, 20:50] = dock.judge.view.layer.data[150:175] = 1
+    dock.hints.find_all()
+    answered(house, dock)
+    assert len(dock.hints.answers) == 2
+    return dock
+
+
+def hints_one_by_one(house: House) -> ReviewDock:
+    dock = hints_found(house)
+    dock.hints.one_by_one.setChecked(True)
+    return dock
+
+
+def hints_looking(house: House) -> ReviewDock:
+    dock = hinting(house)
+    house.hints.gate.clear()
+    dock.hints.add_box(Region(90.0, 90.0, 120.0, 120.0))
+    house.wait(lambda: "Looking around" in dock.hints.state.text())
+    return dock
+
+
+def hints_failed(house: House) -> ReviewDock:
+    dock = hinting(house)
+    dock.hints.add_point(-90, -90, positive=True)
+    answered(house, dock)
+    assert dock.banner.kind == "error"
+    return dock
+
+
+def hints_without_model(house: House) -> ReviewDock:
+    with house.patch.context() as patch:
+        offer_hints(patch, house.hints, hint_info(reason="It is not here."))
+        return hinting(house)
+
+
+def hints_without_mpp(house: House) -> ReviewDock:
+    dock = hinting(house, mpp=None)
+    assert dock.hints.pixel_row.isVisibleTo(dock)
+    dock.hints.add_box(Region(90.0, 90.0, 120.0, 120.0))
+    return answered(house, dock)
+
+
+def hints_closing(house: House) -> ReviewDock:
+    dock = hints_looking(house)
+    house.viewer.window.remove_dock_widget(dock)
+    return dock
 
 
 def review_closing(house: House) -> ReviewDock:
@@ -435,6 +582,13 @@ def models_downloading(house: House) -> ModelsDock:
     return dock
 
 
+def models_downloaded(house: House) -> ModelsDock:
+    dock = models_listed(house, QUILT)
+    dock.download()
+    house.wait(lambda: not dock._job.is_running)
+    return dock
+
+
 def models_offline(house: House) -> ModelsDock:
     remote = FakeRemote({})
     remote.offline = True
@@ -487,6 +641,19 @@ def batch_running(house: House) -> BatchDock:
     house.close_gate()
     dock.start()
     house.wait(lambda: dock._cohort.items[0].tiles_done >= 1)
+    return dock
+
+
+def batch_without_model(house: House) -> BatchDock:
+    with house.patch.context() as patch:
+        patch.setattr(catalogue, "list_models", list)
+        return batch_with_slides(house)
+
+
+def batch_while_a_mask_is_made(house: House) -> BatchDock:
+    dock = batch_with_slides(house)
+    house.stack.enter_context(ENGINE.held_by("the main dock"))
+    dock.refresh_state()
     return dock
 
 
@@ -545,24 +712,38 @@ def help_panel(house: House) -> QWidget:
     return panel
 
 
+FIRST = {
+    review_region_left: "CorrectSection.discard_button",
+    hints_with_proposal: "HintSection.model",
+    hints_cut_off: "HintSection.wider_button",
+    hints_found: "HintSection.accept_button",
+    hints_one_by_one: "HintSection.discard_button",
+}
+"""What is pressed first in a state: other presses would end it."""
+
 STATES: dict[str, tuple[Callable[[House], QWidget], ...]] = {
     "main": (
         main_dock, main_without_model, main_with_slide, main_without_mpp, main_while_a_batch_runs,
         main_running, main_stopping, main_failed, main_finished, main_closing,
     ),
     "review": (
-        review_dock, review_with_mask, review_painted, review_hidden, review_compared,
-        review_with_two, review_closing,
+        review_dock, review_with_mask, review_painted, review_hidden, review_coarse, review_region,
+        review_exported, review_with_two, review_searching, review_compared, review_comparing,
+        review_compare_failed, review_region_left, hints_with_proposal, hints_cut_off, hints_found,
+        hints_one_by_one, hints_looking, hints_failed, hints_without_model, hints_without_mpp,
+        hints_closing, review_closing,
     ),
     "train": (
         train_dock, train_with_slide, train_wrong_folder, train_ready, train_running,
         train_stopping, train_stopped, train_failed, train_finished, train_closing,
     ),
     "models": (
-        models_dock, models_listed, models_own, models_downloading, models_offline, models_closing,
+        models_dock, models_listed, models_own, models_downloading, models_downloaded,
+        models_offline, models_closing,
     ),
     "batch": (
-        batch_dock, batch_without_mpp, batch_with_slides, batch_running, batch_stopping,
+        batch_dock, batch_without_model, batch_without_mpp, batch_with_slides,
+        batch_while_a_mask_is_made, batch_running, batch_stopping,
         batch_failed, batch_finished, batch_closing,
     ),
     "windows": (gallery, gallery_without_classes, help_panel),
@@ -583,11 +764,25 @@ def test_everything_can_be_pressed_in_every_state(
         dock = reach(house)
         problems += [f"{reach.__name__}: {what}" for what in missing_words(dock)]
         found |= {label(dock, control) for control in controls(dock)}
-        pressed |= press_all(dock)
+        pressed |= press_all(dock, FIRST.get(reach, ""))
         house.qtbot.wait(60)
         house.clear(dock)
     records = notification_manager.records
     problems += [f"raised: {r}" for r in records if isinstance(r, ErrorNotification)]
-    never = {name for name in found - pressed if not name.split()[-1].startswith(ELSEWHERE)}
-    problems += [f"never enabled: {name}" for name in sorted(never)]
+    problems += [f"never enabled: {name}" for name in sorted(found - pressed)]
     assert not problems, "\n".join(problems)
+
+
+def test_what_is_wrong_is_found(qtbot: Any) -> None:
+    dock = QWidget()
+    qtbot.addWidget(dock)
+    silent, dead, fine = (QPushButton(text, dock) for text in ("silent", "dead", "fine"))
+    dead.setToolTip(TOOLTIPS["undo"])  # says what it does, not why it can't be used
+    dead.setEnabled(False)
+    fine.setToolTip(TOOLTIPS["redo"])
+    assert [wrong.split(":")[0] for wrong in missing_words(dock)] == ["no tooltip", "no reason"]
+    assert press_all(dock) == {label(dock, silent), label(dock, fine)}
+    with qtbot.captureExceptions() as raised:
+        fine.clicked.connect(lambda: 1 / 0)
+        press_all(dock)
+    assert [kind for kind, *_ in raised] == [ZeroDivisionError]
