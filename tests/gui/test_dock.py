@@ -255,6 +255,8 @@ def test_status_bar_names_the_class(dock: PlimsegDock, add_slide: Callable, qtbo
     assert "purple" not in shown(viewer.status)
     viewer.status = "[1, 2]: 3"  # as napari's own thread writes, at any time
     assert viewer.status.endswith("pink · 87 %")
+    viewer.status = "Ready"  # as napari writes when the mouse leaves the slide
+    assert viewer.status == "Ready"
     dock.view.layer.data[:20, :20] = 2
     viewer.cursor.position = (20.0, 20.0)
     assert shown(viewer.status).endswith("pink · painted")

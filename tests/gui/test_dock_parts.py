@@ -147,10 +147,6 @@ def test_status_text_goes_in_once_and_comes_out(status: object) -> None:
     assert without(once, "stroma · 87 %") == status
 
 
-def test_off_the_slide_there_is_no_class_under_the_cursor() -> None:
-    assert with_text("Ready", "stroma · 87 %") == "Ready"
-
-
 @pytest.mark.parametrize(
     ("name", "title"),
     [("cpu", "CPU"), ("cuda", "NVIDIA GPU"), ("cuda:1", "NVIDIA GPU 1"), ("mps", "Apple GPU")],

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 _BLOCK = 256
 _SEPARATOR = "  ·  "
-_NOTHING_UNDER_THE_CURSOR = "Ready"  # what napari says then
+_NOTHING_UNDER_THE_CURSOR = "Ready"  # what napari says when the mouse leaves the slide
 
 
 class StoreBlocks:
@@ -110,8 +110,11 @@ class CursorStatus:
 
     def _on_status(self, event: Any = None) -> None:
         # napari writes its own status from a thread of its own, at any time after the move
-        if not self._writing:
-            self._write(self._viewer.status)
+        if self._writing:
+            return
+        if self._viewer.status == _NOTHING_UNDER_THE_CURSOR:
+            self.text = ""
+        self._write(self._viewer.status)
 
     def _write(self, status: Any) -> None:
         self._writing = True
@@ -123,7 +126,7 @@ class CursorStatus:
 
 def with_text(status: Any, text: str) -> Any:
     """Return a status of napari, a string or a dictionary, with a text added once."""
-    if not text or status == _NOTHING_UNDER_THE_CURSOR:
+    if not text:
         return status
     if isinstance(status, dict):
         shown = str(status.get("coordinates", ""))
