@@ -111,7 +111,7 @@ def test_without_a_mask_everything_says_why(section: JudgeSection) -> None:
         section.compare.button,
     ):
         assert not button.isEnabled()
-        assert "no mask yet" in button.toolTip()
+        assert "generate one first" in button.toolTip().casefold()
     section.toggle_outlines()
     section.review.go_to_next()
     section.review.mark_reviewed()
