@@ -50,7 +50,7 @@ class Settings:
     """
 
     width: int = 96
-    steps: int = 600
+    steps: int = 3000
     batch: int = 8
     rate: float = 2e-3
     resolutions: tuple[str, ...] = RESOLUTIONS
