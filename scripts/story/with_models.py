@@ -208,7 +208,7 @@ def batch(story: Story) -> str:
     screen.press(dock.run_button)
     check("it runs", dock.is_running)
     screen.wait("it is well under way", lambda: dock.bar.value() > 200 or not dock.is_running)
-    story.picture("batch_running")
+    story.picture("batch_running", dock)
     screen.wait("the batch ends", lambda: not dock.is_running)
     states = [item.state for item in dock.state.items]
     check(f"both are done, not: {dock.banner.text}", states == [ItemState.DONE] * 2)
@@ -248,7 +248,7 @@ def models(story: Story) -> str:
     key = dock.banner.text.split("'")[1]
     screen.wait("it is selected", lambda: dock.entry is not None and dock.entry.key == key)
     check("it is not the one of before", key != mine.key)
-    story.picture("models")
+    story.picture("models", dock)
     screen.press(dock.use_button)
     check(f"it is used, not: {dock.banner.text}", "uses" in dock.banner.text)
     answer = QMessageBox.StandardButton.Yes
