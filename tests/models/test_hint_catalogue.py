@@ -59,5 +59,5 @@ def test_the_shipped_weights_are_named_and_keep_to_the_box() -> None:
         found = model.decode(encoded, encoded, [PatchHints(boxes=((200, 180, 300, 300),))])
     mask = found.of_patch(side)[0, 0] > 0
     inside = mask[200:300, 180:300].float().mean()
-    assert inside > 0.7
-    assert mask.sum() < 1.3 * 100 * 120
+    assert inside > 0.5  # a flat rectangle is no tissue; the ellipse in the box would be 0.79
+    assert mask.sum() < 1.1 * 100 * 120
