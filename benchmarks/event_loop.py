@@ -19,7 +19,6 @@ import sys
 import tempfile
 import threading
 import time
-import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -75,14 +74,21 @@ class Gaps:
         while not self._ended.wait(_LOOK_SECONDS):
             gap, name = time.perf_counter() - self._last[0], self.name
             if name and gap > max(_WORTH_A_LOOK, self.stacks[name][0]):
-                frame = sys._current_frames().get(self._main)
-                self.stacks[name] = (gap, _places(frame))
+                self.stacks[name] = (gap, _places(self._main))
 
 
-def _places(frame: FrameType | None) -> list[str]:
-    stack = traceback.extract_stack(frame)
-    places = [f"{Path(f.filename).name}:{f.lineno} {f.name}" for f in stack]
-    return [p for p in places if not p.startswith("event_loop.py")][-7:]
+def _places(thread: int) -> list[str]:
+    """Return where a thread is, without holding on to it.
+
+    A frame keeps what its function made: a QPainter that outlives its paintEvent ends the program.
+    """
+    frame: FrameType | None = sys._current_frames().get(thread)
+    places = []
+    while frame is not None:
+        places.append((frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_name))
+        frame = frame.f_back
+    named = [f"{Path(file).name}:{line} {function}" for file, line, function in reversed(places)]
+    return [place for place in named if not place.startswith("event_loop.py")][-7:]
 
 
 def tagged_folder(folder: Path) -> Path:
