@@ -206,6 +206,22 @@ def test_steps_reduce_the_loss_and_leave_the_encoder_alone(folder: Path) -> None
     assert all(torch.equal(p, after[n]) for n, p in before.items())
 
 
+def test_the_shipped_model_is_trained_with_the_drawings_that_it_expects(folder: Path) -> None:
+    task = task_of(folder, model={"start": "bundled"})
+    assert task.model.draws_hints
+    sample = task.batch(0, 0, [0])[0]
+    box = PatchHints(boxes=(box_of(sample.pair.hr_mask),))
+    encoded = {name: task._encoded([sample], name) for name in task.model.resolutions}
+    with torch.no_grad():
+        learnt = task._decoded(encoded, [box]).hr
+        used = task.model.eval().decode(encoded["hr"], encoded["lr"], [box]).hr
+    assert learnt is not None
+    assert torch.equal(learnt, used)
+    loss, _ = task.loss([sample])
+    loss.backward()
+    assert all(p.grad is None for p in task.model.encoder.backbone.parameters())
+
+
 def test_batches_repeat_and_views_take_turns(folder: Path) -> None:
     task = task_of(folder)
     one, again = (task.batch(7, 3, [4])[0] for _ in range(2))

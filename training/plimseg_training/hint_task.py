@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from napari_plimseg.models.sam_hints import HintTensors, PatchHints
+from napari_plimseg.models.sam_hints import PatchHints
 from napari_plimseg.models.wsi_sam_decoder import Encoded
 from plimseg_training.features import BUDGET_BYTES
 from plimseg_training.hint_draws import box_of, corrected, first_hints, innermost
@@ -241,18 +241,7 @@ class HintTask:
         hints: Sequence[PatchHints],
         lr_masks: Sequence[NDArray[np.float32] | None] | None = None,
     ) -> DualMasks:
-        grid = next(iter(encoded.values())).grid
-        side = self.model.side
-        known = lr_masks or [None] * len(hints)
-        coarse = [h.at_half_scale(side, m) for h, m in zip(hints, known, strict=True)]
-        masks: DualMasks = self.model.decoder(
-            encoded.get("hr"),
-            encoded.get("lr"),
-            HintTensors.of(hints, grid).to(self.device),
-            HintTensors.of(coarse, grid).to(self.device),
-            side,
-        )
-        return masks
+        return self.model.masks_of(encoded.get("hr"), encoded.get("lr"), hints, lr_masks)
 
     def _corrected(
         self,

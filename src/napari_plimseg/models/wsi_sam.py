@@ -196,15 +196,30 @@ class WsiSam(nn.Module):
             When the network was never trained.
         """
         self._refuse_random_weights()
-        device = hr.final.device
+        return self.masks_of(hr, lr, hints, lr_masks)
+
+    def masks_of(
+        self,
+        hr: Encoded | None,
+        lr: Encoded | None,
+        hints: Sequence[PatchHints],
+        lr_masks: Sequence[NDArray[np.float32] | None] | None = None,
+    ) -> DualMasks:
+        """Do what `decode` does, whatever the weights: training begins with random ones.
+
+        A resolution that the decoder lacks may be None.
+        """
+        encoded = hr if hr is not None else lr
+        if encoded is None:
+            raise ValueError("there are no maps of either resolution")
         masks = lr_masks or [None] * len(hints)
         coarse = [h.at_half_scale(self.side, m) for h, m in zip(hints, masks, strict=True)]
         if self.draws_hints:
             hints = [h.drawn(self.side, DRAWN_RADIUS) for h in hints]
             coarse = [h.drawn(self.side, DRAWN_RADIUS / 2) for h in coarse]
         fine, half = (
-            HintTensors.of(given, encoded.grid).to(device)
-            for given, encoded in ((hints, hr), (coarse, lr))
+            HintTensors.of(given, encoded.grid).to(encoded.final.device)
+            for given in (hints, coarse)
         )
         decoded: DualMasks = self.decoder(hr, lr, fine, half, self.side)
         if self.draws_hints:
