@@ -21,7 +21,7 @@ from napari_plimseg._widgets.class_chips import ClassChips
 from napari_plimseg._widgets.discarded_row import DiscardedRow
 from napari_plimseg._widgets.fold import Fold
 from napari_plimseg._widgets.tidy_panel import TidyPanel
-from napari_plimseg._widgets.tool_icons import CHOSEN_STYLE, tool_icon
+from napari_plimseg._widgets.tool_icons import tool_button, tool_icon
 from napari_plimseg._widgets.tooltips import TOOLTIPS
 
 TOOLS = {
@@ -41,7 +41,7 @@ class CorrectParts(QWidget):
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
-        self.tools = {name: self._tool(name, text) for name, (text, _) in TOOLS.items()}
+        self.tools = {name: tool_button(text) for name, (text, _) in TOOLS.items()}
         self.chips = ClassChips()
         self.brush_size = QSlider(Qt.Orientation.Horizontal)
         self.brush_size.setRange(1, MAX_BRUSH)
@@ -89,17 +89,6 @@ class CorrectParts(QWidget):
         column.addLayout(region)
         column.addWidget(self.discarded)
         column.addWidget(self.tidy_fold)
-
-    def _tool(self, name: str, text: str) -> QToolButton:
-        button = QToolButton()
-        button.setText(text)
-        button.setCheckable(True)
-        button.setIconSize(QSize(20, 20))
-        button.setToolButtonStyle(Qt.ToolButtonStyle.ToolButtonTextUnderIcon)
-        button.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
-        button.setStyleSheet(CHOSEN_STYLE + "QToolButton {font-size: 11px;}")
-        button.setFocusPolicy(Qt.FocusPolicy.TabFocus)
-        return button
 
     def _step_button(self, name: str, text: str) -> QToolButton:
         button = QToolButton()

@@ -295,6 +295,14 @@ def sharing(view: MaskView) -> list[MaskView]:
     return [v for v in views if v is not None]
 
 
+def settled(view: MaskView) -> list[CorrectionRecorder]:
+    """Make corrections of all that is painted in masks that share them; return who records it."""
+    recorders = [v.recorder for v in sharing(view) if v.recorder is not None]
+    for recorder in recorders:
+        recorder.settle_all()
+    return recorders
+
+
 def _write(corrections: Corrections) -> Generator[None, None, None]:
     corrections.flush()
     corrections.journal.mask.counts()  # counted here, known in the dock

@@ -9,7 +9,7 @@ from qtpy.QtCore import QObject, Signal
 from qtpy.QtWidgets import QCheckBox, QHBoxLayout, QMessageBox, QPushButton, QVBoxLayout, QWidget
 
 from napari_plimseg._widgets.banner import FlowText
-from napari_plimseg._widgets.correction_recorder import sharing
+from napari_plimseg._widgets.correction_recorder import settled
 from napari_plimseg._widgets.tooltips import TOOLTIPS
 from napari_plimseg.errors import CorrectionsError
 
@@ -123,9 +123,7 @@ class CorrectionsControl(QObject):
         view = self._view
         if view is None or view.corrections is None:
             return
-        recorders = [v.recorder for v in sharing(view) if v.recorder is not None]
-        for recorder in recorders:
-            recorder.settle_all()
+        recorders = settled(view)
         try:
             folder = view.corrections.discard()
         except CorrectionsError as error:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QPushButton, QVBoxLayout, QWidget
 
-from napari_plimseg._widgets.correction_recorder import sharing
+from napari_plimseg._widgets.correction_recorder import settled
 from napari_plimseg._widgets.tooltips import TOOLTIPS
 from napari_plimseg.errors import CorrectionsError
 
@@ -58,9 +58,7 @@ class DiscardedRow(QWidget):
         view = self._view
         if view is None or view.corrections is None:
             return
-        recorders = [v.recorder for v in sharing(view) if v.recorder is not None]
-        for recorder in recorders:
-            recorder.settle_all()
+        recorders = settled(view)
         try:
             found = view.corrections.discarded()
             if found:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from qtpy.QtCore import QSize, Qt
+from qtpy.QtCore import Qt
 from qtpy.QtGui import QColor, QIcon, QPixmap
 from qtpy.QtWidgets import (
     QCheckBox,
@@ -14,15 +14,13 @@ from qtpy.QtWidgets import (
     QLabel,
     QLineEdit,
     QPushButton,
-    QSizePolicy,
-    QToolButton,
     QVBoxLayout,
     QWidget,
 )
 
 from napari_plimseg._widgets.banner import FlowText
 from napari_plimseg._widgets.correct_section import HIDDEN, NO_MASK
-from napari_plimseg._widgets.tool_icons import CHOSEN_STYLE, tool_icon
+from napari_plimseg._widgets.tool_icons import tool_button, tool_icon
 from napari_plimseg._widgets.tooltips import TOOLTIPS
 from napari_plimseg.models.hint_catalogue import FILE
 
@@ -54,7 +52,7 @@ class HintParts(QWidget):
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
-        self.tools = {name: self._tool(text) for name, (text, _) in HINT_TOOLS.items()}
+        self.tools = {name: tool_button(text) for name, (text, _) in HINT_TOOLS.items()}
         self.state = FlowText()
         self.accept_button = QPushButton("Accept")
         self.discard_button = QPushButton("Discard")
@@ -104,17 +102,6 @@ class HintParts(QWidget):
         model.addWidget(QLabel("Model"))
         model.addWidget(self.model, 1)
         column.addLayout(model)
-
-    def _tool(self, text: str) -> QToolButton:
-        button = QToolButton()
-        button.setText(text)
-        button.setCheckable(True)
-        button.setIconSize(QSize(20, 20))
-        button.setToolButtonStyle(Qt.ToolButtonStyle.ToolButtonTextUnderIcon)
-        button.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
-        button.setStyleSheet(CHOSEN_STYLE + "QToolButton {font-size: 11px;}")
-        button.setFocusPolicy(Qt.FocusPolicy.TabFocus)
-        return button
 
     def show_theme(self, color: str) -> None:
         """Draw icons in the text colour of the viewer's theme."""

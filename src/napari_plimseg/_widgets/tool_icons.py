@@ -1,11 +1,12 @@
-"""Small pictures of the tools of correction, drawn in the colour of the theme's text."""
+"""Buttons of the tools of correction and their pictures, in the colour of the theme's text."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from qtpy.QtCore import QPointF, QRectF, Qt
+from qtpy.QtCore import QPointF, QRectF, QSize, Qt
 from qtpy.QtGui import QColor, QIcon, QPainter, QPen, QPixmap, QPolygonF
+from qtpy.QtWidgets import QSizePolicy, QToolButton
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -147,3 +148,16 @@ DRAWN: dict[str, Callable[[QPainter, QColor], None]] = {
     "box": _box,
 }
 """What draws each picture."""
+
+
+def tool_button(text: str) -> QToolButton:
+    """Return a button that takes a tool into the hand; `tool_icon` gives it its picture."""
+    button = QToolButton()
+    button.setText(text)
+    button.setCheckable(True)
+    button.setIconSize(QSize(20, 20))
+    button.setToolButtonStyle(Qt.ToolButtonStyle.ToolButtonTextUnderIcon)
+    button.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
+    button.setStyleSheet(CHOSEN_STYLE + "QToolButton {font-size: 11px;}")
+    button.setFocusPolicy(Qt.FocusPolicy.TabFocus)
+    return button
