@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_plimseg._widgets.correction_recorder import CELL, CorrectionRecorder
+from napari_plimseg._widgets.correction_recorder import CELL, CorrectionRecorder, settled
 from napari_plimseg._widgets.mask_colors import fading_colormap, label_colormap, label_colors
 from napari_plimseg._widgets.mask_pixels import MaskPixels
 from napari_plimseg._widgets.napari_inside import HistoryKept, unwrapped
@@ -88,6 +88,8 @@ class MaskView:
         self.step = decimation(store.info.shape, max_side)
         self.info: MaskInfo = dataclasses.replace(store.info, classes=classes)
         self.corrections, self._problem = _corrections_of(store, self.info)
+        self.recorder: CorrectionRecorder | None = None
+        settled(self)  # what was painted on another mask in the last half second shows here too
         self.pixels = MaskPixels(mask, self.step, self.corrections)
         self.hidden = frozenset(hidden)
         self.opacities: dict[str, float] = {}
@@ -108,9 +110,8 @@ class MaskView:
             )
         )
         self.layer.selected_label = 1
-        self.recorder = (
-            None if self.corrections is None else CorrectionRecorder(viewer, self, self.corrections)
-        )
+        if self.corrections is not None:
+            self.recorder = CorrectionRecorder(viewer, self, self.corrections)
 
     def placement(self) -> dict[str, Any]:
         """Return scale, translation and units of a layer with this mask's shown pixels."""
