@@ -87,8 +87,10 @@ def train(folder: Path, log: Path) -> None:
         if begun or dock._look.is_running or dock.state.checking:
             return
         if process is not None:
+            if process.state.is_alive or dock.state.why_not("resume"):
+                return  # it is running still, or has not been looked at yet
             begun.append(True)
-            dock.resume()  # nothing happens when it is running still
+            dock.resume()
         elif dock.folder is None:
             dock.choose_folder(folder / "patches")
         else:

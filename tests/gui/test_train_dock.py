@@ -156,6 +156,7 @@ def test_stop_keeps_and_resume_goes_on(
     dock.start()
     qtbot.waitUntil(lambda: bool(dock.process.history.losses), timeout=WAIT)
     assert "epoch 1 of 2" in dock.panel.line.text()
+    assert not dock.pictures.picture.pixmap().isNull()
     dock.panel.stop_button.click()
     assert dock.panel.stop_button.text() == "Stop now"
     assert ended(dock, qtbot) is TrainingState.STOPPED
@@ -163,7 +164,9 @@ def test_stop_keeps_and_resume_goes_on(
     assert dock.panel.resume_button.isVisibleTo(dock)
     monkeypatch.setenv("FAKE_STEP", "0.01")
     dock.panel.resume_button.click()
+    assert dock.state.is_training
     assert ended(dock, qtbot) is TrainingState.FINISHED
+    assert dock.pictures.paths
 
 
 @pytest.mark.skipif(os.name == "nt", reason="needs POSIX signals")

@@ -35,6 +35,9 @@ def train(arguments: list[str]) -> int:
     tell({"kind": "start", "message": "Training", "data": {"device": "CPU, 2 cores"}}, log)
     tell({"kind": "scan", "message": "4 images", "data": {"tags": {"tumour": 3}}}, log)
     (run / "recipe.yaml").write_text("name: fake\n")
+    picture = run / "0.ppm"
+    picture.write_bytes(b"P6 64 48 255\n" + bytes(range(256)) * 36)
+    tell({"kind": "preview", "data": {"file": str(picture)}}, log)
     for stage, epochs in (("stage1", 2), ("stage2", 3)):
         tell({"kind": "stage", "stage": stage, "epoch": 1, "epochs": epochs}, log)
         for epoch in range(1, epochs + 1):

@@ -250,7 +250,8 @@ class PicturesPanel(QWidget):
         return window
 
     def _read(self) -> None:
-        self._pixmap = QPixmap(self.paths[self.position])
+        self._pixmap = QPixmap(self.paths[self.position]) if self.paths else QPixmap()
+        self.picture.clear()  # a file that can't be read must not leave the last one there
         self._fit()
 
     def _show_label(self) -> None:
