@@ -12,6 +12,7 @@ import pytest
 from qtpy.QtWidgets import QMessageBox
 
 from napari_plimseg._widgets import correction_recorder, layer_views
+from napari_plimseg._widgets.discarded_row import BUTTON
 from napari_plimseg._widgets.layer_views import MaskView, mask_view_of, mask_views
 from napari_plimseg.results import corrections_journal
 from napari_plimseg.results.corrections import Corrections
@@ -170,7 +171,7 @@ def test_the_row_in_the_dock(masked: PlimsegDock, qtbot, monkeypatch) -> None:  
     row.discard.click()
     assert f"({pixels} pixels)" in asked[0]
     np.testing.assert_array_equal(layer.data, model)
-    assert ".discarded-" in masked.banner.text
+    assert f"'{BUTTON}' in PLIMSeg Review" in masked.banner.text
     assert not on_disk(view).any()
     assert not row.discard.isEnabled()
     stroke(layer, 2)

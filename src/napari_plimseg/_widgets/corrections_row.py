@@ -10,6 +10,7 @@ from qtpy.QtWidgets import QCheckBox, QHBoxLayout, QMessageBox, QPushButton, QVB
 
 from napari_plimseg._widgets.banner import FlowText
 from napari_plimseg._widgets.correction_recorder import settled
+from napari_plimseg._widgets.discarded_row import BUTTON
 from napari_plimseg._widgets.tooltips import TOOLTIPS
 from napari_plimseg.errors import CorrectionsError
 
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
     from napari_plimseg._widgets.banner import Banner
     from napari_plimseg._widgets.correction_recorder import CorrectionRecorder
     from napari_plimseg._widgets.layer_views import MaskView
+
+
+BRING_BACK = f"'{BUTTON}' in PLIMSeg Review shows them again."
 
 
 class CorrectionsRow(QWidget):
@@ -110,8 +114,7 @@ class CorrectionsControl(QObject):
             "Discard corrections",
             f"Discard all corrections of this slide ({view.corrected_pixels:,} pixels)? "
             "The masks show what the models said.\n\n"
-            "The corrections are kept in a folder beside the results, so that this can be "
-            "taken back.",
+            f"They are kept beside the results: {BRING_BACK}",
             QMessageBox.StandardButton.Discard | QMessageBox.StandardButton.Cancel,
             QMessageBox.StandardButton.Cancel,
         )
@@ -132,12 +135,7 @@ class CorrectionsControl(QObject):
         for recorder in recorders:
             recorder.follow()
         if folder is not None:
-            ending = folder.name.removeprefix(view.corrections.journal.folder.name)
-            self._banner.tell(
-                "info",
-                "Corrections discarded. To bring them back, take "
-                f"'{ending}' off the folder's name beside the results and open the slide again.",
-            )
+            self._banner.tell("info", f"Corrections discarded. {BRING_BACK}")
         self.changed.emit()
 
     def _on_toggled(self, on: bool) -> None:

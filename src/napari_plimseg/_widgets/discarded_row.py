@@ -14,6 +14,7 @@ from napari_plimseg.errors import CorrectionsError
 if TYPE_CHECKING:
     from napari_plimseg._widgets.layer_views import MaskView
 
+BUTTON = "Bring discarded corrections back"
 HIDDEN = "The corrections of this mask are hidden: show them again first."
 
 
@@ -33,7 +34,7 @@ class DiscardedRow(QWidget):
         self._view: MaskView | None = None
         self._known: tuple[object, int] = (None, -1)
         self._is_there = False
-        self.button = QPushButton("Bring discarded corrections back")
+        self.button = QPushButton(BUTTON)
         self.button.clicked.connect(lambda: self.bring_back())
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
