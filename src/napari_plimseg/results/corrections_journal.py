@@ -12,7 +12,6 @@ import os
 import shutil
 import threading
 import weakref
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,15 +20,13 @@ import numpy as np
 
 from napari_plimseg.errors import CorrectionsError
 from napari_plimseg.files import atomic_write, sync_folder
+from napari_plimseg.results.correction_content import CorrectionContent, read_content
 from napari_plimseg.results.correction_file import (
-    DESCRIPTION,
     KEPT,
-    PIXELS,
     CorrectionFrame,
     Description,
     description_record,
     pixels_record,
-    scan,
 )
 from napari_plimseg.results.sparse_mask import SparseMask
 
@@ -49,19 +46,6 @@ _open_journals: weakref.WeakValueDictionary[Path, CorrectionsJournal] = (
 _opening = threading.Lock()
 
 _Change = tuple[int, int, "NDArray[np.uint8]"]
-
-
-@dataclass
-class _Content:
-    """What a file came to."""
-
-    frame: CorrectionFrame
-    names: tuple[str, ...]
-    mask: SparseMask
-    damaged: int = 0
-    end: int = 0
-    records: int = 0
-    sequence: int = 0
 
 
 class CorrectionsJournal:
@@ -104,7 +88,10 @@ class CorrectionsJournal:
         self._pending: list[_Change | Description] = []
         self._is_writing = self._rewrites = self._set_aside = False
         self._created = _now().isoformat(timespec="seconds")
-        content = self._load(frame)
+        self._take_up(self._load(frame))
+
+    def _take_up(self, content: CorrectionContent) -> None:
+        """Go on from what was read."""
         self.frame, self.names, self.mask = content.frame, content.names, content.mask
         self._end, self._records = content.end, content.records
         self._sequence = content.sequence
@@ -256,11 +243,7 @@ class CorrectionsJournal:
                 folder.rename(self.folder)
             except OSError as error:
                 raise _not_saved(error, folder) from error
-            content = self._load(self.frame)
-            self.frame, self.names, self.mask = content.frame, content.names, content.mask
-            self._end, self._records = content.end, content.records
-            self._sequence = content.sequence
-            self._seen = self._signature()
+            self._take_up(self._load(self.frame))
 
     def _description(self) -> Description:
         return Description(self.frame, self.names, self._created)
@@ -272,58 +255,13 @@ class CorrectionsJournal:
             return None
         return facts.st_size, facts.st_mtime_ns
 
-    def _load(self, frame: CorrectionFrame) -> _Content:
-        fresh = _Content(frame, (), SparseMask(frame.shape))
-        try:
-            data = self.path.read_bytes()
-        except FileNotFoundError:
-            return fresh
-        except OSError as error:
-            raise CorrectionsError(
-                f"can't be read ({error.strerror or error})",
-                path=self.folder,
-                remedy="Make the folder readable and open the slide again.",
-            ) from error
-        found = scan(data)
-        said = [
-            Description.from_bytes(record.body, self.folder)
-            for record in found.records
-            if record.kind == DESCRIPTION
-        ]
-        if not said or said[0].frame.slide_fingerprint != frame.slide_fingerprint:
-            self._set_aside = True
-            self.problem = (
-                "The corrections saved for this slide are damaged; the file is kept."
-                if not said
-                else "The corrections in the folder belong to another slide; the file is kept."
-            )
-            return fresh
-        mask = SparseMask(said[0].frame.shape)
-        damaged = found.damaged
-        height, width = mask.shape
-        for record in found.records:
-            if record.kind == PIXELS:
-                window, changes = record.window, record.pixels
-                inside = window.y + window.height <= height and window.x + window.width <= width
-                if changes is None or not inside:
-                    damaged += 1
-                else:
-                    mask.write(window.y, window.x, changes, changes != KEPT)
-        if damaged:
-            self.problem = (
-                f"{damaged} parts of the saved corrections are damaged and left out; "
-                "the rest is there."
-            )
-        self._created = said[0].created
-        return _Content(
-            frame=said[0].frame,
-            names=max((d.names for d in said), key=len),
-            mask=mask,
-            damaged=damaged,
-            end=found.end,
-            records=len(found.records),
-            sequence=max(record.sequence for record in found.records),
-        )
+    def _load(self, frame: CorrectionFrame) -> CorrectionContent:
+        """Read the file; what is wrong with it is remembered."""
+        content = read_content(self.path, frame)
+        self._set_aside |= content.is_useless
+        self.problem = content.problem or self.problem
+        self._created = content.created or self._created
+        return content
 
     def _acquire(self, batch: list[_Change | Description]) -> list[_Change | Description]:
         """Become the one program that writes; return what is to be written."""
