@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from napari_plimseg.models.hint_guides import GUIDES
 from napari_plimseg.models.sam_decoder import DecoderShape, LayerNorm2d
-from napari_plimseg.models.sam_hints import DRAWN_RADIUS, HintTensors, PatchHints, logits_of
+from napari_plimseg.models.sam_hints import PatchHints, logits_of
 from napari_plimseg.models.wsi_sam_decoder import RESOLUTIONS, DualDecoder, Encoded
 
 if TYPE_CHECKING:
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from hint_model.maps import MapsOfScene
     from numpy.typing import NDArray
 
-CELLS = SIDE // 16
 SMALLEST = 40  # pixels of the ids: about 160 um2 at 1 um/px
 LARGEST_SHARE = 0.85  # of the patch's side that a boxed object may span
 PER_SCENE = 4  # objects of one scene in a batch
@@ -314,10 +313,6 @@ def decode(
     coarse_masks: Sequence[NDArray[np.float32] | None],
 ) -> tuple[dict[str, Tensor], Tensor]:
     """Return mask logits (B, 1, 4 h, 4 w) of a decoder's resolutions, and the expected overlap."""
-    coarse = [h.at_half_scale(SIDE, mask) for h, mask in zip(hints, coarse_masks, strict=True)]
-    hints = [h.drawn(SIDE, DRAWN_RADIUS) for h in hints]
-    coarse = [h.drawn(SIDE, DRAWN_RADIUS / 2) for h in coarse]
-    fine, half = (HintTensors.of(each, (CELLS, CELLS)) for each in (hints, coarse))
-    masks = decoder(hr, lr, fine, half, SIDE).upon(fine, half)
+    masks = decoder.masks_of(hr, lr, hints, coarse_masks, side=SIDE, draws_hints=True)
     found = {name: getattr(masks, name) for name in decoder.resolutions}
     return found, masks.quality

@@ -73,6 +73,23 @@ def test_masks_have_256_pixels_and_are_brought_to_the_patch() -> None:
     assert masks.of_patch(1024).shape == (1, 1, 1024, 1024)
 
 
+@torch.no_grad()
+@pytest.mark.parametrize("draws_hints", [False, True])
+def test_a_decoder_alone_takes_hints_as_the_model_does(draws_hints: bool) -> None:
+    decoder, hr, lr = small(), maps(2), maps(2)
+    found = decoder.masks_of(hr, lr, [POINT, BOX], side=SIDE, draws_hints=draws_hints)
+    fine, half = [POINT, BOX], [h.at_half_scale(SIDE) for h in (POINT, BOX)]
+    if draws_hints:
+        fine, half = [h.drawn(SIDE, 10) for h in fine], [h.drawn(SIDE, 5) for h in half]
+    hints = HintTensors.of(fine, hr.grid), HintTensors.of(half, lr.grid)
+    expected = decoder(hr, lr, *hints, SIDE)
+    expected = expected.upon(*hints) if draws_hints else expected
+    torch.testing.assert_close(found.hr, expected.hr)
+    torch.testing.assert_close(found.lr, expected.lr)
+    with pytest.raises(ValueError, match="no maps"):
+        decoder.masks_of(None, None, [POINT], side=SIDE, draws_hints=draws_hints)
+
+
 @pytest.mark.parametrize("scale", [1, 2, 4])
 def test_finer_early_maps_fit(scale: int) -> None:
     decoder = small(early_scale=scale)

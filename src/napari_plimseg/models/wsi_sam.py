@@ -16,7 +16,6 @@ from torch import Tensor, nn
 from napari_plimseg.errors import ModelError
 from napari_plimseg.models.sam_decoder import DecoderShape
 from napari_plimseg.models.sam_encoders import BackboneEncoder
-from napari_plimseg.models.sam_hints import DRAWN_RADIUS, HintTensors
 from napari_plimseg.models.weights import check_weights, weights_digest
 from napari_plimseg.models.wsi_sam_decoder import RESOLUTIONS, DualDecoder, DualMasks, Encoded
 
@@ -209,22 +208,9 @@ class WsiSam(nn.Module):
 
         A resolution that the decoder lacks may be None.
         """
-        encoded = hr if hr is not None else lr
-        if encoded is None:
-            raise ValueError("there are no maps of either resolution")
-        masks = lr_masks or [None] * len(hints)
-        coarse = [h.at_half_scale(self.side, m) for h, m in zip(hints, masks, strict=True)]
-        if self.draws_hints:
-            hints = [h.drawn(self.side, DRAWN_RADIUS) for h in hints]
-            coarse = [h.drawn(self.side, DRAWN_RADIUS / 2) for h in coarse]
-        fine, half = (
-            HintTensors.of(given, encoded.grid).to(encoded.final.device)
-            for given in (hints, coarse)
+        return self.decoder.masks_of(
+            hr, lr, hints, lr_masks, side=self.side, draws_hints=self.draws_hints
         )
-        decoded: DualMasks = self.decoder(hr, lr, fine, half, self.side)
-        if self.draws_hints:
-            return decoded.upon(fine, half)
-        return decoded
 
     def forward(
         self, hr_images: Tensor, lr_images: Tensor, hints: Sequence[PatchHints]

@@ -22,13 +22,17 @@ from napari_plimseg.models.sam_decoder import (
     SamDecoder,
     masked,
 )
+from napari_plimseg.models.sam_hints import DRAWN_RADIUS, HintTensors
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from typing import Self
 
+    import numpy as np
+    from numpy.typing import NDArray
+
     from napari_plimseg.models.sam_decoder import Decoded, HintEmbedding
-    from napari_plimseg.models.sam_hints import HintTensors
+    from napari_plimseg.models.sam_hints import PatchHints
 
 RESOLUTIONS = ("hr", "lr")
 DRAWN_WEIGHT = 0.25
@@ -242,6 +246,46 @@ class DualDecoder(nn.Module):
             )
         finest = decoded[self.resolutions[0]][1]
         return DualMasks(masks.get("hr"), masks.get("lr"), finest.quality)
+
+    def masks_of(
+        self,
+        hr: Encoded | None,
+        lr: Encoded | None,
+        hints: Sequence[PatchHints],
+        lr_masks: Sequence[NDArray[np.float32] | None] | None = None,
+        *,
+        side: int,
+        draws_hints: bool,
+    ) -> DualMasks:
+        """Return the masks of hints, whatever the weights.
+
+        Parameters
+        ----------
+        hr, lr : Encoded
+            One patch an object; a resolution that is missing here may be None.
+        hints : sequence of PatchHints
+            One object each, in pixels of the HR patch.
+        lr_masks : sequence of ndarray, optional
+            Logits of the masks to refine for the LR patches; see `PatchHints.at_half_scale`.
+        side : int
+            Of the patches, in pixels.
+        draws_hints : bool
+            Whether boxes and points are drawn into the masks, too; see `PatchHints.drawn`.
+        """
+        encoded = hr if hr is not None else lr
+        if encoded is None:
+            raise ValueError("there are no maps of either resolution")
+        masks = lr_masks or [None] * len(hints)
+        coarse = [h.at_half_scale(side, m) for h, m in zip(hints, masks, strict=True)]
+        if draws_hints:
+            hints = [h.drawn(side, DRAWN_RADIUS) for h in hints]
+            coarse = [h.drawn(side, DRAWN_RADIUS / 2) for h in coarse]
+        fine, half = (
+            HintTensors.of(given, encoded.grid).to(encoded.final.device)
+            for given in (hints, coarse)
+        )
+        decoded: DualMasks = self(hr, lr, fine, half, side)
+        return decoded.upon(fine, half) if draws_hints else decoded
 
     def _guided(self, encoded: Encoded, hints: HintTensors) -> Tensor | None:
         if not self.shape.guides:
