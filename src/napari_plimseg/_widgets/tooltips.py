@@ -47,8 +47,8 @@ TOOLTIPS: dict[str, str] = {
     "export_all": "All of these into one folder.",
     "corrections_shown": "Show what you painted over the model's output. Without it the mask can't "
     "be painted on.",
-    "discard": "Go back to what the model said, everywhere on this slide. A button in PLIMSeg Review "
-    "takes this back.",
+    "discard": "Go back to what the model said, everywhere on this slide. PLIMSeg Review "
+    "has a button that takes this back.",
     "bring_back": (
         "Show the corrections of this slide again that were discarded last. What is painted now is "
         "discarded in their place, and can be brought back the same way."
