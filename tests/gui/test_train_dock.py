@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from napari_plimseg.results.comparison import DISAGREE
 from napari_plimseg.tissue import TissueClass
 from napari_plimseg.training_runs.process import TrainingProcess, TrainingState
 from napari_plimseg.training_runs.run_folders import RunFiles, runs_folder
@@ -293,8 +294,9 @@ def test_two_models_are_compared_on_the_view(
     with qtbot.waitSignal(dock.outcome.compared, timeout=WAIT) as found:
         dock.result.compare_button.click()
     (result,) = found.args
-    assert result.same == 1.0
-    assert not result.differ.any()
+    assert result.result.agreement.pixel_accuracy == 1.0
+    assert not (result.result.map == DISAGREE).any()
+    assert not result.left_out
     layers = dock.outcome.layers.layers
     assert [layer.visible for layer in layers] == [True, False, False]
     assert dock.result.table.item(0, 1).text() == "100 %"

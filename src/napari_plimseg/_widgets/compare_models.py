@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,8 +13,7 @@ import numpy as np
 from napari_plimseg._widgets.run_steps import Stage, run_settings
 from napari_plimseg.errors import ConfigError
 from napari_plimseg.inference.engine_lock import ENGINE
-from napari_plimseg.results.measure import agreement
-from napari_plimseg.tissue import NOT_COMPUTED, UNREADABLE
+from napari_plimseg.tissue import NOT_COMPUTED
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -22,8 +21,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from napari_plimseg._settings import DockSettings
+    from napari_plimseg.results.comparison import Comparison
+    from napari_plimseg.results.mask_info import MaskInfo
+    from napari_plimseg.results.other_mask import OtherMask
     from napari_plimseg.slides.slide import Region, Slide
-    from napari_plimseg.tissue import TissueClasses
 
 _LARGEST_SIDE_MM = 6.0
 
@@ -38,44 +39,25 @@ class PartMask:
         Name of the model.
     mask : ndarray of uint8, shape (h, w)
         Mask ids.
-    classes : TissueClasses
-    downsample : float
-        Level-0 pixels per mask pixel.
+    info : MaskInfo
+        Of the mask of the whole slide.
     first : tuple of int
-        Row and column of the first pixel in the mask of the whole slide.
+        Row and column there of the first pixel.
     """
 
     title: str
     mask: NDArray[np.uint8]
-    classes: TissueClasses
-    downsample: float
+    info: MaskInfo
     first: tuple[int, int]
 
-    def ids_at(self, y: NDArray[np.floating], x: NDArray[np.floating]) -> NDArray[np.uint8]:
-        """Return the mask ids at level-0 rows `y` and columns `x`, shape (len(y), len(x))."""
-        places = []
-        for level_0, first, size in zip((y, x), self.first, self.mask.shape, strict=True):
-            index = np.floor(level_0 / self.downsample).astype(int) - first
-            places.append(np.clip(index, 0, size - 1))
-        return self.mask[np.ix_(*places)]
+    def seen_from(self, other: PartMask) -> OtherMask:
+        """Return it as a mask of the part of the slide that begins where `other` does."""
+        from napari_plimseg.results.other_mask import OtherMask
 
-
-@dataclass(frozen=True)
-class ClassComparison:
-    """One class in the masks of two models.
-
-    Parameters
-    ----------
-    name : str
-    overlap : float
-        Intersection over union of both masks, 0 to 1; NaN where only one model has the class.
-    shares : tuple of float
-        Part of the computed pixels that each model gives it, 0 to 1.
-    """
-
-    name: str
-    overlap: float
-    shares: tuple[float, float]
+        own, theirs = self.info.downsample, other.info.downsample
+        y, x = (a * own - b * theirs for a, b in zip(self.first, other.first, strict=True))
+        names = dict(enumerate(self.info.classes.names, start=1))
+        return OtherMask(self.title, self.mask, (own, own), (y, x), names)
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,55 +68,48 @@ class ComparedModels:
     ----------
     parts : tuple of PartMask
         The new model's and the other one's.
-    rows : tuple of ClassComparison
-        Classes of the first model, then those that only the second has.
-    same : float
-        Part of the pixels to which both give a class of the same name, 0 to 1.
-    differ : ndarray of uint8, shape (h, w)
-        1 where they don't, in the pixels of the first.
+    result : Comparison
+        Of the first with the second, in the pixels of the first.
+    left_out : tuple of str
+        Names of the classes that only one of them has; their pixels are not compared.
     """
 
     parts: tuple[PartMask, PartMask]
-    rows: tuple[ClassComparison, ...]
-    same: float
-    differ: NDArray[np.uint8]
+    result: Comparison
+    left_out: tuple[str, ...]
 
 
 def compared(first: PartMask, second: PartMask) -> ComparedModels:
-    """Compare two masks by the names of their classes, on the pixels of the first."""
-    rows = (first.first[0] + np.arange(first.mask.shape[0]) + 0.5) * first.downsample
-    columns = (first.first[1] + np.arange(first.mask.shape[1]) + 0.5) * first.downsample
-    names = list(first.classes.names)
-    known = {name.casefold(): i for i, name in enumerate(names)}
-    for name in second.classes.names:
-        if name.casefold() not in known:
-            known[name.casefold()] = len(names)
-            names.append(name)
-    masks = []
-    for part, ids in ((first, first.mask), (second, second.ids_at(rows, columns))):
-        table = np.zeros(256, np.uint8)
-        table[UNREADABLE] = UNREADABLE
-        for mask_id, name in enumerate(part.classes.names, start=1):
-            table[mask_id] = known[name.casefold()] + 1
-        masks.append(table[ids])
-    found = agreement([(masks[0], masks[1])], names)
-    both = (masks[0] != NOT_COMPUTED) & (masks[1] != NOT_COMPUTED)
-    total = max(1, int(both.sum()))
-    shares = [np.bincount(mask[both], minlength=256) / total for mask in masks]
-    owners = [{n.casefold() for n in part.classes.names} for part in (first, second)]
-    return ComparedModels(
-        (first, second),
-        tuple(
-            ClassComparison(
-                name,
-                float(found.iou[i]) if all(name.casefold() in o for o in owners) else math.nan,
-                (float(shares[0][i + 1]), float(shares[1][i + 1])),
-            )
-            for i, name in enumerate(names)
-        ),
-        found.pixel_accuracy,
-        (both & (masks[0] != masks[1])).astype(np.uint8),
-    )
+    """Compare two masks by the names of their classes, where both give one that both know.
+
+    Raises
+    ------
+    ConfigError
+        When there is nothing to compare.
+    """
+    from napari_plimseg.results.comparison import compare
+    from napari_plimseg.results.other_mask import match_classes
+
+    names, others = ([*part.info.classes.names] for part in (first, second))
+    here, there = ({name.casefold() for name in each} for each in (names, others))
+    left_out = [name for name in (*names, *others) if name.casefold() not in here & there]
+    if not here & there:
+        raise ConfigError(
+            f"{first.title} and {second.title} have no class name in common",
+            remedy="Compare with a model that names the same tissue.",
+        )
+    known = np.zeros(256, bool)
+    known[1 : len(names) + 1] = [name.casefold() in there for name in names]
+    mask = np.where(known[first.mask], first.mask, NOT_COMPUTED)
+    other = second.seen_from(first)
+    mapping = match_classes(other, first.info)
+    if not mask.any() or not any(mapping.values()):
+        raise ConfigError(
+            "the window shows nothing to which both models give a class that both know",
+            remedy="Move it over the tissue.",
+        )
+    info = replace(first.info, shape=mask.shape)
+    return ComparedModels((first, second), compare(mask, info, other, mapping), tuple(left_out))
 
 
 def compare_steps(
@@ -203,4 +178,4 @@ def _part_steps(
         ]
         (top, bottom), (left, right) = spans
         mask = store.read_classes()[top:bottom, left:right].copy()
-        yield PartMask(model.name, mask, store.info.classes, size, (top, left))
+        yield PartMask(model.name, mask, store.info, (top, left))

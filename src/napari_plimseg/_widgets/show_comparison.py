@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from napari_plimseg._widgets.layer_views import MASK_OPACITY, label_colormap, mask_views
 
 if TYPE_CHECKING:
@@ -39,21 +41,27 @@ class ComparisonLayers:
         """
         from napari.utils.colormaps import DirectLabelColormap
 
+        from napari_plimseg.results.comparison import DISAGREE
+
         self.remove()
         active = self._viewer.layers.selection.active
         for part in found.parts:
-            self._add(
-                f"{part.title} · compared", part.mask, part, label_colormap(part.classes), mpp
-            )
+            colormap = label_colormap(part.info.classes)
+            self._add(f"{part.title} · compared", part.mask, part, colormap, mpp)
+        differ = (found.result.map == DISAGREE).astype(np.uint8)
         colors = DirectLabelColormap(color_dict=_DIFFERENT)
-        self._add("differences · compared", found.differ, found.parts[0], colors, mpp)
+        self._add(
+            "differences · compared", differ, found.parts[0], colors, mpp, found.result.map_step
+        )
         self._viewer.layers.selection.active = active
         for view in mask_views(self._viewer):
             view.layer.visible = False  # colours of three masks on top of each other tell nothing
         self.show_only(0)
 
-    def _add(self, name: str, mask: Any, part: PartMask, colormap: Any, mpp: float) -> None:
-        size = part.downsample * mpp
+    def _add(
+        self, name: str, mask: Any, part: PartMask, colormap: Any, mpp: float, step: int = 1
+    ) -> None:
+        size = part.info.downsample * mpp
         # napari's origin is the centre of the first pixel
         shift = [(first + 0.5) * size - mpp / 2 for first in part.first]
         layer = self._viewer.add_labels(
@@ -61,7 +69,7 @@ class ComparisonLayers:
             name=name,
             opacity=MASK_OPACITY,
             colormap=colormap,
-            scale=(size, size),
+            scale=(step * size, step * size),
             translate=shift,
             units=("micrometer", "micrometer"),
         )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING
 
 from qtpy.QtCore import Qt, Signal
@@ -150,21 +149,25 @@ class ResultSection(QWidget):
             return
         self.shown.setCurrentIndex(0)
         first, second = (part.title for part in found.parts)
-        self.show_stage(
-            f"{first} and {second} give {100 * found.same:.0f} % of the pixels the same class."
-        )
+        same = found.result.agreement.pixel_accuracy
+        text = f"{first} and {second} give {100 * same:.0f} % of the pixels the same class."
+        if found.left_out:
+            names = ", ".join(found.left_out)
+            text += f" Not compared, since only one of them knows it: {names}."
+        self.show_stage(text)
         self.table.setHorizontalHeaderLabels(["Class", "Overlap", "New", "Other"])
         for column, tip in enumerate(
-            ("", "Intersection over union of both masks", f"Part of the view: {first}",
-             f"Part of the view: {second}")
+            ("", "Intersection over union of both masks", f"Part of what is compared: {first}",
+             f"Part of what is compared: {second}")
         ):  # fmt: skip
             heading = self.table.horizontalHeaderItem(column)
             if heading is not None:
                 heading.setToolTip(tip)
-        self.table.setRowCount(len(found.rows))
-        for number, row in enumerate(found.rows):
-            overlap = "–" if math.isnan(row.overlap) else f"{100 * row.overlap:.0f} %"
-            cells = (row.name, overlap, *(f"{100 * share:.0f} %" for share in row.shares))
+        rows = found.result.rows()
+        self.table.setRowCount(len(rows))
+        for number, row in enumerate(rows):
+            shares = (part / found.result.counted for part in (row.in_mask, row.in_other))
+            cells = (row.name, *(f"{100 * part:.0f} %" for part in (row.iou, *shares)))
             for column, text in enumerate(cells):
                 item = QTableWidgetItem(text)
                 if column:
@@ -173,4 +176,4 @@ class ResultSection(QWidget):
                     )
                 self.table.setItem(number, column, item)
         header = max(24, self.table.horizontalHeader().sizeHint().height())
-        self.table.setFixedHeight(header + _ROW * min(len(found.rows), 12) + 6)
+        self.table.setFixedHeight(header + _ROW * min(len(rows), 12) + 6)
