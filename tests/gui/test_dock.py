@@ -9,6 +9,7 @@ import pytest
 
 from napari_plimseg._widgets.dock_state import RunOn
 from napari_plimseg._widgets.regions import REGION_LAYER, visible_region
+from napari_plimseg.tiling import Window
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -97,6 +98,36 @@ def test_a_run_fills_the_mask_layer(dock: PlimsegDock, add_slide: Callable, qtbo
         view.layer.extent.world + half_pixels * view.layer.scale,
         dock.slides.layer.extent.world + half_pixels * slide.mpp,
     )
+
+
+def test_only_what_was_filled_in_is_drawn(dock: PlimsegDock, add_slide: Callable, qtbot) -> None:  # type: ignore[no-untyped-def]
+    add_slide()
+    assert run_to_the_end(dock, qtbot)
+    view = dock.view
+    assert view is not None
+    assert view.recorder is not None
+
+    def drawn() -> np.ndarray:
+        return np.array(view.layer._slice.image.view)
+
+    parts: list[tuple[int, ...]] = []
+    layer = view.layer
+    layer.events.labels_update.connect(lambda e: parts.append((*e.offset, *e.data.shape)))
+    view.fill(Window(0, 0, 40, 50), np.full((40, 50), 3, np.uint8))
+    view.fill(Window(60, 70, 20, 20), np.full((20, 20), 2, np.uint8))
+    view.draw_filled()
+    np.testing.assert_array_equal(drawn(), layer.colormap._data_to_texture(layer.data))
+    assert parts == [(0, 0, 40, 50), (60, 70, 20, 20)]
+    assert view.recorder.is_saved  # nobody painted
+    view.draw_filled()
+    assert len(parts) == 2
+    view.fill(Window(0, 0, 40, 50), np.full((40, 50), 2, np.uint8))
+    layer.contour = 1  # outlines depend on their surroundings: all is drawn
+    whole: list[object] = []
+    layer.events.set_data.connect(whole.append)
+    view.draw_filled()
+    assert whole
+    assert len(parts) == 2
 
 
 def test_running_state(

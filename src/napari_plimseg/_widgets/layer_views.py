@@ -10,7 +10,7 @@ import numpy as np
 from napari_plimseg._widgets.correction_recorder import CELL, CorrectionRecorder, settled
 from napari_plimseg._widgets.mask_colors import fading_colormap, label_colormap, label_colors
 from napari_plimseg._widgets.mask_pixels import MaskPixels
-from napari_plimseg._widgets.napari_inside import HistoryKept, unwrapped
+from napari_plimseg._widgets.napari_inside import HistoryKept, draw_part, unwrapped
 from napari_plimseg.errors import CorrectionsError
 from napari_plimseg.results.corrections import Corrections
 from napari_plimseg.tissue import NOT_COMPUTED
@@ -95,6 +95,7 @@ class MaskView:
         self.opacities: dict[str, float] = {}
         self._shown_colors = label_colors(classes, hidden)
         self._kept_history: HistoryKept | None = None
+        self._undrawn: list[tuple[slice, slice]] = []
         self.layer: Labels = unwrapped(
             viewer.add_labels(
                 self.pixels.shown,
@@ -162,6 +163,7 @@ class MaskView:
         if self.recorder is not None:
             self.recorder.settle(rows, columns, unnoted=True)
         self.pixels.fill(rows, columns, block)
+        self._undrawn.append((rows, columns))
 
     def refresh_window(self, rows: slice, columns: slice) -> None:
         """Show what was written into the corrections of a part, and save it soon.
@@ -205,8 +207,18 @@ class MaskView:
         return overlay_values(self.store, what, self.info.classes, self.step)
 
     def refresh(self) -> None:
-        """Draw what was filled in."""
+        """Draw all of the mask."""
+        self._undrawn.clear()
         self.layer.refresh(extent=False)
+
+    def draw_filled(self) -> None:
+        """Draw the tiles that were filled in since the last time, and no other part."""
+        parts, self._undrawn = self._undrawn, []
+        for rows, columns in parts:
+            if self.recorder is None:
+                draw_part(self.layer, rows, columns)
+            else:
+                self.recorder.draw(rows, columns)
 
     def set_classes(self, classes: TissueClasses, hidden: Collection[str]) -> None:
         """Show other colours or names of the same classes, or hide some."""

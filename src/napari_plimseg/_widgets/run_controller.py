@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +26,10 @@ if TYPE_CHECKING:
     from napari_plimseg.tissue import TissueClasses
 
 REFRESH_MS = 250
-"""The layers are drawn anew at most four times a second: each time uploads a texture."""
+"""The layers are drawn anew at most four times a second."""
+_MOST_REFRESH_MS = 2000
+_DRAWING_SHARE = 0.05
+"""Of the window's time; a screen without a graphics card is drawn anew less often."""
 
 
 class RunController(QObject):
@@ -75,7 +79,11 @@ class RunController(QObject):
         self._refresh_timer = QTimer(self)
         self._refresh_timer.setSingleShot(True)
         self._refresh_timer.setInterval(REFRESH_MS)
-        self._refresh_timer.timeout.connect(self.refresh)
+        self._refresh_timer.timeout.connect(self._on_refresh_due)
+        self._drawn_since = 0.0
+        self._drawn_timer = QTimer(self)
+        self._drawn_timer.setSingleShot(True)
+        self._drawn_timer.timeout.connect(self._on_drawn)
 
     @property
     def is_running(self) -> bool:
@@ -169,9 +177,19 @@ class RunController(QObject):
         """Draw what was filled in since the last time."""
         view = self._running_view
         if view is not None and view.is_in(self._viewer):
-            view.refresh()
+            view.draw_filled()
             if self.overlay is not None and self.overlay.is_in(self._viewer):
                 self.overlay.layer.refresh(extent=False)
+
+    def _on_refresh_due(self) -> None:
+        self._drawn_since = time.perf_counter()
+        self.refresh()
+        self._drawn_timer.start()  # due at once, that is, when the window has been painted
+
+    def _on_drawn(self) -> None:
+        spent = 1000 * (time.perf_counter() - self._drawn_since)
+        wait = min(max(REFRESH_MS, spent / _DRAWING_SHARE), _MOST_REFRESH_MS)
+        self._refresh_timer.setInterval(int(wait))
 
     def _drop_overlay(self) -> None:
         if self.overlay is not None and self.overlay.is_in(self._viewer):
@@ -201,5 +219,7 @@ class RunController(QObject):
     def _on_finished(self, complete: bool) -> None:
         self._refresh_timer.stop()
         self.refresh()
+        if self._running_view is not None and self._running_view.is_in(self._viewer):
+            self._running_view.refresh()  # its thumbnail, too
         self._running_view = None
         self.finished.emit(complete)
