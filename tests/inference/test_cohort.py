@@ -115,6 +115,24 @@ def test_closing_the_run_stops_it_and_the_next_one_does_the_rest(tmp_path: Path)
     )
 
 
+@pytest.mark.parametrize(
+    ("state", "done", "total", "text"),
+    [
+        (ItemState.RUNNING, 0, 0, "running"),
+        (ItemState.RUNNING, 0, 3, "running"),  # in the middle of the first tile
+        (ItemState.RUNNING, 1, 3, "running, 33 %"),
+        (ItemState.STOPPED, 2, 3, "stopped, 67 %"),
+        (ItemState.DONE, 3, 3, "done"),
+        (ItemState.FAILED, 1, 3, "failed"),
+    ],
+)
+def test_the_state_in_words(
+    tmp_path: Path, state: ItemState, done: int, total: int, text: str
+) -> None:
+    item = CohortItem(tmp_path / "a.svs", "a", state, tiles_done=done, tiles_total=total)
+    assert item.state_text == text
+
+
 def test_a_failing_slide_is_told_and_skipped_and_can_be_tried_again(tmp_path: Path) -> None:
     out = tmp_path / "results"
     paths = [picture(tmp_path, f"{n}.png", seed) for seed, n in enumerate("abc")]

@@ -172,6 +172,18 @@ def test_progress_counts_up_and_ends(slide: ArraySlide, tmp_path: Path) -> None:
     assert middle.device.startswith("CPU")
 
 
+def test_a_tile_is_told_of_before_the_next_one_is_predicted(
+    slide: ArraySlide, tmp_path: Path
+) -> None:
+    settings = RunSettings(tile_size=256, tissue=None, batch_size=1)
+    model = ColorModel()
+    store = open_store(slide, model, tmp_path / "x.plimseg", settings=settings)
+    for progress in segment_slide(slide, model, store, settings=settings):
+        assert progress.tiles_done == len(model.calls)
+    assert progress.tiles_done == store.tile_count
+    store.close()
+
+
 def test_the_focus_comes_first(slide: ArraySlide, tmp_path: Path) -> None:
     settings = RunSettings(tile_size=256, tissue=None, readers=1)
     store = open_store(slide, ColorModel(), tmp_path / "x.plimseg", settings=settings)

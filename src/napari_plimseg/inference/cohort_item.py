@@ -90,7 +90,7 @@ class CohortItem:
     @property
     def state_text(self) -> str:
         """The state for people."""
-        if self.state in (ItemState.RUNNING, ItemState.STOPPED) and self.tiles_total:
+        if self.state in (ItemState.RUNNING, ItemState.STOPPED) and self.tiles_done:
             return f"{self.state.value}, {100 * self.fraction:.0f} %"
         return self.state.value
 

@@ -252,7 +252,8 @@ def _run(
                     writes.append((at, writer.submit(work.write, at, result)))
                 batch = []
             finished = not reads and not batch
-            while writes and (finished or len(writes) > counter.batch_size):
+            # the next prediction may take seconds: alone, a tile is told of before it
+            while writes and (finished or len(writes) >= counter.batch_size):
                 tile, written = writes.popleft()
                 written.result()
                 counter.done += 1
