@@ -34,12 +34,13 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="model file to write")
     parser.add_argument("--work", type=Path, required=True, help="mosaics and run; is resumed")
     parser.add_argument("--mosaics", type=int, nargs=2, default=(96, 24), help="training, held out")
+    parser.add_argument("--lc25000", action="store_true", help="with tiles of two tags each, too")
     parser.add_argument("--set", nargs="*", default=[], help="KEY=VALUE of the recipe")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     torch.set_num_threads(1)  # sums in one order
     folder, run = options.work / "mosaics", options.work / "run"
-    training, held = tiles(options.data)
+    training, held = tiles(options.data, lc25000=options.lc25000)
     write_folder(folder, training, held, tuple(options.mosaics), options.seed)
     recipe = load_recipe(RECIPE).override([f"data.train={folder}", *options.set])
     recipe = replace(recipe, seed=options.seed)
