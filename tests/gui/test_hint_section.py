@@ -10,14 +10,15 @@ import pytest
 from hint_fakes import GatedModel, hint_info, offer_hints
 from tests.gui.test_correct_section import WAIT, Review
 
+from napari_plimseg._widgets.hint_draft import Draft
 from napari_plimseg._widgets.hint_layers import BOXES, POINTS, PREVIEW
 from napari_plimseg._widgets.hint_tools import (
-    Draft,
     HintDesk,
     edit_of,
     level_0_of,
     pixel_of,
     pixels_inside,
+    region_search,
 )
 from napari_plimseg.files import fingerprint
 from napari_plimseg.inference import hint_words
@@ -314,6 +315,127 @@ def test_a_part_of_an_accepted_object_is_taken_out_again(review: Review) -> None
     np.testing.assert_array_equal(left[60:], whole[60:])
     review.correct.undo()
     np.testing.assert_array_equal(review.layer.data != review.model, whole)
+
+
+def pick_region(review: Review, y: float, x: float) -> None:
+    review.dock.hints.choose_tool("refine")
+    review.click(y, x)
+    settle(review)
+
+
+def test_a_region_is_refined_by_points_in_one_step(review: Review) -> None:
+    hints = review.dock.hints
+    review.layer.data[50:75, 60:70] = 2  # the left half of the object
+    before = review.layer.data.copy()
+    review.correct.choose_class(3)  # the region keeps its own class
+    pick_region(review, 60, 64)
+    assert "This region is refined" in hints.state.text()
+    assert hints.tool == "point_in"
+    assert hints.accept_button.text().endswith(review.info.classes[1].name)
+    assert ours(review) == {PREVIEW}
+    press(review, "Enter")
+    assert "Point +" in review.dock.banner.text, "nothing was pointed at yet"
+    np.testing.assert_array_equal(review.layer.data, before)
+    review.click(62, 76)
+    settle(review)
+    assert overlap_of(review, hints.answers[0].mask) > 0.9
+    np.testing.assert_array_equal(review.layer.data, before)
+    press(review, "Enter")
+    assert overlap(review.layer.data[:112] == 2) < 0.3, "the right half of the mask is 2, too"
+    assert overlap((review.layer.data == 2) & (review.model != 2)) > 0.9
+    assert "has its new outline" in review.dock.banner.text
+    assert not ours(review)
+    review.correct.undo()
+    np.testing.assert_array_equal(review.layer.data, before)
+    assert int(review.layer.selected_label) == 3
+
+
+def test_what_a_region_gives_up_goes_back_to_the_model_s_class(review: Review) -> None:
+    review.layer.data_setitem(np.nonzero(np.ones((9, 9))), 2)  # so that it is a correction
+    pick_region(review, 4, 4)
+    review.dock.hints.add_point(*level_0_of(review.correct.target, 4.0, 4.0), positive=False)
+    settle(review)
+    press(review, "Enter")
+    given_up = (review.layer.data[:9, :9] == 1).sum()
+    assert 20 < given_up < 81
+    np.testing.assert_array_equal(review.layer.data[9:], review.model[9:])
+    review.view.recorder.settle_all()
+    corrected = review.view.corrections.read(slice(0, 9), slice(0, 9))
+    assert (corrected > 0).sum() == 81 - given_up, "where the model is right nothing is corrected"
+
+
+def test_a_region_larger_than_a_patch_changes_around_the_points_alone(review: Review) -> None:
+    pick_region(review, 30, 30)
+    review.dock.hints.add_point(*level_0_of(review.correct.target, 30.0, 90.0), positive=False)
+    settle(review)
+    press(review, "Enter")
+    changed = review.layer.data != review.model
+    assert 20 < changed.sum() < 100
+    assert not changed[:, :80].any()
+    assert (review.layer.data[changed] == 2).all(), "the neighbour on the right"
+
+
+def test_escape_leaves_the_region_as_it_was(review: Review) -> None:
+    hints = review.dock.hints
+    pick_region(review, 30, 30)
+    hints.add_point(500, 560, positive=False)
+    settle(review)
+    assert hints.answers[0].draft.is_ready
+    press(review, "Backspace")
+    assert not hints.answers[0].draft.is_ready, "the region as it is"
+    press(review, "Backspace")
+    assert not ours(review)
+    assert not hints.answers
+    pick_region(review, 30, 30)
+    hints.add_box(OBJECT)
+    settle(review)
+    assert hints.draft.start is not None
+    press(review, "Escape")
+    assert not ours(review)
+    assert hints.draft.is_empty
+    np.testing.assert_array_equal(review.layer.data, review.model)
+
+
+def test_where_there_is_no_region_it_says_so(review: Review) -> None:
+    review.layer.data[:40, :40] = 0
+    pick_region(review, 20, 20)
+    assert "no region of the mask" in review.dock.banner.text
+    assert not review.dock.hints.answers
+    review.dock.hints.refine_region(-80, -80)
+    settle(review)
+    assert "no region of the mask" in review.dock.hints.state.text()
+
+
+def test_of_regions_picked_in_a_row_the_last_counts_and_none_after_escape(
+    review: Review, model: GatedModel
+) -> None:
+    hints = review.dock.hints
+    model.gate.clear()
+    hints.choose_tool("refine")
+    for y in (100, 200):
+        hints.refine_region(y, 100)
+        review.qtbot.waitUntil(lambda: bool(hints.answers), timeout=WAIT)
+    assert hints.is_working, "it looks around the first one still"
+    hints.refine_region(1000, 1000)
+    hints.discard()
+    model.gate.set()
+    settle(review)
+    assert not hints.answers
+    assert not ours(review)
+
+
+@pytest.mark.parametrize("origin", [(0, 0), (30, 40)])
+def test_a_region_in_a_window_of_a_mask(review: Review, origin: tuple[int, int]) -> None:
+    target = replace(review.correct.target, origin=origin)
+    review.layer.data[50:60, 60:80] = 2
+    start = next(region_search(target, *level_0_of(target, 55.0, 65.0))())
+    np.testing.assert_array_equal(start.region.part.inside, np.ones((10, 20), bool))
+    assert (start.mask.y, start.mask.x) == (50 + origin[0], 60 + origin[1])
+    lower = HintMask(start.mask.y + 5, start.mask.x, 8.0, np.ones((20, 20), np.bool_), 1.0)
+    edit_of(target, [lower], 2, start).apply(review.layer.data)
+    expected = np.full((30, 20), 1, np.uint8)
+    expected[5:25] = 2
+    np.testing.assert_array_equal(review.layer.data[50:80, 60:80], expected)
 
 
 def test_a_class_of_the_mask_is_refined_where_it_lies(review: Review) -> None:

@@ -107,6 +107,35 @@ def test_hints_together_are_answered_from_a_patch_around_all_of_them() -> None:
     assert pair_for(hints, 1.0, SIDE, coarser=2).downsample == 32
 
 
+def test_a_mask_that_is_refined_is_seen_whole_where_it_fits_and_else_around_the_points() -> None:
+    fits = HintMask(1000, 1000, 1.0, np.ones((300, 200), np.bool_), 1.0)
+    points = ((1290.0, 1190.0, False),)
+    whole = pair_for([Hint(mask=fits)], 1.0, SIDE)
+    assert pair_for([Hint(points=points, mask=fits)], 1.0, SIDE) == whole
+    large = HintMask(0, 0, 1.0, np.ones((3000, 2000), np.bool_), 1.0)
+    assert pair_for([Hint(mask=large)], 1.0, SIDE).downsample == 8
+    pair = pair_for([Hint(points=points, mask=large)], 1.0, SIDE)
+    assert pair == pair_for([click(1290, 1190)], 1.0, SIDE)
+    two = ((1290.0, 1190.0, False), (1290.0, 1890.0, True))
+    assert pair_for([Hint(points=two, mask=large)], 1.0, SIDE).downsample == 2
+
+
+def test_a_mask_is_redrawn_only_where_it_was_looked_at() -> None:
+    mask = np.zeros((40, 40), np.bool_)
+    mask[10:30, 10:30] = True
+    before = HintMask(100, 200, 2.0, mask, 1.0)
+    seen = np.zeros((10, 10), np.bool_)  # level-0 pixels 240..320 in y, 440..520 in x
+    seen[:, 2:] = True
+    after = before.redrawn(HintMask(30, 55, 8.0, seen, 0.7), is_cut=True)
+    assert (after.score, after.is_cut, after.downsample) == (0.7, True, 2.0)
+    y, x = np.arange(190.0, 330), np.arange(390.0, 530)
+    expected = before.at(y, x)
+    looked = np.ix_((y >= 240) & (y < 320), (x >= 440) & (x < 520))
+    expected[looked] = HintMask(30, 55, 8.0, seen, 0.7).at(y, x)[looked]
+    np.testing.assert_array_equal(after.at(y, x), expected)
+    assert after.at(y, x).sum() > before.at(y, x).sum()
+
+
 def test_what_lies_beyond_the_patch_is_moved_to_its_border() -> None:
     pair = PatchPair(0, 0, 1.0, SIDE)
     hint = Hint(points=((10, 10, True), (-90, 700, False)), boxes=(Region(5, 400, 20, 300),))

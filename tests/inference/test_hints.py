@@ -138,6 +138,21 @@ def test_a_negative_point_takes_away_and_a_mask_to_refine_is_seen(slide: Slide) 
     assert overlap(on_slide(refined), disc(SHAPE, y, x, 60) | on_slide(before)) > 0.8
 
 
+def test_a_mask_larger_than_a_patch_is_refined_around_the_points(slide: Slide) -> None:
+    session = HintSession(slide, DarkModel())
+    y, x, _ = DISCS["inside"]
+    everything = HintMask(0, 0, 1.0, np.ones(SHAPE, np.bool_), 1.0)
+    refined = session.refine(Hint(points=((y, x, False),), mask=everything))
+    given_up = on_slide(everything) & ~on_slide(refined)
+    assert 0 < given_up.sum() < 100**2
+    rows, columns = np.nonzero(given_up)
+    assert abs(rows.mean() - y) < 10
+    assert abs(columns.mean() - x) < 10
+    assert not refined.is_cut, "the mask goes on beyond the patch, its change does not"
+    with pytest.raises(ConfigError, match="no mask"):
+        session.refine(click_on("inside"))
+
+
 def test_the_next_hint_nearby_needs_no_encoder(slide: Slide, tmp_path: Path) -> None:
     model = DarkModel()
     session = HintSession(slide, model, EmbeddingCache(tmp_path / "cache"))

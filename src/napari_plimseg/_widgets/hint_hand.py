@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
     from napari_plimseg._widgets.mask_painter import EditTarget
 
+KEYS = {"P": "point_in", "Shift-P": "point_out", "X": "box", "M": "refine", "Z": ""}
+"""Which tool a key takes while one is held; "" puts it down."""
 _HELD_PIXELS = 4
 
 
@@ -29,6 +31,8 @@ class HintHand:
         Called with a region that was drawn, or None when the mouse was only clicked.
     on_drawing : callable
         Called with the region while it is drawn.
+    on_refine : callable
+        Called with y and x in the region of the mask that is to be refined.
     """
 
     def __init__(
@@ -36,9 +40,11 @@ class HintHand:
         on_point: Callable[[float, float, bool], None],
         on_box: Callable[[Region | None], None],
         on_drawing: Callable[[Region], None],
+        on_refine: Callable[[float, float], None],
     ) -> None:
         self.tool = ""
         self._on_point, self._on_box, self._on_drawing = on_point, on_box, on_drawing
+        self._on_refine = on_refine
         self._held = LayerHold()
 
     def take(self, tool: str, target: EditTarget, keys: Mapping[str, Callable[[], None]]) -> None:
@@ -72,7 +78,11 @@ class HintHand:
         moved = np.abs(np.asarray(event.pos) - began).max() > _HELD_PIXELS
         if tool == "box":
             self._on_box(_between(start, _place(target, event)) if moved else None)
-        elif not moved:  # else the slide was moved
+        elif moved:  # the slide
+            return
+        elif tool == "refine":
+            self._on_refine(*start)
+        else:
             self._on_point(*start, (tool == "point_in") != turned)
 
 

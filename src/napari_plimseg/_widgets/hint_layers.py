@@ -16,13 +16,13 @@ if TYPE_CHECKING:
     from napari.layers import Layer
     from napari.viewer import Viewer
 
-    from napari_plimseg._widgets.hint_tools import Draft
+    from napari_plimseg._widgets.hint_draft import Draft
     from napari_plimseg._widgets.mask_painter import EditTarget
     from napari_plimseg.inference.hint_geometry import HintMask
     from napari_plimseg.slides.slide import Region
 
 PREVIEW, POINTS, BOXES = "hint preview", "hints: points", "hints: boxes"
-_INSIDE, _RIM = 1, 2
+_INSIDE, _RIM, _GIVEN_UP = 1, 2, 3
 _POSITIVE, _NEGATIVE = "#30e060", "#ff3040"
 _POINT_SIZE, _BOX_WIDTH = 13, 2.5  # on the screen
 
@@ -41,20 +41,32 @@ class HintLayers:
         self._layers: dict[str, Layer] = {}
 
     def show_preview(
-        self, target: EditTarget, masks: Sequence[HintMask], color: tuple[int, int, int]
+        self,
+        target: EditTarget,
+        masks: Sequence[HintMask],
+        color: tuple[int, int, int],
+        before: HintMask | None = None,
     ) -> int:
-        """Show objects in the colour of their class; return how many pixels of the layer."""
-        top, left, inside = pixels_inside(target, masks)
+        """Show objects in the colour of their class; return how many pixels of the layer.
+
+        What a region had `before` and has no more is shown dark.
+        """
+        others = [] if before is None else [before]
+        top, left, inside = pixels_inside(target, masks, around=others)
         self._remove(PREVIEW)
         count = int(inside.sum())
         if not count:
             return 0
         wide = np.pad(inside, 1)
         shown = wide.astype(np.uint8)
+        if others:
+            had = np.pad(pixels_inside(target, others, around=masks)[2], 1)
+            shown[had & ~wide] = _GIVEN_UP
         shown[ndimage.binary_dilation(wide) & ~wide] = _RIM
         colors = {
             None: (0, 0, 0, 0), 0: (0, 0, 0, 0),
             _INSIDE: (*(c / 255 for c in color), 1.0), _RIM: (1, 1, 1, 1),
+            _GIVEN_UP: (0.1, 0.1, 0.1, 1.0),
         }  # fmt: skip
         self._add(
             PREVIEW, target, "add_labels", shown, (top - 1, left - 1), opacity=0.75, colormap=colors

@@ -27,7 +27,7 @@ from napari_plimseg.models.hint_catalogue import FILE
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from napari_plimseg._widgets.hint_tools import Answer
+    from napari_plimseg._widgets.hint_draft import Answer
     from napari_plimseg._widgets.mask_painter import EditTarget
     from napari_plimseg.models.catalogue import ModelInfo
     from napari_plimseg.tissue import TissueClass
@@ -36,6 +36,7 @@ HINT_TOOLS = {
     "point_in": ("Point +", "Click inside an object."),
     "point_out": ("Point −", "Click on what does not belong to the object."),
     "box": ("Box", "Drag a box around an object."),
+    "refine": ("Refine", "Click a region of the mask that is not quite right."),
 }
 """Words below the icon, and what to do, by tool."""
 NO_SLIDE = "The slide of this mask is not open, so there is nothing to look at: open it first."
@@ -44,6 +45,10 @@ NO_MODEL = (
     "folder of models: plimseg train, recipe wsi_sam."
 )
 _ACCEPT_WIDTH = 220  # pixels of text; the dock may be 340 wide
+REFINED = (
+    "This region is refined. Click what it lacks with Point +, what it has too much with Point −."
+)
+ONLY_PART = " Only the part of it around the click: the rest stays as it is."
 NOTHING_SHOWN = "There is no proposal: click an object or draw a box first."
 
 
@@ -108,6 +113,15 @@ class HintParts(QWidget):
         for name, button in self.tools.items():
             button.setIcon(tool_icon(name, QColor(color)))
 
+    def show_models(self, models: Sequence[ModelInfo], chosen: str) -> str:
+        """Offer the models that are here; return the one that is chosen now."""
+        here = [info for info in models if info.available]
+        self.model.clear()
+        for info in here:
+            self.model.addItem(info.title, info.name)
+        self.model.setCurrentIndex(max(0, self.model.findData(chosen)))
+        return str(self.model.currentData()) if here else chosen
+
     def show_class(self, chosen: TissueClass | None) -> None:
         """Show which class takes what is accepted; None shows that there is none."""
         text = "Accept" if chosen is None else f"Accept: {chosen.name}"
@@ -154,6 +168,9 @@ def words_of(shown: Sequence[Answer], waiting: int, tool: str) -> str:
     if not shown:
         return HINT_TOOLS[tool][1] if tool else "Choose a tool, then point."
     answer = shown[0]
+    start = answer.draft.start
+    if start is not None and not answer.draft.is_ready:
+        return REFINED + (ONLY_PART if start.region.is_cut else "")
     if len(shown) > 1:
         return f"{len(shown)} proposals · Enter accepts all. Point − leaves one out."
     left = f" · {waiting - 1} more" if waiting > 1 else ""

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from napari_plimseg._widgets.hint_tools import Answer, Draft
+from napari_plimseg._widgets.hint_draft import Answer, Draft, Start
+
+if TYPE_CHECKING:
+    from napari_plimseg._widgets.mask_painter import EditTarget
+    from napari_plimseg.inference.hint_geometry import HintMask
 
 NO_OBJECT = (
     "There is no object here, or one smaller than a pixel of the mask. Draw a box around it, or "
@@ -42,11 +47,29 @@ class Proposals:
         """Those that accepting accepts."""
         return self.answers[:1] if self.one_by_one else self.answers
 
+    @property
+    def before(self) -> HintMask | None:
+        """The region that is refined, as it was; None for a new object."""
+        return None if self.draft.start is None else self.draft.start.mask
+
+    def mask_id(self, target: EditTarget) -> int:
+        """Return the class that accepting gives: the chosen one, or that of the region."""
+        start = self.draft.start
+        return int(target.layer.selected_label) if start is None else start.region.part.mask_id
+
     def point(self, draft: Draft) -> None:
         """Point anew; the last answer stays until the next, but one of nothing goes at once."""
         self.draft = draft
-        if not draft.is_ready:
+        if draft.start is not None and not draft.is_ready:
+            self.begin(draft.start)
+        elif not draft.is_ready:
             self.answers = self.answers[1:]
+
+    def begin(self, start: Start) -> None:
+        """Show a region as it is, which the next hints refine."""
+        self.forget()
+        self.draft = Draft(start=start)
+        self.answers = [Answer(self.draft, start.mask, 0.0, "")]
 
     def take(self, answer: Answer, *, of_search: bool) -> bool:
         """Take an answer in; return False for one that nobody waits for any more."""

@@ -7,20 +7,20 @@ from typing import TYPE_CHECKING, Any
 from qtpy.QtCore import Signal
 
 from napari_plimseg._widgets.background_job import BackgroundJob
-from napari_plimseg._widgets.hint_hand import HintHand
+from napari_plimseg._widgets.hint_hand import KEYS, HintHand
 from napari_plimseg._widgets.hint_layers import HintLayers
-from napari_plimseg._widgets.hint_parts import NOTHING_SHOWN, HintParts, why_not, words_of
+from napari_plimseg._widgets.hint_parts import NOTHING_SHOWN, REFINED, HintParts, why_not, words_of
 from napari_plimseg._widgets.hint_proposals import NO_OBJECT, NOT_CUT, NOTHING_FOUND, Proposals
 from napari_plimseg._widgets.hint_tools import (
-    Answer,
-    Draft,
     HintDesk,
-    area_text,
+    accepted_words,
     edit_of,
     needs_pixel_size,
+    region_search,
 )
 from napari_plimseg._widgets.layer_keys import LayerHold
 from napari_plimseg._widgets.napari_inside import unwrapped
+from napari_plimseg._widgets.region_picker import RegionPicker
 from napari_plimseg.errors import PlimsegError
 from napari_plimseg.models import hint_catalogue
 
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from qtpy.QtGui import QShowEvent
 
     from napari_plimseg._widgets.correct_section import CorrectSection
+    from napari_plimseg._widgets.hint_draft import Answer, Draft, Start
     from napari_plimseg._widgets.hint_tools import Work
     from napari_plimseg._widgets.mask_painter import EditTarget
     from napari_plimseg.slides.slide import Region
@@ -71,7 +72,12 @@ class HintSection(HintParts):
             lambda y, x, positive: self.add_point(y, x, positive=positive),
             lambda box: self._on_box(box),
             lambda box: self._on_drawing(box),
+            lambda y, x: self.refine_region(y, x),
         )
+        self._picker = RegionPicker(self)
+        self._picker.found.connect(self._on_region)
+        self._picker.failed.connect(self._on_failed)
+        self._picker.finished.connect(self.refresh_state)
         self._job = BackgroundJob(self)
         self._job.yielded.connect(self._on_item)
         self._job.failed.connect(self._on_failed)
@@ -91,12 +97,8 @@ class HintSection(HintParts):
         self.pixel_size.valueChanged.connect(lambda _: self._ask_again())
         self.model.activated.connect(self._on_model)
 
-        def leave(*_: object) -> None:
-            hand.put_down()
-            watched.let_go()
-            layers.clear()
-
-        self.destroyed.connect(leave)
+        for leave in (hand.put_down, watched.let_go, layers.clear):
+            self.destroyed.connect(lambda *_, leave=leave: leave())
         self.list_models()
 
     @property
@@ -117,18 +119,12 @@ class HintSection(HintParts):
     @property
     def is_working(self) -> bool:
         """Whether a hint is being answered."""
-        return self._job.is_running
+        return self._job.is_running or self._picker.is_running
 
     def list_models(self) -> None:
         """Offer the models that are here now."""
         self._models = hint_catalogue.list_hint_models()
-        here = [info for info in self._models if info.available]
-        self.model.clear()
-        for info in here:
-            self.model.addItem(info.title, info.name)
-        self.model.setCurrentIndex(max(0, self.model.findData(self.desk.model_name)))
-        if here:
-            self.desk.model_name = self.model.currentData()
+        self.desk.model_name = self.show_models(self._models, self.desk.model_name)
         self.refresh_state()
 
     def showEvent(self, event: QShowEvent) -> None:
@@ -170,15 +166,8 @@ class HintSection(HintParts):
         self.refresh_state()
 
     def _keys(self) -> dict[str, Callable[[], None]]:
-        return {
-            "P": lambda: self.choose_tool("point_in"),
-            "Shift-P": lambda: self.choose_tool("point_out"),
-            "X": lambda: self.choose_tool("box"),
-            "Enter": self.accept,
-            "Escape": self._on_escape,
-            "Backspace": self.take_back,
-            "Z": lambda: self.choose_tool(""),
-        }
+        others = {"Enter": self.accept, "Escape": self._on_escape, "Backspace": self.take_back}
+        return others | {k: lambda name=name: self.choose_tool(name) for k, name in KEYS.items()}
 
     def add_point(self, y: float, x: float, *, positive: bool) -> None:
         """Point at a level-0 place: inside the object, or outside of it."""
@@ -193,10 +182,26 @@ class HintSection(HintParts):
         self._ask(self.draft.with_point(y, x, positive=positive))
 
     def add_box(self, box: Region) -> None:
-        """Begin a new object with a box in level-0 pixels."""
-        if not (self.proposals.is_search and self._job.is_running):
+        """Begin a new object with a box in level-0 pixels, or put it around a region."""
+        draft = self.draft.with_box(box)
+        if draft.start is None and not (self.proposals.is_search and self._job.is_running):
             self.proposals.forget()
-        self._ask(Draft(box=box))
+        self._ask(draft)
+
+    def refine_region(self, y: float, x: float) -> None:
+        """Refine the region of the mask at a level-0 place by what is pointed at next."""
+        target = self._target
+        if target is None or self._why_not():
+            return
+        self._forget()
+        self._picker.find(region_search(target, y, x))
+
+    def _on_region(self, start: Start) -> None:
+        self.proposals.begin(start)
+        self.choose_tool("point_in")
+        self._show_answers()
+        if self._target is not None and not self._job.is_running:
+            self._start(self.desk.preparation(self._target, self.pixel_size.value(), start))
 
     def take_back(self) -> None:
         """Take the last hint back."""
@@ -215,15 +220,13 @@ class HintSection(HintParts):
         if chosen is None:
             self.told.emit("warning", "Choose a class first: click it in Correct.")
             return
-        mask_id = int(target.layer.selected_label)
-        edit = edit_of(target, [answer.mask for answer in shown], mask_id)
-        size = painter.apply(edit)
-        if not size:
-            self.told.emit("info", "Nothing changes: it is that class already, or protected.")
-        else:
-            self.told.emit(
-                "good", f"{size:,} pixels are now {chosen.name}{area_text(target, size)}."
-            )
+        start = shown[0].draft.start
+        if start is not None and not shown[0].draft.is_ready:
+            self.told.emit("info", REFINED)
+            return
+        masks, mask_id = [answer.mask for answer in shown], self.proposals.mask_id(target)
+        size = painter.apply(edit_of(target, masks, mask_id, start))
+        self.told.emit(*accepted_words(target, size, chosen.name, is_region=start is not None))
         self._correct.refresh_state()
         self._next()
 
@@ -245,12 +248,8 @@ class HintSection(HintParts):
         if not self.tool:
             self.choose_tool("point_out")
         self._forget()
-        words = self.words.text().strip()
-        if not words and self._class() is None:
-            self.told.emit("warning", "Choose a class first, or type what to look for.")
-            return
         try:
-            work = self.desk.search(target, self.pixel_size.value(), words)
+            work = self.desk.search(target, self.pixel_size.value(), self.words.text().strip())
         except PlimsegError as error:
             self.told.emit("warning", str(error))
             return
@@ -281,7 +280,7 @@ class HintSection(HintParts):
         target = self._target
         if target is None:
             return None
-        return target.info.classes.by_id(int(target.layer.selected_label))
+        return target.info.classes.by_id(self.proposals.mask_id(target))
 
     def _ask(self, draft: Draft) -> None:
         target = self._target
@@ -295,7 +294,7 @@ class HintSection(HintParts):
         self._layers.show_draft(target, draft)
         if not draft.is_ready:
             self._show_answers()
-            if not draft.is_empty:
+            if draft.points:
                 self.told.emit("info", "Click inside the object, too, or draw a box around it.")
         elif self._job.is_running:
             self._again = True
@@ -335,7 +334,8 @@ class HintSection(HintParts):
             return
         shown = self.proposals.shown
         color = (255, 255, 255) if chosen is None else chosen.color
-        count = self._layers.show_preview(target, [answer.mask for answer in shown], color)
+        masks = [answer.mask for answer in shown]
+        count = self._layers.show_preview(target, masks, color, self.proposals.before)
         if self.proposals.is_search and self.proposals.one_by_one:
             self._layers.show_draft(target, self.draft)
         if shown and not count:
@@ -352,6 +352,7 @@ class HintSection(HintParts):
 
     def _forget(self) -> None:
         self._job.stop()
+        self._picker.stop()
         self._again = False
         self._failure = ""
         self.proposals.forget()

@@ -1,4 +1,4 @@
-"""What stands behind the section *Hints*: what was pointed at, and who answers it. Without Qt.
+"""What stands behind the section *Hints*: who answers what was pointed at. Without Qt.
 
 What needs torch is loaded where it is used, in the thread: the dock opens without it.
 """
@@ -8,15 +8,17 @@ from __future__ import annotations
 import math
 import threading
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from napari_plimseg._widgets.hint_draft import Answer, Draft, Start
 from napari_plimseg.errors import ConfigError
 from napari_plimseg.models import hint_catalogue
 from napari_plimseg.models.catalogue import BUNDLED
 from napari_plimseg.results.editing import Edit
+from napari_plimseg.results.refining import region_to_refine
 from napari_plimseg.slides.slide import Region
 from napari_plimseg.tiling import Window
 
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
 
     from napari_plimseg._widgets.mask_painter import EditTarget
     from napari_plimseg.inference.embedding_cache import EmbeddingCache
-    from napari_plimseg.inference.hint_geometry import Hint, HintMask
+    from napari_plimseg.inference.hint_geometry import HintMask
     from napari_plimseg.inference.hint_words import Proposal
     from napari_plimseg.inference.hints import HintSession
     from napari_plimseg.results.mask_info import MaskInfo
@@ -38,82 +40,6 @@ if TYPE_CHECKING:
 LOADING = "Loading the model…"
 LOOKING = "Looking around the hint…"
 ANSWERING = "Answering…"
-
-
-@dataclass(frozen=True)
-class Draft:
-    """What a person has pointed at so far, for one object.
-
-    Parameters
-    ----------
-    points : tuple of (float, float, bool)
-        (y, x, positive) in level-0 pixels.
-    box : Region, optional
-        Around the object.
-    coarser : int
-        Steps of two by which more of the surroundings is looked at than the hints need.
-    """
-
-    points: tuple[tuple[float, float, bool], ...] = ()
-    box: Region | None = None
-    coarser: int = 0
-
-    @property
-    def is_ready(self) -> bool:
-        """Whether it says where the object is."""
-        return self.box is not None or any(positive for _, _, positive in self.points)
-
-    @property
-    def is_empty(self) -> bool:
-        """Whether nothing was pointed at."""
-        return self.box is None and not self.points
-
-    @property
-    def hint(self) -> Hint:
-        """All of it as one hint.
-
-        Raises
-        ------
-        ConfigError
-            When it does not say where the object is.
-        """
-        from napari_plimseg.inference.hint_geometry import Hint
-
-        return Hint(self.points, () if self.box is None else (self.box,))
-
-    def with_point(self, y: float, x: float, *, positive: bool) -> Draft:
-        """Return the draft with one more point."""
-        return replace(self, points=(*self.points, (y, x, positive)))
-
-    def without_last(self) -> Draft:
-        """Return the draft without the last point, or without its box."""
-        if self.points:
-            return replace(self, points=self.points[:-1])
-        return Draft()
-
-    def wider(self) -> Draft:
-        """Return the draft with twice the surroundings."""
-        return replace(self, coarser=self.coarser + 1)
-
-
-@dataclass(frozen=True)
-class Answer:
-    """The object that a draft points at.
-
-    Parameters
-    ----------
-    draft : Draft
-    mask : HintMask
-    milliseconds : float
-        From the question to the mask, without loading the model.
-    weights : str
-        Which weights answered, for people.
-    """
-
-    draft: Draft
-    mask: HintMask
-    milliseconds: float
-    weights: str
 
 
 class HintDesk:
@@ -174,8 +100,26 @@ class HintDesk:
         hints = [draft.hint]
         known = session.is_prepared(hints, coarser=draft.coarser)
         yield ANSWERING if known else LOOKING
-        mask = session.segment(hints, coarser=draft.coarser)
+        if draft.start is None:
+            mask = session.segment(hints, coarser=draft.coarser)
+        else:
+            mask = session.refine(hints[0], coarser=draft.coarser)
         yield Answer(draft, mask, (time.perf_counter() - began) * 1000, session.weights_name)
+
+    def prepare(
+        self, slide: Slide, pixel_size: float | None, start: Start
+    ) -> Generator[str | Answer, None, None]:
+        """Encode what lies around a region, so that its first hint is answered at once."""
+        from napari_plimseg.inference.hint_geometry import Hint
+
+        y, x = start.place
+        self.session(slide, pixel_size).prepare([Hint(((y, x, True),), mask=start.mask)])
+        yield from ()
+
+    def preparation(self, target: EditTarget, typed_um: float, start: Start) -> Work:
+        """Return the work that gets ready for hints on a region."""
+        slide, pixel_size = _slide_of(target), assumed_pixel_um(target, typed_um)
+        return lambda: self.prepare(slide, pixel_size, start)
 
     def ask_each(
         self, slide: Slide, pixel_size: float | None, proposals: Sequence[Proposal]
@@ -233,8 +177,13 @@ class HintDesk:
         Raises
         ------
         ConfigError
-            When the window shows nothing of the mask.
+            When there is nothing to look for, or the window shows nothing of the mask.
         """
+        mask_id = int(target.layer.selected_label)
+        if not words and target.info.classes.by_id(mask_id) is None:
+            raise ConfigError(
+                "there is nothing to look for", remedy="Choose a class first, or type words."
+            )
         slide, pixel_size = _slide_of(target), assumed_pixel_um(target, typed_um)
         where = visible_window(target)
         if words:
@@ -242,8 +191,28 @@ class HintDesk:
             return lambda: self.find_words(slide, pixel_size, view, words)
         (y, x), frame = target.origin, replace(target.info, downsample=target.downsample)
         placed = Window(where.y + y, where.x + x, where.height, where.width)
-        ids, mask_id = target.layer.data[where.slices], int(target.layer.selected_label)
+        ids = target.layer.data[where.slices]
         return lambda: self.find_class(slide, pixel_size, ids, placed, frame, mask_id)
+
+
+def region_search(
+    target: EditTarget, y: float, x: float
+) -> Callable[[], Generator[Start, None, None]]:
+    """Return the work that finds the region of a mask at a level-0 place, to be refined."""
+    mask, background = target.layer.data, target.info.classes.background_id
+
+    def work() -> Generator[Start, None, None]:
+        from napari_plimseg.inference.hint_geometry import HintMask
+
+        row, column = (round(v) for v in pixel_of(target, y, x))
+        region = region_to_refine(
+            mask, row, column, model=target.model_output, background=background
+        )
+        part, (top, left) = region.part, target.origin
+        on_slide = HintMask(part.top + top, part.left + left, target.downsample, part.inside, 1.0)
+        yield Start(region, on_slide, (y, x))
+
+    return work
 
 
 def _slide_of(target: EditTarget) -> Slide:
@@ -256,6 +225,18 @@ def area_text(target: EditTarget, pixels: int) -> str:
     """Return " (0.12 mm²)" for a number of pixels of a layer; "" when their size is unknown."""
     size = target.pixel_um
     return "" if size is None else f" ({pixels * (size / 1000) ** 2:.3g} mm²)"
+
+
+def accepted_words(
+    target: EditTarget, pixels: int, name: str, *, is_region: bool
+) -> tuple[str, str]:
+    """Return the kind of message and the sentence that tell how many pixels were changed."""
+    if not pixels:
+        return "info", "Nothing changes: it is that class already, or protected."
+    count, area = f"{pixels:,} pixels", area_text(target, pixels)
+    if is_region:
+        return "good", f"The region of {name} has its new outline: {count} changed{area}."
+    return "good", f"{count} are now {name}{area}."
 
 
 def needs_pixel_size(target: EditTarget) -> bool:
@@ -307,12 +288,15 @@ def region_of(target: EditTarget, where: Window) -> Region:
 
 
 def pixels_inside(
-    target: EditTarget, masks: Sequence[HintMask]
+    target: EditTarget, masks: Sequence[HintMask], *, around: Sequence[HintMask] = ()
 ) -> tuple[int, int, NDArray[np.bool_]]:
-    """Return top, left and which pixels (h, w) of a layer lie in any of the objects."""
+    """Return top, left and which pixels (h, w) of a layer lie in any of the objects.
+
+    The window holds these, and the objects `around`, too.
+    """
     shape, scale = target.layer.data.shape, target.downsample
     windows = []
-    for mask in masks:
+    for mask in (*masks, *around):
         box = mask.bounding_box
         if box is None:
             continue
@@ -331,6 +315,8 @@ def pixels_inside(
     bottom, right = (max(spans[axis][1] for spans, _ in windows) for axis in (0, 1))
     inside = np.zeros((bottom - top, right - left), np.bool_)
     for ((y0, y1), (x0, x1)), mask in windows:
+        if not any(mask is one for one in masks):
+            continue
         ys, xs = (
             (np.arange(*span) + origin + 0.5) * scale
             for span, origin in zip(((y0, y1), (x0, x1)), target.origin, strict=True)
@@ -339,9 +325,13 @@ def pixels_inside(
     return top, left, inside
 
 
-def edit_of(target: EditTarget, masks: Sequence[HintMask], mask_id: int) -> Edit:
-    """Return the edit that gives objects a class, before protections."""
+def edit_of(
+    target: EditTarget, masks: Sequence[HintMask], mask_id: int, start: Start | None = None
+) -> Edit:
+    """Return the edit that gives objects a class, or a region its outline, before protections."""
     top, left, inside = pixels_inside(target, masks)
+    if start is not None:
+        return start.region.outlined(target.layer.data, top, left, inside)
     if not inside.any():
         return Edit.nothing()
     height, width = inside.shape

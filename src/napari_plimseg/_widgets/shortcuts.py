@@ -47,6 +47,7 @@ SHORTCUTS: dict[str, tuple[Shortcut, ...]] = {
         Shortcut("P", "point inside the object"),
         Shortcut("Shift+P", "point outside of it; holding Shift turns a point round, too"),
         Shortcut("X", "box around it"),
+        Shortcut("M", "refine a region of the mask: click it first"),
         Shortcut("Enter", "accept into the chosen class"),
         Shortcut("Esc", "discard; a second time puts the tool down"),
         Shortcut("Backspace", "take the last hint back"),

@@ -132,6 +132,13 @@ def _box(painter: QPainter, color: QColor) -> None:
             painter.drawRect(QRectF(x - 2, y - 2, 4, 4))
 
 
+def _refine(painter: QPainter, color: QColor) -> None:
+    outline = [(8, 26), (12, 12), (25, 7), (37, 13), (33, 24), (22, 28), (19, 40), (11, 38)]
+    painter.drawPolygon(_points(outline))
+    painter.drawLine(QPointF(35, 29), QPointF(35, 43))
+    painter.drawLine(QPointF(28, 36), QPointF(42, 36))
+
+
 DRAWN: dict[str, Callable[[QPainter, QColor], None]] = {
     "move": _move,
     "brush": _brush,
@@ -146,6 +153,7 @@ DRAWN: dict[str, Callable[[QPainter, QColor], None]] = {
     "point_in": _point_in,
     "point_out": _point_out,
     "box": _box,
+    "refine": _refine,
 }
 """What draws each picture."""
 

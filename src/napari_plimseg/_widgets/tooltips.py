@@ -168,7 +168,10 @@ TOOLTIPS: dict[str, str] = {
     "hint_point_in": "Click inside an object: its mask is proposed. Key P with a hint tool.",
     "hint_point_out": "Click on what does not belong to the object. Shift+P, or hold Shift.",
     "hint_box": "Drag a box around an object. Key X with a hint tool.",
-    "hint_accept": "Give the proposed pixels the chosen class, undoably. Enter.",
+    "hint_refine": "Click a region of the mask, then what it lacks (+) and has too much (−). Enter "
+    "gives it the new outline, as one step: what it loses goes back to the class that the "
+    "model saw there or, where that is the same, to the nearest neighbour. Key M with a hint tool.",
+    "hint_accept": "Give the proposed pixels the class, undoably. Enter.",
     "hint_discard": "Forget the proposal. Escape; Backspace takes back the last hint only.",
     "hint_wider": "Look at twice the surroundings, for an object that goes on beyond them.",
     "hint_words": "A tissue that you describe, such as gland or necrosis; commas separate words "

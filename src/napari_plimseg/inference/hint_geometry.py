@@ -92,6 +92,34 @@ class HintMask:
         inside[np.ix_(*known)] = self.mask[np.ix_(rows[known[0]], columns[known[1]])]
         return inside
 
+    def redrawn(self, answer: HintMask, *, is_cut: bool = False) -> HintMask:
+        """Return this mask, in its own pixels, with what another one says where that one looked.
+
+        Parameters
+        ----------
+        answer : HintMask
+            Has the last word in its `region`; its score is taken over.
+        is_cut : bool
+            Of the result.
+        """
+        scale, box = self.downsample, answer.bounding_box
+        looked = answer.region
+        spans, known = [], []
+        for axis, first in enumerate((self.y, self.x)):
+            stop = first + self.mask.shape[axis]
+            if box is not None:
+                start, length = ((box.y, box.height), (box.x, box.width))[axis]
+                first = min(first, math.floor(start / scale))
+                stop = max(stop, math.ceil((start + length) / scale))
+            middles = (np.arange(first, stop) + 0.5) * scale
+            start, length = ((looked.y, looked.height), (looked.x, looked.width))[axis]
+            spans.append(middles)
+            known.append(np.flatnonzero((middles >= start) & (middles < start + length)))
+        mask = self.at(*spans)
+        mask[np.ix_(*known)] = answer.at(*(m[k] for m, k in zip(spans, known, strict=True)))
+        y, x = (round(middles[0] / scale - 0.5) for middles in spans)
+        return HintMask(y, x, scale, mask, answer.score, is_cut)
+
     def to_mask_frame(self, info: MaskInfo) -> tuple[Window, NDArray[np.bool_]]:
         """Return the object in pixels of a mask of the same slide.
 
@@ -170,8 +198,18 @@ class Hint:
         corners = [(y, x, y + 1, x + 1) for y, x, sign in self.points if sign]
         mask_box = self.mask.bounding_box if self.mask is not None else None
         boxes = (*self.boxes, mask_box) if mask_box is not None else self.boxes
-        corners += [(b.y, b.x, b.y + b.height, b.x + b.width) for b in boxes]
-        return _around(corners)
+        return _around([*corners, *(_corners(box) for box in boxes)])
+
+    @property
+    def focus(self) -> Region:
+        """What has to be looked at: where a mask is refined, its points and boxes; else the hull.
+
+        A mask alone is looked at as a whole.
+        """
+        if self.mask is None or not (self.points or self.boxes):
+            return self.hull
+        corners = [(y, x, y + 1, x + 1) for y, x, _ in self.points]
+        return _around([*corners, *(_corners(box) for box in self.boxes)])
 
     def parts(self) -> tuple[Hint, ...]:
         """Return hints with one box each; together they mean what this one does."""
@@ -257,6 +295,8 @@ class PatchPair:
 def pair_for(hints: Sequence[Hint], downsample: float, side: int, *, coarser: int = 0) -> PatchPair:
     """Return the finest pair of patches whose HR patch holds all hints with room around them.
 
+    Of a mask that is refined by points or boxes it need not hold all.
+
     Parameters
     ----------
     hints : sequence of Hint
@@ -268,14 +308,19 @@ def pair_for(hints: Sequence[Hint], downsample: float, side: int, *, coarser: in
     coarser : int
         Steps of two beyond what is needed, to see more.
     """
-    hulls = [hint.hull for hint in hints]
-    hull = _around([(r.y, r.x, r.y + r.height, r.x + r.width) for r in hulls])
-    longest = max(hull.height, hull.width) / downsample
-    steps = max(0, math.ceil(math.log2(longest / (LARGEST_SHARE * side)))) + coarser
-    scale = downsample * 2**steps
+    focus = _around([_corners(hint.focus) for hint in hints])
+    whole = _around([_corners(region) for hint in hints for region in (hint.hull, hint.focus)])
+    fitting = LARGEST_SHARE * side
+    longest = max(focus.height, focus.width) / downsample
+    scale = downsample * 2 ** (max(0, math.ceil(math.log2(longest / fitting))) + coarser)
+    hull = whole if max(whole.height, whole.width) / scale <= fitting else focus
     middle = (hull.y + hull.height / 2, hull.x + hull.width / 2)
     y, x = (round((m / scale - side / 2) / GRID) * GRID for m in middle)
     return PatchPair(y, x, scale, side)
+
+
+def _corners(region: Region) -> tuple[float, float, float, float]:
+    return region.y, region.x, region.y + region.height, region.x + region.width
 
 
 def _around(corners: Sequence[tuple[float, float, float, float]]) -> Region:

@@ -156,6 +156,30 @@ class HintSession:
             is_cut=any(mask.is_cut for mask in masks),
         )  # fmt: skip
 
+    def refine(self, hint: Hint, *, coarser: int = 0) -> HintMask:
+        """Return the mask of a hint, in its own pixels, with what its points and boxes correct.
+
+        A mask that is larger than a patch changes only around them. `is_cut` is then whether the
+        change goes on beyond the patch.
+
+        Raises
+        ------
+        ConfigError
+            When the hint has no mask.
+        SlideError
+            When the slide's pixels can't be read, or its pixel size is unknown.
+        """
+        if hint.mask is None:
+            raise ConfigError("there is no mask to refine", remedy="Click a region of the mask.")
+        pair = self.prepare([hint], coarser=coarser)
+        (answer,) = self._masks(pair, [hint])
+        rows, columns = (
+            (np.arange(pair.side) + start + 0.5) * pair.downsample for start in (pair.y, pair.x)
+        )
+        changed = answer.mask != hint.mask.at(rows, columns)
+        is_cut = bool((changed & self._open_border(pair)).any())
+        return hint.mask.redrawn(answer, is_cut=is_cut)
+
     def segment_each(self, hints: Sequence[Hint]) -> list[HintMask]:
         """Return a mask of each hint, from patches around it alone: for many boxes at once."""
         masks: list[HintMask | None] = [None] * len(hints)
