@@ -329,7 +329,7 @@ def test_a_region_is_refined_by_points_in_one_step(review: Review) -> None:
     before = review.layer.data.copy()
     review.correct.choose_class(3)  # the region keeps its own class
     pick_region(review, 60, 64)
-    assert "This region is refined" in hints.state.text()
+    assert hints.state.text().startswith("Click what this region lacks")
     assert hints.tool == "point_in"
     assert hints.accept_button.text().endswith(review.info.classes[1].name)
     assert ours(review) == {PREVIEW}
@@ -340,6 +340,8 @@ def test_a_region_is_refined_by_points_in_one_step(review: Review) -> None:
     settle(review)
     assert overlap_of(review, hints.answers[0].mask) > 0.9
     np.testing.assert_array_equal(review.layer.data, before)
+    names = [layer.name for layer in review.viewer.layers]
+    assert names.index(PREVIEW) < names.index(POINTS), "the point is seen on the preview"
     press(review, "Enter")
     assert overlap(review.layer.data[:112] == 2) < 0.3, "the right half of the mask is 2, too"
     assert overlap((review.layer.data == 2) & (review.model != 2)) > 0.9

@@ -71,6 +71,10 @@ class HintLayers:
         self._add(
             PREVIEW, target, "add_labels", shown, (top - 1, left - 1), opacity=0.75, colormap=colors
         )
+        layers = self._viewer.layers
+        hints = [layers.index(self._layers[n]) for n in (POINTS, BOXES) if n in self._layers]
+        if hints:
+            layers.move(layers.index(self._layers[PREVIEW]), min(hints))
         return count
 
     def show_draft(self, target: EditTarget, draft: Draft) -> None:

@@ -45,9 +45,7 @@ NO_MODEL = (
     "folder of models: plimseg train, recipe wsi_sam."
 )
 _ACCEPT_WIDTH = 220  # pixels of text; the dock may be 340 wide
-REFINED = (
-    "This region is refined. Click what it lacks with Point +, what it has too much with Point −."
-)
+REFINED = "Click what this region lacks with Point +, and what it has too much with Point −."
 ONLY_PART = " Only the part of it around the click: the rest stays as it is."
 NOTHING_SHOWN = "There is no proposal: click an object or draw a box first."
 
