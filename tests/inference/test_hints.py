@@ -149,6 +149,13 @@ def test_a_mask_larger_than_a_patch_is_refined_around_the_points(slide: Slide) -
     assert abs(rows.mean() - y) < 10
     assert abs(columns.mean() - x) < 10
     assert not refined.is_cut, "the mask goes on beyond the patch, its change does not"
+    # half of it, with a disc on its edge: the model would take all of that in
+    half = HintMask(0, 0, 1.0, np.ones((SHAPE[0], 600), np.bool_), 1.0)
+    away = session.refine(Hint(points=((y + 150, x - 80, False),), mask=half))
+    assert (on_slide(half) & ~on_slide(away)).any()
+    assert not (on_slide(away) & ~on_slide(half)).any(), "nobody pointed at the disc"
+    there = session.refine(Hint(points=((y, x + 30, True),), mask=half))
+    assert overlap(on_slide(there), on_slide(half) | disc(SHAPE, y, x, 60)) > 0.98
     with pytest.raises(ConfigError, match="no mask"):
         session.refine(click_on("inside"))
 

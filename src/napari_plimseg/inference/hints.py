@@ -8,6 +8,7 @@ mask = session.segment([hint])     # fast from then on, also for other hints nea
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from napari_plimseg.models.sam_hints import PatchHints
     from napari_plimseg.models.wsi_sam import WsiSam
     from napari_plimseg.models.wsi_sam_decoder import Encoded
-    from napari_plimseg.slides.slide import Slide
+    from napari_plimseg.slides.slide import Region, Slide
 
 AT_ONCE = 8
 """Objects that are decoded together."""
@@ -159,8 +160,8 @@ class HintSession:
     def refine(self, hint: Hint, *, coarser: int = 0) -> HintMask:
         """Return the mask of a hint, in its own pixels, with what its points and boxes correct.
 
-        A mask that is larger than a patch changes only around them. `is_cut` is then whether the
-        change goes on beyond the patch.
+        A mask that reaches beyond the patch changes only where it is pointed at; its outline
+        elsewhere stays. `is_cut` is whether the change goes on beyond the patch.
 
         Raises
         ------
@@ -176,9 +177,13 @@ class HintSession:
         rows, columns = (
             (np.arange(pair.side) + start + 0.5) * pair.downsample for start in (pair.y, pair.x)
         )
-        changed = answer.mask != hint.mask.at(rows, columns)
+        before = hint.mask.at(rows, columns)
+        changed = answer.mask != before
+        if not _holds(answer.region, hint.mask.bounding_box):
+            changed = _pieces_at(changed, pair.hints_in(hint))
+        redrawn = replace(answer, mask=before ^ changed)
         is_cut = bool((changed & self._open_border(pair)).any())
-        return hint.mask.redrawn(answer, is_cut=is_cut)
+        return hint.mask.redrawn(redrawn, is_cut=is_cut)
 
     def segment_each(self, hints: Sequence[Hint]) -> list[HintMask]:
         """Return a mask of each hint, from patches around it alone: for many boxes at once."""
@@ -292,6 +297,29 @@ class HintSession:
         border[-1] |= bottom < height
         border[:, -1] |= right < width
         return border
+
+
+def _holds(region: Region, box: Region | None) -> bool:
+    return box is None or (
+        region.y <= box.y
+        and region.x <= box.x
+        and box.y + box.height <= region.y + region.height
+        and box.x + box.width <= region.x + region.width
+    )
+
+
+def _pieces_at(changed: NDArray[np.bool_], hints: PatchHints) -> NDArray[np.bool_]:
+    """Return the connected pieces of a change in which there is a point, or part of a box."""
+    labels, count = ndimage.label(changed)
+    wanted = np.zeros(count + 1, np.bool_)
+    last = len(changed) - 1
+    for y, x, _ in hints.points:
+        wanted[labels[min(int(y), last), min(int(x), last)]] = True
+    for y0, x0, y1, x1 in hints.boxes:
+        wanted[np.unique(labels[int(y0) : int(np.ceil(y1)), int(x0) : int(np.ceil(x1))])] = True
+    wanted[0] = False
+    pieces: NDArray[np.bool_] = wanted[labels]
+    return pieces
 
 
 def _pointed_at(mask: NDArray[np.bool_], hints: PatchHints) -> NDArray[np.bool_]:
