@@ -380,6 +380,14 @@ def hints_cut_off(house: House) -> ReviewDock:
     return dock
 
 
+def hints_refining(house: House) -> ReviewDock:
+    dock = hinting(house)
+    dock.hints.refine_region(200, 200)
+    house.wait(lambda: bool(dock.hints.answers) and not dock.hints.is_working)
+    assert dock.hints.draft.start is not None
+    return dock
+
+
 def hints_found(house: House) -> ReviewDock:
     dock = hinting(house)
     dock.judge.view.layer.data[:] = 2
@@ -730,8 +738,8 @@ STATES: dict[str, tuple[Callable[[House], QWidget], ...]] = {
         review_dock, review_with_mask, review_painted, review_hidden, review_coarse, review_region,
         review_exported, review_with_two, review_searching, review_compared, review_comparing,
         review_compare_failed, review_region_left, hints_with_proposal, hints_cut_off, hints_found,
-        hints_one_by_one, hints_looking, hints_failed, hints_without_model, hints_without_mpp,
-        hints_closing, review_closing,
+        hints_refining, hints_one_by_one, hints_looking, hints_failed, hints_without_model,
+        hints_without_mpp, hints_closing, review_closing,
     ),
     "train": (
         train_dock, train_with_slide, train_wrong_folder, train_ready, train_running,
