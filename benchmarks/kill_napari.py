@@ -256,12 +256,12 @@ def kill_training(folder: Path, kills: int, seed: int, rng: random.Random) -> No
         kill_after(start_napari("training", folder, seed, log), after)
         both = number % 2 == 0
         if both:
-            killed_runs.end_training(folder, log)
+            killed_runs.end_training(folder)
         known, lost = killed_runs.steps_taken_back(folder)
         if killed_runs.put_away_finished(folder):
             lost_of_finished += lost
         print(f"{number + 1:4d}  {after:7.1f}  {both!s:>17}  {known:18d}  {lost:d}", flush=True)
-    killed_runs.end_training(folder, log)
+    killed_runs.end_training(folder)
     lost = lost_of_finished + killed_runs.steps_taken_back(folder)[1]
     print(f"starts that lost a checkpoint: {lost}")
 

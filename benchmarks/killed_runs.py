@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import shutil
-import signal
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import psutil
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -83,7 +83,7 @@ def train(folder: Path, log: Path) -> None:
     def look() -> None:
         process = dock.process
         if process is not None and process.state.is_alive and _has_stepped(folder, opened):
-            log.write_text(str(process.process_id or ""))
+            log.touch()
         if begun or dock._look.is_running or dock.state.checking:
             return
         if process is not None:
@@ -96,6 +96,7 @@ def train(folder: Path, log: Path) -> None:
         else:
             dock.folder_section.mpp_edit.setText("0.5")
             dock.folder_section.mpp_edit.editingFinished.emit()
+            dock.setup.efforts["best"].setChecked(True)  # lasts for several kills
             begun.append(True)
             dock.start()
 
@@ -150,15 +151,13 @@ def put_away_finished(folder: Path) -> bool:
     return is_done
 
 
-def end_training(folder: Path, log: Path) -> None:
-    """Kill the training itself, too, as when the power goes."""
-    number = log.read_text().strip()
-    if number:
-        with_id = int(number)
-        try:
-            os.kill(with_id, signal.SIGKILL)
-        except ProcessLookupError:
-            return
+def end_training(folder: Path) -> None:
+    """Kill the training itself, too, as when the power goes; whoever started it."""
+    for process in psutil.process_iter(["cmdline"]):
+        words = process.info["cmdline"] or ()
+        if "plimseg_training" in words and any(str(folder) in word for word in words):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
     wait_for(lambda: not any(_is_locked(run) for run in (folder / RUNS).iterdir()))
 
 
