@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import subprocess
 import sys
 
 import pytest
+from qtpy.QtCore import QObject
+
+from napari_plimseg._widgets.background_job import BackgroundJob
 
 pytestmark = pytest.mark.gui
 
@@ -42,3 +46,21 @@ def test_a_job_whose_callback_alone_holds_its_owner_goes_in_peace() -> None:
     )  # fmt: skip
     assert run.returncode == 0, run.stderr
     assert run.stdout.split() == ["done", *["owner"] * 5]
+
+
+def test_work_is_asked_to_end_when_its_job_is_garbage(qtbot) -> None:  # type: ignore[no-untyped-def]
+    # PyQt6 calls what is connected to a garbage object after Python has emptied it
+    class Owner(QObject):
+        """Has attributes."""
+
+    asked = []
+    for number in range(60):
+        owner = Owner()
+        job = BackgroundJob(owner)
+        asked.append(job._latest)
+        owner.itself = owner
+        if number % 2:
+            owner.job, job.owner = job, owner
+        del owner, job
+    gc.collect()
+    qtbot.waitUntil(lambda: all(latest.stop.is_set() for latest in asked), timeout=5000)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QCoreApplication, QObject, QTimer, Signal
 
+from napari_plimseg._widgets.lifetimes import when_gone
 from napari_plimseg.errors import PlimsegError
 
 if TYPE_CHECKING:
@@ -39,6 +40,16 @@ class _Running:
 
     thread: threading.Thread
     stop: threading.Event
+
+
+@dataclass(eq=False)
+class _Latest:
+    """What asks the newest work of a job to end; holds nothing of the job."""
+
+    stop: threading.Event
+
+    def ask(self) -> None:
+        self.stop.set()
 
 
 _running: set[_Running] = set()
@@ -105,7 +116,8 @@ class BackgroundJob(QObject):
 
     def __init__(self, parent: QObject) -> None:
         super().__init__(parent)
-        self._stop = threading.Event()
+        self._latest = _Latest(threading.Event())
+        when_gone(self, self._latest.ask)  # a parent that is destroyed can't be asked
         self._items: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self._timer = QTimer(self)
@@ -131,26 +143,24 @@ class BackgroundJob(QObject):
         """
         if self._thread is not None:
             raise RuntimeError("the job is still running")
-        self._stop = stop = threading.Event()
+        self._latest.stop = stop = threading.Event()
         self._items = items = queue.SimpleQueue[tuple[str, Any]]()
         self._thread = thread = threading.Thread(
             target=_work_through, args=(work, stop, items), name="plimseg-job", daemon=True
         )
         running = _Running(thread, stop)
         _running.difference_update([job for job in _running if not job.thread.is_alive()])
-        # a parent that is destroyed can't be asked: only the event outlives it
-        self.destroyed.connect(lambda *_: stop.set())
         thread.start()
         _running.add(running)
         self._timer.start()
 
     def stop(self) -> None:
         """Ask the work to end at its next yield."""
-        self._stop.set()
+        self._latest.ask()
 
     def stop_and_wait(self) -> None:
         """Ask the work to end and wait for it, five seconds at most."""
-        self._stop.set()
+        self._latest.ask()
         if self._thread is not None:
             self._thread.join(PATIENCE_SECONDS)
 

@@ -21,6 +21,7 @@ from napari_plimseg._widgets.batch_work import (
 )
 from napari_plimseg._widgets.dock_state import Phase
 from napari_plimseg._widgets.engine_watch import EngineWatch
+from napari_plimseg._widgets.lifetimes import when_gone
 from napari_plimseg._widgets.other_docks import main_dock, open_main_dock
 from napari_plimseg._widgets.run_panel import duration
 from napari_plimseg._widgets.run_steps import ModelKeeper, results_folder
@@ -71,7 +72,7 @@ class BatchDock(BatchParts):
         )
         self._connect()
         theme = ThemeColor(napari_viewer, self.show_theme)
-        self.destroyed.connect(lambda *_: theme.disconnect())
+        when_gone(self, theme.disconnect)
         self.show_formats(remembered(_FORMATS, ["ome-tiff", "geojson", "csv"]))
         self.open_folder(self.folder)
 
@@ -102,7 +103,7 @@ class BatchDock(BatchParts):
         self._run_job.finished.connect(self._on_finished)
         self._engine = EngineWatch(self)
         self._engine.changed.connect(self.refresh_state)
-        self.destroyed.connect(self._closing.set)
+        when_gone(self, self._closing.set)
 
     @property
     def is_running(self) -> bool:

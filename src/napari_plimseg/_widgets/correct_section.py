@@ -15,6 +15,7 @@ from napari_plimseg._widgets.class_chips import KEYED
 from napari_plimseg._widgets.correct_parts import MAX_BRUSH, TOOLS, CorrectParts
 from napari_plimseg._widgets.edit_queue import EditOrder, EditQueue
 from napari_plimseg._widgets.edit_region import EditRegion
+from napari_plimseg._widgets.lifetimes import when_gone
 from napari_plimseg._widgets.mask_painter import EditTarget, MaskPainter
 from napari_plimseg._widgets.napari_inside import unwrapped
 from napari_plimseg._widgets.run_steps import find_tissue, tissue_settings
@@ -77,11 +78,11 @@ class CorrectSection(CorrectParts):
         region = self.region = EditRegion(self._viewer)
         self._connect()
 
-        def leave(*_: object) -> None:
+        def leave() -> None:
             held.let_go(widget_is_gone=True)
             region.done()
 
-        self.destroyed.connect(leave)
+        when_gone(self, leave)
         self.set_target(None)
 
     def _connect(self) -> None:

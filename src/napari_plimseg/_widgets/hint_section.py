@@ -19,6 +19,7 @@ from napari_plimseg._widgets.hint_tools import (
     region_search,
 )
 from napari_plimseg._widgets.layer_keys import LayerHold
+from napari_plimseg._widgets.lifetimes import when_gone
 from napari_plimseg._widgets.napari_inside import unwrapped
 from napari_plimseg._widgets.region_picker import RegionPicker
 from napari_plimseg.errors import PlimsegError
@@ -98,7 +99,7 @@ class HintSection(HintParts):
         self.model.activated.connect(self._on_model)
 
         for leave in (hand.put_down, watched.let_go, layers.clear):
-            self.destroyed.connect(lambda *_, leave=leave: leave())
+            when_gone(self, leave)
         self.list_models()
 
     @property

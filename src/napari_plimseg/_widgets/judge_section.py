@@ -16,6 +16,7 @@ from napari_plimseg._widgets.judge_compare import ComparePanel
 from napari_plimseg._widgets.judge_review import Review
 from napari_plimseg._widgets.judge_show import ShowPanel
 from napari_plimseg._widgets.judge_worklist import WorklistPanel
+from napari_plimseg._widgets.lifetimes import when_gone
 from napari_plimseg._widgets.napari_inside import unwrapped
 from napari_plimseg._widgets.tooltips import TOOLTIPS
 from napari_plimseg._widgets.viewer_slides import ThemeColor
@@ -72,12 +73,12 @@ class JudgeSection(QWidget):
         show_panel, watch = self.show_panel, self._watch
         theme = ThemeColor(viewer, self._show_theme)
 
-        def leave(*_: object) -> None:
+        def leave() -> None:
             theme.disconnect()
             watch.set_view(None)
             show_panel.close_layers()
 
-        self.destroyed.connect(leave)
+        when_gone(self, leave)
         self.set_view(None)
 
     def _build(self) -> None:

@@ -18,6 +18,7 @@ from napari_plimseg._widgets.dock_parts import DockParts
 from napari_plimseg._widgets.dock_state import DockState, Phase, RunOn
 from napari_plimseg._widgets.engine_watch import EngineWatch
 from napari_plimseg._widgets.help_panel import HelpPanel
+from napari_plimseg._widgets.lifetimes import when_gone
 from napari_plimseg._widgets.mask_colors import recolored
 from napari_plimseg._widgets.other_docks import open_dock
 from napari_plimseg._widgets.regions import (
@@ -82,7 +83,7 @@ class PlimsegDock(DockParts):
         slides, cursor = self.slides, self.cursor_status
         theme = ThemeColor(napari_viewer, self.show_theme)
         for link in (slides, cursor, theme):
-            self.destroyed.connect(lambda *_, link=link: link.disconnect())
+            when_gone(self, link.disconnect)
         self._connect()
         self._on_model()
         run_once(self, warm_up, lambda _: None, self.tell_error)

@@ -14,6 +14,7 @@ from napari_plimseg._widgets.correct_section import NO_MASK, CorrectSection
 from napari_plimseg._widgets.fold import Fold
 from napari_plimseg._widgets.hint_section import HintSection
 from napari_plimseg._widgets.judge_section import JudgeSection
+from napari_plimseg._widgets.lifetimes import when_gone
 from napari_plimseg._widgets.mask_painter import EditTarget
 from napari_plimseg._widgets.napari_inside import unwrapped
 from napari_plimseg._widgets.tooltips import TOOLTIPS
@@ -149,7 +150,7 @@ class ReviewDock(QWidget):
         self.correct.stepped.connect(self._on_stepped)
         masks, theme = self.masks, ThemeColor(self._viewer, self._show_theme)
         for leave in (masks.leave, theme.disconnect):
-            self.destroyed.connect(lambda *_, leave=leave: leave())
+            when_gone(self, leave)
         self.refresh_state()
 
     def _build(self) -> None:

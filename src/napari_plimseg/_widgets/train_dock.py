@@ -10,6 +10,7 @@ from qtpy.QtWidgets import QFileDialog
 
 from napari_plimseg._widgets.background_job import BackgroundJob
 from napari_plimseg._widgets.layer_views import mask_views
+from napari_plimseg._widgets.lifetimes import when_gone
 from napari_plimseg._widgets.slide_section import parse_mpp
 from napari_plimseg._widgets.tagging import Tagging
 from napari_plimseg._widgets.train_keeper import ProcessKeeper
@@ -89,7 +90,7 @@ class TrainDock(TrainParts):
         self._plan_timer.timeout.connect(self._begin_plan)
         theme = ThemeColor(napari_viewer, self.show_theme)
         for link in (self.slides, theme):
-            self.destroyed.connect(lambda *_, link=link: link.disconnect())
+            when_gone(self, link.disconnect)
         self._connect()
         self.folder_section.show_folder(None)
         self.refresh_state()

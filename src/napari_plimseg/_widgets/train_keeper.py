@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 from qtpy.QtCore import QCoreApplication, QObject, QTimer, Signal
 
+from napari_plimseg._widgets.lifetimes import when_gone
+
 if TYPE_CHECKING:
     from napari_plimseg.training_runs.process import TrainingProcess
 
@@ -50,7 +52,7 @@ class ProcessKeeper(QObject):
         going_on = self._going_on
         # this object can't be asked any more when it is destroyed, and a script that ends without
         # an event loop destroys nothing
-        self.destroyed.connect(lambda *_: going_on.stop())
+        when_gone(self, going_on.stop)
         atexit.register(going_on.stop)
 
     @property
