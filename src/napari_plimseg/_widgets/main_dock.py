@@ -119,7 +119,7 @@ class PlimsegDock(DockParts):
         self.run_panel.cancelRequested.connect(self.cancel)
         controller = self.controller
         controller.staged.connect(self.run_panel.show_stage)
-        controller.progressed.connect(self.run_panel.show_progress)
+        controller.drawn.connect(self.run_panel.show_progress)
         controller.progressed.connect(lambda _: self.cursor_status.blocks.forget())
         controller.opened.connect(self.refresh_state)
         controller.failed.connect(self._on_failed)

@@ -47,7 +47,10 @@ class RunController(QObject):
     staged : Signal(str)
         Something goes on that has no length yet.
     progressed : Signal(object)
-        A `Progress` of the engine.
+        A `Progress` of the engine, each tile's.
+    drawn : Signal(object)
+        The newest `Progress`, when the layers are drawn: what shows it is painted with them, since
+        painting any part of the window takes about as long as painting all of it.
     opened : Signal()
         The mask layer is there.
     failed : Signal(str)
@@ -58,6 +61,7 @@ class RunController(QObject):
 
     staged = Signal(str)
     progressed = Signal(object)
+    drawn = Signal(object)
     opened = Signal()
     failed = Signal(str)
     finished = Signal(bool)
@@ -180,6 +184,8 @@ class RunController(QObject):
             view.draw_filled()
             if self.overlay is not None and self.overlay.is_in(self._viewer):
                 self.overlay.layer.refresh(extent=False)
+        if self.last_progress is not None:
+            self.drawn.emit(self.last_progress)
 
     def _on_refresh_due(self) -> None:
         self._drawn_since = time.perf_counter()
@@ -211,9 +217,9 @@ class RunController(QObject):
                 view.fill(step.window, step.mask)
                 if self.overlay is not None and self.overlay.view is view:
                     self.overlay.fill(step, self.overlay_what)
-                if not self._refresh_timer.isActive():
-                    self._refresh_timer.start()
             self.last_progress = step.progress
+            if not self._refresh_timer.isActive():
+                self._refresh_timer.start()
             self.progressed.emit(step.progress)
 
     def _on_finished(self, complete: bool) -> None:
