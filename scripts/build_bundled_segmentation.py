@@ -33,7 +33,9 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder of training data")
     parser.add_argument("--out", type=Path, required=True, help="model file to write")
     parser.add_argument("--work", type=Path, required=True, help="mosaics and run; is resumed")
-    parser.add_argument("--mosaics", type=int, nargs=2, default=(96, 24), help="training, held out")
+    parser.add_argument(
+        "--mosaics", type=int, nargs=2, default=(192, 24), help="training, held out"
+    )
     parser.add_argument("--lc25000", action="store_true", help="with tiles of two tags each, too")
     parser.add_argument("--set", nargs="*", default=[], help="KEY=VALUE of the recipe")
     parser.add_argument("--seed", type=int, default=0)
@@ -49,7 +51,9 @@ def main() -> None:
     )
     header, tensors = load_model_file(trained)
     # glass was tagged like a tissue; to those who use the model it is the background
-    shipped = replace(header, classes=COLORECTAL, title="Colorectal tissue", license=LICENSE)
+    shipped = replace(
+        header, classes=COLORECTAL, title="Colorectal tissue, from tags", license=LICENSE
+    )
     save_model(options.out, shipped, tensors)
     print(f"wrote {options.out}: {options.out.stat().st_size / 1e6:.1f} MB")
     print(json.dumps(dict(header.scores)))

@@ -171,6 +171,17 @@ def test_it_is_listed_first_and_is_small() -> None:
     assert {p.suffix for p in bundled_folder().iterdir()} <= {".json", ".safetensors", ".md"}
 
 
+def test_the_model_trained_from_tags_is_listed_second() -> None:
+    second = list_models()[1]
+    assert (second.name, second.available, second.reason) == ("bundled-tissue", True, "")
+    assert second.license
+    model = load_model("bundled-tissue")
+    assert model.classes.names == load_model().classes.names
+    assert (second.mpp, model.mpp) == (0.5, 0.5)
+    with pytest.raises(ModelError, match="made for other classes"):
+        load_model("bundled-tissue", TissueClasses((TissueClass("gland", (1, 2, 3)),)))
+
+
 def test_importing_the_package_and_the_list_of_models_imports_no_torch() -> None:
     code = (
         "import sys, napari_plimseg.models, napari_plimseg.models.catalogue as c; c.list_models();"

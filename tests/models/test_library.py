@@ -106,8 +106,9 @@ def test_everything_is_listed_once_and_without_a_network() -> None:
     entries = ModelLibrary(FakeRemote(offline=True)).entries()
     assert len({e.key for e in entries}) == len(entries)
     assert (entries[0].kind, entries[0].state) == (Kind.BUNDLED, EntryState.READY)
-    assert {e.key for e in entries[1:]} == {c.title for c in CARDS if c.name != "bundled"}
-    for entry in entries[1:]:
+    assert (entries[1].kind, entries[1].state) == (Kind.BUNDLED, EntryState.READY)
+    assert {e.key for e in entries[2:]} == {c.title for c in CARDS if c.name != "bundled"}
+    for entry in entries[2:]:
         assert entry.state is EntryState.NOT_HERE
         assert str(encoders_folder()) in entry.reason
         assert entry.license
@@ -284,7 +285,12 @@ def test_remote_names_stay_in_the_folder(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("key", "says"), [("bundled", "belongs to the plugin"), (QUILT, "Nothing of it")]
+    ("key", "says"),
+    [
+        ("bundled", "belongs to the plugin"),
+        ("bundled-tissue", "belongs to the plugin"),
+        (QUILT, "Nothing of it"),
+    ],
 )
 def test_what_is_not_the_user_s_is_not_removed(key: str, says: str) -> None:
     with pytest.raises(ModelError, match=says):

@@ -215,6 +215,7 @@ def test_requests_check_themselves(tmp_path: Path, wrong: dict) -> None:
 
 def test_names_and_folders(tmp_path: Path) -> None:
     assert name_problem("my tissue") == ""
+    assert "comes along" in name_problem("Bundled-Tissue")
     assert usable_name("été/2024: A") == "été-2024- A"
     assert usable_name("///") == "my tissue" or name_problem(usable_name("///")) == ""
     first = new_run_folder("a", tmp_path)

@@ -1,4 +1,4 @@
-"""Where the shipped model lies; light, so that a list of models needs no torch."""
+"""Where the shipped models lie; light, so that a list of models needs no torch."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 CONFIG_FILE = "open_clip_config.json"
 WEIGHTS_FILE = "open_clip_model.safetensors"
 TOKENIZER_FILE = "tokenizer.json"
+TISSUE_FILE = "tissue.safetensors"
 
 
 def bundled_folder() -> Path:

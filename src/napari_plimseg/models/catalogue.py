@@ -22,7 +22,9 @@ if TYPE_CHECKING:
     from napari_plimseg.models.model_file import ModelHeader
 
 BUNDLED = "bundled"
+BUNDLED_TISSUE = "bundled-tissue"
 BUNDLED_MPP = 0.5
+_TISSUE_LICENSE = "BSD-3-Clause; trained on CC-BY 4.0 data (Kather et al.); research use"
 _SCHEMES = ("hf-hub:", "local-dir:", "open_clip:", "conch:", "timm:")
 
 
@@ -66,7 +68,7 @@ def models_folder() -> Path:
 
 
 def list_models() -> list[ModelInfo]:
-    """Return the bundled model, the user's own model files, and known ones that can be had.
+    """Return the bundled models, the user's own model files, and known ones that can be had.
 
     Models for hints are apart, in `hint_catalogue.list_hint_models`.
     """
@@ -74,6 +76,7 @@ def list_models() -> list[ModelInfo]:
     cards = (_card_info(card) for card in CARDS if card.name != BUNDLED and card.reads_text)
     return [
         bundled_info(),
+        tissue_info(),
         *(file_info(path) for path in own),
         *(info for info in cards if info is not None),
     ]
@@ -109,7 +112,7 @@ def load_model(
                 remedy="Choose an image-text model, or train with it.",
             )
         return ZeroShotModel(encoder, classes or COLORECTAL, name=_title(name))
-    path = Path(name_or_path)
+    path = tissue_file() if name == BUNDLED_TISSUE else Path(name_or_path)
     if not path.is_file() and (models_folder() / f"{name}.safetensors").is_file():
         path = models_folder() / f"{name}.safetensors"
     if path.suffix not in {".safetensors"} or not path.is_file():
@@ -177,16 +180,42 @@ def _title(name: str) -> str:
 
 def bundled_info() -> ModelInfo:
     """Return the shipped model."""
-    from napari_plimseg.models.bundled_files import WEIGHTS_FILE, bundled_folder
+    from napari_plimseg.models.bundled_files import (
+        CONFIG_FILE,
+        TOKENIZER_FILE,
+        WEIGHTS_FILE,
+        bundled_folder,
+    )
 
     card = next(card for card in CARDS if card.name == BUNDLED)
     weights = bundled_folder() / WEIGHTS_FILE
-    size = sum(f.stat().st_size for f in bundled_folder().glob("*") if f.is_file())
+    files = (bundled_folder() / name for name in (CONFIG_FILE, TOKENIZER_FILE, WEIGHTS_FILE))
+    size = sum(file.stat().st_size for file in files if file.is_file())
     return ModelInfo(
         BUNDLED, card.title,
         "Nine colorectal tissue classes, or any words that you type. For research use only.",
         COLORECTAL, BUNDLED_MPP, card.license, card.source, size, weights.is_file(),
         "" if weights.is_file() else "Its weights are missing: install napari-plimseg again.",
+    )  # fmt: skip
+
+
+def tissue_file() -> Path:
+    """Return where the shipped model lies that was trained from tags."""
+    from napari_plimseg.models.bundled_files import TISSUE_FILE, bundled_folder
+
+    return bundled_folder() / TISSUE_FILE
+
+
+def tissue_info() -> ModelInfo:
+    """Return the shipped model that was trained from tags; its file is not opened."""
+    path = tissue_file()
+    present = path.is_file()
+    return ModelInfo(
+        BUNDLED_TISSUE, "Colorectal tissue, from tags",
+        "Nine colorectal tissue classes, trained from image-level tags. For research use only.",
+        COLORECTAL, BUNDLED_MPP, _TISSUE_LICENSE, "napari-plimseg",
+        path.stat().st_size if present else 0, present,
+        "" if present else "Its weights are missing: install napari-plimseg again.",
     )  # fmt: skip
 
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator
 
 _RESERVE = 200 << 20
-_TAKEN = {catalogue.BUNDLED}
+_TAKEN = {catalogue.BUNDLED, catalogue.BUNDLED_TISSUE}
 
 
 def import_model(place: str | Path) -> Generator[str, None, str]:

@@ -142,10 +142,11 @@ class ModelLibrary:
         self._remote = remote
 
     def entries(self) -> list[LibraryEntry]:
-        """Return the bundled model, the user's own ones and every encoder of the catalogue."""
+        """Return the bundled models, the user's own ones and every encoder of the catalogue."""
         models = catalogue.models_folder()
         return [
             _bundled(),
+            _bundled_tissue(),
             *(_own_model(path) for path in sorted(models.glob("*.safetensors"))),
             *(_own_encoder(path) for path in _own_encoder_folders()),
             *(_encoder(card) for card in CARDS if card.name != catalogue.BUNDLED),
@@ -278,6 +279,22 @@ def _bundled() -> LibraryEntry:
         info.source, classes=info.classes, mpp=info.mpp, size_bytes=info.size_bytes,
         path=bundled_folder(),
     )  # fmt: skip
+
+
+def _bundled_tissue() -> LibraryEntry:
+    info, path = catalogue.tissue_info(), catalogue.tissue_file()
+    entry = LibraryEntry(
+        info.name, info.name, info.title, info.description, Kind.BUNDLED, EntryState.DAMAGED,
+        info.reason, source=info.source,
+    )  # fmt: skip
+    if not info.available:
+        return entry
+    found = _own_model(path)
+    return replace(
+        found,
+        **{name: getattr(entry, name) for name in ("key", "name", "description", "kind", "source")},
+        removable=False,
+    )
 
 
 def _own_model(path: Path) -> LibraryEntry:

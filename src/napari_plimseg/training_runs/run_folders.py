@@ -12,6 +12,7 @@ import filelock
 
 from napari_plimseg.errors import ConfigError
 from napari_plimseg.files import user_data_dir
+from napari_plimseg.models.catalogue import BUNDLED, BUNDLED_TISSUE
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -176,6 +177,8 @@ def name_problem(name: str) -> str:
         return "Type a name for the model."
     if not _NAME.fullmatch(name) or name.endswith((" ", ".")):
         return "A model's name has letters, digits, spaces and .+-_ only, 80 at most."
+    if name.casefold() in (BUNDLED, BUNDLED_TISSUE):
+        return f"'{name}' is the name of a model that comes along: type another one."
     return ""
 
 
