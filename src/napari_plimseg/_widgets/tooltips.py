@@ -80,6 +80,8 @@ TOOLTIPS: dict[str, str] = {
     "train_stop": "Finish the step, save and end. Resume goes on later from there.",
     "train_stop_now": "End at once. Resume goes on from the last checkpoint.",
     "train_resume": "Go on with this training from its last checkpoint.",
+    "train_picture_back": "The picture before.",
+    "train_picture_forward": "The next picture.",
     "train_report": "Open the training's report in the browser. It needs no network.",
     "train_use": "Choose the new model in the PLIMSeg dock.",
     "train_compare": "Run the new model and the one chosen here on what the window shows, and "

@@ -194,8 +194,8 @@ class PicturesPanel(QWidget):
         self.picture.setToolTip(TOOLTIPS["train_pictures"])
         self.picture.clicked.connect(self.enlarge)
         self.label = QLabel()
-        self.back = _step_button("◀", lambda: self.go(-1))
-        self.forward = _step_button("▶", lambda: self.go(1))
+        self.back = _step_button("◀", "train_picture_back", lambda: self.go(-1))
+        self.forward = _step_button("▶", "train_picture_forward", lambda: self.go(1))
         row = QHBoxLayout()
         row.setContentsMargins(0, 0, 0, 0)
         row.addWidget(self.back)
@@ -287,8 +287,9 @@ class _Clickable(QLabel):
         self.clicked.emit()
 
 
-def _step_button(text: str, slot: object) -> QToolButton:
+def _step_button(text: str, tooltip: str, slot: object) -> QToolButton:
     button = QToolButton()
     button.setText(text)
+    button.setToolTip(TOOLTIPS[tooltip])
     button.clicked.connect(slot)
     return button
