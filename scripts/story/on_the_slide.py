@@ -219,12 +219,13 @@ def relabel_region(story: Story) -> str:
     region = regions == regions[y, x]
     check("the region changed, and nothing else", np.array_equal(layer.data != before, region))
     story.picture("relabelled")
+    # a large edit is taken back in pieces
     screen.press(correct.undo_button)
-    check("undo brings it back", np.array_equal(layer.data, before))
+    screen.wait("undo brings it back", lambda: np.array_equal(layer.data, before))
     screen.press(correct.redo_button)
-    check("redo makes it again", np.array_equal(layer.data != before, region))
+    screen.wait("redo makes it again", lambda: np.array_equal(layer.data != before, region))
     QTest.keyClick(screen.canvas, Qt.Key.Key_Z, Qt.KeyboardModifier.ControlModifier)
-    check("Ctrl+Z brings it back too", np.array_equal(layer.data, before))
+    screen.wait("Ctrl+Z brings it back too", lambda: np.array_equal(layer.data, before))
     screen.press(correct.tools["move"])
     return f"{int(region.sum()):,} pixels, taken back, again, and back"
 
