@@ -16,8 +16,9 @@ from PIL import Image
 from napari_plimseg.errors import ModelError
 from napari_plimseg.models.bundled_clip import BundledEncoder
 from napari_plimseg.models.bundled_files import CONFIG_FILE, WEIGHTS_FILE, bundled_folder
-from napari_plimseg.models.catalogue import list_models, load_model
+from napari_plimseg.models.catalogue import list_models, load_model, tissue_file
 from napari_plimseg.models.dense_model import DenseModel
+from napari_plimseg.models.model_file import read_header
 from napari_plimseg.tissue import COLORECTAL, TissueClass, TissueClasses
 
 if TYPE_CHECKING:
@@ -175,6 +176,8 @@ def test_the_model_trained_from_tags_is_listed_second() -> None:
     second = list_models()[1]
     assert (second.name, second.available, second.reason) == ("bundled-tissue", True, "")
     assert second.license
+    header = read_header(tissue_file())  # the list does not open it
+    assert (second.title, second.license) == (header.title, header.license)
     model = load_model("bundled-tissue")
     assert model.classes.names == load_model().classes.names
     assert (second.mpp, model.mpp) == (0.5, 0.5)
