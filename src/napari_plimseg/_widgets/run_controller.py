@@ -224,8 +224,8 @@ class RunController(QObject):
 
     def _on_finished(self, complete: bool) -> None:
         self._refresh_timer.stop()
-        self.refresh()
         if self._running_view is not None and self._running_view.is_in(self._viewer):
-            self._running_view.refresh()  # its thumbnail, too
+            self._running_view.refresh()  # all of it, with its thumbnail; no tiles are left to draw
+        self.refresh()
         self._running_view = None
         self.finished.emit(complete)
