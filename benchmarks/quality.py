@@ -289,6 +289,15 @@ def fit(task: Any, stage: Any, seed: int) -> None:
     task.network.eval()
 
 
+def settings_of(recipe: Recipe) -> str:
+    """Return what rows must share to be compared: tables of other settings are others."""
+    stages = (
+        f"{name}: {stage.epochs} epochs at {stage.learning_rate:g}"
+        for name, stage in (("stage 1", recipe.stage1), ("stage 2", recipe.stage2))
+    )
+    return f"{recipe.model.backbone}, width {recipe.model.width}; {'; '.join(stages)}"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("data", type=Path)
@@ -311,6 +320,8 @@ def main() -> None:
     if options.more:
         recipe = replace(recipe, data=replace(recipe.data, more=tuple(options.more)))
     laboratory = Laboratory(recipe, options.folds)
+    settings = settings_of(recipe)
+    print(settings)
     print(f"{'arm':44s} {' '.join(f'{name:>12s}' for name in COLUMNS)}   seconds a run")
     wanted = options.only or [""]
     arms = [arm for text in wanted for arm in arms_of(options.weight) if text in arm.name]
@@ -320,7 +331,8 @@ def main() -> None:
             runs.append(laboratory.run(arm, seed))
             if options.out:
                 with options.out.open("a") as file:
-                    file.write(json.dumps({"arm": arm.name, "seed": seed, **runs[-1]}) + "\n")
+                    told = {"arm": arm.name, "seed": seed, **runs[-1], "settings": settings}
+                    file.write(json.dumps(told) + "\n")
         seconds = (time.monotonic() - begun) / options.seeds
         cells = []
         for name in COLUMNS:
