@@ -136,7 +136,9 @@ class MatchingConfig:
     btm : float
         Weight of `loss_btm`: the rest of the window does not.
     cbs : float
-        Weight of `loss_cbs`: the region does not match texts of absent classes and non-tissue.
+        Weight of `loss_cbs`: the region does not match texts of absent classes and non-tissue. Off
+        by default: the contrastive form of `loss_ftm` divides by these texts already, and this
+        term added nothing to it on either benchmark (docs/training.md).
     area : float
         Weight of the area term: cams are not larger than they need to be.
     pairs_on : str
@@ -162,7 +164,7 @@ class MatchingConfig:
     matcher: str = "backbone"
     ftm: _Weight = 0.1
     btm: _Weight = 0.1
-    cbs: _Weight = 0.1
+    cbs: _Weight = 0.0
     area: _Weight = 0.0
     pairs_on: Literal["all", "multi"] = "all"
     pairs_at_once: Annotated[int, Range(1, 4096)] = 16
