@@ -162,12 +162,9 @@ class Story:
         self.spin(seconds, lambda: not self.dock.controller.is_running)
 
     def zoom(self, seconds: float) -> None:
-        """Look around while the mask grows; then the run is stopped."""
+        """Look around while the mask grows."""
         self.started()
         self.look_around(seconds, lambda: self.dock.controller.is_running)
-        if self.dock.controller.is_running:
-            self.dock.cancel()
-            self.spin(60, lambda: not self.dock.controller.is_running)
 
     def look(self, seconds: float) -> None:
         """Look around with no engine: what drawing alone costs on this machine."""
@@ -176,6 +173,11 @@ class Story:
     def started(self) -> None:
         if not self.dock.controller.is_running:
             self.dock.start()
+
+    def stopped(self) -> None:
+        if self.dock.controller.is_running:
+            self.dock.cancel()
+            self.spin(60, lambda: not self.dock.controller.is_running)
 
     def look_around(self, seconds: float, while_: Callable[[], bool]) -> None:
         camera = getattr(self.viewer, "scene", self.viewer).camera
@@ -241,10 +243,14 @@ def measure(options: argparse.Namespace, folder: Path) -> None:
     story = Story(options.slide, folder, gaps)
     story.spin(2)
     for name in options.phases:
+        gaps.name = ""
+        if name not in ("run", "zoom"):
+            story.stopped()  # between phases, so that stopping is in none of them
         gaps.begin(name)
         getattr(story, name)(options.seconds)
     gaps.name = ""
     gaps.end()
+    story.stopped()
     story.viewer.close()
     application.processEvents()
     print("\n".join(report(gaps)))
