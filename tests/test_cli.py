@@ -295,7 +295,13 @@ def test_interrupting_and_killing_the_real_program_loses_nothing(
     ]
     # the journal is written once a second: what is older must survive SIGKILL
     for how, code, wait in ((signal.SIGINT, 130, 0.0), (signal.SIGKILL, -signal.SIGKILL, 1.2)):
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        process = subprocess.Popen(
+            command,
+            stdout=subprocess.PIPE,
+            text=True,
+            # a shell's background jobs ignore SIGINT, and hand that down
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        )
         assert process.stdout is not None
         done = 0
         begin = None
