@@ -44,8 +44,6 @@ if TYPE_CHECKING:
     from plimseg_training.config import Recipe
 
 NONE = {"ftm": 0.0, "btm": 0.0, "cbs": 0.0, "area": 0.0}
-
-
 COLUMNS = ("cam", "pseudo", "sure", "final")
 
 
@@ -71,6 +69,7 @@ def arms_of(weight: float) -> list[Arm]:
             Arm(f"{label}: + FTM", {**NONE, "ftm": weight}, pooling),
             Arm(f"{label}: + FTM + BTM", {**NONE, "ftm": weight, "btm": weight}, pooling),
             Arm(f"{label}: + all three", three, pooling),
+            Arm(f"{label}: all three, CBS x 10", {**three, "cbs": 10 * weight}, pooling),
             Arm(f"{label}: BCE only + gate", NONE, pooling, gate=True),
             Arm(f"{label}: + all three + gate", three, pooling, gate=True),
             Arm(f"{label}: all three, CLIMS form", {**clims, "form": "clims"}, pooling),
