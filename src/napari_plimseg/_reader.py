@@ -37,7 +37,7 @@ def get_reader(path: Paths) -> Callable[[Paths], list[LayerData]] | None:
         Several paths become one layer each.
     """
     try:
-        from napari_plimseg.slides.guard import identify
+        from napari_plimseg.slides.validation.files import identify
 
         paths = _paths(path)
         for each in paths:

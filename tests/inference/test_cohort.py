@@ -21,7 +21,7 @@ from napari_plimseg.inference.progress import Progress
 from napari_plimseg.inference.slide_run import SlideDone, SlideRun
 from napari_plimseg.results.mask_store import MaskStore
 from napari_plimseg.results.store_files import disk_error
-from napari_plimseg.slides.finding import slides_in
+from napari_plimseg.slides.opening import slides_in
 from tests.inference.fakes import ColorModel, painted
 
 if TYPE_CHECKING:

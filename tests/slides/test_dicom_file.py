@@ -9,7 +9,7 @@ import pytest
 
 from napari_plimseg.errors import SlideError
 from napari_plimseg.slides import open_slide
-from napari_plimseg.slides.dicom_file import check_dicom
+from napari_plimseg.slides.validation.dicom import check_dicom
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 
 from napari_plimseg.errors import SlideError
-from napari_plimseg.slides import guard, open_slide
-from napari_plimseg.slides.guard import FileKind, check_tiff, encoded_shape, identify
-from napari_plimseg.slides.tiff_directory import MAX_DIRECTORIES, read_directories
+from napari_plimseg.slides import open_slide
+from napari_plimseg.slides.validation import files
+from napari_plimseg.slides.validation.files import FileKind, check_tiff, encoded_shape, identify
+from napari_plimseg.slides.validation.tiff import MAX_DIRECTORIES, read_directories
 from tests.slides import slide_factory as factory
 
 SOUND = {
@@ -270,7 +271,7 @@ class TestZarr:
             open_slide(path)
 
     def test_huge_chunks(self, tmp_path, monkeypatch):
-        monkeypatch.setattr("napari_plimseg.slides.omezarr.MAX_SEGMENT_BYTES", 1000)
+        monkeypatch.setattr("napari_plimseg.slides.readers.omezarr.MAX_SEGMENT_BYTES", 1000)
         path = factory.write_ome_zarr(tmp_path / "z.zarr", [self.PICTURE])
         with pytest.raises(SlideError, match="chunks"):
             open_slide(path)
@@ -292,7 +293,7 @@ class TestZarr:
 
 
 def test_pictures_have_a_limit(tmp_path, monkeypatch):
-    monkeypatch.setattr("napari_plimseg.slides.picture.MAX_PIXELS", 4_000)
+    monkeypatch.setattr("napari_plimseg.slides.readers.picture.MAX_PIXELS", 4_000)
     path = factory.write_picture(tmp_path / "p.png", factory.tissue(64, 64))
     with pytest.raises(SlideError, match=r"64 x 64 pixels is too large.* vips tiffsave"):
         open_slide(path)
@@ -380,7 +381,7 @@ def test_long_ndpi_directories_have_high_words(tmp_path):
     directories = check_tiff(path)
     assert [d.shape for d in directories] == [(480, 640)] * 2
     assert [int(d.segments[0][0]) for d in directories] == [2**32 + 16] * 2
-    assert guard.tiff_vendor(directories) == "hamamatsu"
+    assert files.tiff_vendor(directories) == "hamamatsu"
 
 
 @pytest.mark.parametrize(
@@ -398,4 +399,4 @@ def test_long_ndpi_directories_have_high_words(tmp_path):
 def test_dialects_that_only_openslide_reads(tmp_path, tags, vendor):
     path = tmp_path / "v.tif"
     path.write_bytes(tiff_bytes(SOUND | tags))
-    assert guard.tiff_vendor(check_tiff(path)) == vendor
+    assert files.tiff_vendor(check_tiff(path)) == vendor

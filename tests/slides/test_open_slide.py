@@ -300,7 +300,7 @@ class TestOpenSlide:
         assert row[4].tolist() == [244, 224, 204]
 
     def test_windows_larger_than_a_block(self, shared_data, monkeypatch):
-        from napari_plimseg.slides import openslide as reader
+        from napari_plimseg.slides.readers import openslide as reader
 
         with open_slide(shared_data / "wsi" / "fluo_DAPI.ndpi") as slide:
             whole = slide.read_level(1, 10, 20, 700, 500)

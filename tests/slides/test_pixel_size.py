@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from napari_plimseg.slides import open_slide, pixel_size
+from napari_plimseg.slides import metadata, open_slide
 from tests.slides import slide_factory as factory
 
 PICTURE = factory.tissue(128, 128)
@@ -28,7 +28,7 @@ PICTURE = factory.tissue(128, 128)
     ],
 )
 def test_aperio(description, mpp):
-    assert pixel_size.from_aperio(description) == mpp
+    assert metadata.from_aperio(description) == mpp
 
 
 @pytest.mark.parametrize(
@@ -52,7 +52,7 @@ def test_aperio(description, mpp):
     ],
 )
 def test_resolution(pixels, unit, mpp):
-    found = pixel_size.from_resolution(pixels, unit)
+    found = metadata.from_resolution(pixels, unit)
     assert found is None if mpp is None else found == pytest.approx(mpp, rel=1e-4)
 
 
@@ -74,7 +74,7 @@ def test_resolution(pixels, unit, mpp):
     ],
 )
 def test_length(value, unit, mpp):
-    found = pixel_size.from_length(value, unit)
+    found = metadata.from_length(value, unit)
     assert found is None if mpp is None else found == pytest.approx(mpp)
 
 
@@ -92,7 +92,7 @@ def test_length(value, unit, mpp):
     ],
 )
 def test_pixels_that_are_not_square_have_no_single_size(height, width, mpp, said):
-    found, note = pixel_size.square(height, width)
+    found, note = metadata.square(height, width)
     assert found == (mpp and pytest.approx(mpp))
     assert (note is not None) is said
 

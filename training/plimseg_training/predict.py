@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from napari_plimseg.errors import ConfigError, PlimsegError
-from napari_plimseg.slides.resampling import resampling_weights
+from napari_plimseg.slides.slide import resampling_weights
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from napari_plimseg._widgets.run_steps import ModelKeeper, run_settings
 from napari_plimseg.inference.cohort import Added, Cohort, CohortStep, thumbnail_of
 from napari_plimseg.inference.slide_run import SlideRun
-from napari_plimseg.slides.finding import slides_in
+from napari_plimseg.slides.opening import slides_in
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence

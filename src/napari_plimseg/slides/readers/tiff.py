@@ -16,17 +16,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_plimseg.errors import SlideError
-from napari_plimseg.slides import color, pixel_size
-from napari_plimseg.slides.guard import encoded_shape
-from napari_plimseg.slides.ome_xml import OmeImage, ome_image
-from napari_plimseg.slides.pyramid import pyramid_of
+from napari_plimseg.slides import color, metadata
+from napari_plimseg.slides.metadata import OmeImage, ome_image, pyramid_of
 from napari_plimseg.slides.slide import WHITE, Slide
+from napari_plimseg.slides.validation.files import encoded_shape
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
     from numpy.typing import NDArray
+
 
 _CACHE_BYTES = 64 << 20
 _YCBCR_DECODED = {6, 7, 33005, 34712, 34892, 33007, 22610, 34934, 50002, 52546}
@@ -279,19 +279,19 @@ def _qpi_names(level: Any) -> tuple[str, ...]:
 
 def _mpp(tif: Any, page: Any, described: OmeImage | None) -> tuple[float | None, str | None]:
     if described is not None:
-        return pixel_size.square(described.mpp_y, described.mpp_x)
-    aperio = pixel_size.from_aperio(page.description) if tif.is_svs else None
+        return metadata.square(described.mpp_y, described.mpp_x)
+    aperio = metadata.from_aperio(page.description) if tif.is_svs else None
     if aperio is not None:
         return aperio, None
     pixels_x, pixels_y = page.get_resolution()
     if tif.is_imagej:
-        return pixel_size.square(
-            pixel_size.from_imagej(tif.imagej_metadata, pixels_y),
-            pixel_size.from_imagej(tif.imagej_metadata, pixels_x),
+        return metadata.square(
+            metadata.from_imagej(tif.imagej_metadata, pixels_y),
+            metadata.from_imagej(tif.imagej_metadata, pixels_x),
         )
     unit = int(page.resolutionunit)
-    return pixel_size.square(
-        pixel_size.from_resolution(pixels_y, unit), pixel_size.from_resolution(pixels_x, unit)
+    return metadata.square(
+        metadata.from_resolution(pixels_y, unit), metadata.from_resolution(pixels_x, unit)
     )
 
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from PIL import Image
 
+
 MAX_PIXELS = 178_956_970
 """Pillow's own limit; such a picture takes half a gigabyte when decoded."""
 _TABLES = {

@@ -8,16 +8,16 @@ import numpy as np
 
 from napari_plimseg.errors import SlideError
 from napari_plimseg.slides import color
-from napari_plimseg.slides.guard import MAX_SEGMENT_BYTES
-from napari_plimseg.slides.pixel_size import from_length, square
-from napari_plimseg.slides.pyramid import pyramid_of
+from napari_plimseg.slides.metadata import from_length, pyramid_of, square
 from napari_plimseg.slides.slide import Slide
+from napari_plimseg.slides.validation.files import MAX_SEGMENT_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
+
 
 _REMEDY = "Write it again as OME-Zarr 0.4 or 0.5, for example with bioformats2raw."
 

@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_plimseg.errors import SlideError
-from napari_plimseg.slides.dicom_file import check_dicom
-from napari_plimseg.slides.guard import KNOWN_FORMATS, MAX_SEGMENT_BYTES, dicom_files
-from napari_plimseg.slides.pixel_size import square
-from napari_plimseg.slides.pyramid import pyramid_of
+from napari_plimseg.slides.metadata import pyramid_of, square
 from napari_plimseg.slides.slide import WHITE, Region, Slide, reason_of
-from napari_plimseg.slides.tiff_directory import NDPI_FILTER_SET
+from napari_plimseg.slides.validation.dicom import check_dicom
+from napari_plimseg.slides.validation.files import KNOWN_FORMATS, MAX_SEGMENT_BYTES, dicom_files
+from napari_plimseg.slides.validation.tiff import NDPI_FILTER_SET
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -22,7 +21,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from napari_plimseg.slides.tiff_directory import Directory
+    from napari_plimseg.slides.validation.tiff import Directory
+
 
 _BLOCK = 4096
 _NAMES = {

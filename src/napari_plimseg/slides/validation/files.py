@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from napari_plimseg.errors import SlideError
-from napari_plimseg.slides.tiff_directory import (
+from napari_plimseg.slides.validation.tiff import (
     DESCRIPTION,
     MAX_SIDE,
     NDPI_VERSION,
@@ -27,6 +27,7 @@ from napari_plimseg.slides.tiff_directory import (
 
 if TYPE_CHECKING:
     from pathlib import Path
+
 
 MAX_SEGMENT_BYTES = 256_000_000
 """A tile or a strip is decoded as a whole, so its decoded size bounds the memory of any read."""

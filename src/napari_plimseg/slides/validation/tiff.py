@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+
 MAX_DIRECTORIES = 1_000
 MAX_TAGS = 4_096
 MAX_SIDE = 2**31

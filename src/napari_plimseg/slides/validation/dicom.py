@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+
 MAX_FRAME_BYTES = 256_000_000
 _MAX_DEPTH = 16
 _MAX_VALUE = 1 << 28
@@ -151,7 +152,7 @@ def check_dicom(path: Path) -> None:
     SlideError
         When a file's elements or frames do not lie inside the file.
     """
-    from napari_plimseg.slides.guard import dicom_files
+    from napari_plimseg.slides.validation.files import dicom_files
 
     series = _check_file(path, None)
     for other in dicom_files(path.parent):

@@ -1,0 +1,219 @@
+"""Micrometres per pixel, from every place where vendors put it; None when absent."""
+
+from __future__ import annotations
+
+import math
+import re
+import xml.etree.ElementTree as ET
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from napari_plimseg.errors import SlideError
+from napari_plimseg.slides.slide import Level, usable_mpp
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+
+MAX_ANISOTROPY = 0.015
+"""Relative difference of pixel height and width above which no single size is honest."""
+_UNITS = {
+    "pm": 1e-6, "picometer": 1e-6,
+    "å": 1e-4, "angstrom": 1e-4,
+    "nm": 1e-3, "nanometer": 1e-3, "nanometre": 1e-3,
+    "µm": 1.0, "μm": 1.0, "um": 1.0, "micron": 1.0, "microns": 1.0, "\\u00b5m": 1.0,
+    "micrometer": 1.0, "micrometre": 1.0,
+    "mm": 1e3, "millimeter": 1e3, "millimetre": 1e3,
+    "cm": 1e4, "centimeter": 1e4, "centimetre": 1e4,
+    "m": 1e6, "meter": 1e6, "metre": 1e6,
+    "in": 25_400.0, "inch": 25_400.0,
+}  # fmt: skip
+_PER_UNIT = {2: 25_400.0, 3: 10_000.0, 4: 1_000.0, 5: 1.0}  # TIFF ResolutionUnit -> um
+_APERIO_MPP = re.compile(r"\bMPP\s*=\s*([0-9.]+(?:[eE][-+]?\d+)?)")
+
+
+def square(mpp_y: float | None, mpp_x: float | None) -> tuple[float | None, str | None]:
+    """Return one pixel size from two, and a sentence when they differ too much.
+
+    A slide with pixels that are not square still opens, but its size stays unknown: every area
+    and every model would otherwise work with a wrong number without saying so.
+
+    Parameters
+    ----------
+    mpp_y, mpp_x : float or None
+        Height and width of a pixel in um.
+    """
+    height, width = usable_mpp(mpp_y), usable_mpp(mpp_x)
+    if height is None or width is None:
+        return height or width, None
+    if abs(height - width) > MAX_ANISOTROPY * max(height, width):
+        return None, (
+            f"Its pixels are {height:.4g} um high and {width:.4g} um wide, not square, so the "
+            "pixel size is taken as unknown."
+        )
+    return math.sqrt(height * width), None
+
+
+def from_length(value: object, unit: object) -> float | None:
+    """Return um for a length with a unit, as OME and NGFF metadata give it; None when unusable."""
+    try:
+        number = float(str(value))
+    except ValueError:
+        return None
+    factor = _UNITS.get(str(unit).strip().casefold())
+    return None if factor is None else usable_mpp(number * factor)
+
+
+def from_aperio(description: str) -> float | None:
+    """Return the number after `MPP =` in an Aperio image description."""
+    match = _APERIO_MPP.search(description)
+    return usable_mpp(float(match[1])) if match and match[1].strip(".") else None
+
+
+def from_resolution(pixels: float, unit: int) -> float | None:
+    """Return um/px from a TIFF resolution; what printers and screens use is out of range.
+
+    Parameters
+    ----------
+    pixels : float
+        Pixels a unit.
+    unit : int
+        The ResolutionUnit tag: 2 inch, 3 cm; 1 says that the numbers are only a ratio.
+    """
+    if unit not in _PER_UNIT or not math.isfinite(pixels) or pixels <= 0:
+        return None
+    return usable_mpp(_PER_UNIT[unit] / pixels)
+
+
+def from_imagej(metadata: Mapping[str, object] | None, pixels: float) -> float | None:
+    """Return um/px from ImageJ's `unit` and the resolution in pixels a unit."""
+    if not metadata or not math.isfinite(pixels) or pixels <= 0:
+        return None
+    return from_length(1 / pixels, metadata.get("unit", ""))
+
+
+@dataclass(frozen=True)
+class OmeImage:
+    """One `Image` of an OME-XML document.
+
+    Parameters
+    ----------
+    mpp_y, mpp_x : float or None
+        Physical pixel size in um.
+    channel_names : tuple of str
+        Empty strings for channels without a name.
+    significant_bits : int or None
+        Bits that the camera used.
+    """
+
+    mpp_y: float | None
+    mpp_x: float | None
+    channel_names: tuple[str, ...]
+    significant_bits: int | None
+
+
+def ome_image(path: Path, xml: str | None, shape: tuple[int, ...]) -> OmeImage | None:
+    """Return what the document says about its image of this shape, or None without OME-XML.
+
+    Parameters
+    ----------
+    path : Path
+        For the message.
+    xml : str or None
+        The document.
+    shape : tuple of int
+        Pixels (y, x); the first image is taken when none has this shape.
+    """
+    if not xml:
+        return None
+    if "<!DOCTYPE" in xml or "<!ENTITY" in xml:
+        raise SlideError(
+            "its OME-XML declares entities, which no scanner does",
+            path=path,
+            remedy="Do not trust this file.",
+        )
+    root = ET.fromstring(xml)  # noqa: S314 - entities are refused above
+    images = [p for p in root.iter() if p.tag.rpartition("}")[2] == "Pixels"]
+    if not images:
+        return None
+    wanted = str(shape[0]), str(shape[1])
+    pixels = next((p for p in images if (p.get("SizeY"), p.get("SizeX")) == wanted), images[0])
+    bits = pixels.get("SignificantBits", "")
+    return OmeImage(
+        mpp_y=_length(pixels, "Y"),
+        mpp_x=_length(pixels, "X"),
+        channel_names=tuple(
+            c.get("Name") or c.get("Fluor") or ""
+            for c in pixels
+            if c.tag.rpartition("}")[2] == "Channel"
+        ),
+        significant_bits=int(bits) if bits.isdecimal() else None,
+    )
+
+
+def _length(pixels: ET.Element, axis: str) -> float | None:
+    value = pixels.get(f"PhysicalSize{axis}")
+    return (
+        None if value is None else from_length(value, pixels.get(f"PhysicalSize{axis}Unit", "µm"))
+    )
+
+
+_ASPECT_TOLERANCE = 0.02
+
+
+def downsample_of(finest: tuple[int, int], shape: tuple[int, int]) -> float:
+    """Return level-0 pixels a pixel, a whole number where rounding explains the difference.
+
+    A level of half of 4443 x 3567 has 2221 x 1783 pixels: their size is 2, not 2.0005, and the
+    file only dropped the last half pixel.
+
+    Parameters
+    ----------
+    finest, shape : tuple of int
+        Pixels (y, x) of level 0 and of the level.
+    """
+    ratio = (finest[0] / shape[0] + finest[1] / shape[1]) / 2
+    power = 1
+    while power * 1.5 < ratio:
+        power *= 2
+    for whole in (power, round(ratio)):
+        if all(abs(f / whole - s) < 1 for f, s in zip(finest, shape, strict=True)):
+            return float(whole)
+    return max(1.0, ratio)
+
+
+def pyramid_of(
+    shapes: Sequence[tuple[int, int]], tile_shapes: Sequence[tuple[int, int]]
+) -> tuple[list[int], tuple[Level, ...]]:
+    """Return the images that form a pyramid under the first, and their levels.
+
+    An image that does not shrink, or whose aspect differs from the first by more than 2 % and
+    two pixels, is something else (a label, a macro picture, a thumbnail) and left out.
+
+    Parameters
+    ----------
+    shapes, tile_shapes : sequence of tuple of int
+        Pixels (y, x) of images and of their tiles, the finest image first.
+
+    Returns
+    -------
+    indices : list of int
+    levels : tuple of Level
+    """
+    finest = shapes[0]
+    indices, levels = [0], [Level(finest, 1.0, tile_shapes[0])]
+    for index in range(1, len(shapes)):
+        shape = shapes[index]
+        before = levels[-1].shape
+        if min(shape) < 1 or shape[0] >= before[0] or shape[1] >= before[1]:
+            continue
+        proportional = finest[0] * shape[1] / finest[1]
+        if abs(shape[0] - proportional) > max(2.0, _ASPECT_TOLERANCE * shape[0]):
+            continue
+        downsample = downsample_of(finest, shape)
+        if downsample <= levels[-1].downsample:
+            continue
+        indices.append(index)
+        levels.append(Level(shape, downsample, tile_shapes[index]))
+    return indices, tuple(levels)

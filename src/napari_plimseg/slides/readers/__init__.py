@@ -1,0 +1,1 @@
+"""One class a back end: how each kind of file is read."""

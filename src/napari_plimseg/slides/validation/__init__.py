@@ -1,0 +1,1 @@
+"""Checks of a file before a C library sees it."""
