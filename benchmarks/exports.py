@@ -62,7 +62,7 @@ def make_mask(file: Path, side: int) -> None:
 
 
 def measured(name: str, folder: Path, side: int, pipe: Any) -> None:
-    from napari_plimseg.results.export import FORMATS
+    from napari_plimseg.results.export.formats import FORMATS
     from napari_plimseg.results.measure import area_table
 
     mask = np.load(folder / "mask.npy", mmap_mode="r")

@@ -35,10 +35,9 @@ import numpy as np
 from event_loop import tagged_folder
 
 from napari_plimseg.files import fingerprint
-from napari_plimseg.results.corrections import Corrections
+from napari_plimseg.results.corrections.corrections import Corrections
 from napari_plimseg.results.mask_info import MaskInfo
-from napari_plimseg.results.mask_store import MaskStore
-from napari_plimseg.results.store_files import StoreLayout
+from napari_plimseg.results.mask_store import MaskStore, StoreLayout
 from napari_plimseg.slides import open_slide
 from napari_plimseg.tiling import Window
 from napari_plimseg.tissue import COLORECTAL

@@ -57,8 +57,7 @@ def opened(viewer: Any, mask: np.ndarray, folder: Path) -> Any:
     """Return a mask view of a store of which only the description is written."""
     from napari_plimseg._widgets.layer_views import MaskView
     from napari_plimseg.results.mask_info import MaskInfo
-    from napari_plimseg.results.mask_store import MaskStore
-    from napari_plimseg.results.store_files import StoreLayout
+    from napari_plimseg.results.mask_store import MaskStore, StoreLayout
     from napari_plimseg.slides.slide import Region
     from napari_plimseg.tissue import COLORECTAL
 

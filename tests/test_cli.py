@@ -180,8 +180,8 @@ def test_export_takes_corrections_along(
 ) -> None:
     import numpy as np
 
-    from napari_plimseg.results.corrections import Corrections
-    from napari_plimseg.results.export import read_label_tiff
+    from napari_plimseg.results.corrections.corrections import Corrections
+    from napari_plimseg.results.export.formats import read_label_tiff
     from napari_plimseg.results.mask_store import MaskStore
 
     run = ["segment", str(picture), "--mpp", "0.5", "--out", str(tmp_path)]
@@ -209,7 +209,7 @@ def test_objects_are_what_a_person_painted(
 ) -> None:
     import numpy as np
 
-    from napari_plimseg.results.corrections import Corrections
+    from napari_plimseg.results.corrections.corrections import Corrections
     from napari_plimseg.results.mask_store import MaskStore
 
     run = ["segment", str(sample_path), "--region", "0,0,600,600", "--out", str(tmp_path)]

@@ -244,7 +244,7 @@ def outlines(story: Story) -> str:
 
 def next_uncertain(story: Story) -> str:
     """Go to the most uncertain region and tick it off."""
-    from napari_plimseg.results.review_log import ReviewLog
+    from napari_plimseg.results.analysis.review_log import ReviewLog
 
     screen, view, judge = story.screen, story.view, story.review.judge
     review, panel = judge.review, judge.worklist
@@ -312,7 +312,7 @@ def probability(story: Story) -> str:
 
 def export(story: Story) -> str:
     """Export everything and read it back."""
-    from napari_plimseg.results.export import read_label_tiff
+    from napari_plimseg.results.export.formats import read_label_tiff
 
     screen, dock, view = story.screen, story.dock, story.view
     story.exports.mkdir(exist_ok=True)

@@ -212,8 +212,8 @@ def export_mask(
 
     A store is exported with the corrections that lie beside it, unless they are not wanted.
     """
-    from napari_plimseg.results.corrections import corrected
-    from napari_plimseg.results.export import export_all, read_label_tiff
+    from napari_plimseg.results.corrections.corrections import corrected
+    from napari_plimseg.results.export.formats import export_all, read_label_tiff
     from napari_plimseg.results.mask_store import MaskStore
     from napari_plimseg.slides import open_slide
 
@@ -253,8 +253,8 @@ def export_mask(
 def export_objects(path: Path, slide_path: str, folder: Path, output: Output) -> Path:
     """Write what a person corrected in a mask as images with outlines; return the table."""
     from napari_plimseg.files import fingerprint
-    from napari_plimseg.results.corrected_objects import export_corrected_objects
-    from napari_plimseg.results.corrections import corrected
+    from napari_plimseg.results.corrections.corrections import corrected
+    from napari_plimseg.results.corrections.objects import export_corrected_objects
     from napari_plimseg.results.mask_store import MaskStore
     from napari_plimseg.slides import open_slide
 

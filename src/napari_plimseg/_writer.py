@@ -24,21 +24,21 @@ _ANISOTROPY = 0.01
 
 def write_label_tiff(path: str, data: Any, meta: dict[str, Any]) -> list[str]:
     """Write a labels layer as pyramidal label OME-TIFF."""
-    from napari_plimseg.results.export import export_label_tiff
+    from napari_plimseg.results.export.formats import export_label_tiff
 
     return [str(export_label_tiff(path, *mask_of_layer(data, meta)))]
 
 
 def write_geojson(path: str, data: Any, meta: dict[str, Any]) -> list[str]:
     """Write the outlines of a labels layer as QuPath GeoJSON."""
-    from napari_plimseg.results.export import export_geojson
+    from napari_plimseg.results.export.formats import export_geojson
 
     return [str(export_geojson(path, *mask_of_layer(data, meta)))]
 
 
 def write_csv(path: str, data: Any, meta: dict[str, Any]) -> list[str]:
     """Write the areas of the labels of a layer as CSV."""
-    from napari_plimseg.results.export import export_csv
+    from napari_plimseg.results.export.formats import export_csv
 
     return [str(export_csv(path, *mask_of_layer(data, meta)))]
 

@@ -192,7 +192,7 @@ def _add_export_options(parser: argparse.ArgumentParser, *, out: bool = True) ->
 
 
 def _formats(text: str) -> tuple[str, ...]:
-    from napari_plimseg.results.export import FORMATS
+    from napari_plimseg.results.export.formats import FORMATS
 
     if text == "all":
         return tuple(FORMATS)

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from napari_plimseg.results.corrections import Corrections
+from napari_plimseg.results.corrections.corrections import Corrections
 from napari_plimseg.results.mask_store import MaskStore
 
 pytestmark = pytest.mark.gui

@@ -27,8 +27,8 @@ from napari_plimseg._widgets.napari_inside import unwrapped
 from napari_plimseg._widgets.review_dock import ReviewDock
 from napari_plimseg._widgets.tidy_panel import Tidying
 from napari_plimseg.files import fingerprint
-from napari_plimseg.results.editing import connected_region
-from napari_plimseg.results.export import FORMATS
+from napari_plimseg.results.editing.operations import connected_region
+from napari_plimseg.results.export.formats import FORMATS
 from napari_plimseg.results.mask_info import MaskInfo
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
     from napari.layers import Labels
 
-    from napari_plimseg.results.editing import Part
+    from napari_plimseg.results.editing.operations import Part
 
 pytestmark = pytest.mark.gui
 WAIT = 30_000

@@ -14,8 +14,8 @@ from qtpy.QtWidgets import QMessageBox
 from napari_plimseg._widgets import correction_recorder, layer_views
 from napari_plimseg._widgets.discarded_row import BUTTON
 from napari_plimseg._widgets.layer_views import MaskView, mask_view_of, mask_views
-from napari_plimseg.results import corrections_journal
-from napari_plimseg.results.corrections import Corrections
+from napari_plimseg.results.corrections import journal
+from napari_plimseg.results.corrections.corrections import Corrections
 from napari_plimseg.tiling import Window
 
 if TYPE_CHECKING:
@@ -45,11 +45,11 @@ def view_of(dock: PlimsegDock) -> MaskView:
 
 def on_disk(view: MaskView) -> np.ndarray:
     """Return what another process would read."""
-    kept = dict(corrections_journal._open_journals)
-    corrections_journal._open_journals.clear()
+    kept = dict(journal._open_journals)
+    journal._open_journals.clear()
     corrections = Corrections.open(view.store.path.parent, view.info)
-    corrections_journal._open_journals.clear()
-    corrections_journal._open_journals.update(kept)
+    journal._open_journals.clear()
+    journal._open_journals.update(kept)
     height, width = view.info.shape
     return corrections.read(slice(0, height), slice(0, width))
 
@@ -317,8 +317,8 @@ def test_corrections_of_a_newer_version_leave_painting_alone(
     stroke(view.layer, 2)
     wait_saved(view, qtbot)
     masked._viewer.layers.remove(view.layer)
-    corrections_journal._open_journals.clear()
-    monkeypatch.setattr("napari_plimseg.results.correction_file.FORMAT_VERSION", 0)
+    journal._open_journals.clear()
+    monkeypatch.setattr("napari_plimseg.results.corrections.journal_file.FORMAT_VERSION", 0)
     masked._on_slides()
     qtbot.waitUntil(lambda: masked.view is not None, timeout=WAIT)
     again = view_of(masked)

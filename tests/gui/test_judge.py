@@ -17,7 +17,7 @@ from napari_plimseg._widgets.judge_section import JudgeSection
 from napari_plimseg._widgets.layer_views import MaskView
 from napari_plimseg._widgets.outlines import SCREEN_PIXELS, outline_ids, without_specks
 from napari_plimseg._widgets.view_camera import camera, canvas_size
-from napari_plimseg.results.review_log import ReviewLog
+from napari_plimseg.results.analysis.review_log import ReviewLog
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -374,7 +374,7 @@ def test_a_damaged_list_is_said_once(
 def test_a_disk_that_refuses_is_said(
     section: JudgeSection, listed: MaskView, monkeypatch: pytest.MonkeyPatch, told: list
 ) -> None:
-    from napari_plimseg.results import review_log
+    from napari_plimseg.results.analysis import review_log
 
     def refuse(path: Path, content: object) -> None:
         raise OSError(28, "No space left on device")

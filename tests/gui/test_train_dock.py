@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from napari_plimseg.results.comparison import DISAGREE
+from napari_plimseg.results.analysis.comparison import DISAGREE
 from napari_plimseg.tissue import TissueClass
 from napari_plimseg.training_runs.process import TrainingProcess, TrainingState
 from napari_plimseg.training_runs.run_folders import RunFiles, runs_folder

@@ -19,8 +19,7 @@ from napari_plimseg.inference.engine_lock import ENGINE
 from napari_plimseg.inference.plan import RunSettings
 from napari_plimseg.inference.progress import Progress
 from napari_plimseg.inference.slide_run import SlideDone, SlideRun
-from napari_plimseg.results.mask_store import MaskStore
-from napari_plimseg.results.store_files import disk_error
+from napari_plimseg.results.mask_store import MaskStore, disk_error
 from napari_plimseg.slides.opening import slides_in
 from tests.inference.fakes import ColorModel, painted
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from napari_plimseg.results.mask_store import MaskStore
-from napari_plimseg.results.store_files import StoreLayout
+from napari_plimseg.results.mask_store import MaskStore, StoreLayout
 from napari_plimseg.tiling import Window
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from napari_plimseg.results.area_csv import COLUMNS, export_csv
+from napari_plimseg.results.export.area_csv import COLUMNS, export_csv
 from napari_plimseg.tissue import BCSS_WSSS, TissueClass
 from tests.results.mask_cases import drawn, info_for
 

@@ -12,22 +12,20 @@ import tifffile
 from PIL import Image
 
 from napari_plimseg.errors import ConfigError, PlimsegError
-from napari_plimseg.results import comparison
-from napari_plimseg.results.comparison import (
+from napari_plimseg.results.analysis import comparison
+from napari_plimseg.results.analysis.comparison import (
     AGREE,
     DISAGREE,
     NOTHING,
     ONLY_MASK,
     ONLY_OTHER,
-    compare,
-)
-from napari_plimseg.results.label_tiff import export_label_tiff
-from napari_plimseg.results.other_mask import (
     OtherMask,
     ResampledMask,
+    compare,
     match_classes,
     read_other_mask,
 )
+from napari_plimseg.results.export.label_tiff import export_label_tiff
 from napari_plimseg.tissue import GLAS, TissueClass, TissueClasses
 from tests.results.mask_cases import blobs, drawn, info_for
 from tests.results.store_cases import written_store

@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 
 from napari_plimseg.errors import ExportError
-from napari_plimseg.results.corrected_objects import FIELD, TABLE, export_corrected_objects
-from napari_plimseg.results.corrections import Corrections
+from napari_plimseg.results.corrections.corrections import Corrections
+from napari_plimseg.results.corrections.objects import FIELD, TABLE, export_corrected_objects
 from napari_plimseg.slides import Region
 from plimseg_training.hint_objects import Objects
 from plimseg_training.tagged_folder import scan

@@ -16,9 +16,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from napari_plimseg.errors import CorrectionsError
-from napari_plimseg.results import corrections_journal
-from napari_plimseg.results.correction_file import scan
-from napari_plimseg.results.corrections import Corrections, corrected, corrections_path
+from napari_plimseg.results.corrections import journal
+from napari_plimseg.results.corrections.corrections import Corrections, corrected, corrections_path
+from napari_plimseg.results.corrections.journal_file import scan
 from napari_plimseg.results.mask_info import MaskInfo
 from napari_plimseg.slides.slide import Region
 from napari_plimseg.tissue import TissueClass, TissueClasses
@@ -59,7 +59,7 @@ WHOLE = (slice(0, SHAPE[0]), slice(0, SHAPE[1]))
 
 def fresh(folder: Path, info: MaskInfo = INFO) -> Corrections:
     """Open as another process would: nothing is shared with journals that are still open."""
-    corrections_journal._open_journals.clear()
+    journal._open_journals.clear()
     return Corrections.open(folder, info)
 
 
@@ -128,7 +128,7 @@ def test_any_sequence_gives_what_numpy_gives(
     layer, history = model.copy(), []
     expected = np.zeros(info.shape, np.uint8)  # corrections by the plain rule
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("napari_plimseg.results.sparse_mask.CHUNK", chunk)
+        patch.setattr("napari_plimseg.results.corrections.sparse_mask.CHUNK", chunk)
         corrections = fresh(folder, info)
         for kind, *rest in steps:
             before = layer.copy()
@@ -252,10 +252,10 @@ def test_a_file_of_noise_is_set_aside_not_overwritten(tmp_path: Path) -> None:
 
 
 def test_a_newer_file_is_refused(tmp_path: Path) -> None:
-    from napari_plimseg.results import correction_file
+    from napari_plimseg.results.corrections import journal_file
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(correction_file, "FORMAT_VERSION", 2)
+        patch.setattr(journal_file, "FORMAT_VERSION", 2)
         painted(tmp_path, (0, 0, 1))
     with pytest.raises(CorrectionsError, match="newer version"):
         fresh(tmp_path)
@@ -379,7 +379,7 @@ def test_many_strokes_are_compacted(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert journal_file(tmp_path).stat().st_size < before / 5
     np.testing.assert_array_equal(everything(fresh(tmp_path)), expected)
     # and in mid-work, when the file has grown large
-    monkeypatch.setattr(corrections_journal, "COMPACT_BYTES", 3000)
+    monkeypatch.setattr(journal, "COMPACT_BYTES", 3000)
     for i in range(100):
         corrections.write(i, i, np.full((20, 20), i % 3 + 1, np.uint8))
         corrections.flush()
@@ -487,6 +487,6 @@ def test_a_renamed_slide_finds_its_corrections(tmp_path: Path) -> None:
 
 def test_a_mask_with_its_corrections(tmp_path: Path) -> None:
     painted(tmp_path, (0, 0, 1))
-    corrections_journal._open_journals.clear()
+    journal._open_journals.clear()
     mask, found = corrected(np.full(SHAPE, 2, np.uint8), INFO, tmp_path)
     assert found.pixels == np.count_nonzero(mask == 1) == 400

@@ -7,9 +7,10 @@ import pytest
 from scipy import ndimage
 
 from napari_plimseg.errors import ConfigError
-from napari_plimseg.results import editing
-from napari_plimseg.results import runs as runs_module
-from napari_plimseg.results.editing import (
+from napari_plimseg.results.editing import components as runs_module
+from napari_plimseg.results.editing import operations
+from napari_plimseg.results.editing.components import Runs
+from napari_plimseg.results.editing.operations import (
     Edit,
     allowed_pixels,
     connected_region,
@@ -21,7 +22,6 @@ from napari_plimseg.results.editing import (
     shrink,
     smooth_outline,
 )
-from napari_plimseg.results.runs import Runs
 
 CROSS = ndimage.generate_binary_structure(2, 1)
 SQUARE = np.ones((3, 3), bool)
@@ -94,7 +94,7 @@ def test_components_of_runs_are_those_of_pixels(
 def test_region_under_a_pixel(
     monkeypatch: pytest.MonkeyPatch, first_side: int, connectivity: int
 ) -> None:
-    monkeypatch.setattr(editing, "_FIRST_SIDE", first_side)
+    monkeypatch.setattr(operations, "_FIRST_SIDE", first_side)
     mask = blobs(7)
     labels = {
         i: ndimage.label(mask == i, CROSS if connectivity == 4 else SQUARE)[0]
@@ -195,9 +195,9 @@ def test_removing_one_region() -> None:
 @pytest.mark.parametrize("tool", [grow, shrink, smooth_outline])
 def test_blocks_leave_no_seams(monkeypatch: pytest.MonkeyPatch, block: int, tool) -> None:  # type: ignore[no-untyped-def]
     mask = blobs(3)
-    monkeypatch.setattr(editing, "_BLOCK", 10_000)
+    monkeypatch.setattr(operations, "_BLOCK", 10_000)
     whole = after(mask, tool(mask, 2, 3))
-    monkeypatch.setattr(editing, "_BLOCK", block)
+    monkeypatch.setattr(operations, "_BLOCK", block)
     np.testing.assert_array_equal(after(mask, tool(mask, 2, 3)), whole)
     assert (whole != mask).any()
     # nothing without a class is touched, nothing loses its class

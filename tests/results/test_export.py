@@ -15,7 +15,12 @@ import tifffile
 
 from napari_plimseg.errors import ExportError
 from napari_plimseg.files import fingerprint
-from napari_plimseg.results.export import FORMATS, export_all, export_geojson, export_label_tiff
+from napari_plimseg.results.export.formats import (
+    FORMATS,
+    export_all,
+    export_geojson,
+    export_label_tiff,
+)
 from napari_plimseg.results.mask_info import MaskInfo
 from napari_plimseg.slides import open_slide
 from napari_plimseg.tissue import COLORECTAL
@@ -252,7 +257,7 @@ def test_an_interrupted_export_leaves_the_old_file(
     def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("napari_plimseg.results.label_tiff._chain_levels", interrupt)
+    monkeypatch.setattr("napari_plimseg.results.export.label_tiff._chain_levels", interrupt)
     mask = drawn(["12"])
     with pytest.raises(KeyboardInterrupt):
         export_label_tiff(path, mask, info_for(mask))

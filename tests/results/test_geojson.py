@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from shapely.geometry import shape
 
-from napari_plimseg.results.geojson import export_geojson
+from napari_plimseg.results.export.geojson import export_geojson
 from napari_plimseg.tissue import BCSS_WSSS, COLORECTAL
 from tests.results.mask_cases import AWKWARD, blobs, drawn, info_for
 

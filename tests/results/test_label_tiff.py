@@ -11,9 +11,13 @@ import tifffile
 import zarr
 
 from napari_plimseg.errors import ExportError
-from napari_plimseg.results import label_tiff
-from napari_plimseg.results.label_pyramid import LabelPyramid, half_size
-from napari_plimseg.results.label_tiff import export_label_tiff, read_label_tiff
+from napari_plimseg.results.export import label_tiff
+from napari_plimseg.results.export.label_tiff import (
+    LabelPyramid,
+    export_label_tiff,
+    half_size,
+    read_label_tiff,
+)
 from napari_plimseg.tissue import BCSS_WSSS, COLORECTAL, TissueClass
 from tests.results.mask_cases import AWKWARD, blobs, drawn, info_for
 

@@ -14,10 +14,9 @@ import numpy as np
 import pytest
 
 from napari_plimseg.errors import StoreError
-from napari_plimseg.results import store_files
+from napari_plimseg.results import mask_store
 from napari_plimseg.results.mask_info import MaskInfo
-from napari_plimseg.results.mask_store import MaskStore
-from napari_plimseg.results.store_files import StoreLayout
+from napari_plimseg.results.mask_store import MaskStore, StoreLayout
 from napari_plimseg.slides.slide import Region
 from napari_plimseg.tiling import Window
 from napari_plimseg.tissue import BCSS_WSSS, TissueClass
@@ -169,7 +168,7 @@ def test_a_damaged_journal_costs_time_and_not_correctness(full: Path) -> None:
 def test_a_newer_format_says_so(full: Path) -> None:
     content = json.loads((full / "manifest.json").read_text("utf-8"))["content"]
     content["format"] = 99
-    store_files.write_checked(full / "manifest.json", content)
+    mask_store.write_checked(full / "manifest.json", content)
     with pytest.raises(StoreError, match="newer version"):
         MaskStore.open(full)
 
@@ -226,7 +225,7 @@ def test_too_little_room_is_said_before_the_start(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        store_files.shutil, "disk_usage", lambda _: type("Usage", (), {"free": 1 << 20})()
+        mask_store.shutil, "disk_usage", lambda _: type("Usage", (), {"free": 1 << 20})()
     )
     with pytest.raises(StoreError, match=r"1 MB free.*may need \d+ MB"):
         MaskStore.create(tmp_path / "s.plimseg", make_info(), LAYOUT)

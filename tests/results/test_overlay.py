@@ -9,10 +9,14 @@ import pytest
 from PIL import Image
 
 from napari_plimseg.errors import ExportError
-from napari_plimseg.results import overlay_sheet
+from napari_plimseg.results.export import overlay
+from napari_plimseg.results.export.overlay import (
+    OverlaySheet,
+    export_overlay,
+    overlay_picture,
+    round_length,
+)
 from napari_plimseg.results.measure import area_table
-from napari_plimseg.results.overlay import export_overlay, overlay_picture
-from napari_plimseg.results.overlay_sheet import OverlaySheet, round_length
 from napari_plimseg.slides import open_slide
 from napari_plimseg.tissue import COLORECTAL, TissueClass, TissueClasses
 from tests.results.mask_cases import PaintedSlide, blobs, info_for
@@ -88,7 +92,7 @@ def test_many_long_names_fit_on_the_sheet(
     with_canvas_font: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if not with_canvas_font:
-        monkeypatch.setattr(overlay_sheet, "_font_file", lambda **_: None)
+        monkeypatch.setattr(overlay, "_font_file", lambda **_: None)
     classes = TissueClasses(
         tuple(TissueClass(f"a very long name of a class {i} " * 4, (i, 9, 9)) for i in range(60))
     )

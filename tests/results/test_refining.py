@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from napari_plimseg.errors import ConfigError
-from napari_plimseg.results.editing import Part
-from napari_plimseg.results.refining import RegionToRefine, region_to_refine
+from napari_plimseg.results.editing.operations import Part
+from napari_plimseg.results.editing.refinement import RegionToRefine, region_to_refine
 from tests.results.mask_cases import drawn
 
 if TYPE_CHECKING:

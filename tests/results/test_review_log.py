@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from napari_plimseg.errors import ConfigError, StoreError
-from napari_plimseg.results import review_log
-from napari_plimseg.results.review_log import ReviewedRegion, ReviewLog
+from napari_plimseg.results.analysis import review_log
+from napari_plimseg.results.analysis.review_log import ReviewedRegion, ReviewLog
 from tests.results.mask_cases import info_for
 from tests.results.store_cases import written_store
 

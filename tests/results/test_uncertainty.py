@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from napari_plimseg.results.review_log import ReviewedRegion, reviewed_map
-from napari_plimseg.results.uncertainty import (
+from napari_plimseg.results.analysis.review_log import ReviewedRegion, reviewed_map
+from napari_plimseg.results.analysis.uncertainty import (
     MIN_AREA_MM2,
     UncertainRegion,
     analysis_step,

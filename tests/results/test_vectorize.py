@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from napari_plimseg.errors import ExportError
-from napari_plimseg.results.vectorize import Outline, iter_outlines
+from napari_plimseg.results.export.geojson import Outline, iter_outlines
 from tests.results.mask_cases import AWKWARD, blobs, drawn
 
 if TYPE_CHECKING:

@@ -20,8 +20,8 @@ from pathlib import Path
 
 import numpy as np
 
-from napari_plimseg.results import corrections_journal
-from napari_plimseg.results.corrections import Corrections
+from napari_plimseg.results.corrections import journal
+from napari_plimseg.results.corrections.corrections import Corrections
 from napari_plimseg.results.mask_info import MaskInfo
 from napari_plimseg.slides.slide import Region
 from napari_plimseg.tissue import COLORECTAL
@@ -91,7 +91,7 @@ def killed(folder: Path, seed: int, delay: float) -> int:
 
 def left(folder: Path) -> np.ndarray:
     """Return what is there on opening."""
-    corrections_journal._open_journals.clear()
+    journal._open_journals.clear()
     corrections = Corrections.open(folder, INFO)
     if corrections.note():
         sys.exit(f"the journal says: {corrections.note()}")
@@ -114,7 +114,7 @@ def strokes_in(found: np.ndarray, before: np.ndarray, seed: int, least: int) -> 
 
 def experiment(folder: Path, kills: int) -> None:
     """Kill painters one after another on the same journal."""
-    corrections_journal.COMPACT_BYTES = 300_000
+    journal.COMPACT_BYTES = 300_000
     rng = random.Random(kills)  # noqa: S311
     before = np.zeros(SHAPE, np.uint8)
     for seed in range(kills):

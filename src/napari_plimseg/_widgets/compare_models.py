@@ -21,9 +21,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from napari_plimseg._settings import DockSettings
-    from napari_plimseg.results.comparison import Comparison
+    from napari_plimseg.results.analysis.comparison import Comparison, OtherMask
     from napari_plimseg.results.mask_info import MaskInfo
-    from napari_plimseg.results.other_mask import OtherMask
     from napari_plimseg.slides.slide import Region, Slide
 
 _LARGEST_SIDE_MM = 6.0
@@ -52,7 +51,7 @@ class PartMask:
 
     def seen_from(self, other: PartMask) -> OtherMask:
         """Return it as a mask of the part of the slide that begins where `other` does."""
-        from napari_plimseg.results.other_mask import OtherMask
+        from napari_plimseg.results.analysis.comparison import OtherMask
 
         own, theirs = self.info.downsample, other.info.downsample
         y, x = (a * own - b * theirs for a, b in zip(self.first, other.first, strict=True))
@@ -87,8 +86,7 @@ def compared(first: PartMask, second: PartMask) -> ComparedModels:
     ConfigError
         When there is nothing to compare.
     """
-    from napari_plimseg.results.comparison import compare
-    from napari_plimseg.results.other_mask import match_classes
+    from napari_plimseg.results.analysis.comparison import compare, match_classes
 
     names, others = ([*part.info.classes.names] for part in (first, second))
     here, there = ({name.casefold() for name in each} for each in (names, others))

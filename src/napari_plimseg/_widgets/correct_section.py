@@ -21,7 +21,7 @@ from napari_plimseg._widgets.napari_inside import unwrapped
 from napari_plimseg._widgets.run_steps import find_tissue, tissue_settings
 from napari_plimseg._widgets.target_link import HeldLink, TargetLink
 from napari_plimseg.errors import PlimsegError
-from napari_plimseg.results.editing import connected_region, relabel
+from napari_plimseg.results.editing.operations import connected_region, relabel
 
 if TYPE_CHECKING:
     from collections.abc import Generator

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from napari.viewer import Viewer
 
     from napari_plimseg._widgets.layer_views import MaskView
-    from napari_plimseg.results.corrections import Corrections
+    from napari_plimseg.results.corrections.corrections import Corrections
 
 _logger = logging.getLogger(__name__)
 

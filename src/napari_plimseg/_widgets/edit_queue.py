@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from napari_plimseg._widgets.mask_painter import MaskPainter
-    from napari_plimseg.results.editing import Edit
+    from napari_plimseg.results.editing.operations import Edit
 
     Work = Callable[[NDArray[np.uint8]], Edit]
 

@@ -58,7 +58,7 @@ def measure_areas(
 
 def export_name(slide: Slide, key: str) -> str:
     """Return the file name that an export of a slide gets unless the user types another."""
-    from napari_plimseg.results.export import FORMATS
+    from napari_plimseg.results.export.formats import FORMATS
 
     return f"{Path(slide.name).stem}{FORMATS[key].suffix}"
 
@@ -90,7 +90,7 @@ def export_files(
     ExportError
         When a file can't be written.
     """
-    from napari_plimseg.results.export import FORMATS, export_all
+    from napari_plimseg.results.export.formats import FORMATS, export_all
 
     if key == EVERYTHING:
         yield export_all(target, Path(slide.name).stem, mask, info, slide)

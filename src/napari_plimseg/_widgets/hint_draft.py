@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from napari_plimseg.inference.hint_geometry import Hint, HintMask
-    from napari_plimseg.results.refining import RegionToRefine
+    from napari_plimseg.results.editing.refinement import RegionToRefine
     from napari_plimseg.slides.slide import Region
 
 

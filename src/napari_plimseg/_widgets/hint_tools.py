@@ -17,8 +17,8 @@ from napari_plimseg._widgets.hint_draft import Answer, Draft, Start
 from napari_plimseg.errors import ConfigError
 from napari_plimseg.models import hint_catalogue
 from napari_plimseg.models.catalogue import BUNDLED
-from napari_plimseg.results.editing import Edit
-from napari_plimseg.results.refining import region_to_refine
+from napari_plimseg.results.editing.operations import Edit
+from napari_plimseg.results.editing.refinement import region_to_refine
 from napari_plimseg.slides.slide import Region
 from napari_plimseg.tiling import Window
 

@@ -51,8 +51,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from napari_plimseg._widgets.layer_views import MaskView
-    from napari_plimseg.results.comparison import Comparison
-    from napari_plimseg.results.other_mask import OtherMask
+    from napari_plimseg.results.analysis.comparison import Comparison, OtherMask
 
 _FILES = "Masks (*.tif *.tiff *.png);;All files (*)"
 _LEFT_OUT = "left out"
@@ -187,7 +186,7 @@ class ComparePanel(QWidget):
 
     def compare_with_file(self, path: str | Path) -> None:
         """Compare with a truth or result on disk."""
-        from napari_plimseg.results.other_mask import read_other_mask
+        from napari_plimseg.results.analysis.comparison import read_other_mask
 
         if self._view is not None:
             self._start(functools.partial(read_other_mask, Path(path), self._view.store.info), None)

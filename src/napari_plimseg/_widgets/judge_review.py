@@ -13,8 +13,8 @@ from napari_plimseg._widgets.background_job import BackgroundJob
 from napari_plimseg._widgets.judge_work import ShownMask, count_reviewed, find_uncertain
 from napari_plimseg._widgets.view_camera import CameraWatch, camera, canvas_size, show_world_box
 from napari_plimseg.errors import PlimsegError
-from napari_plimseg.results.review_log import ReviewedRegion, ReviewLog
-from napari_plimseg.results.uncertainty import analysis_step
+from napari_plimseg.results.analysis.review_log import ReviewedRegion, ReviewLog
+from napari_plimseg.results.analysis.uncertainty import analysis_step
 
 if TYPE_CHECKING:
     from napari.layers import Shapes
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from napari_plimseg._widgets.judge_worklist import WorklistPanel
     from napari_plimseg._widgets.layer_views import MaskView
-    from napari_plimseg.results.uncertainty import UncertainRegion
+    from napari_plimseg.results.analysis.uncertainty import UncertainRegion
 
 FRAME_LAYER = "uncertain region"
 _FRAME_COLOR = "#ffe000"

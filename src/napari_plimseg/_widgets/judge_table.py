@@ -9,7 +9,7 @@ from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QHeaderView, QTableWidget
 
 if TYPE_CHECKING:
-    from napari_plimseg.results.comparison import Comparison
+    from napari_plimseg.results.analysis.comparison import Comparison
 
 DISAGREE_COLOR = (1.0, 0.0, 0.85, 0.75)
 ONLY_MASK_COLOR = (0.1, 0.6, 1.0, 0.6)
@@ -22,7 +22,7 @@ def difference_colors() -> Any:
     """Return the colours of the layer of differences."""
     from napari.utils.colormaps import DirectLabelColormap
 
-    from napari_plimseg.results.comparison import DISAGREE, ONLY_MASK, ONLY_OTHER
+    from napari_plimseg.results.analysis.comparison import DISAGREE, ONLY_MASK, ONLY_OTHER
 
     clear = (0.0, 0.0, 0.0, 0.0)
     return DirectLabelColormap(

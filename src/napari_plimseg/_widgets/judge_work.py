@@ -14,12 +14,11 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from napari_plimseg.results.comparison import Comparison
+    from napari_plimseg.results.analysis.comparison import Comparison, OtherMask
+    from napari_plimseg.results.analysis.review_log import ReviewedRegion
+    from napari_plimseg.results.analysis.uncertainty import UncertainRegion
     from napari_plimseg.results.mask_info import MaskInfo
     from napari_plimseg.results.mask_store import MaskStore
-    from napari_plimseg.results.other_mask import OtherMask
-    from napari_plimseg.results.review_log import ReviewedRegion
-    from napari_plimseg.results.uncertainty import UncertainRegion
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,7 +56,7 @@ def find_uncertain(
     corrected: NDArray[np.uint8] | None = None,
 ) -> Generator[tuple[list[UncertainRegion], float], None, None]:
     """Yield the worklist and the reviewed part of the tissue, 0 to 1."""
-    from napari_plimseg.results.uncertainty import reviewed_share, worklist
+    from napari_plimseg.results.analysis.uncertainty import reviewed_share, worklist
 
     regions = worklist(
         store, shown.ids, reviewed=reviewed, mask_step=shown.step, corrected=corrected
@@ -69,7 +68,7 @@ def count_reviewed(
     shown: ShownMask, reviewed: tuple[ReviewedRegion, ...]
 ) -> Generator[float, None, None]:
     """Yield the reviewed part of the tissue, 0 to 1."""
-    from napari_plimseg.results.uncertainty import reviewed_share
+    from napari_plimseg.results.analysis.uncertainty import reviewed_share
 
     yield reviewed_share(shown.ids, shown.info, reviewed, mask_step=shown.step)
 
@@ -87,8 +86,7 @@ def compare_with(
     PlimsegError
         When the other mask can't be read or compared.
     """
-    from napari_plimseg.results.comparison import compare
-    from napari_plimseg.results.other_mask import match_classes
+    from napari_plimseg.results.analysis.comparison import compare, match_classes
 
     other = read_other()
     if mapping is None:
@@ -131,7 +129,7 @@ def mask_of_labels(
     ConfigError
         When it is not flat or has labels beyond 255.
     """
-    from napari_plimseg.results.other_mask import OtherMask
+    from napari_plimseg.results.analysis.comparison import OtherMask
 
     ids = np.asarray(data)
     if ids.ndim != 2:

@@ -24,7 +24,7 @@ from napari_plimseg._widgets.tooltips import TOOLTIPS
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from napari_plimseg.results.uncertainty import UncertainRegion
+    from napari_plimseg.results.analysis.uncertainty import UncertainRegion
 
 _ROW_HEIGHT = 20
 _ROWS_SHOWN = 7

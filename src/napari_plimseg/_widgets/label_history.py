@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from napari.layers import Labels
 
     from napari_plimseg._widgets.napari_inside import PixelSpan
-    from napari_plimseg.results.editing import Edit
+    from napari_plimseg.results.editing.operations import Edit
 
 _INDEX_BYTES = 17  # of one pixel in lists of indices: row, column and value before
 _MANY_PIXELS = 1024

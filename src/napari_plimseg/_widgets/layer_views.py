@@ -12,7 +12,7 @@ from napari_plimseg._widgets.mask_colors import fading_colormap, label_colormap,
 from napari_plimseg._widgets.mask_pixels import MaskPixels
 from napari_plimseg._widgets.napari_inside import HistoryKept, draw_part, unwrapped
 from napari_plimseg.errors import CorrectionsError
-from napari_plimseg.results.corrections import Corrections
+from napari_plimseg.results.corrections.corrections import Corrections
 from napari_plimseg.tissue import NOT_COMPUTED
 
 if TYPE_CHECKING:

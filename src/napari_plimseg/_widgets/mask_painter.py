@@ -13,7 +13,7 @@ from napari_plimseg._widgets import label_history
 from napari_plimseg._widgets.layer_views import mask_view_of
 from napari_plimseg._widgets.napari_inside import unwrapped
 from napari_plimseg._widgets.piece_work import PieceWork
-from napari_plimseg.results.editing import Edit, allowed_pixels, region_within, relabel
+from napari_plimseg.results.editing.operations import Edit, allowed_pixels, region_within, relabel
 from napari_plimseg.tissue import NOT_COMPUTED
 
 if TYPE_CHECKING:

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from napari_plimseg._widgets.exports import AreaRow
     from napari_plimseg.tissue import TissueClasses
 
-# keys of napari_plimseg.results.export.FORMATS and the text on their buttons
+# keys of napari_plimseg.results.export.formats.FORMATS and the text on their buttons
 EXPORTS = (
     ("ome-tiff", "Label TIFF"),
     ("geojson", "QuPath GeoJSON"),

@@ -14,7 +14,7 @@ import numpy as np
 from napari_plimseg.errors import CorrectionsError, PlimsegError
 from napari_plimseg.files import fingerprint, user_data_dir
 from napari_plimseg.inference.engine_lock import ENGINE
-from napari_plimseg.results.corrections import Corrections
+from napari_plimseg.results.corrections.corrections import Corrections
 
 if TYPE_CHECKING:
     from collections.abc import Generator

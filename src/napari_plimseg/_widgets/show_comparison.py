@@ -41,7 +41,7 @@ class ComparisonLayers:
         """
         from napari.utils.colormaps import DirectLabelColormap
 
-        from napari_plimseg.results.comparison import DISAGREE
+        from napari_plimseg.results.analysis.comparison import DISAGREE
 
         self.remove()
         active = self._viewer.layers.selection.active

@@ -19,7 +19,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_plimseg._widgets.tooltips import TOOLTIPS
-from napari_plimseg.results import editing
+from napari_plimseg.results.editing import operations
 
 if TYPE_CHECKING:
     import numpy as np
@@ -51,20 +51,20 @@ class TidyRequest:
     tidying: Tidying
     amount: float
 
-    def edit(self, mask: NDArray[np.uint8], what: int | editing.Part) -> editing.Edit:
+    def edit(self, mask: NDArray[np.uint8], what: int | operations.Part) -> operations.Edit:
         """Return what becomes of a class (its mask id) or a region; may take seconds."""
         steps = max(1, round(self.amount))
         if self.tidying is Tidying.HOLES:
-            return editing.fill_holes(mask, what, max_pixels=steps)
+            return operations.fill_holes(mask, what, max_pixels=steps)
         if self.tidying is Tidying.SMOOTH:
-            return editing.smooth_outline(mask, what, max(1.0, self.amount))
+            return operations.smooth_outline(mask, what, max(1.0, self.amount))
         if self.tidying is Tidying.GROW:
-            return editing.grow(mask, what, steps)
+            return operations.grow(mask, what, steps)
         if self.tidying is Tidying.SHRINK:
-            return editing.shrink(mask, what, steps)
-        if isinstance(what, editing.Part):  # a region that is pointed at goes, whatever its size
-            return editing.remove_region(mask, what)
-        return editing.remove_small(mask, what, steps)
+            return operations.shrink(mask, what, steps)
+        if isinstance(what, operations.Part):  # a region that is pointed at goes, whatever its size
+            return operations.remove_region(mask, what)
+        return operations.remove_small(mask, what, steps)
 
 
 _AREAS = (Tidying.HOLES, Tidying.SMALL)

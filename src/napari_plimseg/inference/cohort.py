@@ -24,7 +24,7 @@ from napari_plimseg.inference.cohort_item import (
 from napari_plimseg.inference.engine_lock import ENGINE
 from napari_plimseg.inference.progress import Progress
 from napari_plimseg.inference.slide_run import SlideDone, SlideOpened
-from napari_plimseg.results.store_files import disk_error, read_checked, write_checked
+from napari_plimseg.results.mask_store import disk_error, read_checked, write_checked
 from napari_plimseg.slides.slide import usable_mpp
 
 if TYPE_CHECKING:

@@ -28,8 +28,7 @@ from napari_plimseg.inference.plan import (
 )
 from napari_plimseg.inference.progress import Progress, ProgressCounter
 from napari_plimseg.inference.tile_writer import TileWriter
-from napari_plimseg.results.mask_store import MaskStore
-from napari_plimseg.results.store_files import StoreLayout
+from napari_plimseg.results.mask_store import MaskStore, StoreLayout
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Iterator

@@ -129,8 +129,8 @@ class SlideRun:
             When the slide, the store or an export fails.
         """
         from napari_plimseg.inference.engine import open_store, segment_slide
-        from napari_plimseg.results.corrections import corrected
-        from napari_plimseg.results.export import export_all
+        from napari_plimseg.results.corrections.corrections import corrected
+        from napari_plimseg.results.export.formats import export_all
         from napari_plimseg.results.measure import area_table
         from napari_plimseg.slides import open_slide
 

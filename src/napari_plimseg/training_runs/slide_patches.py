@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_plimseg.errors import ConfigError, TagError
-from napari_plimseg.results.geojson import export_geojson
+from napari_plimseg.results.export.geojson import export_geojson
 from napari_plimseg.training_runs.commands import run_command
 
 if TYPE_CHECKING:

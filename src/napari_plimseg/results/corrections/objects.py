@@ -24,9 +24,10 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from napari_plimseg.results.corrections import Corrections
+    from napari_plimseg.results.corrections.corrections import Corrections
     from napari_plimseg.results.mask_info import MaskInfo
     from napari_plimseg.slides.slide import Slide
+
 
 FIELD = 1024
 """Side of a field in pixels: the LR patch of an object in its middle."""

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
-from napari_plimseg.results.correction_file import KEPT, CorrectionFrame
-from napari_plimseg.results.corrections_journal import CorrectionsJournal
-from napari_plimseg.results.sparse_mask import SparseMask
+from napari_plimseg.results.corrections.journal import CorrectionsJournal
+from napari_plimseg.results.corrections.journal_file import KEPT, CorrectionFrame
+from napari_plimseg.results.corrections.sparse_mask import SparseMask
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from napari_plimseg.results.mask_info import MaskInfo
+
 
 SUFFIX = ".plimseg-corrections"
 

@@ -10,18 +10,19 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from napari_plimseg.results.review_log import reviewed_map
-from napari_plimseg.results.store_files import read_chunk
+from napari_plimseg.results.analysis.review_log import reviewed_map
+from napari_plimseg.results.mask_store import read_chunk
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from numpy.typing import NDArray
 
+    from napari_plimseg.results.analysis.review_log import ReviewedRegion
     from napari_plimseg.results.mask_info import MaskInfo
     from napari_plimseg.results.mask_store import MaskStore
     from napari_plimseg.results.measure import MaskArray
-    from napari_plimseg.results.review_log import ReviewedRegion
+
 
 MAX_SIDE = 2048
 """Pixels a side that are looked at; of larger masks every so manyth."""

@@ -9,7 +9,7 @@ import numpy as np
 from scipy import ndimage
 
 from napari_plimseg.errors import ConfigError
-from napari_plimseg.results.editing import Edit, Part, connected_region
+from napari_plimseg.results.editing.operations import Edit, Part, connected_region
 from napari_plimseg.tissue import NOT_COMPUTED, UNREADABLE
 
 if TYPE_CHECKING:
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     Mask = NDArray[np.uint8]
     Pixels = NDArray[np.bool_]
+
 
 SIDE = 1024
 """Mask pixels a side within which a region is refined; what lies beyond stays as it is."""

@@ -14,6 +14,7 @@ from napari_plimseg.files import atomic_write
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+
 _REMEDIES = {
     errno.ENOSPC: ("the disk is full", "Free some space or choose another folder."),
     errno.EDQUOT: ("the disk quota is used up", "Free some space or choose another folder."),

@@ -6,13 +6,14 @@ import csv
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from napari_plimseg.results.label_tiff import check_mask
+from napari_plimseg.results.export.label_tiff import check_mask
+from napari_plimseg.results.export.writing import export_to
 from napari_plimseg.results.measure import area_table
-from napari_plimseg.results.safe_output import export_to
 
 if TYPE_CHECKING:
     from napari_plimseg.results.mask_info import MaskInfo
     from napari_plimseg.results.measure import MaskArray
+
 
 COLUMNS = (
     "slide", "class", "mask_id", "kind", "pixels", "area_mm2", "percent_of_tissue",

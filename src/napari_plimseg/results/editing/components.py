@@ -15,6 +15,7 @@ from scipy import sparse
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+
 Connectivity = Literal[4, 8]
 _ROWS_AT_ONCE = 1024
 _NODES_AT_ONCE = 2**16

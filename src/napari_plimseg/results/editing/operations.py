@@ -13,7 +13,7 @@ import numpy as np
 from scipy import ndimage
 
 from napari_plimseg.errors import ConfigError
-from napari_plimseg.results.runs import Connectivity, Runs
+from napari_plimseg.results.editing.components import Connectivity, Runs
 from napari_plimseg.tissue import NOT_COMPUTED, UNREADABLE
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     Mask = NDArray[np.uint8]
     Pixels = NDArray[np.bool_]
     Tool = Callable[[Mask, Pixels], Mask]
+
 
 _FIRST_SIDE = 512  # of the window around a click
 _WINDOW_GROWS = 4

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+
 CHUNK = 512
 """Pixels a side of what takes memory as soon as one of them is not 0."""
 

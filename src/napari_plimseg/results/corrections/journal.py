@@ -20,20 +20,22 @@ import numpy as np
 
 from napari_plimseg.errors import CorrectionsError
 from napari_plimseg.files import atomic_write, sync_folder
-from napari_plimseg.results.correction_content import CorrectionContent, read_content
-from napari_plimseg.results.correction_file import (
+from napari_plimseg.results.corrections.journal_file import (
     KEPT,
+    CorrectionContent,
     CorrectionFrame,
     Description,
     description_record,
     pixels_record,
+    read_content,
 )
-from napari_plimseg.results.sparse_mask import SparseMask
+from napari_plimseg.results.corrections.sparse_mask import SparseMask
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
+
 
 FILE_NAME = "journal.bin"
 _DISCARDED = "discarded"

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from napari_plimseg.errors import ExportError
-from napari_plimseg.results.area_csv import export_csv
-from napari_plimseg.results.geojson import export_geojson
-from napari_plimseg.results.label_tiff import export_label_tiff, read_label_tiff
-from napari_plimseg.results.overlay import export_overlay
+from napari_plimseg.results.export.area_csv import export_csv
+from napari_plimseg.results.export.geojson import export_geojson
+from napari_plimseg.results.export.label_tiff import export_label_tiff, read_label_tiff
+from napari_plimseg.results.export.overlay import export_overlay
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from napari_plimseg.results.mask_info import MaskInfo
     from napari_plimseg.results.measure import MaskArray
     from napari_plimseg.slides.slide import Slide
+
 
 __all__ = [
     "FORMATS",

@@ -1,0 +1,1 @@
+"""Comparing masks, where a mask is unsure, and what a person has reviewed."""

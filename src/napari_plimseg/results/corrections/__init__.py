@@ -1,0 +1,1 @@
+"""What people correct: the journal on the disk and the mask that it makes."""

@@ -1,0 +1,1 @@
+"""Edits of a mask: fills, smoothing, components, refinement."""
