@@ -23,14 +23,14 @@ from skimage.color import rgb2hed
 from skimage.filters import threshold_otsu
 from torch.nn import functional
 
-from napari_plimseg.models.bundled_clip import bundled_encoder
-from napari_plimseg.models.catalogue import load_model
+from napari_plimseg.models.encoders.bundled import bundled_encoder
+from napari_plimseg.models.loading import load_model
 from napari_plimseg.tissue import TissueClass, TissueClasses
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from napari_plimseg.models.dense_model import DenseModel
+    from napari_plimseg.models.segmentation.base import DenseModel
 
 ORDER = ("TUM", "NORM", "STR", "LYM", "MUS", "MUC", "ADI", "DEB", "BACK")
 GLAS_MPP = 0.62

@@ -26,7 +26,7 @@ from scipy import ndimage
 
 from napari_plimseg.inference.hint_geometry import GRID, Hint, PatchPair
 from napari_plimseg.inference.hints import HintSession
-from napari_plimseg.models.hint_catalogue import load_hints
+from napari_plimseg.models.loading import load_hints
 from napari_plimseg.slides import open_slide
 from napari_plimseg.slides.slide import Region
 

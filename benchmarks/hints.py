@@ -20,7 +20,7 @@ import torch
 from napari_plimseg.inference.embedding_cache import EmbeddingCache
 from napari_plimseg.inference.hint_geometry import Hint
 from napari_plimseg.inference.hints import HintSession
-from napari_plimseg.models.hint_catalogue import load_hints
+from napari_plimseg.models.loading import load_hints
 from napari_plimseg.slides import open_slide
 from napari_plimseg.slides.slide import Region
 

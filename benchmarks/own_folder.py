@@ -21,7 +21,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from napari_plimseg.models.catalogue import list_models, load_model
+from napari_plimseg.models.library import list_models
+from napari_plimseg.models.loading import load_model
 from plimseg_training.evaluate import evaluate
 from plimseg_training.predict import predict_image
 from plimseg_training.previews import preview_sheet

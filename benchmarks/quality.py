@@ -25,8 +25,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from napari_plimseg.models.backbones import load_backbone, load_matcher
-from napari_plimseg.models.catalogue import load_model
+from napari_plimseg.models.encoders.loading import load_backbone, load_matcher
+from napari_plimseg.models.loading import load_model
 from plimseg_training.class_gate import fitted_gate, gated_logits
 from plimseg_training.metrics import Score, confusion_matrix
 from plimseg_training.predict import predict_image

@@ -13,10 +13,10 @@ import time
 
 import torch
 
-from napari_plimseg.models.backbone_small import fresh_small_backbone
-from napari_plimseg.models.backbones import load_backbone
-from napari_plimseg.models.seg_model import WINDOW
-from napari_plimseg.models.seg_net import SegNet
+from napari_plimseg.models.encoders.loading import load_backbone
+from napari_plimseg.models.encoders.small import fresh_small_backbone
+from napari_plimseg.models.segmentation.seg_model import WINDOW
+from napari_plimseg.models.segmentation.seg_net import SegNet
 from plimseg_training.distill import STUDENT_WIDTH
 
 WINDOWS = 4

@@ -19,14 +19,14 @@ from bundled_model import features, keras_densenet, minilm, training
 from safetensors.torch import save_file
 
 from napari_plimseg.files import atomic_write, write_json
-from napari_plimseg.models.bundled_clip import BundledClip
-from napari_plimseg.models.bundled_files import (
+from napari_plimseg.models.encoders.bundled import BundledClip
+from napari_plimseg.models.encoders.cards import (
+    BUNDLED_WEIGHTS_FILE,
     CONFIG_FILE,
     TOKENIZER_FILE,
-    WEIGHTS_FILE,
     bundled_folder,
 )
-from napari_plimseg.models.quantization import SCALE_SUFFIX, quantized
+from napari_plimseg.models.weights import SCALE_SUFFIX, quantized
 
 ROOT = Path(__file__).resolve().parent.parent
 SAMPLE_SLIDE = ROOT / "src" / "napari_plimseg" / "sample" / "CMU-1-Small-Region.svs"
@@ -84,7 +84,7 @@ def write_bundle(model: BundledClip, folder: Path) -> None:
             stored[name] = tensor.half()
         else:
             stored[name] = tensor.float()
-    with atomic_write(folder / WEIGHTS_FILE) as temporary:
+    with atomic_write(folder / BUNDLED_WEIGHTS_FILE) as temporary:
         save_file({k: v.contiguous() for k, v in stored.items()}, temporary)
     write_json(folder / CONFIG_FILE, CONFIGURATION)
     size = sum(file.stat().st_size for file in folder.iterdir()) / 1e6

@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 from bundled_model.mosaics import tiles, write_folder
 
-from napari_plimseg.models.catalogue import tissue_info
+from napari_plimseg.models.library import tissue_info
 from napari_plimseg.models.model_file import load_model_file, save_model
 from plimseg_training.config import load_recipe
 from plimseg_training.pipeline import train_recipe

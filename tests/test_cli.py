@@ -16,7 +16,7 @@ from PIL import Image
 from napari_plimseg._cli_segment import parse_classes, parse_region
 from napari_plimseg.cli import distinct_stems, expand, main
 from napari_plimseg.errors import ConfigError
-from napari_plimseg.models import catalogue
+from napari_plimseg.models import library
 from napari_plimseg.results.mask_store import MaskStore
 from napari_plimseg.tissue import COLORECTAL, PRESETS
 from tests.inference.fakes import RED_GREEN, ColorModel, painted
@@ -33,7 +33,7 @@ def color_model(monkeypatch: pytest.MonkeyPatch) -> None:
         assert name == "bundled"
         return ColorModel()
 
-    monkeypatch.setattr(catalogue, "load_model", load)
+    monkeypatch.setattr(library, "load_model", load)
 
 
 @pytest.fixture

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from napari_plimseg.cli import main
-from napari_plimseg.models import hub
-from napari_plimseg.models.catalogue import models_folder
-from napari_plimseg.models.encoders import CONFIG_FILE
+from napari_plimseg.models import downloads
+from napari_plimseg.models.encoders.cards import CONFIG_FILE
+from napari_plimseg.models.library import models_folder
 from tests.models.test_library import CONFIG, QUILT, WEIGHT_FILES, WEIGHTS, FakeRemote, own
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 @pytest.fixture(autouse=True)
 def remote(monkeypatch: pytest.MonkeyPatch) -> FakeRemote:
     remote = FakeRemote({CONFIG_FILE: CONFIG, WEIGHT_FILES[1]: WEIGHTS})
-    monkeypatch.setattr(hub, "HubRemote", lambda: remote)
+    monkeypatch.setattr(downloads, "HubRemote", lambda: remote)
     return remote
 
 

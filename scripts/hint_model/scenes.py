@@ -19,7 +19,7 @@ from PIL import Image
 from scipy import ndimage
 
 from napari_plimseg.inference.engine import RunSettings, open_store, segment_slide
-from napari_plimseg.models.catalogue import load_model
+from napari_plimseg.models.loading import load_model
 from napari_plimseg.slides import open_slide
 from plimseg_training.augmentation import stained
 

@@ -14,10 +14,9 @@ from scipy import ndimage
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from napari_plimseg.models.hint_guides import GUIDES
-from napari_plimseg.models.sam_decoder import DecoderShape, LayerNorm2d
-from napari_plimseg.models.sam_hints import PatchHints, logits_of
-from napari_plimseg.models.wsi_sam_decoder import RESOLUTIONS, DualDecoder, Encoded
+from napari_plimseg.models.promptable.dual_decoder import RESOLUTIONS, DualDecoder, Encoded
+from napari_plimseg.models.promptable.prompt_tensors import GUIDES, PatchHints, logits_of
+from napari_plimseg.models.promptable.sam_decoder import DecoderShape, LayerNorm2d
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -42,9 +42,9 @@ def add_models_parser(models: argparse.ArgumentParser, common: argparse.Argument
 
 def list_models(options: argparse.Namespace, output: Output) -> int:
     """Print every model that masks can be made with."""
-    from napari_plimseg.models import catalogue
+    from napari_plimseg.models import library
 
-    for model in catalogue.list_models():
+    for model in library.list_models():
         output.model(model)
     return 0
 

@@ -13,8 +13,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from napari_plimseg.inference.progress import Progress
-    from napari_plimseg.models.catalogue import ModelInfo
-    from napari_plimseg.models.library import LibraryEntry
+    from napari_plimseg.models.library import LibraryEntry, ModelInfo
     from napari_plimseg.results.mask_info import MaskInfo
     from napari_plimseg.results.measure import ClassArea
 

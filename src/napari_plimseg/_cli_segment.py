@@ -113,7 +113,7 @@ class SegmentJob:
         from napari_plimseg.inference.plan import RunSettings
         from napari_plimseg.inference.run_region import RunRegion
         from napari_plimseg.inference.slide_run import SlideRun
-        from napari_plimseg.models.catalogue import load_model
+        from napari_plimseg.models.loading import load_model
 
         settings = RunSettings(
             tile_size=options.tile_size,

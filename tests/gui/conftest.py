@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import fakes
 import pytest
 
-from napari_plimseg.models import catalogue
-from napari_plimseg.models.catalogue import ModelInfo
+from napari_plimseg.models import library
+from napari_plimseg.models.library import ModelInfo
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -90,11 +90,11 @@ def offer_only(model: fakes.ColorModel) -> dict[str, Callable]:
 
 @pytest.fixture
 def model(monkeypatch: pytest.MonkeyPatch) -> fakes.ColorModel:
-    """The only model of the catalogue."""
+    """The only model of the library."""
     model = fakes.ColorModel()
     model.gate.set()
     for name, function in offer_only(model).items():
-        monkeypatch.setattr(catalogue, name, function)
+        monkeypatch.setattr(library, name, function)
     return model
 
 

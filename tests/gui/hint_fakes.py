@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import fakes
 from tests.inference.hint_cases import DarkModel
 
-from napari_plimseg.models import hint_catalogue
-from napari_plimseg.models.catalogue import ModelInfo
+from napari_plimseg.models import loading
+from napari_plimseg.models.library import ModelInfo
 
 if TYPE_CHECKING:
     import pytest
@@ -40,5 +40,5 @@ def hint_info(name: str = "bundled", *, reason: str = "") -> ModelInfo:
 def offer_hints(monkeypatch: pytest.MonkeyPatch, model: GatedModel, *infos: ModelInfo) -> None:
     """Let the catalogue offer a model, under one name or several."""
     offered = list(infos) or [hint_info()]
-    monkeypatch.setattr(hint_catalogue, "list_hint_models", lambda: offered)
-    monkeypatch.setattr(hint_catalogue, "load_hints", lambda name: model)
+    monkeypatch.setattr(loading, "list_hint_models", lambda: offered)
+    monkeypatch.setattr(loading, "load_hints", lambda name: model)

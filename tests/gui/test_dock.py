@@ -264,12 +264,12 @@ def test_the_model_that_can_not_be_loaded_is_told(
     dock: PlimsegDock, add_slide: Callable, model: fakes.ColorModel, qtbot, monkeypatch
 ) -> None:  # type: ignore[no-untyped-def]
     from napari_plimseg.errors import ModelError
-    from napari_plimseg.models import catalogue
+    from napari_plimseg.models import library
 
     def refuse(name: str, classes: object = None) -> None:
         raise ModelError("is damaged", path="m.safetensors", remedy="Fetch it again.")
 
-    monkeypatch.setattr(catalogue, "load_model", refuse)
+    monkeypatch.setattr(library, "load_model", refuse)
     add_slide()
     assert not run_to_the_end(dock, qtbot)
     assert dock.banner.text == "model 'm.safetensors': is damaged. Fetch it again."

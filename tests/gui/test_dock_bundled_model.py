@@ -10,7 +10,7 @@ import pytest
 from qtpy.QtCore import QTimer
 
 from napari_plimseg._widgets.dock_state import RunOn
-from napari_plimseg.models.catalogue import list_models
+from napari_plimseg.models.library import list_models
 
 if TYPE_CHECKING:
     from collections.abc import Callable

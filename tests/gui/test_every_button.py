@@ -28,7 +28,7 @@ from napari_plimseg._widgets.tooltips import TOOLTIPS
 from napari_plimseg.errors import ModelError
 from napari_plimseg.inference import hint_words
 from napari_plimseg.inference.engine_lock import ENGINE
-from napari_plimseg.models import catalogue
+from napari_plimseg.models import library
 from napari_plimseg.slides.slide import Region
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from napari_plimseg._widgets.models_dock import ModelsDock
     from napari_plimseg._widgets.review_dock import ReviewDock
     from napari_plimseg._widgets.train_dock import TrainDock
-    from napari_plimseg.models.catalogue import ModelInfo
+    from napari_plimseg.models.library import ModelInfo
 
 pytestmark = pytest.mark.gui
 WAIT = 60_000
@@ -176,7 +176,7 @@ def main_dock(house: House) -> PlimsegDock:
 
 def main_without_model(house: House) -> PlimsegDock:
     with house.patch.context() as patch:
-        patch.setattr(catalogue, "list_models", list)
+        patch.setattr(library, "list_models", list)
         return main_dock(house)
 
 
@@ -220,7 +220,7 @@ def main_failed(house: House) -> PlimsegDock:
 
     dock = main_with_slide(house)
     with house.patch.context() as patch:
-        patch.setattr(catalogue, "load_model", refuse)
+        patch.setattr(library, "load_model", refuse)
         dock.start()
         house.wait(lambda: dock.banner.kind == "error")
     return dock
@@ -518,9 +518,9 @@ def train_failed(house: House) -> TrainDock:
 
 
 def train_finished(house: House) -> TrainDock:
-    (info,) = catalogue.list_models()
+    (info,) = library.list_models()
     other = dataclasses.replace(info, name="other", title="Another model")
-    house.patch.setattr(catalogue, "list_models", lambda: [info, other])
+    house.patch.setattr(library, "list_models", lambda: [info, other])
     house.patch.setenv("FAKE_STEP", "0.01")
     house.add_slide()
     dock = train_ready(house)
@@ -541,9 +541,8 @@ def train_closing(house: House) -> TrainDock:
 
 def models_dock(house: House, remote: FakeRemote | None = None) -> ModelsDock:
     from napari_plimseg._widgets.models_dock import ModelsDock
-    from napari_plimseg.models.catalogue import models_folder
-    from napari_plimseg.models.encoders import CONFIG_FILE
-    from napari_plimseg.models.library import ModelLibrary
+    from napari_plimseg.models.encoders.cards import CONFIG_FILE
+    from napari_plimseg.models.library import ModelLibrary, models_folder
 
     if not (models_folder() / "glands.safetensors").exists():
         own(models_folder() / "glands.safetensors")
@@ -568,7 +567,7 @@ def models_own(house: House) -> ModelsDock:
 
 
 def models_downloading(house: House) -> ModelsDock:
-    from napari_plimseg.models.encoders import CONFIG_FILE
+    from napari_plimseg.models.encoders.cards import CONFIG_FILE
 
     remote = FakeRemote({CONFIG_FILE: CONFIG, WEIGHT_FILES[1]: WEIGHTS})
     gate, read = threading.Event(), remote.read
@@ -654,7 +653,7 @@ def batch_running(house: House) -> BatchDock:
 
 def batch_without_model(house: House) -> BatchDock:
     with house.patch.context() as patch:
-        patch.setattr(catalogue, "list_models", list)
+        patch.setattr(library, "list_models", list)
         return batch_with_slides(house)
 
 

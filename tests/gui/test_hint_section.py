@@ -24,8 +24,8 @@ from napari_plimseg.files import fingerprint
 from napari_plimseg.inference import hint_words
 from napari_plimseg.inference.hint_geometry import HintMask
 from napari_plimseg.inference.hint_words import Proposal
-from napari_plimseg.models import hint_catalogue
-from napari_plimseg.models.bundled_files import bundled_folder
+from napari_plimseg.models import loading
+from napari_plimseg.models.encoders.cards import bundled_folder
 from napari_plimseg.slides.slide import Region
 
 if TYPE_CHECKING:
@@ -583,7 +583,7 @@ def test_a_draft_needs_a_place() -> None:
 
 
 @pytest.mark.skipif(
-    not (bundled_folder() / hint_catalogue.FILE).is_file(), reason="the model is not there"
+    not (bundled_folder() / loading.FILE).is_file(), reason="the model is not there"
 )
 def test_the_shipped_model(
     make_napari_viewer_proxy: Callable,

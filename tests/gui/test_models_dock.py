@@ -12,9 +12,14 @@ from tests.models.test_library import CONFIG, QUILT, WEIGHT_FILES, WEIGHTS, Fake
 from napari_plimseg._widgets.model_details import details_html, question_html, size_text
 from napari_plimseg._widgets.models_dock import ModelsDock
 from napari_plimseg._widgets.models_state import ModelsState, Work
-from napari_plimseg.models.catalogue import models_folder
-from napari_plimseg.models.encoders import CONFIG_FILE
-from napari_plimseg.models.library import EntryState, Kind, LibraryEntry, ModelLibrary
+from napari_plimseg.models.encoders.cards import CONFIG_FILE
+from napari_plimseg.models.library import (
+    EntryState,
+    Kind,
+    LibraryEntry,
+    ModelLibrary,
+    models_folder,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from napari_plimseg.models.wsi_sam_decoder import DualMasks, Encoded
+from napari_plimseg.models.promptable.dual_decoder import DualMasks, Encoded
 
 if TYPE_CHECKING:
-    from napari_plimseg.models.sam_hints import PatchHints
+    from napari_plimseg.models.promptable.prompt_tensors import PatchHints
 
 SIDE = 256
 

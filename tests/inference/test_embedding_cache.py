@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from napari_plimseg.inference.embedding_cache import EmbeddingCache, PatchKey
-from napari_plimseg.models.wsi_sam_decoder import Encoded
+from napari_plimseg.models.promptable.dual_decoder import Encoded
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -13,7 +13,7 @@ from napari_plimseg.inference.hint_words import (
     propose_regions,
     regions_of_class,
 )
-from napari_plimseg.models.encoders import load_encoder
+from napari_plimseg.models.encoders.loading import load_encoder
 from napari_plimseg.results.mask_info import MaskInfo
 from napari_plimseg.slides import open_slide
 from napari_plimseg.slides.slide import Region

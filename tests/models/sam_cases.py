@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from napari_plimseg.models.torchvision_remedy import make_torchvision_importable
+from napari_plimseg.models.torchvision_compat import make_torchvision_importable
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -97,7 +97,7 @@ def meta_names(model: Any) -> dict[str, Tensor]:
 
 def mobile_sam(path: Path, model: Any) -> Any:
     """Save MobileSAM's names with a small TinyViT and the other parts of `model`; return it."""
-    from napari_plimseg.models.sam_encoders import TinyVitEncoder
+    from napari_plimseg.models.promptable.sam_encoders import TinyVitEncoder
 
     encoder = randomised(
         TinyVitEncoder({

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from napari_plimseg.errors import ModelError
-from napari_plimseg.models.backbone_small import SmallBackbone, fresh_small_backbone
-from napari_plimseg.models.backbones import empty_backbone
+from napari_plimseg.models.encoders.loading import empty_backbone
+from napari_plimseg.models.encoders.small import SmallBackbone, fresh_small_backbone
 
 
 @pytest.fixture(scope="module")

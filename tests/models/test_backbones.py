@@ -11,21 +11,19 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from napari_plimseg.errors import ModelError
-from napari_plimseg.models.backbone_bundled import BundledMatcher, DenseNetBackbone
-from napari_plimseg.models.backbones import (
-    RANDOM,
-    Backbone,
-    Matcher,
+from napari_plimseg.models.encoders.base import RANDOM, Backbone, Matcher
+from napari_plimseg.models.encoders.bundled import bundled_encoder
+from napari_plimseg.models.encoders.bundled_backbone import BundledMatcher, DenseNetBackbone
+from napari_plimseg.models.encoders.densenet import Affine, DenseLayer, Transition
+from napari_plimseg.models.encoders.loading import (
     empty_backbone,
     load_backbone,
+    load_encoder,
     load_matcher,
 )
-from napari_plimseg.models.bundled_clip import bundled_encoder
-from napari_plimseg.models.cam_net import CamNet
-from napari_plimseg.models.densenet import Affine, DenseLayer, Transition
-from napari_plimseg.models.encoders import load_encoder
-from napari_plimseg.models.maps import cells, to_stride
-from napari_plimseg.models.seg_net import SegNet, grid_stride
+from napari_plimseg.models.layers import cells, to_stride
+from napari_plimseg.models.segmentation.cam_net import CamNet
+from napari_plimseg.models.segmentation.seg_net import SegNet, grid_stride
 
 if TYPE_CHECKING:
     from collections.abc import Callable

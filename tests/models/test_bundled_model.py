@@ -14,11 +14,12 @@ import torch
 from PIL import Image
 
 from napari_plimseg.errors import ModelError
-from napari_plimseg.models.bundled_clip import BundledEncoder
-from napari_plimseg.models.bundled_files import CONFIG_FILE, WEIGHTS_FILE, bundled_folder
-from napari_plimseg.models.catalogue import list_models, load_model, tissue_file
-from napari_plimseg.models.dense_model import DenseModel
+from napari_plimseg.models.encoders.bundled import BundledEncoder
+from napari_plimseg.models.encoders.cards import BUNDLED_WEIGHTS_FILE, CONFIG_FILE, bundled_folder
+from napari_plimseg.models.library import list_models, tissue_file
+from napari_plimseg.models.loading import load_model
 from napari_plimseg.models.model_file import read_header
+from napari_plimseg.models.segmentation.base import DenseModel
 from napari_plimseg.tissue import COLORECTAL, TissueClass, TissueClasses
 
 if TYPE_CHECKING:
@@ -146,9 +147,11 @@ def test_missing_and_damaged_weights_are_told_apart_from_other_errors(tmp_path: 
     with pytest.raises(ModelError, match="can't be read"):
         BundledEncoder(tmp_path)
     for file in bundled_folder().iterdir():
-        if file.is_file() and file.name != WEIGHTS_FILE:
+        if file.is_file() and file.name != BUNDLED_WEIGHTS_FILE:
             (tmp_path / file.name).write_bytes(file.read_bytes())
-    (tmp_path / WEIGHTS_FILE).write_bytes((bundled_folder() / WEIGHTS_FILE).read_bytes()[:-1000])
+    (tmp_path / BUNDLED_WEIGHTS_FILE).write_bytes(
+        (bundled_folder() / BUNDLED_WEIGHTS_FILE).read_bytes()[:-1000]
+    )
     with pytest.raises(ModelError, match=r"Install napari-plimseg again"):
         BundledEncoder(tmp_path)
 
@@ -187,7 +190,7 @@ def test_the_model_trained_from_tags_is_listed_second() -> None:
 
 def test_importing_the_package_and_the_list_of_models_imports_no_torch() -> None:
     code = (
-        "import sys, napari_plimseg.models, napari_plimseg.models.catalogue as c; c.list_models();"
+        "import sys, napari_plimseg.models, napari_plimseg.models.library as c; c.list_models();"
         "print(sorted({'torch', 'open_clip', 'timm', 'qtpy', 'napari'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -10,9 +10,12 @@ import torch
 from safetensors.torch import save_file
 
 from napari_plimseg.errors import ModelError
-from napari_plimseg.models.catalogue import list_models, load_model
-from napari_plimseg.models.encoders import CARDS, ImageEncoder, ImageTextEncoder, load_encoder
-from napari_plimseg.models.torchvision_remedy import make_torchvision_importable
+from napari_plimseg.models.encoders.base import ImageEncoder, ImageTextEncoder
+from napari_plimseg.models.encoders.cards import CARDS
+from napari_plimseg.models.encoders.loading import load_encoder
+from napari_plimseg.models.library import list_models
+from napari_plimseg.models.loading import load_model
+from napari_plimseg.models.torchvision_compat import make_torchvision_importable
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -13,13 +13,16 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from napari_plimseg.errors import ModelError
-from napari_plimseg.models.backbone_vit import taps
-from napari_plimseg.models.backbones import empty_backbone, load_backbone, load_matcher
-from napari_plimseg.models.dense_paths import dense_path
-from napari_plimseg.models.encoders import load_encoder
-from napari_plimseg.models.timm_networks import transformer_arguments
-from napari_plimseg.models.torchvision_remedy import make_torchvision_importable
-from napari_plimseg.models.vit_tokens import resized_positions
+from napari_plimseg.models.encoders.loading import (
+    empty_backbone,
+    load_backbone,
+    load_encoder,
+    load_matcher,
+)
+from napari_plimseg.models.encoders.open_clip import dense_path
+from napari_plimseg.models.encoders.timm import transformer_arguments
+from napari_plimseg.models.encoders.vit import resized_positions, taps
+from napari_plimseg.models.torchvision_compat import make_torchvision_importable
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -530,7 +533,7 @@ def test_conch_s_own_path_to_vectors_of_places(conch: Path) -> None:
 
 
 def test_conch_is_a_matcher_a_backbone_and_a_zero_shot_model(conch: Path) -> None:
-    from napari_plimseg.models.catalogue import load_model
+    from napari_plimseg.models.loading import load_model
 
     name = f"conch:{conch}"
     matcher, backbone = load_matcher(name), load_backbone(name)

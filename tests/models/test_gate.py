@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from napari_plimseg.errors import ModelError
-from napari_plimseg.models.gate import ALWAYS, ClassGate, gated, local_smooth_max, log_odds
+from napari_plimseg.models.class_gate import ALWAYS, ClassGate, gated, local_smooth_max, log_odds
 
 
 def random(*shape: int, seed: int = 0) -> Tensor:

@@ -7,13 +7,14 @@ import pytest
 import torch
 
 from napari_plimseg.errors import ModelError
-from napari_plimseg.models import catalogue
-from napari_plimseg.models.bundled_files import bundled_folder
-from napari_plimseg.models.hint_catalogue import FILE, list_hint_models, load_hints
-from napari_plimseg.models.sam_hints import PatchHints
+from napari_plimseg.models import library
+from napari_plimseg.models.encoders.cards import bundled_folder
+from napari_plimseg.models.library import HINT_MODEL_FILE, list_hint_models
+from napari_plimseg.models.loading import load_hints
+from napari_plimseg.models.promptable.prompt_tensors import PatchHints
 
-SHIPPED = bundled_folder() / FILE
-PACKAGE = Path(catalogue.__file__).parent.parent
+SHIPPED = bundled_folder() / HINT_MODEL_FILE
+PACKAGE = Path(library.__file__).parent.parent
 needs_shipped = pytest.mark.skipif(not SHIPPED.is_file(), reason="no model for hints comes along")
 
 
@@ -23,20 +24,20 @@ def test_the_shipped_model_is_listed_apart_and_small() -> None:
     assert (info.name, info.available) == ("bundled", True)
     assert info.license
     assert SHIPPED.stat().st_size < 25e6
-    assert "hints" not in {model.name for model in catalogue.list_models()}
+    assert "hints" not in {model.name for model in library.list_models()}
     whole = sum(path.stat().st_size for path in PACKAGE.rglob("*") if path.is_file())
     assert whole < 60e6
 
 
 @needs_shipped
 def test_a_model_for_hints_of_the_user_s_is_no_model_to_segment_with() -> None:
-    own = catalogue.models_folder() / "glands.safetensors"
+    own = library.models_folder() / "glands.safetensors"
     own.parent.mkdir(parents=True)
     shutil.copy(SHIPPED, own)
     assert [info.name for info in list_hint_models()] == ["bundled", "glands"]
-    assert "glands" not in {model.name for model in catalogue.list_models()}
+    assert "glands" not in {model.name for model in library.list_models()}
     with pytest.raises(ModelError, match="points and boxes"):
-        catalogue.load_model("glands")
+        library.load_model("glands")
     assert load_hints("glands").identity == load_hints().identity
 
 

@@ -7,10 +7,16 @@ import torch
 from torch.nn import functional as F
 
 from napari_plimseg.errors import ModelError
-from napari_plimseg.models.hint_guides import GUIDES, guided, likeness
-from napari_plimseg.models.sam_decoder import DecoderShape
-from napari_plimseg.models.sam_hints import SURE, HintTensors, PatchHints
-from napari_plimseg.models.wsi_sam_decoder import DualDecoder, Encoded
+from napari_plimseg.models.promptable.dual_decoder import DualDecoder, Encoded
+from napari_plimseg.models.promptable.prompt_tensors import (
+    GUIDES,
+    SURE,
+    HintTensors,
+    PatchHints,
+    guided,
+    likeness,
+)
+from napari_plimseg.models.promptable.sam_decoder import DecoderShape
 
 SIDE = 64
 SHAPE = DecoderShape(early_channels=8, embed_dim=32, heads=4, mlp_dim=16, guides=GUIDES)

@@ -16,11 +16,16 @@ import torch
 from safetensors.torch import save_file
 
 from napari_plimseg.errors import ModelError
-from napari_plimseg.models import catalogue, downloads, importing
-from napari_plimseg.models.downloads import PART_SUFFIX, RemoteFile, fetch, part_path
-from napari_plimseg.models.encoder_files import encoders_folder, files_of, folder_of
-from napari_plimseg.models.encoders import CARDS, CONFIG_FILE, WEIGHT_FILES
-from napari_plimseg.models.hub import HubRemote
+from napari_plimseg.models import downloads, importing, library
+from napari_plimseg.models.downloads import PART_SUFFIX, HubRemote, RemoteFile, fetch, part_path
+from napari_plimseg.models.encoders.cards import (
+    CARDS,
+    CONFIG_FILE,
+    WEIGHT_FILES,
+    encoders_folder,
+    files_of,
+    folder_of,
+)
 from napari_plimseg.models.importing import import_model, import_weights
 from napari_plimseg.models.library import EntryState, Kind, ModelLibrary
 from napari_plimseg.models.model_file import save_model
@@ -124,7 +129,7 @@ def test_an_unknown_key_lists_the_known_ones(key: str) -> None:
 
 
 def test_own_models_tell_their_scores_and_history() -> None:
-    own(catalogue.models_folder() / "glands.safetensors", scores={"miou": 0.5})
+    own(library.models_folder() / "glands.safetensors", scores={"miou": 0.5})
     entry = ModelLibrary().entry("glands")
     assert (entry.kind, entry.state, entry.removable) == (Kind.OWN, EntryState.READY, True)
     assert entry.scores == {"miou": 0.5}
@@ -136,7 +141,7 @@ def test_own_models_tell_their_scores_and_history() -> None:
 def test_a_damaged_own_model_is_listed_with_what_is_wrong(
     damage: Callable[[bytes], bytes],
 ) -> None:
-    path = own(catalogue.models_folder() / "glands.safetensors")
+    path = own(library.models_folder() / "glands.safetensors")
     path.write_bytes(damage(path.read_bytes()))
     entry = ModelLibrary().entry("glands")
     assert entry.state is EntryState.DAMAGED
@@ -165,7 +170,7 @@ def test_files_put_there_by_hand_count(
     assert says in entry.reason
     assert bool(entry.name) == (state is EntryState.READY)
     assert not entry.downloadable  # a damaged one is removed first, a file by hand is no download
-    listed = {info.title for info in catalogue.list_models() if info.available}
+    listed = {info.title for info in library.list_models() if info.available}
     assert (title in listed) == (state is EntryState.READY)
 
 
@@ -208,7 +213,7 @@ def test_an_interrupted_download_goes_on_where_it_stopped(
     assert "press Download to go on" in entry.reason
     assert not (folder_of(card(QUILT)) / WEIGHT_FILES[1]).exists()
     with pytest.raises(ModelError, match="not on this computer"):
-        catalogue.load_model("hf-hub:wisdomik/QuiltNet-B-16")
+        library.load_model("hf-hub:wisdomik/QuiltNet-B-16")
     remote.break_after = None
     remote.asked.clear()
     list(models.download(models.offer(QUILT)))
@@ -317,7 +322,7 @@ def test_a_model_file_is_imported_whole_and_gets_a_free_name(tmp_path: Path) -> 
     assert {e.key for e in ModelLibrary().entries() if e.kind is Kind.OWN} == {
         "glands", "Glands-2", "bundled-2",
     }  # fmt: skip
-    assert (catalogue.models_folder() / "glands.safetensors").read_bytes() == first.read_bytes()
+    assert (library.models_folder() / "glands.safetensors").read_bytes() == first.read_bytes()
 
 
 def test_a_folder_is_imported_with_all_its_models_or_none(tmp_path: Path) -> None:
@@ -351,7 +356,7 @@ def test_what_is_no_model_is_refused(
         path.write_bytes(content)
     with pytest.raises(ModelError, match=says):
         take(import_model(path))
-    assert not catalogue.models_folder().exists()
+    assert not library.models_folder().exists()
 
 
 def test_a_bit_flip_in_the_tensors_is_found_before_copying(tmp_path: Path) -> None:
@@ -361,7 +366,7 @@ def test_a_bit_flip_in_the_tensors_is_found_before_copying(tmp_path: Path) -> No
     path.write_bytes(content)
     with pytest.raises(ModelError, match="not finite"):
         take(import_model(path))
-    assert not catalogue.models_folder().exists()
+    assert not library.models_folder().exists()
 
 
 def test_a_disk_that_fills_while_copying_leaves_nothing(
@@ -374,7 +379,7 @@ def test_a_disk_that_fills_while_copying_leaves_nothing(
     monkeypatch.setattr(importing.shutil, "copyfile", no_space)
     with pytest.raises(ModelError, match="disk is full; nothing was imported"):
         take(import_model(own(tmp_path / "m.safetensors")))
-    assert not list(catalogue.models_folder().iterdir())
+    assert not list(library.models_folder().iterdir())
 
 
 def test_weights_of_an_encoder_are_checked_before_they_are_copied(

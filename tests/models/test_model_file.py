@@ -11,8 +11,9 @@ import torch
 from safetensors.torch import save_file
 
 from napari_plimseg.errors import ModelError
-from napari_plimseg.models.catalogue import list_models, load_model, models_folder
-from napari_plimseg.models.encoders import load_encoder
+from napari_plimseg.models.encoders.loading import load_encoder
+from napari_plimseg.models.library import list_models, models_folder
+from napari_plimseg.models.loading import load_model
 from napari_plimseg.models.model_file import (
     HEADER_KEY,
     ModelHeader,
@@ -21,7 +22,7 @@ from napari_plimseg.models.model_file import (
     read_header,
     save_model,
 )
-from napari_plimseg.models.prompts import TEMPLATES, text_prototypes
+from napari_plimseg.models.segmentation.zero_shot import TEMPLATES, text_prototypes
 from napari_plimseg.tissue import TissueClass, TissueClasses
 
 if TYPE_CHECKING:

@@ -9,11 +9,11 @@ import pytest
 import torch
 
 from napari_plimseg.errors import ModelError
-from napari_plimseg.models.sam_decoder import DecoderShape
-from napari_plimseg.models.sam_encoders import empty_encoder
-from napari_plimseg.models.sam_hints import HintTensors, PatchHints
-from napari_plimseg.models.sam_weights import load_sam, without_folder
-from napari_plimseg.models.wsi_sam import WsiSam
+from napari_plimseg.models.promptable.prompt_tensors import HintTensors, PatchHints
+from napari_plimseg.models.promptable.sam_decoder import DecoderShape
+from napari_plimseg.models.promptable.sam_encoders import empty_encoder
+from napari_plimseg.models.promptable.sam_weights import load_sam, without_folder
+from napari_plimseg.models.promptable.wsi_sam import WsiSam
 from tests.models.sam_cases import (
     HIDDEN,
     SIDE,

@@ -15,20 +15,22 @@ from torch.nn import functional as F
 
 from napari_plimseg.cli import main
 from napari_plimseg.errors import ModelError
-from napari_plimseg.models import backbones, seg_model
-from napari_plimseg.models.backbones import Backbone
-from napari_plimseg.models.catalogue import list_models, load_model, models_folder
-from napari_plimseg.models.dense_model import DenseModel
-from napari_plimseg.models.gate import ClassGate
+from napari_plimseg.models.class_gate import ClassGate
+from napari_plimseg.models.encoders import base
+from napari_plimseg.models.encoders.base import Backbone
+from napari_plimseg.models.library import list_models, models_folder
+from napari_plimseg.models.loading import load_model
 from napari_plimseg.models.model_file import HEADER_KEY, ModelHeader, read_header
-from napari_plimseg.models.seg_model import (
+from napari_plimseg.models.segmentation import seg_model
+from napari_plimseg.models.segmentation.base import DenseModel
+from napari_plimseg.models.segmentation.seg_model import (
     SegModel,
     load_segmentation_model,
     save_segmentation_model,
     segmentation_header,
     windows_for,
 )
-from napari_plimseg.models.seg_net import SegNet
+from napari_plimseg.models.segmentation.seg_net import SegNet
 from napari_plimseg.tissue import TissueClass, TissueClasses
 
 if TYPE_CHECKING:
@@ -67,7 +69,7 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make the tiny backbone known to the program."""
 
     def empty(spec: Mapping[str, Any]) -> Backbone:
-        return TinyBackbone(seed=99) if spec == TINY else backbones.empty_backbone(spec)
+        return TinyBackbone(seed=99) if spec == TINY else base.empty_backbone(spec)
 
     monkeypatch.setattr(seg_model, "empty_backbone", empty)
     monkeypatch.setattr(seg_model, "load_backbone", lambda name: TinyBackbone(name))

@@ -10,8 +10,14 @@ import torch
 from safetensors.torch import save_file
 
 from napari_plimseg.errors import ModelError
-from napari_plimseg.models.quantization import SCALE_SUFFIX, dequantized, quantized
-from napari_plimseg.models.weights import check_weights, load_checked, read_weights
+from napari_plimseg.models.weights import (
+    SCALE_SUFFIX,
+    check_weights,
+    dequantized,
+    load_checked,
+    quantized,
+    read_weights,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -9,12 +9,11 @@ import pytest
 import torch
 
 from napari_plimseg.errors import ModelError
-from napari_plimseg.models.backbones import load_backbone
-from napari_plimseg.models.hint_model_file import load_hint_model, save_hint_model
+from napari_plimseg.models.encoders.loading import load_backbone
 from napari_plimseg.models.model_file import read_header
-from napari_plimseg.models.sam_decoder import DecoderShape
-from napari_plimseg.models.sam_encoders import BackboneEncoder
-from napari_plimseg.models.sam_hints import (
+from napari_plimseg.models.promptable.dual_decoder import DualDecoder, DualMasks, Encoded
+from napari_plimseg.models.promptable.model_file import load_hint_model, save_hint_model
+from napari_plimseg.models.promptable.prompt_tensors import (
     ABSENT,
     BOX_END,
     BOX_START,
@@ -26,9 +25,10 @@ from napari_plimseg.models.sam_hints import (
     half_scaled,
     logits_of,
 )
-from napari_plimseg.models.sam_weights import load_sam
-from napari_plimseg.models.wsi_sam import WsiSam, on_backbone
-from napari_plimseg.models.wsi_sam_decoder import DualDecoder, DualMasks, Encoded
+from napari_plimseg.models.promptable.sam_decoder import DecoderShape
+from napari_plimseg.models.promptable.sam_encoders import BackboneEncoder
+from napari_plimseg.models.promptable.sam_weights import load_sam
+from napari_plimseg.models.promptable.wsi_sam import WsiSam, on_backbone
 from tests.models.sam_cases import SIDE, mobile_sam, transformers_sam
 
 if TYPE_CHECKING:

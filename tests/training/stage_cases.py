@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from napari_plimseg.models.backbones import load_backbone, load_matcher
+from napari_plimseg.models.encoders.loading import load_backbone, load_matcher
 from napari_plimseg.tissue import TissueClass, TissueClasses
 from plimseg_training.config import Recipe
 from plimseg_training.stage1 import Encoders

@@ -9,7 +9,7 @@ import pytest
 import torch
 from stage_cases import WITH_BACKGROUND, encoders, recipe, windowed_tissue
 
-from napari_plimseg.models.gate import ALWAYS, ClassGate, log_odds
+from napari_plimseg.models.class_gate import ALWAYS, ClassGate, log_odds
 from plimseg_training.class_gate import fitted_gate, gate_thresholds, gated_logits
 from plimseg_training.stage2 import Stage2Task
 

@@ -12,7 +12,8 @@ from safetensors.torch import load_file
 from stage_cases import encoders, halves, named_tissue, recipe, same, tissue, windowed_tissue
 
 from napari_plimseg.errors import ConfigError, ModelError
-from napari_plimseg.models.catalogue import list_models, load_model, models_folder
+from napari_plimseg.models.library import list_models, models_folder
+from napari_plimseg.models.loading import load_model
 from plimseg_training.distill import DistillTask, soft_loss, started_backbone, untagged_images
 from plimseg_training.pipeline import Stopped, train_recipe
 from plimseg_training.runs import RunFolder

@@ -10,8 +10,8 @@ import torch
 from hint_cases import MPP, SIDE, disc, glands, recipe
 
 from napari_plimseg.errors import ConfigError, PlimsegError, TagError
-from napari_plimseg.models.hint_model_file import load_hint_model
-from napari_plimseg.models.sam_hints import PatchHints
+from napari_plimseg.models.promptable.model_file import load_hint_model
+from napari_plimseg.models.promptable.prompt_tensors import PatchHints
 from plimseg_training.__main__ import main
 from plimseg_training.hint_command import hint_recipes
 from plimseg_training.hint_config import HintRecipe, is_hint_recipe, load_hint_recipe

@@ -8,7 +8,7 @@ import torch
 from stage_cases import CLASSES, WITH_BACKGROUND, recipe
 from torch.nn import functional as F
 
-from napari_plimseg.models.backbones import Matcher
+from napari_plimseg.models.encoders.base import Matcher
 from plimseg_training.losses import Calibration
 from plimseg_training.matching import (
     NON_TISSUE,
@@ -284,7 +284,7 @@ def test_a_tau_of_the_recipe_takes_the_place_of_the_measured_one():
 
 
 def test_a_text_vector_is_the_mean_of_prompts_in_all_templates():
-    from napari_plimseg.models.prompts import TEMPLATES
+    from napari_plimseg.models.segmentation.zero_shot import TEMPLATES
 
     matcher = MeanColor()
     found = class_texts(WITH_BACKGROUND, matcher)

@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 from stage_cases import halves, named_tissue, recipe, same, tissue
 
 from napari_plimseg.errors import ConfigError
-from napari_plimseg.models.catalogue import load_model
+from napari_plimseg.models.loading import load_model
 from plimseg_training.config import load_recipe
 from plimseg_training.pipeline import Stopped, train_recipe
 from plimseg_training.progress import read_events
@@ -167,7 +167,7 @@ def test_a_trained_encoder_is_in_the_file(finished_trained):
 
 
 def test_the_trained_encoder_differs_from_the_one_before(finished_trained):
-    from napari_plimseg.models.backbones import load_backbone
+    from napari_plimseg.models.encoders.loading import load_backbone
 
     _, path = finished_trained
     before = load_backbone("bundled").state_dict()

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from stage_cases import tissue
 
-from napari_plimseg.models.backbones import load_backbone, load_matcher
+from napari_plimseg.models.encoders.loading import load_backbone, load_matcher
 from plimseg_training.config import load_recipe
 from plimseg_training.pipeline import matcher_name
 from plimseg_training.recipes import known_recipes

@@ -18,7 +18,7 @@ from stage_cases import (
     windowed_tissue,
 )
 
-from napari_plimseg.models.gate import log_odds
+from napari_plimseg.models.class_gate import log_odds
 from plimseg_training.pseudo_masks import IGNORED
 from plimseg_training.stage2 import PseudoMaskLoss, Stage2Task
 from plimseg_training.stage_task import full_size

@@ -20,7 +20,7 @@ from fake_models import RGB_CLASSES, ChannelModel
 from PIL import Image
 
 from napari_plimseg import _cli_train, cli
-from napari_plimseg.models import catalogue
+from napari_plimseg.models import library
 from napari_plimseg.tissue import TissueClasses
 from plimseg_training import recipes
 from plimseg_training.__main__ import _parser, main
@@ -124,7 +124,7 @@ def test_a_folder_is_trained_with_the_default_recipe(
     printed = capsys.readouterr().out
     assert "stage1  epoch 1/10  bce 0.25  miou 50.0 %" in printed
     assert "in the list of models as 'patches'" in printed
-    assert (catalogue.models_folder() / "patches.safetensors").read_bytes() == b"a model"
+    assert (library.models_folder() / "patches.safetensors").read_bytes() == b"a model"
 
 
 def test_a_recipe_by_file_and_by_name(
@@ -135,7 +135,7 @@ def test_a_recipe_by_file_and_by_name(
         assert main(["train", source, "--out", str(out), "--no-list", "--quiet"]) == 0
         assert trained[-1]["recipe"] == load_recipe(recipe_file)
         assert trained[-1]["run_folder"] == out
-    assert not catalogue.models_folder().exists()
+    assert not library.models_folder().exists()
 
 
 def test_json_lines_are_the_training_s_events(
@@ -313,7 +313,7 @@ def with_masks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         Image.fromarray(rgb).save(tmp_path / "data" / "test" / "img" / f"{name}.png")
         Image.fromarray(truth).save(tmp_path / "data" / "test" / "mask" / f"{name}.png")
     RGB_CLASSES.to_yaml(tmp_path / "classes.yaml")
-    monkeypatch.setattr(catalogue, "load_model", lambda name, classes=None: ChannelModel())
+    monkeypatch.setattr(library, "load_model", lambda name, classes=None: ChannelModel())
     return tmp_path / "data"
 
 

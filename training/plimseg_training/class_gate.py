@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from napari_plimseg.models.gate import ALWAYS, ClassGate, gated
+from napari_plimseg.models.class_gate import ALWAYS, ClassGate, gated
 from plimseg_training.stage_task import full_size
 
 if TYPE_CHECKING:

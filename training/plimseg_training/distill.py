@@ -12,10 +12,10 @@ import torch
 from torch.nn import functional as F
 
 from napari_plimseg.errors import ConfigError, ModelError
-from napari_plimseg.models.backbone_small import fresh_small_backbone
-from napari_plimseg.models.encoders import SMALL
+from napari_plimseg.models.encoders.cards import SMALL
+from napari_plimseg.models.encoders.small import fresh_small_backbone
 from napari_plimseg.models.model_file import load_model_file
-from napari_plimseg.models.seg_model import BACKBONE
+from napari_plimseg.models.segmentation.seg_model import BACKBONE
 from napari_plimseg.models.weights import check_weights
 from plimseg_training.pictures import IMAGE_SUFFIXES, read_rgb
 from plimseg_training.samples import Sample, SampleSource, alike
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from napari_plimseg.models.backbone_small import SmallBackbone
+    from napari_plimseg.models.encoders.small import SmallBackbone
     from plimseg_training.config import Recipe
     from plimseg_training.tagged_folder import TaggedFolder
 

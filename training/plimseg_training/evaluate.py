@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import torch
     from numpy.typing import NDArray
 
-    from napari_plimseg.models.dense_model import DenseModel
+    from napari_plimseg.models.segmentation.base import DenseModel
     from plimseg_training.metrics import Score
     from plimseg_training.predict import ImageMaps
     from plimseg_training.tagged_folder import TaggedFolder
@@ -282,7 +282,8 @@ def evaluate(
 
 
 def _loaded(name: str | Path, folder: TaggedFolder) -> DenseModel:
-    from napari_plimseg.models.catalogue import BUNDLED, load_model
+    from napari_plimseg.models.library import BUNDLED
+    from napari_plimseg.models.loading import load_model
 
     # a model file keeps its own classes, which the class map then matches
     is_file = str(name).endswith(".safetensors")
@@ -291,7 +292,7 @@ def _loaded(name: str | Path, folder: TaggedFolder) -> DenseModel:
 
 
 def _with_gate(model: DenseModel, wanted: bool | None) -> DenseModel:
-    from napari_plimseg.models.seg_model import SegModel
+    from napari_plimseg.models.segmentation.seg_model import SegModel
 
     own = model.gate if isinstance(model, SegModel) else None
     if wanted and own is None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import numpy as np
 from scipy import ndimage
 
-from napari_plimseg.models.sam_hints import PatchHints
+from napari_plimseg.models.promptable.prompt_tensors import PatchHints
 from plimseg_training.checked import Range, check_fields
 
 if TYPE_CHECKING:

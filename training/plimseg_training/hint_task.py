@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from napari_plimseg.models.sam_hints import PatchHints
-from napari_plimseg.models.wsi_sam_decoder import Encoded
+from napari_plimseg.models.promptable.dual_decoder import Encoded
+from napari_plimseg.models.promptable.prompt_tensors import PatchHints
 from plimseg_training.features import BUDGET_BYTES
 from plimseg_training.hint_draws import box_of, corrected, first_hints, innermost
 from plimseg_training.hint_losses import PointSampling, mask_loss
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from napari_plimseg.models.wsi_sam import WsiSam
-    from napari_plimseg.models.wsi_sam_decoder import DualMasks
+    from napari_plimseg.models.promptable.dual_decoder import DualMasks
+    from napari_plimseg.models.promptable.wsi_sam import WsiSam
     from plimseg_training.hint_config import HintRecipe
     from plimseg_training.hint_objects import Objects, Pair
 

@@ -10,12 +10,12 @@ import torch
 from napari_plimseg.errors import ConfigError, TagError
 from napari_plimseg.files import write_json
 from napari_plimseg.inference.devices import describe_device, pick_device
-from napari_plimseg.models.backbones import load_backbone
-from napari_plimseg.models.hint_model_file import load_hint_model, save_hint_model
-from napari_plimseg.models.sam_encoders import BackboneEncoder
-from napari_plimseg.models.sam_weights import load_sam
-from napari_plimseg.models.wsi_sam import WsiSam, on_backbone
-from napari_plimseg.models.wsi_sam_decoder import RESOLUTIONS
+from napari_plimseg.models.encoders.loading import load_backbone
+from napari_plimseg.models.promptable.dual_decoder import RESOLUTIONS
+from napari_plimseg.models.promptable.model_file import load_hint_model, save_hint_model
+from napari_plimseg.models.promptable.sam_encoders import BackboneEncoder
+from napari_plimseg.models.promptable.sam_weights import load_sam
+from napari_plimseg.models.promptable.wsi_sam import WsiSam, on_backbone
 from plimseg_training.distributed import join_world
 from plimseg_training.hint_objects import Objects, instances_of
 from plimseg_training.hint_task import HintTask
@@ -185,7 +185,7 @@ def starting_model(recipe: HintRecipe) -> WsiSam:
 
 def _file_of(start: str) -> Path:
     if start == "bundled":
-        from napari_plimseg.models.bundled_files import bundled_folder
+        from napari_plimseg.models.encoders.cards import bundled_folder
 
         return bundled_folder() / "hints.safetensors"
     path = Path(start)

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from napari_plimseg.models.prompts import TEMPLATES
+from napari_plimseg.models.segmentation.zero_shot import TEMPLATES
 from plimseg_training.losses import (
     AreaTerm,
     BackgroundTextMatching,
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
 
-    from napari_plimseg.models.backbones import Matcher
+    from napari_plimseg.models.encoders.base import Matcher
     from napari_plimseg.tissue import TissueClasses
     from plimseg_training.config import MatchingConfig
     from plimseg_training.losses import Calibration

@@ -10,7 +10,7 @@ import torch
 
 from napari_plimseg.files import atomic_write, write_json
 from napari_plimseg.inference.devices import describe_device, pick_device
-from napari_plimseg.models.backbones import load_backbone, load_matcher
+from napari_plimseg.models.encoders.loading import load_backbone, load_matcher
 from plimseg_training.class_gate import fitted_gate
 from plimseg_training.distill import STUDENT_WIDTH, DistillTask
 from plimseg_training.distributed import join_world

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import torch
     from numpy.typing import NDArray
 
-    from napari_plimseg.models.dense_model import DenseModel
+    from napari_plimseg.models.segmentation.base import DenseModel
 
 TILE_SIZE = 1024
 _ROWS_AT_ONCE = 512

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from napari_plimseg.errors import ConfigError
-from napari_plimseg.models.backbone_bundled import BundledMatcher
-from napari_plimseg.models.backbones import SMALLEST_SIDE
-from napari_plimseg.models.cam_net import CamNet
+from napari_plimseg.models.encoders.base import SMALLEST_SIDE
+from napari_plimseg.models.encoders.bundled_backbone import BundledMatcher
+from napari_plimseg.models.segmentation.cam_net import CamNet
 from plimseg_training.features import DerivedMaps, FrozenMaps, stride_of, to_unit
 from plimseg_training.losses import TagLoss, calibrate
 from plimseg_training.matching import (
@@ -31,7 +31,7 @@ from plimseg_training.windows import WindowPooling
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from napari_plimseg.models.backbones import Backbone, Matcher
+    from napari_plimseg.models.encoders.base import Backbone, Matcher
     from plimseg_training.config import Recipe, StageConfig
     from plimseg_training.tagged_folder import TaggedFolder, TaggedImage
 

@@ -9,8 +9,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from napari_plimseg.models.gate import log_odds
-from napari_plimseg.models.seg_net import SegNet
+from napari_plimseg.models.class_gate import log_odds
+from napari_plimseg.models.segmentation.seg_net import SegNet
 from plimseg_training.losses import TagLoss
 from plimseg_training.metrics import Score, confusion_matrix
 from plimseg_training.samples import SampleSource
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-    from napari_plimseg.models.backbones import Backbone
+    from napari_plimseg.models.encoders.base import Backbone
     from plimseg_training.config import StageConfig
     from plimseg_training.features import FrozenMaps
     from plimseg_training.samples import Sample

@@ -191,7 +191,7 @@ def estimated_cost(recipe: Recipe, training: TaggedFolder) -> Cost:
     import torch
 
     from napari_plimseg.inference.devices import describe_device, pick_device
-    from napari_plimseg.models.backbones import load_backbone
+    from napari_plimseg.models.encoders.loading import load_backbone
     from plimseg_training.features import BUDGET_BYTES
 
     device = pick_device(recipe.device)
@@ -231,7 +231,7 @@ def listed(model_file: Path, name: str) -> Path:
     Path
         The copy.
     """
-    from napari_plimseg.models.catalogue import models_folder
+    from napari_plimseg.models.library import models_folder
 
     digest = sha256(model_file)
     number = 1

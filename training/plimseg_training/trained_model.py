@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_plimseg.files import write_json
-from napari_plimseg.models.seg_model import (
+from napari_plimseg.models.segmentation.seg_model import (
     SegModel,
     save_segmentation_model,
     segmentation_header,
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import torch
     from numpy.typing import NDArray
 
-    from napari_plimseg.models.gate import ClassGate
+    from napari_plimseg.models.class_gate import ClassGate
     from plimseg_training.stage_task import SegmentationTask
     from plimseg_training.tagged_folder import TaggedImage
     from plimseg_training.training_data import TrainingData

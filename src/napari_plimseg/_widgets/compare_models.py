@@ -160,7 +160,7 @@ def _part_steps(
 ) -> Generator[Stage | PartMask, None, None]:
     from napari_plimseg.inference.engine import open_store, segment_slide
     from napari_plimseg.inference.run_region import RunRegion
-    from napari_plimseg.models.catalogue import load_model
+    from napari_plimseg.models.loading import load_model
 
     model = load_model(name)
     run = run_settings(settings)

@@ -22,14 +22,14 @@ from napari_plimseg._widgets.banner import FlowText
 from napari_plimseg._widgets.correct_section import HIDDEN, NO_MASK
 from napari_plimseg._widgets.tool_icons import tool_button, tool_icon
 from napari_plimseg._widgets.tooltips import TOOLTIPS
-from napari_plimseg.models.hint_catalogue import FILE
+from napari_plimseg.models.library import HINT_MODEL_FILE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from napari_plimseg._widgets.hint_draft import Answer
     from napari_plimseg._widgets.mask_painter import EditTarget
-    from napari_plimseg.models.catalogue import ModelInfo
+    from napari_plimseg.models.library import ModelInfo
     from napari_plimseg.tissue import TissueClass
 
 HINT_TOOLS = {
@@ -157,7 +157,7 @@ def why_not(target: EditTarget | None, models: Sequence[ModelInfo]) -> str:
     if not target.layer.editable:
         return HIDDEN
     if not any(info.available for info in models):
-        return NO_MODEL.format(file=FILE, reason=models[0].reason)
+        return NO_MODEL.format(file=HINT_MODEL_FILE, reason=models[0].reason)
     return ""
 
 

@@ -23,7 +23,7 @@ from napari_plimseg._widgets.lifetimes import when_gone
 from napari_plimseg._widgets.napari_inside import unwrapped
 from napari_plimseg._widgets.region_picker import RegionPicker
 from napari_plimseg.errors import PlimsegError
-from napari_plimseg.models import hint_catalogue
+from napari_plimseg.models import loading
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -124,7 +124,7 @@ class HintSection(HintParts):
 
     def list_models(self) -> None:
         """Offer the models that are here now."""
-        self._models = hint_catalogue.list_hint_models()
+        self._models = loading.list_hint_models()
         self.desk.model_name = self.show_models(self._models, self.desk.model_name)
         self.refresh_state()
 

@@ -15,8 +15,8 @@ import numpy as np
 
 from napari_plimseg._widgets.hint_draft import Answer, Draft, Start
 from napari_plimseg.errors import ConfigError
-from napari_plimseg.models import hint_catalogue
-from napari_plimseg.models.catalogue import BUNDLED
+from napari_plimseg.models import loading
+from napari_plimseg.models.library import BUNDLED
 from napari_plimseg.results.editing.operations import Edit
 from napari_plimseg.results.editing.refinement import region_to_refine
 from napari_plimseg.slides.slide import Region
@@ -77,7 +77,7 @@ class HintDesk:
             known, name = self._session, self.model_name
             if known is not None and known[0] is slide and known[1:3] == (pixel_size, name):
                 return known[3]
-            model = hint_catalogue.load_hints(name)
+            model = loading.load_hints(name)
             if self._cache is None:
                 self._cache = EmbeddingCache.of_user()
             made = HintSession(slide, model, self._cache, pixel_size=pixel_size)

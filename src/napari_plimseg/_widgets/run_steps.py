@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from napari_plimseg.inference.engine import Progress
     from napari_plimseg.inference.plan import RunSettings
     from napari_plimseg.inference.run_region import RunRegion
-    from napari_plimseg.models.dense_model import DenseModel
+    from napari_plimseg.models.segmentation.base import DenseModel
     from napari_plimseg.results.mask_store import MaskStore
     from napari_plimseg.slides.slide import Slide
     from napari_plimseg.slides.tissue_mask import TissueMask, TissueMaskSettings
@@ -136,7 +136,7 @@ class ModelKeeper:
     def model(self, name: str, classes: TissueClasses | None) -> DenseModel:
         """Return the model of that name for those classes; the first time this is slow."""
         if self._model is None or self._key != (name, classes):
-            from napari_plimseg.models.catalogue import load_model
+            from napari_plimseg.models.loading import load_model
 
             self._model = load_model(name, classes)
             self._key = (name, classes)

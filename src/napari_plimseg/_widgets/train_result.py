@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from napari_plimseg._widgets.compare_models import ComparedModels
     from napari_plimseg._widgets.train_state import TrainDockState
-    from napari_plimseg.models.catalogue import ModelInfo
+    from napari_plimseg.models.library import ModelInfo
 
 _ROW = 22
 

@@ -21,14 +21,14 @@ from qtpy.QtWidgets import (
 from napari_plimseg._widgets.banner import FlowText
 from napari_plimseg._widgets.run_panel import duration
 from napari_plimseg._widgets.tooltips import TOOLTIPS
-from napari_plimseg.models.encoders import CARDS
+from napari_plimseg.models.encoders.cards import CARDS
 from napari_plimseg.training_runs.process import EFFORTS
 
 if TYPE_CHECKING:
     from collections.abc import Collection
 
     from napari_plimseg._widgets.train_state import TrainDockState
-    from napari_plimseg.models.encoders import EncoderCard
+    from napari_plimseg.models.encoders.cards import EncoderCard
     from napari_plimseg.training_runs.folder_facts import TrainingPlan
 
 _LABEL_WIDTH = 72

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from napari_plimseg._widgets.layer_views import MaskView
-    from napari_plimseg.models.catalogue import ModelInfo
+    from napari_plimseg.models.library import ModelInfo
     from napari_plimseg.tissue import TissueClasses
     from napari_plimseg.training_runs.process import TrainingRequest
     from napari_plimseg.training_runs.run_folders import KnownRun
@@ -105,6 +105,6 @@ def find_runs(*, take_up: bool) -> Generator[tuple[list[KnownRun], bool], None, 
 
 def find_models() -> Generator[list[ModelInfo], None, None]:
     """Yield the models of the catalogue."""
-    from napari_plimseg.models.catalogue import list_models
+    from napari_plimseg.models.library import list_models
 
     yield list_models()

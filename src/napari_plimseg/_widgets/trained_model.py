@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from napari_plimseg._widgets.train_parts import TrainParts
     from napari_plimseg._widgets.viewer_slides import ViewerSlides
-    from napari_plimseg.models.catalogue import ModelInfo
+    from napari_plimseg.models.library import ModelInfo
     from napari_plimseg.training_runs.process import TrainingProcess
 
 

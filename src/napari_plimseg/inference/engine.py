@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from napari_plimseg.inference.run_region import RunRegion
-    from napari_plimseg.models.dense_model import DenseModel
+    from napari_plimseg.models.segmentation.base import DenseModel
     from napari_plimseg.slides.slide import Slide
     from napari_plimseg.tiling import TileGrid, TileIndex
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_plimseg.errors import ConfigError
-from napari_plimseg.models.sam_hints import SURE, PatchHints
+from napari_plimseg.models.promptable.prompt_tensors import SURE, PatchHints
 from napari_plimseg.slides.slide import Region
 from napari_plimseg.tiling import Window
 

@@ -12,9 +12,9 @@ from scipy import ndimage
 
 from napari_plimseg.errors import ConfigError
 from napari_plimseg.inference.hint_geometry import Hint, HintMask
-from napari_plimseg.models.encoders import ImageTextEncoder, load_encoder
-from napari_plimseg.models.prompts import text_prototypes
-from napari_plimseg.models.zero_shot import ZeroShotModel
+from napari_plimseg.models.encoders.base import ImageTextEncoder
+from napari_plimseg.models.encoders.loading import load_encoder
+from napari_plimseg.models.segmentation.zero_shot import ZeroShotModel, text_prototypes
 from napari_plimseg.tissue import COLORECTAL, TissueClass, TissueClasses
 
 if TYPE_CHECKING:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from napari_plimseg.models.dense_model import DenseModel
+    from napari_plimseg.models.segmentation.base import DenseModel
     from napari_plimseg.slides.slide import Slide
     from napari_plimseg.tiling import Window
 

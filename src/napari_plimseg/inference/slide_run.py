@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from napari_plimseg.inference.plan import RunSettings
     from napari_plimseg.inference.progress import Progress
     from napari_plimseg.inference.run_region import RunRegion
-    from napari_plimseg.models.dense_model import DenseModel
+    from napari_plimseg.models.segmentation.base import DenseModel
     from napari_plimseg.results.mask_info import MaskInfo
     from napari_plimseg.results.measure import ClassArea
     from napari_plimseg.slides.slide import Slide

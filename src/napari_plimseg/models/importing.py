@@ -10,21 +10,24 @@ from typing import TYPE_CHECKING
 
 from napari_plimseg.errors import ModelError, PlimsegError
 from napari_plimseg.files import atomic_write, sha256, sync_folder
-from napari_plimseg.models import catalogue
-from napari_plimseg.models.encoder_files import (
+from napari_plimseg.models import library
+from napari_plimseg.models.encoders.cards import (
+    CARDS,
+    CONFIG_FILE,
+    WEIGHT_FILES,
     WEIGHT_SUFFIXES,
     encoders_folder,
     files_of,
     folder_of,
 )
-from napari_plimseg.models.encoders import CARDS, CONFIG_FILE, WEIGHT_FILES, load_encoder
+from napari_plimseg.models.encoders.loading import load_encoder
 from napari_plimseg.models.weights import read_weights
 
 if TYPE_CHECKING:
     from collections.abc import Generator
 
 _RESERVE = 200 << 20
-_TAKEN = {catalogue.BUNDLED, catalogue.BUNDLED_TISSUE}
+_TAKEN = {library.BUNDLED, library.BUNDLED_TISSUE}
 
 
 def import_model(place: str | Path) -> Generator[str, None, str]:
@@ -95,7 +98,7 @@ def import_weights(title: str, place: str | Path) -> Generator[str, None, str]:
         When they are not those of the encoder; then nothing has changed.
     """
     place = Path(place)
-    card = next((c for c in CARDS if c.title == title and c.name != catalogue.BUNDLED), None)
+    card = next((c for c in CARDS if c.title == title and c.name != library.BUNDLED), None)
     if card is None:
         raise ModelError(f"there is no encoder '{title}'")
     files = files_of(card)
@@ -166,13 +169,13 @@ def _check_model(path: Path) -> None:
 
     header, _ = load_model_file(path)
     if header.kind == "segmentation" and header.network["backbone_inside"]:
-        from napari_plimseg.models.seg_model import load_segmentation_model
+        from napari_plimseg.models.segmentation.seg_model import load_segmentation_model
 
         load_segmentation_model(path)
 
 
 def _copy_model(source: Path) -> str:
-    folder = catalogue.models_folder()
+    folder = library.models_folder()
     digest, size = sha256(source), source.stat().st_size
     for other in folder.glob("*.safetensors"):
         if other.stat().st_size == size and sha256(other) == digest:

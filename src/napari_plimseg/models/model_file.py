@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from napari_plimseg.errors import ConfigError, ModelError
 from napari_plimseg.files import atomic_write
-from napari_plimseg.models.gate import ClassGate
+from napari_plimseg.models.class_gate import ClassGate
 from napari_plimseg.tissue import TissueClasses
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ import filelock
 
 from napari_plimseg.errors import ConfigError
 from napari_plimseg.files import user_data_dir
-from napari_plimseg.models.catalogue import BUNDLED, BUNDLED_TISSUE
+from napari_plimseg.models.library import BUNDLED, BUNDLED_TISSUE
 
 if TYPE_CHECKING:
     from pathlib import Path

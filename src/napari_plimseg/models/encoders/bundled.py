@@ -1,0 +1,137 @@
+"""The image-text model that ships with the package: DenseNet121 and MiniLM in one space."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+from typing import TYPE_CHECKING, Any, Self
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load as load_safetensors
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from napari_plimseg.errors import ModelError
+from napari_plimseg.models.encoders.cards import (
+    BUNDLED_WEIGHTS_FILE,
+    CONFIG_FILE,
+    TOKENIZER_FILE,
+    bundled_folder,
+)
+from napari_plimseg.models.encoders.densenet import DenseNet121
+from napari_plimseg.models.encoders.text_tower import TextTower
+from napari_plimseg.models.weights import check_weights, dequantized
+from napari_plimseg.models.windows import WindowCache, WindowGrid
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+
+class DenseImageTower(nn.Module):
+    """DenseNet121 and a linear projection of its fused blocks: a vector every 16 pixels."""
+
+    def __init__(self, embedding_size: int) -> None:
+        super().__init__()
+        self.trunk = DenseNet121(last_dilation=2)
+        self.project = nn.Conv2d(512 + 1024 + 1024, embedding_size, 1)
+
+    def fused(self, images: Tensor) -> Tensor:
+        """Return blocks 2 (averaged to stride 16), 3 and 4 as (B, 2560, H / 16, W / 16)."""
+        _, second, third, fourth = self.trunk(images)
+        return torch.cat((F.avg_pool2d(second, 2), third, fourth), 1)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return unit vectors (B, D, H / 16, W / 16) of RGB images in [0, 1]."""
+        projected: Tensor = self.project(self.fused(images))
+        return F.normalize(projected, dim=1)
+
+
+class BundledClip(nn.Module):
+    """Image tower, text tower and the scale of their cosine.
+
+    Parameters
+    ----------
+    tokenizer_file : Path
+        The text tower's tokenizer.
+    embedding_size : int
+        D, the width of the shared space.
+    """
+
+    def __init__(self, tokenizer_file: Path, embedding_size: int) -> None:
+        super().__init__()
+        self.visual = DenseImageTower(embedding_size)
+        self.text = TextTower(tokenizer_file, embedding_size)
+        self.logit_scale = nn.Parameter(torch.zeros(()))  # log of the scale, as in open_clip
+
+
+class BundledEncoder:
+    """The bundled model as an encoder: dense image vectors and text vectors.
+
+    Parameters
+    ----------
+    folder : Path
+        With configuration, weights and tokenizer.
+
+    Raises
+    ------
+    ModelError
+        When a file is missing or is not what the configuration says.
+    """
+
+    name = "bundled"
+    stride = 16
+
+    def __init__(self, folder: Path) -> None:
+        config, weights = _read(folder)
+        own = config["plimseg"]
+        self.mpp = float(own["mpp"])
+        self._grid = WindowGrid(int(own["window"]), self.stride, int(own["step"]))
+        self.alignment, self.halo = self._grid.alignment, self._grid.halo
+        self._seen = WindowCache()
+        self.network = BundledClip(folder / TOKENIZER_FILE, int(config["model_cfg"]["embed_dim"]))
+        state = dequantized(weights)
+        check_weights(state, self.network.state_dict(), path=folder / BUNDLED_WEIGHTS_FILE)
+        self.network.load_state_dict(state)
+        self.network.eval().requires_grad_(False)
+        self.logit_scale = float(self.network.logit_scale.exp())
+        digest = hashlib.sha256(json.dumps(own, sort_keys=True).encode())
+        for file in (BUNDLED_WEIGHTS_FILE, TOKENIZER_FILE):
+            digest.update((folder / file).read_bytes())
+        self.identity = digest.hexdigest()
+
+    def to(self, device: torch.device) -> Self:
+        """Move the weights and return self."""
+        self.network.to(device)
+        return self
+
+    def dense(self, images: Tensor) -> Tensor:
+        """Return unit vectors (B, D, H / 16, W / 16) of uint8 images (B, H, W, 3)."""
+        scaled = images.permute(0, 3, 1, 2).float() / 255
+        return F.normalize(self._grid.dense(scaled, self.network.visual, cache=self._seen), dim=1)
+
+    def encode_text(self, texts: Sequence[str]) -> Tensor:
+        """Return unit vectors (N, D)."""
+        vectors: Tensor = self.network.text(texts)
+        return vectors
+
+
+@functools.cache
+def bundled_encoder() -> BundledEncoder:
+    """Return the shipped encoder; it is read once."""
+    return BundledEncoder(bundled_folder())
+
+
+def _read(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    try:
+        config = json.loads((folder / CONFIG_FILE).read_text("utf-8"))
+        weights = load_safetensors((folder / BUNDLED_WEIGHTS_FILE).read_bytes())
+    except (OSError, ValueError, SafetensorError) as error:
+        raise ModelError(
+            f"the bundled model can't be read ({type(error).__name__})",
+            path=getattr(error, "filename", None) or folder / BUNDLED_WEIGHTS_FILE,
+            remedy="Install napari-plimseg again.",
+        ) from error
+    return config, weights

@@ -1,0 +1,169 @@
+"""CONCH (Lu et al. 2024): a vision transformer with attention pooling, and its text tower.
+
+Its weights are gated and are read from a folder of the user's. Sizes follow from the tensors.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from napari_plimseg.errors import ModelError
+from napari_plimseg.files import sha256
+from napari_plimseg.models.encoders.vit import accept_any_size
+from napari_plimseg.models.torchvision_compat import make_torchvision_importable
+from napari_plimseg.models.weights import check_weights, read_weights
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from napari_plimseg.models.encoders.open_clip import OpenClipEncoder
+
+
+WEIGHTS_FILES = ("pytorch_model.bin", "model.safetensors")
+TOKENIZER_FILE = "conch_byte_level_bpe_uncased.json"
+HEAD_WIDTH = 64
+POOLER_HEADS = 8
+PAD_ID = 0
+PREPROCESSING = {
+    "mean": (0.48145466, 0.4578275, 0.40821073),
+    "std": (0.26862954, 0.26130258, 0.27577711),
+}
+_CAPTIONING = ("text_decoder.", "visual.attn_pool_caption.", "visual.ln_caption.")
+
+
+def build_trunk(sizes: Mapping[str, int]) -> Any:
+    """Return a timm vision transformer of `trunk_sizes`, for images of any size."""
+    make_torchvision_importable()
+    from timm.models.vision_transformer import VisionTransformer
+
+    trunk = VisionTransformer(
+        img_size=sizes["image_size"], patch_size=sizes["patch"], embed_dim=sizes["width"],
+        depth=sizes["depth"], num_heads=max(1, sizes["width"] // HEAD_WIDTH), num_classes=0,
+    )  # fmt: skip
+    accept_any_size(trunk)
+    return trunk
+
+
+def trunk_sizes(tensors: Mapping[str, Tensor]) -> dict[str, int]:
+    """Return what `build_trunk` wants, from the tensors of a checkpoint."""
+    width, _, _, patch = tensors["visual.trunk.patch_embed.proj.weight"].shape
+    cells = math.isqrt(tensors["visual.trunk.pos_embed"].shape[1] - 1)
+    depth = _depth(tensors, "visual.trunk.blocks.")
+    return {"image_size": cells * patch, "patch": patch, "width": width, "depth": depth}
+
+
+class ConchVisual(nn.Module):
+    """The image tower: trunk, attention pooling with one query, norm and projection."""
+
+    def __init__(self, trunk: Any, embedding_size: int) -> None:
+        from open_clip.transformer import AttentionalPooler
+
+        super().__init__()
+        self.trunk = trunk
+        self.attn_pool_contrast = AttentionalPooler(
+            embedding_size, trunk.embed_dim, n_head=POOLER_HEADS, n_queries=1
+        )
+        self.ln_contrast = nn.LayerNorm(embedding_size)
+        self.proj_contrast = nn.Parameter(torch.zeros(embedding_size, embedding_size))
+        self.image_size = trunk.patch_embed.img_size
+        self.preprocess_cfg = PREPROCESSING
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return one vector (B, D) an image."""
+        pooled = self.attn_pool_contrast(self.trunk.forward_features(images))[:, 0]
+        projected: Tensor = self.ln_contrast(pooled) @ self.proj_contrast
+        return projected
+
+
+class ConchNetwork(nn.Module):
+    """Image tower, text tower and the scale of their cosine, with open_clip's interface.
+
+    Parameters
+    ----------
+    tensors : mapping
+        The checkpoint's, of which only the shapes are read here.
+    """
+
+    def __init__(self, tensors: Mapping[str, Tensor]) -> None:
+        make_torchvision_importable()
+        from open_clip.transformer import TextTransformer
+
+        super().__init__()
+        embedding_size = tensors["visual.proj_contrast"].shape[0]
+        self.visual = ConchVisual(build_trunk(trunk_sizes(tensors)), embedding_size)
+        vocabulary, width = tensors["text.token_embedding.weight"].shape
+        # the class token takes the last of the positions
+        self.text = TextTransformer(
+            context_length=len(tensors["text.positional_embedding"]) - 1, vocab_size=vocabulary,
+            width=width, heads=max(1, width // HEAD_WIDTH), embed_cls=True,
+            layers=_depth(tensors, "text.transformer.resblocks."), output_dim=embedding_size,
+        )  # fmt: skip
+        self.logit_scale = nn.Parameter(torch.zeros(()))
+
+    def encode_image(self, images: Tensor, normalize: bool = False) -> Tensor:
+        """Return vectors (B, D) of normalised images."""
+        vectors: Tensor = self.visual(images)
+        return F.normalize(vectors, dim=-1) if normalize else vectors
+
+    def encode_text(self, tokens: Tensor, normalize: bool = False) -> Tensor:
+        """Return vectors (N, D) of token ids (N, T)."""
+        vectors: Tensor = self.text(tokens)
+        return F.normalize(vectors, dim=-1) if normalize else vectors
+
+
+class ConchTokenizer:
+    """CONCH's own byte-level tokenizer: texts are cut and padded to one length."""
+
+    def __init__(self, file: Path, length: int) -> None:
+        from tokenizers import Tokenizer
+
+        try:
+            self._tokenizer: Any = Tokenizer.from_file(str(file))
+        except Exception as error:
+            raise ModelError("is not a readable tokenizer", path=file) from error
+        self._tokenizer.enable_truncation(length)
+        self._tokenizer.enable_padding(length=length, pad_id=PAD_ID)
+
+    def __call__(self, texts: Sequence[str]) -> Tensor:
+        """Return token ids (N, T)."""
+        return torch.tensor([encoded.ids for encoded in self._tokenizer.encode_batch(list(texts))])
+
+
+def load_conch(folder: Path, name: str) -> OpenClipEncoder:
+    """Build CONCH from its weights and tokenizer in a folder.
+
+    Raises
+    ------
+    ModelError
+        When a file is missing or is not CONCH's.
+    """
+    from napari_plimseg.models.encoders.open_clip import OpenClipEncoder
+
+    weights = next((folder / f for f in WEIGHTS_FILES if (folder / f).is_file()), None)
+    if weights is None or not (folder / TOKENIZER_FILE).is_file():
+        raise ModelError(
+            f"the folder lacks {WEIGHTS_FILES[0]} or {TOKENIZER_FILE}",
+            path=folder,
+            remedy="Put CONCH's weights there, and the tokenizer of its package beside them.",
+        )
+    tensors = {k: v for k, v in read_weights(weights).items() if not k.startswith(_CAPTIONING)}
+    try:
+        network = ConchNetwork(tensors)
+    except (KeyError, ValueError, AssertionError) as error:
+        raise ModelError(f"its tensors are not CONCH's ({error})", path=weights) from error
+    check_weights(tensors, network.state_dict(), path=weights)
+    network.load_state_dict(tensors)
+    tokenize = ConchTokenizer(folder / TOKENIZER_FILE, network.text.context_length)
+    config = {"architecture": "conch", "trunk": trunk_sizes(tensors)}
+    return OpenClipEncoder(network, tokenize, name=name, digest=sha256(weights), config=config)
+
+
+def _depth(tensors: Mapping[str, Tensor], prefix: str) -> int:
+    found = {name.removeprefix(prefix).split(".")[0] for name in tensors if name.startswith(prefix)}
+    return len(found)

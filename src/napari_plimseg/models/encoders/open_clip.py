@@ -1,0 +1,331 @@
+"""CLIP models of open_clip, and what has their interface, as encoders."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from typing import TYPE_CHECKING, Any, Self
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from napari_plimseg.errors import ModelError
+from napari_plimseg.models.encoders.base import Matcher
+from napari_plimseg.models.encoders.cards import CONFIG_FILE, WEIGHT_FILES
+from napari_plimseg.models.encoders.vit import (
+    accept_any_size,
+    as_map,
+    clip_tokens,
+    is_timm_transformer,
+    timm_tokens,
+)
+from napari_plimseg.models.torchvision_compat import make_torchvision_importable
+from napari_plimseg.models.weights import load_checked, open_clip_names
+from napari_plimseg.models.windows import WindowGrid
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+
+ATTENTIONS = ("values", "keys")
+
+
+def dense_path(visual: Any, attention: str) -> tuple[Callable[[Tensor], Tensor], int]:
+    """Return the function from normalised images to vectors (B, D, h, w), and its stride.
+
+    Parameters
+    ----------
+    visual : torch.nn.Module
+        An image tower of open_clip, or CONCH's.
+    attention : str
+        One of `ATTENTIONS`; a tower with attention pooling knows `values` only.
+
+    Raises
+    ------
+    ModelError
+        When the tower gives no vectors of places.
+    """
+    if attention not in ATTENTIONS:
+        raise ValueError(f"'{attention}' is not one of {', '.join(ATTENTIONS)}")
+    kind = type(visual).__name__
+    if kind == "VisionTransformer" and visual.attn_pool is None:
+        return lambda x: _clip_patches(visual, attention, x), int(visual.patch_size[0])
+    if kind == "TimmModel" and is_timm_transformer(visual.trunk):
+        accept_any_size(visual.trunk)
+        patch = int(visual.trunk.patch_embed.patch_size[0])
+        return lambda x: _timm_patches(visual, attention, x), patch
+    if attention == "values" and kind == "ModifiedResNet":
+        return lambda x: _resnet_locations(visual, x), 32
+    if attention == "values" and kind == "ConchVisual":
+        patch = int(visual.trunk.patch_embed.patch_size[0])
+        return lambda x: _conch_patches(visual, x), patch
+    raise ModelError(
+        f"dense vectors of the image tower {kind} by its {attention} are not supported",
+        remedy="Use a CLIP with a plain vision transformer or ResNet.",
+    )
+
+
+def _mixed(
+    tokens: Tensor, weight: Tensor, bias: Tensor | None, heads: int, attention: str
+) -> Tensor:
+    """Return the values (B, N, width) of tokens, each by itself or mixed by its keys."""
+    width = tokens.shape[-1]
+    if attention == "values":
+        return F.linear(tokens, weight[2 * width :], None if bias is None else bias[2 * width :])
+    both = F.linear(tokens, weight[width:], None if bias is None else bias[width:])
+    # two of (B, heads, N, width / heads)
+    keys, values = both.reshape(*tokens.shape[:2], 2, heads, -1).permute(2, 0, 3, 1, 4)
+    mixed = F.scaled_dot_product_attention(keys, keys, values)
+    return mixed.transpose(1, 2).flatten(2)
+
+
+def _clip_patches(visual: Any, attention: str, x: Tensor) -> Tensor:
+    tokens, grid = clip_tokens(visual, x)
+    *blocks, last = visual.transformer.resblocks
+    for block in blocks:
+        tokens = block(tokens)
+    own = last.attn
+    mixed = _mixed(
+        last.ln_1(tokens), own.in_proj_weight, own.in_proj_bias, own.num_heads, attention
+    )
+    patches = visual.ln_post(own.out_proj(mixed))
+    if visual.proj is not None:
+        patches = patches @ visual.proj
+    return as_map(patches, grid)
+
+
+def _timm_patches(visual: Any, attention: str, x: Tensor) -> Tensor:
+    trunk = visual.trunk
+    tokens, grid = timm_tokens(trunk, x)
+    *blocks, last = trunk.blocks
+    for block in blocks:
+        tokens = block(tokens)
+    own = last.attn
+    mixed = _mixed(last.norm1(tokens), own.qkv.weight, own.qkv.bias, own.num_heads, attention)
+    return as_map(visual.head(trunk.norm(own.proj(mixed))), grid)
+
+
+def _resnet_locations(visual: Any, x: Tensor) -> Tensor:
+    x = visual.stem(x)
+    for layer in (visual.layer1, visual.layer2, visual.layer3, visual.layer4):
+        x = layer(x)
+    pool = visual.attnpool
+    locations = pool.c_proj(pool.v_proj(x.permute(0, 2, 3, 1)))  # (B, h, w, D)
+    return locations.permute(0, 3, 1, 2)  # type: ignore[no-any-return]
+
+
+def _conch_patches(visual: Any, x: Tensor) -> Tensor:
+    tokens, grid = timm_tokens(visual.trunk, x)
+    for block in visual.trunk.blocks:
+        tokens = block(tokens)
+    pool = visual.attn_pool_contrast
+    own, width = pool.attn, pool.attn.embed_dim
+    weight = own.v_proj_weight if own.in_proj_weight is None else own.in_proj_weight[2 * width :]
+    values = F.linear(pool.ln_k(visual.trunk.norm(tokens)), weight, own.in_proj_bias[2 * width :])
+    return as_map(visual.ln_contrast(own.out_proj(values)) @ visual.proj_contrast, grid)
+
+
+WORKING_MPP = 0.5
+"""Pathology CLIP models were trained on patches near 20x; their files don't say."""
+
+
+class OpenClipEncoder:
+    """An open_clip model with a vision transformer or a ResNet as image tower, or CONCH.
+
+    How dense vectors come about: see `dense_paths`.
+
+    Parameters
+    ----------
+    network : torch.nn.Module
+        As open_clip makes it, with its weights loaded.
+    tokenize : callable
+        From strings to token ids (N, T).
+    name : str
+    digest : str
+        SHA-256 of the weight file.
+    config : dict
+        From which the image tower can be built again: `architecture`, and for open_clip's own
+        `embed_dim`, `vision_cfg` and `quick_gelu`.
+    attention : str
+        One of `dense_paths.ATTENTIONS`.
+    """
+
+    mpp = WORKING_MPP
+
+    def __init__(
+        self,
+        network: Any,
+        tokenize: Callable[[list[str]], Tensor],
+        *,
+        name: str,
+        digest: str,
+        config: dict[str, Any],
+        attention: str = "values",
+    ) -> None:
+        self.name = name
+        self.digest = digest
+        self.config = config
+        self.network = network.eval().requires_grad_(False)
+        self._tokenize = tokenize
+        visual: Any = network.visual
+        self._dense, self.stride = dense_path(visual, attention)
+        side = visual.image_size
+        self.window = side if isinstance(side, int) else int(side[0])
+        self._grid = WindowGrid(self.window, self.stride)
+        self.alignment, self.halo = self._grid.alignment, self._grid.halo
+        self.logit_scale = math.exp(float(network.logit_scale))
+        preprocessing = visual.preprocess_cfg
+        self.mean, self.std = tuple(preprocessing["mean"]), tuple(preprocessing["std"])
+        self._mean = torch.tensor(self.mean).view(3, 1, 1)
+        self._std = torch.tensor(self.std).view(3, 1, 1)
+        settings = [digest, preprocessing["mean"], preprocessing["std"], self._grid.window, "v1"]
+        if attention != "values":
+            settings.append(attention)
+        self.identity = hashlib.sha256(json.dumps(settings, default=str).encode()).hexdigest()
+
+    @classmethod
+    def from_file(cls, architecture: str, path: Path) -> Self:
+        """Build one of open_clip's named architectures with the weights of a file."""
+        make_torchvision_importable()
+        import open_clip
+
+        if architecture not in open_clip.list_models():
+            raise ModelError(
+                f"open_clip has no architecture '{architecture}'",
+                path=path,
+                remedy="Names look like ViT-B-16 or ViT-B-32-quickgelu.",
+            )
+        config = open_clip.get_model_config(architecture)
+        return cls._build(architecture, path, f"open_clip:{architecture}", config)
+
+    @classmethod
+    def from_folder(cls, folder: Path, name: str) -> Self:
+        """Build from open_clip's configuration and weights in a folder."""
+        weights = next((folder / f for f in WEIGHT_FILES if (folder / f).is_file()), None)
+        config = folder / CONFIG_FILE
+        if weights is None or not config.is_file():
+            raise ModelError(
+                f"the folder lacks {CONFIG_FILE} or {WEIGHT_FILES[0]}",
+                path=folder,
+                remedy="Put both files of the model there.",
+            )
+        try:
+            content = json.loads(config.read_text("utf-8"))
+            known = isinstance(content["model_cfg"], dict)
+        except (ValueError, KeyError, TypeError) as error:
+            raise ModelError("is not an open_clip configuration", path=config) from error
+        if not known:
+            raise ModelError("is not an open_clip configuration", path=config)
+        return cls._build(f"local-dir:{folder}", weights, name, content["model_cfg"])
+
+    @classmethod
+    def _build(cls, source: str, weights: Path, name: str, model: dict[str, Any]) -> Self:
+        make_torchvision_importable()
+        import open_clip
+
+        try:
+            network = open_clip.create_model(
+                source, pretrained=None, load_weights=False, pretrained_text=False
+            )
+            tokenize = open_clip.get_tokenizer(source)
+        except (RuntimeError, OSError, ValueError, KeyError, TypeError, ImportError) as error:
+            raise ModelError(
+                f"open_clip can't build it ({type(error).__name__}: {error})", path=weights
+            ) from error
+        digest = load_checked(network, weights, open_clip_names)
+        config = {
+            "architecture": "open_clip", "embed_dim": model["embed_dim"],
+            "vision_cfg": model["vision_cfg"], "quick_gelu": bool(model.get("quick_gelu")),
+        }  # fmt: skip
+        return cls(network, tokenize, name=name, digest=digest, config=config)
+
+    def attending_to(self, attention: str) -> Self:
+        """Return the same model with another way to dense vectors (`dense_paths.ATTENTIONS`)."""
+        return type(self)(
+            self.network, self._tokenize, name=self.name, digest=self.digest, config=self.config,
+            attention=attention,
+        ).to(self._mean.device)  # fmt: skip
+
+    def to(self, device: torch.device) -> Self:
+        """Move the weights and return self."""
+        self.network.to(device)
+        self._mean, self._std = self._mean.to(device), self._std.to(device)
+        return self
+
+    def dense(self, images: Tensor) -> Tensor:
+        """Return unit vectors (B, D, H / stride, W / stride) of uint8 images (B, H, W, 3)."""
+        scaled = images.permute(0, 3, 1, 2).float() / 255
+        return F.normalize(self._grid.dense(scaled, self.unit_vectors), dim=1)
+
+    def unit_vectors(self, images: Tensor) -> Tensor:
+        """Return unit vectors (B, D, H / stride, W / stride) of RGB images in [0, 1].
+
+        Sides are multiples of the stride. Transformers interpolate their positions to them.
+        """
+        return F.normalize(self._dense((images - self._mean) / self._std), dim=1)
+
+    def embed(self, images: Tensor) -> Tensor:
+        """Return unit vectors (B, D) of RGB images (B, 3, H, W) in [0, 1], squeezed to a window."""
+        size = (self.window, self.window)
+        if tuple(images.shape[2:]) != size:
+            images = F.interpolate(
+                images, size, mode="bilinear", antialias=True, align_corners=False
+            )
+        vectors = self.network.encode_image((images - self._mean) / self._std, normalize=True)
+        found: Tensor = vectors
+        return found
+
+    def encode_text(self, texts: Sequence[str]) -> Tensor:
+        """Return unit vectors (N, D)."""
+        tokens = self._tokenize(list(texts)).to(self._mean.device)
+        vectors: Tensor = self.network.encode_text(tokens, normalize=True)
+        return vectors
+
+
+class ClipMatcher(Matcher):
+    """An image-text model of open_clip, or CONCH.
+
+    The vector of an image is the model's own pooled one, of the image squeezed to the size that
+    the model was trained for. Vectors of places are those of zero-shot maps (`dense_paths`).
+
+    Parameters
+    ----------
+    encoder : OpenClipEncoder
+    name : str
+        What `load_matcher` was asked for.
+    """
+
+    def __init__(self, encoder: OpenClipEncoder, name: str) -> None:
+        super().__init__()
+        self.name = name
+        self._encoder = encoder
+        self.network = self._encoder.network  # registered, so that it moves with the matcher
+        self.logit_scale = self._encoder.logit_scale
+        self.requires_grad_(False)
+        self.eval()
+        self.embedding_size = int(self.encode_text(["tissue"]).shape[1])
+
+    def dense(self, images: Tensor) -> Tensor:
+        """Return unit vectors (B, D, ceil(H / stride), ceil(W / stride))."""
+        self._follow()
+        stride = self._encoder.stride
+        height, width = images.shape[2:]
+        padding = (0, -width % stride, 0, -height % stride)
+        return self._encoder.unit_vectors(F.pad(images, padding, mode="reflect"))
+
+    def embed(self, images: Tensor) -> Tensor:
+        """Return unit vectors (B, D) of whole images."""
+        self._follow()
+        return self._encoder.embed(images)
+
+    def encode_text(self, texts: Sequence[str]) -> Tensor:
+        """Return unit vectors (N, D)."""
+        self._follow()
+        return self._encoder.encode_text(texts)
+
+    def _follow(self) -> None:
+        # what is no weight follows the weights, wherever `to` has brought them
+        self._encoder.to(next(self.network.parameters()).device)

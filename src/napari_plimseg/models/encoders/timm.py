@@ -1,0 +1,215 @@
+"""Networks of timm from a name and a weight file; what the name leaves open is read off the file.
+
+Pathology encoders are published as a timm name and keyword arguments. Most of the arguments
+follow from the shapes of the weights: layer scales, register tokens, gated feed-forward layers,
+the image size. Mean and standard deviation are taken from a `config.json` (timm's) or a
+`preprocessor_config.json` (transformers') beside the weights, or are timm's for that name.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Self
+
+import torch
+from torch import Tensor
+
+from napari_plimseg.errors import ModelError
+from napari_plimseg.files import sha256
+from napari_plimseg.models.encoders.vit import accept_any_size, is_timm_transformer
+from napari_plimseg.models.torchvision_compat import make_torchvision_importable
+from napari_plimseg.models.weights import check_weights, read_weights, timm_names
+from napari_plimseg.models.windows import WindowGrid
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+
+_CLASSIFIERS = ("head.", "fc.", "classifier.", "head_dist.")
+
+
+@dataclass(frozen=True)
+class TimmNetwork:
+    """A network without its classifier, and what is known of it.
+
+    Parameters
+    ----------
+    network : torch.nn.Module
+        A transformer accepts any image size that is a multiple of its patch.
+    spec : dict
+        Plain data for `build`.
+    input_size : int
+        Side of the images that it was made for.
+    digest : str
+        SHA-256 of the weight file; empty when there is none.
+    """
+
+    network: Any
+    spec: dict[str, Any]
+    input_size: int
+    digest: str = ""
+
+
+def build(spec: Mapping[str, Any], *, path: Path | None = None) -> TimmNetwork:
+    """Build a network without its weights.
+
+    Parameters
+    ----------
+    spec : mapping
+        `name` and `arguments` for timm, and optionally `mean` and `std`.
+    path : Path, optional
+        Of the weights, for the message of an error.
+
+    Raises
+    ------
+    ModelError
+        When timm has no such network, or not with these arguments.
+    """
+    make_torchvision_importable()
+    import timm
+    from timm.layers import SwiGLUPacked
+    from torch import nn
+
+    name = str(spec.get("name"))
+    if not timm.is_model(name):
+        raise ModelError(f"timm has no architecture '{name}'", path=path)
+    arguments = dict(spec["arguments"])
+    if arguments.pop("gated", False):
+        arguments |= {"mlp_layer": SwiGLUPacked, "act_layer": nn.SiLU}
+    try:
+        network: Any = timm.create_model(name, pretrained=False, num_classes=0, **arguments)
+    except (TypeError, ValueError, RuntimeError, AssertionError) as error:
+        raise ModelError(f"timm can't build '{name}' ({error})", path=path) from error
+    config = timm.data.resolve_model_data_config(network)
+    side = config["input_size"][1]
+    if is_timm_transformer(network):
+        accept_any_size(network)
+        side = network.patch_embed.img_size[0]  # the weights', not the name's
+    full = {
+        "architecture": "timm", "name": name, "arguments": dict(spec["arguments"]),
+        "mean": list(spec.get("mean") or config["mean"]),
+        "std": list(spec.get("std") or config["std"]),
+    }  # fmt: skip
+    return TimmNetwork(network.eval().requires_grad_(False), full, int(side))
+
+
+def load(name: str, path: Path) -> TimmNetwork:
+    """Build one of timm's networks with the weights of a file; a classifier in it is ignored.
+
+    Raises
+    ------
+    ModelError
+        When the file can't be read or belongs to another network.
+    """
+    make_torchvision_importable()
+    import timm
+
+    if not timm.is_model(name):
+        raise ModelError(f"timm has no architecture '{name}'", path=path)
+    tensors = timm_names(read_weights(path))
+    spec = {"name": name, "arguments": transformer_arguments(tensors), **_published(path)}
+    built = build(spec, path=path)
+    wanted = built.network.state_dict()
+    kept = {k: v for k, v in tensors.items() if k in wanted or not k.startswith(_CLASSIFIERS)}
+    check_weights(kept, wanted, path=path)
+    built.network.load_state_dict(kept)
+    return TimmNetwork(built.network, built.spec, built.input_size, sha256(path))
+
+
+def transformer_arguments(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
+    """Return timm's arguments for a vision transformer with these weights; {} for others."""
+    kernel, positions = tensors.get("patch_embed.proj.weight"), tensors.get("pos_embed")
+    first, second = tensors.get("blocks.0.mlp.fc1.weight"), tensors.get("blocks.0.mlp.fc2.weight")
+    if kernel is None or positions is None or first is None or second is None:
+        return {}
+    if "blocks.0.attn.qkv.weight" not in tensors or positions.ndim != 3 or second.ndim != 2:
+        return {}
+    registers = tensors["reg_token"].shape[1] if "reg_token" in tensors else 0
+    arguments: dict[str, Any] = {}
+    if "blocks.0.ls1.gamma" in tensors:
+        arguments["init_values"] = 1e-5
+    if registers:
+        arguments["reg_tokens"] = registers
+    for prefix in (0, 1 + registers, 1):
+        side = math.isqrt(max(0, positions.shape[1] - prefix))
+        if side and side * side == positions.shape[1] - prefix:
+            arguments["img_size"] = side * int(kernel.shape[-1])
+            arguments["no_embed_class"] = prefix == 0
+            break
+    width, hidden = int(kernel.shape[0]), int(first.shape[0])
+    # a quarter more, so that timm's rounding down of the product gives the width back
+    arguments["mlp_ratio"] = (hidden + 0.25) / width
+    if hidden == 2 * second.shape[1]:
+        arguments["gated"] = True
+    return arguments
+
+
+def _published(path: Path) -> dict[str, list[float]]:
+    """Return mean and standard deviation from the hub's files beside the weights."""
+    found: dict[str, list[float]] = {}
+    for name, prefix in (("preprocessor_config.json", "image_"), ("config.json", "")):
+        try:
+            content = json.loads((path.parent / name).read_text("utf-8"))
+            config = content.get("pretrained_cfg", content)
+            for key in ("mean", "std"):
+                values = [float(value) for value in config.get(prefix + key) or ()]
+                if len(values) == 3:
+                    found[key] = values
+        except FileNotFoundError:
+            continue
+        except (OSError, ValueError, TypeError, AttributeError) as error:
+            raise ModelError(
+                "is not a configuration of timm or transformers",
+                path=path.parent / name,
+                remedy="Put the one that was published with the weights there, or remove it.",
+            ) from error
+    return found
+
+
+class TimmEncoder:
+    """A timm network whose last feature map is taken as it is.
+
+    Parameters
+    ----------
+    architecture : str
+        timm's name, such as vit_small_patch16_224.
+    path : Path
+        The weights; a classifier in them is ignored.
+    """
+
+    mpp = 0.5
+
+    def __init__(self, architecture: str, path: Path) -> None:
+        built = load(architecture, path)
+        self.name = f"timm:{architecture}"
+        self._network: Any = built.network
+        mean, std = built.spec["mean"], built.spec["std"]
+        self._mean = torch.tensor(mean).view(3, 1, 1)
+        self._std = torch.tensor(std).view(3, 1, 1)
+        info = self._network.feature_info[-1]
+        self.stride = int(info["reduction"])
+        self.embedding_size = int(info["num_chs"])
+        self._grid = WindowGrid(built.input_size, self.stride)
+        self.alignment, self.halo = self._grid.alignment, self._grid.halo
+        settings = f"{architecture} {built.digest} {mean} {std} {self._grid.window}"
+        self.identity = hashlib.sha256(settings.encode()).hexdigest()
+
+    def to(self, device: torch.device) -> Self:
+        """Move the weights and return self."""
+        self._network.to(device)
+        self._mean, self._std = self._mean.to(device), self._std.to(device)
+        return self
+
+    def dense(self, images: Tensor) -> Tensor:
+        """Return features (B, D, H / stride, W / stride) of uint8 images (B, H, W, 3)."""
+        scaled = (images.permute(0, 3, 1, 2).float() / 255 - self._mean) / self._std
+        return self._grid.dense(scaled, self._last_map)
+
+    def _last_map(self, windows: Tensor) -> Tensor:
+        maps = self._network.forward_intermediates(windows, indices=1, intermediates_only=True)
+        last: Tensor = maps[-1]
+        return last

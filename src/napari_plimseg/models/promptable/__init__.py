@@ -1,0 +1,1 @@
+"""Models that find an object from points and boxes (WSI-SAM)."""

@@ -1,0 +1,156 @@
+"""A model for hints in one file, and back; what its source has is in it only when that is asked.
+
+On a SAM whose weights lie elsewhere the file holds WSI-SAM's own parts, a few megabytes; on a
+backbone everything but the backbone.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from napari_plimseg.errors import ModelError
+from napari_plimseg.models.encoders.loading import load_backbone
+from napari_plimseg.models.model_file import (
+    ModelHeader,
+    current_versions,
+    load_model_file,
+    save_model,
+)
+from napari_plimseg.models.promptable.dual_decoder import DualDecoder
+from napari_plimseg.models.promptable.sam_decoder import DecoderShape
+from napari_plimseg.models.promptable.sam_encoders import MEAN, STD, BackboneEncoder, empty_encoder
+from napari_plimseg.models.promptable.sam_weights import load_sam, without_folder
+from napari_plimseg.models.promptable.wsi_sam import WsiSam
+from napari_plimseg.models.weights import check_weights
+from napari_plimseg.tissue import TissueClass, TissueClasses
+
+if TYPE_CHECKING:
+    from napari_plimseg.models.promptable.sam_encoders import PatchEncoder
+
+
+KIND = "hints"
+THE_OBJECT = TissueClasses((TissueClass("object", (230, 85, 13)),), has_background=False)
+
+
+def save_hint_model(
+    path: str | Path, model: WsiSam, *, title: str, frozen_inside: bool = False, **about: Any
+) -> None:
+    """Write a model for hints, atomically, after the checks that reading makes; in sixteen bits.
+
+    Parameters
+    ----------
+    title : str
+        What people read.
+    frozen_inside : bool
+        Whether the pretrained weights go into the file too; otherwise the file names their source,
+        and only the same ones are taken later.
+    **about
+        `license`, `scores` and `training_sha256` of `ModelHeader`.
+
+    Raises
+    ------
+    ModelError
+        When a weight is not finite.
+    """
+    on_backbone = isinstance(model.encoder, BackboneEncoder)
+    header = ModelHeader(
+        kind=KIND, classes=THE_OBJECT, encoder_identity=model.source_digest,
+        encoder=without_folder(model.source) if frozen_inside else model.source,
+        mpp=model.mpp, patch_size=model.side, title=title, versions=current_versions(),
+        mean=(0.0, 0.0, 0.0) if on_backbone else MEAN, std=(1.0, 1.0, 1.0) if on_backbone else STD,
+        network={
+            "patch_encoder": model.encoder.spec(), "decoder": model.decoder.shape.to_dict(),
+            "resolutions": list(model.resolutions), "frozen_inside": frozen_inside,
+            "draws_hints": model.draws_hints,
+        },
+        **about,
+    )  # fmt: skip
+    wanted = set(model.state_dict()) if frozen_inside else model.own_names()
+    tensors = {
+        name: tensor.half() if tensor.is_floating_point() else tensor
+        for name, tensor in model.state_dict().items()
+        if name in wanted
+    }
+    save_model(path, header, tensors)
+
+
+def load_hint_model(
+    path: str | Path, *, source: str | None = None, allow_download: bool = False
+) -> WsiSam:
+    """Read a model for hints; nothing is built from a file that fails a check.
+
+    Parameters
+    ----------
+    path : str or Path
+    source : str, optional
+        Where the pretrained weights are now, when not where they were at the training.
+    allow_download : bool
+        Whether weights that are not on this computer may be fetched.
+
+    Raises
+    ------
+    ModelError
+        When the file is damaged, is another kind of model, or belongs to pretrained weights that
+        are not on this computer.
+    """
+    path = Path(path)
+    header, tensors = load_model_file(path)
+    if header.kind != KIND:
+        raise ModelError("it is no model for hints", path=path)
+    network = header.network
+    inside = network["frozen_inside"]
+    try:
+        shape = DecoderShape.from_dict(network["decoder"])
+        if inside:
+            model = WsiSam(
+                empty_encoder(network["patch_encoder"]),
+                DualDecoder(shape, tuple(network["resolutions"])),
+                source=header.encoder,
+                source_digest=header.encoder_identity,
+            )
+        else:
+            model = _on_source(header, shape, source or header.encoder, allow_download, path)
+    except ValueError as error:
+        raise ModelError(f"its description is wrong ({error})", path=path) from error
+    except ModelError as error:
+        raise ModelError(error.problem, path=path, remedy=error.remedy) from error
+    state = model.state_dict()
+    names = set(state) if inside else model.own_names()
+    check_weights(tensors, {name: state[name] for name in names}, path=path)
+    model.load_state_dict(dict(tensors), strict=False)
+    model.weights_name = header.title or path.stem
+    model.mpp = header.mpp
+    model.draws_hints = bool(network.get("draws_hints", False))
+    return model.requires_grad_(False).eval()
+
+
+def _on_source(
+    header: ModelHeader, shape: DecoderShape, source: str, allow_download: bool, path: Path
+) -> WsiSam:
+    """Return the model on its pretrained weights, its own parts still to be loaded."""
+    resolutions = tuple(header.network["resolutions"])
+    spec = dict(header.network["patch_encoder"])
+    if spec.get("architecture") == "backbone":
+        backbone = load_backbone(source)
+        encoder: PatchEncoder = BackboneEncoder(
+            backbone, spec["side"], embed_dim=spec["embed_dim"], early_block=spec["early_block"],
+            early_dim=spec.get("early_dim", 0),
+        )  # fmt: skip
+        digest = backbone.identity
+        model = WsiSam(
+            encoder, DualDecoder(shape, resolutions), source=source, source_digest=digest
+        )
+    else:
+        sam = load_sam(source, allow_download=allow_download, side=spec.get("side"))
+        model = WsiSam.on_sam(sam, resolutions=resolutions, source=source)
+        encoder, digest = sam.encoder, sam.digest
+    if digest != header.encoder_identity or encoder.spec() != header.network["patch_encoder"]:
+        raise ModelError(
+            "it belongs to other pretrained weights",
+            path=path,
+            remedy="Name those that it was trained on.",
+        )
+    if model.decoder.shape != shape:
+        raise ModelError("its decoder is not that of its pretrained weights", path=path)
+    return model

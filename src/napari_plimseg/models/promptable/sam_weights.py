@@ -1,0 +1,336 @@
+"""Where SAM weights come from: a folder of transformers', a file of Meta's, the hub's local copy.
+
+Names: `sam:FOLDER`, `sam:FILE` and `hf-hub:ORG/REPO`. Nothing but tensors is ever unpickled.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from napari_plimseg.errors import ModelError
+from napari_plimseg.files import sha256
+from napari_plimseg.models.promptable.sam_decoder import DecoderShape
+from napari_plimseg.models.promptable.sam_encoders import (
+    TinyVitEncoder,
+    VitEncoder,
+    tiny_vit_sizes,
+    vit_sizes,
+)
+from napari_plimseg.models.weights import check_weights, read_weights
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from torch import Tensor
+
+    from napari_plimseg.models.promptable.sam_encoders import SamEncoder
+
+
+Rules = tuple[tuple[str, str], ...]
+
+_MLP: Rules = (
+    (r"\.layers\.0\.(weight|bias)$", r".proj_in.\1"),
+    (r"\.layers\.1\.(weight|bias)$", r".layers.0.\1"),
+    (r"\.layers\.2\.(weight|bias)$", r".proj_out.\1"),
+)
+_HINTS_META: Rules = (
+    (r"^pe_layer\.positional_encoding_gaussian_matrix$", "shared_embedding.positional_embedding"),
+    (r"^point_embeddings\.", "point_embed."),
+    (r"^mask_downscaling\.0\.", "mask_embed.conv1."),
+    (r"^mask_downscaling\.1\.", "mask_embed.layer_norm1."),
+    (r"^mask_downscaling\.3\.", "mask_embed.conv2."),
+    (r"^mask_downscaling\.4\.", "mask_embed.layer_norm2."),
+    (r"^mask_downscaling\.6\.", "mask_embed.conv3."),
+)
+_DECODER_META: Rules = (
+    (r"^(transformer\.layers\.\d+)\.norm(\d)\.", r"\1.layer_norm\2."),
+    (r"^transformer\.norm_final_attn\.", "transformer.layer_norm_final_attn."),
+    (r"^output_upscaling\.0\.", "upscale_conv1."),
+    (r"^output_upscaling\.1\.", "upscale_layer_norm."),
+    (r"^output_upscaling\.3\.", "upscale_conv2."),
+)
+_ADDED: Rules = (
+    (r"^(hf|hq)_token\.", "token."),
+    (r"^(hf_mlp|hq_mask_mlp)\.", "token_mlp."),
+    (r"^embedding_encoder\.", "fusion.final."),
+    (r"^compress_vit_feat\.", "fusion.early."),
+    (r"^embedding_maskfeature\.", "fusion.upscaled."),
+    (r"^encoder_conv1\.", "fusion.final.0."),
+    (r"^encoder_norm\.", "fusion.final.1."),
+    (r"^encoder_conv2\.", "fusion.final.3."),
+    (r"^compress_vit_conv1\.", "fusion.early.0."),
+    (r"^compress_vit_norm\.", "fusion.early.1."),
+    (r"^compress_vit_conv2\.", "fusion.early.3."),
+    (r"^mask_conv1\.", "fusion.upscaled.0."),
+    (r"^mask_norm\.", "fusion.upscaled.1."),
+    (r"^mask_conv2\.", "fusion.upscaled.3."),
+)
+_VIT_META: Rules = (
+    (r"^patch_embed\.proj\.", "patch_embed.projection."),
+    (r"^blocks\.", "layers."),
+    (r"\.norm(\d)\.", r".layer_norm\1."),
+    (r"^neck\.0\.", "neck.conv1."),
+    (r"^neck\.1\.", "neck.layer_norm1."),
+    (r"^neck\.2\.", "neck.conv2."),
+    (r"^neck\.3\.", "neck.layer_norm2."),
+)
+# timm merges patches at the beginning of a stage, MobileSAM at the end of the one before
+_TINY_VIT: Rules = (
+    (r"^patch_embed\.seq\.0\.", "network.patch_embed.conv1."),
+    (r"^patch_embed\.seq\.2\.", "network.patch_embed.conv2."),
+    (r"^layers\.0\.downsample\.", "network.stages.1.downsample."),
+    (r"^layers\.1\.downsample\.", "network.stages.2.downsample."),
+    (r"^layers\.2\.downsample\.", "network.stages.3.downsample."),
+    (r"^layers\.", "network.stages."),
+    (r"\.c\.weight$", ".conv.weight"),
+)
+_NOT_USED = re.compile(r"(norm_head|head)\.|.*attention_bias_idxs$")
+_MLPS = re.compile(r"(output_hypernetworks_mlps\.\d+|iou_prediction_head|token_mlp)\.")
+
+
+@dataclass(frozen=True)
+class SamTensors:
+    """The tensors of a checkpoint, sorted.
+
+    Parameters
+    ----------
+    encoder : mapping
+        With the names of `VitEncoder.network` or of `TinyVitEncoder`.
+    is_tiny : bool
+        Whether the encoder is MobileSAM's.
+    hint_encoder, decoder : mapping
+        With the names of `HintEncoder` and of `SamDecoder`.
+    added : mapping
+        What SAM-HQ adds, with the names of `Branch`; empty otherwise.
+    """
+
+    encoder: Mapping[str, Tensor]
+    is_tiny: bool
+    hint_encoder: Mapping[str, Tensor]
+    decoder: Mapping[str, Tensor]
+    added: Mapping[str, Tensor]
+
+
+def sorted_tensors(tensors: Mapping[str, Tensor], *, path: Path) -> SamTensors:
+    """Sort the tensors of a checkpoint and bring them to this package's names.
+
+    Raises
+    ------
+    ModelError
+        When a part is missing: a checkpoint of something else.
+    """
+    hints = _part(tensors, "prompt_encoder.")
+    encoder = _part(tensors, "image_encoder.") or _part(tensors, "vision_encoder.")
+    decoder = _part(tensors, "mask_decoder.")
+    for name, part in (("image", encoder), ("prompt", hints), ("mask", decoder)):
+        if not part:
+            raise ModelError(
+                f"it has no {name} part of a SAM",
+                path=path,
+                remedy="Choose a whole checkpoint of SAM, SAM-HQ or MobileSAM (not SAM 2).",
+            )
+    hints = _renamed(hints, _HINTS_META)
+    shared = tensors.get("shared_image_embedding.positional_embedding")
+    if shared is not None:  # transformers may write a tied tensor under either name
+        hints.setdefault("shared_embedding.positional_embedding", shared)
+    is_tiny = any(name.startswith("patch_embed.seq.") for name in encoder)
+    encoder = _renamed(encoder, _TINY_VIT if is_tiny else _VIT_META)
+    decoder = _renamed(_renamed(decoder, _DECODER_META), _ADDED)
+    decoder = {
+        (_renamed_once(name, _MLP) if _is_meta(decoder, name) else name): tensor
+        for name, tensor in decoder.items()
+    }
+    added = {k: v for k, v in decoder.items() if k.startswith(("token.", "token_mlp.", "fusion."))}
+    return SamTensors(
+        {k: v for k, v in encoder.items() if not _NOT_USED.match(k)},
+        is_tiny,
+        hints,
+        {k: v for k, v in decoder.items() if k not in added},
+        added,
+    )
+
+
+def _is_meta(names: Iterable[str], name: str) -> bool:
+    """Whether a tensor belongs to an MLP with Meta's names: one without a `proj_in`."""
+    found = _MLPS.match(name)
+    return found is not None and f"{found[0]}proj_in.weight" not in names
+
+
+def _part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+
+
+def _renamed(tensors: Mapping[str, Tensor], rules: Rules) -> dict[str, Tensor]:
+    found = {}
+    for name, tensor in tensors.items():
+        new = name
+        for pattern, text in rules:
+            new = re.sub(pattern, text, new)
+        found[new] = tensor
+    return found
+
+
+def _renamed_once(name: str, rules: Rules) -> str:
+    for pattern, text in rules:
+        if re.search(pattern, name):
+            return re.sub(pattern, text, name)
+    return name
+
+
+WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
+CONFIG_FILE = "config.json"
+MODEL_TYPES = ("sam", "sam_hq")
+_REMEDY = "Use sam:FOLDER, sam:FILE or hf-hub:ORG/REPO."
+
+
+@dataclass(frozen=True)
+class SamWeights:
+    """A pretrained SAM, checked.
+
+    Parameters
+    ----------
+    name : str
+        For people: the source without the place where it lies.
+    digest : str
+        SHA-256 of the weight file.
+    encoder : SamEncoder
+        With its weights.
+    shape : DecoderShape
+        Of the decoder that fits.
+    hint_encoder, decoder, added : mapping
+        As in `SamTensors`.
+    """
+
+    name: str
+    digest: str
+    encoder: SamEncoder
+    shape: DecoderShape
+    hint_encoder: Mapping[str, Tensor]
+    decoder: Mapping[str, Tensor]
+    added: Mapping[str, Tensor]
+
+
+def load_sam(source: str, *, allow_download: bool = False, side: int | None = None) -> SamWeights:
+    """Read a SAM, SAM-HQ or MobileSAM.
+
+    Parameters
+    ----------
+    source : str
+        `sam:FOLDER` with `config.json` and weights of transformers', `sam:FILE` with weights under
+        Meta's or transformers' names, or `hf-hub:ORG/REPO`.
+    allow_download : bool
+        Whether a repository that is not on this computer may be fetched.
+    side : int, optional
+        Of the patches of a TinyViT, in pixels; 1024 when None. Vision transformers have theirs.
+
+    Raises
+    ------
+    ModelError
+        When it is not there, is damaged, or is something else.
+    """
+    scheme, _, rest = source.partition(":")
+    if scheme not in {"sam", "hf-hub"} or not rest:
+        raise ModelError(f"'{source}' is not the name of a SAM", remedy=_REMEDY)
+    place = Path(rest) if scheme == "sam" else _hub_folder(rest, allow_download)
+    name = without_folder(source)
+    heads = 8
+    if place.is_dir():
+        heads = _decoder_heads(place)
+        found = [place / file for file in WEIGHT_FILES if (place / file).is_file()]
+        if not found:
+            raise ModelError(
+                f"it holds no {' or '.join(WEIGHT_FILES)}",
+                path=place,
+                remedy="Put the whole model there, or choose a weight file.",
+            )
+        place = found[0]
+    tensors = sorted_tensors(read_weights(place), path=place)
+    encoder: SamEncoder
+    try:
+        if tensors.is_tiny:
+            sizes = tiny_vit_sizes(tensors.encoder)
+            encoder = TinyVitEncoder(sizes if side is None else {**sizes, "side": side})
+            network: Any = encoder
+        else:
+            encoder = VitEncoder(vit_sizes(tensors.encoder))
+            network = encoder.network
+        shape = decoder_shape(tensors.decoder, encoder.early_channels, heads)
+    except ModelError as error:
+        raise ModelError(error.problem, path=place, remedy=error.remedy) from error
+    check_weights(tensors.encoder, network.state_dict(), path=place)
+    network.load_state_dict(tensors.encoder)
+    return SamWeights(
+        name, sha256(place), encoder, shape, tensors.hint_encoder, tensors.decoder, tensors.added
+    )
+
+
+def without_folder(source: str) -> str:
+    """Return a source's name without the folder where it lies, which may tell of people."""
+    scheme, _, rest = source.partition(":")
+    return f"sam:{Path(rest).name}" if scheme == "sam" else source
+
+
+def decoder_shape(
+    decoder: Mapping[str, Tensor], early_channels: int, heads: int = 8
+) -> DecoderShape:
+    """Return the sizes of SAM's decoder from its tensors.
+
+    Raises
+    ------
+    ModelError
+        When these are not the weights of SAM's decoder.
+    """
+    try:
+        masks, width = decoder["mask_tokens.weight"].shape
+        mlp_dim = decoder["transformer.layers.0.mlp.lin1.weight"].shape[0]
+    except (KeyError, ValueError) as error:
+        raise ModelError(f"these are not the weights of a SAM's decoder ({error})") from error
+    blocks = [name.split(".")[2] for name in decoder if name.startswith("transformer.layers.")]
+    return DecoderShape(
+        early_channels=early_channels, embed_dim=width, heads=heads, depth=len(set(blocks)),
+        mlp_dim=mlp_dim, more_masks=masks - 1,
+    )  # fmt: skip
+
+
+def _decoder_heads(folder: Path) -> int:
+    """Return the heads of a folder's decoder; the rest of its configuration is in the weights."""
+    path = folder / CONFIG_FILE
+    try:
+        content = json.loads(path.read_text("utf-8"))
+        kind = content.get("model_type")
+        heads = (content.get("mask_decoder_config") or {}).get("num_attention_heads", 8)
+    except (OSError, ValueError, AttributeError) as error:
+        raise ModelError(
+            f"its {CONFIG_FILE} is missing or damaged",
+            path=folder,
+            remedy="Put the whole model there, or choose a weight file.",
+        ) from error
+    if kind not in MODEL_TYPES or type(heads) is not int:
+        raise ModelError(
+            f"it holds a model of type '{kind}', not a SAM or SAM-HQ", path=folder, remedy=_REMEDY
+        )
+    return heads
+
+
+def _hub_folder(repository: str, allow_download: bool) -> Path:
+    """Return the local copy of a hub repository; it is fetched only when that is allowed."""
+    import huggingface_hub
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    offline = not allow_download or os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "TRUE"}
+    try:
+        folder = huggingface_hub.snapshot_download(
+            repository, local_files_only=offline, allow_patterns=[CONFIG_FILE, WEIGHT_FILES[0]]
+        )
+    except (LocalEntryNotFoundError, HfHubHTTPError, OSError, ValueError) as error:
+        raise ModelError(
+            f"'{repository}' is not on this computer",
+            remedy=f"Put its {CONFIG_FILE} and {WEIGHT_FILES[0]} into a folder and choose "
+            "sam:FOLDER, or allow the download.",
+        ) from error
+    return Path(folder)

@@ -1,0 +1,286 @@
+"""A trained segmentation network as a `DenseModel`, and its way into a file and back."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import torch
+from torch.nn import functional as F
+
+from napari_plimseg.errors import ModelError
+from napari_plimseg.models.class_gate import ClassGate, gated
+from napari_plimseg.models.encoders.cards import without_path
+from napari_plimseg.models.encoders.loading import empty_backbone, load_backbone
+from napari_plimseg.models.model_file import (
+    ModelHeader,
+    current_versions,
+    load_model_file,
+    save_model,
+)
+from napari_plimseg.models.segmentation.seg_net import SegNet, grid_stride
+from napari_plimseg.models.weights import (
+    SCALE_SUFFIX,
+    check_weights,
+    dequantized,
+    quantized,
+    weights_digest,
+)
+from napari_plimseg.models.windows import WindowCache, WindowGrid
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+    from napari_plimseg.models.encoders.base import Backbone
+    from napari_plimseg.tissue import TissueClasses
+
+
+WINDOW, STEP = 320, 256
+MASK_STRIDE = 4
+BACKBONE, HEAD = "backbone.", "head."
+_RESULT_VERSION = 2
+
+
+class SegModel:
+    """A backbone and a `SegNet` that give class maps of tiles, the same in every tiling.
+
+    The network sees windows at fixed places of the slide, as the bundled model does; its logits
+    are blended where windows overlap, interpolated to the mask's grid, and made probabilities.
+
+    Parameters
+    ----------
+    backbone : Backbone
+    head : SegNet
+        With one output a class. Both are put into evaluation mode.
+    classes : TissueClasses
+    name : str
+        What people read.
+    mpp : float
+        Micrometres per pixel of the images that it was trained on.
+    window, step : int
+        Side of a window and the distance between two, in pixels.
+    gate : ClassGate, optional
+        Leaves out classes that the network does not see around a place; None for none.
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        head: SegNet,
+        classes: TissueClasses,
+        *,
+        name: str,
+        mpp: float,
+        window: int = WINDOW,
+        step: int = STEP,
+        gate: ClassGate | None = None,
+    ) -> None:
+        self.name = name
+        self.classes = classes
+        self.mpp = mpp
+        self.mask_stride = MASK_STRIDE
+        self._backbone, self._head = backbone.eval(), head.eval()
+        self._grid = WindowGrid(window, head.stride, step)
+        self._known = WindowCache()
+        self.gate = gate
+        self.alignment, self.halo = self._grid.alignment, self._grid.halo
+        settings = [
+            _RESULT_VERSION, backbone.spec, weights_digest(backbone), weights_digest(head),
+            classes.names, classes.has_background, mpp, window, step, MASK_STRIDE,
+        ]  # fmt: skip
+        if gate is not None:
+            settings.append(gate.to_dict())
+        self.identity = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
+
+    def to(self, device: torch.device) -> Self:
+        """Move the weights and return self."""
+        self._backbone.to(device)
+        self._head.to(device)
+        return self
+
+    def without_gate(self) -> SegModel:
+        """Return the same model without its gate."""
+        return SegModel(
+            self._backbone, self._head, self.classes, name=self.name, mpp=self.mpp,
+            window=self._grid.window, step=self._grid.step,
+        )  # fmt: skip
+
+    def adapted_to(self, tissue_pixels: NDArray[np.uint8]) -> Self:
+        """Return self: the network is trained to bear other stains."""
+        return self
+
+    @torch.inference_mode()
+    def probabilities(self, images: Tensor) -> Tensor:
+        """Return class probabilities (B, C, H / 4, W / 4) of uint8 images (B, H, W, 3)."""
+        scaled = images.permute(0, 3, 1, 2).float() / 255
+        logits = self._grid.dense(scaled, self._logits, cache=self._known)
+        size = (images.shape[1] // MASK_STRIDE, images.shape[2] // MASK_STRIDE)
+        fine = F.interpolate(logits, size, mode="bilinear", align_corners=False)
+        if self.gate is not None:
+            fine = gated(*fine.chunk(2, 1))
+        return fine.softmax(1)
+
+    def _logits(self, windows: Tensor) -> Tensor:
+        """Return logits (N, C, h, w); with a gate (N, 2 C, h, w), last what it sees.
+
+        A window is at the same place in every tiling, and so is all that the gate asks of it.
+        """
+        found: Tensor = self._head(self._backbone(windows))
+        if self.gate is None:
+            return found
+        cells = self.gate.cells(self.mpp, self._head.stride)
+        return torch.cat((found, self.gate.seen(found, cells)), 1)
+
+
+def windows_for(backbone: Backbone) -> tuple[int, int]:
+    """Return side and step of windows that fit a backbone's cells, near the usual ones."""
+    cell = math.lcm(max(backbone.strides), grid_stride(backbone.strides))
+    both = math.lcm(cell, MASK_STRIDE)
+    return max(WINDOW // cell, 1) * cell, max(STEP // both, 1) * both
+
+
+def segmentation_header(
+    backbone: Backbone,
+    classes: TissueClasses,
+    *,
+    width: int,
+    mpp: float,
+    patch_size: int,
+    backbone_inside: bool,
+    window: int = WINDOW,
+    step: int = STEP,
+    gate: ClassGate | None = None,
+    **about: Any,
+) -> ModelHeader:
+    """Return the header of a segmentation model.
+
+    Parameters
+    ----------
+    width : int
+        Of the `SegNet`.
+    backbone_inside : bool
+        Whether the backbone's weights go into the file. They must when training has changed
+        them; otherwise the file names the backbone, and only the same one is taken later.
+    gate : ClassGate, optional
+        Versions that know no gate read the file too, and leave no class out.
+    **about
+        `title`, `license`, `scores` and `training_sha256` of `ModelHeader`.
+    """
+    mean, std = backbone.normalisation
+    return ModelHeader(
+        kind="segmentation", classes=classes,
+        encoder=without_path(backbone.name) if backbone_inside else backbone.name,
+        encoder_identity=backbone.identity, mpp=mpp, patch_size=patch_size, mean=mean, std=std,
+        versions=current_versions(),
+        network={
+            "backbone": backbone.spec, "backbone_inside": backbone_inside, "width": width,
+            "window": window, "step": step, **({} if gate is None else {"gate": gate.to_dict()}),
+        },
+        **about,
+    )  # fmt: skip
+
+
+def save_segmentation_model(
+    path: str | Path,
+    header: ModelHeader,
+    backbone: Backbone,
+    head: SegNet,
+    *,
+    eight_bits: bool = False,
+) -> None:
+    """Write a segmentation model, atomically, after the checks that reading makes.
+
+    Weights are stored in sixteen bits, and with `eight_bits` the backbone's kernels in eight.
+
+    Raises
+    ------
+    ModelError
+        When head, backbone and header don't belong together, or a weight is not finite.
+    """
+    path = Path(path)
+    tensors = {HEAD + name: tensor.half() for name, tensor in head.state_dict().items()}
+    if header.network.get("backbone_inside"):
+        for name, tensor in backbone.state_dict().items():
+            if eight_bits and tensor.ndim == 4:
+                values, scales = quantized(tensor)
+                tensors[BACKBONE + name] = values
+                tensors[BACKBONE + name + SCALE_SUFFIX] = scales
+            else:
+                tensors[BACKBONE + name] = tensor.half() if tensor.is_floating_point() else tensor
+    if backbone.spec != header.network.get("backbone"):
+        raise ModelError("its header tells of another backbone", path=path)
+    _head_of(header, backbone, tensors, path)
+    save_model(path, header, tensors)
+
+
+def load_segmentation_model(path: str | Path, classes: TissueClasses | None = None) -> SegModel:
+    """Read a segmentation model; nothing is built from a file that fails a check.
+
+    Parameters
+    ----------
+    classes : TissueClasses, optional
+        The file's own in other colours.
+
+    Raises
+    ------
+    ModelError
+        When the file is damaged, belongs to another kind of network, or needs a backbone that is
+        not on this computer.
+    """
+    path = Path(path)
+    header, tensors = load_model_file(path)
+    if header.kind != "segmentation":
+        raise ModelError("it is no segmentation model", path=path)
+    network = header.network
+    if network["backbone_inside"]:
+        backbone = empty_backbone(network["backbone"])
+        state = _part(tensors, BACKBONE, path)
+        check_weights(state, backbone.state_dict(), path=path)
+        backbone.load_state_dict(state)
+    else:
+        backbone = load_backbone(header.encoder)
+        if backbone.identity != header.encoder_identity:
+            raise ModelError(
+                f"it belongs to other weights of its backbone '{header.encoder}'",
+                path=path,
+                remedy="Use the version of napari-plimseg that made it, or train it again.",
+            )
+    head = _head_of(header, backbone, tensors, path)
+    return SegModel(
+        backbone, head, classes or header.classes, name=header.title or path.stem, mpp=header.mpp,
+        window=network["window"], step=network["step"],
+        gate=ClassGate.from_dict(network["gate"]) if "gate" in network else None,
+    )  # fmt: skip
+
+
+def _head_of(
+    header: ModelHeader, backbone: Backbone, tensors: dict[str, Tensor], path: Path
+) -> SegNet:
+    head = SegNet(
+        backbone.block_channels, backbone.strides, len(header.classes), header.network["width"]
+    )
+    state = _part(tensors, HEAD, path)
+    check_weights(state, head.state_dict(), path=path)
+    head.load_state_dict(state)
+    window, step = header.network["window"], header.network["step"]
+    if window % head.stride or step % head.stride:
+        raise ModelError(
+            f"its windows of {window} pixels every {step} don't fit cells of {head.stride}",
+            path=path,
+        )
+    return head
+
+
+def _part(tensors: dict[str, Tensor], prefix: str, path: Path) -> dict[str, Tensor]:
+    chosen = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+    for name, tensor in chosen.items():
+        scales = chosen.get(name + SCALE_SUFFIX)
+        wanted = (*tensor.shape[:1], *[1] * (tensor.ndim - 1))
+        if tensor.dtype == torch.int8 and (scales is None or scales.shape != wanted):
+            raise ModelError(f"'{prefix}{name}' has no scales that fit it", path=path)
+    return dequantized(chosen)

@@ -1,0 +1,147 @@
+"""Class maps from words alone: dense image vectors against text prototypes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import weakref
+from typing import TYPE_CHECKING, Any, Protocol, Self
+
+import torch
+from torch.nn import functional as F
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy as np
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+    from napari_plimseg.models.encoders.base import ImageTextEncoder
+    from napari_plimseg.tissue import TissueClasses
+
+
+TEMPLATES = (
+    "{}.",
+    "an H&E image of {}.",
+    "a photomicrograph of {}.",
+    "a histopathology image showing {}.",
+)
+"""Sentences into which a synonym is put."""
+
+
+class TextEncoder(Protocol):
+    """What can turn strings into vectors of the space shared with images."""
+
+    def encode_text(self, texts: Sequence[str]) -> Tensor:
+        """Return unit vectors (N, D)."""
+
+
+def text_prototypes(classes: TissueClasses, encoder: TextEncoder) -> Tensor:
+    """Return one unit vector a class, as (C, D): the mean over its synonyms and the templates.
+
+    Every sentence has unit length, and so has the mean over the templates of a synonym before the
+    synonyms are averaged: all synonyms of a class count alike. What an encoder has been asked
+    before is remembered, so that editing one class encodes one class.
+    """
+    import torch
+
+    return torch.stack([_prototype(tissue_class.texts, encoder) for tissue_class in classes])
+
+
+_known: weakref.WeakKeyDictionary[TextEncoder, dict[tuple[str, ...], Tensor]] = (
+    weakref.WeakKeyDictionary()
+)
+
+
+def _prototype(synonyms: tuple[str, ...], encoder: TextEncoder) -> Tensor:
+    import torch
+    from torch.nn.functional import normalize
+
+    known = _known.setdefault(encoder, {})
+    if synonyms not in known:
+        sentences = [template.format(text) for text in synonyms for template in TEMPLATES]
+        with torch.inference_mode():
+            vectors = normalize(encoder.encode_text(sentences).float(), dim=-1)
+            by_synonym = vectors.reshape(len(synonyms), len(TEMPLATES), -1).mean(1)
+            mean = normalize(by_synonym, dim=-1).mean(0)
+        known[synonyms] = normalize(mean, dim=-1).cpu()  # (D,)
+    return known[synonyms]
+
+
+_RESULT_VERSION = 2
+
+
+class ZeroShotModel:
+    """A `DenseModel` made of an image-text encoder and tissue classes.
+
+    The cosine of every dense image vector with every class prototype, times the encoder's logit
+    scale, is interpolated to the mask's grid; softmax makes it a probability.
+
+    Parameters
+    ----------
+    encoder : ImageTextEncoder
+        Gives dense image vectors and text vectors in one space.
+    classes : TissueClasses
+        Their names or prompts are the only thing that the model is told about them.
+    mask_stride : int
+        Input pixels per mask pixel and side.
+    prototypes : Tensor, shape (C, D), optional
+        Unit vectors to use instead of those that the prompts give.
+    """
+
+    def __init__(
+        self,
+        encoder: ImageTextEncoder,
+        classes: TissueClasses,
+        *,
+        name: str | None = None,
+        mask_stride: int = 4,
+        prototypes: Tensor | None = None,
+    ) -> None:
+        self._encoder = encoder
+        self._device = torch.device("cpu")
+        self.name = name or encoder.name
+        self.classes = classes
+        self.mpp = encoder.mpp
+        self.alignment = encoder.alignment
+        self.halo = encoder.halo
+        self.mask_stride = mask_stride
+        self.identity = self._identity(prototypes)
+        if prototypes is None:
+            prototypes = text_prototypes(classes, encoder)
+        self.prototypes = prototypes.float()  # (C, D)
+
+    def _identity(self, given: Tensor | None) -> str:
+        """Digest what changes results; prototypes made from prompts follow from the rest."""
+        # colours are left out: they change no result, so recolouring costs no new run
+        words = [[c.name, *c.texts] for c in self.classes] + [self.classes.has_background]
+        settings: list[Any] = [
+            _RESULT_VERSION, self._encoder.identity, words, TEMPLATES,
+            self.mask_stride, self.alignment, self.halo, self.mpp, self._encoder.logit_scale,
+        ]  # fmt: skip
+        digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
+        if given is not None:
+            digest.update(given.detach().cpu().float().numpy().tobytes())
+        return digest.hexdigest()
+
+    def to(self, device: torch.device) -> Self:
+        """Move the weights and return self."""
+        self._encoder.to(device)
+        self.prototypes = self.prototypes.to(device)
+        return self
+
+    def adapted_to(self, tissue_pixels: NDArray[np.uint8]) -> Self:
+        """Return self: stain normalisation did not help (docs/models.md has the numbers)."""
+        return self
+
+    @torch.inference_mode()
+    def probabilities(self, images: Tensor) -> Tensor:
+        """Return class probabilities (B, C, H / mask_stride, W / mask_stride) of uint8 images."""
+        vectors = self._encoder.dense(images)  # (B, D, h, w)
+        cosine = torch.einsum("bdhw,cd->bchw", vectors, self.prototypes)
+        size = (images.shape[1] // self.mask_stride, images.shape[2] // self.mask_stride)
+        logits = F.interpolate(
+            cosine * self._encoder.logit_scale, size, mode="bilinear", align_corners=False
+        )
+        return logits.softmax(1)
