@@ -24,8 +24,8 @@ from hint_model.training import correction, jittered
 from PIL import Image
 from scipy import ndimage
 
-from napari_plimseg.inference.hint_geometry import GRID, Hint, PatchPair
-from napari_plimseg.inference.hints import HintSession
+from napari_plimseg.inference.promptable.geometry import GRID, Hint, PatchPair
+from napari_plimseg.inference.promptable.session import HintSession
 from napari_plimseg.models.loading import load_hints
 from napari_plimseg.slides import open_slide
 from napari_plimseg.slides.slide import Region

@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from napari_plimseg.inference.embedding_cache import EmbeddingCache
-from napari_plimseg.inference.hint_geometry import Hint
-from napari_plimseg.inference.hints import HintSession
+from napari_plimseg.inference.promptable.embedding_cache import EmbeddingCache
+from napari_plimseg.inference.promptable.geometry import Hint
+from napari_plimseg.inference.promptable.session import HintSession
 from napari_plimseg.models.loading import load_hints
 from napari_plimseg.slides import open_slide
 from napari_plimseg.slides.slide import Region

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import napari_plimseg
 from napari_plimseg.inference.engine import open_store, segment_slide
-from napari_plimseg.inference.run_region import RunRegion
+from napari_plimseg.inference.plan import RunRegion
 from napari_plimseg.models.loading import load_model
 from napari_plimseg.results.measure import area_table
 from napari_plimseg.slides import Region, open_slide

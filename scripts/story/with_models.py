@@ -180,7 +180,7 @@ def compare_models(story: Story) -> str:
 
 def batch(story: Story) -> str:
     """Segment two slides, one of which does not tell its pixel size."""
-    from napari_plimseg.inference.cohort_item import ItemState
+    from napari_plimseg.inference.cohort import ItemState
 
     screen = story.screen
     folder = story.folder / "two slides"

@@ -110,8 +110,7 @@ class SegmentJob:
     def from_options(cls, options: argparse.Namespace, formats: tuple[str, ...]) -> SegmentJob:
         """Check every option and load the model, before the first slide is touched."""
         from napari_plimseg.inference.devices import pick_device
-        from napari_plimseg.inference.plan import RunSettings
-        from napari_plimseg.inference.run_region import RunRegion
+        from napari_plimseg.inference.plan import RunRegion, RunSettings
         from napari_plimseg.inference.slide_run import SlideRun
         from napari_plimseg.models.loading import load_model
 
@@ -150,8 +149,7 @@ class SegmentJob:
 
     def segment(self, paths: Sequence[Path], stems: Sequence[str], output: Output) -> list[int]:
         """Segment slides, print the areas, and return the exit codes of those that failed."""
-        from napari_plimseg.inference.cohort import Cohort
-        from napari_plimseg.inference.cohort_item import ItemState
+        from napari_plimseg.inference.cohort import Cohort, ItemState
 
         cohort = Cohort()
         for path, stem in zip(paths, stems, strict=True):

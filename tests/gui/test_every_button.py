@@ -26,8 +26,8 @@ from napari_plimseg._widgets import judge_review
 from napari_plimseg._widgets.background_job import stop_jobs
 from napari_plimseg._widgets.tooltips import TOOLTIPS
 from napari_plimseg.errors import ModelError
-from napari_plimseg.inference import hint_words
-from napari_plimseg.inference.engine_lock import ENGINE
+from napari_plimseg.inference.devices import ENGINE
+from napari_plimseg.inference.promptable import proposals
 from napari_plimseg.models import library
 from napari_plimseg.slides.slide import Region
 
@@ -158,7 +158,7 @@ def house(
     cancel_dialogs(monkeypatch)
     monkeypatch.setenv("FAKE_TRAINING", "good")
     monkeypatch.setenv("PLIMSEG_CACHE_DIR", str(tmp_path / "cache"))
-    monkeypatch.setattr(hint_words, "propose_regions", lambda *_, **__: [])  # needs an encoder
+    monkeypatch.setattr(proposals, "propose_regions", lambda *_, **__: [])  # needs an encoder
     house = House(make_napari_viewer_proxy(), model, tmp_path, qtbot, monkeypatch)
     house.offer_hints()
     return house

@@ -21,9 +21,9 @@ from napari_plimseg._widgets.hint_tools import (
     region_search,
 )
 from napari_plimseg.files import fingerprint
-from napari_plimseg.inference import hint_words
-from napari_plimseg.inference.hint_geometry import HintMask
-from napari_plimseg.inference.hint_words import Proposal
+from napari_plimseg.inference.promptable import proposals
+from napari_plimseg.inference.promptable.geometry import HintMask
+from napari_plimseg.inference.promptable.proposals import Proposal
 from napari_plimseg.models import loading
 from napari_plimseg.models.encoders.cards import bundled_folder
 from napari_plimseg.slides.slide import Region
@@ -253,7 +253,7 @@ def test_typed_words_propose_objects(
         found = HintMask(50, 60, 8.0, np.ones((25, 20), np.bool_), 0.9)
         return [Proposal(found.region, 0.9, found)]
 
-    monkeypatch.setattr(hint_words, "propose_regions", propose)
+    monkeypatch.setattr(proposals, "propose_regions", propose)
     hints = review.dock.hints
     hints.words.setText("gland")
     if how == "button":
@@ -273,7 +273,7 @@ def test_typed_words_propose_objects(
 def test_words_that_find_nothing_say_what_to_do(
     review: Review, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(hint_words, "propose_regions", lambda *_, **__: [])
+    monkeypatch.setattr(proposals, "propose_regions", lambda *_, **__: [])
     hints = review.dock.hints
     hints.words.setText("gland")
     hints.find_button.click()

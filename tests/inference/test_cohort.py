@@ -13,9 +13,14 @@ import pytest
 from PIL import Image
 
 from napari_plimseg.errors import ConfigError, PlimsegError, SlideError, StoreError
-from napari_plimseg.inference.cohort import COHORT_FILE, Cohort
-from napari_plimseg.inference.cohort_item import CohortItem, ItemState, distinct_stem
-from napari_plimseg.inference.engine_lock import ENGINE
+from napari_plimseg.inference.cohort import (
+    COHORT_FILE,
+    Cohort,
+    CohortItem,
+    ItemState,
+    distinct_stem,
+)
+from napari_plimseg.inference.devices import ENGINE
 from napari_plimseg.inference.plan import RunSettings
 from napari_plimseg.inference.progress import Progress
 from napari_plimseg.inference.slide_run import SlideDone, SlideRun

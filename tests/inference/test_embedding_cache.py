@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import pytest
 import torch
 
-from napari_plimseg.inference.embedding_cache import EmbeddingCache, PatchKey
+from napari_plimseg.inference.promptable.embedding_cache import EmbeddingCache, PatchKey
 from napari_plimseg.models.promptable.dual_decoder import Encoded
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ import pytest
 
 from napari_plimseg.errors import ConfigError, PlimsegError, SlideError, StoreError
 from napari_plimseg.inference.engine import RunSettings, open_store, segment_slide
-from napari_plimseg.inference.run_region import RunRegion
+from napari_plimseg.inference.plan import RunRegion
 from napari_plimseg.results.mask_store import MaskStore
 from napari_plimseg.slides.slide import Region
 from napari_plimseg.tissue import NOT_COMPUTED, UNREADABLE

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from napari_plimseg.errors import ConfigError
-from napari_plimseg.inference.hint_geometry import (
+from napari_plimseg.inference.promptable.geometry import (
     GRID,
     LARGEST_SHARE,
     Hint,

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from napari_plimseg.errors import ConfigError, SlideError
-from napari_plimseg.inference.hint_words import (
+from napari_plimseg.inference.promptable.proposals import (
     classes_around,
     propose_regions,
     regions_of_class,

@@ -8,9 +8,9 @@ import torch
 from PIL import Image
 
 from napari_plimseg.errors import ConfigError, ModelError, SlideError
-from napari_plimseg.inference.embedding_cache import EmbeddingCache
-from napari_plimseg.inference.hint_geometry import Hint, HintMask
-from napari_plimseg.inference.hints import HintSession
+from napari_plimseg.inference.promptable.embedding_cache import EmbeddingCache
+from napari_plimseg.inference.promptable.geometry import Hint, HintMask
+from napari_plimseg.inference.promptable.session import HintSession
 from napari_plimseg.slides import open_slide
 from napari_plimseg.slides.slide import Region, Slide
 from tests.inference.hint_cases import SIDE, DarkModel

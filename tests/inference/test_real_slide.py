@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from napari_plimseg.inference.engine import RunSettings, open_store, segment_slide
-from napari_plimseg.inference.run_region import RunRegion
+from napari_plimseg.inference.plan import RunRegion
 from napari_plimseg.models.loading import load_model
 from napari_plimseg.slides import Region, open_slide
 from napari_plimseg.tissue import COLORECTAL

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from napari_plimseg.inference import torch_loading
+from napari_plimseg.inference import devices
 
 AHEAD = """
 import sys
@@ -29,5 +29,5 @@ def test_the_library_is_there_before_the_import() -> None:
 
 
 def test_on_another_system_nothing_happens(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch_loading.sys, "platform", "win32")
-    assert not torch_loading.load_torch_library()
+    monkeypatch.setattr(devices.sys, "platform", "win32")
+    assert not devices.load_torch_library()

@@ -29,8 +29,8 @@ from napari_plimseg._widgets.slide_opener import SLIDE_FILES
 from napari_plimseg._widgets.slide_section import parse_mpp
 from napari_plimseg._widgets.viewer_slides import ThemeColor, slide_of
 from napari_plimseg.errors import PlimsegError
-from napari_plimseg.inference.cohort_item import ItemState
-from napari_plimseg.inference.engine_lock import ENGINE
+from napari_plimseg.inference.cohort import ItemState
+from napari_plimseg.inference.devices import ENGINE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence

@@ -26,7 +26,7 @@ from napari_plimseg._widgets.icons import arrow
 from napari_plimseg._widgets.model_choice import ModelChoice
 from napari_plimseg._widgets.run_panel import BUTTON_STYLE
 from napari_plimseg._widgets.tooltips import TOOLTIPS
-from napari_plimseg.inference.cohort_item import ItemState
+from napari_plimseg.inference.cohort import ItemState
 from napari_plimseg.results.export.formats import FORMATS
 
 if TYPE_CHECKING:

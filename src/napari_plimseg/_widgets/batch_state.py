@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from napari_plimseg._widgets.dock_state import Phase
-from napari_plimseg.inference.cohort_item import RUNNABLE, ItemState
+from napari_plimseg.inference.cohort import RUNNABLE, ItemState
 
 if TYPE_CHECKING:
-    from napari_plimseg.inference.cohort_item import CohortItem
+    from napari_plimseg.inference.cohort import CohortItem
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import numpy as np
 
 from napari_plimseg._widgets.run_steps import Stage, run_settings
 from napari_plimseg.errors import ConfigError
-from napari_plimseg.inference.engine_lock import ENGINE
+from napari_plimseg.inference.devices import ENGINE
 from napari_plimseg.tissue import NOT_COMPUTED
 
 if TYPE_CHECKING:
@@ -159,7 +159,7 @@ def _part_steps(
     slide: Slide, region: Region, name: str, settings: DockSettings, folder: Path
 ) -> Generator[Stage | PartMask, None, None]:
     from napari_plimseg.inference.engine import open_store, segment_slide
-    from napari_plimseg.inference.run_region import RunRegion
+    from napari_plimseg.inference.plan import RunRegion
     from napari_plimseg.models.loading import load_model
 
     model = load_model(name)

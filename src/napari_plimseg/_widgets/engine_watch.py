@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from qtpy.QtCore import QObject, QTimer, Signal
 
-from napari_plimseg.inference.engine_lock import ENGINE
+from napari_plimseg.inference.devices import ENGINE
 
 _POLL_MS = 1000
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from napari_plimseg.inference.hint_geometry import Hint, HintMask
+    from napari_plimseg.inference.promptable.geometry import Hint, HintMask
     from napari_plimseg.results.editing.refinement import RegionToRefine
     from napari_plimseg.slides.slide import Region
 
@@ -72,7 +72,7 @@ class Draft:
         ConfigError
             When it does not say where the object is.
         """
-        from napari_plimseg.inference.hint_geometry import Hint
+        from napari_plimseg.inference.promptable.geometry import Hint
 
         boxes = () if self.box is None else (self.box,)
         return Hint(self.points, boxes, None if self.start is None else self.start.mask)

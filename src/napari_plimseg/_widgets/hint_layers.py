@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from napari_plimseg._widgets.hint_draft import Draft
     from napari_plimseg._widgets.mask_painter import EditTarget
-    from napari_plimseg.inference.hint_geometry import HintMask
+    from napari_plimseg.inference.promptable.geometry import HintMask
     from napari_plimseg.slides.slide import Region
 
 PREVIEW, POINTS, BOXES = "hint preview", "hints: points", "hints: boxes"

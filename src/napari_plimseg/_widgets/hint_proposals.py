@@ -11,7 +11,7 @@ from napari_plimseg._widgets.hint_draft import Answer, Draft, Start
 
 if TYPE_CHECKING:
     from napari_plimseg._widgets.mask_painter import EditTarget
-    from napari_plimseg.inference.hint_geometry import HintMask
+    from napari_plimseg.inference.promptable.geometry import HintMask
 
 NO_OBJECT = (
     "There is no object here, or one smaller than a pixel of the mask. Draw a box around it, or "

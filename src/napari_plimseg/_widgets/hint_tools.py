@@ -28,10 +28,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from napari_plimseg._widgets.mask_painter import EditTarget
-    from napari_plimseg.inference.embedding_cache import EmbeddingCache
-    from napari_plimseg.inference.hint_geometry import HintMask
-    from napari_plimseg.inference.hint_words import Proposal
-    from napari_plimseg.inference.hints import HintSession
+    from napari_plimseg.inference.promptable.embedding_cache import EmbeddingCache
+    from napari_plimseg.inference.promptable.geometry import HintMask
+    from napari_plimseg.inference.promptable.proposals import Proposal
+    from napari_plimseg.inference.promptable.session import HintSession
     from napari_plimseg.results.mask_info import MaskInfo
     from napari_plimseg.slides.slide import Slide
 
@@ -67,11 +67,11 @@ class HintDesk:
         SlideError
             When the slide can't be asked.
         """
-        from napari_plimseg.inference.torch_loading import load_torch_library
+        from napari_plimseg.inference.devices import load_torch_library
 
         load_torch_library()
-        from napari_plimseg.inference.embedding_cache import EmbeddingCache
-        from napari_plimseg.inference.hints import HintSession
+        from napari_plimseg.inference.promptable.embedding_cache import EmbeddingCache
+        from napari_plimseg.inference.promptable.session import HintSession
 
         with self._lock:
             known, name = self._session, self.model_name
@@ -110,7 +110,7 @@ class HintDesk:
         self, slide: Slide, pixel_size: float | None, start: Start
     ) -> Generator[str | Answer, None, None]:
         """Encode what lies around a region, so that its first hint is answered at once."""
-        from napari_plimseg.inference.hint_geometry import Hint
+        from napari_plimseg.inference.promptable.geometry import Hint
 
         y, x = start.place
         self.session(slide, pixel_size).prepare([Hint(((y, x, True),), mask=start.mask)])
@@ -140,7 +140,7 @@ class HintDesk:
         self, slide: Slide, pixel_size: float | None, view: Region, words: str
     ) -> Generator[str | Answer, None, None]:
         """Yield an object for each region of the view that looks like what the words say."""
-        from napari_plimseg.inference.hint_words import propose_regions
+        from napari_plimseg.inference.promptable.proposals import propose_regions
 
         yield f"Looking for “{words}”…"
         yield from self.ask_each(
@@ -160,7 +160,7 @@ class HintDesk:
 
         Parameters are those of `regions_of_class`, with the slide first.
         """
-        from napari_plimseg.inference.hint_words import regions_of_class
+        from napari_plimseg.inference.promptable.proposals import regions_of_class
 
         yield "Looking at the mask…"
         found = regions_of_class(np.array(ids), where, frame, mask_id)
@@ -202,7 +202,7 @@ def region_search(
     mask, background = target.layer.data, target.info.classes.background_id
 
     def work() -> Generator[Start, None, None]:
-        from napari_plimseg.inference.hint_geometry import HintMask
+        from napari_plimseg.inference.promptable.geometry import HintMask
 
         row, column = (round(v) for v in pixel_of(target, y, x))
         region = region_to_refine(

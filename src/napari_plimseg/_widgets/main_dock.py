@@ -44,7 +44,7 @@ from napari_plimseg._widgets.slide_opener import SlideOpener
 from napari_plimseg._widgets.tissue_preview import TissuePreview
 from napari_plimseg._widgets.viewer_slides import ThemeColor, ViewerSlides
 from napari_plimseg.errors import PlimsegError
-from napari_plimseg.inference.engine_lock import ENGINE
+from napari_plimseg.inference.devices import ENGINE
 
 if TYPE_CHECKING:
     from napari.viewer import Viewer

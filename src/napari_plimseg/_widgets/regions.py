@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from napari.viewer import Viewer
     from numpy.typing import NDArray
 
-    from napari_plimseg.inference.run_region import RunRegion
+    from napari_plimseg.inference.plan import RunRegion
 
 REGION_LAYER = "PLIMSeg region"
 _CLOSED = ("rectangle", "polygon", "ellipse")
@@ -90,7 +90,7 @@ def chosen_region(viewer: Viewer, layer: Image, run_on: RunOn) -> RunRegion | No
     ConfigError
         When that part is empty.
     """
-    from napari_plimseg.inference.run_region import RunRegion
+    from napari_plimseg.inference.plan import RunRegion
 
     if run_on is RunOn.VISIBLE:
         return RunRegion.rectangle(visible_region(layer))

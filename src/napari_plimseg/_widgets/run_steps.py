@@ -13,7 +13,7 @@ import numpy as np
 
 from napari_plimseg.errors import CorrectionsError, PlimsegError
 from napari_plimseg.files import fingerprint, user_data_dir
-from napari_plimseg.inference.engine_lock import ENGINE
+from napari_plimseg.inference.devices import ENGINE
 from napari_plimseg.results.corrections.corrections import Corrections
 
 if TYPE_CHECKING:
@@ -23,8 +23,7 @@ if TYPE_CHECKING:
 
     from napari_plimseg._settings import DockSettings
     from napari_plimseg.inference.engine import Progress
-    from napari_plimseg.inference.plan import RunSettings
-    from napari_plimseg.inference.run_region import RunRegion
+    from napari_plimseg.inference.plan import RunRegion, RunSettings
     from napari_plimseg.models.segmentation.base import DenseModel
     from napari_plimseg.results.mask_store import MaskStore
     from napari_plimseg.slides.slide import Slide
@@ -297,8 +296,7 @@ def warm_up() -> Generator[None, None, None]:
 
 def find_devices() -> Generator[list[str], None, None]:
     """Yield the devices of this machine; imports torch, which takes seconds."""
-    from napari_plimseg.inference.devices import available_devices
-    from napari_plimseg.inference.torch_loading import load_torch_library
+    from napari_plimseg.inference.devices import available_devices, load_torch_library
 
     load_torch_library()
     yield available_devices()

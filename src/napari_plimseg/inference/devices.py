@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
+import importlib.util
 import os
+import sys
+import threading
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from napari_plimseg.errors import ConfigError
+from napari_plimseg.errors import ConfigError, PlimsegError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     import torch
 
 
@@ -66,3 +74,68 @@ def is_out_of_memory(error: BaseException) -> bool:
         sign in text
         for sign in ("out of memory", "can't allocate memory", "CUDNN_STATUS_NOT_SUPPORTED")
     )
+
+
+_FILES = {"linux": "libtorch_cpu.so", "darwin": "libtorch_cpu.dylib"}
+
+
+def load_torch_library() -> bool:
+    """Load torch's processor library; return whether that was possible and still to be done.
+
+    An import holds Python's lock while the system loads a library, here for a quarter of a second.
+    A plain call to the system does not. Whatever goes wrong costs nothing: the import does it then.
+    """
+    name = _FILES.get(sys.platform)
+    spec = None if name is None or "torch" in sys.modules else importlib.util.find_spec("torch")
+    if name is None or spec is None or spec.origin is None:
+        return False
+    path = Path(spec.origin).parent / "lib" / name
+    try:
+        load = ctypes.CDLL(None).dlopen
+    except (OSError, AttributeError):
+        return False
+    load.argtypes, load.restype = (ctypes.c_char_p, ctypes.c_int), ctypes.c_void_p
+    return path.is_file() and load(os.fsencode(path), os.RTLD_NOW) is not None
+
+
+class EngineLock:
+    """Says who runs the engine now; any thread may ask."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._owner = ""
+
+    @property
+    def owner(self) -> str:
+        """Who runs the engine, for people; empty when nobody does."""
+        return self._owner
+
+    @contextlib.contextmanager
+    def held_by(self, owner: str) -> Iterator[None]:
+        """Hold the engine for the length of the block.
+
+        Parameters
+        ----------
+        owner : str
+            For people: "the batch".
+
+        Raises
+        ------
+        PlimsegError
+            When somebody else runs it.
+        """
+        if not self._lock.acquire(blocking=False):
+            raise PlimsegError(
+                f"{self._owner or 'another run'} is going on, and two at a time are not possible",
+                remedy="Wait until it is done, or stop it.",
+            )
+        try:
+            self._owner = owner
+            yield
+        finally:
+            self._owner = ""
+            self._lock.release()
+
+
+ENGINE = EngineLock()
+"""The engine of this process."""

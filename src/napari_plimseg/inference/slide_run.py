@@ -11,9 +11,8 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
     from pathlib import Path
 
-    from napari_plimseg.inference.plan import RunSettings
+    from napari_plimseg.inference.plan import RunRegion, RunSettings
     from napari_plimseg.inference.progress import Progress
-    from napari_plimseg.inference.run_region import RunRegion
     from napari_plimseg.models.segmentation.base import DenseModel
     from napari_plimseg.results.mask_info import MaskInfo
     from napari_plimseg.results.measure import ClassArea

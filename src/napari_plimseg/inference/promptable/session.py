@@ -17,8 +17,8 @@ from scipy import ndimage
 
 from napari_plimseg.errors import ConfigError, ModelError, SlideError
 from napari_plimseg.files import fingerprint
-from napari_plimseg.inference.embedding_cache import EmbeddingCache, PatchKey
-from napari_plimseg.inference.hint_geometry import Hint, HintMask, PatchPair, pair_for
+from napari_plimseg.inference.promptable.embedding_cache import EmbeddingCache, PatchKey
+from napari_plimseg.inference.promptable.geometry import Hint, HintMask, PatchPair, pair_for
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from napari_plimseg.models.promptable.prompt_tensors import PatchHints
     from napari_plimseg.models.promptable.wsi_sam import WsiSam
     from napari_plimseg.slides.slide import Region, Slide
+
 
 AT_ONCE = 8
 """Objects that are decoded together."""

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from napari_plimseg.results.mask_info import MaskInfo
 
+
 LARGEST_SHARE = 0.8
 """Of a patch's side that hints may span; more of it and the next coarser pair is taken."""
 GRID = 64

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from pathlib import Path
 
+
 MEMORY_BYTES = 512 << 20
 DISK_BYTES = 2 << 30
 PREPROCESSING_VERSION = 1

@@ -11,7 +11,7 @@ import torch
 from scipy import ndimage
 
 from napari_plimseg.errors import ConfigError
-from napari_plimseg.inference.hint_geometry import Hint, HintMask
+from napari_plimseg.inference.promptable.geometry import Hint, HintMask
 from napari_plimseg.models.encoders.base import ImageTextEncoder
 from napari_plimseg.models.encoders.loading import load_encoder
 from napari_plimseg.models.segmentation.zero_shot import ZeroShotModel, text_prototypes
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from napari_plimseg.results.mask_info import MaskInfo
     from napari_plimseg.slides.slide import Region, Slide
     from napari_plimseg.tiling import Window
+
 
 SAME_MEANING = 0.7
 """Cosine of prototypes from which a known tissue is taken to mean what was typed: "gland" is both

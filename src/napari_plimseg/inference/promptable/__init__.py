@@ -1,0 +1,1 @@
+"""Points and boxes on a slide: the session, its geometry, its proposals."""
