@@ -162,7 +162,7 @@ def end_training(folder: Path) -> None:
 
 
 def _is_locked(run: Path) -> bool:
-    from napari_plimseg.training_runs.run_folders import RunFiles
+    from napari_plimseg.training_runs.run_folder import RunFiles
 
     return RunFiles(run).is_locked
 

@@ -16,7 +16,7 @@ from PIL import Image
 from napari_plimseg.results.analysis.comparison import DISAGREE
 from napari_plimseg.tissue import TissueClass
 from napari_plimseg.training_runs.process import TrainingProcess, TrainingState
-from napari_plimseg.training_runs.run_folders import RunFiles, runs_folder
+from napari_plimseg.training_runs.run_folder import RunFiles, runs_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

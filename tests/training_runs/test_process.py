@@ -15,7 +15,7 @@ import pytest
 from napari_plimseg.errors import ConfigError
 from napari_plimseg.tissue import GLAS, TissueClasses
 from napari_plimseg.training_runs.process import TrainingProcess, TrainingRequest, TrainingState
-from napari_plimseg.training_runs.run_folders import (
+from napari_plimseg.training_runs.run_folder import (
     RunFiles,
     RunStatus,
     list_runs,

@@ -30,11 +30,7 @@ from napari_plimseg.errors import PlimsegError
 from napari_plimseg.tissue import TissueClasses
 from napari_plimseg.training_runs.folder_facts import FolderFacts, TrainingPlan, following
 from napari_plimseg.training_runs.process import TrainingProcess, TrainingRequest, TrainingState
-from napari_plimseg.training_runs.run_folders import (
-    name_problem,
-    new_run_folder,
-    usable_name,
-)
+from napari_plimseg.training_runs.run_folder import name_problem, new_run_folder, usable_name
 from napari_plimseg.training_runs.train_settings import (
     TrainSettings,
     load_train_settings,
@@ -46,7 +42,7 @@ if TYPE_CHECKING:
 
     from napari.viewer import Viewer
 
-    from napari_plimseg.training_runs.run_folders import KnownRun
+    from napari_plimseg.training_runs.run_folder import KnownRun
 
 _PLAN_AFTER_MS = 700
 _SCROLL_AFTER_MS = 100

@@ -30,7 +30,7 @@ from napari_plimseg._widgets.train_setup import SetupSection
 
 if TYPE_CHECKING:
     from napari_plimseg._widgets.train_state import TrainDockState
-    from napari_plimseg.training_runs.run_history import RunHistory
+    from napari_plimseg.training_runs.history import RunHistory
 
 
 class TrainParts(QWidget):

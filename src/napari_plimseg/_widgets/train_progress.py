@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from qtpy.QtGui import QMouseEvent, QResizeEvent
 
     from napari_plimseg._widgets.train_state import TrainDockState
-    from napari_plimseg.training_runs.run_history import Point, RunHistory
+    from napari_plimseg.training_runs.history import Point, RunHistory
 
 _COLORS = {"stage1": "#4d9de0", "stage2": "#e08a3c"}
 _NAMES = {"stage1": "tags", "stage2": "masks"}

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_plimseg.files import user_data_dir
-from napari_plimseg.training_runs.commands import run_command
 from napari_plimseg.training_runs.folder_facts import FolderFacts, TrainingPlan
-from napari_plimseg.training_runs.run_folders import list_runs, usable_name
+from napari_plimseg.training_runs.process import run_command
+from napari_plimseg.training_runs.run_folder import list_runs, usable_name
 from napari_plimseg.training_runs.slide_patches import SlideMask, cut_slides
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from napari_plimseg.models.library import ModelInfo
     from napari_plimseg.tissue import TissueClasses
     from napari_plimseg.training_runs.process import TrainingRequest
-    from napari_plimseg.training_runs.run_folders import KnownRun
+    from napari_plimseg.training_runs.run_folder import KnownRun
 
 
 def check_folder(

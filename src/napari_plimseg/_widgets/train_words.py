@@ -6,13 +6,13 @@ import time
 from typing import TYPE_CHECKING
 
 from napari_plimseg.training_runs.process import TrainingState
-from napari_plimseg.training_runs.run_folders import RunStatus
+from napari_plimseg.training_runs.run_folder import RunStatus
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from napari_plimseg.training_runs.process import TrainingProcess
-    from napari_plimseg.training_runs.run_folders import KnownRun
+    from napari_plimseg.training_runs.run_folder import KnownRun
 
 
 def line_of(run: KnownRun) -> str:

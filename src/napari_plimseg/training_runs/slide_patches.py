@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from napari_plimseg.errors import ConfigError, TagError
 from napari_plimseg.results.export.geojson import export_geojson
-from napari_plimseg.training_runs.commands import run_command
+from napari_plimseg.training_runs.process import run_command
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence

@@ -17,6 +17,7 @@ from napari_plimseg.models.library import BUNDLED, BUNDLED_TISSUE
 if TYPE_CHECKING:
     from pathlib import Path
 
+
 _ENDS = ("start", "stopped", "done", "failed")
 _NAME = re.compile(r"\w[\w .+-]{0,79}")
 _TAIL_BYTES = 1 << 16
