@@ -23,10 +23,10 @@ LAYERS = [
     {"results"},
     {"inference"},
     {"training_runs"},
-    {"_settings"},
+    {"settings"},
     {
         *("_reader", "_sample_data", "_writer", "_widgets"),
-        *("_cli_models", "_cli_output", "_cli_segment", "_cli_train", "cli"),
+        "cli",
     },
 ]
 # results.mask_info and the readers share the slides' Region; models see pixels, never slides

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from napari_plimseg._cli_segment import parse_classes, parse_region
-from napari_plimseg.cli import distinct_stems, expand, main
+from napari_plimseg.cli.program import distinct_stems, expand, main
+from napari_plimseg.cli.segment import parse_classes, parse_region
 from napari_plimseg.errors import ConfigError
 from napari_plimseg.models import library
 from napari_plimseg.results.mask_store import MaskStore

@@ -13,13 +13,13 @@ import fakes
 import pytest
 from PIL import Image
 
-from napari_plimseg._settings import remember
 from napari_plimseg._widgets.batch_dock import BatchDock
 from napari_plimseg._widgets.batch_state import BatchState
 from napari_plimseg._widgets.dock_state import Phase
 from napari_plimseg._widgets.other_docks import open_main_dock
 from napari_plimseg.inference.cohort import Cohort, CohortItem, ItemState
 from napari_plimseg.inference.devices import ENGINE
+from napari_plimseg.settings import remember
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -8,7 +8,6 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from napari_plimseg._settings import DockSettings, load_settings, save_settings, settings_path
 from napari_plimseg._widgets.cursor_status import with_text, without
 from napari_plimseg._widgets.layer_views import decimation, shown_part
 from napari_plimseg._widgets.mask_colors import label_colors
@@ -17,6 +16,7 @@ from napari_plimseg._widgets.run_options import device_title
 from napari_plimseg._widgets.run_panel import duration, progress_line
 from napari_plimseg._widgets.slide_section import parse_mpp
 from napari_plimseg.inference.engine import Progress
+from napari_plimseg.settings import DockSettings, load_settings, save_settings, settings_path
 from napari_plimseg.tiling import Window
 from napari_plimseg.tissue import COLORECTAL
 

@@ -21,7 +21,6 @@ from tests.models.test_library import CONFIG, QUILT, WEIGHT_FILES, WEIGHTS, Fake
 from tests.results.mask_cases import info_for
 from tests.results.store_cases import written_store
 
-from napari_plimseg._settings import remember
 from napari_plimseg._widgets import judge_review
 from napari_plimseg._widgets.background_job import stop_jobs
 from napari_plimseg._widgets.tooltips import TOOLTIPS
@@ -29,6 +28,7 @@ from napari_plimseg.errors import ModelError
 from napari_plimseg.inference.devices import ENGINE
 from napari_plimseg.inference.promptable import proposals
 from napari_plimseg.models import library
+from napari_plimseg.settings import remember
 from napari_plimseg.slides.slide import Region
 
 if TYPE_CHECKING:

@@ -8,13 +8,13 @@ import pytest
 from qtpy.QtGui import QGuiApplication
 from qtpy.QtWidgets import QScrollArea
 
-from napari_plimseg._settings import remember
 from napari_plimseg._widgets.background_job import error_behind, run_once
 from napari_plimseg._widgets.banner import Banner
 from napari_plimseg._widgets.first_run import wants_first_run
 from napari_plimseg._widgets.hint_parts import HintParts
 from napari_plimseg._widgets.other_docks import DOCKS, main_dock, open_dock, open_main_dock
 from napari_plimseg.errors import SlideError
+from napari_plimseg.settings import remember
 from napari_plimseg.tissue import TissueClass
 
 if TYPE_CHECKING:

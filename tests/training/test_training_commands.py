@@ -19,7 +19,8 @@ import pytest
 from fake_models import RGB_CLASSES, ChannelModel
 from PIL import Image
 
-from napari_plimseg import _cli_train, cli
+from napari_plimseg import cli
+from napari_plimseg.cli import program, train
 from napari_plimseg.models import library
 from napari_plimseg.tissue import TissueClasses
 from plimseg_training import recipes
@@ -103,7 +104,7 @@ def test_the_guide_s_recipe_classes_and_commands_are_real(tmp_path: Path) -> Non
     assert len(commands) >= 7
     for command in commands:
         words = shlex.split(command)
-        parser = _parser() if words[0] in _cli_train.COMMANDS else cli._parser()
+        parser = _parser() if words[0] in train.COMMANDS else program._parser()
         parser.parse_args(words)
 
 
@@ -361,7 +362,7 @@ def test_the_line_that_changes_is_for_terminals_only(
 def test_the_command_says_when_the_training_package_is_missing(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(_cli_train.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(train.importlib.util, "find_spec", lambda name: None)
     assert cli.main(["train", "x"]) == 2
     assert "'train' needs the training package" in capsys.readouterr().err
 
@@ -390,7 +391,7 @@ def test_signals_reach_the_training_once(number: int, tmp_path: Path) -> None:
     )
     parent = (
         "import sys\n"
-        "from napari_plimseg._cli_train import _supervised\n"
+        "from napari_plimseg.cli.train import _supervised\n"
         f"sys.exit(_supervised([sys.executable, '-c', {child!r}]))\n"
     )
     process = subprocess.Popen([sys.executable, "-c", parent])
@@ -403,4 +404,4 @@ def test_signals_reach_the_training_once(number: int, tmp_path: Path) -> None:
 
 def test_a_killed_training_has_the_shell_s_exit_code() -> None:
     code = "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"
-    assert _cli_train._supervised([sys.executable, "-c", code]) == 128 + signal.SIGKILL
+    assert train._supervised([sys.executable, "-c", code]) == 128 + signal.SIGKILL

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from napari_plimseg.cli import common_options
+from napari_plimseg.cli.program import common_options
 from napari_plimseg.errors import PlimsegError
 from plimseg_training.console import Console
 

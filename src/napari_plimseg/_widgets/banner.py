@@ -6,10 +6,10 @@ from qtpy.QtCore import QPoint, QRect, QSize, Qt
 from qtpy.QtGui import QGuiApplication
 from qtpy.QtWidgets import QFrame, QHBoxLayout, QLabel, QSizePolicy, QToolButton, QWidget
 
-from napari_plimseg._settings import load_settings
 from napari_plimseg._widgets.background_job import error_behind
 from napari_plimseg._widgets.error_report import error_report
 from napari_plimseg._widgets.tooltips import TOOLTIPS
+from napari_plimseg.settings import load_settings
 
 _COLORS = {"error": "#a32020", "warning": "#8a5a00", "info": "#1f5c99", "good": "#22693a"}
 

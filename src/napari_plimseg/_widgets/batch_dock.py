@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from qtpy.QtWidgets import QFileDialog
 
-from napari_plimseg._settings import load_settings, remember, remembered
 from napari_plimseg._widgets.background_job import BackgroundJob
 from napari_plimseg._widgets.batch_parts import BatchParts
 from napari_plimseg._widgets.batch_state import BatchState
@@ -31,6 +30,7 @@ from napari_plimseg._widgets.viewer_slides import ThemeColor, slide_of
 from napari_plimseg.errors import PlimsegError
 from napari_plimseg.inference.cohort import ItemState
 from napari_plimseg.inference.devices import ENGINE
+from napari_plimseg.settings import load_settings, remember, remembered
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
@@ -38,9 +38,9 @@ if TYPE_CHECKING:
     from napari.layers import Layer
     from napari.viewer import Viewer
 
-    from napari_plimseg._settings import DockSettings
     from napari_plimseg._widgets.main_dock import PlimsegDock
     from napari_plimseg.inference.cohort import Added, Cohort, CohortStep
+    from napari_plimseg.settings import DockSettings
     from napari_plimseg.tissue import TissueClasses
 
 OWNER = "the batch"

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
     from pathlib import Path
 
-    from napari_plimseg._settings import DockSettings
+    from napari_plimseg.settings import DockSettings
     from napari_plimseg.tissue import TissueClasses
 
 

@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from napari_plimseg._settings import DockSettings
     from napari_plimseg.results.analysis.comparison import Comparison, OtherMask
     from napari_plimseg.results.mask_info import MaskInfo
+    from napari_plimseg.settings import DockSettings
     from napari_plimseg.slides.slide import Region, Slide
 
 _LARGEST_SIDE_MM = 6.0

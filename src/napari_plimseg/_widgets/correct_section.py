@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from qtpy.QtCore import Signal
 
-from napari_plimseg._settings import load_settings
 from napari_plimseg._widgets import label_history
 from napari_plimseg._widgets.background_job import BackgroundJob
 from napari_plimseg._widgets.class_chips import KEYED
@@ -22,6 +21,7 @@ from napari_plimseg._widgets.run_steps import find_tissue, tissue_settings
 from napari_plimseg._widgets.target_link import HeldLink, TargetLink
 from napari_plimseg.errors import PlimsegError
 from napari_plimseg.results.editing.operations import connected_region, relabel
+from napari_plimseg.settings import load_settings
 
 if TYPE_CHECKING:
     from collections.abc import Generator

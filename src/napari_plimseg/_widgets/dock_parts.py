@@ -23,8 +23,8 @@ from napari_plimseg._widgets.slide_section import SlideSection
 from napari_plimseg._widgets.tooltips import TOOLTIPS
 
 if TYPE_CHECKING:
-    from napari_plimseg._settings import DockSettings
     from napari_plimseg._widgets.dock_state import DockState
+    from napari_plimseg.settings import DockSettings
 
 _LABEL_WIDTH = 52
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import QFrame, QHBoxLayout, QLabel, QPushButton, QVBoxLayout, QWidget
 
-from napari_plimseg._settings import remember, remembered
 from napari_plimseg._widgets.banner import FlowText
 from napari_plimseg._widgets.tooltips import TOOLTIPS
+from napari_plimseg.settings import remember, remembered
 
 STEPS = (
     ("Open a slide.", "Drop a file on the window, or press Sample slide."),

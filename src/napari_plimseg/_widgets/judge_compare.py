@@ -22,7 +22,6 @@ from qtpy.QtWidgets import (
 )
 from superqt import QCollapsible
 
-from napari_plimseg._settings import load_settings
 from napari_plimseg._widgets.background_job import BackgroundJob
 from napari_plimseg._widgets.banner import FlowText
 from napari_plimseg._widgets.hint_parts import allow
@@ -41,6 +40,7 @@ from napari_plimseg._widgets.judge_table import (
 from napari_plimseg._widgets.judge_work import Compared, ShownMask, compare_with, mask_of_labels
 from napari_plimseg._widgets.layer_views import mask_view_of
 from napari_plimseg._widgets.tooltips import TOOLTIPS
+from napari_plimseg.settings import load_settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable

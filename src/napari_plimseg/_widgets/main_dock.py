@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 from napari.utils.notifications import show_error
 from qtpy.QtCore import QTimer
 
-from napari_plimseg._settings import load_settings, save_settings
 from napari_plimseg._widgets.background_job import run_once
 from napari_plimseg._widgets.banner import failure_of
 from napari_plimseg._widgets.corrections_row import CorrectionsControl, said_of
@@ -45,6 +44,7 @@ from napari_plimseg._widgets.tissue_preview import TissuePreview
 from napari_plimseg._widgets.viewer_slides import ThemeColor, ViewerSlides
 from napari_plimseg.errors import PlimsegError
 from napari_plimseg.inference.devices import ENGINE
+from napari_plimseg.settings import load_settings, save_settings
 
 if TYPE_CHECKING:
     from napari.viewer import Viewer

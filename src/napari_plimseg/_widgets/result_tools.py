@@ -9,9 +9,9 @@ from qtpy.QtCore import QObject, QTimer, QUrl, Signal
 from qtpy.QtGui import QDesktopServices
 from qtpy.QtWidgets import QFileDialog
 
-from napari_plimseg._settings import load_settings
 from napari_plimseg._widgets.background_job import BackgroundJob
 from napari_plimseg._widgets.exports import EVERYTHING, export_files, export_name, measure_areas
+from napari_plimseg.settings import load_settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable

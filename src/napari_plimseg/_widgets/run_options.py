@@ -21,10 +21,10 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_plimseg._settings import TILE_SIZES, DockSettings
 from napari_plimseg._widgets.banner import FlowText
 from napari_plimseg._widgets.dock_state import RunOn
 from napari_plimseg._widgets.tooltips import TOOLTIPS
+from napari_plimseg.settings import TILE_SIZES, DockSettings
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from napari_plimseg._settings import DockSettings
     from napari_plimseg.inference.engine import Progress
     from napari_plimseg.inference.plan import RunRegion, RunSettings
     from napari_plimseg.models.segmentation.base import DenseModel
     from napari_plimseg.results.mask_store import MaskStore
+    from napari_plimseg.settings import DockSettings
     from napari_plimseg.slides.slide import Slide
     from napari_plimseg.slides.tissue_mask import TissueMask, TissueMaskSettings
     from napari_plimseg.tiling import Window

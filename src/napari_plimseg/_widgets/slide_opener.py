@@ -10,8 +10,8 @@ from qtpy.QtWidgets import QFileDialog, QWidget
 
 from napari_plimseg._reader import FILENAME_PATTERNS, read_slides
 from napari_plimseg._sample_data import cmu_1_small_region
-from napari_plimseg._settings import load_settings
 from napari_plimseg.errors import PlimsegError
+from napari_plimseg.settings import load_settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -16,8 +16,8 @@ from napari_plimseg._widgets.viewer_slides import slide_of
 if TYPE_CHECKING:
     from napari.viewer import Viewer
 
-    from napari_plimseg._settings import DockSettings
     from napari_plimseg._widgets.viewer_slides import ViewerSlides
+    from napari_plimseg.settings import DockSettings
     from napari_plimseg.slides.slide import Slide
     from napari_plimseg.slides.tissue_mask import TissueMask
 

@@ -27,15 +27,11 @@ from napari_plimseg._widgets.train_words import how_it_ended, line_of, run_to_ta
 from napari_plimseg._widgets.trained_model import TrainedModel
 from napari_plimseg._widgets.viewer_slides import ThemeColor, ViewerSlides
 from napari_plimseg.errors import PlimsegError
+from napari_plimseg.settings import TrainSettings, load_train_settings, save_train_settings
 from napari_plimseg.tissue import TissueClasses
 from napari_plimseg.training_runs.folder_facts import FolderFacts, TrainingPlan, following
 from napari_plimseg.training_runs.process import TrainingProcess, TrainingRequest, TrainingState
 from napari_plimseg.training_runs.run_folder import name_problem, new_run_folder, usable_name
-from napari_plimseg.training_runs.train_settings import (
-    TrainSettings,
-    load_train_settings,
-    save_train_settings,
-)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence

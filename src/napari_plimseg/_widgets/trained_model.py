@@ -8,7 +8,6 @@ from qtpy.QtCore import QObject, QUrl, Signal
 from qtpy.QtGui import QDesktopServices
 from qtpy.QtWidgets import QApplication
 
-from napari_plimseg._settings import load_settings
 from napari_plimseg._widgets.background_job import BackgroundJob
 from napari_plimseg._widgets.compare_models import ComparedModels, compare_steps
 from napari_plimseg._widgets.regions import visible_region
@@ -16,6 +15,7 @@ from napari_plimseg._widgets.run_steps import Stage
 from napari_plimseg._widgets.show_comparison import ComparisonLayers
 from napari_plimseg._widgets.train_steps import find_models
 from napari_plimseg.errors import PlimsegError
+from napari_plimseg.settings import load_settings
 
 if TYPE_CHECKING:
     from napari.viewer import Viewer

@@ -11,15 +11,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_plimseg import __version__
-from napari_plimseg._cli_models import add_models_parser
-from napari_plimseg._cli_train import COMMANDS as TRAINING_COMMANDS
-from napari_plimseg._cli_train import run_training_command
+from napari_plimseg.cli.models import add_models_parser
+from napari_plimseg.cli.train import COMMANDS as TRAINING_COMMANDS
+from napari_plimseg.cli.train import run_training_command
 from napari_plimseg.errors import ConfigError, PlimsegError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from napari_plimseg._cli_output import Output
+    from napari_plimseg.cli.output import Output
+
 
 EXIT_SOME_FAILED = 8
 EXIT_INTERRUPTED = 130
@@ -44,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         format="%(levelname)s %(name)s: %(message)s",
         stream=sys.stderr,
     )
-    from napari_plimseg._cli_output import Output
+    from napari_plimseg.cli.output import Output
 
     output = Output(as_json=options.json, quiet=options.quiet)
     command: Callable[[argparse.Namespace, Output], int] = options.command
@@ -244,7 +245,7 @@ def _info(options: argparse.Namespace, output: Output) -> int:
 
 
 def _segment(options: argparse.Namespace, output: Output) -> int:
-    from napari_plimseg._cli_segment import SegmentJob
+    from napari_plimseg.cli.segment import SegmentJob
 
     formats = _formats(options.formats)
     paths = expand(options.slides)
@@ -260,7 +261,7 @@ def _exit_code(failures: list[int], count: int) -> int:
 
 
 def _export(options: argparse.Namespace, output: Output) -> int:
-    from napari_plimseg._cli_segment import export_mask
+    from napari_plimseg.cli.segment import export_mask
 
     files = export_mask(
         Path(options.mask),
@@ -277,15 +278,15 @@ def _export(options: argparse.Namespace, output: Output) -> int:
 
 
 def _objects(options: argparse.Namespace, output: Output) -> int:
-    from napari_plimseg._cli_segment import export_objects
+    from napari_plimseg.cli.segment import export_objects
 
     output.files([export_objects(options.mask, options.slide, options.out, output)])
     return 0
 
 
 def _demo(options: argparse.Namespace, output: Output) -> int:
-    from napari_plimseg._cli_segment import SegmentJob, show_result
     from napari_plimseg._sample_data import SAMPLE_PATH
+    from napari_plimseg.cli.segment import SegmentJob, show_result
 
     job = SegmentJob.from_options(
         _parser().parse_args(
@@ -329,7 +330,3 @@ def distinct_stems(paths: Sequence[Path]) -> list[str]:
         stem if stems.count(stem) == 1 else f"{stem}-{path.resolve().parent.name}-{path.suffix[1:]}"
         for stem, path in zip(stems, paths, strict=True)
     ]
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -15,6 +15,7 @@ from napari_plimseg.errors import ConfigError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+
 COMMANDS = {
     "train": "train a model from tagged images",
     "evaluate": "score a model on images with known masks",

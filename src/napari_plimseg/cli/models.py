@@ -9,7 +9,7 @@ from napari_plimseg.errors import ConfigError
 if TYPE_CHECKING:
     import argparse
 
-    from napari_plimseg._cli_output import Output
+    from napari_plimseg.cli.output import Output
 
 
 def add_models_parser(models: argparse.ArgumentParser, common: argparse.ArgumentParser) -> None:

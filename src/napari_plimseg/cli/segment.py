@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Sequence
 
-    from napari_plimseg._cli_output import Output
+    from napari_plimseg.cli.output import Output
     from napari_plimseg.inference.slide_run import SlideRun
     from napari_plimseg.results.measure import MaskArray
     from napari_plimseg.slides.slide import Region
