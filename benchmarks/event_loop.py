@@ -118,7 +118,7 @@ class Story:
     def __init__(self, slide: Path, folder: Path, gaps: Gaps) -> None:
         import napari
 
-        from napari_plimseg._widgets.main_dock import PlimsegDock
+        from napari_plimseg._widgets.generate.dock import PlimsegDock
 
         self.slide, self.folder, self.gaps = slide, folder, gaps
         self.viewer = napari.Viewer()
@@ -203,7 +203,7 @@ class Story:
             self.spin(0.2)
 
     def train(self, seconds: float) -> None:
-        from napari_plimseg._widgets.train_dock import TrainDock
+        from napari_plimseg._widgets.train.dock import TrainDock
 
         dock = TrainDock(self.viewer)
         self.viewer.window.add_dock_widget(dock, name="PLIMSeg Train", area="right", tabify=True)

@@ -138,7 +138,7 @@ def paint(folder: Path, seed: int) -> None:
     from qtpy.QtCore import QTimer
 
     from napari_plimseg._reader import read_slides
-    from napari_plimseg._widgets.layer_views import MaskView
+    from napari_plimseg._widgets.viewer.mask_layer import MaskView
 
     viewer = napari.Viewer(show=True)
     for data, facts, _ in read_slides(str(SAMPLE)):

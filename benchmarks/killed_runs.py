@@ -24,7 +24,7 @@ def generate(folder: Path, log: Path) -> None:
     import napari
     from qtpy.QtCore import QTimer
 
-    from napari_plimseg._widgets.main_dock import PlimsegDock
+    from napari_plimseg._widgets.generate.dock import PlimsegDock
 
     viewer = napari.Viewer(show=True)
     dock = PlimsegDock(viewer)
@@ -72,7 +72,7 @@ def train(folder: Path, log: Path) -> None:
     import napari
     from qtpy.QtCore import QTimer
 
-    from napari_plimseg._widgets.train_dock import TrainDock
+    from napari_plimseg._widgets.train.dock import TrainDock
 
     opened = time.time()
     viewer = napari.Viewer(show=True)

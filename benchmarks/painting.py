@@ -55,7 +55,7 @@ def made_mask(side: int) -> np.ndarray:
 
 def opened(viewer: Any, mask: np.ndarray, folder: Path) -> Any:
     """Return a mask view of a store of which only the description is written."""
-    from napari_plimseg._widgets.layer_views import MaskView
+    from napari_plimseg._widgets.viewer.mask_layer import MaskView
     from napari_plimseg.results.mask_info import MaskInfo
     from napari_plimseg.results.mask_store import MaskStore, StoreLayout
     from napari_plimseg.slides.slide import Region
@@ -81,7 +81,7 @@ def measure(options: argparse.Namespace, folder: Path) -> None:
     import napari
     from qtpy.QtWidgets import QApplication
 
-    from napari_plimseg._widgets.review_dock import ReviewDock
+    from napari_plimseg._widgets.review.dock import ReviewDock
     from napari_plimseg.slides.tissue_mask import TissueMask
 
     viewer = napari.Viewer()
@@ -162,7 +162,7 @@ def whole_mask(
     options: argparse.Namespace, viewer: Any, dock: Any, view: Any, settle: Callable[..., None]
 ) -> None:
     """Time what changes or looks at much of the mask, and what the window feels of it."""
-    from napari_plimseg._widgets.tidy_panel import Tidying
+    from napari_plimseg._widgets.review.correct.cleanup_panel import Tidying
 
     layer, correct = view.layer, dock.correct
     rng = np.random.default_rng(2)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from napari_plimseg._widgets.shortcuts import SHORTCUTS
+from napari_plimseg._widgets.common.help import SHORTCUTS
 
 ROOT = Path(__file__).resolve().parent.parent
 GUIDE = ROOT / "docs" / "user_guide.md"

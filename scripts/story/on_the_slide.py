@@ -12,7 +12,7 @@ from qtpy.QtWidgets import QFileDialog
 from scipy import ndimage
 from story.screen import StoryError
 
-from napari_plimseg._widgets.other_docks import main_dock
+from napari_plimseg._widgets.docks import main_dock
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from story.screen import Screen
 
-    from napari_plimseg._widgets.layer_views import MaskView
-    from napari_plimseg._widgets.main_dock import PlimsegDock
-    from napari_plimseg._widgets.review_dock import ReviewDock
+    from napari_plimseg._widgets.generate.dock import PlimsegDock
+    from napari_plimseg._widgets.review.dock import ReviewDock
+    from napari_plimseg._widgets.viewer.mask_layer import MaskView
 
 _SAVED_WITHIN = 10.0  # seconds; two on a machine that does nothing else
 _SMALL_TILES, _USUAL_TILES = 0, 1
@@ -125,7 +125,7 @@ def generate_view(story: Story) -> str:
     screen, dock = story.screen, story.dock
     screen.look_closer(story.slide_layer, 4.0)
     screen.choose(dock.settings_form.tile_size, _SMALL_TILES)
-    from napari_plimseg._widgets.dock_state import RunOn
+    from napari_plimseg._widgets.viewer.regions import RunOn
 
     screen.press(dock.run_on.buttons[RunOn.VISIBLE])
     _run(story, dock, "running")
@@ -137,7 +137,7 @@ def generate_view(story: Story) -> str:
 
 def generate_rest(story: Story) -> str:
     """Generate on the whole slide; what is done is not done again."""
-    from napari_plimseg._widgets.dock_state import RunOn
+    from napari_plimseg._widgets.viewer.regions import RunOn
 
     screen, dock = story.screen, story.dock
     before = story.view.layer.data.copy()

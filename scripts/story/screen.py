@@ -14,8 +14,8 @@ from qtpy.QtGui import QMouseEvent
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication, QScrollArea
 
-from napari_plimseg._widgets.other_docks import open_dock
-from napari_plimseg._widgets.view_camera import camera
+from napari_plimseg._widgets.docks import open_dock
+from napari_plimseg._widgets.viewer.camera import camera
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from napari.viewer import Viewer
     from qtpy.QtWidgets import QAbstractButton, QComboBox, QLineEdit, QWidget
 
-    from napari_plimseg._widgets.main_dock import PlimsegDock
+    from napari_plimseg._widgets.generate.dock import PlimsegDock
 
 WINDOW = 1366, 768
 PATIENCE_SECONDS = 900.0

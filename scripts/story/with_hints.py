@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from story.on_the_slide import check, generate_view
 
-from napari_plimseg._widgets.other_docks import main_dock
+from napari_plimseg._widgets.docks import main_dock
 from napari_plimseg.slides import Region
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from qtpy.QtWidgets import QFileDialog, QInputDialog, QMessageBox
 from story.on_the_slide import check
 from tifffile import imwrite
 
-from napari_plimseg._widgets.tag_gallery import TagGallery
+from napari_plimseg._widgets.train.tag_gallery import TagGallery
 from napari_plimseg.models.model_file import load_model_file, save_model
 
 if TYPE_CHECKING:
@@ -134,7 +134,7 @@ def train(story: Story) -> str:
 
 def use_new_model(story: Story) -> str:
     """Generate on what is seen with the new model; corrections stay on top."""
-    from napari_plimseg._widgets.dock_state import RunOn
+    from napari_plimseg._widgets.viewer.regions import RunOn
 
     screen, old = story.screen, story.dock.view
     training = screen.dock("train")

@@ -128,7 +128,6 @@ def _choices() -> dict[str, Any]:
     return content if isinstance(content, dict) else {}
 
 
-
 @dataclass(frozen=True)
 class TrainSettings:
     """What a user chose last; values of another type are replaced by the defaults.

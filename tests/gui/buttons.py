@@ -23,8 +23,8 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_plimseg._widgets.background_job import BackgroundJob
-from napari_plimseg._widgets.tooltips import TOOLTIPS
+from napari_plimseg._widgets.common.background_job import BackgroundJob
+from napari_plimseg._widgets.common.tooltips import TOOLTIPS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from napari_plimseg._widgets.main_dock import PlimsegDock
+    from napari_plimseg._widgets.generate.dock import PlimsegDock
     from napari_plimseg.tissue import TissueClasses
 
 PATIENCE = 60.0
@@ -54,7 +54,7 @@ def nothing_leaks() -> Iterator[None]:
     """Fail a test after which threads or windows of the plugin are left."""
     from qtpy.QtWidgets import QApplication
 
-    from napari_plimseg._widgets.background_job import stop_jobs
+    from napari_plimseg._widgets.common.background_job import stop_jobs
 
     yield
     assert stop_jobs(PATIENCE), "a job does not end"
@@ -103,7 +103,7 @@ def dock(
     make_napari_viewer_proxy: Callable, model: fakes.ColorModel, qtbot: object
 ) -> Iterator[PlimsegDock]:
     """The dock in a viewer, without a slide."""
-    from napari_plimseg._widgets.main_dock import PlimsegDock
+    from napari_plimseg._widgets.generate.dock import PlimsegDock
 
     viewer = make_napari_viewer_proxy()
     dock = PlimsegDock(viewer)

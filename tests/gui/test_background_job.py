@@ -10,7 +10,7 @@ import sys
 import pytest
 from qtpy.QtCore import QObject
 
-from napari_plimseg._widgets.background_job import BackgroundJob
+from napari_plimseg._widgets.common.background_job import BackgroundJob
 
 pytestmark = pytest.mark.gui
 

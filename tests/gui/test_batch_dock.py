@@ -13,10 +13,10 @@ import fakes
 import pytest
 from PIL import Image
 
-from napari_plimseg._widgets.batch_dock import BatchDock
-from napari_plimseg._widgets.batch_state import BatchState
-from napari_plimseg._widgets.dock_state import Phase
-from napari_plimseg._widgets.other_docks import open_main_dock
+from napari_plimseg._widgets.batch.dock import BatchDock
+from napari_plimseg._widgets.batch.state import BatchState
+from napari_plimseg._widgets.docks import open_main_dock
+from napari_plimseg._widgets.generate.state import Phase
 from napari_plimseg.inference.cohort import Cohort, CohortItem, ItemState
 from napari_plimseg.inference.devices import ENGINE
 from napari_plimseg.settings import remember
@@ -145,7 +145,7 @@ def test_from_dropped_files_to_a_result_in_the_viewer(
     assert len(list((tmp_path / "results").glob("*.areas.csv"))) == 2
     batch.table.select(paths[1])
     batch.open_button.click()
-    from napari_plimseg._widgets.other_docks import main_dock
+    from napari_plimseg._widgets.docks import main_dock
 
     dock = main_dock(batch._viewer)
     qtbot.waitUntil(lambda: dock.view is not None, timeout=WAIT)

@@ -8,12 +8,12 @@ import fakes
 import pytest
 from qtpy.QtCore import Qt
 
-from napari_plimseg._widgets.class_list import EYE, NAME, WORDS, ClassList
+from napari_plimseg._widgets.common.class_list import EYE, NAME, WORDS, ClassList
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from napari_plimseg._widgets.main_dock import PlimsegDock
+    from napari_plimseg._widgets.generate.dock import PlimsegDock
 
 pytestmark = pytest.mark.gui
 WAIT = 30_000

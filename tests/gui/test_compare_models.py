@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from tests.results.mask_cases import drawn, info_for
 
-from napari_plimseg._widgets.compare_models import PartMask, compared
+from napari_plimseg._widgets.train.model_comparison import PartMask, compared
 from napari_plimseg.errors import ConfigError
 from napari_plimseg.results.analysis.comparison import DISAGREE
 from napari_plimseg.tissue import TissueClass, TissueClasses

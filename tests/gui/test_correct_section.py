@@ -14,18 +14,13 @@ from qtpy.QtWidgets import QApplication
 from tests.results.store_cases import written_store
 
 from napari_plimseg._reader import mask_layer
-from napari_plimseg._widgets import (
-    correct_section,
-    edit_queue,
-    edit_region,
-    label_history,
-    mask_painter,
-    piece_work,
-)
-from napari_plimseg._widgets.layer_views import MaskView
-from napari_plimseg._widgets.napari_inside import unwrapped
-from napari_plimseg._widgets.review_dock import ReviewDock
-from napari_plimseg._widgets.tidy_panel import Tidying
+from napari_plimseg._widgets.common import background_job
+from napari_plimseg._widgets.review.correct import edit_queue, edit_region, painter, section
+from napari_plimseg._widgets.review.correct.cleanup_panel import Tidying
+from napari_plimseg._widgets.review.dock import ReviewDock
+from napari_plimseg._widgets.viewer import label_history
+from napari_plimseg._widgets.viewer.mask_layer import MaskView
+from napari_plimseg._widgets.viewer.napari_private import unwrapped
 from napari_plimseg.files import fingerprint
 from napari_plimseg.results.editing.operations import connected_region
 from napari_plimseg.results.export.formats import FORMATS
@@ -288,7 +283,7 @@ def test_picking_takes_the_class_under_the_cursor(review: Review) -> None:
 def test_a_region_too_large_for_a_click_is_filled_in_a_thread(
     review: Review, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(mask_painter, "QUICK_SIDE", 16)
+    monkeypatch.setattr(painter, "QUICK_SIDE", 16)
     review.correct.choose_class(1)
     review.correct.choose_tool("fill")
     review.click(50, 150)
@@ -304,10 +299,10 @@ def test_a_region_too_large_for_a_click_is_filled_in_a_thread(
 
 def in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make every edit a large one, of which little is done at a time."""
-    monkeypatch.setattr(mask_painter, "QUICK_SIDE", 16)
+    monkeypatch.setattr(painter, "QUICK_SIDE", 16)
     monkeypatch.setattr(edit_queue, "PIECE_SIDE", 16)
     monkeypatch.setattr(label_history, "_LARGE_PIXELS", 0)
-    monkeypatch.setattr(piece_work, "_BUDGET_SECONDS", 0)
+    monkeypatch.setattr(background_job, "_BUDGET_SECONDS", 0)
 
 
 def begin_fill(review: Review) -> None:
@@ -377,7 +372,7 @@ def test_undo_calls_off_an_edit_that_is_looked_for(
         assert look.wait(30)
         return connected_region(mask, y, x)
 
-    monkeypatch.setattr(correct_section, "connected_region", slow)
+    monkeypatch.setattr(section, "connected_region", slow)
     begin_fill(review)
     assert "Undo calls it off" in review.dock.banner.text
     assert review.correct.undo_button.isEnabled()

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from qtpy.QtWidgets import QMessageBox
 
-from napari_plimseg._widgets import correction_recorder, layer_views
-from napari_plimseg._widgets.discarded_row import BUTTON
-from napari_plimseg._widgets.layer_views import MaskView, mask_view_of, mask_views
+from napari_plimseg._widgets.viewer import correction_recorder, mask_layer
+from napari_plimseg._widgets.viewer.corrections_panel import BUTTON
+from napari_plimseg._widgets.viewer.mask_layer import MaskView, mask_view_of, mask_views
 from napari_plimseg.results.corrections import journal
 from napari_plimseg.results.corrections.corrections import Corrections
 from napari_plimseg.tiling import Window
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from napari.layers import Labels
 
-    from napari_plimseg._widgets.main_dock import PlimsegDock
+    from napari_plimseg._widgets.generate.dock import PlimsegDock
 
 pytestmark = pytest.mark.gui
 WAIT = 30_000
@@ -342,4 +342,4 @@ def test_events_cost_little_on_the_largest_mask(masked: PlimsegDock, monkeypatch
     assert len(view.recorder._dirty) == 1
     view.recorder.settle_all()
     assert len(reads) == 1
-    assert layer_views.MAX_SIDE // correction_recorder.CELL <= 64
+    assert mask_layer.MAX_SIDE // correction_recorder.CELL <= 64

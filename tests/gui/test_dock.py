@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from napari_plimseg._widgets.dock_state import RunOn
-from napari_plimseg._widgets.regions import REGION_LAYER, visible_region
+from napari_plimseg._widgets.viewer.regions import REGION_LAYER, RunOn, visible_region
 from napari_plimseg.tiling import Window
 
 if TYPE_CHECKING:
@@ -17,7 +16,7 @@ if TYPE_CHECKING:
 
     import fakes
 
-    from napari_plimseg._widgets.main_dock import PlimsegDock
+    from napari_plimseg._widgets.generate.dock import PlimsegDock
 
 pytestmark = pytest.mark.gui
 WAIT = 30_000

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from qtpy.QtCore import QTimer
 
-from napari_plimseg._widgets.dock_state import RunOn
+from napari_plimseg._widgets.viewer.regions import RunOn
 from napari_plimseg.models.library import list_models
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ WAIT = 240_000
 
 
 def test_a_drawn_region_of_the_sample(make_napari_viewer_proxy: Callable, qtbot) -> None:  # type: ignore[no-untyped-def]
-    from napari_plimseg._widgets.main_dock import PlimsegDock
+    from napari_plimseg._widgets.generate.dock import PlimsegDock
 
     viewer = make_napari_viewer_proxy()
     dock = PlimsegDock(viewer)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     import fakes
 
-    from napari_plimseg._widgets.main_dock import PlimsegDock
+    from napari_plimseg._widgets.generate.dock import PlimsegDock
 
 pytestmark = pytest.mark.gui
 WAIT = 30_000
@@ -70,7 +70,7 @@ for name, function in conftest.offer_only(model).items():
     setattr(conftest.catalogue, name, function)
 import napari
 from qtpy.QtCore import QTimer
-from napari_plimseg._widgets.main_dock import PlimsegDock
+from napari_plimseg._widgets.generate.dock import PlimsegDock
 
 class Slow(fakes.ArraySlide):
     def _read_level(self, *where):

@@ -8,13 +8,12 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from napari_plimseg._widgets.cursor_status import with_text, without
-from napari_plimseg._widgets.layer_views import decimation, shown_part
-from napari_plimseg._widgets.mask_colors import label_colors
-from napari_plimseg._widgets.regions import _ellipse
-from napari_plimseg._widgets.run_options import device_title
-from napari_plimseg._widgets.run_panel import duration, progress_line
-from napari_plimseg._widgets.slide_section import parse_mpp
+from napari_plimseg._widgets.generate.options import device_title
+from napari_plimseg._widgets.generate.run import duration, progress_line
+from napari_plimseg._widgets.generate.slide_section import parse_mpp
+from napari_plimseg._widgets.viewer.cursor_status import with_text, without
+from napari_plimseg._widgets.viewer.mask_layer import decimation, label_colors, shown_part
+from napari_plimseg._widgets.viewer.regions import _ellipse
 from napari_plimseg.inference.engine import Progress
 from napari_plimseg.settings import DockSettings, load_settings, save_settings, settings_path
 from napari_plimseg.tiling import Window
@@ -156,7 +155,7 @@ def test_device_title(name: str, title: str) -> None:
 
 
 def test_full_mask_of_a_decimated_layer_takes_the_painting() -> None:
-    from napari_plimseg._widgets.layer_views import MaskView
+    from napari_plimseg._widgets.viewer.mask_layer import MaskView
 
     mask = np.repeat(np.arange(1, 11, dtype=np.uint8)[:, None], 7, 1)  # (10, 7)
     view = MaskView.__new__(MaskView)

@@ -6,7 +6,8 @@ import dataclasses
 
 import pytest
 
-from napari_plimseg._widgets.dock_state import DockState, Phase, RunOn
+from napari_plimseg._widgets.generate.state import DockState, Phase
+from napari_plimseg._widgets.viewer.regions import RunOn
 
 READY = DockState(has_slide=True, mpp_known=True, class_count=3)
 MASKED = dataclasses.replace(READY, has_mask=True, has_probabilities=True)

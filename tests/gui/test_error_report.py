@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from napari_plimseg._widgets.error_report import error_report
+from napari_plimseg._widgets.common.error_report import error_report
 from napari_plimseg.errors import ModelError, SlideError
 
 MARK = "CANARY"

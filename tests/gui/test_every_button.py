@@ -21,9 +21,9 @@ from tests.models.test_library import CONFIG, QUILT, WEIGHT_FILES, WEIGHTS, Fake
 from tests.results.mask_cases import info_for
 from tests.results.store_cases import written_store
 
-from napari_plimseg._widgets import judge_review
-from napari_plimseg._widgets.background_job import stop_jobs
-from napari_plimseg._widgets.tooltips import TOOLTIPS
+from napari_plimseg._widgets.common.background_job import stop_jobs
+from napari_plimseg._widgets.common.tooltips import TOOLTIPS
+from napari_plimseg._widgets.review.inspect import uncertain_regions
 from napari_plimseg.errors import ModelError
 from napari_plimseg.inference.devices import ENGINE
 from napari_plimseg.inference.promptable import proposals
@@ -34,12 +34,12 @@ from napari_plimseg.slides.slide import Region
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from napari_plimseg._widgets.batch_dock import BatchDock
-    from napari_plimseg._widgets.layer_views import MaskView
-    from napari_plimseg._widgets.main_dock import PlimsegDock
-    from napari_plimseg._widgets.models_dock import ModelsDock
-    from napari_plimseg._widgets.review_dock import ReviewDock
-    from napari_plimseg._widgets.train_dock import TrainDock
+    from napari_plimseg._widgets.batch.dock import BatchDock
+    from napari_plimseg._widgets.generate.dock import PlimsegDock
+    from napari_plimseg._widgets.model_manager.dock import ModelsDock
+    from napari_plimseg._widgets.review.dock import ReviewDock
+    from napari_plimseg._widgets.train.dock import TrainDock
+    from napari_plimseg._widgets.viewer.mask_layer import MaskView
     from napari_plimseg.models.library import ModelInfo
 
 pytestmark = pytest.mark.gui
@@ -97,7 +97,7 @@ class House:
 
     def add_mask(self, *, mpp: float | None = 2.0, max_side: int = 16_384) -> MaskView:
         """Show a mask of two halves on a slide with two dark objects, one across all of it."""
-        from napari_plimseg._widgets.layer_views import MaskView
+        from napari_plimseg._widgets.viewer.mask_layer import MaskView
 
         mask = np.full((256, 240), 2, np.uint8)
         mask[:, 120:] = 3
@@ -165,10 +165,10 @@ def house(
 
 
 def main_dock(house: House) -> PlimsegDock:
-    from napari_plimseg._widgets import main_dock
+    from napari_plimseg._widgets.generate import dock as module
 
-    house.patch.setattr(main_dock, "open_dock", lambda *_: None)  # has a test of its own
-    dock = house.add(main_dock.PlimsegDock(house.viewer))
+    house.patch.setattr(module, "open_dock", lambda *_: None)  # has a test of its own
+    dock = house.add(module.PlimsegDock(house.viewer))
     dock.settings_form.tile_size.setCurrentIndex(0)
     dock.collapsible.expand(animate=False)
     return dock
@@ -245,7 +245,7 @@ def main_closing(house: House) -> PlimsegDock:
 
 
 def review_dock(house: House) -> ReviewDock:
-    from napari_plimseg._widgets.review_dock import ReviewDock
+    from napari_plimseg._widgets.review.dock import ReviewDock
 
     return house.add(ReviewDock(house.viewer))
 
@@ -323,7 +323,7 @@ def review_searching(house: House) -> ReviewDock:
     house.add_mask()
     dock = review_dock(house)
     with house.patch.context() as patch:
-        patch.setattr(judge_review, "find_uncertain", lambda *_, **__: _waiting(house))
+        patch.setattr(uncertain_regions, "find_uncertain", lambda *_, **__: _waiting(house))
         dock.judge.review.search()
     assert dock.judge.review._search.is_running
     return dock
@@ -448,7 +448,7 @@ def review_closing(house: House) -> ReviewDock:
 
 
 def train_dock(house: House) -> TrainDock:
-    from napari_plimseg._widgets.train_dock import TrainDock
+    from napari_plimseg._widgets.train.dock import TrainDock
 
     dock = TrainDock(house.viewer)
     dock._program = PROGRAM
@@ -540,7 +540,7 @@ def train_closing(house: House) -> TrainDock:
 
 
 def models_dock(house: House, remote: FakeRemote | None = None) -> ModelsDock:
-    from napari_plimseg._widgets.models_dock import ModelsDock
+    from napari_plimseg._widgets.model_manager.dock import ModelsDock
     from napari_plimseg.models.encoders.cards import CONFIG_FILE
     from napari_plimseg.models.library import ModelLibrary, models_folder
 
@@ -560,7 +560,7 @@ def models_listed(house: House, key: str = "bundled") -> ModelsDock:
 
 
 def models_own(house: House) -> ModelsDock:
-    from napari_plimseg._widgets.other_docks import open_main_dock
+    from napari_plimseg._widgets.docks import open_main_dock
 
     open_main_dock(house.viewer)
     return models_listed(house, "glands")
@@ -614,7 +614,7 @@ def models_closing(house: House) -> ModelsDock:
 
 
 def batch_dock(house: House) -> BatchDock:
-    from napari_plimseg._widgets.batch_dock import BatchDock
+    from napari_plimseg._widgets.batch.dock import BatchDock
 
     remember("batch_folder", str(house.folder / "results"))
     remember("batch_formats", ["csv"])
@@ -695,7 +695,7 @@ def batch_closing(house: House) -> BatchDock:
 
 
 def gallery(house: House, classes: tuple[str, ...] = ("tumour", "stroma")) -> QWidget:
-    from napari_plimseg._widgets.tag_gallery import TagGallery
+    from napari_plimseg._widgets.train.tag_gallery import TagGallery
     from napari_plimseg.training_runs.tag_table import TagTable
 
     images = house.folder / "images"
@@ -712,7 +712,7 @@ def gallery_without_classes(house: House) -> QWidget:
 
 
 def help_panel(house: House) -> QWidget:
-    from napari_plimseg._widgets.help_panel import HelpPanel
+    from napari_plimseg._widgets.common.help import HelpPanel
 
     panel = HelpPanel(house.add(QWidget()), lambda: ("It can't be read.", None, "cpu"))
     panel.show_help()

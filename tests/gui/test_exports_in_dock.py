@@ -14,7 +14,7 @@ from qtpy.QtWidgets import QFileDialog
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from napari_plimseg._widgets.main_dock import PlimsegDock
+    from napari_plimseg._widgets.generate.dock import PlimsegDock
 
 pytestmark = pytest.mark.gui
 WAIT = 60_000

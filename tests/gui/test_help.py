@@ -8,9 +8,14 @@ import pytest
 from qtpy.QtGui import QGuiApplication
 from qtpy.QtWidgets import QWidget
 
-from napari_plimseg._widgets.first_run import STEPS, FirstRunCard, wants_first_run
-from napari_plimseg._widgets.help_panel import HelpPanel, help_html
-from napari_plimseg._widgets.shortcuts import SHORTCUTS
+from napari_plimseg._widgets.common.help import (
+    SHORTCUTS,
+    STEPS,
+    FirstRunCard,
+    HelpPanel,
+    help_html,
+    wants_first_run,
+)
 from napari_plimseg.errors import SlideError
 
 

@@ -10,9 +10,7 @@ import pytest
 from hint_fakes import GatedModel, hint_info, offer_hints
 from tests.gui.test_correct_section import WAIT, Review
 
-from napari_plimseg._widgets.hint_draft import Draft
-from napari_plimseg._widgets.hint_layers import BOXES, POINTS, PREVIEW
-from napari_plimseg._widgets.hint_tools import (
+from napari_plimseg._widgets.review.promptable.jobs import (
     HintDesk,
     edit_of,
     level_0_of,
@@ -20,6 +18,8 @@ from napari_plimseg._widgets.hint_tools import (
     pixels_inside,
     region_search,
 )
+from napari_plimseg._widgets.review.promptable.layers import BOXES, POINTS, PREVIEW
+from napari_plimseg._widgets.review.promptable.proposals import Draft
 from napari_plimseg.files import fingerprint
 from napari_plimseg.inference.promptable import proposals
 from napari_plimseg.inference.promptable.geometry import HintMask

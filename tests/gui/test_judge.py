@@ -13,10 +13,10 @@ from qtpy.QtGui import QGuiApplication
 from tests.results.mask_cases import blobs, drawn, info_for
 from tests.results.store_cases import written_store
 
-from napari_plimseg._widgets.judge_section import JudgeSection
-from napari_plimseg._widgets.layer_views import MaskView
-from napari_plimseg._widgets.outlines import SCREEN_PIXELS, outline_ids, without_specks
-from napari_plimseg._widgets.view_camera import camera, canvas_size
+from napari_plimseg._widgets.review.inspect.section import JudgeSection
+from napari_plimseg._widgets.viewer.camera import camera, canvas_size
+from napari_plimseg._widgets.viewer.mask_layer import MaskView
+from napari_plimseg._widgets.viewer.outlines import SCREEN_PIXELS, outline_ids, without_specks
 from napari_plimseg.results.analysis.review_log import ReviewLog
 
 if TYPE_CHECKING:

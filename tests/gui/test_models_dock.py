@@ -9,9 +9,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from tests.models.test_library import CONFIG, QUILT, WEIGHT_FILES, WEIGHTS, FakeRemote, own
 
-from napari_plimseg._widgets.model_details import details_html, question_html, size_text
-from napari_plimseg._widgets.models_dock import ModelsDock
-from napari_plimseg._widgets.models_state import ModelsState, Work
+from napari_plimseg._widgets.model_manager.dock import (
+    ModelsDock,
+    details_html,
+    question_html,
+    size_text,
+)
+from napari_plimseg._widgets.model_manager.state import ModelsState, Work
 from napari_plimseg.models.encoders.cards import CONFIG_FILE
 from napari_plimseg.models.library import (
     EntryState,
@@ -230,7 +234,7 @@ def test_import_and_remove(
 
 @pytest.mark.gui
 def test_use_chooses_the_model_in_the_main_dock(models: ModelsDock, qtbot: Any) -> None:
-    from napari_plimseg._widgets.other_docks import main_dock, open_main_dock
+    from napari_plimseg._widgets.docks import main_dock, open_main_dock
 
     models.select("glands")
     assert "Open the dock PLIMSeg first" in models.use_button.toolTip()

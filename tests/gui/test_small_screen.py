@@ -8,11 +8,11 @@ import pytest
 from qtpy.QtGui import QGuiApplication
 from qtpy.QtWidgets import QScrollArea
 
-from napari_plimseg._widgets.background_job import error_behind, run_once
-from napari_plimseg._widgets.banner import Banner
-from napari_plimseg._widgets.first_run import wants_first_run
-from napari_plimseg._widgets.hint_parts import HintParts
-from napari_plimseg._widgets.other_docks import DOCKS, main_dock, open_dock, open_main_dock
+from napari_plimseg._widgets.common.background_job import error_behind, run_once
+from napari_plimseg._widgets.common.banner import Banner
+from napari_plimseg._widgets.common.help import wants_first_run
+from napari_plimseg._widgets.docks import DOCKS, main_dock, open_dock, open_main_dock
+from napari_plimseg._widgets.review.promptable.section import HintParts
 from napari_plimseg.errors import SlideError
 from napari_plimseg.settings import remember
 from napari_plimseg.tissue import TissueClass
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     import fakes
 
-    from napari_plimseg._widgets.main_dock import PlimsegDock
+    from napari_plimseg._widgets.generate.dock import PlimsegDock
 
 pytestmark = pytest.mark.gui
 NARROWEST, WIDEST, HIGHEST = 340, 460, 620

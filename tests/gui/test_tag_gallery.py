@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from napari_plimseg._widgets.tag_gallery import TagGallery
+    from napari_plimseg._widgets.train.tag_gallery import TagGallery
 
 pytestmark = pytest.mark.gui
 WAIT = 30_000
@@ -37,7 +37,7 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def gallery(folder: Path, qtbot) -> Iterator[TagGallery]:  # type: ignore[no-untyped-def]
-    from napari_plimseg._widgets.tag_gallery import TagGallery
+    from napari_plimseg._widgets.train.tag_gallery import TagGallery
 
     gallery = TagGallery(TagTable(folder, ["tumour", "stroma"]), {"tumour": (200, 40, 40)})
     gallery.show()
@@ -112,7 +112,7 @@ def test_what_was_tagged_is_what_a_scan_reads(
 def test_tagging_goes_on_where_it_stopped(
     gallery: TagGallery, folder: Path, press: Callable, qtbot
 ) -> None:  # type: ignore[no-untyped-def]
-    from napari_plimseg._widgets.tag_gallery import TagGallery
+    from napari_plimseg._widgets.train.tag_gallery import TagGallery
 
     press("1 2 ")
     with qtbot.waitSignal(gallery.closed):

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     import fakes
 
-    from napari_plimseg._widgets.train_dock import TrainDock
+    from napari_plimseg._widgets.train.dock import TrainDock
 
 pytestmark = pytest.mark.gui
 WAIT = 60_000
@@ -44,7 +44,7 @@ def patches(tmp_path: Path) -> Path:
 def make_dock(
     make_napari_viewer_proxy: Callable, model: fakes.ColorModel, qtbot: object
 ) -> Iterator[Callable[[], TrainDock]]:
-    from napari_plimseg._widgets.train_dock import TrainDock
+    from napari_plimseg._widgets.train.dock import TrainDock
 
     docks: list[TrainDock] = []
 
@@ -214,7 +214,7 @@ def test_another_day_the_unfinished_training_is_offered(
 
 
 def test_edited_classes_go_into_the_request(dock: TrainDock, patches: Path, qtbot) -> None:  # type: ignore[no-untyped-def]
-    from napari_plimseg._widgets.class_list import NAME
+    from napari_plimseg._widgets.common.class_list import NAME
 
     ready(dock, patches, qtbot)
     assert dock.request().classes is None

@@ -6,7 +6,7 @@ import dataclasses
 
 import pytest
 
-from napari_plimseg._widgets.train_state import CONTROLS, TrainDockState
+from napari_plimseg._widgets.train.state import CONTROLS, TrainDockState
 from napari_plimseg.training_runs.process import TrainingState
 
 EMPTY = TrainDockState()

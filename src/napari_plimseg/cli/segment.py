@@ -281,7 +281,7 @@ def show_result(path: Path, store: Path, output: Output) -> None:
         output.say("No screen here, so the viewer stays closed; look at the overlay picture.")
         return
     try:
-        from napari_plimseg._widgets.show import show_slide_and_mask
+        from napari_plimseg._widgets.open_in_viewer import show_slide_and_mask
     except ImportError as error:
         output.say(
             f"The viewer needs napari with a Qt binding (pip install 'napari[all]'): {error}"

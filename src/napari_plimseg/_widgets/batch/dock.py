@@ -1,0 +1,507 @@
+"""The dock *PLIMSeg Batch*: many slides, one after another, while people do something else."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from qtpy.QtGui import QColor
+from qtpy.QtWidgets import (
+    QCheckBox,
+    QFileDialog,
+    QGridLayout,
+    QHBoxLayout,
+    QLabel,
+    QLineEdit,
+    QMenu,
+    QProgressBar,
+    QPushButton,
+    QVBoxLayout,
+    QWidget,
+)
+from superqt import QCollapsible
+
+from napari_plimseg._widgets.batch.jobs import (
+    BatchRequest,
+    add_slides,
+    open_list,
+    run_list,
+    thumbnails,
+)
+from napari_plimseg._widgets.batch.state import BatchState
+from napari_plimseg._widgets.batch.table import BatchTable
+from napari_plimseg._widgets.common.background_job import BackgroundJob, when_gone
+from napari_plimseg._widgets.common.banner import Banner, FlowText
+from napari_plimseg._widgets.common.icons import arrow
+from napari_plimseg._widgets.common.jobs import ModelKeeper, results_folder
+from napari_plimseg._widgets.common.model_choice import ModelChoice
+from napari_plimseg._widgets.common.tooltips import TOOLTIPS
+from napari_plimseg._widgets.docks import main_dock, open_main_dock
+from napari_plimseg._widgets.generate.run import BUTTON_STYLE, EngineWatch, duration
+from napari_plimseg._widgets.generate.slide_section import parse_mpp
+from napari_plimseg._widgets.generate.state import Phase
+from napari_plimseg._widgets.viewer.slide_layers import SLIDE_FILES, ThemeColor
+from napari_plimseg.errors import PlimsegError
+from napari_plimseg.inference.cohort import ItemState
+from napari_plimseg.inference.devices import ENGINE
+from napari_plimseg.results.export.formats import FORMATS
+from napari_plimseg.settings import load_settings, remember, remembered
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Sequence
+
+    from napari.viewer import Viewer
+
+    from napari_plimseg.inference.cohort import Added, Cohort, CohortStep
+    from napari_plimseg.settings import DockSettings
+    from napari_plimseg.tissue import TissueClasses
+
+
+HINT = "Drop slides or folders here, or press Add."
+
+
+class BatchParts(QWidget):
+    """Builds the dock: message on top, the list in the middle, the big button below.
+
+    Parameters
+    ----------
+    model : str
+        Name of the model to begin with.
+    """
+
+    def __init__(self, model: str) -> None:
+        super().__init__()
+        self.banner = Banner()
+        self.table = BatchTable()
+        self.hint = FlowText(HINT)
+        self.add_button = QPushButton("Add")
+        menu = QMenu(self.add_button)
+        self.files_action = menu.addAction("Slides…")
+        self.folder_action = menu.addAction("Folder…")
+        self.add_button.setMenu(menu)
+        self.remove_button = QPushButton("Remove")
+        self.retry_button = QPushButton("Retry failed")
+        self.open_button = QPushButton("Open result")
+        self.mpp_edit = QLineEdit()
+        self.mpp_edit.setPlaceholderText("for example 0.25")
+        self.mpp_edit.setToolTip(TOOLTIPS["batch_mpp"])
+        self.mpp_row = self._build_mpp_row()
+        self.model_choice = ModelChoice(model)
+        self.formats = {key: QCheckBox(kind.title) for key, kind in FORMATS.items()}
+        self.folder_label = FlowText()
+        self.folder_button = QPushButton("Change…")
+        self.settings = QCollapsible("Exports and folder")
+        self.settings.toggleButton().setToolTip(TOOLTIPS["fold"])
+        self.settings.addWidget(self._build_settings())
+        self.settings.layout().setContentsMargins(0, 0, 0, 0)
+        self.bar = QProgressBar()
+        self.bar.setRange(0, 1000)
+        self.line = FlowText()
+        self.run_button = QPushButton("Run all")
+        self.run_button.setStyleSheet(BUTTON_STYLE)
+        self.stop_button = QPushButton("Stop")
+        self._lay_out()
+        self.setMinimumWidth(340)
+
+    def _build_mpp_row(self) -> QWidget:
+        row = QWidget()
+        line = QHBoxLayout(row)
+        line.setContentsMargins(0, 0, 0, 0)
+        line.addWidget(QLabel("Pixel size"))
+        line.addWidget(self.mpp_edit, 1)
+        line.addWidget(QLabel("µm/px"))
+        return row
+
+    def _build_settings(self) -> QWidget:
+        content = QWidget()
+        grid = QGridLayout(content)
+        grid.setContentsMargins(0, 2, 0, 2)
+        grid.setVerticalSpacing(4)
+        for i, box in enumerate(self.formats.values()):
+            grid.addWidget(box, i // 2, i % 2)
+        row = grid.rowCount()
+        grid.addWidget(QLabel("Results in"), row, 0)
+        grid.addWidget(self.folder_button, row, 1)
+        grid.addWidget(self.folder_label, row + 1, 0, 1, 2)
+        return content
+
+    def _lay_out(self) -> None:
+        model = QHBoxLayout()
+        label = QLabel("Model")
+        label.setStyleSheet("font-weight: bold;")
+        model.addWidget(label)
+        model.addWidget(self.model_choice, 1)
+        buttons = QHBoxLayout()
+        for button in (
+            self.add_button, self.remove_button, self.retry_button, self.open_button,
+        ):  # fmt: skip
+            buttons.addWidget(button)
+        progress = QHBoxLayout()
+        progress.addWidget(self.bar, 1)
+        progress.addWidget(self.stop_button)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(4, 4, 4, 4)
+        layout.setSpacing(4)
+        layout.addWidget(self.banner)
+        layout.addLayout(model)
+        layout.addWidget(self.settings)
+        layout.addWidget(self.table, 1)
+        layout.addWidget(self.hint)
+        layout.addWidget(self.mpp_row)
+        layout.addLayout(buttons)
+        layout.addWidget(self.run_button)
+        layout.addLayout(progress)
+        layout.addWidget(self.line)
+
+    def show_theme(self, color: str) -> None:
+        """Draw icons in the text colour of the viewer's theme."""
+        self.settings.setExpandedIcon(arrow(True, QColor(color)))
+        self.settings.setCollapsedIcon(arrow(False, QColor(color)))
+
+    def show_folder(self, folder: Path) -> None:
+        """Show where results go."""
+        self.folder_label.setText(str(folder))
+        self.folder_label.setToolTip(str(folder))
+
+    def show_formats(self, chosen: Sequence[str]) -> None:
+        """Tick the exports that are chosen."""
+        for key, box in self.formats.items():
+            box.setChecked(key in chosen)
+
+    @property
+    def chosen_formats(self) -> tuple[str, ...]:
+        """The exports that are ticked."""
+        return tuple(key for key, box in self.formats.items() if box.isChecked())
+
+    def show_state(self, state: BatchState) -> None:
+        """Enable what can be pressed now and say why the rest can't."""
+        for control, button in (
+            ("add", self.add_button),
+            ("remove", self.remove_button),
+            ("retry", self.retry_button),
+            ("open", self.open_button),
+            ("run", self.run_button),
+            ("stop", self.stop_button),
+        ):
+            why_not = state.why_not(control)
+            button.setEnabled(not why_not)
+            button.setToolTip(why_not or TOOLTIPS[f"batch_{control}"])
+        why_not = state.why_not("setup")
+        self.model_choice.set_enabled(why_not)
+        self.folder_button.setEnabled(not why_not)
+        self.folder_button.setToolTip(why_not or TOOLTIPS["batch_folder"])
+        for box in self.formats.values():
+            box.setEnabled(not why_not)
+            box.setToolTip(why_not or TOOLTIPS["batch_setup"])
+        running = state.phase is not Phase.IDLE
+        self.bar.setVisible(running)
+        self.stop_button.setVisible(running)
+        self.run_button.setVisible(not running)
+        self.mpp_row.setVisible(not state.why_not("mpp"))
+        self.hint.setVisible(not state.items)
+        if not running:
+            self.line.setText(_summary(state) if state.items else "")
+        self.line.setVisible(bool(self.line.text()))
+
+
+def _summary(state: BatchState) -> str:
+    counts = [(sum(item.state is kind for item in state.items), kind.value) for kind in ItemState]
+    text = ", ".join(f"{count} {name}" for count, name in counts if count)
+    slides = "1 slide" if len(state.items) == 1 else f"{len(state.items)} slides"
+    return f"{slides}: {text}."
+
+
+OWNER = "the batch"
+_FOLDER, _FORMATS = "batch_folder", "batch_formats"
+_SHOWN_REFUSALS = 3
+
+
+class BatchDock(BatchParts):
+    """Segments a list of slides.
+
+    Parameters
+    ----------
+    napari_viewer : napari.Viewer
+        Gets the slides whose results are opened.
+    """
+
+    def __init__(self, napari_viewer: Viewer) -> None:
+        super().__init__(load_settings().model)
+        self._viewer = napari_viewer
+        self._cohort: Cohort | None = None
+        self._list_problem = "The list of slides is being opened."
+        self._phase = Phase.IDLE
+        self._refused: list[str] = []
+        self._keeper = ModelKeeper()
+        self._closing = threading.Event()
+        self.folder = Path(remembered(_FOLDER, "") or results_folder(load_settings()))
+        self._opening, self._run_job, self._look_job, self._picture_job = (
+            BackgroundJob(self) for _ in range(4)
+        )
+        self._connect()
+        theme = ThemeColor(napari_viewer, self.show_theme)
+        when_gone(self, theme.disconnect)
+        self.show_formats(remembered(_FORMATS, ["ome-tiff", "geojson", "csv"]))
+        self.open_folder(self.folder)
+
+    def _connect(self) -> None:
+        self.files_action.triggered.connect(self._on_add_files)
+        self.folder_action.triggered.connect(self._on_add_folder)
+        self.table.pathsDropped.connect(self.add)
+        self.table.itemSelectionChanged.connect(self.refresh_state)
+        self.table.itemDoubleClicked.connect(lambda *_: self.open_result())
+        self.model_choice.changed.connect(self.refresh_state)
+        self.folder_button.clicked.connect(self._on_folder)
+        for box in self.formats.values():
+            box.toggled.connect(lambda _: remember(_FORMATS, list(self.chosen_formats)))
+        self.remove_button.clicked.connect(self.remove)
+        self.retry_button.clicked.connect(self.retry)
+        self.open_button.clicked.connect(self.open_result)
+        self.mpp_edit.editingFinished.connect(self._on_mpp)
+        self.run_button.clicked.connect(self.start)
+        self.stop_button.clicked.connect(self.stop)
+        self._opening.yielded.connect(self._on_opened)
+        self._opening.failed.connect(self._on_open_failed)
+        self._look_job.yielded.connect(self._on_added)
+        self._look_job.failed.connect(lambda text: self.banner.tell("error", text))
+        self._look_job.finished.connect(lambda _: self._on_all_added())
+        self._picture_job.yielded.connect(self._on_picture)
+        self._run_job.yielded.connect(self._on_step)
+        self._run_job.failed.connect(lambda text: self.banner.tell("error", text))
+        self._run_job.finished.connect(self._on_finished)
+        self._engine = EngineWatch(self)
+        self._engine.changed.connect(self.refresh_state)
+        when_gone(self, self._closing.set)
+
+    @property
+    def is_running(self) -> bool:
+        """Whether the batch goes on."""
+        return self._run_job.is_running
+
+    @property
+    def state(self) -> BatchState:
+        """What is there now, for deciding what can be pressed."""
+        cohort, owner = self._cohort, ENGINE.owner
+        chosen = self.table.selected_paths
+        items = () if cohort is None else tuple(cohort.items)
+        return BatchState(
+            items=items,
+            selected=tuple(item for item in items if item.path in chosen),
+            phase=self._phase,
+            looking=self._look_job.is_running,
+            list_problem=self._list_problem,
+            model_problem=self.model_choice.problem,
+            engine_owner="" if owner == OWNER else owner,
+        )
+
+    def refresh_state(self) -> None:
+        """Enable what can be pressed now and say why the rest can't."""
+        self.show_state(self.state)
+
+    def open_folder(self, folder: Path) -> None:
+        """Take another results folder, with the list of slides that lies in it."""
+        if self.is_running or self._opening.is_running or self._look_job.is_running:
+            return
+        if self._cohort is not None:
+            self._cohort.close()
+        self._cohort = None
+        self._list_problem = "The list of slides is being opened."
+        self.folder = folder
+        self.show_folder(folder)
+        self.table.show_items([])
+        self._opening.start(lambda: open_list(folder))
+        self.refresh_state()
+
+    def add(self, places: Sequence[str | Path]) -> None:
+        """Add slides, and the slides in folders."""
+        why_not, cohort = self.state.why_not("add"), self._cohort
+        if why_not or cohort is None:
+            self.banner.tell("info", why_not)
+            return
+        self._refused = []
+        wanted = list(places)
+        self._look_job.start(lambda: add_slides(cohort, wanted))
+        self.refresh_state()
+
+    def start(self) -> None:
+        """Segment what is waiting or stopped."""
+        cohort = self._cohort
+        if cohort is None or self.state.why_not("run"):
+            return
+        settings, classes = self._settings()
+        request = BatchRequest(
+            self.model_choice.name, classes, settings, self.folder, self.chosen_formats
+        )
+        closing, keeper = self._closing, self._keeper
+
+        def work() -> Generator[CohortStep, None, None]:
+            try:
+                yield from run_list(cohort, request, keeper)
+            finally:
+                if closing.is_set():
+                    cohort.close()
+
+        self.banner.clear()
+        self._phase = Phase.RUNNING
+        self.bar.setValue(0)
+        self.line.setText("Loading model…")
+        self._run_job.start(work)
+        self.refresh_state()
+
+    def stop(self) -> None:
+        """Stop the batch; what is done stays and can be continued."""
+        if not self.state.why_not("stop"):
+            self._phase = Phase.STOPPING
+            self._run_job.stop()
+            self.line.setText("Stopping after the tiles in work…")
+            self.refresh_state()
+
+    def stop_and_wait(self) -> None:
+        """Stop everything and wait for the threads, five seconds at most each."""
+        for job in (self._run_job, self._look_job, self._picture_job, self._opening):
+            job.stop_and_wait()
+
+    def remove(self) -> None:
+        """Take the selected slides off the list."""
+        cohort = self._cohort
+        if cohort is not None:
+            for path in self.table.selected_paths:
+                self._tell_errors(lambda path=path: cohort.remove(path))
+            self._show_items()
+
+    def retry(self) -> None:
+        """Let the failed slides wait for another turn."""
+        cohort = self._cohort
+        if cohort is not None:
+            for item in cohort.items:
+                if item.state is ItemState.FAILED:
+                    self._tell_errors(lambda item=item: cohort.retry(item.path))
+            self._show_items()
+
+    def open_result(self) -> None:
+        """Open the selected slide with its result in the main dock."""
+        state = self.state
+        if state.why_not("open"):
+            return
+        (item,) = state.selected
+        open_main_dock(self._viewer).open_slide_with_result(
+            item.path, item.mpp, self.folder / item.store
+        )
+
+    def _settings(self) -> tuple[DockSettings, TissueClasses | None]:
+        """Return what the main dock runs with, and its words when they are for the same model."""
+        dock = main_dock(self._viewer)
+        if dock is None:
+            return load_settings(), None
+        same = dock.model_name == self.model_choice.name
+        return dock.settings, dock.edited_classes if same else None
+
+    def _tell_errors(self, change: Callable[[], None]) -> None:
+        try:
+            change()
+        except PlimsegError as error:
+            self.banner.tell("error", str(error))
+
+    def _show_items(self) -> None:
+        cohort = self._cohort
+        self.table.show_items([] if cohort is None else cohort.items)
+        self.refresh_state()
+
+    def _on_opened(self, cohort: Cohort) -> None:
+        self._cohort, self._list_problem = cohort, ""
+        if cohort.model:
+            self.model_choice.choose(cohort.model)
+        self._show_items()
+        blank = [i.path for i in cohort.items if not self.table.has_thumbnail(i.path)]
+        if blank and not self._picture_job.is_running:
+            self._picture_job.start(lambda: thumbnails(blank))
+        stopped = cohort.count(ItemState.STOPPED)
+        if stopped:
+            self.banner.tell("info", "The last batch was not finished: Run all does the rest.")
+
+    def _on_open_failed(self, text: str) -> None:
+        self._list_problem = text
+        self.banner.tell("error", text)
+        self.refresh_state()
+
+    def _on_added(self, added: Added) -> None:
+        if added.item is None:
+            self._refused.append(added.refusal)
+            return
+        self.table.show_thumbnail(added.path, added.thumbnail)
+        self.table.show_item(added.item)
+        self.refresh_state()
+
+    def _on_all_added(self) -> None:
+        if self._refused:
+            more = len(self._refused) - _SHOWN_REFUSALS
+            text = " ".join(self._refused[:_SHOWN_REFUSALS])
+            self.banner.tell("warning", f"{text} And {more} more." if more > 0 else text)
+        self._show_items()
+
+    def _on_picture(self, added: Added) -> None:
+        self.table.show_thumbnail(added.path, added.thumbnail)
+
+    def _on_step(self, told: CohortStep) -> None:
+        cohort = self._cohort
+        if cohort is None:
+            return
+        self.table.show_item(told.item)
+        self.bar.setValue(round(1000 * cohort.fraction))
+        if self._phase is Phase.RUNNING:
+            done, total = cohort.count(ItemState.DONE), len(cohort.items)
+            parts = [f"{done} of {total} slides done"]
+            failed = cohort.count(ItemState.FAILED)
+            if failed:
+                parts.append(f"{failed} failed")
+            if told.seconds_left:
+                parts.append(f"{duration(told.seconds_left)} left")
+            self.line.setText(" · ".join(parts))
+        if isinstance(told.step, PlimsegError):
+            self.banner.tell("error", str(told.step))
+        if told.step is None or told.item.state is not ItemState.RUNNING:
+            self.refresh_state()
+
+    def _on_finished(self, complete: bool) -> None:
+        was, self._phase = self._phase, Phase.IDLE
+        cohort = self._cohort
+        if was is Phase.STOPPING:
+            self.banner.tell("info", "Stopped. What is done stays; Run all does the rest.")
+        elif complete and cohort is not None and self.banner.kind != "error":
+            self.banner.tell("good", f"Done: {cohort.count(ItemState.DONE)} slides.")
+        self._show_items()
+
+    def _on_mpp(self) -> None:
+        cohort, text = self._cohort, self.mpp_edit.text()
+        if cohort is None or not text.strip():
+            return
+        mpp = parse_mpp(text)
+        if mpp is None:
+            self.banner.tell(
+                "warning", f"'{text}' is not a pixel size: scans have 0.05 to 20 µm/px."
+            )
+            return
+        for item in self.state.selected:
+            if item.state is ItemState.NEEDS_MPP:
+                self._tell_errors(lambda path=item.path: cohort.set_mpp(path, mpp))
+        self.mpp_edit.clear()
+        self._show_items()
+
+    def _on_add_files(self) -> None:
+        start = load_settings().slide_folder
+        paths, _ = QFileDialog.getOpenFileNames(self, "Add slides", start, SLIDE_FILES)
+        if paths:
+            self.add(paths)
+
+    def _on_add_folder(self) -> None:
+        start = load_settings().slide_folder
+        path = QFileDialog.getExistingDirectory(self, "Add the slides of a folder", start)
+        if path:
+            self.add([path])
+
+    def _on_folder(self) -> None:
+        path = QFileDialog.getExistingDirectory(self, "Results in", str(self.folder))
+        if path:
+            remember(_FOLDER, path)
+            self.open_folder(Path(path))

@@ -1,0 +1,107 @@
+"""A coloured line at the top of the dock that says what happened."""
+
+from __future__ import annotations
+
+from qtpy.QtCore import QPoint, QRect, QSize, Qt
+from qtpy.QtGui import QGuiApplication
+from qtpy.QtWidgets import QFrame, QHBoxLayout, QLabel, QSizePolicy, QToolButton, QWidget
+
+from napari_plimseg._widgets.common.background_job import error_behind
+from napari_plimseg._widgets.common.error_report import error_report
+from napari_plimseg._widgets.common.tooltips import TOOLTIPS
+from napari_plimseg.settings import load_settings
+
+_COLORS = {"error": "#a32020", "warning": "#8a5a00", "info": "#1f5c99", "good": "#22693a"}
+
+
+class Banner(QFrame):
+    """Shows one sentence on a coloured ground; the cross hides it.
+
+    An error offers a report of itself that can be posted in public.
+    The colours stand on their own, so the text reads in dark and light themes.
+    """
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.kind = ""
+        self.label = QLabel()
+        self.label.setWordWrap(True)
+        self.label.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+        self.label.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Preferred)
+        self._close = QToolButton()
+        self._close.setText("✕")
+        self._close.setToolTip(TOOLTIPS["dismiss"])
+        self._close.clicked.connect(self.hide)
+        layout = QHBoxLayout(self)
+        layout.setContentsMargins(8, 4, 4, 4)
+        self.copy_button = QToolButton()
+        self.copy_button.setText("Copy report")
+        self.copy_button.setToolTip(TOOLTIPS["copy_error"])
+        self.copy_button.clicked.connect(self.copy_report)
+        layout.addWidget(self.label, 1)
+        layout.addWidget(self.copy_button, 0, Qt.AlignmentFlag.AlignTop)
+        layout.addWidget(self._close, 0, Qt.AlignmentFlag.AlignTop)
+        self.hide()
+
+    @property
+    def text(self) -> str:
+        """The sentence shown, empty when hidden."""
+        return "" if self.isHidden() else self.label.text()
+
+    def tell(self, kind: str, text: str) -> None:
+        """Show a sentence.
+
+        Parameters
+        ----------
+        kind : {"error", "warning", "info", "good"}
+            Decides the colour.
+        text : str
+            One or two sentences.
+        """
+        self.kind = kind
+        self.label.setText(text)
+        self.copy_button.setText("Copy report")
+        self.copy_button.setVisible(kind == "error")
+        color = _COLORS[kind]
+        self.setStyleSheet(
+            f"Banner {{background: {color}; border-radius: 4px;}}"
+            "QLabel {background: transparent; color: white;}"
+            "QToolButton {background: transparent; color: white; border: none;"
+            " text-decoration: underline;}"
+        )
+        self.show()
+        self.updateGeometry()
+
+    def copy_report(self) -> None:
+        """Put a report of the error on the clipboard."""
+        sentence, error, device = failure_of(self)
+        clipboard = QGuiApplication.clipboard()
+        if clipboard is not None:
+            clipboard.setText(error_report(sentence, error, device=device))
+            self.copy_button.setText("Copied")
+
+    def clear(self) -> None:
+        """Forget the last sentence."""
+        self.kind = ""
+        self.hide()
+
+
+def failure_of(banner: Banner) -> tuple[str, BaseException | None, str]:
+    """Return the error that a banner shows: its sentence, itself where known, and the device."""
+    sentence = banner.text if banner.kind == "error" else ""
+    return sentence, error_behind(sentence), load_settings().device
+
+
+class FlowText(QLabel):
+    """A label whose long text wraps instead of widening the dock."""
+
+    def __init__(self, text: str = "", parent: QWidget | None = None) -> None:
+        super().__init__(text, parent)
+        self.setWordWrap(True)
+        self.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Minimum)
+
+    def minimumSizeHint(self) -> QSize:
+        """Return a size that lets the dock be narrow."""
+        box = QRect(QPoint(0, 0), QSize(max(self.width(), 120), 4000))
+        flags = int(Qt.TextFlag.TextWordWrap.value)
+        return QSize(60, self.fontMetrics().boundingRect(box, flags, self.text()).height())

@@ -1,0 +1,258 @@
+"""The list of tissue classes: an eye, a colour, a name and the words that describe it."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from qtpy.QtCore import QSize, Qt, Signal
+from qtpy.QtGui import QColor
+from qtpy.QtWidgets import (
+    QAbstractItemView,
+    QColorDialog,
+    QHBoxLayout,
+    QHeaderView,
+    QPushButton,
+    QTableWidget,
+    QTableWidgetItem,
+    QVBoxLayout,
+    QWidget,
+)
+
+from napari_plimseg._widgets.common.icons import eye, swatch
+from napari_plimseg._widgets.common.tooltips import TOOLTIPS
+from napari_plimseg.errors import ConfigError
+from napari_plimseg.tissue import TissueClass, TissueClasses
+
+EYE, COLOR, NAME, WORDS = range(4)
+_ROW_HEIGHT = 22
+_ROWS_SHOWN = 9
+
+
+def same_words(first: TissueClasses, second: TissueClasses) -> bool:
+    """Whether two sets ask the same of a model: names and words, not colours."""
+    return first.has_background == second.has_background and [
+        (c.name, c.prompts) for c in first
+    ] == [(c.name, c.prompts) for c in second]
+
+
+class ClassList(QWidget):
+    """Edits a `TissueClasses`.
+
+    Attributes
+    ----------
+    classesChanged : Signal()
+        Names, words, colours or the number of classes changed by hand.
+    visibilityChanged : Signal()
+        An eye was pressed.
+    classPicked : Signal(str)
+        The row of a class was selected by hand.
+    refused : Signal(str)
+        A change was not taken; the sentence says why.
+    """
+
+    classesChanged = Signal()
+    visibilityChanged = Signal()
+    classPicked = Signal(str)
+    refused = Signal(str)
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._classes: TissueClasses | None = None
+        self._own: TissueClasses | None = None
+        self.hidden: set[str] = set()
+        self._icon_color = QColor(160, 160, 160)
+        self.table = self._build_table()
+        self.add_button = self._button("Add class", "add", self._on_add)
+        self.remove_button = self._button("Remove", "remove", self._on_remove)
+        self.reset_button = self._button("Reset", "reset", self._on_reset)
+        buttons = QHBoxLayout()
+        buttons.setContentsMargins(0, 0, 0, 0)
+        for button in (self.add_button, self.remove_button, self.reset_button):
+            buttons.addWidget(button)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.setSpacing(4)
+        layout.addWidget(self.table)
+        layout.addLayout(buttons)
+
+    def _build_table(self) -> QTableWidget:
+        table = QTableWidget(0, 4)
+        table.setHorizontalHeaderLabels(["", "", "Class", "Words that describe it"])
+        table.setToolTip(TOOLTIPS["classes"])
+        table.verticalHeader().hide()
+        table.verticalHeader().setDefaultSectionSize(_ROW_HEIGHT)
+        table.verticalHeader().setMinimumSectionSize(_ROW_HEIGHT)
+        table.setIconSize(QSize(16, 16))
+        table.setShowGrid(False)
+        table.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
+        table.setSelectionMode(QAbstractItemView.SelectionMode.SingleSelection)
+        table.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        header = table.horizontalHeader()
+        header.setMinimumSectionSize(20)
+        for column in (EYE, COLOR):
+            header.setSectionResizeMode(column, QHeaderView.ResizeMode.Fixed)
+            table.setColumnWidth(column, 24)
+        header.setSectionResizeMode(NAME, QHeaderView.ResizeMode.Interactive)
+        header.setSectionResizeMode(WORDS, QHeaderView.ResizeMode.Stretch)
+        header.setDefaultAlignment(Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignVCenter)
+        table.setColumnWidth(NAME, 132)
+        table.cellClicked.connect(self._on_clicked)
+        table.itemChanged.connect(self._on_edited)
+        return table
+
+    def _button(self, text: str, tooltip: str, slot: object) -> QPushButton:
+        button = QPushButton(text)
+        button.setToolTip(TOOLTIPS[tooltip])
+        button.clicked.connect(slot)
+        return button
+
+    @property
+    def classes(self) -> TissueClasses | None:
+        """The classes as they are now."""
+        return self._classes
+
+    @property
+    def edited(self) -> TissueClasses | None:
+        """The classes when names or words differ from the model's own, else None."""
+        if self._classes is None or self._own is None or same_words(self._classes, self._own):
+            return None
+        return self._classes
+
+    def show_classes(self, classes: TissueClasses, own: TissueClasses | None = None) -> None:
+        """Show classes; `own` are those that Reset brings back, `classes` themselves when None."""
+        self._classes, self._own = classes, own or classes
+        self.hidden &= set(classes.names)
+        self._fill()
+
+    def set_icon_color(self, color: str) -> None:
+        """Draw the eyes in the text colour of the theme."""
+        self._icon_color = QColor(color)
+        if self._classes is not None:
+            self._fill()
+
+    def set_enabled(self, why_not: str) -> None:
+        """Allow changes, or say why there are none; eyes and colours always work."""
+        for button, tooltip in (
+            (self.add_button, "add"),
+            (self.remove_button, "remove"),
+            (self.reset_button, "reset"),
+        ):
+            button.setEnabled(not why_not)
+            button.setToolTip(why_not or TOOLTIPS[tooltip])
+        triggers = QAbstractItemView.EditTrigger
+        self.table.setEditTriggers(
+            triggers.NoEditTriggers
+            if why_not
+            else triggers.DoubleClicked | triggers.EditKeyPressed | triggers.AnyKeyPressed
+        )
+
+    def _fill(self) -> None:
+        classes = self._classes
+        assert classes is not None  # noqa: S101 - only called with classes
+        table = self.table
+        table.blockSignals(True)
+        table.setRowCount(len(classes))
+        for row, tissue_class in enumerate(classes):
+            is_background = row + 1 == classes.background_id
+            seen = tissue_class.name not in self.hidden
+            for column, icon in (
+                (EYE, eye(seen, self._icon_color)),
+                (COLOR, swatch(tissue_class.color)),
+            ):
+                item = QTableWidgetItem(icon, "")
+                item.setFlags(Qt.ItemFlag.ItemIsEnabled | Qt.ItemFlag.ItemIsSelectable)
+                table.setItem(row, column, item)
+            table.setItem(row, NAME, QTableWidgetItem(tissue_class.name))
+            words = QTableWidgetItem(", ".join(tissue_class.prompts))
+            words.setToolTip(
+                "Glass and empty space."
+                if is_background and not tissue_class.prompts
+                else "; ".join(tissue_class.texts)
+            )
+            table.setItem(row, WORDS, words)
+        table.blockSignals(False)
+        rows = min(max(len(classes), 3), _ROWS_SHOWN)
+        header = max(24, table.horizontalHeader().sizeHint().height())
+        table.setFixedHeight(rows * _ROW_HEIGHT + header + 6)
+
+    def _take(self, classes: TissueClasses) -> None:
+        self._classes = classes
+        self._fill()
+        self.classesChanged.emit()
+
+    def _on_clicked(self, row: int, column: int) -> None:
+        if self._classes is None:
+            return
+        tissue_class = self._classes[row]
+        self.classPicked.emit(tissue_class.name)
+        if column == EYE:
+            self.hidden ^= {tissue_class.name}
+            self._fill()
+            self.visibilityChanged.emit()
+        elif column == COLOR:
+            color = QColorDialog.getColor(
+                QColor(*tissue_class.color), self, f"Colour of {tissue_class.name}"
+            )
+            if color.isValid():
+                self.set_color(tissue_class.name, (color.red(), color.green(), color.blue()))
+
+    def set_color(self, name: str, color: tuple[int, int, int]) -> None:
+        """Give a class another colour."""
+        if self._classes is not None:
+            old = self._classes[self._classes.mask_id(name) - 1]
+            self._take(self._classes.replaced(name, dataclasses.replace(old, color=color)))
+
+    def _on_edited(self, item: QTableWidgetItem) -> None:
+        if self._classes is None or item.column() not in (NAME, WORDS):
+            return
+        old = self._classes[item.row()]
+        try:
+            if item.column() == NAME:
+                new = dataclasses.replace(old, name=item.text().strip())
+            else:
+                new = dataclasses.replace(old, prompts=tuple(item.text().split(",")))
+            if new == old:
+                self._fill()
+                return
+            changed = self._classes.replaced(old.name, new)
+        except ConfigError as error:
+            self._fill()
+            self.refused.emit(str(error))
+            return
+        if old.name in self.hidden:
+            self.hidden = (self.hidden - {old.name}) | {new.name}
+        self._take(changed)
+
+    def _on_add(self) -> None:
+        if self._classes is None:
+            return
+        names = {name.casefold() for name in self._classes.names}
+        number = next(n for n in range(1, 1000) if f"new class {n}" not in names)
+        new = TissueClass(f"new class {number}", self._classes.fresh_color())
+        try:
+            self._take(self._classes.with_class(new))
+        except ConfigError as error:
+            self.refused.emit(str(error))
+            return
+        row = self._classes.mask_id(new.name) - 1
+        self.table.setCurrentCell(row, NAME)
+        item = self.table.item(row, NAME)
+        if item is not None:
+            self.table.editItem(item)
+
+    def _on_remove(self) -> None:
+        row = self.table.currentRow()
+        if self._classes is None:
+            return
+        if row < 0:
+            self.refused.emit("Select the class to remove first.")
+            return
+        try:
+            self._take(self._classes.without(self._classes[row].name))
+        except ConfigError as error:
+            self.refused.emit(str(error))
+
+    def _on_reset(self) -> None:
+        if self._own is not None:
+            self.hidden.clear()
+            self._take(self._own)

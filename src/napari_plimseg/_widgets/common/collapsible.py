@@ -1,0 +1,64 @@
+"""A part of a dock that can be folded away, and that grows with what is in it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from qtpy.QtCore import QTimer
+from superqt import QCollapsible
+
+from napari_plimseg._widgets.common.icons import arrow
+from napari_plimseg._widgets.common.tooltips import TOOLTIPS
+
+if TYPE_CHECKING:
+    from qtpy.QtGui import QColor
+    from qtpy.QtWidgets import QWidget
+
+
+_NO_LIMIT = 16_777_215  # Qt's largest height
+_FOLDING_MS = 120
+
+
+class Fold(QCollapsible):
+    """A title that shows or hides a widget.
+
+    `QCollapsible` keeps the height that its content had when it was opened; here the content may
+    grow and shrink afterwards.
+
+    Parameters
+    ----------
+    title : str
+        What is written on it.
+    content : QWidget
+        What is folded away.
+    is_open : bool
+        Whether it is open at first.
+    """
+
+    def __init__(self, title: str, content: QWidget, *, is_open: bool = False) -> None:
+        super().__init__(title)
+        self.toggleButton().setToolTip(TOOLTIPS["fold"])
+        self.setDuration(_FOLDING_MS)
+        self.addWidget(content)
+        self.layout().setContentsMargins(0, 0, 0, 0)
+        self._timer = QTimer(self)
+        self._timer.setSingleShot(True)
+        self._timer.setInterval(2 * _FOLDING_MS)
+        self._timer.timeout.connect(self._free)
+        self.toggled.connect(lambda _: self._timer.start())
+        if is_open:
+            self.open()
+
+    def open(self) -> None:
+        """Unfold at once."""
+        self.expand(animate=False)
+        self._free()
+
+    def show_theme(self, ink: QColor) -> None:
+        """Draw the arrow in the text colour of the theme."""
+        self.setExpandedIcon(arrow(True, ink))
+        self.setCollapsedIcon(arrow(False, ink))
+
+    def _free(self) -> None:
+        if self.isExpanded():
+            self.content().setMaximumHeight(_NO_LIMIT)

@@ -1,0 +1,132 @@
+"""The choice of a model, with what people should know about it in the tooltip."""
+
+from __future__ import annotations
+
+from html import escape
+from typing import TYPE_CHECKING
+
+from qtpy.QtCore import Qt, Signal
+from qtpy.QtWidgets import QComboBox
+
+from napari_plimseg._widgets.common.tooltips import TOOLTIPS
+from napari_plimseg.errors import PlimsegError
+
+if TYPE_CHECKING:
+    from qtpy.QtWidgets import QWidget
+
+    from napari_plimseg.models.library import ModelInfo
+    from napari_plimseg.results.mask_info import MaskInfo
+    from napari_plimseg.tissue import TissueClasses
+
+
+def describe_model(info: ModelInfo) -> str:
+    """Return a tooltip: what a model is, its pixel size, licence, source and size."""
+    lines = [
+        f"<b>{escape(info.title)}</b>",
+        escape(info.description),
+        f"Works at {info.mpp:g} µm/px",
+        f"Licence: {escape(info.license)}",
+        f"Source: {escape(info.source)}",
+    ]
+    if info.size_bytes:
+        lines.append(f"Size: {info.size_bytes / 1e6:.0f} MB")
+    if not info.available:
+        lines.append(f"<b>Can't be used: {escape(info.reason)}</b>")
+    return "<br>".join(lines)
+
+
+class ModelChoice(QComboBox):
+    """Lists the models of the catalogue.
+
+    Attributes
+    ----------
+    changed : Signal()
+        Another model was chosen by hand.
+    """
+
+    changed = Signal()
+
+    def __init__(self, chosen: str, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
+        self.setMinimumContentsLength(12)
+        self._infos: list[ModelInfo] = []
+        self._error = ""
+        self._fill(chosen)
+        self.activated.connect(self._on_activated)
+
+    def _fill(self, chosen: str) -> None:
+        self.clear()
+        self._infos, self._error = [], ""
+        try:
+            from napari_plimseg.models.library import list_models
+
+            self._infos = list_models()
+        except PlimsegError as error:
+            self._error = str(error)
+        for row, info in enumerate(self._infos):
+            self.addItem(info.title, info.name)
+            self.setItemData(row, describe_model(info), Qt.ItemDataRole.ToolTipRole)
+            item = self.model().item(row)
+            item.setEnabled(info.available)
+        usable = [row for row, info in enumerate(self._infos) if info.available]
+        wanted = self.findData(chosen)
+        self.setCurrentIndex(wanted if wanted in usable else next(iter(usable), 0))
+        self.set_enabled("")
+
+    def reload(self) -> None:
+        """List the models anew: some were made, fetched or removed. The choice stays if it can."""
+        enabled, before = self.isEnabled(), self.name
+        why_not = "" if enabled else self.toolTip()
+        self._fill(before)
+        self.set_enabled(why_not)
+        if self.name != before:
+            self.changed.emit()
+
+    def choose(self, name: str) -> bool:
+        """Choose a model by its name in the catalogue; return whether it can be used."""
+        row = self.findData(name)
+        if row < 0 or not self._infos[row].available:
+            return False
+        if row != self.currentIndex():
+            self.setCurrentIndex(row)
+            self._on_activated(row)
+        return True
+
+    @property
+    def info(self) -> ModelInfo | None:
+        """The chosen model, None when there is none at all."""
+        row = self.currentIndex()
+        return self._infos[row] if 0 <= row < len(self._infos) else None
+
+    @property
+    def name(self) -> str:
+        """Name of the chosen model in the catalogue."""
+        return "" if self.info is None else self.info.name
+
+    @property
+    def problem(self) -> str:
+        """Why the chosen model can't be used; empty when it can."""
+        info = self.info
+        if info is None:
+            return self._error or "There is no model: install the plugin again."
+        return "" if info.available else info.reason
+
+    def choose_model_of(self, made: MaskInfo) -> TissueClasses | None:
+        """Choose the model that made a mask; return its own classes, None when it is not here."""
+        for row, info in enumerate(self._infos):
+            if made.model_name in (info.name, info.title):
+                self.setCurrentIndex(row)
+                self.set_enabled("")
+                return info.classes
+        return None
+
+    def set_enabled(self, why_not: str) -> None:
+        """Allow another choice, or say why not."""
+        self.setEnabled(not why_not)
+        info = self.info
+        self.setToolTip(why_not or (TOOLTIPS["model"] if info is None else describe_model(info)))
+
+    def _on_activated(self, _: int) -> None:
+        self.set_enabled("")
+        self.changed.emit()

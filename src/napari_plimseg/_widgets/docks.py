@@ -1,0 +1,136 @@
+"""How one dock of the plugin finds or opens another one in the same window."""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol, cast
+
+from qtpy.QtWidgets import QDockWidget
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from napari.viewer import Viewer
+    from qtpy.QtWidgets import QWidget
+
+    from napari_plimseg.settings import DockSettings
+    from napari_plimseg.tissue import TissueClasses
+
+
+class MainDock(Protocol):
+    """What the other docks may ask of the dock *PLIMSeg*."""
+
+    @property
+    def is_running(self) -> bool:
+        """Whether a slide is being segmented."""
+
+    @property
+    def settings(self) -> DockSettings:
+        """What a run would use."""
+
+    @property
+    def model_name(self) -> str:
+        """Name of the chosen model."""
+
+    @property
+    def edited_classes(self) -> TissueClasses | None:
+        """Classes that the user changed; None for the model's own."""
+
+    def reload_models(self) -> None:
+        """List the models again, keeping the choice."""
+
+    def choose_model(self, name: str) -> bool:
+        """List the models again and choose one by name; return whether it is chosen."""
+
+    def open_slide_with_result(self, path: Path, mpp: float | None, store: Path) -> None:
+        """Open a slide, or choose it where it is open, and show a result of it."""
+
+
+@dataclass(frozen=True)
+class DockKind:
+    """One dock of the plugin, by name: importing it takes time.
+
+    Parameters
+    ----------
+    short : str
+        On the button that opens it.
+    title : str
+        As in the menu of plugins.
+    module, widget : str
+        Where its class is.
+    """
+
+    short: str
+    title: str
+    module: str
+    widget: str
+
+    def widget_class(self) -> type[QWidget]:
+        """Return the class of the dock."""
+        module = importlib.import_module(f"napari_plimseg._widgets.{self.module}")
+        found: type[QWidget] = getattr(module, self.widget)
+        return found
+
+
+_MAIN = DockKind("Generate", "PLIMSeg", "generate.dock", "PlimsegDock")
+DOCKS = {
+    "review": DockKind("Review", "PLIMSeg Review", "review.dock", "ReviewDock"),
+    "train": DockKind("Train", "PLIMSeg Train", "train.dock", "TrainDock"),
+    "models": DockKind("Models", "PLIMSeg Models", "model_manager.dock", "ModelsDock"),
+    "batch": DockKind("Batch", "PLIMSeg Batch", "batch.dock", "BatchDock"),
+}
+"""Those that the main dock opens."""
+
+
+def main_dock(viewer: Viewer) -> MainDock | None:
+    """Return the dock *PLIMSeg* of a viewer, None when it is not open."""
+    return cast("MainDock | None", _found(viewer, _MAIN))
+
+
+def open_main_dock(viewer: Viewer) -> MainDock:
+    """Return the dock *PLIMSeg* of a viewer; it is opened when it is not there."""
+    return cast("MainDock", _opened(viewer, _MAIN))
+
+
+def open_dock(viewer: Viewer, key: str) -> QWidget:
+    """Bring a dock to the front, and open it when it is not there.
+
+    Parameters
+    ----------
+    viewer : napari.Viewer
+    key : str
+        One of `DOCKS`.
+    """
+    dock = _opened(viewer, DOCKS[key])
+    frame = dock.parentWidget()  # napari's dock widget, one of several tabs
+    if frame is not None:
+        frame.show()
+        frame.raise_()
+    return dock
+
+
+def _found(viewer: Viewer, kind: DockKind) -> QWidget | None:
+    wanted = kind.widget_class()
+    docks = viewer.window.dock_widgets.values()
+    return next((dock for dock in docks if isinstance(dock, wanted)), None)
+
+
+def _opened(viewer: Viewer, kind: DockKind) -> QWidget:
+    dock = _found(viewer, kind)
+    if dock is None:
+        dock = kind.widget_class()(viewer)
+        # one beside the other as tabs: two on top of each other don't fit on a small screen
+        viewer.window.add_dock_widget(dock, name=kind.title, area="right", tabify=True)
+        _shorten_tabs(viewer)
+    return dock
+
+
+def _shorten_tabs(viewer: Viewer) -> None:
+    # five titles that all begin with "PLIMSeg" are cut there; bars and menus keep them whole
+    for kind in (_MAIN, *DOCKS.values()):
+        dock = _found(viewer, kind)
+        frame = None if dock is None else dock.parentWidget()
+        if isinstance(frame, QDockWidget):
+            frame.setWindowTitle(kind.short)
+            frame.toggleViewAction().setText(kind.title)

@@ -1,0 +1,363 @@
+"""What there is after a run: overlays, areas, exports."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from qtpy.QtCore import QObject, QSize, Qt, QTimer, QUrl, Signal
+from qtpy.QtGui import QDesktopServices
+from qtpy.QtWidgets import (
+    QAbstractItemView,
+    QComboBox,
+    QFileDialog,
+    QGridLayout,
+    QHeaderView,
+    QLabel,
+    QPushButton,
+    QSlider,
+    QTableWidget,
+    QTableWidgetItem,
+    QVBoxLayout,
+    QWidget,
+)
+
+from napari_plimseg._widgets.common.background_job import BackgroundJob
+from napari_plimseg._widgets.common.icons import swatch
+from napari_plimseg._widgets.common.jobs import EVERYTHING, export_files, export_name, measure_areas
+from napari_plimseg._widgets.common.tooltips import TOOLTIPS
+from napari_plimseg._widgets.viewer.corrections_panel import CorrectionsRow
+from napari_plimseg._widgets.viewer.mask_layer import COLORMAPS, CONFIDENCE
+from napari_plimseg.settings import load_settings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from napari_plimseg._widgets.common.banner import Banner
+    from napari_plimseg._widgets.common.jobs import AreaRow
+    from napari_plimseg._widgets.generate.state import DockState
+    from napari_plimseg._widgets.viewer.mask_layer import MaskView
+    from napari_plimseg.slides.slide import Slide
+    from napari_plimseg.tissue import TissueClasses
+
+
+# keys of napari_plimseg.results.export.formats.FORMATS and the text on their buttons
+EXPORTS = (
+    ("ome-tiff", "Label TIFF"),
+    ("geojson", "QuPath GeoJSON"),
+    ("csv", "Areas CSV"),
+    ("png", "Overlay PNG"),
+    ("all", "All…"),
+)
+_ROW_HEIGHT = 20
+
+
+class ResultsSection(QWidget):
+    """Shows what a mask holds and takes it out of napari.
+
+    Attributes
+    ----------
+    overlayChosen : Signal(str)
+        "" for none, "confidence", or the name of a class.
+    opacityChanged : Signal(float)
+        0 to 1.
+    colormapChosen : Signal(str)
+        A colormap of napari.
+    exportRequested : Signal(str)
+        A key of `EXPORTS`.
+    openFolderRequested : Signal()
+        The user wants to see the exported files.
+    reviewRequested : Signal()
+        The user wants to correct and review the mask.
+    """
+
+    overlayChosen = Signal(str)
+    opacityChanged = Signal(float)
+    colormapChosen = Signal(str)
+    exportRequested = Signal(str)
+    openFolderRequested = Signal()
+    reviewRequested = Signal()
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._class_names: tuple[str, ...] = ()
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.setSpacing(4)
+        layout.addWidget(self._build_overlay())
+        self.areas = self._build_areas()
+        layout.addWidget(self.areas)
+        self.corrections_row = CorrectionsRow()
+        layout.addWidget(self.corrections_row)
+        layout.addWidget(self._build_exports())
+
+    def _build_overlay(self) -> QWidget:
+        self.overlay = QComboBox()
+        self.overlay.setToolTip(TOOLTIPS["overlay"])
+        self.overlay.setSizeAdjustPolicy(
+            QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon
+        )
+        self.overlay.setMinimumContentsLength(10)
+        self.overlay.activated.connect(
+            lambda _: self.overlayChosen.emit(str(self.overlay.currentData()))
+        )
+        self.colormap = QComboBox()
+        self.colormap.addItems(COLORMAPS)
+        self.colormap.setToolTip(TOOLTIPS["colormap"])
+        self.colormap.textActivated.connect(self.colormapChosen)
+        self.opacity = QSlider(Qt.Orientation.Horizontal)
+        self.opacity.setRange(0, 100)
+        self.opacity.setValue(70)
+        self.opacity.setToolTip(TOOLTIPS["opacity"])
+        self.opacity.valueChanged.connect(lambda value: self.opacityChanged.emit(value / 100))
+        row = QWidget()
+        grid = QGridLayout(row)
+        grid.setContentsMargins(0, 0, 0, 0)
+        grid.setVerticalSpacing(4)
+        grid.addWidget(QLabel("Show probability of"), 0, 0)
+        grid.addWidget(self.overlay, 0, 1)
+        grid.addWidget(self.colormap, 1, 0)
+        grid.addWidget(self.opacity, 1, 1)
+        grid.setColumnStretch(1, 1)
+        return row
+
+    def _build_areas(self) -> QTableWidget:
+        table = QTableWidget(0, 3)
+        table.setToolTip(TOOLTIPS["areas"])
+        table.verticalHeader().hide()
+        table.verticalHeader().setMinimumSectionSize(_ROW_HEIGHT)
+        table.verticalHeader().setDefaultSectionSize(_ROW_HEIGHT)
+        table.setIconSize(QSize(14, 14))
+        table.setShowGrid(False)
+        table.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
+        table.setSelectionMode(QAbstractItemView.SelectionMode.NoSelection)
+        table.setVerticalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        header = table.horizontalHeader()
+        header.setSectionResizeMode(0, QHeaderView.ResizeMode.Stretch)
+        for column in (1, 2):
+            header.setSectionResizeMode(column, QHeaderView.ResizeMode.ResizeToContents)
+        header.setDefaultAlignment(Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignVCenter)
+        return table
+
+    def _build_exports(self) -> QWidget:
+        self.export_buttons: dict[str, QPushButton] = {}
+        box = QWidget()
+        grid = QGridLayout(box)
+        grid.setContentsMargins(0, 0, 0, 0)
+        grid.setSpacing(4)
+        for number, (key, text) in enumerate(EXPORTS):
+            button = QPushButton(text)
+            button.clicked.connect(lambda _=False, key=key: self.exportRequested.emit(key))
+            self.export_buttons[key] = button
+            grid.addWidget(button, number // 2, number % 2)
+        self.folder_button = QPushButton("Open folder")
+        self.folder_button.clicked.connect(lambda: self.openFolderRequested.emit())
+        grid.addWidget(self.folder_button, 2, 1)
+        self.show_exported(False)
+        self.review_button = QPushButton("Correct and review…")
+        self.review_button.setToolTip(TOOLTIPS["open_review"])
+        self.review_button.clicked.connect(lambda: self.reviewRequested.emit())
+        grid.addWidget(self.review_button, 3, 0, 1, 2)
+        return box
+
+    def show_exported(self, exported: bool) -> None:
+        """Offer to show what was exported, once something was."""
+        self.folder_button.setEnabled(exported)
+        why_not = "" if exported else "Nothing was exported yet."
+        self.folder_button.setToolTip(why_not or TOOLTIPS["open_folder"])
+
+    def show_state(self, state: DockState) -> None:
+        """Show what can be pressed, and why not."""
+        why_not = state.why_not("overlay")
+        for widget, name in (
+            (self.overlay, "overlay"),
+            (self.colormap, "colormap"),
+            (self.opacity, "opacity"),
+        ):
+            widget.setEnabled(not why_not)
+            widget.setToolTip(why_not or TOOLTIPS[name])
+        model = self.overlay.model()
+        no_class = state.why_not("class_overlay")
+        for row in range(2, self.overlay.count()):
+            item = model.item(row)
+            item.setEnabled(not no_class)
+            item.setToolTip(no_class)
+        why_not = state.why_not("export")
+        for key, button in self.export_buttons.items():
+            button.setEnabled(not why_not)
+            button.setToolTip(why_not or TOOLTIPS[f"export_{key}"])
+
+    def show_classes(self, classes: TissueClasses, shown: str) -> None:
+        """List what an overlay can show, with `shown` chosen."""
+        if classes.names != self._class_names:
+            self._class_names = classes.names
+            self.overlay.clear()
+            self.overlay.addItem("nothing", "")
+            self.overlay.addItem("the class chosen (confidence)", CONFIDENCE)
+            for tissue_class in classes:
+                self.overlay.addItem(
+                    swatch(tissue_class.color), tissue_class.name, tissue_class.name
+                )
+        self.overlay.setCurrentIndex(max(0, self.overlay.findData(shown)))
+
+    def show_areas(self, rows: Sequence[AreaRow], unit: str) -> None:
+        """Show the area of each class.
+
+        Parameters
+        ----------
+        rows : sequence of AreaRow
+            Largest first.
+        unit : str
+            "mm²" or "px".
+        """
+        table = self.areas
+        table.setHorizontalHeaderLabels(["Class", f"Area, {unit}", "% of tissue"])
+        table.setRowCount(len(rows))
+        right = Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter
+        for number, row in enumerate(rows):
+            table.setItem(number, 0, QTableWidgetItem(swatch(row.color), row.name))
+            for column, text in ((1, row.area), (2, row.percent)):
+                item = QTableWidgetItem(text)
+                item.setTextAlignment(right)
+                table.setItem(number, column, item)
+        height = table.horizontalHeader().sizeHint().height() + len(rows) * _ROW_HEIGHT + 4
+        table.setFixedHeight(height)
+        table.setVisible(bool(rows))
+
+
+_AREAS_AFTER_MS = 600
+
+
+class ResultTools(QObject):
+    """Keeps the areas up to date and writes exports.
+
+    Parameters
+    ----------
+    parent : QObject
+        The dock.
+    section : ResultsSection
+        Shows the areas and has the buttons.
+    banner : Banner
+        Tells what was written, or why not.
+    current_slide : callable
+        Returns the slide shown now.
+
+    Attributes
+    ----------
+    changed : Signal()
+        An export began or ended.
+    exported : Signal(object)
+        The list of written paths.
+    measured : Signal()
+        The areas are shown.
+    folderChosen : Signal(str)
+        The folder of the last export.
+    """
+
+    changed = Signal()
+    exported = Signal(object)
+    measured = Signal()
+    folderChosen = Signal(str)
+
+    def __init__(
+        self,
+        parent: QObject,
+        section: ResultsSection,
+        banner: Banner,
+        current_slide: Callable[[], Slide | None],
+    ) -> None:
+        super().__init__(parent)
+        self._section = section
+        self._banner = banner
+        self._current_slide = current_slide
+        self._view: MaskView | None = None
+        self._watched: Any = None
+        self._written: list[Path] = []
+        self._areas = BackgroundJob(self)
+        self._areas.yielded.connect(self._on_areas)
+        self._export = BackgroundJob(self)
+        self._export.yielded.connect(self._on_written)
+        self._export.failed.connect(lambda text: banner.tell("error", text))
+        self._export.finished.connect(lambda _: self.changed.emit())
+        self._timer = QTimer(self)
+        self._timer.setSingleShot(True)
+        self._timer.setInterval(_AREAS_AFTER_MS)
+        self._timer.timeout.connect(self._measure)
+        section.exportRequested.connect(self.ask_and_export)
+        section.openFolderRequested.connect(self.open_folder)
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether an export is being written."""
+        return self._export.is_running
+
+    def show_areas_of(self, view: MaskView | None, *, growing: bool) -> None:
+        """Measure the mask shown now, and again after each stroke of the brush."""
+        if view is not self._view:
+            self._section.show_areas([], "")
+            self._view = view
+        if view is not None and view.layer is not self._watched:
+            self._watched = view.layer
+            view.layer.events.paint.connect(self._on_painted)
+        if view is not None and not growing:
+            self._timer.start()
+
+    def _on_painted(self, event: Any = None) -> None:
+        self._timer.start()
+
+    def _measure(self) -> None:
+        view = self._view
+        if view is None:
+            return
+        if self._areas.is_running:
+            self._timer.start()
+            return
+        mask, info, step = view.layer.data, view.info, view.step
+        self._areas.start(lambda: measure_areas(mask, info, step))
+
+    def _on_areas(self, found: tuple[list[AreaRow], str]) -> None:
+        self._section.show_areas(*found)
+        self.measured.emit()
+
+    def ask_and_export(self, kind: str) -> None:
+        """Ask where to, then export; `kind` is a key of `FORMATS` or "all"."""
+        slide, view = self._current_slide(), self._view
+        if slide is None or view is None:
+            return
+        folder = load_settings().export_folder or str(slide.path.parent)
+        if kind == EVERYTHING:
+            chosen = QFileDialog.getExistingDirectory(
+                self._section, "Export everything into a folder", folder
+            )
+        else:
+            chosen, _ = QFileDialog.getSaveFileName(
+                self._section, "Export", str(Path(folder) / export_name(slide, kind))
+            )
+        if chosen:
+            target = Path(chosen)
+            self.folderChosen.emit(str(target if kind == EVERYTHING else target.parent))
+            self.export(kind, target)
+
+    def export(self, kind: str, target: Path) -> None:
+        """Export what the mask layer shows now to a file, or to a folder when `kind` is "all"."""
+        slide, view = self._current_slide(), self._view
+        if slide is None or view is None or self.is_busy:
+            return
+        self._banner.tell("info", f"Writing {target.name}…")
+        shown, info = view.layer.data, view.info
+        self._export.start(lambda: export_files(kind, target, slide, view.full_mask(shown), info))
+        self.changed.emit()
+
+    def _on_written(self, paths: list[Path]) -> None:
+        self._written = paths
+        first, *others = (path.name for path in paths)
+        stem = first.partition(".mask.")[0]
+        also = "".join(f", {name.removeprefix(stem)}" for name in others)
+        self._banner.tell("good", f"Exported {first}{also}.")
+        self._section.show_exported(True)
+        self.exported.emit(paths)
+
+    def open_folder(self) -> None:
+        """Show the exported files in the system's file manager."""
+        if self._written:
+            QDesktopServices.openUrl(QUrl.fromLocalFile(str(self._written[0].parent)))

@@ -1,0 +1,373 @@
+"""Runs a segmentation in a thread and keeps the layers of its result up to date."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from qtpy.QtCore import QObject, QTimer, Signal
+from qtpy.QtWidgets import QHBoxLayout, QProgressBar, QPushButton, QVBoxLayout, QWidget
+
+from napari_plimseg._widgets.common.background_job import BackgroundJob
+from napari_plimseg._widgets.common.banner import FlowText
+from napari_plimseg._widgets.common.jobs import ModelKeeper, Stage, TileDone
+from napari_plimseg._widgets.common.tooltips import TOOLTIPS
+from napari_plimseg._widgets.generate.jobs import Opened, RunRequest, run_steps
+from napari_plimseg._widgets.generate.state import DockState, Phase
+from napari_plimseg._widgets.viewer.mask_layer import CONFIDENCE, MaskView, OverlayView
+from napari_plimseg.inference.devices import ENGINE
+
+if TYPE_CHECKING:
+    from napari.viewer import Viewer
+
+    from napari_plimseg.inference.engine import Progress
+    from napari_plimseg.slides.slide import Slide
+    from napari_plimseg.tissue import TissueClasses
+
+
+REFRESH_MS = 250
+"""The layers are drawn anew at most four times a second."""
+_MOST_REFRESH_MS = 2000
+_DRAWING_SHARE = 0.05
+"""Of the window's time; a screen without a graphics card is drawn anew less often."""
+
+
+class RunController(QObject):
+    """The run and its layers; only one run at a time.
+
+    Parameters
+    ----------
+    viewer : napari.Viewer
+        Gets the layers.
+    parent : QObject
+        The dock.
+
+    Attributes
+    ----------
+    staged : Signal(str)
+        Something goes on that has no length yet.
+    progressed : Signal(object)
+        A `Progress` of the engine, each tile's.
+    drawn : Signal(object)
+        The newest `Progress`, when the layers are drawn: what shows it is painted with them, since
+        painting any part of the window takes about as long as painting all of it.
+    opened : Signal()
+        The mask layer is there.
+    failed : Signal(str)
+        The run failed; the sentence says why and what to do.
+    finished : Signal(bool)
+        True when everything asked for is done, False when stopped or failed.
+    """
+
+    staged = Signal(str)
+    progressed = Signal(object)
+    drawn = Signal(object)
+    opened = Signal()
+    failed = Signal(str)
+    finished = Signal(bool)
+
+    def __init__(self, viewer: Viewer, parent: QObject) -> None:
+        super().__init__(parent)
+        self._viewer = viewer
+        self.keeper = ModelKeeper()
+        self.overlay: OverlayView | None = None
+        self.overlay_what = ""
+        self._views: list[tuple[Slide, MaskView]] = []
+        self._running: tuple[Slide, TissueClasses, set[str]] | None = None
+        self._running_view: MaskView | None = None
+        self.last_progress: Any = None
+        self._job = BackgroundJob(self)
+        self._job.yielded.connect(self._on_step)
+        self._job.failed.connect(self.failed)
+        self._job.finished.connect(self._on_finished)
+        self._refresh_timer = QTimer(self)
+        self._refresh_timer.setSingleShot(True)
+        self._refresh_timer.setInterval(REFRESH_MS)
+        self._refresh_timer.timeout.connect(self._on_refresh_due)
+        self._drawn_since = 0.0
+        self._drawn_timer = QTimer(self)
+        self._drawn_timer.setSingleShot(True)
+        self._drawn_timer.timeout.connect(self._on_drawn)
+
+    @property
+    def is_running(self) -> bool:
+        """Whether a run goes on."""
+        return self._job.is_running
+
+    def view_of(self, slide: Slide | None) -> MaskView | None:
+        """Return the newest mask of a slide whose layer is still there."""
+        for owner, view in reversed(self._views):
+            if owner is slide and view.is_in(self._viewer):
+                return view
+        return None
+
+    def start(self, request: RunRequest, classes: TissueClasses, hidden: set[str]) -> None:
+        """Begin a run; `classes` are shown, `hidden` ones transparently."""
+        self._running = (request.slide, classes, hidden)
+        self._running_view = None
+        self.last_progress = None
+        keeper = self.keeper
+        self._job.start(lambda: run_steps(request, keeper))
+
+    def stop(self) -> None:
+        """Ask the run to stop after the tiles in work."""
+        self._job.stop()
+
+    def stop_and_wait(self) -> None:
+        """Stop the run and wait for its thread, five seconds at most."""
+        self._job.stop_and_wait()
+
+    def show(
+        self, slide: Slide, result: Opened, classes: TissueClasses, hidden: set[str]
+    ) -> MaskView:
+        """Show a result; the layer that shows the same store already is kept."""
+        for owner, view in self._views:
+            same = owner is slide and view.store.path == result.store.path
+            if same and view.is_in(self._viewer):
+                view.store = result.store
+                view.take(result.mask)
+                view.set_classes(classes, hidden)
+                self._bring_forward(slide, view)
+                return view
+        old = self.view_of(slide)
+        if old is not None:
+            old.layer.visible = False  # another model or other words: both stay, one is seen
+        stem = Path(slide.name).stem
+        view = MaskView(
+            self._viewer,
+            slide,
+            result.store,
+            result.mask,
+            classes,
+            slide_stem=stem,
+            hidden=hidden,
+        )
+        self._views = [(owner, kept) for owner, kept in self._views if kept.is_in(self._viewer)]
+        self._views.append((slide, view))
+        self._drop_overlay()
+        return view
+
+    def _bring_forward(self, slide: Slide, view: MaskView) -> None:
+        newest = self.view_of(slide)
+        if newest is None or newest is view:
+            return
+        newest.layer.visible, view.layer.visible = False, True
+        self._views.remove((slide, view))
+        self._views.append((slide, view))
+        self._drop_overlay()
+
+    def set_overlay(self, slide: Slide, what: str, opacity: float, colormap: str) -> None:
+        """Show the confidence or the probability of a class over the mask; "" shows none."""
+        view = self.view_of(slide)
+        if not what or view is None:
+            self._drop_overlay()
+            return
+        values = view.overlay_values(what)
+        self._drop_overlay()
+        active = self._viewer.layers.selection.active
+        self.overlay_what = what
+        self.overlay = OverlayView(
+            self._viewer,
+            view,
+            values,
+            title=what if what == CONFIDENCE else f"{what} · probability",
+            opacity=opacity,
+            colormap=colormap,
+        )
+        # the brush stays where it was: people look at the overlay and paint the mask
+        self._viewer.layers.selection.active = active
+
+    def refresh(self) -> None:
+        """Draw what was filled in since the last time."""
+        view = self._running_view
+        if view is not None and view.is_in(self._viewer):
+            view.draw_filled()
+            if self.overlay is not None and self.overlay.is_in(self._viewer):
+                self.overlay.layer.refresh(extent=False)
+        if self.last_progress is not None:
+            self.drawn.emit(self.last_progress)
+
+    def _on_refresh_due(self) -> None:
+        self._drawn_since = time.perf_counter()
+        self.refresh()
+        self._drawn_timer.start()  # due at once, that is, when the window has been painted
+
+    def _on_drawn(self) -> None:
+        spent = 1000 * (time.perf_counter() - self._drawn_since)
+        wait = min(max(REFRESH_MS, spent / _DRAWING_SHARE), _MOST_REFRESH_MS)
+        self._refresh_timer.setInterval(int(wait))
+
+    def _drop_overlay(self) -> None:
+        if self.overlay is not None and self.overlay.is_in(self._viewer):
+            self._viewer.layers.remove(self.overlay.layer)
+        self.overlay = None
+        self.overlay_what = ""
+
+    def _on_step(self, step: Stage | Opened | TileDone) -> None:
+        if isinstance(step, Stage):
+            self.staged.emit(step.text)
+        elif isinstance(step, Opened):
+            assert self._running is not None  # noqa: S101 - set before the job starts
+            slide, classes, hidden = self._running
+            self._running_view = self.show(slide, step, classes, hidden)
+            self.opened.emit()
+        else:
+            view = self._running_view
+            if step.window is not None and step.mask is not None and view is not None:
+                view.fill(step.window, step.mask)
+                if self.overlay is not None and self.overlay.view is view:
+                    self.overlay.fill(step, self.overlay_what)
+            self.last_progress = step.progress
+            if not self._refresh_timer.isActive():
+                self._refresh_timer.start()
+            self.progressed.emit(step.progress)
+
+    def _on_finished(self, complete: bool) -> None:
+        self._refresh_timer.stop()
+        if self._running_view is not None and self._running_view.is_in(self._viewer):
+            self._running_view.refresh()  # all of it, with its thumbnail; no tiles are left to draw
+        self.refresh()
+        self._running_view = None
+        self.finished.emit(complete)
+
+
+BUTTON_STYLE = (
+    "QPushButton {background: #2e7d4f; color: white; font-weight: bold; padding: 8px;"
+    " border-radius: 4px;}"
+    "QPushButton:hover {background: #38965f;}"
+    "QPushButton:pressed {background: #25663f;}"
+    "QPushButton:disabled {background: rgba(128, 128, 128, 70); color: rgb(140, 140, 140);}"
+)
+
+
+def duration(seconds: float) -> str:
+    """Return a time for people: "8 s", "3 min", "2 h 10 min"."""
+    if seconds < 60:
+        return f"{max(1, round(seconds))} s"
+    minutes = round(seconds / 60)
+    if minutes < 60:
+        return f"{minutes} min"
+    return f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def progress_line(progress: Progress) -> str:
+    """Return one line: tiles, speed, time left and device."""
+    if not progress.tiles_total:
+        return f"{progress.message}…"
+    parts = [f"{progress.tiles_done:,} / {progress.tiles_total:,} tiles"]
+    if progress.tiles_per_second:
+        parts.append(f"{progress.tiles_per_second:.1f} tiles/s")
+    if progress.seconds_left is not None and progress.tiles_done < progress.tiles_total:
+        parts.append(f"{duration(progress.seconds_left)} left")
+    parts.append(progress.device)
+    if progress.message.startswith("Out of memory"):
+        parts.append(progress.message)
+    return " · ".join(parts)
+
+
+def finished_text(progress: Progress) -> str:
+    """Return what a run has done, in one or two sentences."""
+    if not progress.tiles_total:
+        return "Done: there is no tissue here."
+    text = f"Done: {progress.tiles_done:,} tiles in {duration(progress.seconds)}."
+    if progress.unreadable_tiles:
+        text += f" {progress.unreadable_tiles} tiles can't be read (magenta)."
+    return text
+
+
+class RunPanel(QWidget):
+    """Starts and stops a run and shows how far it is.
+
+    Attributes
+    ----------
+    startRequested, cancelRequested : Signal()
+        A button was pressed.
+    """
+
+    startRequested = Signal()
+    cancelRequested = Signal()
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.button = QPushButton("Generate pseudo masks")
+        self.button.setStyleSheet(BUTTON_STYLE)
+        self.button.clicked.connect(lambda: self.startRequested.emit())
+        self.cancel_button = QPushButton("Cancel")
+        self.cancel_button.clicked.connect(lambda: self.cancelRequested.emit())
+        self.bar = QProgressBar()
+        self.bar.setTextVisible(True)
+        self.line = FlowText()
+        row = QHBoxLayout()
+        row.setContentsMargins(0, 0, 0, 0)
+        row.addWidget(self.bar, 1)
+        row.addWidget(self.cancel_button)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 4, 0, 0)
+        layout.setSpacing(4)
+        layout.addWidget(self.button)
+        layout.addLayout(row)
+        layout.addWidget(self.line)
+        self.show_state(DockState())
+
+    def show_state(self, state: DockState) -> None:
+        """Show what can be pressed, and why not."""
+        running = state.phase is not Phase.IDLE
+        why_not = state.why_not("generate")
+        self.button.setVisible(not running)
+        self.button.setText(state.generate_text)
+        self.button.setEnabled(not why_not)
+        usual = TOOLTIPS["continue" if state.stopped else "generate"]
+        self.button.setToolTip(why_not or usual)
+        self.bar.setVisible(running)
+        self.cancel_button.setVisible(running)
+        self.cancel_button.setEnabled(not state.why_not("cancel"))
+        self.cancel_button.setToolTip(state.why_not("cancel") or TOOLTIPS["cancel"])
+        if running:
+            self.line.setVisible(True)
+        else:
+            self.line.setText(why_not)
+            self.line.setVisible(bool(why_not))
+
+    def show_stage(self, text: str) -> None:
+        """Show that something without known length goes on."""
+        self.bar.setRange(0, 0)
+        self.line.setText(text)
+
+    def show_progress(self, progress: Progress) -> None:
+        """Show how far the run is."""
+        if progress.tiles_total:
+            self.bar.setRange(0, progress.tiles_total)
+            self.bar.setValue(progress.tiles_done)
+        else:
+            self.bar.setRange(0, 0)
+        self.line.setText(progress_line(progress))
+
+
+_POLL_MS = 1000
+
+
+class EngineWatch(QObject):
+    """Looks once a second who runs the engine: any thread may begin or end a run.
+
+    Attributes
+    ----------
+    changed : Signal()
+        Somebody else runs it now, or nobody.
+    """
+
+    changed = Signal()
+
+    def __init__(self, parent: QObject) -> None:
+        super().__init__(parent)
+        self._owner = ENGINE.owner
+        self._timer = QTimer(self)
+        self._timer.setInterval(_POLL_MS)
+        self._timer.timeout.connect(self.look)
+        self._timer.start()
+
+    def look(self) -> None:
+        """Look now."""
+        if ENGINE.owner != self._owner:
+            self._owner = ENGINE.owner
+            self.changed.emit()

@@ -1,0 +1,213 @@
+"""The dock's first part: which slide, how large, and its pixel size."""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from qtpy.QtCore import QObject, Signal
+from qtpy.QtWidgets import (
+    QComboBox,
+    QHBoxLayout,
+    QLabel,
+    QLineEdit,
+    QPushButton,
+    QVBoxLayout,
+    QWidget,
+)
+
+from napari_plimseg._widgets.common.background_job import run_once
+from napari_plimseg._widgets.common.banner import FlowText
+from napari_plimseg._widgets.common.jobs import find_tissue, tissue_settings
+from napari_plimseg._widgets.common.tooltips import TOOLTIPS
+from napari_plimseg._widgets.viewer.mask_layer import show_tissue
+from napari_plimseg._widgets.viewer.slide_layers import slide_of
+from napari_plimseg.slides.slide import MPP_RANGE, usable_mpp
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from napari.viewer import Viewer
+
+    from napari_plimseg._widgets.viewer.slide_layers import ViewerSlides
+    from napari_plimseg.settings import DockSettings
+    from napari_plimseg.slides.slide import Slide
+    from napari_plimseg.slides.tissue_mask import TissueMask
+
+
+NO_SLIDE = "No slide is open."
+MPP_HINT = "Pixel size unknown. Scans at 40x have about 0.25, at 20x about 0.5 µm/px."
+
+
+def describe_size(slide: Slide) -> str:
+    """Return the size of a slide for people: pixels, millimetres and pixel size."""
+    height, width = slide.shape
+    text = f"{width:,} × {height:,} px"
+    if slide.mpp is not None:
+        across, down = width * slide.mpp / 1000, height * slide.mpp / 1000
+        text += f" · {across:.3g} × {down:.3g} mm · {slide.mpp:.4g} µm/px"
+        if slide.mpp_is_given:
+            text += " (typed)"
+    return text
+
+
+def parse_mpp(text: str) -> float | None:
+    """Read a pixel size that a person typed, with point or comma; None when it is none."""
+    try:
+        return usable_mpp(float(text.strip().replace(",", ".")))
+    except ValueError:
+        return None
+
+
+class SlideSection(QWidget):
+    """Shows the slide; tells what the user asks for.
+
+    Attributes
+    ----------
+    openRequested, sampleRequested : Signal()
+        A button was pressed.
+    slideChosen : Signal(int)
+        Position in the list of slides.
+    mppTyped : Signal(float)
+        A usable pixel size was typed.
+    mppRefused : Signal(str)
+        What was typed is none; the sentence says why.
+    """
+
+    openRequested = Signal()
+    sampleRequested = Signal()
+    slideChosen = Signal(int)
+    mppTyped = Signal(float)
+    mppRefused = Signal(str)
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.combo = QComboBox()
+        self.combo.setSizeAdjustPolicy(
+            QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon
+        )
+        self.combo.setMinimumContentsLength(12)
+        self.combo.setToolTip(TOOLTIPS["slide"])
+        self.combo.activated.connect(self.slideChosen)
+        self.open_button = QPushButton("Open slide…")
+        self.open_button.setToolTip(TOOLTIPS["open"])
+        self.open_button.clicked.connect(lambda: self.openRequested.emit())
+        self.sample_button = QPushButton("Sample slide")
+        self.sample_button.setToolTip(TOOLTIPS["sample"])
+        self.sample_button.clicked.connect(lambda: self.sampleRequested.emit())
+        self.size_label = FlowText(NO_SLIDE)
+        self.notes_label = FlowText()
+        self.notes_label.hide()
+        self.mpp_row = self._build_mpp_row()
+
+        buttons = QHBoxLayout()
+        buttons.setContentsMargins(0, 0, 0, 0)
+        buttons.addWidget(self.open_button)
+        buttons.addWidget(self.sample_button)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.setSpacing(4)
+        layout.addLayout(buttons)
+        layout.addWidget(self.combo)
+        layout.addWidget(self.size_label)
+        layout.addWidget(self.mpp_row)
+        layout.addWidget(self.notes_label)
+        self.show_slides([], None)
+
+    def _build_mpp_row(self) -> QWidget:
+        self.mpp_hint = FlowText(MPP_HINT)
+        self.mpp_edit = QLineEdit()
+        self.mpp_edit.setPlaceholderText("for example 0.25")
+        self.mpp_edit.setToolTip(TOOLTIPS["mpp"])
+        self.mpp_edit.editingFinished.connect(self._on_mpp_typed)
+        line = QHBoxLayout()
+        line.setContentsMargins(0, 0, 0, 0)
+        line.addWidget(QLabel("Pixel size"))
+        line.addWidget(self.mpp_edit, 1)
+        line.addWidget(QLabel("µm/px"))
+        row = QWidget()
+        layout = QVBoxLayout(row)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.setSpacing(2)
+        layout.addWidget(self.mpp_hint)
+        layout.addLayout(line)
+        return row
+
+    def show_slides(self, names: Sequence[str], current: int | None) -> None:
+        """List the slides in the viewer."""
+        self.combo.clear()
+        self.combo.addItems(list(names))
+        self.combo.setVisible(bool(names))
+        if current is not None:
+            self.combo.setCurrentIndex(current)
+
+    def show_slide(self, slide: Slide | None) -> None:
+        """Show what is known of a slide."""
+        self.size_label.setText(NO_SLIDE if slide is None else describe_size(slide))
+        asks = slide is not None and (slide.mpp is None or slide.mpp_is_given)
+        self.mpp_row.setVisible(asks)
+        unknown = slide is not None and slide.mpp is None
+        self.mpp_hint.setVisible(unknown)
+        self.mpp_edit.setStyleSheet("QLineEdit {border: 2px solid #e0a100;}" if unknown else "")
+        if slide is not None and asks:
+            self.mpp_edit.setText("" if slide.mpp is None else f"{slide.mpp:g}")
+        notes = "" if slide is None else " ".join(slide.notes)
+        self.notes_label.setText(notes)
+        self.notes_label.setVisible(bool(notes))
+
+    def _on_mpp_typed(self) -> None:
+        text = self.mpp_edit.text()
+        if not text.strip():
+            return
+        mpp = parse_mpp(text)
+        if mpp is None:
+            low, high = MPP_RANGE
+            self.mppRefused.emit(f"'{text}' is not a pixel size between {low} and {high} µm/px.")
+        else:
+            self.mppTyped.emit(mpp)
+
+
+class TissuePreview(QObject):
+    """Finds tissue in a thread and adds a layer with it.
+
+    Parameters
+    ----------
+    viewer : napari.Viewer
+        Gets the layer.
+    slides : ViewerSlides
+        Knows the slide that is shown.
+    dock : QObject
+        Owner.
+
+    Attributes
+    ----------
+    told : Signal(str, str)
+        A kind of banner and its sentence.
+    """
+
+    told = Signal(str, str)
+
+    def __init__(self, viewer: Viewer, slides: ViewerSlides, dock: QObject) -> None:
+        super().__init__(dock)
+        self._viewer = viewer
+        self._slides = slides
+
+    def show(self, settings: DockSettings) -> None:
+        """Look for tissue on the current slide and show it."""
+        slide = self._slides.slide
+        if slide is not None:
+            how = tissue_settings(settings)
+            run_once(
+                self,
+                lambda: find_tissue(slide, how),
+                functools.partial(self._on_tissue, slide),
+                lambda text: self.told.emit("error", text),
+            )
+
+    def _on_tissue(self, slide: Slide, tissue: TissueMask) -> None:
+        layer = next((la for la in self._slides.layers if slide_of(la) is slide), None)
+        if layer is None:
+            return
+        show_tissue(self._viewer, layer, tissue, f"{Path(slide.name).stem} · tissue")
+        self.told.emit("info", f"{100 * tissue.fraction:.0f} % of the slide is tissue.")

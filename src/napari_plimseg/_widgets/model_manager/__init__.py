@@ -1,0 +1,1 @@
+"""The dock that lists, downloads and imports models."""

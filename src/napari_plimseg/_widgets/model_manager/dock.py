@@ -1,0 +1,419 @@
+"""The dock *PLIMSeg Models*: what is here, what can be had, and how to get it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from html import escape
+from typing import TYPE_CHECKING, Any
+
+from qtpy.QtCore import Qt
+from qtpy.QtGui import QBrush, QColor
+from qtpy.QtWidgets import (
+    QFileDialog,
+    QHBoxLayout,
+    QHeaderView,
+    QMenu,
+    QMessageBox,
+    QProgressBar,
+    QPushButton,
+    QSplitter,
+    QTextBrowser,
+    QTreeWidget,
+    QTreeWidgetItem,
+    QVBoxLayout,
+    QWidget,
+)
+
+from napari_plimseg._widgets.common.background_job import BackgroundJob
+from napari_plimseg._widgets.common.banner import Banner, FlowText
+from napari_plimseg._widgets.common.tooltips import TOOLTIPS
+from napari_plimseg._widgets.docks import main_dock
+from napari_plimseg._widgets.generate.run import duration
+from napari_plimseg._widgets.model_manager.state import ModelsState, Work
+from napari_plimseg.models.importing import import_model, import_weights
+from napari_plimseg.models.library import EntryState, LibraryEntry, ModelLibrary, Offer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator
+    from pathlib import Path
+
+    from napari.viewer import Viewer
+
+    from napari_plimseg.models.downloads import DownloadProgress
+
+
+def size_text(size: int) -> str:
+    """Return a size for people: "52 MB"; empty for nothing."""
+    if not size:
+        return ""
+    if size < 1_000_000:
+        return f"{max(1, round(size / 1e3))} kB"
+    return f"{size / 1e6:.0f} MB" if size < 1_000_000_000 else f"{size / 1e9:.1f} GB"
+
+
+def details_html(entry: LibraryEntry) -> str:
+    """Return everything that is known of an entry."""
+    parts = [f"<p><b>{escape(entry.title)}</b><br>{escape(entry.description)}</p>"]
+    if entry.reason:
+        parts.append(f"<p><b>{entry.state.value.capitalize()}.</b> {escape(entry.reason)}</p>")
+    rows = [("Licence", escape(entry.license)), ("Source", _source(entry))]
+    if entry.gated:
+        rows.append(("Access", "its authors ask for an agreement first"))
+    if entry.makes_masks:
+        rows.append(("Works at", f"{entry.mpp:g} µm/px"))
+    if entry.size_bytes:
+        rows.append(("On this disk", size_text(entry.size_bytes)))
+    rows += [(escape(name), f"{value:.3g}") for name, value in entry.scores.items()]
+    rows += [(escape(name), escape(text)) for name, text in entry.history.items()]
+    if entry.path is not None:
+        rows.append(("File", _file(entry.path)))
+    lines = "".join(
+        f"<tr><td style='padding-right: 8px;'>{name}</td><td>{text}</td></tr>"
+        for name, text in rows
+        if text
+    )
+    parts.append(f"<table>{lines}</table>")
+    if entry.classes is not None:
+        swatches = (
+            f"<span style='color: rgb{c.color};'>■</span>&nbsp;{escape(c.name)}"
+            for c in entry.classes
+        )
+        parts.append(f"<p>{' &nbsp; '.join(swatches)}</p>")
+    return "".join(parts)
+
+
+def question_html(offer: Offer) -> str:
+    """Return the question before a download: what, how large, under which licence."""
+    entry = offer.entry
+    files = ", ".join(f"{escape(f.name)} ({size_text(f.size)})" for f in offer.files)
+    gated = " Its authors ask for an agreement on that page first." if entry.gated else ""
+    return (
+        f"<p>Download <b>{escape(entry.title)}</b>, {size_text(offer.size_bytes)}?</p>"
+        f"<p>Licence: <b>{escape(entry.license)}</b>. Read it on {_source(entry)} before you use "
+        f"the model.{gated}</p><p>Files: {files}</p>"
+    )
+
+
+def progress_text(progress: DownloadProgress, left: str) -> str:
+    """Return one line about a download; `left` is the time that it takes, for people."""
+    done, total = size_text(progress.bytes_done) or "0 MB", size_text(progress.bytes_total)
+    parts = [f"{progress.message} {progress.name}", f"{done} of {total}"]
+    if left:
+        parts.append(f"{left} left")
+    return " · ".join(parts)
+
+
+def _file(path: Path) -> str:
+    """Return the name as a link to the folder, which only the tooltip tells: it names a person."""
+    folder = path if path.is_dir() else path.parent
+    where, address = escape(str(path)), escape(folder.absolute().as_uri())
+    return f"<a href='{address}' title='{where}'>{escape(path.name)}</a>"
+
+
+def _source(entry: LibraryEntry) -> str:
+    if not entry.page:
+        return escape(entry.source)
+    return f"<a href='{escape(entry.page)}'>{escape(entry.source)}</a>"
+
+
+MODEL_FILES = "Models (*.safetensors);;All files (*)"
+WEIGHT_FILES = "Weights (*.safetensors *.bin *.pt *.pth);;All files (*)"
+_KEY = Qt.ItemDataRole.UserRole
+_STATE_COLORS = {
+    EntryState.DAMAGED: "#d05050",
+    EntryState.PARTIAL: "#c08020",
+    EntryState.NOT_HERE: "#909090",
+}
+
+
+@dataclass(frozen=True)
+class _Key:
+    """Which entry an import has made."""
+
+    key: str
+
+
+class ModelsDock(QWidget):
+    """Lists, imports, downloads and removes models.
+
+    Parameters
+    ----------
+    napari_viewer : napari.Viewer
+        The viewer whose main dock uses a model.
+    library : ModelLibrary, optional
+        The user's by default.
+    """
+
+    def __init__(self, napari_viewer: Viewer, library: ModelLibrary | None = None) -> None:
+        super().__init__()
+        self._viewer = napari_viewer
+        self._library = library or ModelLibrary()
+        self._entries: dict[str, LibraryEntry] = {}
+        self._work = Work.NONE
+        self._wanted = ""
+        self._offer: Offer | None = None
+        self._build()
+        self._job = BackgroundJob(self)
+        self._job.yielded.connect(self._on_step)
+        self._job.failed.connect(self._on_failed)
+        self._job.finished.connect(self._on_finished)
+        self.reload()
+
+    def _build(self) -> None:
+        self.banner = Banner()
+        self.table = QTreeWidget()
+        self.table.setHeaderLabels(["Model", "Kind", "Size", "State"])
+        self.table.setRootIsDecorated(False)
+        self.table.setUniformRowHeights(True)
+        header = self.table.header()
+        header.setStretchLastSection(False)
+        header.setSectionResizeMode(QHeaderView.ResizeMode.ResizeToContents)
+        header.setSectionResizeMode(0, QHeaderView.ResizeMode.Stretch)
+        header.setMinimumSectionSize(40)
+        self.table.currentItemChanged.connect(lambda *_: self.refresh_state())
+        self.details = QTextBrowser()
+        self.details.setOpenExternalLinks(True)
+        self.bar = QProgressBar()
+        self.cancel_button = QPushButton("Cancel")
+        self.cancel_button.clicked.connect(self.cancel)
+        self.line = FlowText()
+        self.import_button = QPushButton("Import")
+        menu = QMenu(self.import_button)
+        self.file_action = menu.addAction("Model file…", self._on_import_file)
+        self.folder_action = menu.addAction("Folder…", self._on_import_folder)
+        self.weights_action = menu.addAction("Weights of the selected encoder…", self._on_weights)
+        menu.setToolTipsVisible(True)
+        self.import_button.setMenu(menu)
+        self.download_button = QPushButton("Download")
+        self.download_button.clicked.connect(self.download)
+        self.remove_button = QPushButton("Remove")
+        self.remove_button.clicked.connect(self.remove)
+        self.use_button = QPushButton("Use")
+        self.use_button.clicked.connect(self.use)
+
+        splitter = QSplitter(Qt.Orientation.Vertical)
+        splitter.addWidget(self.table)
+        splitter.addWidget(self.details)
+        splitter.setStretchFactor(0, 3)
+        splitter.setStretchFactor(1, 2)
+        splitter.setChildrenCollapsible(False)
+        progress = QHBoxLayout()
+        progress.addWidget(self.bar, 1)
+        progress.addWidget(self.cancel_button)
+        buttons = QHBoxLayout()
+        for button in (
+            self.import_button, self.download_button, self.remove_button, self.use_button,
+        ):  # fmt: skip
+            buttons.addWidget(button)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(4, 4, 4, 4)
+        layout.setSpacing(4)
+        layout.addWidget(self.banner)
+        layout.addWidget(splitter, 1)
+        layout.addLayout(progress)
+        layout.addWidget(self.line)
+        layout.addLayout(buttons)
+        self.setMinimumWidth(340)
+
+    @property
+    def entry(self) -> LibraryEntry | None:
+        """The selected model."""
+        item = self.table.currentItem()
+        return None if item is None else self._entries.get(item.data(0, _KEY))
+
+    @property
+    def state(self) -> ModelsState:
+        """What is there now, for deciding what can be pressed."""
+        dock = main_dock(self._viewer)
+        return ModelsState(
+            entry=self.entry,
+            work=self._work,
+            dock_is_open=dock is not None,
+            dock_is_running=dock is not None and dock.is_running,
+        )
+
+    def refresh_state(self) -> None:
+        """Show the selected model, enable what can be pressed and say why the rest can't."""
+        state = self.state
+        self.details.setHtml("" if state.entry is None else details_html(state.entry))
+        for control, button in (
+            ("import", self.import_button),
+            ("download", self.download_button),
+            ("remove", self.remove_button),
+            ("use", self.use_button),
+            ("cancel", self.cancel_button),
+        ):
+            why_not = state.why_not(control)
+            button.setEnabled(not why_not)
+            button.setToolTip(why_not or TOOLTIPS[f"models_{control}"])
+        why_not = state.why_not("weights")
+        self.weights_action.setEnabled(not why_not)
+        self.weights_action.setToolTip(why_not or TOOLTIPS["models_weights"])
+        busy = state.work not in (Work.NONE, Work.LISTING)
+        self.bar.setVisible(busy)
+        self.line.setVisible(busy)
+        loading = state.work in (Work.DOWNLOADING, Work.STOPPING)
+        self.cancel_button.setVisible(loading)
+        begun = state.entry is not None and state.entry.state is EntryState.PARTIAL
+        self.download_button.setText("Continue" if begun else "Download")
+
+    def select(self, key: str) -> bool:
+        """Select a model by its key; return whether it is in the list."""
+        for row in range(self.table.topLevelItemCount()):
+            item = self.table.topLevelItem(row)
+            if item is not None and item.data(0, _KEY) == key:
+                self.table.setCurrentItem(item)
+                return True
+        return False
+
+    def reload(self) -> None:
+        """List what is on this computer anew; the network is not asked."""
+        entries = self._library.entries
+        self._start(Work.LISTING, lambda: _once(entries))
+
+    def import_from(self, path: str | Path) -> None:
+        """Import a model file or a folder."""
+        self._start(Work.IMPORTING, lambda: _with_key(import_model(path)))
+
+    def import_weights_from(self, path: str | Path) -> None:
+        """Import the weights of the selected encoder from a file or folder."""
+        entry = self.entry
+        if entry is not None and not self.state.why_not("weights"):
+            key = entry.key
+            self._start(Work.IMPORTING, lambda: _with_key(import_weights(key, path)))
+
+    def download(self) -> None:
+        """Ask what a download brings, then ask the user, then fetch it."""
+        entry = self.entry
+        if entry is not None and not self.state.why_not("download"):
+            key, offer = entry.key, self._library.offer
+            self._start(Work.ASKING, lambda: _once(lambda: offer(key)))
+
+    def cancel(self) -> None:
+        """Stop the download; what came so far is kept."""
+        if not self.state.why_not("cancel"):
+            self._work = Work.STOPPING
+            self._job.stop()
+            self.line.setText("Stopping…")
+            self.refresh_state()
+
+    def remove(self) -> None:
+        """Remove the selected model, once the user has said yes."""
+        entry = self.entry
+        if entry is None or self.state.why_not("remove"):
+            return
+        what = size_text(entry.size_bytes) or "an empty folder"
+        text = f"<p>Remove <b>{escape(entry.title)}</b> ({what}) from this computer?</p>"
+        if entry.kind.value.startswith("own"):
+            text += "<p>It can't be had again from here.</p>"
+        if self.ask("Remove model", text):
+            key, library = entry.key, self._library
+            self._start(Work.REMOVING, lambda: _once(lambda: library.remove(key)))
+
+    def use(self) -> None:
+        """Choose the selected model in the main dock."""
+        entry, dock = self.entry, main_dock(self._viewer)
+        if entry is None or dock is None or self.state.why_not("use"):
+            return
+        if dock.choose_model(entry.name):
+            self.banner.tell("good", f"The dock PLIMSeg uses {entry.title} now.")
+
+    def ask(self, title: str, text: str) -> bool:
+        """Ask the user a question; return whether the answer is yes."""
+        yes, no = QMessageBox.StandardButton.Yes, QMessageBox.StandardButton.No
+        return QMessageBox.question(self, title, text, yes | no, no) == yes
+
+    def _start(self, work: Work, steps: Callable[[], Generator[Any, None, None]]) -> None:
+        if self._job.is_running:
+            return
+        self._work = work
+        if work is not Work.LISTING:
+            self.banner.hide()
+        self.bar.setRange(0, 0)
+        self.line.setText(work.value)
+        self._job.start(steps)
+        self.refresh_state()
+
+    def _on_step(self, step: list[LibraryEntry] | str | Offer | DownloadProgress | _Key) -> None:
+        if isinstance(step, list):
+            self._show(step)
+        elif isinstance(step, str):
+            self.line.setText(step)
+        elif isinstance(step, _Key):
+            self._wanted = step.key
+        elif isinstance(step, Offer):
+            self._offer = step
+        elif step is not None:
+            # thousandths: Qt counts in 32 bits, and files have more bytes
+            self.bar.setRange(0, 1000)
+            self.bar.setValue(round(1000 * step.bytes_done / max(1, step.bytes_total)))
+            left = "" if step.seconds_left is None else duration(step.seconds_left)
+            self.line.setText(progress_text(step, left))
+
+    def _on_failed(self, text: str) -> None:
+        self.banner.tell("error", text)
+
+    def _on_finished(self, complete: bool) -> None:
+        work, self._work = self._work, Work.NONE
+        if work is Work.LISTING:
+            self.refresh_state()
+            return
+        if work is Work.ASKING and complete and self._offer is not None:
+            offer, self._offer = self._offer, None
+            if self.ask("Download model", question_html(offer)):
+                library = self._library
+                self._start(Work.DOWNLOADING, lambda: library.download(offer))
+                return
+        if work is Work.STOPPING:
+            self.banner.tell("info", "Stopped. What came so far is kept; Continue does the rest.")
+        elif work is Work.DOWNLOADING and complete:
+            self.banner.tell("good", "Downloaded and checked.")
+        elif work is Work.IMPORTING and complete:
+            self.banner.tell("good", f"Imported as '{self._wanted}'.")
+        elif work is Work.REMOVING and complete:
+            self.banner.tell("good", "Removed.")
+        dock = main_dock(self._viewer)
+        if dock is not None:
+            dock.reload_models()
+        self.reload()
+
+    def _show(self, entries: list[LibraryEntry]) -> None:
+        entry = self.entry
+        chosen = self._wanted or ("" if entry is None else entry.key)
+        self._wanted = ""
+        self._entries = {e.key: e for e in entries}
+        self.table.clear()
+        for e in entries:
+            item = QTreeWidgetItem([e.title, e.kind.value, size_text(e.size_bytes), e.state.value])
+            item.setData(0, _KEY, e.key)
+            item.setToolTip(0, e.title)
+            item.setToolTip(3, e.reason)
+            item.setTextAlignment(2, Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
+            if e.state in _STATE_COLORS:
+                item.setForeground(3, QBrush(QColor(_STATE_COLORS[e.state])))
+            self.table.addTopLevelItem(item)
+        if not self.select(chosen):
+            self.select(entries[0].key)
+
+    def _on_import_file(self) -> None:
+        path, _ = QFileDialog.getOpenFileName(self, "Import model", "", MODEL_FILES)
+        if path:
+            self.import_from(path)
+
+    def _on_import_folder(self) -> None:
+        path = QFileDialog.getExistingDirectory(self, "Import the models of a folder")
+        if path:
+            self.import_from(path)
+
+    def _on_weights(self) -> None:
+        path, _ = QFileDialog.getOpenFileName(self, "Weights of the encoder", "", WEIGHT_FILES)
+        if path:
+            self.import_weights_from(path)
+
+
+def _once(work: Callable[[], Any]) -> Generator[Any, None, None]:
+    yield work()
+
+
+def _with_key(steps: Generator[str, None, str]) -> Generator[str | _Key, None, None]:
+    yield _Key((yield from steps))

@@ -1,0 +1,1 @@
+"""The dock that corrects and inspects a mask."""

@@ -1,0 +1,1 @@
+"""Brush, fill and cleanup of a mask."""

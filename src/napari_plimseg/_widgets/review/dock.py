@@ -1,0 +1,230 @@
+"""The dock *PLIMSeg Review*: correct a mask and judge it."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING, Any
+
+from qtpy.QtCore import QObject, Qt, QTimer, Signal
+from qtpy.QtGui import QColor
+from qtpy.QtWidgets import QComboBox, QFrame, QHBoxLayout, QLabel, QScrollArea, QVBoxLayout, QWidget
+
+from napari_plimseg._widgets.common.background_job import when_gone
+from napari_plimseg._widgets.common.banner import Banner, FlowText
+from napari_plimseg._widgets.common.collapsible import Fold
+from napari_plimseg._widgets.common.tooltips import TOOLTIPS
+from napari_plimseg._widgets.review.correct.painter import EditTarget
+from napari_plimseg._widgets.review.correct.section import NO_MASK, CorrectSection
+from napari_plimseg._widgets.review.inspect.section import JudgeSection
+from napari_plimseg._widgets.review.promptable.section import HintSection
+from napari_plimseg._widgets.viewer.napari_private import unwrapped
+from napari_plimseg._widgets.viewer.slide_layers import ThemeColor
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from napari.layers import Layer
+    from napari.viewer import Viewer
+
+
+_ONE_MASK = "Here you choose between masks as soon as there are several."
+_SCROLL_AFTER_MS = 50
+
+
+class MaskLayers(QObject):
+    """Follows the layers of a viewer that can be corrected; the newest one selected is current.
+
+    Parameters
+    ----------
+    viewer : napari.Viewer
+        Without proxy.
+    can_edit : callable
+        Whether a layer can be corrected.
+
+    Attributes
+    ----------
+    changed : Signal()
+        Such layers came or went, or another one is current.
+    """
+
+    changed = Signal()
+
+    def __init__(self, viewer: Viewer, can_edit: Callable[[Layer], bool]) -> None:
+        super().__init__()
+        self._viewer = viewer
+        self._can_edit = can_edit
+        self._wanted: Layer | None = None
+        # a mask is told of while it is still being put together
+        self._timer = QTimer(self)
+        self._timer.setSingleShot(True)
+        self._timer.timeout.connect(self._look)
+        events = viewer.layers.events
+        events.inserted.connect(self._on_inserted)
+        events.removed.connect(self._on_removed)
+        viewer.layers.selection.events.active.connect(self._on_active)
+        active = viewer.layers.selection.active
+        if active is not None and can_edit(active):
+            self.current: Layer | None = active
+        else:
+            seen = [layer for layer in self.layers if layer.visible]
+            self.current = next(reversed(seen or self.layers), None)
+
+    @property
+    def layers(self) -> list[Layer]:
+        """All of them, lowest first."""
+        return [layer for layer in self._viewer.layers if self._can_edit(layer)]
+
+    def choose(self, layer: Layer) -> None:
+        """Make a layer current and select it."""
+        self._timer.stop()
+        self.current = layer
+        self._viewer.layers.selection.active = layer
+        self.changed.emit()
+
+    def leave(self) -> None:
+        """Leave the viewer alone."""
+        with contextlib.suppress(RuntimeError):  # at the program's end Qt may have taken it away
+            self._timer.stop()
+        events = self._viewer.layers.events
+        events.inserted.disconnect(self._on_inserted)
+        events.removed.disconnect(self._on_removed)
+        self._viewer.layers.selection.events.active.disconnect(self._on_active)
+
+    def _on_inserted(self, event: Any) -> None:
+        self._wanted = event.value
+        self._timer.start(0)
+
+    def _on_removed(self, event: Any) -> None:
+        if event.value is self.current:
+            self.current = next(reversed(self.layers), None)
+        self.changed.emit()
+
+    def _on_active(self, event: Any) -> None:
+        if event.value is not None and event.value is not self.current:
+            self._wanted = event.value
+            self._timer.start(0)
+
+    def _look(self) -> None:
+        wanted, self._wanted = self._wanted, None
+        if wanted is None or wanted not in self._viewer.layers or not self._can_edit(wanted):
+            return
+        self.current = wanted
+        self.changed.emit()
+
+
+class ReviewDock(QWidget):
+    """Corrects a tissue mask by hand and helps to judge it.
+
+    Parameters
+    ----------
+    napari_viewer : napari.Viewer
+        The viewer with the mask.
+    """
+
+    def __init__(self, napari_viewer: Viewer) -> None:
+        super().__init__()
+        self._viewer = unwrapped(napari_viewer)
+        self.banner = Banner()
+        self.choice = QComboBox()
+        self.choice.setToolTip(TOOLTIPS["review_mask"])
+        self.choice.setSizeAdjustPolicy(
+            QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon
+        )
+        self.choice.activated.connect(self._on_choice)
+        self.no_mask = FlowText(f"There is no mask yet. {NO_MASK}")
+        self.correct = CorrectSection(self._viewer)
+        self.hints = HintSection(self._viewer, self.correct)
+        self.judge = JudgeSection(self._viewer)
+        self._folds = [
+            Fold("Correct", self.correct, is_open=True),
+            Fold("Hints", self.hints),
+            Fold("Judge", self.judge, is_open=True),
+        ]
+        self._build()
+        self._shown: list[Layer] = []
+        for section in (self.correct, self.hints, self.judge):
+            section.told.connect(self.banner.tell)
+        self.masks = MaskLayers(self._viewer, self._can_edit)
+        self.masks.changed.connect(self.refresh_state)
+        self.judge.compare.compared.connect(self._on_compared)
+        self.correct.targetOpened.connect(self.masks.choose)
+        self.correct.stepped.connect(self._on_stepped)
+        masks, theme = self.masks, ThemeColor(self._viewer, self._show_theme)
+        for leave in (masks.leave, theme.disconnect):
+            when_gone(self, leave)
+        self.refresh_state()
+
+    def _build(self) -> None:
+        content = QWidget()
+        column = QVBoxLayout(content)
+        column.setContentsMargins(4, 2, 8, 4)
+        column.setSpacing(4)
+        line = QHBoxLayout()
+        title = QLabel("Mask")
+        title.setStyleSheet("font-weight: bold;")
+        line.addWidget(title)
+        line.addWidget(self.choice, 1)
+        column.addLayout(line)
+        column.addWidget(self.no_mask)
+        for fold in self._folds:
+            column.addWidget(fold)
+        column.addStretch(1)
+        area = self.scroll_area = QScrollArea()
+        area.setWidget(content)
+        area.setWidgetResizable(True)
+        area.setFrameShape(QFrame.Shape.NoFrame)
+        area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(4, 4, 4, 4)
+        layout.setSpacing(4)
+        layout.addWidget(self.banner)
+        layout.addWidget(area, 1)
+        self.setMinimumWidth(340)
+
+    def refresh_state(self) -> None:
+        """Show the current mask, or what to do when there is none."""
+        current = self.masks.current
+        self._shown = self.masks.layers
+        self.choice.clear()
+        self.choice.addItems([layer.name for layer in self._shown])
+        if current in self._shown:
+            self.choice.setCurrentIndex(self._shown.index(current))
+        several = len(self._shown) > 1
+        self.choice.setEnabled(several)
+        self.choice.setToolTip(TOOLTIPS["review_mask"] if several else _ONE_MASK)
+        self.no_mask.setVisible(current is None)
+        target = None if current is None else self._target(current)
+        self.correct.set_target(target)
+        self.hints.set_target(self.correct.target)
+        self.judge.set_view(None if target is None else target.view)
+        for fold in self._folds:
+            fold.setVisible(target is not None)
+
+    def _on_stepped(self) -> None:
+        if self.banner.kind == "good":  # it tells of an edit that is not the last one any more
+            self.banner.hide()
+
+    def _on_compared(self) -> None:
+        # the table must have its place before it can be brought into sight
+        QTimer.singleShot(_SCROLL_AFTER_MS, self._show_comparison)
+
+    def _show_comparison(self) -> None:
+        self.scroll_area.ensureWidgetVisible(self.judge.compare)
+
+    def _on_choice(self, row: int) -> None:
+        self.masks.choose(self._shown[row])
+
+    def _target(self, layer: Layer) -> EditTarget | None:
+        if self.correct.region.is_layer(layer):
+            return self.correct.region.target
+        return EditTarget.of_layer(layer)
+
+    def _can_edit(self, layer: Layer) -> bool:
+        return self._target(layer) is not None
+
+    def _show_theme(self, color: str) -> None:
+        self.correct.show_theme(color)
+        self.hints.show_theme(color)
+        ink = QColor(color)
+        for fold in self._folds:
+            fold.show_theme(ink)

@@ -1,0 +1,1 @@
+"""Areas, uncertain regions and comparison with another mask."""

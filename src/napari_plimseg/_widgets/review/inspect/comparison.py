@@ -1,0 +1,433 @@
+"""Comparison with a truth, another model's mask or a layer: overlay and table of scores."""
+
+from __future__ import annotations
+
+import functools
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from qtpy.QtCore import Qt, Signal
+from qtpy.QtGui import QGuiApplication
+from qtpy.QtWidgets import (
+    QCheckBox,
+    QComboBox,
+    QFileDialog,
+    QHBoxLayout,
+    QHeaderView,
+    QMenu,
+    QPushButton,
+    QTableWidget,
+    QTableWidgetItem,
+    QVBoxLayout,
+    QWidget,
+)
+from superqt import QCollapsible
+
+from napari_plimseg._widgets.common.background_job import BackgroundJob
+from napari_plimseg._widgets.common.banner import FlowText
+from napari_plimseg._widgets.common.tooltips import TOOLTIPS
+from napari_plimseg._widgets.review.inspect.jobs import (
+    Compared,
+    ShownMask,
+    compare_with,
+    mask_of_labels,
+)
+from napari_plimseg._widgets.review.promptable.section import allow
+from napari_plimseg._widgets.viewer.mask_layer import mask_view_of
+from napari_plimseg.settings import load_settings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import numpy as np
+    from napari.layers import Labels
+    from napari.viewer import Viewer
+    from numpy.typing import NDArray
+
+    from napari_plimseg._widgets.viewer.mask_layer import MaskView
+    from napari_plimseg.results.analysis.comparison import Comparison, OtherMask
+
+
+DISAGREE_COLOR = (1.0, 0.0, 0.85, 0.75)
+ONLY_MASK_COLOR = (0.1, 0.6, 1.0, 0.6)
+ONLY_OTHER_COLOR = (1.0, 0.55, 0.0, 0.7)
+_ROW_HEIGHT = 20
+_ROWS_SHOWN = 9
+
+
+def difference_colors() -> Any:
+    """Return the colours of the layer of differences."""
+    from napari.utils.colormaps import DirectLabelColormap
+
+    from napari_plimseg.results.analysis.comparison import DISAGREE, ONLY_MASK, ONLY_OTHER
+
+    clear = (0.0, 0.0, 0.0, 0.0)
+    return DirectLabelColormap(
+        color_dict={
+            None: clear,
+            0: clear,
+            DISAGREE: DISAGREE_COLOR,
+            ONLY_MASK: ONLY_MASK_COLOR,
+            ONLY_OTHER: ONLY_OTHER_COLOR,
+        }
+    )
+
+
+def key_square(color: tuple[float, ...]) -> str:
+    """Return a square in a colour (red, green, blue, ...), for a key in rich text."""
+    red, green, blue = (round(255 * c) for c in color[:3])
+    return f"<span style='color: #{red:02x}{green:02x}{blue:02x}'>■</span>"
+
+
+def percent(value: float) -> str:
+    """Return a share as per cent; a dash for one that is not known."""
+    return "–" if math.isnan(value) else f"{100 * value:.1f}"
+
+
+def number(pixels: int, result: Comparison) -> str:
+    """Return an area in mm², or in pixels where their size is unknown."""
+    size = result.pixel_area_mm2
+    return f"{pixels:,}" if size is None else f"{pixels * size:.3f}"
+
+
+def amount(pixels: int, result: Comparison) -> str:
+    """Return `number` with its unit."""
+    return f"{number(pixels, result)} {'px' if result.pixel_area_mm2 is None else 'mm²'}"
+
+
+def score_table(headers: list[str]) -> QTableWidget:
+    """Return an empty table that can't be typed into."""
+    table = QTableWidget(0, len(headers))
+    table.setHorizontalHeaderLabels(headers)
+    table.verticalHeader().hide()
+    table.setShowGrid(False)
+    table.setEditTriggers(QTableWidget.EditTrigger.NoEditTriggers)
+    table.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+    table.verticalHeader().setMinimumSectionSize(_ROW_HEIGHT)
+    header = table.horizontalHeader()
+    header.setMinimumSectionSize(36)
+    header.setSectionResizeMode(QHeaderView.ResizeMode.ResizeToContents)
+    table.setMinimumWidth(200)
+    header.setSectionResizeMode(0, QHeaderView.ResizeMode.Stretch)
+    header.setDefaultAlignment(Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignVCenter)
+    return table
+
+
+def fit_height(table: QTableWidget, row_height: int = _ROW_HEIGHT) -> None:
+    """Make a table as high as its rows, or as the most that are shown at once."""
+    table.verticalHeader().setDefaultSectionSize(row_height)
+    rows = min(max(table.rowCount(), 1), _ROWS_SHOWN)
+    table.setFixedHeight(rows * row_height + table.horizontalHeader().sizeHint().height() + 6)
+
+
+_FILES = "Masks (*.tif *.tiff *.png);;All files (*)"
+_LEFT_OUT = "left out"
+
+
+class ComparePanel(QWidget):
+    """Compares the mask with another one and shows where they differ.
+
+    Parameters
+    ----------
+    viewer : napari.Viewer
+        Offers its labels layers and gets the layer of differences.
+
+    Attributes
+    ----------
+    failed : Signal(str)
+        The other mask can't be read or compared.
+    compared : Signal()
+        A comparison is shown.
+    """
+
+    failed = Signal(str)
+    compared = Signal()
+
+    def __init__(self, viewer: Viewer) -> None:
+        super().__init__()
+        self._viewer = viewer
+        self._view: MaskView | None = None
+        self._layer: Labels | None = None
+        self.shown: Compared | None = None
+        self._compared_view: MaskView | None = None
+        self._mapping_edited = False
+        self._job = BackgroundJob(self)
+        self._job.yielded.connect(self._on_compared)
+        self._job.failed.connect(self._on_failed)
+        self._job.finished.connect(lambda _: self._show_state())
+        self._build()
+        self._show_result()
+
+    def _build(self) -> None:
+        self.button = QPushButton("Compare with…")
+        self.menu = QMenu(self)
+        self.menu.aboutToShow.connect(self._fill_menu)
+        self.button.setMenu(self.menu)
+        self.summary = FlowText()
+        self.table = score_table(["class", "IoU", "Dice", "there", "here"])
+        self.table.setToolTip(TOOLTIPS["judge_scores"])
+        self.background = QCheckBox("Count background")
+        self.background.setChecked(True)
+        self.background.setToolTip(TOOLTIPS["judge_background"])
+        self.background.toggled.connect(lambda _: self._again())
+        self.copy_button = QPushButton("Copy as CSV")
+        self.copy_button.setToolTip(TOOLTIPS["judge_copy"])
+        self.copy_button.clicked.connect(self.copy_csv)
+        self.close_button = QPushButton("Close")
+        self.close_button.setToolTip(TOOLTIPS["judge_close"])
+        self.close_button.clicked.connect(self.close_comparison)
+        self.mapping = score_table(["there", "class here"])
+        self.mapping.horizontalHeader().setSectionResizeMode(QHeaderView.ResizeMode.Stretch)
+        self.mapping.setToolTip(TOOLTIPS["judge_mapping"])
+        self.mapping_box = QCollapsible("Which class is which")
+        self.mapping_box.toggleButton().setToolTip(TOOLTIPS["fold"])
+        self.mapping_box.layout().setContentsMargins(0, 0, 0, 0)
+        self.mapping_box.addWidget(self.mapping)
+        line = QHBoxLayout()
+        line.addWidget(self.background)
+        line.addStretch(1)
+        line.addWidget(self.copy_button)
+        line.addWidget(self.close_button)
+        self._result = QWidget()
+        inner = QVBoxLayout(self._result)
+        inner.setContentsMargins(0, 0, 0, 0)
+        inner.setSpacing(4)
+        inner.addWidget(self.table)
+        inner.addLayout(line)
+        inner.addWidget(self.mapping_box)
+        column = QVBoxLayout(self)
+        column.setContentsMargins(0, 0, 0, 0)
+        column.setSpacing(4)
+        column.addWidget(self.button)
+        column.addWidget(self.summary)
+        column.addWidget(self._result)
+
+    def set_view(self, view: MaskView | None) -> None:
+        """Be about another mask; the comparison of the last one goes."""
+        if view is not self._view:
+            self._view = view
+            self.close_comparison()
+        self._show_state()
+
+    def stop_and_wait(self) -> None:
+        """Wait for the work going on, five seconds at most."""
+        self._job.stop_and_wait()
+
+    def _fill_menu(self) -> None:
+        self.menu.clear()
+        self.menu.addAction("A file…", self.ask_for_file)
+        self.menu.addAction("The result of another model…", self.ask_for_store)
+        others = self.other_layers()
+        if others:
+            self.menu.addSeparator()
+        for layer in others:
+            self.menu.addAction(layer.name, functools.partial(self.compare_with_layer, layer))
+
+    def other_layers(self) -> list[Labels]:
+        """Return the labels layers that the mask can be compared with."""
+        from napari.layers import Labels
+
+        own = None if self._view is None else self._view.layer
+        return [
+            layer
+            for layer in self._viewer.layers
+            if isinstance(layer, Labels)
+            and layer is not own
+            and not layer.metadata.get("plimseg_overlay")
+        ]
+
+    def ask_for_file(self) -> None:
+        """Ask for a label TIFF or a picture of class numbers."""
+        folder = load_settings().export_folder
+        path, _ = QFileDialog.getOpenFileName(self, "Compare with", folder, _FILES)
+        if path:
+            self.compare_with_file(path)
+
+    def ask_for_store(self) -> None:
+        """Ask for the folder of another result."""
+        view = self._view
+        start = "" if view is None else str(view.store.path.parent)
+        path = QFileDialog.getExistingDirectory(self, "Compare with a result (.plimseg)", start)
+        if path:
+            self.compare_with_file(path)
+
+    def compare_with_file(self, path: str | Path) -> None:
+        """Compare with a truth or result on disk."""
+        from napari_plimseg.results.analysis.comparison import read_other_mask
+
+        if self._view is not None:
+            self._start(functools.partial(read_other_mask, Path(path), self._view.store.info), None)
+
+    def compare_with_layer(self, layer: Labels) -> None:
+        """Compare with another labels layer as it is now."""
+        view = self._view
+        if view is None:
+            return
+        data = layer.data[0] if layer.multiscale else layer.data
+        scale, translate = _pair(layer.scale), _pair(layer.translate)
+        self._start(
+            functools.partial(
+                mask_of_labels,
+                layer.name,
+                data,
+                scale,
+                translate,
+                view.info.mpp or 1.0,
+                _names(layer),
+            ),
+            None,
+        )
+
+    def _again(self) -> None:
+        if self.shown is not None:
+            other, mapping = self.shown.other, dict(self.shown.mapping)
+            self._start(lambda: other, mapping)
+
+    def _start(self, read_other: Callable[[], OtherMask], mapping: dict[int, int] | None) -> None:
+        view = self._view
+        if view is None or self._job.is_running:
+            return
+        shown = ShownMask(view.layer.data, view.info, view.step)
+        background = self.background.isChecked()
+        self._compared_view = view
+        self._mapping_edited = mapping is not None
+        self._job.start(lambda: compare_with(shown, read_other, mapping, background))
+        self._show_state()
+
+    def _on_failed(self, text: str) -> None:
+        self.failed.emit(text)
+
+    def _on_compared(self, compared: Compared) -> None:
+        view = self._view
+        if view is None or view is not self._compared_view or not view.is_in(self._viewer):
+            return
+        self.shown = compared
+        self._show_layer(view, compared.result)
+        self._show_result()
+        self.compared.emit()
+
+    def _show_layer(self, view: MaskView, result: Comparison) -> None:
+        self._drop_layer()
+        active = self._viewer.layers.selection.active
+        pixel = view.info.napari_scale[0]
+        size = pixel * result.map_step
+        shift = (size - pixel / view.info.downsample) / 2
+        self._layer = self._viewer.add_labels(
+            result.map,
+            name=f"differences from {result.title}",
+            opacity=1.0,
+            colormap=difference_colors(),
+            scale=(size, size),
+            translate=(shift, shift),
+            units=view.placement()["units"],
+            metadata={"plimseg_overlay": True},
+        )
+        self._layer.editable = False
+        self._viewer.layers.selection.active = active
+
+    def _drop_layer(self) -> None:
+        if self._layer is not None and self._layer in self._viewer.layers:
+            self._viewer.layers.remove(self._layer)
+        self._layer = None
+
+    def close_comparison(self) -> None:
+        """Take the comparison and its layer away."""
+        self.shown = None
+        self._drop_layer()
+        self._show_result()
+
+    def copy_csv(self) -> None:
+        """Put scores and confusion matrix on the clipboard."""
+        clipboard = QGuiApplication.clipboard()
+        if self.shown is not None and clipboard is not None:
+            clipboard.setText(self.shown.result.to_csv())
+
+    def _show_state(self) -> None:
+        problem = ""
+        if self._view is None:
+            problem = "This needs a mask that was generated here: generate one first."
+        elif self._job.is_running:
+            problem = "A comparison is going on."
+        allow(self.button, problem, "judge_compare")
+        allow(self.background, problem, "judge_background")
+        choices = (self.mapping.cellWidget(row, 1) for row in range(self.mapping.rowCount()))
+        for part in (self.mapping, *choices):
+            allow(part, problem, "judge_mapping")
+
+    def _show_result(self) -> None:
+        shown = self.shown
+        self._result.setVisible(shown is not None)
+        self.summary.setVisible(shown is not None)
+        if shown is None:
+            return
+        result = shown.result
+        scores = result.agreement
+        text = (
+            f"<b>{result.title}</b><br>mIoU {percent(scores.miou)} · mean Dice "
+            f"{percent(scores.mean_dice)} · pixels that agree {percent(scores.pixel_accuracy)}"
+            f"<br>{key_square(DISAGREE_COLOR)} differ {key_square(ONLY_MASK_COLOR)} only here "
+            f"{key_square(ONLY_OTHER_COLOR)} only there"
+        )
+        worst = [
+            f"{there} there, {here} here: {amount(pixels, result)}"
+            for there, here, pixels in result.confusions()
+        ]
+        if worst:
+            text += "<br>Most often: " + "; ".join(worst) + "."
+        left_out = [shown.other.name(i) for i, mask_id in shown.mapping.items() if not mask_id]
+        if left_out:
+            text += f"<br>Left out: {', '.join(left_out)}."
+        self.summary.setTextFormat(Qt.TextFormat.RichText)
+        self.summary.setText(text)
+        rows = result.rows()
+        self.table.setRowCount(len(rows))
+        for i, row in enumerate(rows):
+            values = (
+                row.name,
+                percent(row.iou),
+                percent(row.dice),
+                number(row.in_other, result),
+                number(row.in_mask, result),
+            )
+            for column, value in enumerate(values):
+                self.table.setItem(i, column, QTableWidgetItem(value))
+        fit_height(self.table)
+        self._show_mapping(shown)
+
+    def _show_mapping(self, shown: Compared) -> None:
+        assert self._view is not None  # noqa: S101 - a comparison is of a mask
+        names = [_LEFT_OUT, *self._view.info.classes.names]
+        self.mapping.setRowCount(len(shown.mapping))
+        for row, (other_id, mask_id) in enumerate(shown.mapping.items()):
+            self.mapping.setItem(row, 0, QTableWidgetItem(shown.other.name(other_id)))
+            choice = QComboBox()
+            choice.addItems(names)
+            choice.setToolTip(TOOLTIPS["judge_mapping"])
+            choice.setCurrentIndex(mask_id)
+            choice.setMinimumContentsLength(8)
+            choice.setSizeAdjustPolicy(
+                QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon
+            )
+            choice.activated.connect(functools.partial(self._on_mapped, other_id))
+            self.mapping.setCellWidget(row, 1, choice)
+        fit_height(self.mapping, 26)
+        if shown.other.names is None and not self._mapping_edited:
+            self.mapping_box.expand(animate=False)  # people should see what was assumed
+
+    def _on_mapped(self, other_id: int, mask_id: int) -> None:
+        if self.shown is not None and not self._job.is_running:
+            other = self.shown.other
+            self._start(lambda: other, {**self.shown.mapping, other_id: mask_id})
+
+
+def _pair(values: NDArray[np.float64]) -> tuple[float, float]:
+    return float(values[-2]), float(values[-1])
+
+
+def _names(layer: Labels) -> dict[int, str] | None:
+    from napari_plimseg._reader import MASK_KEY
+
+    view = mask_view_of(layer)
+    info = layer.metadata.get(MASK_KEY) if view is None else view.info
+    return None if info is None else dict(enumerate(info.classes.names, 1))

@@ -1,0 +1,223 @@
+"""How the mask is shown: fill, outlines, uncertainty, and each class by itself."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from qtpy.QtCore import QSize, Qt, Signal
+from qtpy.QtWidgets import (
+    QCheckBox,
+    QGridLayout,
+    QHBoxLayout,
+    QLabel,
+    QSlider,
+    QVBoxLayout,
+    QWidget,
+)
+from superqt import QCollapsible
+
+from napari_plimseg._widgets.common.background_job import BackgroundJob
+from napari_plimseg._widgets.common.icons import swatch
+from napari_plimseg._widgets.common.tooltips import TOOLTIPS
+from napari_plimseg._widgets.viewer.mask_layer import CONFIDENCE, OverlayView, overlay_values
+from napari_plimseg._widgets.viewer.outlines import OutlineLayer
+from napari_plimseg.tissue import NOT_COMPUTED
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+    from napari.viewer import Viewer
+    from numpy.typing import NDArray
+
+    from napari_plimseg._widgets.viewer.mask_layer import MaskView
+    from napari_plimseg.tissue import TissueClasses
+
+
+_OVERLAY_OPACITY = 0.8
+
+
+class ShowPanel(QWidget):
+    """Decides how the mask is drawn; the mask itself is not touched.
+
+    Parameters
+    ----------
+    viewer : napari.Viewer
+        Gets the layers of outlines and uncertainty.
+
+    Attributes
+    ----------
+    failed : Signal(str)
+        The confidence could not be read.
+    """
+
+    failed = Signal(str)
+
+    def __init__(self, viewer: Viewer) -> None:
+        super().__init__()
+        self._viewer = viewer
+        self._view: MaskView | None = None
+        self._fills = {False: 0.5, True: 0.0}  # by whether outlines are on
+        self._rows_of: TissueClasses | None = None
+        self.outline: OutlineLayer | None = None
+        self.overlay: OverlayView | None = None
+        self._job = BackgroundJob(self)
+        self._job.yielded.connect(self._on_uncertainty)
+        self._job.failed.connect(self.failed)
+        self._build()
+
+    def _build(self) -> None:
+        self.fill = _slider(TOOLTIPS["judge_fill"])
+        self.fill.valueChanged.connect(self._on_fill)
+        self.outlines = QCheckBox("Outlines")
+        self.outlines.setToolTip(TOOLTIPS["judge_outlines"])
+        self.outlines.toggled.connect(self.show_outlines)
+        self.uncertainty = QCheckBox("Uncertainty")
+        self.uncertainty.setToolTip(TOOLTIPS["judge_uncertainty"])
+        self.uncertainty.toggled.connect(self._on_uncertainty_wanted)
+        self.classes = QCollapsible("Opacity of each class")
+        self.classes.toggleButton().setToolTip(TOOLTIPS["fold"])
+        self.classes.layout().setContentsMargins(0, 0, 0, 0)
+        self._class_rows = QWidget()
+        self._class_grid = QGridLayout(self._class_rows)
+        self._class_grid.setContentsMargins(4, 0, 0, 0)
+        self._class_parts: list[QWidget] = []
+        self.sliders: dict[str, QSlider] = {}
+        self.classes.addWidget(self._class_rows)
+        line = QHBoxLayout()
+        line.addWidget(QLabel("Fill"))
+        line.addWidget(self.fill, 1)
+        line.addSpacing(6)
+        line.addWidget(self.outlines)
+        line.addWidget(self.uncertainty)
+        column = QVBoxLayout(self)
+        column.setContentsMargins(0, 0, 0, 0)
+        column.setSpacing(4)
+        column.addLayout(line)
+        column.addWidget(self.classes)
+
+    def set_view(self, view: MaskView | None) -> None:
+        """Be about another mask; layers of the last one go, and its fill comes back."""
+        if view is self._view:
+            self.show_classes()
+            return
+        self.outlines.setChecked(False)
+        self.uncertainty.setChecked(False)
+        self._drop_uncertainty()
+        self._view = view
+        if view is not None:
+            self._fills = {False: float(view.layer.opacity), True: 0.0}
+            self._show_fill()
+        self._rows_of = None
+        self.show_classes()
+
+    def close_layers(self) -> None:
+        """Leave the viewer as it was without this panel."""
+        if self.outline is not None:
+            self.outline.disconnect_viewer()
+
+    def mask_changed(self) -> None:
+        """Draw outlines anew: something was painted, undone or filled in."""
+        if self.outline is not None:
+            self.outline.mask_changed()
+
+    def show_outlines(self, wanted: bool) -> None:
+        """Show lines instead of the fill, or the fill again."""
+        if self.outlines.isChecked() != wanted:
+            self.outlines.setChecked(wanted)  # comes back here
+            return
+        view = self._view
+        if self.outline is not None and not wanted:
+            outline, self.outline = self.outline, None
+            outline.close()
+            outline.deleteLater()
+        elif self.outline is None and wanted and view is not None and view.is_in(self._viewer):
+            self.outline = OutlineLayer(self._viewer, view, self)
+            self.outline.removed.connect(lambda: self.outlines.setChecked(False))
+        self._show_fill()
+
+    def _show_fill(self) -> None:
+        value = self._fills[self.outline is not None]
+        self.fill.blockSignals(True)
+        self.fill.setValue(round(100 * value))
+        self.fill.blockSignals(False)
+        if self._view is not None:
+            self._view.layer.opacity = value
+
+    def _on_fill(self, percent: int) -> None:
+        if self._view is not None:
+            self._fills[self.outline is not None] = percent / 100
+            self._view.layer.opacity = percent / 100
+
+    def _on_uncertainty_wanted(self, wanted: bool) -> None:
+        view = self._view
+        if not wanted or view is None:
+            self._drop_uncertainty()
+        elif not self._job.is_running:
+            self._job.start(lambda: _uncertainty(view))
+
+    def _on_uncertainty(self, found: tuple[MaskView, NDArray[Any]]) -> None:
+        view, values = found
+        if view is not self._view or not self.uncertainty.isChecked():
+            return
+        if not view.is_in(self._viewer):
+            return
+        active = self._viewer.layers.selection.active
+        self.overlay = OverlayView(
+            self._viewer,
+            view,
+            values,
+            title="uncertainty",
+            opacity=_OVERLAY_OPACITY,
+            colormap="inferno",
+        )
+        self._viewer.layers.selection.active = active
+
+    def _drop_uncertainty(self) -> None:
+        if self.overlay is not None and self.overlay.is_in(self._viewer):
+            self._viewer.layers.remove(self.overlay.layer)
+        self.overlay = None
+
+    def show_classes(self) -> None:
+        """Show a slider for each class; colours and names may have changed."""
+        classes = None if self._view is None else self._view.info.classes
+        if classes == self._rows_of:
+            return
+        self._rows_of = classes
+        grid = self._class_grid
+        for old in self._class_parts:
+            grid.removeWidget(old)
+            old.deleteLater()
+        self._class_parts = []
+        self.sliders = {}
+        for row, tissue_class in enumerate(classes or ()):
+            color = QLabel()
+            color.setPixmap(swatch(tissue_class.color).pixmap(QSize(14, 14)))
+            slider = _slider(TOOLTIPS["judge_class_opacity"])
+            slider.setAccessibleName(f"Opacity of {tissue_class.name}")
+            opacities = {} if self._view is None else self._view.opacities
+            slider.setValue(round(100 * opacities.get(tissue_class.name, 1.0)))
+            slider.valueChanged.connect(
+                lambda percent, name=tissue_class.name: self._on_class_opacity(name, percent)
+            )
+            self.sliders[tissue_class.name] = slider
+            for column, part in enumerate((color, QLabel(tissue_class.name), slider)):
+                grid.addWidget(part, row, column)
+                self._class_parts.append(part)
+
+    def _on_class_opacity(self, name: str, percent: int) -> None:
+        if self._view is not None:
+            self._view.set_opacity(name, percent / 100)
+
+
+def _uncertainty(view: MaskView) -> Generator[tuple[MaskView, NDArray[Any]], None, None]:
+    confidence = overlay_values(view.store, CONFIDENCE, view.info.classes, view.step)
+    computed = view.layer.data != NOT_COMPUTED
+    yield view, np.where(computed, 255 - confidence, np.uint8(0))
+
+
+def _slider(tooltip: str) -> QSlider:
+    slider = QSlider(Qt.Orientation.Horizontal)
+    slider.setRange(0, 100)
+    slider.setToolTip(tooltip)
+    return slider

@@ -1,0 +1,278 @@
+"""The section *Judge*: show the mask, walk through what is unsure, compare, and see the areas."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from qtpy.QtCore import QRectF, QSize, Qt, QTimer, Signal
+from qtpy.QtGui import QColor, QKeySequence, QPainter, QPaintEvent, QPen, QShortcut
+from qtpy.QtWidgets import QLabel, QSizePolicy, QVBoxLayout, QWidget
+
+from napari_plimseg._widgets.common.background_job import BackgroundJob, when_gone
+from napari_plimseg._widgets.common.icons import arrow
+from napari_plimseg._widgets.common.jobs import measure_areas
+from napari_plimseg._widgets.common.tooltips import TOOLTIPS
+from napari_plimseg._widgets.review.inspect.comparison import ComparePanel
+from napari_plimseg._widgets.review.inspect.display import ShowPanel
+from napari_plimseg._widgets.review.inspect.uncertain_regions import Review, WorklistPanel
+from napari_plimseg._widgets.viewer.napari_private import unwrapped
+from napari_plimseg._widgets.viewer.slide_layers import ThemeColor
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from napari.viewer import Viewer
+    from superqt import QCollapsible
+
+    from napari_plimseg._widgets.common.jobs import AreaRow
+    from napari_plimseg._widgets.viewer.mask_layer import MaskView
+
+
+_ROW = 22
+_NAME_SHARE = 0.42
+_GAP = 6
+
+
+class AreaBars(QWidget):
+    """Draws areas as horizontal bars in class colours, with mm² and percent.
+
+    It takes text and colours from the palette, so it fits dark and light themes.
+    """
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.rows: list[AreaRow] = []
+        self._unit = ""
+        self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
+
+    def show_areas(self, rows: Sequence[AreaRow], unit: str) -> None:
+        """Show areas, the largest first; `unit` stands behind each number."""
+        self.rows, self._unit = list(rows), unit
+        self.setAccessibleDescription(
+            "; ".join(f"{r.name} {r.area} {unit}, {r.percent} percent" for r in self.rows)
+        )
+        self.updateGeometry()
+        self.update()
+
+    def sizeHint(self) -> QSize:
+        """Return the size of all bars, or of the line that says there are none."""
+        return QSize(300, max(1, len(self.rows)) * _ROW)
+
+    def minimumSizeHint(self) -> QSize:
+        """Return a size that lets the dock be narrow."""
+        return QSize(200, self.sizeHint().height())
+
+    def paintEvent(self, event: QPaintEvent) -> None:
+        """Draw the bars."""
+        painter = QPainter(self)
+        painter.setRenderHint(QPainter.RenderHint.Antialiasing)
+        text = self.palette().windowText().color()
+        painter.setPen(text)
+        middle = Qt.AlignmentFlag.AlignVCenter
+        if not self.rows:
+            painter.drawText(self.rect(), middle, "No tissue yet.")
+            return
+        metrics = painter.fontMetrics()
+        numbers = [f"{row.area} {self._unit}  {row.percent} %" for row in self.rows]
+        number_width = max(metrics.horizontalAdvance(number) for number in numbers)
+        longest = max(metrics.horizontalAdvance(row.name) for row in self.rows) + 2
+        name_width = min(longest, self.width() * _NAME_SHARE)
+        bar_left = name_width + _GAP
+        bar_room = max(10.0, self.width() - bar_left - number_width - 2 * _GAP)
+        largest = max(float(row.percent or 0) for row in self.rows) or 1.0
+        track = QColor(text)
+        track.setAlpha(28)
+        for i, (row, number) in enumerate(zip(self.rows, numbers, strict=True)):
+            top = i * _ROW
+            name = metrics.elidedText(row.name, Qt.TextElideMode.ElideRight, int(name_width))
+            painter.setPen(text)
+            painter.drawText(QRectF(0, top, name_width, _ROW), middle, name)
+            box = QRectF(bar_left, top + 4, bar_room, _ROW - 8)
+            painter.fillRect(box, track)
+            length = max(2.0, bar_room * float(row.percent or 0) / largest)
+            painter.setPen(QPen(QColor(128, 128, 128), 1))
+            painter.setBrush(QColor(*row.color))
+            painter.drawRect(QRectF(box.left(), box.top(), length, box.height()))
+            painter.setPen(text)
+            right = middle | Qt.AlignmentFlag.AlignRight
+            painter.drawText(
+                QRectF(self.width() - number_width - 1, top, number_width, _ROW), right, number
+            )
+
+
+_AREAS_AFTER_MS = 400
+
+
+class JudgeSection(QWidget):
+    """Helps to see whether a mask is right, and where not.
+
+    Parameters
+    ----------
+    viewer : napari.Viewer
+        The viewer with the mask.
+
+    Attributes
+    ----------
+    told : Signal(str, str)
+        Kind ("error", "warning", "info" or "good") and sentence for the dock's banner.
+    """
+
+    told = Signal(str, str)
+
+    def __init__(self, viewer: Viewer) -> None:
+        super().__init__()
+        viewer = unwrapped(viewer)
+        self.view: MaskView | None = None
+        self.show_panel = ShowPanel(viewer)
+        self.worklist = WorklistPanel()
+        self.review = Review(viewer, self.worklist, self)
+        self.compare = ComparePanel(viewer)
+        self.areas = AreaBars()
+        self.areas.setToolTip(TOOLTIPS["judge_areas"])
+        self._build()
+        for part in (self.show_panel, self.review, self.compare):
+            part.failed.connect(lambda text: self.told.emit("error", text))
+        self._areas_job = BackgroundJob(self)
+        self._areas_job.yielded.connect(self._on_areas)
+        self._areas_timer = QTimer(self)
+        self._areas_timer.setSingleShot(True)
+        self._areas_timer.setInterval(_AREAS_AFTER_MS)
+        self._areas_timer.timeout.connect(self._measure)
+        self._watch = _LayerWatch(self._on_mask_changed, self._keys())
+        self._shortcuts = [self._shortcut(key, act) for key, act in self._keys().items()]
+        show_panel, watch = self.show_panel, self._watch
+        theme = ThemeColor(viewer, self._show_theme)
+
+        def leave() -> None:
+            theme.disconnect()
+            watch.set_view(None)
+            show_panel.close_layers()
+
+        when_gone(self, leave)
+        self.set_view(None)
+
+    def _build(self) -> None:
+        column = QVBoxLayout(self)
+        column.setContentsMargins(0, 0, 0, 0)
+        column.setSpacing(4)
+        self._folds: list[QCollapsible] = [self.show_panel.classes, self.compare.mapping_box]
+        column.addWidget(_heading("Show"))
+        column.addWidget(self.show_panel)
+        column.addWidget(_heading("Uncertain regions"))
+        column.addWidget(self.worklist)
+        column.addWidget(_heading("Areas"))
+        column.addWidget(self.areas)
+        column.addWidget(_heading("Compare"))
+        column.addWidget(self.compare)
+        column.addStretch(1)
+
+    def _keys(self) -> dict[str, Callable[[], None]]:
+        return {
+            "O": self.toggle_outlines,
+            "N": self.review.go_to_next,
+            "R": self.review.mark_reviewed,
+            "Shift-R": self.review.mark_view_reviewed,
+        }
+
+    def _shortcut(self, key: str, act: Callable[[], None]) -> QShortcut:
+        shortcut = QShortcut(QKeySequence(key.replace("-", "+")), self)
+        shortcut.setContext(Qt.ShortcutContext.WidgetWithChildrenShortcut)
+        shortcut.activated.connect(act)
+        return shortcut
+
+    def set_view(self, view: MaskView | None) -> None:
+        """Be about this mask; None when there is none."""
+        changed = view is not self.view
+        self.view = view
+        self._watch.set_view(view)
+        self.show_panel.set_view(view)
+        self.review.set_view(view)
+        self.compare.set_view(view)
+        self.show_panel.setVisible(view is not None)
+        if changed:
+            self.areas.show_areas([], "")
+            self._areas_timer.start()
+            self._search_if_seen()
+
+    def toggle_outlines(self) -> None:
+        """Show lines instead of the fill, or the fill again."""
+        if self.view is not None:
+            self.show_panel.outlines.toggle()
+
+    def stop_and_wait(self) -> None:
+        """Wait for the work going on in threads, five seconds each at most."""
+        self._areas_job.stop_and_wait()
+        self.review.stop_and_wait()
+        self.compare.stop_and_wait()
+
+    def showEvent(self, event: Any) -> None:
+        """Look for uncertain regions when the section is first seen."""
+        super().showEvent(event)
+        self._search_if_seen()
+
+    def _search_if_seen(self) -> None:
+        if self.isVisible() and self.view is not None and self.review.regions is None:
+            self.review.search()
+
+    def _show_theme(self, color: str) -> None:
+        for fold in self._folds:
+            fold.setExpandedIcon(arrow(True, QColor(color)))
+            fold.setCollapsedIcon(arrow(False, QColor(color)))
+
+    def _on_mask_changed(self) -> None:
+        self.show_panel.mask_changed()
+        if not self._areas_timer.isActive():
+            self._areas_timer.start()
+
+    def _measure(self) -> None:
+        view = self.view
+        if view is None:
+            return
+        if self._areas_job.is_running:
+            self._areas_timer.start()
+            return
+        mask, info, step = view.layer.data, view.info, view.step
+        self._areas_job.start(lambda: measure_areas(mask, info, step))
+
+    def _on_areas(self, found: tuple[list[AreaRow], str]) -> None:
+        if self.view is not None:
+            self.areas.show_areas(*found)
+
+
+class _LayerWatch:
+    """Listens to one mask layer at a time, and binds its keys."""
+
+    def __init__(self, on_changed: Callable[[], None], keys: dict[str, Callable[[], None]]) -> None:
+        self._on_changed = on_changed
+        self._keys = keys
+        self._before: dict[str, Any] = {}
+        self._view: MaskView | None = None
+
+    def set_view(self, view: MaskView | None) -> None:
+        """Leave the layer listened to so far, and listen to that of `view`."""
+        if view is self._view:
+            return
+        if self._view is not None:
+            events = self._view.layer.events
+            for emitter in (events.paint, events.labels_update, events.set_data):
+                emitter.disconnect(self._changed)
+            for key, before in self._before.items():
+                self._view.layer.bind_key(key, before, overwrite=True)
+        self._view = view
+        if view is not None:
+            events = view.layer.events
+            for emitter in (events.paint, events.labels_update, events.set_data):
+                emitter.connect(self._changed)
+            self._before = {
+                key: view.layer.bind_key(key, lambda _, act=act: act(), overwrite=True)
+                for key, act in self._keys.items()
+            }
+
+    def _changed(self, event: Any = None) -> None:
+        self._on_changed()
+
+
+def _heading(text: str) -> QLabel:
+    label = QLabel(text)
+    label.setStyleSheet("font-weight: bold; padding-top: 4px;")
+    return label

@@ -1,0 +1,1 @@
+"""Smart select: objects from points and boxes."""

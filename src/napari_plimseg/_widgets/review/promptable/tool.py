@@ -1,0 +1,168 @@
+"""The hint tool in the hand: its keys, clicks and drags on the layer of a mask."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from qtpy.QtCore import QObject, Signal
+
+from napari_plimseg._widgets.common.background_job import BackgroundJob
+from napari_plimseg._widgets.review.promptable.jobs import level_0_of
+from napari_plimseg._widgets.viewer.layer_bindings import LayerHold
+from napari_plimseg.slides.slide import Region
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Mapping
+
+    from napari_plimseg._widgets.review.correct.painter import EditTarget
+    from napari_plimseg._widgets.review.promptable.proposals import Start
+
+    Work = Callable[[], Generator[Start, None, None]]
+
+
+KEYS = {"P": "point_in", "Shift-P": "point_out", "X": "box", "M": "refine", "Z": ""}
+"""Which tool a key takes while one is held; "" puts it down."""
+_HELD_PIXELS = 4
+
+
+class HintHand:
+    """Turns the mouse into points and boxes in level-0 pixels.
+
+    Parameters
+    ----------
+    on_point : callable
+        Called with y, x and whether it is inside the object.
+    on_box : callable
+        Called with a region that was drawn, or None when the mouse was only clicked.
+    on_drawing : callable
+        Called with the region while it is drawn.
+    on_refine : callable
+        Called with y and x in the region of the mask that is to be refined.
+    """
+
+    def __init__(
+        self,
+        on_point: Callable[[float, float, bool], None],
+        on_box: Callable[[Region | None], None],
+        on_drawing: Callable[[Region], None],
+        on_refine: Callable[[float, float], None],
+    ) -> None:
+        self.tool = ""
+        self._on_point, self._on_box, self._on_drawing = on_point, on_box, on_drawing
+        self._on_refine = on_refine
+        self._held = LayerHold()
+
+    def take(self, tool: str, target: EditTarget, keys: Mapping[str, Callable[[], None]]) -> None:
+        """Take a tool of `HINT_TOOLS` to a layer, with keys that act while it is held."""
+        self.put_down()
+        self.tool = tool
+        held, layer = self._held, target.layer
+        for key, act in keys.items():
+            held.bind_key(layer, key, act)
+        held.on_drag(layer, lambda _, event: self._on_mouse(target, event))
+        held.set(layer, "cursor", "cross", "standard")
+        if tool == "box":
+            held.set(layer, "mouse_pan", False, True)
+
+    def put_down(self) -> None:
+        """Leave the layer as it was."""
+        self.tool = ""
+        self._held.let_go()
+
+    def _on_mouse(self, target: EditTarget, event: Any) -> Generator[None, None, None]:
+        tool = self.tool
+        if event.button != 1:
+            return
+        began, start = np.asarray(event.pos), _place(target, event)
+        turned = "Shift" in event.modifiers
+        yield
+        while event.type == "mouse_move":
+            if tool == "box":
+                self._on_drawing(_between(start, _place(target, event)))
+            yield
+        moved = np.abs(np.asarray(event.pos) - began).max() > _HELD_PIXELS
+        if tool == "box":
+            self._on_box(_between(start, _place(target, event)) if moved else None)
+        elif moved:  # the slide
+            return
+        elif tool == "refine":
+            self._on_refine(*start)
+        else:
+            self._on_point(*start, (tool == "point_in") != turned)
+
+
+def _place(target: EditTarget, event: Any) -> tuple[float, float]:
+    y, x = np.asarray(target.layer.world_to_data(event.position), float)[-2:]
+    return level_0_of(target, float(y), float(x))
+
+
+def _between(one: tuple[float, float], other: tuple[float, float]) -> Region:
+    (y0, y1), (x0, x1) = (sorted(pair) for pair in zip(one, other, strict=True))
+    return Region(y0, x0, y1 - y0, x1 - x0)
+
+
+class RegionPicker(QObject):
+    """Runs the work of `region_search`; only the last one asked for counts.
+
+    Parameters
+    ----------
+    parent : QObject
+        Owner.
+
+    Attributes
+    ----------
+    found : Signal(object)
+        The `Start`.
+    failed : Signal(str)
+        The sentence of an error.
+    finished : Signal()
+        `is_running` has changed.
+    """
+
+    found = Signal(object)
+    failed = Signal(str)
+    finished = Signal()
+
+    def __init__(self, parent: QObject) -> None:
+        super().__init__(parent)
+        self._next: Work | None = None
+        self._is_wanted = False
+        self._job = BackgroundJob(self)
+        self._job.yielded.connect(self._on_found)
+        self._job.failed.connect(self._on_failed)
+        self._job.finished.connect(self._on_finished)
+
+    @property
+    def is_running(self) -> bool:
+        """Whether a region is looked for."""
+        return self._job.is_running
+
+    def find(self, work: Work) -> None:
+        """Find a region, in place of the one before."""
+        if self._job.is_running:
+            self.stop()
+            self._next = work
+        else:
+            self._is_wanted = True
+            self._job.start(work)
+
+    def stop(self) -> None:
+        """Forget what is looked for; the thread ends by itself."""
+        self._is_wanted, self._next = False, None
+        self._job.stop()
+
+    def _on_found(self, start: Start) -> None:
+        if self._is_wanted:
+            self.found.emit(start)
+
+    def _on_failed(self, text: str) -> None:
+        if self._is_wanted:
+            self.failed.emit(text)
+
+    def _on_finished(self, _: bool) -> None:
+        work, self._next = self._next, None
+        if work is not None:
+            self.find(work)
+        else:
+            self.finished.emit()

@@ -1,0 +1,1 @@
+"""The dock that trains a model from tagged images."""

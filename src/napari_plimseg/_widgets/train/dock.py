@@ -1,0 +1,564 @@
+"""The dock *PLIMSeg Train*: from tagged images to a model, while the viewer stays free."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from qtpy.QtCore import Qt, QTimer
+from qtpy.QtGui import QColor
+from qtpy.QtWidgets import (
+    QCheckBox,
+    QComboBox,
+    QFileDialog,
+    QFrame,
+    QHBoxLayout,
+    QLabel,
+    QPushButton,
+    QScrollArea,
+    QVBoxLayout,
+    QWidget,
+)
+from superqt import QCollapsible
+
+from napari_plimseg._widgets.common.background_job import BackgroundJob, when_gone
+from napari_plimseg._widgets.common.banner import Banner, FlowText
+from napari_plimseg._widgets.common.class_list import EYE, ClassList
+from napari_plimseg._widgets.common.icons import arrow
+from napari_plimseg._widgets.common.tooltips import TOOLTIPS
+from napari_plimseg._widgets.generate.slide_section import parse_mpp
+from napari_plimseg._widgets.train.folder_section import FolderSection
+from napari_plimseg._widgets.train.jobs import (
+    ProcessKeeper,
+    check_folder,
+    cut_open_slides,
+    find_runs,
+    make_plan,
+    patches_folder,
+)
+from napari_plimseg._widgets.train.progress_section import CurvesPanel, PicturesPanel, TrainPanel
+from napari_plimseg._widgets.train.result_section import ResultSection, TrainedModel
+from napari_plimseg._widgets.train.setup_section import SetupSection
+from napari_plimseg._widgets.train.state import TrainDockState
+from napari_plimseg._widgets.train.tag_gallery import Tagging
+from napari_plimseg._widgets.viewer.mask_layer import mask_views
+from napari_plimseg._widgets.viewer.slide_layers import ThemeColor, ViewerSlides
+from napari_plimseg.errors import PlimsegError
+from napari_plimseg.settings import TrainSettings, load_train_settings, save_train_settings
+from napari_plimseg.tissue import TissueClasses
+from napari_plimseg.training_runs.folder_facts import FolderFacts, TrainingPlan, following
+from napari_plimseg.training_runs.process import TrainingProcess, TrainingRequest, TrainingState
+from napari_plimseg.training_runs.run_folder import (
+    RunStatus,
+    name_problem,
+    new_run_folder,
+    usable_name,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Sequence
+
+    from napari.viewer import Viewer
+
+    from napari_plimseg.training_runs.history import RunHistory
+    from napari_plimseg.training_runs.run_folder import KnownRun
+
+
+class TrainParts(QWidget):
+    """Builds the dock: message on top, what scrolls in the middle, the big button below."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.banner = Banner()
+        self.folder_section = FolderSection()
+        self.class_list = ClassList()
+        self.class_list.table.setColumnHidden(EYE, True)
+        self.class_list.table.setToolTip(TOOLTIPS["train_classes"])
+        self.class_list.add_button.hide()
+        self.class_list.remove_button.hide()
+        self.classes = _folded("Tissue classes", self.class_list)
+        self.setup = SetupSection()
+        self.keep_on = QCheckBox("Go on when napari is closed")
+        self.keep_on.setToolTip(TOOLTIPS["train_keep_on"])
+        self.runs = QComboBox()
+        self.runs.setToolTip(TOOLTIPS["train_runs"])
+        self.runs.setSizeAdjustPolicy(
+            QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon
+        )
+        self.runs.setMinimumContentsLength(12)
+        self.show_run_button = QPushButton("Show")
+        self.show_run_button.setToolTip(TOOLTIPS["train_runs"])
+        self.earlier = _folded("Earlier trainings", self._runs_row())
+        self.progress_heading = _heading("Training")
+        self.curves = CurvesPanel()
+        self.pictures = PicturesPanel()
+        self.warnings = FlowText()
+        self.result_heading = _heading("Model")
+        self.result = ResultSection()
+        self.panel = TrainPanel()
+        self.scroll_area = self._build_scroll_area()
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(4, 4, 4, 4)
+        layout.setSpacing(4)
+        layout.addWidget(self.banner)
+        layout.addWidget(self.scroll_area, 1)
+        layout.addWidget(self.panel)
+        self.setMinimumWidth(360)
+
+    def _runs_row(self) -> QWidget:
+        row = QWidget()
+        line = QHBoxLayout(row)
+        line.setContentsMargins(0, 0, 0, 0)
+        line.addWidget(self.runs, 1)
+        line.addWidget(self.show_run_button)
+        return row
+
+    def _build_scroll_area(self) -> QScrollArea:
+        content = QWidget()
+        column = QVBoxLayout(content)
+        column.setContentsMargins(4, 2, 8, 4)
+        column.setSpacing(4)
+        for widget in (
+            _heading("Images"), self.folder_section, self.classes, _heading("What to train"),
+            self.setup, self.keep_on, self.progress_heading, self.curves, self.pictures,
+            self.warnings, self.result_heading, self.result, self.earlier,
+        ):  # fmt: skip
+            column.addWidget(widget)
+        column.addStretch(1)
+        area = QScrollArea()
+        area.setWidget(content)
+        area.setWidgetResizable(True)
+        area.setFrameShape(QFrame.Shape.NoFrame)
+        area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        return area
+
+    def show_theme(self, color: str) -> None:
+        """Draw icons, bars and curves in the text colour of the viewer's theme."""
+        self.class_list.set_icon_color(color)
+        self.curves.set_ink(color)
+        self.folder_section.bars.set_ink(color)
+        for part in (self.classes, self.earlier):
+            part.setExpandedIcon(arrow(True, QColor(color)))
+            part.setCollapsedIcon(arrow(False, QColor(color)))
+
+    def show_state(self, state: TrainDockState, history: RunHistory | None) -> None:
+        """Enable what can be pressed now and say why the rest can't."""
+        self.folder_section.show_state(state)
+        self.classes.setVisible(self.class_list.classes is not None)
+        self.class_list.set_enabled(state.why_not("setup"))
+        self.setup.show_state(state)
+        self.panel.show_state(state, history)
+        begun = history is not None and bool(history.losses)
+        self.progress_heading.setVisible(state.is_training or begun)
+        self.curves.setVisible(state.is_training or begun)
+        self.result_heading.setVisible(state.has_model or state.has_report)
+        self.result.setVisible(state.has_model or state.has_report)
+        self.result.show_state(state)
+        self.earlier.setVisible(self.runs.count() > 0)
+        why_not = "A training is running: wait or stop it first." if state.is_training else ""
+        self.runs.setEnabled(not why_not)
+        self.show_run_button.setEnabled(not why_not)
+        self.show_run_button.setToolTip(why_not or TOOLTIPS["train_runs"])
+
+    def scroll_to_progress(self) -> None:
+        """Bring the curves into sight."""
+        bar = self.scroll_area.verticalScrollBar()
+        bar.setValue(min(bar.maximum(), self.progress_heading.y()))
+
+    def tell(self, kind: str, text: str) -> None:
+        """Show a message above, as `Banner.tell` takes it; no text takes the last one away."""
+        if text:
+            self.banner.tell(kind, text)
+        else:
+            self.banner.hide()
+
+
+def _folded(title: str, inner: QWidget) -> QCollapsible:
+    part = QCollapsible(title)
+    part.toggleButton().setToolTip(TOOLTIPS["fold"])
+    part.addWidget(inner)
+    part.layout().setContentsMargins(0, 0, 0, 0)
+    return part
+
+
+def _heading(text: str) -> QLabel:
+    label = QLabel(text)
+    label.setStyleSheet("font-weight: bold; padding-top: 4px;")
+    return label
+
+
+def line_of(run: KnownRun) -> str:
+    """Return an earlier training as a line of a list."""
+    when = time.strftime("%d %b %H:%M", time.localtime(run.changed))
+    return f"{run.name} · {run.status.value} · {when}"
+
+
+def run_to_take_up(runs: Sequence[KnownRun]) -> KnownRun | None:
+    """Return the training that goes on, else one that was stopped, else None."""
+    wanted = (RunStatus.RUNNING, RunStatus.STOPPED)
+    return next((run for status in wanted for run in runs if run.status is status), None)
+
+
+def how_it_ended(process: TrainingProcess) -> tuple[str, str]:
+    """Return a kind of message, as `Banner.tell` takes it, and a sentence on a training's end."""
+    name = process.files.root.name
+    if process.state is TrainingState.FINISHED:
+        listed = process.listed_as
+        place = f" and in the list of models as '{listed}'" if listed else ""
+        return "good", f"'{name}' is trained{place}."
+    if process.state is TrainingState.STOPPED:
+        return "info", f"'{name}' was stopped; Resume goes on where it was."
+    return "error", process.error
+
+
+_PLAN_AFTER_MS = 700
+_SCROLL_AFTER_MS = 100
+
+
+class TrainDock(TrainParts):
+    """Trains a model on a folder of tagged images.
+
+    Parameters
+    ----------
+    napari_viewer : napari.Viewer
+        Its open slides can be trained on, and models are compared on them.
+    """
+
+    def __init__(self, napari_viewer: Viewer) -> None:
+        super().__init__()
+        self._viewer = napari_viewer
+        self.folder: Path | None = None
+        self.facts: FolderFacts | None = None
+        self._program: Sequence[str] | None = None
+        self._runs: list[KnownRun] = []
+        settings = load_train_settings()
+        self._remembered_folder = settings.folder
+        self.folder_section.mpp_edit.setText(settings.mpp)
+        self.keep_on.setChecked(settings.keep_on)
+        if settings.effort in self.setup.efforts:
+            self.setup.efforts[settings.effort].setChecked(True)
+
+        self.keeper = ProcessKeeper(self)
+        self.keeper.keep_on = settings.keep_on
+        self.slides = ViewerSlides(napari_viewer, self.refresh_state, self.refresh_state)
+        self._check = self._job(self._on_checked, self.tell_error)
+        self._plan = self._job(self._on_plan, lambda text: self.setup.show_plan(None, text))
+        self._look = self._job(self._on_looked, self.tell_error)
+        self._check.finished.connect(lambda _: self.refresh_state())
+        self.tagging = Tagging(self)
+        self.outcome = TrainedModel(self.result, napari_viewer, self.slides)
+        self._plan_timer = QTimer(self)
+        self._plan_timer.setSingleShot(True)
+        self._plan_timer.setInterval(_PLAN_AFTER_MS)
+        self._plan_timer.timeout.connect(self._begin_plan)
+        theme = ThemeColor(napari_viewer, self.show_theme)
+        for link in (self.slides, theme):
+            when_gone(self, link.disconnect)
+        self._connect()
+        self.folder_section.show_folder(None)
+        self.refresh_state()
+        self._look.start(lambda: find_runs(take_up=True))
+
+    def _job(
+        self, on_item: Callable[[Any], None], on_failed: Callable[[str], None]
+    ) -> BackgroundJob:
+        job = BackgroundJob(self)
+        job.yielded.connect(on_item)
+        job.failed.connect(on_failed)
+        return job
+
+    def _connect(self) -> None:
+        section = self.folder_section
+        section.folderRequested.connect(self._on_folder)
+        section.slidesRequested.connect(self.use_slides)
+        section.tagRequested.connect(self._on_tag)
+        self.tagging.told.connect(self.tell)
+        self.tagging.tagged.connect(self.choose_folder)
+        section.mppTyped.connect(self._on_mpp)
+        self.class_list.classesChanged.connect(self._on_classes)
+        self.class_list.refused.connect(lambda text: self.banner.tell("warning", text))
+        self.setup.changed.connect(self._on_setup)
+        self.keep_on.toggled.connect(self._on_keep_on)
+        self.panel.startRequested.connect(self.start)
+        self.panel.stopRequested.connect(self.stop)
+        self.panel.resumeRequested.connect(self.resume)
+        self.show_run_button.clicked.connect(self._on_show_run)
+        self.outcome.told.connect(self.tell)
+        self.outcome.changed.connect(self.refresh_state)
+        self.outcome.listed.connect(self.setup.backbone.show_available)
+        self.keeper.changed.connect(self._on_progress)
+        self.keeper.ended.connect(self._on_ended)
+
+    # -- state
+
+    @property
+    def process(self) -> TrainingProcess | None:
+        """The training that is shown."""
+        return self.keeper.process
+
+    @property
+    def mpp(self) -> float | None:
+        """Pixel size of the images: the folder's, or what was typed."""
+        if self.facts is not None and self.facts.mpp is not None:
+            return self.facts.mpp
+        return parse_mpp(self.folder_section.mpp_edit.text())
+
+    @property
+    def state(self) -> TrainDockState:
+        """What is there now, for deciding what can be pressed."""
+        process, slide = self.process, self.slides.slide
+        return TrainDockState(
+            has_folder=self.folder is not None,
+            checking=self._check.is_running,
+            usable=self.facts is not None and self.facts.usable,
+            mpp_known=self.mpp is not None,
+            name_problem=name_problem(self.setup.name_edit.text()),
+            masks=len(mask_views(self._viewer)),
+            training=None if process is None else process.state,
+            stop_asked_twice_helps=process is None or process.is_ours,
+            can_resume=process is not None and process.files.can_resume,
+            has_report=process is not None and process.files.report.is_file(),
+            has_model=process is not None and self.outcome.has(process.listed_as),
+            has_slide=slide is not None and slide.mpp is not None,
+            comparing=self.outcome.is_comparing,
+        )
+
+    def refresh_state(self) -> None:
+        """Enable what can be pressed now and say why the rest can't."""
+        self.show_state(self.state, None if self.process is None else self.process.history)
+
+    def tell_error(self, text: str) -> None:
+        """Show an error in the dock."""
+        self.banner.tell("error", text)
+        self.refresh_state()
+
+    def _remember(self) -> None:
+        save_train_settings(
+            TrainSettings(
+                folder="" if self.folder is None else str(self.folder),
+                effort=self.setup.effort,
+                mpp=self.folder_section.mpp_edit.text(),
+                keep_on=self.keep_on.isChecked(),
+            )
+        )
+
+    # -- images
+
+    def _on_folder(self) -> None:
+        start = str(self.folder or self._remembered_folder)
+        path = QFileDialog.getExistingDirectory(self, "Folder of tagged images", start)
+        if path:
+            self.choose_folder(Path(path))
+
+    def choose_folder(self, folder: Path) -> None:
+        """Look through a folder of images and show what is in it."""
+        if self.state.why_not("folder"):
+            return
+        self.banner.hide()
+        self._plan_timer.stop()
+        if folder != self.folder:
+            self.setup.name_edit.setText(usable_name(folder.name))
+        self.folder, self.facts = folder, None
+        self.folder_section.show_folder(folder)
+        self.folder_section.show_facts(None)
+        self.setup.show_plan(None)
+        self._begin_check("images", lambda: check_folder(folder, self._program))
+
+    def use_slides(self) -> None:
+        """Cut patches out of the open slides and train on them."""
+        views = mask_views(self._viewer)
+        if self.state.why_not("slides") or not views:
+            return
+        self.banner.hide()
+        out = patches_folder(Path(views[-1].slide.path).stem)
+        shown = [(view, view.layer.data) for view in views]
+        self.facts = None
+        self.folder_section.show_facts(None)
+        self._begin_check("patches", lambda: cut_open_slides(shown, out, self._program))
+
+    def _begin_check(self, what: str, work: Callable[[], Generator[Any, None, None]]) -> None:
+        self.folder_section.show_counted(f"Looking through the {what}…", 0, 0)
+        self._check.start(work)
+        self.refresh_state()
+
+    def _on_checked(self, item: object) -> None:
+        if isinstance(item, dict):
+            self.folder_section.show_counted(item["what"], item["done"], item["total"])
+        elif isinstance(item, Path):
+            self.folder = item
+            self.folder_section.show_folder(item)
+            self.setup.name_edit.setText(usable_name(item.name))
+        elif isinstance(item, TissueClasses):
+            self._take_classes(item)
+        elif isinstance(item, FolderFacts):
+            self.facts = item
+            self.folder_section.show_facts(item)
+            if item.classes is not None:
+                self.class_list.show_classes(item.classes)
+            self._remember()
+            self._plan_timer.start()
+
+    def _take_classes(self, known: TissueClasses) -> None:
+        """Show colours and words of classes that the folder only names."""
+        own = None if self.facts is None else self.facts.classes
+        if own is not None and own.names == known.names:
+            self.class_list.show_classes(known)
+            self._on_classes()
+
+    def _on_mpp(self, text: str) -> None:
+        if text.strip() and self.mpp is None:
+            self.banner.tell("warning", f"'{text}' is no pixel size: type it in µm, like 0.5.")
+        self._on_setup()
+
+    def _on_classes(self) -> None:
+        classes = self.class_list.classes
+        if classes is not None:
+            shown = [(classes[i - 1].name, classes[i - 1].color) for i in classes.tissue_ids]
+            self.folder_section.bars.recolor(shown)
+        self._on_setup()
+
+    def _on_setup(self) -> None:
+        self._remember()
+        self.refresh_state()
+        if self.facts is not None and self.facts.usable:
+            self._plan_timer.start()
+
+    def _on_tag(self) -> None:
+        known = self.class_list.classes
+        colors = {} if known is None else {c.name: c.color for c in known}
+        self.tagging.ask_folder(str(self.folder or self._remembered_folder), colors)
+
+    def _on_keep_on(self, on: bool) -> None:
+        self.keeper.keep_on = on
+        self._remember()
+
+    # -- training
+
+    def request(self) -> TrainingRequest:
+        """Return what the dock shows, as something to train.
+
+        Raises
+        ------
+        PlimsegError
+            When it can't be trained.
+        """
+        facts, edited = self.facts, self.class_list.classes
+        classes = None
+        if facts is not None and facts.classes is not None and edited not in (None, facts.classes):
+            classes = following(facts.classes, edited)
+        told = None if facts is None or facts.mpp is not None else self.mpp
+        return TrainingRequest(
+            source=self.folder or Path(),
+            name=self.setup.name_edit.text(),
+            effort=self.setup.effort,
+            backbone=self.setup.backbone.name,
+            classes=classes,
+            mpp=told,
+        )
+
+    def _begin_plan(self) -> None:
+        if self.state.why_not("start"):
+            return
+        if self._plan.is_running:
+            self._plan_timer.start()
+            return
+        try:
+            request = self.request()
+        except PlimsegError as error:
+            self.setup.show_plan(None, str(error))
+            return
+        self.setup.show_plan(None, "Measuring how long it would take…")
+        self._plan.start(lambda: make_plan(request, self._program))
+
+    def _on_plan(self, plan: TrainingPlan | None) -> None:
+        if plan is not None:
+            self.setup.show_plan(plan)
+
+    def start(self) -> None:
+        """Start a training of what the dock shows."""
+        if self.state.why_not("start"):
+            return
+        self._plan.stop()
+        self._launch(
+            lambda: TrainingProcess.start(
+                self.request(), new_run_folder(self.setup.name_edit.text()), self._program
+            )
+        )
+
+    def resume(self) -> None:
+        """Go on with the training that is shown."""
+        process = self.process
+        if process is not None and not self.state.why_not("resume"):
+            self._launch(lambda: TrainingProcess.resume(process.files.root, self._program))
+
+    def _launch(self, launch: Callable[[], TrainingProcess]) -> None:
+        try:
+            process = launch()
+        except PlimsegError as error:
+            self.tell_error(str(error))
+            return
+        self.banner.hide()
+        self.setup.show_plan(None)
+        self._show_process(process)
+        # the curves must have their place before they can be brought into sight
+        QTimer.singleShot(_SCROLL_AFTER_MS, self.scroll_to_progress)
+
+    def stop(self) -> None:
+        """Ask the training to finish its step and save; the second time, end it at once."""
+        process = self.process
+        if process is None or self.state.why_not("stop"):
+            return
+        if process.state is TrainingState.STOPPING:
+            process.kill()
+        else:
+            process.stop()
+        self.refresh_state()
+
+    def _show_process(self, process: TrainingProcess) -> None:
+        self.curves.forget()
+        self.pictures.show_pictures({})
+        self.outcome.show(process)
+        self.keeper.take(process)
+        self._on_progress()
+
+    def _on_progress(self) -> None:
+        process = self.process
+        if process is None:
+            return
+        history = process.history
+        self.curves.show_history(history)
+        self.pictures.show_pictures(history.pictures)
+        said = [text.splitlines()[0] for text in history.warnings[-3:] if text]
+        self.warnings.setText("\n".join(said))
+        self.warnings.setVisible(bool(said) and process.state.is_alive)
+        self.refresh_state()
+
+    def _on_ended(self) -> None:
+        process = self.process
+        if process is None:
+            return
+        self.banner.tell(*how_it_ended(process))
+        self.result.show_scores(process.files.root.name, process.history.scores)
+        if not self._look.is_running:
+            self._look.start(lambda: find_runs(take_up=False))
+        self.refresh_state()
+
+    # -- earlier trainings
+
+    def _on_looked(self, item: tuple[list[KnownRun], bool]) -> None:
+        runs, take_up = item
+        self._runs = runs
+        self.runs.clear()
+        self.runs.addItems([line_of(run) for run in runs])
+        shown = run_to_take_up(runs) if take_up and self.process is None else None
+        if shown is not None:
+            self._show_process(TrainingProcess(shown.files.root))
+        self.outcome.list_models()
+        self.refresh_state()
+
+    def _on_show_run(self) -> None:
+        place = self.runs.currentIndex()
+        if 0 <= place < len(self._runs) and not self.state.is_training:
+            self.banner.hide()
+            self._show_process(TrainingProcess(self._runs[place].files.root))

@@ -1,0 +1,232 @@
+"""What a folder of images holds: its tags as bars with examples, and what is wrong with it."""
+
+from __future__ import annotations
+
+from html import escape
+from typing import TYPE_CHECKING
+
+from qtpy.QtCore import QRectF, QSize, Qt, Signal
+from qtpy.QtGui import QColor, QPainter
+from qtpy.QtWidgets import (
+    QHBoxLayout,
+    QLabel,
+    QLineEdit,
+    QProgressBar,
+    QPushButton,
+    QSizePolicy,
+    QVBoxLayout,
+    QWidget,
+)
+
+from napari_plimseg._widgets.common.banner import FlowText
+from napari_plimseg._widgets.common.tooltips import TOOLTIPS
+from napari_plimseg._widgets.train.pictures import PictureLoader, Wanted
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from qtpy.QtGui import QPaintEvent
+
+    from napari_plimseg._widgets.train.state import TrainDockState
+    from napari_plimseg.tissue import Color
+    from napari_plimseg.training_runs.folder_facts import FolderFacts, FolderProblem
+
+
+_ROW = 40
+_THUMB = 34
+_NAME_WIDTH = 128
+_COUNT_WIDTH = 34
+_PROBLEMS_SHOWN = 12
+
+
+class TagBars(QWidget):
+    """One row a tag: its name, a bar as long as it is frequent, and some of its images."""
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.loader = PictureLoader(self)
+        self.loader.loaded.connect(lambda _: self.update())
+        self._rows: list[tuple[str, int, Color, tuple[Path, ...]]] = []
+        self._ink = QColor(160, 160, 160)
+        self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
+
+    def set_ink(self, color: str) -> None:
+        """Draw text in the text colour of the theme."""
+        self._ink = QColor(color)
+        self.update()
+
+    def show_facts(self, facts: FolderFacts | None) -> None:
+        """Show the tags of a folder."""
+        self._rows = []
+        if facts is not None and facts.classes is not None:
+            colors = {c.name: c.color for c in facts.classes}
+            self._rows = [
+                (name, count, colors[name], facts.samples.get(name, ()))
+                for name, count in facts.tags.items()
+            ]
+        self.setFixedHeight(len(self._rows) * _ROW)
+        self.loader.want(Wanted(path, 2 * _THUMB) for row in self._rows for path in row[3])
+        self.setToolTip("\n".join(f"{name}: {count:,}" for name, count, _, _ in self._rows))
+        self.update()
+
+    def recolor(self, shown: list[tuple[str, Color]]) -> None:
+        """Show other names and colours for the same tags."""
+        self._rows = [
+            (name, row[1], color, row[3])
+            for row, (name, color) in zip(self._rows, shown, strict=False)
+        ]
+        self.update()
+
+    def sizeHint(self) -> QSize:
+        """Return a size that fits a dock."""
+        return QSize(300, len(self._rows) * _ROW)
+
+    def paintEvent(self, event: QPaintEvent) -> None:
+        """Draw the rows."""
+        painter = QPainter(self)
+        painter.setRenderHint(QPainter.RenderHint.Antialiasing)
+        painter.setRenderHint(QPainter.RenderHint.SmoothPixmapTransform)
+        most = max((count for _, count, _, _ in self._rows), default=1) or 1
+        metrics = painter.fontMetrics()
+        thumbs = max(0, min(6, (self.width() - _NAME_WIDTH - _COUNT_WIDTH - 60) // (_THUMB + 3)))
+        room = self.width() - _NAME_WIDTH - _COUNT_WIDTH - thumbs * (_THUMB + 3) - 8
+        left_of, centred = (
+            int((flag | Qt.AlignmentFlag.AlignVCenter).value)
+            for flag in (Qt.AlignmentFlag.AlignLeft, Qt.AlignmentFlag.AlignRight)
+        )
+        for number, (name, count, color, paths) in enumerate(self._rows):
+            top = number * _ROW
+            painter.setPen(self._ink)
+            shown = metrics.elidedText(name, Qt.TextElideMode.ElideRight, _NAME_WIDTH - 6)
+            painter.drawText(QRectF(0, top, _NAME_WIDTH, _ROW), left_of, shown)
+            painter.setPen(QColor(128, 128, 128))
+            painter.setBrush(QColor(*color))
+            bar = QRectF(_NAME_WIDTH, top + _ROW / 2 - 7, max(2.0, room * count / most), 14)
+            painter.drawRoundedRect(bar, 2, 2)
+            painter.setPen(self._ink)
+            box = QRectF(_NAME_WIDTH + room, top, _COUNT_WIDTH, _ROW)
+            painter.drawText(box, centred, f"{count:,}")
+            for place, path in enumerate(paths[:thumbs]):
+                image = self.loader.picture(Wanted(path, 2 * _THUMB))
+                x = self.width() - (thumbs - place) * (_THUMB + 3)
+                if image is not None:
+                    painter.drawImage(QRectF(x, top + 3, _THUMB, _THUMB), image)
+        painter.end()
+
+
+class FolderSection(QWidget):
+    """Chooses the images and shows what is in them.
+
+    Attributes
+    ----------
+    folderRequested, slidesRequested, tagRequested : Signal()
+        A button was pressed.
+    mppTyped : Signal(str)
+        A pixel size was typed.
+    """
+
+    folderRequested = Signal()
+    slidesRequested = Signal()
+    tagRequested = Signal()
+    mppTyped = Signal(str)
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.path_label = FlowText()
+        self.folder_button = QPushButton("Choose folder…")
+        self.folder_button.clicked.connect(lambda: self.folderRequested.emit())
+        self.slides_button = QPushButton("Use open slides")
+        self.slides_button.clicked.connect(lambda: self.slidesRequested.emit())
+        self.tag_button = QPushButton("Tag images…")
+        self.tag_button.clicked.connect(lambda: self.tagRequested.emit())
+        self.bar = QProgressBar()
+        self.summary = FlowText()
+        self.bars = TagBars()
+        self.problems = FlowText()
+        self.problems.setTextFormat(Qt.TextFormat.RichText)
+        self.mpp_row, self.mpp_edit = self._build_mpp_row()
+        buttons = QHBoxLayout()
+        buttons.setContentsMargins(0, 0, 0, 0)
+        for button in (self.folder_button, self.slides_button, self.tag_button):
+            buttons.addWidget(button)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.setSpacing(4)
+        layout.addLayout(buttons)
+        for widget in (
+            self.path_label, self.bar, self.summary, self.bars, self.problems, self.mpp_row,
+        ):  # fmt: skip
+            layout.addWidget(widget)
+        self.show_facts(None)
+        self.bar.hide()
+
+    def _build_mpp_row(self) -> tuple[QWidget, QLineEdit]:
+        edit = QLineEdit()
+        edit.setPlaceholderText("0.5")
+        edit.setMaximumWidth(70)
+        edit.setToolTip(TOOLTIPS["train_mpp"])
+        edit.editingFinished.connect(lambda: self.mppTyped.emit(edit.text()))
+        row = QWidget()
+        line = QHBoxLayout(row)
+        line.setContentsMargins(0, 0, 0, 0)
+        line.addWidget(QLabel("Pixel size"))
+        line.addWidget(edit)
+        line.addWidget(QLabel("µm per pixel (20x: 0.5)"))
+        line.addStretch(1)
+        return row, edit
+
+    def show_state(self, state: TrainDockState) -> None:
+        """Enable what can be pressed now and say why the rest can't."""
+        for button, control in (
+            (self.folder_button, "folder"),
+            (self.slides_button, "slides"),
+            (self.tag_button, "tag"),
+        ):
+            why_not = state.why_not(control)
+            button.setEnabled(not why_not)
+            button.setToolTip(why_not or TOOLTIPS[f"train_{control}"])
+        why_not = state.why_not("setup")
+        self.mpp_edit.setEnabled(not why_not)
+        self.mpp_edit.setToolTip(why_not or TOOLTIPS["train_mpp"])
+        self.bar.setVisible(state.checking)
+
+    def show_folder(self, path: Path | None) -> None:
+        """Show which folder was chosen."""
+        self.path_label.setText("No images chosen yet." if path is None else f"<b>{path.name}</b>")
+        self.path_label.setToolTip("" if path is None else str(path))
+
+    def show_counted(self, what: str, done: int, total: int) -> None:
+        """Show how far the look through the images is; a total of 0 is not known."""
+        self.bar.setRange(0, total)
+        self.bar.setValue(done)
+        self.bar.setFormat(f"{done:,} of {total:,} {what}" if total else what)
+
+    def show_facts(self, facts: FolderFacts | None) -> None:
+        """Show what the folder holds."""
+        self.bars.show_facts(facts)
+        self.summary.setText("" if facts is None else facts.summary)
+        self.summary.setVisible(facts is not None)
+        self.bars.setVisible(facts is not None and facts.usable)
+        problems = () if facts is None else facts.problems
+        self.problems.setText(_problem_text(problems))
+        self.problems.setVisible(bool(problems))
+        self.mpp_row.setVisible(facts is not None and facts.usable and facts.mpp is None)
+
+
+def _problem_text(problems: Sequence[FolderProblem]) -> str:
+    """Return the problems as rich text; files that share one stand in one row."""
+    files: dict[tuple[bool, str], list[str]] = {}
+    for problem in problems:
+        files.setdefault((problem.fatal, problem.text), []).append(problem.file)
+    rows = []
+    for (fatal, text), names in list(files.items())[:_PROBLEMS_SHOWN]:
+        word, color = ("Stops", "#d9534f") if fatal else ("Note", "#c08a2a")
+        more = f" and {len(names) - 1:,} more" if len(names) > 1 else ""
+        rows.append(
+            f"<p style='margin: 3px 0'><b style='color: {color}'>{word}</b> "
+            f"<b>{escape(names[0])}</b>{more}: {escape(text)}</p>"
+        )
+    if len(files) > _PROBLEMS_SHOWN:
+        rows.append(f"<p>… and {len(files) - _PROBLEMS_SHOWN} other problems.</p>")
+    return "".join(rows)

@@ -1,0 +1,258 @@
+"""Two models on what the window shows, and how far they agree: no Qt, no napari."""
+
+from __future__ import annotations
+
+import math
+import tempfile
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_plimseg._widgets.common.jobs import Stage, run_settings
+from napari_plimseg._widgets.viewer.mask_layer import MASK_OPACITY, label_colormap, mask_views
+from napari_plimseg.errors import ConfigError
+from napari_plimseg.inference.devices import ENGINE
+from napari_plimseg.tissue import NOT_COMPUTED
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+    from napari.layers import Labels
+    from napari.viewer import Viewer
+    from numpy.typing import NDArray
+
+    from napari_plimseg.results.analysis.comparison import Comparison, OtherMask
+    from napari_plimseg.results.mask_info import MaskInfo
+    from napari_plimseg.settings import DockSettings
+    from napari_plimseg.slides.slide import Region, Slide
+
+
+_LARGEST_SIDE_MM = 6.0
+
+
+@dataclass(frozen=True, eq=False)
+class PartMask:
+    """A model's mask of a part of a slide.
+
+    Parameters
+    ----------
+    title : str
+        Name of the model.
+    mask : ndarray of uint8, shape (h, w)
+        Mask ids.
+    info : MaskInfo
+        Of the mask of the whole slide.
+    first : tuple of int
+        Row and column there of the first pixel.
+    """
+
+    title: str
+    mask: NDArray[np.uint8]
+    info: MaskInfo
+    first: tuple[int, int]
+
+    def seen_from(self, other: PartMask) -> OtherMask:
+        """Return it as a mask of the part of the slide that begins where `other` does."""
+        from napari_plimseg.results.analysis.comparison import OtherMask
+
+        own, theirs = self.info.downsample, other.info.downsample
+        y, x = (a * own - b * theirs for a, b in zip(self.first, other.first, strict=True))
+        names = dict(enumerate(self.info.classes.names, start=1))
+        return OtherMask(self.title, self.mask, (own, own), (y, x), names)
+
+
+@dataclass(frozen=True, eq=False)
+class ComparedModels:
+    """The masks of two models of the same part of a slide.
+
+    Parameters
+    ----------
+    parts : tuple of PartMask
+        The new model's and the other one's.
+    result : Comparison
+        Of the first with the second, in the pixels of the first.
+    left_out : tuple of str
+        Names of the classes that only one of them has; their pixels are not compared.
+    """
+
+    parts: tuple[PartMask, PartMask]
+    result: Comparison
+    left_out: tuple[str, ...]
+
+
+def compared(first: PartMask, second: PartMask) -> ComparedModels:
+    """Compare two masks by the names of their classes, where both give one that both know.
+
+    Raises
+    ------
+    ConfigError
+        When there is nothing to compare.
+    """
+    from napari_plimseg.results.analysis.comparison import compare, match_classes
+
+    names, others = ([*part.info.classes.names] for part in (first, second))
+    here, there = ({name.casefold() for name in each} for each in (names, others))
+    left_out = [name for name in (*names, *others) if name.casefold() not in here & there]
+    if not here & there:
+        raise ConfigError(
+            f"{first.title} and {second.title} have no class name in common",
+            remedy="Compare with a model that names the same tissue.",
+        )
+    known = np.zeros(256, bool)
+    known[1 : len(names) + 1] = [name.casefold() in there for name in names]
+    mask = np.where(known[first.mask], first.mask, NOT_COMPUTED)
+    other = second.seen_from(first)
+    mapping = match_classes(other, first.info)
+    if not mask.any() or not any(mapping.values()):
+        raise ConfigError(
+            "the window shows nothing to which both models give a class that both know",
+            remedy="Move it over the tissue.",
+        )
+    info = replace(first.info, shape=mask.shape)
+    return ComparedModels((first, second), compare(mask, info, other, mapping), tuple(left_out))
+
+
+def compare_steps(
+    slide: Slide, region: Region, models: tuple[str, str], settings: DockSettings
+) -> Generator[Stage | ComparedModels, None, None]:
+    """Run two models on a part of a slide and compare what they say.
+
+    Parameters
+    ----------
+    slide : Slide
+        With a known pixel size.
+    region : Region
+        Level-0 pixels.
+    models : tuple of str
+        Names in the catalogue.
+    settings : DockSettings
+        Device and tiles.
+
+    Yields
+    ------
+    Stage or ComparedModels
+        What goes on, and at the end the comparison.
+
+    Raises
+    ------
+    PlimsegError
+        When the part is too large to wait for, or a model can't be used.
+    """
+    side = max(region.height, region.width) * (slide.mpp or 0) / 1000
+    if side > _LARGEST_SIDE_MM:
+        raise ConfigError(
+            f"the window shows {side:.0f} mm of the slide, which takes long to compare",
+            remedy=f"Zoom in until it shows {_LARGEST_SIDE_MM:g} mm at most.",
+        )
+    with ENGINE.held_by("the comparison of two models"):
+        parts = []
+        for name in models:
+            yield Stage(f"Loading {name}…")
+            with tempfile.TemporaryDirectory(prefix="plimseg-") as folder:
+                for step in _part_steps(slide, region, name, settings, Path(folder)):
+                    if isinstance(step, PartMask):
+                        parts.append(step)
+                    else:
+                        yield step
+    yield compared(parts[0], parts[1])
+
+
+def _part_steps(
+    slide: Slide, region: Region, name: str, settings: DockSettings, folder: Path
+) -> Generator[Stage | PartMask, None, None]:
+    from napari_plimseg.inference.engine import open_store, segment_slide
+    from napari_plimseg.inference.plan import RunRegion
+    from napari_plimseg.models.loading import load_model
+
+    model = load_model(name)
+    run = run_settings(settings)
+    with open_store(slide, model, folder / "part.plimseg", settings=run) as store:
+        for progress in segment_slide(
+            slide, model, store, region=RunRegion.rectangle(region), settings=run
+        ):
+            yield Stage(f"{model.name}: {progress.tiles_done} of {progress.tiles_total} tiles")
+        size = store.info.downsample
+        spans = [
+            (math.floor(max(0.0, start) / size), math.ceil((start + length) / size))
+            for start, length in ((region.y, region.height), (region.x, region.width))
+        ]
+        (top, bottom), (left, right) = spans
+        mask = store.read_classes()[top:bottom, left:right].copy()
+        yield PartMask(model.name, mask, store.info, (top, left))
+
+
+_DIFFERENT = {None: (0, 0, 0, 0), 0: (0, 0, 0, 0), 1: (1.0, 0.9, 0.0, 1.0)}
+
+
+class ComparisonLayers:
+    """Shows one comparison at a time.
+
+    Parameters
+    ----------
+    viewer : napari.Viewer
+        Gets the layers; those of the last comparison go.
+    """
+
+    def __init__(self, viewer: Viewer) -> None:
+        self._viewer = viewer
+        self.layers: list[Labels] = []
+
+    def show(self, found: ComparedModels, mpp: float) -> None:
+        """Add the layers and show the first model's mask.
+
+        Parameters
+        ----------
+        found : ComparedModels
+        mpp : float
+            Micrometres per level-0 pixel of the slide.
+        """
+        from napari.utils.colormaps import DirectLabelColormap
+
+        from napari_plimseg.results.analysis.comparison import DISAGREE
+
+        self.remove()
+        active = self._viewer.layers.selection.active
+        for part in found.parts:
+            colormap = label_colormap(part.info.classes)
+            self._add(f"{part.title} · compared", part.mask, part, colormap, mpp)
+        differ = (found.result.map == DISAGREE).astype(np.uint8)
+        colors = DirectLabelColormap(color_dict=_DIFFERENT)
+        self._add(
+            "differences · compared", differ, found.parts[0], colors, mpp, found.result.map_step
+        )
+        self._viewer.layers.selection.active = active
+        for view in mask_views(self._viewer):
+            view.layer.visible = False  # colours of three masks on top of each other tell nothing
+        self.show_only(0)
+
+    def _add(
+        self, name: str, mask: Any, part: PartMask, colormap: Any, mpp: float, step: int = 1
+    ) -> None:
+        size = part.info.downsample * mpp
+        # napari's origin is the centre of the first pixel
+        shift = [(first + 0.5) * size - mpp / 2 for first in part.first]
+        layer = self._viewer.add_labels(
+            mask,
+            name=name,
+            opacity=MASK_OPACITY,
+            colormap=colormap,
+            scale=(step * size, step * size),
+            translate=shift,
+            units=("micrometer", "micrometer"),
+        )
+        layer.editable = False
+        self.layers.append(layer)
+
+    def show_only(self, number: int) -> None:
+        """Show one of the layers: 0 and 1 the models, 2 the differences."""
+        for place, layer in enumerate(self.layers):
+            layer.visible = place == number
+
+    def remove(self) -> None:
+        """Take the layers away, those that a person has not."""
+        for layer in self.layers:
+            if layer in self._viewer.layers:
+                self._viewer.layers.remove(layer)
+        self.layers = []

@@ -1,0 +1,319 @@
+"""The trained model: its scores, and what can be done with it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from qtpy.QtCore import QObject, Qt, QUrl, Signal
+from qtpy.QtGui import QDesktopServices
+from qtpy.QtWidgets import (
+    QAbstractItemView,
+    QComboBox,
+    QHBoxLayout,
+    QHeaderView,
+    QPushButton,
+    QTableWidget,
+    QTableWidgetItem,
+    QVBoxLayout,
+    QWidget,
+)
+
+from napari_plimseg._widgets.common.background_job import BackgroundJob
+from napari_plimseg._widgets.common.banner import FlowText
+from napari_plimseg._widgets.common.jobs import Stage
+from napari_plimseg._widgets.common.tooltips import TOOLTIPS
+from napari_plimseg._widgets.docks import open_main_dock
+from napari_plimseg._widgets.train.jobs import find_models
+from napari_plimseg._widgets.train.model_comparison import (
+    ComparedModels,
+    ComparisonLayers,
+    compare_steps,
+)
+from napari_plimseg._widgets.viewer.regions import visible_region
+from napari_plimseg.errors import PlimsegError
+from napari_plimseg.settings import load_settings
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from napari.viewer import Viewer
+
+    from napari_plimseg._widgets.train.state import TrainDockState
+    from napari_plimseg._widgets.viewer.slide_layers import ViewerSlides
+    from napari_plimseg.models.library import ModelInfo
+    from napari_plimseg.training_runs.process import TrainingProcess
+
+
+_ROW = 22
+
+
+class ResultSection(QWidget):
+    """What came out of a training.
+
+    Attributes
+    ----------
+    useRequested, reportRequested, compareRequested : Signal()
+        A button was pressed.
+    shownChosen : Signal(int)
+        0, 1 or 2: the new model's mask, the other's, or where they differ.
+    """
+
+    useRequested = Signal()
+    reportRequested = Signal()
+    compareRequested = Signal()
+    shownChosen = Signal(int)
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.scores = FlowText()
+        self.use_button = QPushButton("Use this model")
+        self.use_button.clicked.connect(lambda: self.useRequested.emit())
+        self.report_button = QPushButton("Open report")
+        self.report_button.clicked.connect(lambda: self.reportRequested.emit())
+        self.compare_button = QPushButton("Compare with")
+        self.compare_button.clicked.connect(lambda: self.compareRequested.emit())
+        self.other = QComboBox()
+        self.other.setSizeAdjustPolicy(
+            QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon
+        )
+        self.other.setMinimumContentsLength(10)
+        self.shown = QComboBox()
+        self.shown.addItems(["Show the new model", "Show the other model", "Show differences"])
+        self.shown.setToolTip(TOOLTIPS["train_shown"])
+        self.shown.activated.connect(self.shownChosen)
+        self.stage = FlowText()
+        self.table = self._build_table()
+        first, second = QHBoxLayout(), QHBoxLayout()
+        first.addWidget(self.use_button)
+        first.addWidget(self.report_button)
+        second.addWidget(self.compare_button)
+        second.addWidget(self.other, 1)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.setSpacing(4)
+        layout.addWidget(self.scores)
+        layout.addLayout(first)
+        layout.addLayout(second)
+        layout.addWidget(self.stage)
+        layout.addWidget(self.table)
+        layout.addWidget(self.shown)
+        self.stage.hide()
+        self.shown.hide()
+        self.table.hide()
+
+    def _build_table(self) -> QTableWidget:
+        table = QTableWidget(0, 4)
+        table.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
+        table.setSelectionMode(QAbstractItemView.SelectionMode.NoSelection)
+        table.setFocusPolicy(Qt.FocusPolicy.NoFocus)
+        table.setShowGrid(False)
+        table.verticalHeader().hide()
+        table.verticalHeader().setDefaultSectionSize(_ROW)
+        header = table.horizontalHeader()
+        header.setSectionResizeMode(QHeaderView.ResizeMode.ResizeToContents)
+        header.setSectionResizeMode(0, QHeaderView.ResizeMode.Stretch)
+        table.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        return table
+
+    @property
+    def other_model(self) -> str:
+        """Name of the model to compare with."""
+        return str(self.other.currentData() or "")
+
+    def show_state(self, state: TrainDockState) -> None:
+        """Enable what can be pressed now and say why the rest can't."""
+        for button, control in (
+            (self.use_button, "use"),
+            (self.report_button, "report"),
+            (self.compare_button, "compare"),
+        ):
+            why_not = state.why_not(control)
+            if control == "compare" and not why_not and not self.other_model:
+                why_not = "There is no other model to compare with."
+            button.setEnabled(not why_not)
+            button.setToolTip(why_not or TOOLTIPS[f"train_{control}"])
+        self.other.setToolTip(TOOLTIPS["train_other"])
+
+    def show_scores(self, name: str, scores: dict[str, float]) -> None:
+        """Show the scores of a model in percent."""
+        told = ", ".join(f"{title} {score:.1f} %" for title, score in scores.items())
+        rest = told or "no scores, since no image held out has an expert mask"
+        self.scores.setText(f"<b>{name}</b>: {rest}.")
+
+    def show_models(self, infos: Sequence[ModelInfo], own: str) -> None:
+        """List the models to compare with; keep the chosen one."""
+        chosen = self.other_model
+        self.other.clear()
+        titles = [info.title for info in infos]
+        for info in infos:
+            if info.available and info.name != own:
+                text = info.title if titles.count(info.title) == 1 else info.name
+                self.other.addItem(text, info.name)
+        newest = [info.name for info in infos if info.available and info.name != own]
+        wanted = chosen if chosen in newest else (newest[-1] if newest else "")
+        self.other.setCurrentIndex(max(0, self.other.findData(wanted)))
+
+    def show_stage(self, text: str) -> None:
+        """Show what the comparison does."""
+        self.stage.setText(text)
+        self.stage.setVisible(bool(text))
+
+    def show_comparison(self, found: ComparedModels | None) -> None:
+        """Show how two models agree."""
+        self.table.setVisible(found is not None)
+        self.shown.setVisible(found is not None)
+        if found is None:
+            return
+        self.shown.setCurrentIndex(0)
+        first, second = (part.title for part in found.parts)
+        same = found.result.agreement.pixel_accuracy
+        text = f"{first} and {second} give {100 * same:.0f} % of the pixels the same class."
+        if found.left_out:
+            names = ", ".join(found.left_out)
+            text += f" Not compared, since only one of them knows it: {names}."
+        self.show_stage(text)
+        self.table.setHorizontalHeaderLabels(["Class", "Overlap", "New", "Other"])
+        for column, tip in enumerate(
+            ("", "Intersection over union of both masks", f"Part of what is compared: {first}",
+             f"Part of what is compared: {second}")
+        ):  # fmt: skip
+            heading = self.table.horizontalHeaderItem(column)
+            if heading is not None:
+                heading.setToolTip(tip)
+        rows = found.result.rows()
+        self.table.setRowCount(len(rows))
+        for number, row in enumerate(rows):
+            shares = (part / found.result.counted for part in (row.in_mask, row.in_other))
+            cells = (row.name, *(f"{100 * part:.0f} %" for part in (row.iou, *shares)))
+            for column, text in enumerate(cells):
+                item = QTableWidgetItem(text)
+                if column:
+                    item.setTextAlignment(
+                        Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter
+                    )
+                self.table.setItem(number, column, item)
+        header = max(24, self.table.horizontalHeader().sizeHint().height())
+        self.table.setFixedHeight(header + _ROW * min(len(rows), 12) + 6)
+
+
+class TrainedModel(QObject):
+    """Acts on the model of the training that is shown.
+
+    Parameters
+    ----------
+    section : ResultSection
+        Has the buttons.
+    viewer : napari.Viewer
+        Gets the layers of comparisons.
+    slides : ViewerSlides
+        The slide to compare on.
+
+    Attributes
+    ----------
+    told : Signal(str, str)
+        A kind of banner and its sentence; no sentence hides the banner.
+    changed : Signal()
+        Something can be pressed that could not, or the other way round.
+    listed : Signal(object)
+        Names of the models that are on this computer.
+    compared : Signal(object)
+        A `ComparedModels` is shown.
+    """
+
+    told = Signal(str, str)
+    changed = Signal()
+    listed = Signal(object)
+    compared = Signal(object)
+
+    def __init__(self, section: ResultSection, viewer: Viewer, slides: ViewerSlides) -> None:
+        super().__init__(section)
+        self._section = section
+        self._viewer = viewer
+        self._slides = slides
+        self._process: TrainingProcess | None = None
+        self._infos: list[ModelInfo] = []
+        self.layers = ComparisonLayers(viewer)
+        self._compare = BackgroundJob(self)
+        self._compare.yielded.connect(self._on_compared)
+        self._compare.failed.connect(self._on_failed)
+        self._compare.finished.connect(lambda _: self.changed.emit())
+        self._list = BackgroundJob(self)
+        self._list.yielded.connect(self._on_listed)
+        self._list.failed.connect(lambda text: self.told.emit("error", text))
+        section.useRequested.connect(self.use)
+        section.reportRequested.connect(self.open_report)
+        section.compareRequested.connect(self.compare)
+        section.shownChosen.connect(self.layers.show_only)
+
+    @property
+    def is_comparing(self) -> bool:
+        """Whether two models are being compared."""
+        return self._compare.is_running
+
+    def has(self, name: str) -> bool:
+        """Whether a model of that name is in the list of models."""
+        return bool(name) and any(info.name == name for info in self._infos)
+
+    def show(self, process: TrainingProcess) -> None:
+        """Act on the model of another training from now on."""
+        self._process = process
+        self._section.show_stage("")
+        self._section.show_comparison(None)
+
+    def list_models(self) -> None:
+        """Look which models there are now."""
+        if not self._list.is_running:
+            self._list.start(find_models)
+
+    def _on_listed(self, infos: list[ModelInfo]) -> None:
+        self._infos = infos
+        own = "" if self._process is None else self._process.listed_as
+        self._section.show_models(infos, own)
+        self.listed.emit([info.name for info in infos if info.available])
+        self.changed.emit()
+
+    def use(self) -> None:
+        """Choose the model in the dock that segments, and open that dock where there is none."""
+        process = self._process
+        if process is None or not self.has(process.listed_as):
+            return
+        if open_main_dock(self._viewer).choose_model(process.listed_as):
+            self.told.emit("good", f"The PLIMSeg dock uses '{process.listed_as}' now.")
+
+    def open_report(self) -> None:
+        """Open the report of the training that is shown."""
+        process = self._process
+        if process is not None and process.files.report.is_file():
+            url = QUrl.fromLocalFile(str(process.files.report))
+            if not QDesktopServices.openUrl(url):
+                self.told.emit("info", f"The report is {process.files.report}")
+
+    def compare(self) -> None:
+        """Run the model and another one on what the window shows."""
+        process, slide, layer = self._process, self._slides.slide, self._slides.layer
+        other = self._section.other_model
+        if process is None or slide is None or layer is None or not other or self.is_comparing:
+            return
+        try:
+            region = visible_region(layer)
+        except PlimsegError as error:
+            self.told.emit("error", str(error))
+            return
+        self.told.emit("", "")
+        models = (process.listed_as, other)
+        self._compare.start(lambda: compare_steps(slide, region, models, load_settings()))
+        self.changed.emit()
+
+    def _on_compared(self, item: Stage | ComparedModels) -> None:
+        if isinstance(item, Stage):
+            self._section.show_stage(item.text)
+            return
+        slide = self._slides.slide
+        self._section.show_comparison(item)
+        if slide is not None and slide.mpp is not None:
+            self.layers.show(item, slide.mpp)
+        self.compared.emit(item)
+
+    def _on_failed(self, text: str) -> None:
+        self._section.show_stage("")
+        self.told.emit("error", text)

@@ -1,0 +1,215 @@
+"""What is trained: the model's name, its backbone, and how much effort it is worth."""
+
+from __future__ import annotations
+
+from html import escape
+from typing import TYPE_CHECKING
+
+from qtpy.QtCore import Qt, Signal
+from qtpy.QtWidgets import (
+    QButtonGroup,
+    QComboBox,
+    QFileDialog,
+    QHBoxLayout,
+    QLabel,
+    QLineEdit,
+    QRadioButton,
+    QVBoxLayout,
+    QWidget,
+)
+
+from napari_plimseg._widgets.common.banner import FlowText
+from napari_plimseg._widgets.common.tooltips import TOOLTIPS
+from napari_plimseg._widgets.generate.run import duration
+from napari_plimseg.models.encoders.cards import CARDS
+from napari_plimseg.training_runs.process import EFFORTS
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from napari_plimseg._widgets.train.state import TrainDockState
+    from napari_plimseg.models.encoders.cards import EncoderCard
+    from napari_plimseg.training_runs.folder_facts import TrainingPlan
+
+
+_LABEL_WIDTH = 72
+_PLACES = ("FILE", "FOLDER")
+
+
+class BackboneChoice(QComboBox):
+    """The image encoders that a model can be built on.
+
+    Those whose weights the user has as a file ask for it when they are chosen.
+
+    Attributes
+    ----------
+    changed : Signal()
+        Another one was chosen by hand.
+    """
+
+    changed = Signal()
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
+        self.setMinimumContentsLength(12)
+        for card in CARDS:
+            own = card.name.endswith(_PLACES)
+            self.addItem(f"{card.title}…" if own else card.title, card.name)
+            row = self.count() - 1
+            self.setItemData(row, _describe(card), Qt.ItemDataRole.ToolTipRole)
+        self._before = 0
+        self.activated.connect(self._on_activated)
+        self.set_enabled("")
+
+    @property
+    def name(self) -> str:
+        """Name of the encoder."""
+        return str(self.currentData())
+
+    def show_available(self, names: Collection[str]) -> None:
+        """Let those of the hub be chosen only where they are on this computer."""
+        for row in range(self.count()):
+            if str(self.itemData(row)).startswith("hf-hub:"):
+                self.model().item(row).setEnabled(str(self.itemData(row)) in names)
+
+    def set_enabled(self, why_not: str) -> None:
+        """Allow another choice, or say why not."""
+        self.setEnabled(not why_not)
+        self.setToolTip(why_not or TOOLTIPS["train_backbone"])
+
+    def choose_place(self, row: int, path: str) -> None:
+        """Take a file or folder for the weights of the encoder in a row."""
+        name = str(self.itemData(row))
+        for place in _PLACES:
+            name = name.removesuffix(place) + path if name.endswith(place) else name
+        self.addItem(f"{self.itemText(row).rstrip('…')} ({path.rsplit('/', 1)[-1]})", name)
+        self.setCurrentIndex(self.count() - 1)
+
+    def _on_activated(self, row: int) -> None:
+        name = str(self.itemData(row))
+        if name.endswith(_PLACES):
+            ask = QFileDialog.getExistingDirectory
+            title = f"Weights of {self.itemText(row).rstrip('…')}"
+            if name.endswith("FOLDER"):
+                path = ask(self, title)
+            else:
+                path, _ = QFileDialog.getOpenFileName(self, title)
+            if not path:
+                self.setCurrentIndex(self._before)
+                return
+            self.choose_place(row, path)
+        self._before = self.currentIndex()
+        self.changed.emit()
+
+
+def _describe(card: EncoderCard) -> str:
+    lines = [
+        f"<b>{escape(card.title)}</b>",
+        escape(card.architecture),
+        f"Licence: {escape(card.license)}",
+        f"Source: {escape(card.source)}",
+    ]
+    if card.gated:
+        lines.append("Its authors ask for an agreement before a download.")
+    if card.name.endswith(_PLACES):
+        lines.append("You are asked where its weights lie.")
+    elif card.on_hub:
+        lines.append("Can be chosen when it is on this computer.")
+    return "<br>".join(lines)
+
+
+class SetupSection(QWidget):
+    """Name, backbone and effort of a training.
+
+    Attributes
+    ----------
+    changed : Signal()
+        Something was changed by hand.
+    """
+
+    changed = Signal()
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.name_edit = QLineEdit("my tissue")
+        self.name_edit.setToolTip(TOOLTIPS["train_name"])
+        self.name_edit.textChanged.connect(lambda _: self.changed.emit())
+        self.backbone = BackboneChoice()
+        self.backbone.changed.connect(self.changed)
+        self.efforts: dict[str, QRadioButton] = {}
+        self._group = QButtonGroup(self)
+        effort_row = QWidget()
+        line = QHBoxLayout(effort_row)
+        line.setContentsMargins(0, 0, 0, 0)
+        for effort in EFFORTS:
+            button = QRadioButton(effort)
+            button.setToolTip(TOOLTIPS[f"train_{effort}"])
+            button.toggled.connect(lambda on: self._on_effort() if on else None)
+            self._group.addButton(button)
+            self.efforts[effort] = button
+            line.addWidget(button)
+        line.addStretch(1)
+        self.cost = FlowText()
+        self._plan: TrainingPlan | None = None
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.setSpacing(4)
+        for title, widget in (
+            ("Name", self.name_edit),
+            ("Backbone", self.backbone),
+            ("Effort", effort_row),
+        ):
+            layout.addLayout(_line(title, widget))
+        layout.addWidget(self.cost)
+        self.efforts["balanced"].setChecked(True)
+        self.show_plan(None)
+
+    @property
+    def effort(self) -> str:
+        """The chosen effort."""
+        return next(name for name, button in self.efforts.items() if button.isChecked())
+
+    def show_state(self, state: TrainDockState) -> None:
+        """Enable what can be changed now and say why the rest can't."""
+        why_not = state.why_not("setup")
+        self.name_edit.setEnabled(not why_not)
+        self.name_edit.setToolTip(why_not or TOOLTIPS["train_name"])
+        self.backbone.set_enabled(why_not)
+        for effort, button in self.efforts.items():
+            button.setEnabled(not why_not)
+            button.setToolTip(why_not or TOOLTIPS[f"train_{effort}"])
+
+    def show_plan(self, plan: TrainingPlan | None, text: str = "") -> None:
+        """Show what a training would take; `text` where that is not known."""
+        self._plan = plan
+        self.cost.setText(text if plan is None else plan_line(plan, self.effort))
+        self.cost.setVisible(bool(self.cost.text()))
+
+    def _on_effort(self) -> None:
+        if self._plan is not None:
+            self.show_plan(self._plan)
+        self.changed.emit()
+
+
+def plan_line(plan: TrainingPlan, effort: str) -> str:
+    """Return one line: time, memory and device, and what is measured on."""
+    parts = [
+        f"Roughly {duration(plan.seconds.get(effort, 0.0))}",
+        f"{plan.memory_mb / 1000:.1f} GB of memory",
+        plan.device,
+        f"{plan.training:,} images to train on",
+    ]
+    if plan.measured:
+        parts.append(f"{plan.measured:,} with masks to measure on")
+    return " · ".join(parts)
+
+
+def _line(title: str, widget: QWidget) -> QHBoxLayout:
+    line = QHBoxLayout()
+    line.setContentsMargins(0, 0, 0, 0)
+    label = QLabel(title)
+    label.setMinimumWidth(_LABEL_WIDTH)
+    line.addWidget(label)
+    line.addWidget(widget, 1)
+    return line

@@ -1,0 +1,1 @@
+"""What touches napari: layers, regions, camera, history."""

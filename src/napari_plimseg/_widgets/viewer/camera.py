@@ -1,0 +1,78 @@
+"""Where the window looks, in every supported napari."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from napari.viewer import Viewer
+
+
+_MARGIN = 0.15
+
+
+def camera(viewer: Viewer) -> Any:
+    """Return the camera; from napari 0.9 on it belongs to the scene."""
+    scene = getattr(viewer, "scene", None)
+    return viewer.camera if scene is None else scene.camera
+
+
+def canvas_size(viewer: Viewer) -> tuple[int, int]:
+    """Return the canvas's screen pixels (height, width)."""
+    canvas = getattr(viewer, "canvas", None)
+    height, width = viewer._canvas_size if canvas is None else canvas.size
+    return int(height), int(width)
+
+
+def show_world_box(
+    viewer: Viewer, y: float, x: float, height: float, width: float, *, at_least: float
+) -> None:
+    """Move the camera so that a rectangle fills the window but for a margin.
+
+    Parameters
+    ----------
+    viewer : napari.Viewer
+    y, x, height, width : float
+        World coordinates.
+    at_least : float
+        World length that the window shows at least, so that small things keep their surroundings.
+    """
+    room = 1 - 2 * _MARGIN
+    canvas_height, canvas_width = canvas_size(viewer)
+    zoom = min(room * canvas_height / height, room * canvas_width / width)
+    zoom = min(zoom, min(canvas_height, canvas_width) / at_least)
+    view = camera(viewer)
+    view.center = (y + height / 2, x + width / 2)
+    view.zoom = zoom
+
+
+class CameraWatch:
+    """Calls back when the window shows another part or at another zoom.
+
+    Parameters
+    ----------
+    viewer : napari.Viewer
+    on_moved : callable
+        Called without arguments, several times for one movement.
+    """
+
+    def __init__(self, viewer: Viewer, on_moved: Callable[[], None]) -> None:
+        self._on_moved = on_moved
+        events = camera(viewer).events
+        self._emitters = [events.center, events.zoom]
+        canvas = getattr(viewer, "canvas", None)
+        if canvas is not None and hasattr(canvas.events, "size"):
+            self._emitters.append(canvas.events.size)
+        for emitter in self._emitters:
+            emitter.connect(self._moved)
+
+    def disconnect(self) -> None:
+        """Leave the viewer alone."""
+        for emitter in self._emitters:
+            emitter.disconnect(self._moved)
+        self._emitters.clear()
+
+    def _moved(self, event: Any = None) -> None:
+        self._on_moved()

@@ -1,0 +1,303 @@
+"""Turns what is painted on a mask's layer into corrections, on the disk within two seconds."""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import TYPE_CHECKING, Any
+
+from qtpy.QtCore import QCoreApplication, QObject, QTimer, Signal
+
+from napari_plimseg._widgets.common.background_job import BackgroundJob
+from napari_plimseg._widgets.viewer.napari_private import (
+    HistoryWatch,
+    draw_part,
+    edit_spans,
+    erases,
+    unwrapped,
+)
+from napari_plimseg.errors import CorrectionsError
+
+if TYPE_CHECKING:
+    import weakref
+    from collections.abc import Callable, Generator, Iterable
+
+    from napari.layers import Labels
+    from napari.viewer import Viewer
+
+    from napari_plimseg._widgets.viewer.mask_pixels import MaskPixels
+    from napari_plimseg.results.corrections.corrections import Corrections
+
+
+_logger = logging.getLogger(__name__)
+
+CELL = 256
+"""Changes are looked for in squares of so many shown pixels."""
+SAVE_AFTER_MS = 500
+RETRY_MS = 5000
+_BUDGET_SECONDS = 0.006
+
+
+class CorrectionRecorder(QObject):
+    """Watches the layer of a mask and saves what a person paints there.
+
+    Events only note which squares of the layer changed. Half a second after the first change,
+    also in the middle of a long stroke, those squares are compared with what is known, a few
+    milliseconds at a time, and a thread puts the differences on the disk.
+
+    Parameters
+    ----------
+    viewer : napari.Viewer
+        Holds the layer; everything is saved at once when the layer is taken out.
+    layer : napari.layers.Labels
+        What people paint on.
+    pixels : MaskPixels
+        The layer's array and the model's output below it.
+    corrections : Corrections
+        Gets what was painted.
+    redraw_others : weakref.WeakMethod
+        Given rows and columns of the layer, lets the other masks of the slide show that part too.
+        Weak, since who owns that method owns the recorder.
+
+    Attributes
+    ----------
+    changed : Signal()
+        Something was painted, erased, undone or redone.
+    saved : Signal()
+        Everything is on the disk.
+    failed : Signal(str)
+        Saving failed, with a sentence on why and what to do; told once until it works again.
+    """
+
+    changed = Signal()
+    saved = Signal()
+    failed = Signal(str)
+
+    def __init__(
+        self,
+        viewer: Viewer,
+        layer: Labels,
+        pixels: MaskPixels,
+        corrections: Corrections,
+        redraw_others: weakref.WeakMethod[Callable[[slice, slice], None]],
+    ) -> None:
+        super().__init__()
+        self.corrections = corrections
+        self.problem = ""
+        self._redraw_others = redraw_others
+        self._pixels = pixels
+        self._layer = layer = unwrapped(layer)
+        self._history = HistoryWatch(layer)
+        self._dirty: dict[tuple[int, int], None] = {}
+        self._stroke: dict[tuple[int, int], None] = {}
+        self._generation = corrections.journal.generation
+        self._is_drawing = False
+        self._timer = QTimer(self)
+        self._timer.setSingleShot(True)
+        self._timer.timeout.connect(self._work)
+        self._job = BackgroundJob(self)
+        self._job.failed.connect(self._on_failed)
+        self._job.finished.connect(self._on_written)
+        layer.events.labels_update.connect(self._on_drawn)
+        layer.events.paint.connect(self._on_paint)
+        layer.events.set_data.connect(self._on_redrawn)
+        layer.events.data.connect(self._on_replaced)
+        unwrapped(viewer).layers.events.removed.connect(self._on_layer_removed)
+        application = QCoreApplication.instance()
+        if application is not None:
+            application.aboutToQuit.connect(self.rest)
+
+    @property
+    def is_saved(self) -> bool:
+        """Whether everything painted is on the disk."""
+        return not self._dirty and not self._job.is_running and self.corrections.is_saved
+
+    @property
+    def text(self) -> str:
+        """How things stand, in a few words for a dock."""
+        if self.problem:
+            return "Corrections are not saved yet"
+        return "All corrections saved" if self.is_saved else "Saving…"
+
+    def note(self, rows: slice, columns: slice) -> None:
+        """Mark a part of the layer as changed: it is compared and saved within two seconds."""
+        self._mark(self._dirty, rows, columns)
+        self._soon()
+
+    def settle(self, rows: slice, columns: slice, *, unnoted: bool = False) -> None:
+        """Make corrections of what was painted in a part, now; saving follows.
+
+        With `unnoted` also of what nothing told of, such as a script that writes into the array.
+        """
+        self.follow()
+        for cell in _cells(rows, columns):
+            if unnoted or cell in self._dirty:
+                self._record(cell)
+        if not self.corrections.is_saved:
+            self._soon()
+
+    def settle_all(self) -> None:
+        """Make corrections of everything painted, now; saving follows."""
+        self._look_back()
+        self.follow()
+        while self._dirty:
+            self._record(next(iter(self._dirty)))
+
+    def follow(self) -> None:
+        """Show what another program or a discarding left, but what was painted just now."""
+        generation = self.corrections.journal.generation
+        if generation == self._generation:
+            return
+        self._generation = generation
+        unsaved = [(part, self._pixels.shown[part].copy()) for part in map(self._part, self._dirty)]
+        self._pixels.redraw_all()
+        for part, block in unsaved:
+            self._pixels.shown[part] = block
+        self._layer.refresh(extent=False)
+
+    def rest(self) -> None:
+        """Save everything before returning, and let other programs correct the slide."""
+        self._timer.stop()
+        self.settle_all()
+        try:
+            self.corrections.rest()
+        except CorrectionsError as error:
+            self._on_failed(str(error))
+            self._timer.start(RETRY_MS)
+        else:
+            self._on_saved()
+
+    def draw(self, rows: slice, columns: slice) -> None:
+        """Draw a part of the layer whose array was changed by the program, not by painting."""
+        self._is_drawing = True
+        try:
+            draw_part(self._layer, rows, columns)
+        finally:
+            self._is_drawing = False
+
+    def _soon(self) -> None:
+        if not self._timer.isActive():
+            self._timer.start(SAVE_AFTER_MS)
+            self.changed.emit()
+
+    def _mark(self, cells: dict[tuple[int, int], None], rows: slice, columns: slice) -> None:
+        height, width = self._pixels.shown.shape
+        rows = slice(max(0, rows.start), min(rows.stop, height))
+        columns = slice(max(0, columns.start), min(columns.stop, width))
+        for cell in _cells(rows, columns):
+            cells[cell] = None
+
+    def _on_drawn(self, event: Any) -> None:
+        # in the middle of a stroke, long before napari's paint event at its end
+        if self._is_drawing or not self._pixels.shows_corrections:
+            return
+        (y, x), (height, width) = event.offset[:2], event.data.shape[:2]
+        for cells in (self._stroke, self._dirty):
+            self._mark(cells, slice(y, y + height), slice(x, x + width))
+        self._soon()
+
+    def _on_paint(self, event: Any) -> None:
+        self._stroke.clear()
+        self._look_back()
+        if erases(event.value):
+            self._timer.start(0)  # what the model said comes back at once
+
+    def _on_redrawn(self, event: Any = None) -> None:
+        # undo and redo tell nothing but that the layer is drawn anew, and so does a stroke that
+        # napari gives up and takes back
+        if self._stroke and self._pixels.shows_corrections:
+            self._dirty |= self._stroke
+            self._soon()
+        self._look_back()
+
+    def _on_replaced(self, event: Any = None) -> None:
+        shown, data = self._pixels.shown, self._layer.data
+        if data is shown:
+            return
+        if getattr(data, "shape", None) != shown.shape:
+            _logger.warning("the mask layer got other data; it is not recorded")
+            return
+        self._pixels.shown = data
+        self.note(slice(0, shown.shape[0]), slice(0, shown.shape[1]))
+
+    def _look_back(self) -> None:
+        if not self._pixels.shows_corrections:
+            return
+        items = self._history.new_items()
+        if items is None:
+            height, width = self._pixels.shown.shape
+            self.note(slice(0, height), slice(0, width))
+            return
+        for item in items:
+            for span in edit_spans(item):
+                self.note(*span)
+
+    def _work(self) -> None:
+        self._look_back()
+        self.follow()
+        begin = time.perf_counter()
+        while self._dirty and time.perf_counter() - begin < _BUDGET_SECONDS:
+            self._record(next(iter(self._dirty)))
+        if self._dirty:
+            self._timer.start(0)
+        if self._job.is_running:
+            return
+        if not self.corrections.is_saved:
+            self._job.start(lambda: _write(self.corrections))
+        elif not self._dirty:
+            self._on_saved()
+
+    def _record(self, cell: tuple[int, int]) -> None:
+        self._dirty.pop(cell, None)
+        rows, columns = self._part(cell)
+        try:
+            recorded, restored = self._pixels.record(rows, columns)
+        except CorrectionsError as error:
+            self._on_failed(str(error))
+            return
+        self._generation = self.corrections.journal.generation
+        if restored:
+            self.draw(rows, columns)
+        redraw_others = self._redraw_others()
+        if recorded and redraw_others is not None:
+            redraw_others(rows, columns)
+
+    def _part(self, cell: tuple[int, int]) -> tuple[slice, slice]:
+        height, width = self._pixels.shown.shape
+        y, x = cell[0] * CELL, cell[1] * CELL
+        return slice(y, min(y + CELL, height)), slice(x, min(x + CELL, width))
+
+    def _on_failed(self, text: str) -> None:
+        if text != self.problem:
+            self.problem = text
+            self.failed.emit(text)
+
+    def _on_written(self, complete: bool) -> None:
+        if not complete:
+            self._timer.start(RETRY_MS)
+        elif self._dirty or not self.corrections.is_saved:
+            self._soon()
+        else:
+            self._on_saved()
+
+    def _on_saved(self) -> None:
+        self.problem = ""
+        self.saved.emit()
+
+    def _on_layer_removed(self, event: Any) -> None:
+        if unwrapped(event.value) is self._layer:
+            self.rest()
+
+
+def _write(corrections: Corrections) -> Generator[None, None, None]:
+    corrections.flush()
+    corrections.journal.mask.counts()  # counted here, known in the dock
+    yield
+
+
+def _cells(rows: slice, columns: slice) -> Iterable[tuple[int, int]]:
+    return (
+        (row, column)
+        for row in range(rows.start // CELL, -(-rows.stop // CELL))
+        for column in range(columns.start // CELL, -(-columns.stop // CELL))
+    )

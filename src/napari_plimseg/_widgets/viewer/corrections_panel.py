@@ -1,0 +1,229 @@
+"""What the dock says about corrections, and what can be done with all of them at once."""
+
+from __future__ import annotations
+
+import weakref
+from typing import TYPE_CHECKING
+
+from qtpy.QtCore import QObject, Signal
+from qtpy.QtWidgets import QCheckBox, QHBoxLayout, QMessageBox, QPushButton, QVBoxLayout, QWidget
+
+from napari_plimseg._widgets.common.banner import FlowText
+from napari_plimseg._widgets.common.tooltips import TOOLTIPS
+from napari_plimseg._widgets.viewer.mask_layer import settled
+from napari_plimseg.errors import CorrectionsError
+
+if TYPE_CHECKING:
+    from napari_plimseg._widgets.common.banner import Banner
+    from napari_plimseg._widgets.viewer.correction_recorder import CorrectionRecorder
+    from napari_plimseg._widgets.viewer.mask_layer import MaskView
+
+
+BUTTON = "Bring discarded corrections back"
+HIDDEN = "The corrections of this mask are hidden: show them again first."
+
+
+class DiscardedRow(QWidget):
+    """Offers to bring back what was discarded last; not there when nothing was.
+
+    Attributes
+    ----------
+    told : Signal(str, str)
+        A kind of message (as `Banner.tell` takes it) and a sentence for the person.
+    """
+
+    told = Signal(str, str)
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._view: MaskView | None = None
+        self._known: tuple[object, int] = (None, -1)
+        self._is_there = False
+        self.button = QPushButton(BUTTON)
+        self.button.clicked.connect(lambda: self.bring_back())
+        column = QVBoxLayout(self)
+        column.setContentsMargins(0, 0, 0, 0)
+        column.addWidget(self.button)
+        self.hide()
+
+    def show_view(self, view: MaskView | None) -> None:
+        """Be about the corrections of a mask; the disk is asked only when they were replaced."""
+        self._view = view
+        corrections = None if view is None or view.recorder is None else view.corrections
+        generation = -1 if corrections is None else corrections.journal.generation
+        if self._known != (corrections, generation):
+            self._known = corrections, generation
+            self._is_there = corrections is not None and bool(corrections.discarded())
+        self.setVisible(self._is_there)
+        shown = view is not None and view.shows_corrections
+        self.button.setEnabled(shown)
+        self.button.setToolTip(TOOLTIPS["bring_back"] if shown else HIDDEN)
+
+    def bring_back(self) -> None:
+        """Bring back what was discarded last, in every mask of the slide."""
+        view = self._view
+        if view is None or view.corrections is None:
+            return
+        recorders = settled(view)
+        try:
+            found = view.corrections.discarded()
+            if found:
+                view.corrections.bring_back(found[0])
+        except CorrectionsError as error:
+            self.told.emit("error", str(error))
+        else:
+            if found:
+                pixels = view.corrected_pixels
+                self.told.emit("good", f"The corrections are back ({pixels:,} pixels).")
+            else:
+                self.told.emit("warning", "The discarded corrections are not there any more.")
+        for recorder in recorders:
+            recorder.follow()
+            recorder.changed.emit()
+        self._known = None, -1
+        self.show_view(view)
+
+
+BRING_BACK = f"'{BUTTON}' in PLIMSeg Review shows them again."
+
+
+class CorrectionsRow(QWidget):
+    """Says whether corrections are saved; hides and discards them."""
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.shown = QCheckBox("Show corrections")
+        self.shown.setChecked(True)
+        self.discard = QPushButton("Discard corrections…")
+        self.state = FlowText()
+        line = QHBoxLayout()
+        line.addWidget(self.shown)
+        line.addStretch(1)
+        line.addWidget(self.discard)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 2, 0, 2)
+        layout.setSpacing(2)
+        layout.addLayout(line)
+        layout.addWidget(self.state)
+
+    def show_view(self, view: MaskView | None) -> None:
+        """Show how things stand with the corrections of a mask."""
+        recorder = None if view is None else view.recorder
+        pixels = 0 if view is None else view.corrected_pixels
+        why_not = "" if pixels else "Nothing is corrected yet: paint on the mask layer."
+        if view is not None and recorder is None:
+            why_not = view.note
+        hidden = view is not None and not view.shows_corrections
+        self.shown.blockSignals(True)
+        self.shown.setChecked(not hidden)
+        self.shown.blockSignals(False)
+        for control, name in ((self.shown, "corrections_shown"), (self.discard, "discard")):
+            control.setEnabled(not why_not)
+            control.setToolTip(why_not or TOOLTIPS[name])
+        if hidden:
+            text = "This is the model's output alone. Show the corrections to paint again."
+        elif recorder is None or not (pixels or recorder.problem):
+            text = why_not
+        else:
+            text = f"{recorder.text} ({pixels:,} pixels)"
+        self.state.setText(text)
+
+
+class CorrectionsControl(QObject):
+    """Does what the row asks for, and tells when saving fails.
+
+    Parameters
+    ----------
+    row : CorrectionsRow
+        In the dock, which owns this object.
+    banner : Banner
+        Tells what went wrong.
+
+    Attributes
+    ----------
+    changed : Signal()
+        The mask shows something else.
+    """
+
+    changed = Signal()
+
+    def __init__(self, row: CorrectionsRow, banner: Banner) -> None:
+        super().__init__(row)
+        self._row = row
+        self._banner = banner
+        self._view: MaskView | None = None
+        self._told = ""
+        self._watched: weakref.WeakSet[CorrectionRecorder] = weakref.WeakSet()
+        row.shown.toggled.connect(self._on_toggled)
+        row.discard.clicked.connect(self.ask_and_discard)
+
+    def show_view(self, view: MaskView | None) -> None:
+        """Stand for the corrections of this mask from now on."""
+        self._view = view
+        recorder = None if view is None else view.recorder
+        if recorder is not None and recorder not in self._watched:
+            self._watched.add(recorder)
+            recorder.changed.connect(self._on_painted)
+            recorder.saved.connect(self._on_saved)
+            recorder.failed.connect(self._on_failed)
+        self._row.show_view(view)
+
+    def ask_and_discard(self) -> None:
+        """Ask, then put all corrections of the slide aside."""
+        view = self._view
+        if view is None:
+            return
+        answer = QMessageBox.question(
+            self._row,
+            "Discard corrections",
+            f"Discard all corrections of this slide ({view.corrected_pixels:,} pixels)? "
+            "The masks show what the models said.\n\n"
+            f"They are kept beside the results: {BRING_BACK}",
+            QMessageBox.StandardButton.Discard | QMessageBox.StandardButton.Cancel,
+            QMessageBox.StandardButton.Cancel,
+        )
+        if answer == QMessageBox.StandardButton.Discard:
+            self.discard()
+
+    def discard(self) -> None:
+        """Put all corrections of the slide aside; every mask of it shows the model's output."""
+        view = self._view
+        if view is None or view.corrections is None:
+            return
+        recorders = settled(view)
+        try:
+            folder = view.corrections.discard()
+        except CorrectionsError as error:
+            self._banner.tell("error", str(error))
+            return
+        for recorder in recorders:
+            recorder.follow()
+        if folder is not None:
+            self._banner.tell("info", f"Corrections discarded. {BRING_BACK}")
+        self.changed.emit()
+
+    def _on_toggled(self, on: bool) -> None:
+        if self._view is not None:
+            self._view.show_corrections(on)
+            self.changed.emit()
+
+    def _on_painted(self) -> None:
+        self._row.show_view(self._view)
+        self.changed.emit()
+
+    def _on_saved(self) -> None:
+        self._row.show_view(self._view)
+        if self._banner.kind == "error" and self._banner.text == self._told:
+            self._banner.tell("good", "All corrections are saved now.")
+
+    def _on_failed(self, text: str) -> None:
+        self._told = text
+        self._banner.tell("error", text)
+        self._row.show_view(self._view)
+
+
+def said_of(view: MaskView) -> str:
+    """Return sentences on the corrections of a mask, for the message above it; may be empty."""
+    pixels = view.corrected_pixels
+    sentences = [f"Your corrections ({pixels:,} pixels) lie over it."] if pixels else []
+    return " ".join([*sentences, view.note] if view.note else sentences)

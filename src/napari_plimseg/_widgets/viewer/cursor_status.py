@@ -1,0 +1,144 @@
+"""The class under the cursor and how sure the model was of it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_plimseg.tissue import NOT_COMPUTED, UNREADABLE
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from napari.viewer import Viewer
+    from numpy.typing import NDArray
+
+    from napari_plimseg._widgets.viewer.mask_layer import MaskView
+
+
+_BLOCK = 256
+_SEPARATOR = "  ·  "
+_NOTHING_UNDER_THE_CURSOR = "Ready"  # what napari says when the mouse leaves the slide
+
+
+class StoreBlocks:
+    """Reads single pixels from a store through one block in memory.
+
+    A store decodes a whole tile for a single pixel; a mouse asks for many pixels of the same tile.
+    """
+
+    def __init__(self) -> None:
+        self._key: tuple[int, int, int] | None = None
+        self._block: NDArray[np.uint8] | None = None  # (2, h, w)
+
+    def forget(self) -> None:
+        """Read anew next time: the store has grown."""
+        self._key = None
+
+    def at(self, view: MaskView, row: int, column: int) -> tuple[int, int]:
+        """Return the model's mask id and its confidence, 0 to 255, at a mask pixel."""
+        top, left = row // _BLOCK * _BLOCK, column // _BLOCK * _BLOCK
+        key = (id(view), top, left)
+        if self._key != key or self._block is None:
+            window = slice(top, top + _BLOCK), slice(left, left + _BLOCK)
+            self._block = np.stack(
+                [np.asarray(array[window]) for array in (view.store.classes, view.store.confidence)]
+            )
+            self._key = key
+        mask_id, confidence = self._block[:, row - top, column - left]
+        return int(mask_id), int(confidence)
+
+
+def describe_pixel(view: MaskView, world: NDArray[np.float64], blocks: StoreBlocks) -> str:
+    """Return "stroma · 87 %" for a world position; empty outside the mask.
+
+    A pixel that was painted by hand has the class that was painted and no confidence of the model.
+    """
+    pixel = view.mask_pixel(world)
+    if pixel is None:
+        return ""
+    mask_id = int(view.layer.data[pixel])
+    if mask_id == NOT_COMPUTED:
+        return ""
+    if mask_id == UNREADABLE:
+        return "unreadable part of the slide"
+    tissue_class = view.info.classes.by_id(mask_id)
+    if tissue_class is None:
+        return f"label {mask_id}, not a class"
+    try:
+        predicted, confidence = blocks.at(view, pixel[0] * view.step, pixel[1] * view.step)
+    except Exception:  # noqa: BLE001 - a result deleted meanwhile must not break the mouse
+        return tissue_class.name
+    if predicted != mask_id:
+        return f"{tissue_class.name} · painted"
+    return f"{tissue_class.name} · {100 * confidence / 255:.0f} %"
+
+
+class CursorStatus:
+    """Adds the class under the cursor to whatever napari writes into the status bar.
+
+    Parameters
+    ----------
+    viewer : napari.Viewer
+        Its cursor and status bar.
+    current_view : callable
+        Returns the mask shown now, or None.
+    """
+
+    def __init__(self, viewer: Viewer, current_view: Callable[[], MaskView | None]) -> None:
+        self._viewer = viewer
+        self._current_view = current_view
+        self.blocks = StoreBlocks()
+        self.text = ""
+        self._writing = False
+        viewer.cursor.events.position.connect(self._on_moved)
+        viewer.events.status.connect(self._on_status)
+
+    def disconnect(self) -> None:
+        """Leave the viewer alone."""
+        self._viewer.cursor.events.position.disconnect(self._on_moved)
+        self._viewer.events.status.disconnect(self._on_status)
+
+    def _on_moved(self, event: Any = None) -> None:
+        view = self._current_view()
+        before, self.text = self.text, ""
+        if view is not None and view.layer.visible and view.is_in(self._viewer):
+            world = np.asarray(self._viewer.cursor.position, float)[-2:]
+            self.text = describe_pixel(view, world, self.blocks)
+        if self.text != before:
+            self._write(without(self._viewer.status, before))
+
+    def _on_status(self, event: Any = None) -> None:
+        # napari writes its own status from a thread of its own, at any time after the move
+        if self._writing:
+            return
+        if self._viewer.status == _NOTHING_UNDER_THE_CURSOR:
+            self.text = ""
+        self._write(self._viewer.status)
+
+    def _write(self, status: Any) -> None:
+        self._writing = True
+        try:
+            self._viewer.status = with_text(status, self.text)
+        finally:
+            self._writing = False
+
+
+def with_text(status: Any, text: str) -> Any:
+    """Return a status of napari, a string or a dictionary, with a text added once."""
+    if not text:
+        return status
+    if isinstance(status, dict):
+        shown = str(status.get("coordinates", ""))
+        return {**status, "coordinates": with_text(shown, text)}
+    return status if str(status).endswith(text) else f"{status}{_SEPARATOR}{text}"
+
+
+def without(status: Any, text: str) -> Any:
+    """Return a status of napari without a text that was added."""
+    if not text:
+        return status
+    if isinstance(status, dict):
+        return {**status, "coordinates": without(str(status.get("coordinates", "")), text)}
+    return str(status).removesuffix(f"{_SEPARATOR}{text}")

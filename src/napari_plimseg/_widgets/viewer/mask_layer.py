@@ -1,0 +1,499 @@
+"""The mask and its overlays as napari layers; only called from the main thread."""
+
+from __future__ import annotations
+
+import dataclasses
+import weakref
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_plimseg._widgets.viewer.correction_recorder import CELL, CorrectionRecorder
+from napari_plimseg._widgets.viewer.mask_pixels import MaskPixels
+from napari_plimseg._widgets.viewer.napari_private import (
+    HistoryKept,
+    draw_part,
+    unwrapped,
+)
+from napari_plimseg.errors import CorrectionsError
+from napari_plimseg.results.corrections.corrections import Corrections
+from napari_plimseg.tissue import NOT_COMPUTED, UNREADABLE
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+
+    from napari.layers import Image, Labels, Layer
+    from napari.utils.colormaps import Colormap, DirectLabelColormap
+    from napari.viewer import Viewer
+    from numpy.typing import NDArray
+
+    from napari_plimseg._widgets.common.jobs import TileDone
+    from napari_plimseg.results.mask_info import MaskInfo
+    from napari_plimseg.results.mask_store import MaskStore
+    from napari_plimseg.slides.slide import Slide
+    from napari_plimseg.slides.tissue_mask import TissueMask
+    from napari_plimseg.tiling import Window
+    from napari_plimseg.tissue import TissueClasses
+
+
+UNREADABLE_COLOR = (1.0, 0.0, 1.0, 1.0)
+COLORMAPS = ("magma", "viridis", "inferno", "turbo", "gray")
+
+
+def recolored(shown: TissueClasses, edited: TissueClasses) -> TissueClasses:
+    """Return `shown` with the colours that classes of the same names have in `edited`."""
+    colors = {c.name: c.color for c in edited}
+    return dataclasses.replace(
+        shown,
+        classes=tuple(dataclasses.replace(c, color=colors.get(c.name, c.color)) for c in shown),
+    )
+
+
+def label_colors(
+    classes: TissueClasses,
+    hidden: Collection[str] = (),
+    opacities: Mapping[str, float] | None = None,
+) -> dict[int | None, tuple[float, float, float, float]]:
+    """Return red, green, blue and alpha (0 to 1) by mask id.
+
+    Hidden classes are transparent; of the others, `opacities` gives alpha by name, else it is 1.
+    """
+    clear = (0.0, 0.0, 0.0, 0.0)
+    colors: dict[int | None, tuple[float, float, float, float]] = {
+        None: clear,
+        NOT_COMPUTED: clear,
+        UNREADABLE: UNREADABLE_COLOR,
+    }
+    for mask_id, tissue_class in enumerate(classes, start=1):
+        red, green, blue = (c / 255 for c in tissue_class.color)
+        alpha = (opacities or {}).get(tissue_class.name, 1.0)
+        colors[mask_id] = clear if tissue_class.name in hidden else (red, green, blue, alpha)
+    return colors
+
+
+def label_colormap(
+    classes: TissueClasses,
+    hidden: Collection[str] = (),
+    opacities: Mapping[str, float] | None = None,
+) -> DirectLabelColormap:
+    """Return the colormap of a mask layer."""
+    from napari.utils.colormaps import DirectLabelColormap
+
+    return DirectLabelColormap(color_dict=label_colors(classes, hidden, opacities))
+
+
+def fading_colormap(name: str) -> Colormap:
+    """Return a colormap of napari that fades to transparent at its low end."""
+    from napari.utils.colormaps import Colormap, ensure_colormap
+
+    colors = ensure_colormap(name).map(np.linspace(0, 1, 64)).copy()  # (64, 4)
+    colors[:, 3] = np.clip(np.linspace(0, 2.0, 64), 0, 1)
+    return Colormap(colors, name=f"{name} on clear")
+
+
+MAX_SIDE = 16_384
+"""Label layers beyond this are not tiled into textures and every brush stroke redraws them."""
+MASK_OPACITY = 0.5
+VIEW_KEY = "plimseg_view"
+"""Key of a labels layer's metadata under which its `MaskView` stands."""
+CONFIDENCE = "confidence"
+_recorded: weakref.WeakSet[MaskView] = weakref.WeakSet()
+"""The masks whose painting is recorded."""
+
+
+def decimation(shape: tuple[int, int], max_side: int = MAX_SIDE) -> int:
+    """Return every how manyth mask pixel is shown, so that no side is longer than `max_side`."""
+    return max(1, -(-max(shape) // max_side))
+
+
+class MaskView:
+    """A Labels layer that shows a mask and grows with it, the person's corrections on top.
+
+    Parameters
+    ----------
+    viewer : napari.Viewer
+        Gets the layer.
+    slide : Slide
+        What the mask is a mask of.
+    store : MaskStore
+        Where the mask is kept, as the model made it.
+    mask : ndarray of uint8, shape (h, w)
+        What the store holds already.
+    classes : TissueClasses
+        Names and colours to show.
+
+    Attributes
+    ----------
+    layer : napari.layers.Labels
+        What people see and paint on: every `step`-th pixel of the mask.
+    pixels : MaskPixels
+        The model's output and the layer's array.
+    corrections : Corrections or None
+        What was painted, beside the store; None when it can't be kept, and `note` says why.
+    recorder : CorrectionRecorder or None
+        Turns what is painted into corrections and saves them.
+    """
+
+    def __init__(
+        self,
+        viewer: Viewer,
+        slide: Slide,
+        store: MaskStore,
+        mask: NDArray[np.uint8],
+        classes: TissueClasses,
+        *,
+        slide_stem: str,
+        hidden: Collection[str] = (),
+        max_side: int = MAX_SIDE,
+    ) -> None:
+        self.slide = slide
+        self.store = store
+        self.step = decimation(store.info.shape, max_side)
+        self.info: MaskInfo = dataclasses.replace(store.info, classes=classes)
+        self.corrections, self._problem = _corrections_of(store, self.info)
+        self.recorder: CorrectionRecorder | None = None
+        settled(self)  # what was painted on another mask in the last half second shows here too
+        self.pixels = MaskPixels(mask, self.step, self.corrections)
+        self.hidden = frozenset(hidden)
+        self.opacities: dict[str, float] = {}
+        self._shown_colors = label_colors(classes, hidden)
+        self._kept_history: HistoryKept | None = None
+        self._undrawn: list[tuple[slice, slice]] = []
+        self.layer: Labels = unwrapped(
+            viewer.add_labels(
+                self.pixels.shown,
+                name=f"{slide_stem} · PLIMSeg mask",
+                opacity=MASK_OPACITY,
+                colormap=label_colormap(classes, hidden),
+                metadata={
+                    "plimseg_mask_info": self.info,
+                    "plimseg_store": str(store.path),
+                    VIEW_KEY: self,
+                },
+                **self.placement(),
+            )
+        )
+        self.layer.selected_label = 1
+        if self.corrections is not None:
+            self.recorder = CorrectionRecorder(
+                viewer, self.layer, self.pixels, self.corrections,
+                weakref.WeakMethod(self.redraw_others),
+            )  # fmt: skip
+            _recorded.add(self)
+
+    def placement(self) -> dict[str, Any]:
+        """Return scale, translation and units of a layer with this mask's shown pixels."""
+        size = self.info.napari_scale[0] * self.step
+        level_0_pixel = self.info.mpp or 1.0
+        shift = (size - level_0_pixel) / 2  # napari's origin is the centre of the first pixel
+        unit = "micrometer" if self.info.mpp else "pixel"
+        return {"scale": (size, size), "translate": (shift, shift), "units": (unit, unit)}
+
+    def is_in(self, viewer: Viewer) -> bool:
+        """Whether the layer is still there; people may have deleted it."""
+        return self.layer in viewer.layers
+
+    @property
+    def shows_corrections(self) -> bool:
+        """Whether corrections are shown, and painting makes more of them."""
+        return self.pixels.shows_corrections
+
+    @property
+    def corrected_pixels(self) -> int:
+        """Number of mask pixels that a person corrected and this mask shows."""
+        return 0 if self.corrections is None else self.corrections.pixels
+
+    @property
+    def note(self) -> str:
+        """What is special about the corrections, as sentences; empty when nothing is."""
+        return self._problem if self.corrections is None else self.corrections.note()
+
+    def fill(self, window: Window, mask: NDArray[np.uint8]) -> None:
+        """Write a finished tile into the layer's array, without drawing it yet.
+
+        It takes the place of older output of the model, never of what a person painted.
+        """
+        self._fill(*shown_part(window, mask, self.step))
+
+    def take(self, mask: NDArray[np.uint8]) -> None:
+        """Take over all that a store holds; what a person painted stays."""
+        output = mask[:: self.step, :: self.step]
+        height, width = output.shape
+        for top in range(0, height, CELL):
+            rows = slice(top, min(top + CELL, height))
+            self._fill(rows, slice(0, width), output[rows])
+        self.refresh()
+
+    def _fill(self, rows: slice, columns: slice, block: NDArray[np.uint8]) -> None:
+        if not self.pixels.is_news(rows, columns, block):
+            return
+        if self.recorder is not None:
+            self.recorder.settle(rows, columns, unnoted=True)
+        self.pixels.fill(rows, columns, block)
+        self._undrawn.append((rows, columns))
+
+    def refresh_window(self, rows: slice, columns: slice) -> None:
+        """Show what was written into the corrections of a part, and save it soon.
+
+        The part is given in mask pixels at full resolution. Other masks of the slide show it too.
+        """
+        rows, columns = (
+            slice(part.start // self.step, -(-part.stop // self.step)) for part in (rows, columns)
+        )
+        self.redraw(rows, columns)
+        if self.recorder is not None:
+            self.redraw_others(rows, columns)
+
+    def redraw_others(self, rows: slice, columns: slice) -> None:
+        """Let the other masks of the slide show the corrections of a part, in shown pixels."""
+        for other in sharing(self):
+            if other is not self:
+                scale = (self.info.downsample * self.step) / (other.info.downsample * other.step)
+                other.redraw(_scaled(rows, scale), _scaled(columns, scale))
+
+    def redraw(self, rows: slice, columns: slice) -> None:
+        """Show what the corrections hold in a part, given in shown pixels."""
+        rows, columns = (
+            slice(max(0, part.start), min(part.stop, side))
+            for part, side in zip((rows, columns), self.pixels.shown.shape, strict=True)
+        )
+        if self.recorder is not None and rows.start < rows.stop and columns.start < columns.stop:
+            self.recorder.settle(rows, columns)
+            self.pixels.redraw(rows, columns)
+            self.recorder.draw(rows, columns)
+
+    def show_corrections(self, on: bool) -> None:
+        """Show the corrections, or the model's output alone, which can't be painted on."""
+        if self.recorder is None or on == self.pixels.shows_corrections:
+            return
+        if not on:
+            self.recorder.settle_all()
+            self._kept_history = HistoryKept(self.layer)
+        self.pixels.shows_corrections = on
+        self.layer.editable = on
+        if on and self._kept_history is not None:
+            self._kept_history.put_back()
+        self.pixels.redraw_all()
+        self.refresh()
+
+    def overlay_values(self, what: str) -> NDArray[np.uint8]:
+        """Return what an overlay shows, for the pixels of this layer."""
+        return overlay_values(self.store, what, self.info.classes, self.step)
+
+    def refresh(self) -> None:
+        """Draw all of the mask."""
+        self._undrawn.clear()
+        self.layer.refresh(extent=False)
+
+    def draw_filled(self) -> None:
+        """Draw the tiles that were filled in since the last time, and no other part."""
+        parts, self._undrawn = self._undrawn, []
+        for rows, columns in parts:
+            if self.recorder is None:
+                draw_part(self.layer, rows, columns)
+            else:
+                self.recorder.draw(rows, columns)
+
+    def set_classes(self, classes: TissueClasses, hidden: Collection[str]) -> None:
+        """Show other colours or names of the same classes, or hide some."""
+        self.hidden = frozenset(hidden)
+        colors = label_colors(classes, hidden, self.opacities)
+        self._set_info(dataclasses.replace(self.info, classes=classes))
+        if colors != self._shown_colors:
+            self._shown_colors = colors
+            self.layer.colormap = label_colormap(classes, hidden, self.opacities)
+
+    def set_opacity(self, name: str, opacity: float) -> None:
+        """Show one class less (0 to 1); hidden classes stay hidden."""
+        self.opacities[name] = opacity
+        self.set_classes(self.info.classes, self.hidden)
+
+    def full_mask(self, shown: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Return the mask (h, w) at full size; `shown` is the layer's data, painting included.
+
+        Works in any thread: it touches the store and the corrections only.
+        """
+        if self.step == 1:
+            return np.array(shown, np.uint8)
+        mask = self.store.read_classes()
+        if self.corrections is not None and self.shows_corrections:
+            self.corrections.apply(mask)
+        # what was painted in the last half second is no correction yet
+        painted = (shown != mask[:: self.step, :: self.step]) & (shown != NOT_COMPUTED)
+        if painted.any():
+            step = self.step
+            height, width = mask.shape
+            where = painted.repeat(step, 0).repeat(step, 1)[:height, :width]
+            mask[where] = shown.repeat(step, 0).repeat(step, 1)[:height, :width][where]
+        return mask
+
+    def set_mpp(self, mpp: float) -> None:
+        """Lie on the slide again after its pixel size was typed anew."""
+        self._set_info(dataclasses.replace(self.info, mpp=mpp))
+        for name, value in self.placement().items():
+            setattr(self.layer, name, value)
+
+    def _set_info(self, info: MaskInfo) -> None:
+        self.info = info
+        self.layer.metadata["plimseg_mask_info"] = info
+        if self.corrections is not None:
+            self.corrections.info = info
+
+    def mask_pixel(self, world: NDArray[np.float64]) -> tuple[int, int] | None:
+        """Return the layer pixel (row, column) at a world position, None outside."""
+        row, column = np.floor(np.asarray(self.layer.world_to_data(world)) + 0.5).astype(int)
+        height, width = self.layer.data.shape
+        return (int(row), int(column)) if 0 <= row < height and 0 <= column < width else None
+
+
+def sharing(view: MaskView) -> list[MaskView]:
+    """Return all masks that show the same corrections as one mask, itself among them."""
+    if view.corrections is None:
+        return [view]
+    journal = view.corrections.journal
+    return [v for v in _recorded if v.corrections is not None and v.corrections.journal is journal]
+
+
+def settled(view: MaskView) -> list[CorrectionRecorder]:
+    """Make corrections of all that is painted in masks that share them; return who records it."""
+    recorders = [v.recorder for v in sharing(view) if v.recorder is not None]
+    for recorder in recorders:
+        recorder.settle_all()
+    return recorders
+
+
+def mask_view_of(layer: Layer | None) -> MaskView | None:
+    """Return the mask that a layer shows; None for other layers, copies of masks among them."""
+    view = None if layer is None else layer.metadata.get(VIEW_KEY)
+    # a view that is being made has no layer yet
+    shown = getattr(view, "layer", None) if isinstance(view, MaskView) else None
+    return view if shown is not None and shown is unwrapped(layer) else None
+
+
+def mask_views(viewer: Viewer) -> list[MaskView]:
+    """Return the masks in the viewer, lowest layer first."""
+    found = (mask_view_of(layer) for layer in viewer.layers)
+    return [view for view in found if view is not None]
+
+
+class OverlayView:
+    """An Image layer with the confidence or the probability of one class.
+
+    Parameters
+    ----------
+    viewer : napari.Viewer
+        Gets the layer.
+    view : MaskView
+        The mask that it belongs to.
+    values : ndarray of uint8, shape (h, w)
+        255 = 1, for the pixels that the mask's layer shows.
+    title : str
+        The layer's name.
+    opacity, colormap
+        How it is drawn.
+    """
+
+    def __init__(
+        self,
+        viewer: Viewer,
+        view: MaskView,
+        values: NDArray[np.uint8],
+        *,
+        title: str,
+        opacity: float,
+        colormap: str,
+    ) -> None:
+        self.view = view
+        self.layer: Image = viewer.add_image(
+            values,
+            name=title,
+            rgb=False,
+            contrast_limits=(0, 255),
+            colormap=fading_colormap(colormap),
+            blending="translucent",
+            opacity=opacity,
+            interpolation2d="linear",
+            metadata={"plimseg_overlay": True},
+            **view.placement(),
+        )
+
+    def is_in(self, viewer: Viewer) -> bool:
+        """Whether the layer is still there."""
+        return self.layer in viewer.layers
+
+    def fill(self, tile: TileDone, what: str) -> None:
+        """Write a finished tile into the layer's array, without drawing it yet."""
+        if tile.window is None:
+            return
+        if what == CONFIDENCE:
+            values = tile.confidence
+        elif tile.probabilities is not None:
+            values = tile.probabilities[self.view.info.classes.mask_id(what) - 1]
+        else:
+            values = None
+        if values is not None:
+            rows, columns, block = shown_part(tile.window, values, self.view.step)
+            self.layer.data[rows, columns] = block
+
+
+def _corrections_of(store: MaskStore, info: MaskInfo) -> tuple[Corrections | None, str]:
+    try:
+        return Corrections.open(store.path.parent, info), ""
+    except CorrectionsError as error:
+        return None, f"{error} What you paint is not kept until then."
+
+
+def show_tissue(viewer: Viewer, slide_layer: Image, tissue: TissueMask, name: str) -> None:
+    """Show a tissue mask over its slide; the layer of that name is used again."""
+    size = slide_layer.scale * tissue.downsample
+    placement = {
+        "scale": size,
+        "translate": (size - slide_layer.scale) / 2,
+        "units": slide_layer.units,
+    }
+    mask = tissue.mask.astype(np.uint8)
+    if name in viewer.layers:
+        viewer.layers[name].data = mask
+        for key, value in placement.items():
+            setattr(viewer.layers[name], key, value)
+    else:
+        viewer.add_labels(mask, name=name, opacity=0.35, **placement)
+
+
+def overlay_values(
+    store: MaskStore, what: str, classes: TissueClasses, step: int
+) -> NDArray[np.uint8]:
+    """Read what an overlay shows from the store: (h, w) of every `step`-th pixel.
+
+    Tile rows are read one after another, so that memory stays small.
+    """
+    height, width = store.info.shape
+    out = np.zeros((-(-height // step), -(-width // step)), np.uint8)
+    rows_at_once = store.layout.tile_shape[0] * step
+    channel = None if what == CONFIDENCE else classes.mask_id(what) - 1
+    for top in range(0, height, rows_at_once):
+        rows = slice(top, min(top + rows_at_once, height), step)
+        if channel is None:
+            part = np.asarray(store.confidence[rows, ::step])
+        elif store.probabilities is not None:
+            part = np.asarray(store.probabilities[channel, rows, ::step])
+        else:
+            break
+        out[top // step : top // step + len(part)] = part
+    return out
+
+
+def shown_part(
+    window: Window, values: NDArray[np.uint8], step: int
+) -> tuple[slice, slice, NDArray[np.uint8]]:
+    """Return rows and columns of a decimated layer and the pixels of a tile that it shows."""
+    first_row, first_column = -(-window.y // step), -(-window.x // step)
+    block = values[first_row * step - window.y :: step, first_column * step - window.x :: step]
+    rows = slice(first_row, first_row + block.shape[0])
+    return rows, slice(first_column, first_column + block.shape[1]), block
+
+
+def _scaled(part: slice, scale: float) -> slice:
+    if scale == 1:
+        return part
+    return slice(max(0, int(part.start * scale) - 1), int(part.stop * scale) + 2)

@@ -1,0 +1,231 @@
+"""The slides among the viewer's layers, and which one the dock is about."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from qtpy.QtCore import QObject, Signal
+from qtpy.QtWidgets import QFileDialog, QWidget
+
+from napari_plimseg._reader import FILENAME_PATTERNS, SLIDE_KEY, read_slides
+from napari_plimseg._sample_data import cmu_1_small_region
+from napari_plimseg.errors import PlimsegError
+from napari_plimseg.settings import load_settings
+from napari_plimseg.slides.slide import Slide
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from napari.layers import Image, Layer
+    from napari.viewer import Viewer
+
+    from napari_plimseg._reader import LayerData
+
+
+def slide_of(layer: Layer | None) -> Slide | None:
+    """Return the slide that a layer shows, or None."""
+    slide = None if layer is None else layer.metadata.get(SLIDE_KEY)
+    return slide if isinstance(slide, Slide) else None
+
+
+class ViewerSlides:
+    """Follows the slide layers of a viewer.
+
+    The current slide is that of the layer selected last; a newly opened one becomes current.
+
+    Parameters
+    ----------
+    viewer : napari.Viewer
+        The viewer.
+    on_changed : callable
+        Called without arguments when slides come or go or another one becomes current.
+    on_shapes : callable
+        Called without arguments when shapes may have been drawn or removed.
+    """
+
+    def __init__(
+        self, viewer: Viewer, on_changed: Callable[[], None], on_shapes: Callable[[], None]
+    ) -> None:
+        self._viewer = viewer
+        self._on_changed = on_changed
+        self._on_shapes = on_shapes
+        self._current: Image | None = None
+        events = viewer.layers.events
+        events.inserted.connect(self._on_inserted)
+        events.removed.connect(self._on_removed)
+        viewer.layers.selection.events.active.connect(self._on_active)
+        for layer in viewer.layers:
+            self._watch(layer)
+        self._current = next(reversed(self.layers), None)
+
+    def disconnect(self) -> None:
+        """Leave the viewer alone."""
+        events = self._viewer.layers.events
+        events.inserted.disconnect(self._on_inserted)
+        events.removed.disconnect(self._on_removed)
+        self._viewer.layers.selection.events.active.disconnect(self._on_active)
+        self._on_changed = self._on_shapes = _nothing
+
+    @property
+    def layers(self) -> list[Image]:
+        """The slide layers, lowest first."""
+        return [layer for layer in self._viewer.layers if slide_of(layer) is not None]
+
+    @property
+    def layer(self) -> Image | None:
+        """The layer of the current slide."""
+        return self._current
+
+    @property
+    def slide(self) -> Slide | None:
+        """The current slide."""
+        return slide_of(self._current)
+
+    @property
+    def position(self) -> int | None:
+        """Place of the current slide in `layers`."""
+        return None if self._current is None else self.layers.index(self._current)
+
+    def choose(self, position: int) -> None:
+        """Make another slide current and select its layer."""
+        self._current = self.layers[position]
+        self._viewer.layers.selection.active = self._current
+        self._on_changed()
+
+    def set_mpp(self, mpp: float) -> None:
+        """Take a pixel size that the user typed, and show the slide's layers at it.
+
+        Raises
+        ------
+        SlideError
+            When the pixel size is not usable.
+        """
+        slide = self.slide
+        if slide is None:
+            return
+        slide.mpp = mpp
+        for layer in self.layers:
+            if slide_of(layer) is slide:
+                layer.scale = (mpp, mpp)
+                layer.units = ("micrometer", "micrometer")
+        self._on_changed()
+
+    def _watch(self, layer: Layer) -> None:
+        from napari.layers import Shapes
+
+        if isinstance(layer, Shapes):
+            layer.events.data.connect(self._on_shapes_data)
+
+    def _on_inserted(self, event: Any) -> None:
+        self._watch(event.value)
+        if slide_of(event.value) is not None:
+            self._current = event.value
+            self._on_changed()
+        else:
+            self._on_shapes()
+
+    def _on_removed(self, event: Any) -> None:
+        if event.value is self._current:
+            self._current = next(reversed(self.layers), None)
+            self._on_changed()
+        else:
+            self._on_shapes()
+
+    def _on_active(self, event: Any) -> None:
+        if slide_of(event.value) is not None and event.value is not self._current:
+            self._current = event.value
+            self._on_changed()
+
+    def _on_shapes_data(self, event: Any = None) -> None:
+        self._on_shapes()
+
+
+class ThemeColor:
+    """Tells the text colour of the viewer's theme, now and whenever it changes.
+
+    Parameters
+    ----------
+    viewer : napari.Viewer
+        The viewer.
+    on_changed : callable
+        Called with the colour as "#rrggbb".
+    """
+
+    def __init__(self, viewer: Viewer, on_changed: Callable[[str], None]) -> None:
+        self._viewer = viewer
+        self._on_changed = on_changed
+        viewer.events.theme.connect(self._on_theme)
+        self._on_theme()
+
+    def disconnect(self) -> None:
+        """Leave the viewer alone."""
+        self._viewer.events.theme.disconnect(self._on_theme)
+
+    def _on_theme(self, event: Any = None) -> None:
+        from napari.utils.theme import get_theme
+
+        self._on_changed(get_theme(self._viewer.theme).text.as_hex())
+
+
+def _nothing() -> None:
+    """Do nothing: stands for callbacks of a dock that is gone."""
+
+
+SLIDE_FILES = f"Slides and pictures ({' '.join(FILENAME_PATTERNS)});;All files (*)"
+
+
+class SlideOpener(QObject):
+    """Adds the layers of slides.
+
+    Parameters
+    ----------
+    viewer : napari.Viewer
+        Gets the layers.
+    dock : QWidget
+        Parent of the dialog.
+
+    Attributes
+    ----------
+    opened : Signal()
+        The slide is in the viewer.
+    failed : Signal(str)
+        It can't be opened; the sentence says why.
+    folderChosen : Signal(str)
+        Where the file lies that was chosen in the dialog.
+    """
+
+    opened = Signal()
+    failed = Signal(str)
+    folderChosen = Signal(str)
+
+    def __init__(self, viewer: Viewer, dock: QWidget) -> None:
+        super().__init__(dock)
+        self._viewer = viewer
+        self._dock = dock
+
+    def ask(self) -> None:
+        """Ask for a file and open it."""
+        start = load_settings().slide_folder
+        path, _ = QFileDialog.getOpenFileName(self._dock, "Open slide", start, SLIDE_FILES)
+        if path:
+            self.folderChosen.emit(str(Path(path).parent))
+            self.open(path)
+
+    def open(self, path: str) -> None:
+        """Open a slide file."""
+        self._add_layers(lambda: read_slides(path))
+
+    def open_sample(self) -> None:
+        """Open the slide that comes with the plugin."""
+        self._add_layers(cmu_1_small_region)
+
+    def _add_layers(self, read: Callable[[], list[LayerData]]) -> None:
+        # not through viewer.open: when a reader refuses, napari has a sentence of its own
+        try:
+            for data, facts, _ in read():
+                self._viewer.add_image(data, **facts)
+        except PlimsegError as error:
+            self.failed.emit(str(error))
+        else:
+            self.opened.emit()
