@@ -23,10 +23,11 @@ from PIL import Image
 
 from napari_plimseg.models.library import list_models
 from napari_plimseg.models.loading import load_model
-from plimseg_training.evaluate import evaluate
-from plimseg_training.predict import predict_image
-from plimseg_training.previews import preview_sheet
-from plimseg_training.tagged_folder import read_pixels, read_truth, scan
+from plimseg_training.data.scan import scan_folder
+from plimseg_training.data.tagged_folder import read_pixels, read_truth
+from plimseg_training.evaluation.evaluate import evaluate
+from plimseg_training.evaluation.predict import predict_image
+from plimseg_training.report.previews import preview_sheet
 
 HELD_OUT = {"patient 3", "patient 5", "patient 7"}
 CLASSES = """\
@@ -47,7 +48,7 @@ def main() -> None:
     options = parser.parse_args()
     out: Path = options.out.resolve()
     shutil.rmtree(out, ignore_errors=True)
-    folder = scan(options.glas).raise_if_fatal()
+    folder = scan_folder(options.glas).raise_if_fatal()
     held = folder.restricted(i for i in folder.images if i.group in HELD_OUT)
     counts = write_patches(folder, out / "patches", options.images)
     (out / "classes.yaml").write_text(CLASSES, "utf-8")

@@ -17,7 +17,7 @@ from napari_plimseg.models.encoders.loading import load_backbone
 from napari_plimseg.models.encoders.small import fresh_small_backbone
 from napari_plimseg.models.segmentation.seg_model import WINDOW
 from napari_plimseg.models.segmentation.seg_net import SegNet
-from plimseg_training.distill import STUDENT_WIDTH
+from plimseg_training.stages.distillation import STUDENT_WIDTH
 
 WINDOWS = 4
 

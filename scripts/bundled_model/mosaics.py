@@ -25,9 +25,9 @@ from bundled_model.sources import (
 from PIL import Image
 from scipy import ndimage
 
-from plimseg_training.augmentation import stained
-from plimseg_training.features import to_unit
-from plimseg_training.window_tags import class_fractions, window_grid
+from plimseg_training.data.window_tags import class_fractions, window_grid
+from plimseg_training.stages.features import to_unit
+from plimseg_training.stages.samples import stained
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -16,7 +16,7 @@ import torch
 from hint_model.scenes import IDS_STEP, SIDE, scene_of
 from PIL import Image, ImageDraw
 
-from plimseg_training.augmentation import stained
+from plimseg_training.stages.samples import stained
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -21,7 +21,7 @@ from scipy import ndimage
 from napari_plimseg.inference.engine import RunSettings, open_store, segment_slide
 from napari_plimseg.models.loading import load_model
 from napari_plimseg.slides import open_slide
-from plimseg_training.augmentation import stained
+from plimseg_training.stages.samples import stained
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

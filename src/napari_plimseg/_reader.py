@@ -42,7 +42,7 @@ def get_reader(path: Paths) -> Callable[[Paths], list[LayerData]] | None:
         paths = _paths(path)
         for each in paths:
             identify(each)
-    except Exception:  # noqa: BLE001 - napari asks every plugin; a refusal is None
+    except Exception:  # noqa: BLE001 - a damaged chunk raises whatever its codec likes
         return None
     return read_slides if paths else None
 

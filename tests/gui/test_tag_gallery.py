@@ -11,7 +11,7 @@ from PIL import Image
 from qtpy.compat import isalive
 
 from napari_plimseg.training_runs.tag_table import TagTable
-from plimseg_training.tagged_folder import scan
+from plimseg_training.data.scan import scan_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -105,7 +105,7 @@ def test_what_was_tagged_is_what_a_scan_reads(
     assert gallery.state_label.text() == "Tagged"
     press(">")
     assert "All images are tagged" in gallery.banner.text
-    report = scan(folder, mpp=0.5)
+    report = scan_folder(folder, mpp=0.5)
     assert report.raise_if_fatal().tag_counts().tolist() == [2, 2]  # 5.png can't be read
 
 

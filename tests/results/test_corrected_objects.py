@@ -13,8 +13,8 @@ from napari_plimseg.errors import ExportError
 from napari_plimseg.results.corrections.corrections import Corrections
 from napari_plimseg.results.corrections.objects import FIELD, TABLE, export_corrected_objects
 from napari_plimseg.slides import Region
-from plimseg_training.hint_objects import Objects
-from plimseg_training.tagged_folder import scan
+from plimseg_training.data.scan import scan_folder
+from plimseg_training.promptable.objects import Objects
 
 from .mask_cases import PaintedSlide, info_for
 
@@ -77,7 +77,7 @@ def test_a_training_reads_the_folder(tmp_path: Path) -> None:
     paint(mask, corrections, Region(100, 50, 30, 30))
     out = tmp_path / "out"
     export_corrected_objects(out, slide, mask, corrections)
-    report = scan(out, classes=None, mpp=None)
+    report = scan_folder(out, classes=None, mpp=None)
     assert not report.fatal, report.table()
     folder = report.raise_if_fatal()
     assert folder.mpp == 1.0

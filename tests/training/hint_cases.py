@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
-from plimseg_training.hint_config import HintRecipe
+from plimseg_training.promptable.config import HintRecipe
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -20,10 +20,10 @@ from pathlib import Path
 import torch
 from tiny_task import TinyTask, stage
 
-from plimseg_training.loop import LoopOptions, train
-from plimseg_training.progress import ProgressLog, read_events
-from plimseg_training.runs import RunFolder, StopRequest
-from plimseg_training.state import read_state, read_weights_of_run
+from plimseg_training.events import ProgressLog, read_events
+from plimseg_training.loop.loop import LoopOptions, train
+from plimseg_training.loop.state import read_state, read_weights_of_run
+from plimseg_training.run_folder import RunFolder, StopRequest
 
 
 class SlowTask(TinyTask):

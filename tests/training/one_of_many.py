@@ -10,8 +10,8 @@ from pathlib import Path
 import torch
 from tiny_task import TinyNetwork, TinyTask, stage
 
-from plimseg_training.distributed import join_world
-from plimseg_training.loop import LoopOptions, train
+from plimseg_training.loop.distributed import join_world
+from plimseg_training.loop.loop import LoopOptions, train
 
 
 def trained(folder: Path, batch_size: int) -> None:

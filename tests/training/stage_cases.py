@@ -10,9 +10,9 @@ from PIL import Image
 
 from napari_plimseg.models.encoders.loading import load_backbone, load_matcher
 from napari_plimseg.tissue import TissueClass, TissueClasses
-from plimseg_training.config import Recipe
-from plimseg_training.stage1 import Encoders
-from plimseg_training.tagged_folder import TaggedFolder, TaggedImage
+from plimseg_training.config.recipe import Recipe
+from plimseg_training.data.tagged_folder import TaggedFolder, TaggedImage
+from plimseg_training.stages.stage1 import Encoders
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from plimseg_training import augmentation
-from plimseg_training.augmentation import stained
+from plimseg_training.stages import samples
+from plimseg_training.stages.samples import stained
 
 
 def picture(side=24, seed=0):
@@ -33,23 +33,23 @@ def test_the_same_numbers_give_the_same_stain():
 
 def test_no_change_of_stain_is_no_change(monkeypatch):
     """The way to amounts of stain and back loses nothing."""
-    monkeypatch.setattr(augmentation, "_STAIN_SPREAD", 0.0)
-    monkeypatch.setattr(augmentation, "_SHIFT_SPREAD", 0.0)
-    monkeypatch.setattr(augmentation, "_BLUR_CHANCE", 0.0)
+    monkeypatch.setattr(samples, "_STAIN_SPREAD", 0.0)
+    monkeypatch.setattr(samples, "_SHIFT_SPREAD", 0.0)
+    monkeypatch.setattr(samples, "_BLUR_CHANCE", 0.0)
     pixels = picture().clamp_min(2 / 255)
     assert torch.allclose(stained(pixels, np.random.default_rng(0)), pixels, atol=1e-4)
 
 
 def test_pixels_change_by_their_own_colour_only(monkeypatch):
-    monkeypatch.setattr(augmentation, "_BLUR_CHANCE", 0.0)
+    monkeypatch.setattr(samples, "_BLUR_CHANCE", 0.0)
     pixels = picture()
     turned = stained(pixels.flip(1), np.random.default_rng(5)).flip(1)
     assert torch.allclose(turned, stained(pixels, np.random.default_rng(5)), atol=1e-6)
 
 
 def test_more_haematoxylin_makes_nuclei_darker(monkeypatch):
-    monkeypatch.setattr(augmentation, "_BLUR_CHANCE", 0.0)
-    monkeypatch.setattr(augmentation, "_SHIFT_SPREAD", 0.0)
+    monkeypatch.setattr(samples, "_BLUR_CHANCE", 0.0)
+    monkeypatch.setattr(samples, "_SHIFT_SPREAD", 0.0)
     nuclei = torch.tensor([90, 50, 130]).view(3, 1, 1) / 255 * torch.ones(1, 4, 4)
 
     class More:
@@ -66,9 +66,9 @@ def test_more_haematoxylin_makes_nuclei_darker(monkeypatch):
 
 @pytest.mark.parametrize("seed", range(3))
 def test_a_blurred_picture_keeps_its_mean(monkeypatch, seed):
-    monkeypatch.setattr(augmentation, "_STAIN_SPREAD", 0.0)
-    monkeypatch.setattr(augmentation, "_SHIFT_SPREAD", 0.0)
-    monkeypatch.setattr(augmentation, "_BLUR_CHANCE", 1.0)
+    monkeypatch.setattr(samples, "_STAIN_SPREAD", 0.0)
+    monkeypatch.setattr(samples, "_SHIFT_SPREAD", 0.0)
+    monkeypatch.setattr(samples, "_BLUR_CHANCE", 1.0)
     pixels = picture(seed=seed).clamp_min(2 / 255)
     found = stained(pixels, np.random.default_rng(0))
     assert float(found.mean()) == pytest.approx(float(pixels.mean()), abs=0.02)

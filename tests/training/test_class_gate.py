@@ -10,8 +10,8 @@ import torch
 from stage_cases import WITH_BACKGROUND, encoders, recipe, windowed_tissue
 
 from napari_plimseg.models.class_gate import ALWAYS, ClassGate, log_odds
-from plimseg_training.class_gate import fitted_gate, gate_thresholds, gated_logits
-from plimseg_training.stage2 import Stage2Task
+from plimseg_training.stages.class_gate import fitted_gate, gate_thresholds, gated_logits
+from plimseg_training.stages.stage2 import Stage2Task
 
 
 @pytest.fixture(scope="module", autouse=True)

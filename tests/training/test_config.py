@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from napari_plimseg.errors import ConfigError
-from plimseg_training import config as config_module
-from plimseg_training.config import (
+from plimseg_training.config import recipe as config_module
+from plimseg_training.config.recipe import (
     DataConfig,
     DistillConfig,
     GateConfig,

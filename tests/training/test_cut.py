@@ -14,9 +14,10 @@ from napari_plimseg.errors import ConfigError, SlideError, TagError
 from napari_plimseg.slides.opening import open_slide
 from napari_plimseg.slides.slide import Region
 from napari_plimseg.tissue import TissueClass, TissueClasses
-from plimseg_training.annotations import read_annotation
-from plimseg_training.cut import cut_patches
-from plimseg_training.tagged_folder import read_pixels, scan
+from plimseg_training.data.annotations import read_annotation
+from plimseg_training.data.cut import cut_patches
+from plimseg_training.data.scan import scan_folder
+from plimseg_training.data.tagged_folder import read_pixels
 
 TWO = TissueClasses(
     (TissueClass("tumour", (255, 0, 0)), TissueClass("stroma", (0, 255, 0))), has_background=False
@@ -66,7 +67,7 @@ def test_real_slide_with_outlines(tmp_path, sample_path):
     )  # fmt: skip
     assert summary.written == summary.patches > 20
     assert told[-1][0] == told[-1][1] == len(told)
-    report = scan(out)
+    report = scan_folder(out)
     folder = report.raise_if_fatal()
     assert folder.layout == "csv"
     assert folder.mpp == pytest.approx(0.998)
@@ -125,7 +126,7 @@ def test_windows_of_a_plain_image(tmp_path):
         image, drawn, out, patch=64, stride=32, classes=TWO, write_images=False
     )  # fmt: skip
     assert not list(out.glob("*.png"))
-    folder = scan(out, mpp=0.5).raise_if_fatal()
+    folder = scan_folder(out, mpp=0.5).raise_if_fatal()
     (tagged,) = folder.images
     assert tagged.path.resolve() == image.resolve()
     assert len(tagged.windows) == summary.patches == 3 * 7
@@ -152,7 +153,7 @@ def test_several_slides_into_one_folder(tmp_path):
         cut_patches(image, drawn, out, patch=64, stride=64, classes=TWO)
     rows = rows_of(out / "tags.csv")
     assert len(rows) == 16
-    assert scan(out).raise_if_fatal().groups == ("a", "b")
+    assert scan_folder(out).raise_if_fatal().groups == ("a", "b")
 
 
 def test_tissue_that_nobody_annotated_is_left_out(tmp_path):

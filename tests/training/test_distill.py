@@ -14,11 +14,16 @@ from stage_cases import encoders, halves, named_tissue, recipe, same, tissue, wi
 from napari_plimseg.errors import ConfigError, ModelError
 from napari_plimseg.models.library import list_models, models_folder
 from napari_plimseg.models.loading import load_model
-from plimseg_training.distill import DistillTask, soft_loss, started_backbone, untagged_images
+from plimseg_training.commands import listed
 from plimseg_training.pipeline import Stopped, train_recipe
-from plimseg_training.runs import RunFolder
-from plimseg_training.stage2 import Stage2Task
-from plimseg_training.train_command import listed
+from plimseg_training.run_folder import RunFolder
+from plimseg_training.stages.distillation import (
+    DistillTask,
+    soft_loss,
+    started_backbone,
+    untagged_images,
+)
+from plimseg_training.stages.stage2 import Stage2Task
 
 SETTINGS = (
     "distill.student=small", "distill.epochs=2", "distill.batch_size=4", "distill.crop=32",

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from plimseg_training.state import TrainState, read_state
+from plimseg_training.loop.state import TrainState, read_state
 
 SCRIPT = Path(__file__).parent / "one_of_many.py"
 

@@ -13,9 +13,9 @@ from PIL import Image
 
 from napari_plimseg.errors import ConfigError, TagError
 from napari_plimseg.tissue import TissueClass, TissueClasses
-from plimseg_training.evaluate import EvaluationProgress, evaluate, mask_of
-from plimseg_training.evaluation_text import evaluation_text, write_image_scores
-from plimseg_training.tagged_folder import TaggedFolder, TaggedImage
+from plimseg_training.data.tagged_folder import TaggedFolder, TaggedImage
+from plimseg_training.evaluation.evaluate import EvaluationProgress, evaluate, mask_of
+from plimseg_training.evaluation.text import evaluation_text, write_image_scores
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -13,9 +13,9 @@ from napari_plimseg.errors import ConfigError, PlimsegError, TagError
 from napari_plimseg.models.promptable.model_file import load_hint_model
 from napari_plimseg.models.promptable.prompt_tensors import PatchHints
 from plimseg_training.__main__ import main
-from plimseg_training.hint_command import hint_recipes
-from plimseg_training.hint_config import HintRecipe, is_hint_recipe, load_hint_recipe
-from plimseg_training.hint_draws import (
+from plimseg_training.promptable.config import HintRecipe, is_hint_recipe, load_hint_recipe
+from plimseg_training.promptable.objects import Objects, window
+from plimseg_training.promptable.simulated_prompts import (
     DrawConfig,
     box_of,
     corrected,
@@ -23,17 +23,23 @@ from plimseg_training.hint_draws import (
     innermost,
     jittered,
 )
-from plimseg_training.hint_losses import (
+from plimseg_training.promptable.task import (
+    HintTask,
+    KeptMaps,
     PointSampling,
+    TrainedParts,
     dice_loss,
     mask_loss,
     uncertain_places,
     values_at,
 )
-from plimseg_training.hint_objects import Objects, window
-from plimseg_training.hint_task import HintTask, KeptMaps, TrainedParts
-from plimseg_training.hint_training import objects_of, starting_model, train_hint_recipe
-from plimseg_training.runs import RunFolder
+from plimseg_training.promptable.training import (
+    hint_recipes,
+    objects_of,
+    starting_model,
+    train_hint_recipe,
+)
+from plimseg_training.run_folder import RunFolder
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -12,24 +12,21 @@ import torch
 from tiny_task import VALIDATED, TinyNetwork, TinyTask, stage
 
 from napari_plimseg.errors import ConfigError
-from plimseg_training import loop as loop_module
-from plimseg_training import state as state_module
-from plimseg_training.averaging import AveragedWeights
-from plimseg_training.config import DataConfig, Recipe
-from plimseg_training.distributed import World
-from plimseg_training.loop import DivergedError, LoopOptions, TrainingResult, train
-from plimseg_training.precision import Precision, choose_precision
-from plimseg_training.prefetch import made_ahead
-from plimseg_training.runs import RunError
-from plimseg_training.state import LAST, PREVIOUS, read_state, read_weights_of_run
-from plimseg_training.stepper import Stepper
+from plimseg_training.config.recipe import DataConfig, Recipe
+from plimseg_training.loop import loop as loop_module
+from plimseg_training.loop import state as state_module
+from plimseg_training.loop.distributed import World, made_ahead
+from plimseg_training.loop.loop import DivergedError, LoopOptions, TrainingResult, train
+from plimseg_training.loop.state import LAST, PREVIOUS, read_state, read_weights_of_run
+from plimseg_training.loop.step import AveragedWeights, Precision, Stepper, choose_precision
+from plimseg_training.run_folder import RunError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from plimseg_training.config import StageConfig
-    from plimseg_training.progress import Event
+    from plimseg_training.config.recipe import StageConfig
+    from plimseg_training.events import Event
 
 EVERY_STEP = LoopOptions(report_seconds=0, threads=0)
 
@@ -424,7 +421,7 @@ def test_float16_overflow_shrinks_the_scale_and_is_not_divergence(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        "plimseg_training.stepper.choose_precision",
+        "plimseg_training.loop.step.choose_precision",
         lambda wanted, device: Precision(device, torch.float16),
     )
     # gradients that are too large for float16 at the scale it begins with, 65,536
@@ -442,7 +439,7 @@ def test_float16_stopped_goes_on_as_if_it_had_not_been(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        "plimseg_training.stepper.choose_precision",
+        "plimseg_training.loop.step.choose_precision",
         lambda wanted, device: Precision(device, torch.float16),
     )
     straight, resumed = TinyTask(network=steadily()), TinyTask(network=steadily())

@@ -9,7 +9,7 @@ import torch
 from torch.nn import functional as F
 
 from napari_plimseg.errors import ConfigError
-from plimseg_training.losses import (
+from plimseg_training.stages.losses import (
     AreaTerm,
     BackgroundTextMatching,
     Calibration,

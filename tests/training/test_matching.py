@@ -9,16 +9,16 @@ from stage_cases import CLASSES, WITH_BACKGROUND, recipe
 from torch.nn import functional as F
 
 from napari_plimseg.models.encoders.base import Matcher
-from plimseg_training.losses import Calibration
-from plimseg_training.matching import (
+from plimseg_training.stages.losses import Calibration
+from plimseg_training.stages.matching import (
     NON_TISSUE,
     RegionMatching,
     class_means,
     class_texts,
     other_texts,
 )
-from plimseg_training.samples import Sample
-from plimseg_training.windows import WindowPooling
+from plimseg_training.stages.samples import Sample
+from plimseg_training.stages.window_pooling import WindowPooling
 
 WIDTH = 5
 STRIDE = 8

@@ -10,8 +10,8 @@ import pytest
 
 from napari_plimseg.errors import ConfigError
 from napari_plimseg.tissue import BCSS_WSSS, GLAS, LUAD_HISTOSEG, TissueClass, TissueClasses
-from plimseg_training.metrics import Score, confusion_matrix
-from plimseg_training.protocols import PROTOCOLS, chosen_protocols
+from plimseg_training.evaluation.metrics import Score, confusion_matrix
+from plimseg_training.evaluation.protocols import PROTOCOLS, chosen_protocols
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

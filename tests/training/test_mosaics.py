@@ -14,9 +14,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "scripts"))
 from bundled_model import mosaics
 from bundled_model.mosaics import CLASSES, HELD_OUT, ORDER, TRAINING, Tile, mosaic, write_folder
 
-from plimseg_training.config import load_recipe
-from plimseg_training.recipes import known_recipes
-from plimseg_training.tagged_folder import read_truth, scan
+from plimseg_training.config.recipe import load_recipe
+from plimseg_training.config.shipped import known_recipes
+from plimseg_training.data.scan import scan_folder
+from plimseg_training.data.tagged_folder import read_truth
 
 # colours that stay apart however they are stained
 COLORS = {"TUM": (40, 30, 120), "STR": (240, 150, 190), "BACK": (250, 250, 250)}
@@ -79,7 +80,7 @@ def test_the_folder_is_one_that_the_recipe_can_train_on(tmp_path: Path) -> None:
     classes = data.tissue_classes()
     assert classes is not None
     assert classes.names == tuple(CLASSES.values())
-    folder = scan(tmp_path, classes=classes, layout=data.layout, mpp=data.mpp).folder
+    folder = scan_folder(tmp_path, classes=classes, layout=data.layout, mpp=data.mpp).folder
     assert folder is not None
     groups = {image.name: image.group for image in folder.images}
     assert sorted(groups.values()) == [HELD_OUT, TRAINING, TRAINING]

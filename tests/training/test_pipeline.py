@@ -19,12 +19,12 @@ from stage_cases import halves, named_tissue, recipe, same, tissue
 
 from napari_plimseg.errors import ConfigError
 from napari_plimseg.models.loading import load_model
-from plimseg_training.config import load_recipe
+from plimseg_training.config.recipe import load_recipe
+from plimseg_training.data.datasets import TrainingData
+from plimseg_training.events import read_events
 from plimseg_training.pipeline import Stopped, train_recipe
-from plimseg_training.progress import read_events
-from plimseg_training.pseudo_masks import Targets
-from plimseg_training.runs import RunError, RunFolder
-from plimseg_training.training_data import TrainingData
+from plimseg_training.run_folder import RunError, RunFolder
+from plimseg_training.stages.pseudo_masks import Targets
 
 ROOT = Path(__file__).resolve().parents[2]
 TRAINED = (

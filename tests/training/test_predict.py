@@ -10,8 +10,8 @@ from fake_models import RGB_CLASSES, ChannelModel
 
 from napari_plimseg.errors import ConfigError, PlimsegError
 from napari_plimseg.tissue import TissueClass, TissueClasses
-from plimseg_training.class_map import ClassMap, parse_class_map
-from plimseg_training.predict import predict_image, predict_maps, resampled
+from plimseg_training.evaluation.evaluate import ClassMap, parse_class_map
+from plimseg_training.evaluation.predict import predict_image, predict_maps, resampled
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

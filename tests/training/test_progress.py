@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from plimseg_training.progress import (
+from plimseg_training.events import (
     KINDS,
     Event,
     ProgressLog,

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from napari_plimseg.errors import StoreError
-from plimseg_training.config import PseudoMaskConfig
-from plimseg_training.pseudo_masks import (
+from plimseg_training.config.recipe import PseudoMaskConfig
+from plimseg_training.data.tagged_folder import TaggedImage
+from plimseg_training.stages.pseudo_masks import (
     IGNORED,
     coverage,
     probabilities_of,
@@ -22,7 +23,6 @@ from plimseg_training.pseudo_masks import (
     white_pixels,
     write_pseudo_mask,
 )
-from plimseg_training.tagged_folder import TaggedImage
 
 SIZE = (16, 24)
 DARK = np.full((*SIZE, 3), 120, np.uint8)

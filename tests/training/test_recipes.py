@@ -11,12 +11,12 @@ from PIL import Image
 from stage_cases import tissue
 
 from napari_plimseg.models.encoders.loading import load_backbone, load_matcher
-from plimseg_training.config import load_recipe
+from plimseg_training.config.recipe import load_recipe
+from plimseg_training.config.shipped import known_recipes
+from plimseg_training.data.datasets import TrainingData
 from plimseg_training.pipeline import matcher_name
-from plimseg_training.recipes import known_recipes
-from plimseg_training.stage1 import Encoders, Stage1Task
-from plimseg_training.stage2 import Stage2Task
-from plimseg_training.training_data import TrainingData
+from plimseg_training.stages.stage1 import Encoders, Stage1Task
+from plimseg_training.stages.stage2 import Stage2Task
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from plimseg_training.refinement import DILATIONS, refined
+from plimseg_training.stages.pseudo_masks import DILATIONS, refined
 
 SIDE = 32
 EDGE = 16

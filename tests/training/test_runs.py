@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from napari_plimseg.errors import StoreError
-from plimseg_training.progress import Event, ProgressLog
-from plimseg_training.runs import RunError, RunFolder, StopRequest, check_space
+from plimseg_training.events import Event, ProgressLog
+from plimseg_training.run_folder import RunError, RunFolder, StopRequest, check_space
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -58,7 +58,7 @@ def test_a_model_file_is_a_finished_run(tmp_path: Path) -> None:
 def test_two_trainings_do_not_share_a_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("plimseg_training.runs._LOCK_SECONDS", 0)
+    monkeypatch.setattr("plimseg_training.run_folder._LOCK_SECONDS", 0)
     run = RunFolder(tmp_path / "run")
     with subprocess.Popen(
         [sys.executable, "-c", HOLDER, str(run.root)],

@@ -7,9 +7,9 @@ import pytest
 import torch
 from PIL import Image
 
-from plimseg_training.features import DerivedMaps, FrozenMaps
-from plimseg_training.samples import Sample, SampleSource, Turn, alike
-from plimseg_training.tagged_folder import TaggedImage
+from plimseg_training.data.tagged_folder import TaggedImage
+from plimseg_training.stages.features import DerivedMaps, FrozenMaps
+from plimseg_training.stages.samples import Sample, SampleSource, Turn, alike
 
 STRIDES = (4, 8, 16)
 

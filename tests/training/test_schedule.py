@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from plimseg_training.schedule import epoch_steps, learning_rate_factor, parts_of, steps_of_epoch
+from plimseg_training.loop.step import epoch_steps, learning_rate_factor, parts_of, steps_of_epoch
 
 
 @settings(max_examples=60, deadline=None)

@@ -9,11 +9,11 @@ import pytest
 import torch
 from stage_cases import CLASSES, WITH_BACKGROUND, encoders, recipe, same, weights, windowed_tissue
 
-from plimseg_training.features import DerivedMaps, FrozenMaps
-from plimseg_training.metrics import confusion_matrix
-from plimseg_training.stage1 import Encoders, Stage1Batch, Stage1Task
-from plimseg_training.stage_task import full_size
-from plimseg_training.tagged_folder import read_pixels
+from plimseg_training.data.tagged_folder import read_pixels
+from plimseg_training.evaluation.metrics import confusion_matrix
+from plimseg_training.stages.common import full_size
+from plimseg_training.stages.features import DerivedMaps, FrozenMaps
+from plimseg_training.stages.stage1 import Encoders, Stage1Batch, Stage1Task
 
 
 @pytest.fixture(scope="module", autouse=True)

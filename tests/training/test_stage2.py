@@ -19,9 +19,9 @@ from stage_cases import (
 )
 
 from napari_plimseg.models.class_gate import log_odds
-from plimseg_training.pseudo_masks import IGNORED
-from plimseg_training.stage2 import PseudoMaskLoss, Stage2Task
-from plimseg_training.stage_task import full_size
+from plimseg_training.stages.common import full_size
+from plimseg_training.stages.pseudo_masks import IGNORED
+from plimseg_training.stages.stage2 import PseudoMaskLoss, Stage2Task
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -10,19 +10,21 @@ import numpy as np
 import pytest
 import torch
 
-from plimseg_training import state as state_module
-from plimseg_training.rng import random_states, seed_everything, set_random_states
-from plimseg_training.runs import RunError
-from plimseg_training.state import (
+from plimseg_training.loop import state as state_module
+from plimseg_training.loop.state import (
     LAST,
     PREVIOUS,
     Position,
     TrainState,
+    random_states,
     read_state,
     read_weights_of_run,
+    seed_everything,
+    set_random_states,
     write_state,
     write_weights,
 )
+from plimseg_training.run_folder import RunError
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -9,12 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from napari_plimseg.errors import TagError
-from plimseg_training.tag_names import (
-    format_tags,
-    group_in_name,
-    name_without_tags,
-    parse_tags,
-)
+from plimseg_training.data.entries import format_tags, group_in_name, name_without_tags, parse_tags
 
 TAGS = st.lists(st.integers(0, 1), min_size=1, max_size=12)
 STYLES = st.sampled_from(["spaces", "commas", "digits"])

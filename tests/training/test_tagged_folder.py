@@ -22,17 +22,9 @@ from napari_plimseg.tissue import (
     TissueClass,
     TissueClasses,
 )
-from plimseg_training.folder_check import check_validation, shared_pictures
-from plimseg_training.listing import made_classes
-from plimseg_training.tagged_folder import (
-    FolderReport,
-    Problem,
-    TaggedFolder,
-    TaggedImage,
-    read_pixels,
-    read_truth,
-    scan,
-)
+from plimseg_training.data.entries import Problem, made_classes
+from plimseg_training.data.scan import FolderReport, check_validation, scan_folder, shared_pictures
+from plimseg_training.data.tagged_folder import TaggedFolder, TaggedImage, read_pixels, read_truth
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -56,7 +48,7 @@ def kinds(report):
 
 
 def test_glas_is_cut_as_oeem_cuts_it(shared_data):
-    folder = scan(shared_data / "glas").raise_if_fatal()
+    folder = scan_folder(shared_data / "glas").raise_if_fatal()
     assert (folder.layout, folder.mpp, len(folder.images)) == ("glas", 0.62, 85)
     assert folder.classes is GLAS
     tags = np.concatenate([image.tags for image in folder.images])
@@ -74,26 +66,26 @@ def test_glas_is_cut_as_oeem_cuts_it(shared_data):
 
 
 def test_wsss4luad_is_cut_into_the_windows_measured_before(shared_data):
-    folder = scan(shared_data / "wsss4luad").raise_if_fatal()
+    folder = scan_folder(shared_data / "wsss4luad").raise_if_fatal()
     assert (folder.layout, len(folder.images), folder.mpp) == ("wsss4luad", 31, 1.0)
     tags = np.concatenate([image.tags for image in folder.images])
     assert len(tags) == 413
     assert (tags == [1, 1, 0]).all(1).sum() == 288
     assert (tags == [1, 0, 0]).all(1).sum() == 11
     assert set(np.unique(read_truth(folder.images[0], folder))) == {0, 1, 2}
-    whole = scan(shared_data / "wsss4luad", split="validation").raise_if_fatal()
+    whole = scan_folder(shared_data / "wsss4luad", split="validation").raise_if_fatal()
     assert [len(image.windows) for image in whole.images] == [1] * 31
 
 
 def test_original_wsss4luad_patches(shared_data):
-    folder = scan(shared_data / "wsss4luad" / "train_examples").raise_if_fatal()
+    folder = scan_folder(shared_data / "wsss4luad" / "train_examples").raise_if_fatal()
     assert folder.layout == "wsss4luad"
     assert tags_of(folder)["436219-9328-56427-[1, 1, 0].png"] == [[1, 1, 0]]
     assert folder.groups == ("1003370", "436219", "449636")
 
 
 def test_class_folders_of_real_tissue(shared_data):
-    report = scan(shared_data / "nct-crc-samples" / "CRC-VAL-HE-7K", mpp=0.5)
+    report = scan_folder(shared_data / "nct-crc-samples" / "CRC-VAL-HE-7K", mpp=0.5)
     folder = report.raise_if_fatal()
     assert folder.classes.names == (
         "ADI", "LYM", "MUC", "MUS", "NORM", "STR", "TUM", "background"
@@ -119,16 +111,16 @@ def luad(root, training="training", validation="val"):
 @pytest.mark.parametrize(("training", "validation"), [("training", "val"), ("train", "valid")])
 def test_luad_histoseg(tmp_path, training, validation):
     root = luad(tmp_path / "luad", training, validation)
-    folder = scan(root).raise_if_fatal()
+    folder = scan_folder(root).raise_if_fatal()
     assert (folder.layout, folder.classes, folder.mpp) == ("luad_histoseg", LUAD_HISTOSEG, 1.0)
     assert folder.groups == ("1000", "1001", "1002", "1003")
     assert folder.tag_counts().tolist() == [2, 2, 2, 2]
-    held = scan(root, split="validation").raise_if_fatal()
+    held = scan_folder(root, split="validation").raise_if_fatal()
     (image,) = held.images
     assert image.tags.tolist() == [[0, 1, 0, 1]]  # a single pixel counts, white does not
     truth = read_truth(image, held)
     assert (truth[0, 0], truth[0, 1], truth[-1, -1]) == (4, 2, LUAD_HISTOSEG.background_id)
-    assert scan(root, split="test").raise_if_fatal().images[0].truth is not None
+    assert scan_folder(root, split="test").raise_if_fatal().images[0].truth is not None
 
 
 def test_a_folder_of_images_and_masks_alone_is_for_validation(tmp_path):
@@ -141,7 +133,7 @@ def test_a_folder_of_images_and_masks_alone_is_for_validation(tmp_path):
 def test_a_data_set_without_its_training_part(tmp_path):
     root = luad(tmp_path / "luad")
     shutil.rmtree(root / "training")
-    assert scan(root, split="validation").raise_if_fatal().layout == "luad_histoseg"
+    assert scan_folder(root, split="validation").raise_if_fatal().layout == "luad_histoseg"
 
 
 def test_original_parts_of_wsss4luad(tmp_path):
@@ -150,22 +142,22 @@ def test_original_parts_of_wsss4luad(tmp_path):
     picture(part / "img" / "00.png", (40, 40))
     for name in ("mask", "background-mask"):
         mask(part / name / "00.png", np.tile([0, 1, 1, 3], (40, 10)))
-    held = scan(tmp_path, split="validation").raise_if_fatal()
+    held = scan_folder(tmp_path, split="validation").raise_if_fatal()
     assert (held.layout, held.images[0].tags.tolist()) == ("wsss4luad", [[1, 1, 0]])
     assert read_truth(held.images[0], held)[0, :4].tolist() == [1, 2, 2, 0]
-    assert scan(tmp_path).raise_if_fatal().images[1].tags.tolist() == [[0, 1, 1]]
+    assert scan_folder(tmp_path).raise_if_fatal().images[1].tags.tolist() == [[0, 1, 1]]
 
 
 def test_a_table_above_the_training_part(tmp_path):
     csv_folder(tmp_path, "file,tumour,stroma\ntrain/0.png,1,0\ntrain/1.png,0,1\n", 0)
     for i in range(2):
         picture(tmp_path / "train" / f"{i}.png")
-    assert len(scan(tmp_path).raise_if_fatal().images) == 2
+    assert len(scan_folder(tmp_path).raise_if_fatal().images) == 2
 
 
 def test_reading_tags_is_light():
     code = (
-        "import sys, plimseg_training.tagged_folder; "
+        "import sys, plimseg_training.data.tagged_folder; "
         "assert not {'torch', 'napari', 'qtpy'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
@@ -174,7 +166,7 @@ def test_reading_tags_is_light():
 def test_bcss_wsss(tmp_path):
     for i, tags in enumerate(["1101", "0010", "1001", "0110"]):
         picture(tmp_path / "train" / f"TCGA-A1-A0S{i}-DX1_xmin1{i}_MPP-0.2500+0[{tags}].png")
-    folder = scan(tmp_path).raise_if_fatal()
+    folder = scan_folder(tmp_path).raise_if_fatal()
     assert (folder.layout, folder.classes, folder.mpp) == ("bcss_wsss", BCSS_WSSS, 0.25)
     assert folder.groups[0] == "TCGA-A1-A0S0"
     assert folder.images[0].tags.tolist() == [[1, 1, 0, 1]]
@@ -192,20 +184,22 @@ def test_official_glas_download(tmp_path):
         "name,patient ID, grade (GlaS), grade (Sirinukunwattana et al. 2015)\n"
         "testA_1, 5, benign, adenomatous\ntrain_1, 2, malignant, moderately differentiated\n"
     )
-    folder = scan(tmp_path).raise_if_fatal()
+    folder = scan_folder(tmp_path).raise_if_fatal()
     (image,) = folder.images
     assert (image.name, image.group) == ("train_1", "patient 2")
     assert image.windows.tolist() == [
         [y, x, 112, 112] for y in (0, 38) for x in (0, 56, 58)
     ]  # fmt: skip
     assert (read_truth(image, folder) == np.where(values > 0, 1, 2)).all()
-    assert scan(tmp_path, split="test").raise_if_fatal().images[0].name == "testA_1"
+    assert scan_folder(tmp_path, split="test").raise_if_fatal().images[0].name == "testA_1"
 
 
 def test_csv_as_spreadsheets_write_it(tmp_path):
     rows = "".join(f"{i}.png;{i % 2};1.0;case {i % 3}\r\n" for i in range(6))
     table = "\r\n" + "File;Tumour;stroma;Slide\r\n" + rows
-    folder = scan(csv_folder(tmp_path, table, encoding="utf-8-sig"), mpp=0.5).raise_if_fatal()
+    folder = scan_folder(
+        csv_folder(tmp_path, table, encoding="utf-8-sig"), mpp=0.5
+    ).raise_if_fatal()
     assert folder.classes.names == ("Tumour", "stroma", "background")
     assert tags_of(folder)["1.png"] == [[1, 1]]
     assert folder.groups == ("case 0", "case 1", "case 2")
@@ -214,11 +208,11 @@ def test_csv_as_spreadsheets_write_it(tmp_path):
 
 def test_csv_of_words(tmp_path):
     table = 'file,tags\n0.png,"tumour, stroma"\n1.png,Stroma\n2.png,tumour\n'
-    folder = scan(csv_folder(tmp_path, table, files=3)).raise_if_fatal()
+    folder = scan_folder(csv_folder(tmp_path, table, files=3)).raise_if_fatal()
     assert folder.classes.names == ("tumour", "stroma", "background")
     assert tags_of(folder) == {"0.png": [[1, 1]], "1.png": [[0, 1]], "2.png": [[1, 0]]}
     table = "file,tags\n0.png,desmoplasia; TUMOR\n1.png,stroma\n2.png,tumour\n"
-    report = scan(csv_folder(tmp_path, table, files=3), classes=TWO)
+    report = scan_folder(csv_folder(tmp_path, table, files=3), classes=TWO)
     assert tags_of(report.raise_if_fatal())["0.png"] == [[1, 1]]
 
 
@@ -229,7 +223,7 @@ def test_csv_of_windows(tmp_path):
         for y in (0, 20)
         for x in (0, 24)
     )
-    folder = scan(csv_folder(tmp_path, table, files=2), classes=TWO).raise_if_fatal()
+    folder = scan_folder(csv_folder(tmp_path, table, files=2), classes=TWO).raise_if_fatal()
     assert folder.images[0].windows.tolist() == [
         [0, 0, 20, 24], [0, 24, 20, 24], [20, 0, 20, 24], [20, 24, 20, 24]
     ]  # fmt: skip
@@ -240,7 +234,7 @@ def test_csv_of_windows(tmp_path):
 def test_csv_with_truth(tmp_path):
     mask(tmp_path / "truth" / "0.png", np.tile([0, 1, 2, 255], (40, 12)))
     table = "file,tumour,stroma,truth\n0.png,1,0,truth\\0.png\n1.png,0,1,\n2.png,1,1,\n"
-    folder = scan(csv_folder(tmp_path, table, files=3), classes=TWO).raise_if_fatal()
+    folder = scan_folder(csv_folder(tmp_path, table, files=3), classes=TWO).raise_if_fatal()
     assert read_truth(folder.images[0], folder)[0, :4].tolist() == [0, 1, 2, 0]
     with pytest.raises(TagError, match="no mask is known"):
         read_truth(folder.images[1], folder)
@@ -250,12 +244,12 @@ def test_class_folders_match_names_and_give_unique_image_names(tmp_path):
     for folder, names in {"TUMOR": "ab", "02_Stroma": "abc", "background": "a"}.items():
         for name in names:
             picture(tmp_path / folder / f"{name}.jpg")
-    report = scan(tmp_path, classes=TWO)
+    report = scan_folder(tmp_path, classes=TWO)
     folder = report.raise_if_fatal()
     assert folder.tag_counts().tolist() == [2, 3]
     assert len({image.name for image in folder.images}) == 5
     assert "background" in kinds(report)
-    made = scan(tmp_path).raise_if_fatal()
+    made = scan_folder(tmp_path).raise_if_fatal()
     assert made.classes.names == ("Stroma", "TUMOR", "background")
     assert made.classes.has_background
 
@@ -269,7 +263,7 @@ def test_class_folders_match_names_and_give_unique_image_names(tmp_path):
 def test_kinds_of_pictures(tmp_path, suffix, mode):
     path = picture(tmp_path / f"a-[1 0]{suffix}", mode=mode)
     picture(tmp_path / "b-[0 1].png")
-    folder = scan(tmp_path, classes=TWO).raise_if_fatal()
+    folder = scan_folder(tmp_path, classes=TWO).raise_if_fatal()
     pixels = read_pixels(folder.images[0])
     assert pixels.shape == (40, 48, 3)
     with Image.open(path) as image:
@@ -281,7 +275,7 @@ def test_transparent_pixels_are_white(tmp_path):
     pixels[:, 20:, 3] = 255
     Image.fromarray(pixels).save(tmp_path / "a-[1 0].png")
     picture(tmp_path / "b-[0 1].png")
-    folder = scan(tmp_path, classes=TWO).raise_if_fatal()
+    folder = scan_folder(tmp_path, classes=TWO).raise_if_fatal()
     assert read_pixels(folder.images[0])[0, [0, 39]].tolist() == [[255] * 3, [0] * 3]
 
 
@@ -291,7 +285,9 @@ def test_transparent_pixels_are_white(tmp_path):
 def many(tmp_path, count=40):
     rows = "".join(f"{i}.png,{i % 2},{int(i % 3 > 0)},p{i % 8}\n" for i in range(count))
     rows = rows.replace(",0,0,", ",0,1,")
-    return scan(csv_folder(tmp_path, "file,tumour,stroma,group\n" + rows, count)).raise_if_fatal()
+    return scan_folder(
+        csv_folder(tmp_path, "file,tumour,stroma,group\n" + rows, count)
+    ).raise_if_fatal()
 
 
 def test_split_keeps_groups_whole_and_classes_in_balance(tmp_path):
@@ -326,7 +322,7 @@ def test_a_prompt_that_two_classes_share_means_neither(tmp_path):
         has_background=False,
     )
     table = "file,tags\n0.png,tumour\n1.png,epithelium\n"
-    (problem,) = scan(csv_folder(tmp_path, table, 2), classes=classes).fatal
+    (problem,) = scan_folder(csv_folder(tmp_path, table, 2), classes=classes).fatal
     assert (problem.file, problem.kind) == ("1.png", "unknown class")
 
 
@@ -347,10 +343,10 @@ def test_split_says_when_it_can_not(tmp_path):
 def test_digest_follows_content_not_place(tmp_path):
     folder = many(tmp_path / "a", 6)
     shutil.copytree(tmp_path / "a", tmp_path / "b")
-    copy = scan(tmp_path / "b").raise_if_fatal()
+    copy = scan_folder(tmp_path / "b").raise_if_fatal()
     assert copy.digest() == folder.digest()
     picture(tmp_path / "b" / "3.png")
-    assert scan(tmp_path / "b").raise_if_fatal().digest() != folder.digest()
+    assert scan_folder(tmp_path / "b").raise_if_fatal().digest() != folder.digest()
     fewer = folder.restricted(folder.images[:-1])
     assert fewer.digest() != folder.digest()
     first, *rest = folder.images
@@ -393,7 +389,7 @@ def test_the_same_picture_in_two_folders(tmp_path):
     csv_folder(tmp_path / "a", "file,a,b\n" + good_rows())
     csv_folder(tmp_path / "b", "file,a,b\n" + good_rows())
     shutil.copy(tmp_path / "a" / "2.png", tmp_path / "b" / "5.png")
-    first, second = scan(tmp_path / "a"), scan(tmp_path / "b")
+    first, second = scan_folder(tmp_path / "a"), scan_folder(tmp_path / "b")
     (problem,) = shared_pictures(first.pixel_hashes, second.pixel_hashes)
     assert problem.file == "5"
     assert "'2'" in problem.text
@@ -401,15 +397,15 @@ def test_the_same_picture_in_two_folders(tmp_path):
 
 def test_progress_is_told(tmp_path):
     told = []
-    scan(
+    scan_folder(
         csv_folder(tmp_path, "file,a,b\n" + good_rows()), on_progress=lambda *now: told.append(now)
     )
     assert told == [(i, 6) for i in range(1, 7)]
 
 
 def test_a_further_folder_is_trained_on_and_may_lack_classes(tmp_path: Path) -> None:
-    from plimseg_training.config import Recipe
-    from plimseg_training.training_data import TrainingData
+    from plimseg_training.config.recipe import Recipe
+    from plimseg_training.data.datasets import TrainingData
 
     random = np.random.default_rng(0)
     for folder, name in (

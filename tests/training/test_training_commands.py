@@ -23,12 +23,12 @@ from napari_plimseg import cli
 from napari_plimseg.cli import program, train
 from napari_plimseg.models import library
 from napari_plimseg.tissue import TissueClasses
-from plimseg_training import recipes
 from plimseg_training.__main__ import _parser, main
-from plimseg_training.config import DataConfig, Recipe, StageConfig, load_recipe
+from plimseg_training.config import shipped
+from plimseg_training.config.recipe import DataConfig, Recipe, StageConfig, load_recipe
 from plimseg_training.console import Console, time_left
-from plimseg_training.progress import Event, ProgressLog
-from plimseg_training.runs import RunFolder
+from plimseg_training.events import Event, ProgressLog
+from plimseg_training.run_folder import RunFolder
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -59,7 +59,7 @@ def recipe_file(tmp_path: Path, patches: Path, monkeypatch: pytest.MonkeyPatch) 
     stage = StageConfig(epochs=10, batch_size=4, learning_rate=1e-3)
     data = DataConfig(train=patches, classes=str(tmp_path / "classes.yaml"))
     Recipe(name="bundled", data=data, stage1=stage, stage2=stage).to_yaml(folder / "bundled.yaml")
-    monkeypatch.setattr(recipes, "recipes_folder", lambda: folder)
+    monkeypatch.setattr(shipped, "recipes_folder", lambda: folder)
     monkeypatch.chdir(tmp_path)
     return folder / "bundled.yaml"
 

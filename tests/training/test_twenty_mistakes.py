@@ -12,7 +12,7 @@ from PIL import Image
 
 from napari_plimseg.errors import TagError
 from napari_plimseg.tissue import BCSS_WSSS, LUAD_HISTOSEG, TissueClass, TissueClasses
-from plimseg_training.tagged_folder import scan
+from plimseg_training.data.scan import scan_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -329,7 +329,7 @@ def test_there_are_twenty_and_more():
 def test_mistake_is_told(name, tmp_path):
     mistake = MISTAKES[name]
     made = mistake.make(tmp_path / "data")
-    report = scan(made or tmp_path / "data", **mistake.options)
+    report = scan_folder(made or tmp_path / "data", **mistake.options)
     told = [p for p in report.problems if p.file == mistake.file and mistake.says in p.text]
     assert told, report.table()
     assert mistake.remedy in told[0].text
@@ -351,7 +351,7 @@ def test_mistake_is_told(name, tmp_path):
 
 def test_a_good_folder_has_no_problem(tmp_path):
     rows = "".join(f"{i}.png,{i % 2},{1 - i % 2},slide {i % 3}\n" for i in range(6))
-    report = scan(csv_folder(tmp_path, "file,tumour,stroma,group\n" + rows), mpp=1.0)
+    report = scan_folder(csv_folder(tmp_path, "file,tumour,stroma,group\n" + rows), mpp=1.0)
     assert report.problems == ()
     assert report.table() == "No problems."
 
@@ -359,13 +359,13 @@ def test_a_good_folder_has_no_problem(tmp_path):
 def test_skipped_files_leave_the_others(tmp_path):
     _good(tmp_path / "data")
     _truncated(tmp_path / "data")
-    folder = scan(tmp_path / "data", classes=TWO).raise_if_fatal()
+    folder = scan_folder(tmp_path / "data", classes=TWO).raise_if_fatal()
     assert [image.name for image in folder.images] == ["0", "1", "2", "4", "5"]
 
 
 def test_names_that_no_disk_can_hold(tmp_path):
     _table(good_rows() + "a" * 300 + ".png,1,0\n/,0,1\n")(tmp_path / "data")
-    report = scan(tmp_path / "data", classes=TWO)
+    report = scan_folder(tmp_path / "data", classes=TWO)
     assert [p.kind for p in report.problems].count("missing file") == 2
     assert len(report.raise_if_fatal().images) == 6
 
@@ -374,8 +374,8 @@ def test_a_folder_that_may_not_be_read(tmp_path, monkeypatch):
     def refuse(*_args, **_kinds):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr("plimseg_training.folder_check.list_folder", refuse)
-    (problem,) = scan(tmp_path / "data").problems
+    monkeypatch.setattr("plimseg_training.data.scan.list_folder", refuse)
+    (problem,) = scan_folder(tmp_path / "data").problems
     assert (problem.file, problem.fatal) == ("data", True)
     assert "Permission denied" in problem.text
     assert "Check the rights" in problem.text
@@ -386,14 +386,14 @@ def test_one_in_a_hundred_may_be_unreadable(tmp_path):
     csv_folder(tmp_path, HEADER + rows, 500)
     for i in range(5):
         (tmp_path / f"{i}.png").write_bytes(b"")
-    assert len(scan(tmp_path, classes=TWO).raise_if_fatal().images) == 495
+    assert len(scan_folder(tmp_path, classes=TWO).raise_if_fatal().images) == 495
     (tmp_path / "5.png").write_bytes(b"")
-    assert scan(tmp_path, classes=TWO).folder is None
+    assert scan_folder(tmp_path, classes=TWO).folder is None
 
 
 def test_a_long_table_is_cut_short(tmp_path):
     named_folder(tmp_path, ["[1 0 1]"] * 30)
-    report = scan(tmp_path, classes=TWO, mpp=1.0)
+    report = scan_folder(tmp_path, classes=TWO, mpp=1.0)
     lines = report.table().splitlines()
     assert len(lines) == 22
     assert lines[-1].endswith("10 more files: wrong tag length")
@@ -403,5 +403,5 @@ def test_a_long_table_is_cut_short(tmp_path):
 
 def test_validation_masks_of_all_values_are_known(tmp_path):
     _validation(np.tile([0, 1, 2, 3, 4, 255], (40, 8)))(tmp_path)
-    report = scan(tmp_path, classes=LUAD_HISTOSEG, **LUAD_VALIDATION)
+    report = scan_folder(tmp_path, classes=LUAD_HISTOSEG, **LUAD_VALIDATION)
     assert report.problems == ()

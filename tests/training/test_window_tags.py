@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from napari_plimseg.errors import TagError
-from plimseg_training.window_tags import WindowRule, class_fractions, window_grid
+from plimseg_training.data.window_tags import WindowRule, class_fractions, window_grid
 
 
 @given(st.integers(1, 90), st.integers(1, 90), st.integers(1, 40), st.integers(1, 40))

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from plimseg_training.windows import (
+from plimseg_training.stages.window_pooling import (
     SHARPNESS,
     WindowPooling,
     allowed_classes,

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from plimseg_training.config import StageConfig
+from plimseg_training.config.recipe import StageConfig
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

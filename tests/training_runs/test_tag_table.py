@@ -10,7 +10,7 @@ from PIL import Image
 
 from napari_plimseg.errors import TagError
 from napari_plimseg.training_runs.tag_table import TagTable
-from plimseg_training.tagged_folder import scan
+from plimseg_training.data.scan import scan_folder
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -42,7 +42,7 @@ def test_the_table_is_what_a_scan_reads(images: Path) -> None:
     assert [table.state(n) for n in NAMES] == ["tagged", "tagged", "unsure", "nothing"]
     assert (table.done, table.counts()) == (4, {"tumour": 2, "stroma": 1})
     assert (images / "tags.csv").read_text() == "file,tumour,stroma\na.png,1,0\nb.png,1,1\n"
-    report = scan(images, mpp=0.5)
+    report = scan_folder(images, mpp=0.5)
     folder = report.raise_if_fatal()
     assert (folder.layout, len(folder.images)) == ("csv", 2)
     assert folder.tag_counts().tolist() == [2, 1]

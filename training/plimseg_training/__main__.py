@@ -75,7 +75,7 @@ def _parser() -> argparse.ArgumentParser:
 def _add_train(
     commands: argparse._SubParsersAction[argparse.ArgumentParser], common: argparse.ArgumentParser
 ) -> None:
-    from plimseg_training.recipes import EFFORTS
+    from plimseg_training.config.shipped import EFFORTS
 
     train = commands.add_parser(
         "train",
@@ -214,25 +214,25 @@ def _add_data_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _train(options: argparse.Namespace, console: Console) -> int:
-    from plimseg_training.train_command import run_train
+    from plimseg_training.commands import run_train
 
     return run_train(options, console)
 
 
 def _evaluate(options: argparse.Namespace, console: Console) -> int:
-    from plimseg_training.data_commands import run_evaluate
+    from plimseg_training.commands import run_evaluate
 
     return run_evaluate(options, console)
 
 
 def _scan(options: argparse.Namespace, console: Console) -> int:
-    from plimseg_training.data_commands import run_scan
+    from plimseg_training.commands import run_scan
 
     return run_scan(options, console)
 
 
 def _cut(options: argparse.Namespace, console: Console) -> int:
-    from plimseg_training.data_commands import run_cut
+    from plimseg_training.commands import run_cut
 
     return run_cut(options, console)
 

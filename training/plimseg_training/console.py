@@ -9,10 +9,10 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
-from plimseg_training.progress import Event
+from plimseg_training.events import Event
 
 if TYPE_CHECKING:
-    from plimseg_training.evaluate import EvaluationProgress
+    from plimseg_training.evaluation.evaluate import EvaluationProgress
 
 COUNT_SECONDS = 0.5
 """Programs are told how far a pass is no more often."""

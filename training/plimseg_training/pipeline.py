@@ -11,14 +11,18 @@ import torch
 from napari_plimseg.files import atomic_write, write_json
 from napari_plimseg.inference.devices import describe_device, pick_device
 from napari_plimseg.models.encoders.loading import load_backbone, load_matcher
-from plimseg_training.class_gate import fitted_gate
-from plimseg_training.distill import STUDENT_WIDTH, DistillTask
-from plimseg_training.distributed import join_world
-from plimseg_training.live_previews import LivePreviews
-from plimseg_training.loop import train
-from plimseg_training.previews import encoded, preview_sheet
-from plimseg_training.progress import Event, ProgressLog
-from plimseg_training.pseudo_masks import (
+from plimseg_training.data.datasets import TrainingData
+from plimseg_training.data.tagged_folder import read_pixels, read_truth
+from plimseg_training.events import Event, ProgressLog
+from plimseg_training.loop.distributed import join_world
+from plimseg_training.loop.loop import train
+from plimseg_training.report.live_previews import LivePreviews
+from plimseg_training.report.previews import encoded, preview_sheet
+from plimseg_training.report.report import folder_summary, write_report
+from plimseg_training.run_folder import RunFolder
+from plimseg_training.stages.class_gate import fitted_gate
+from plimseg_training.stages.distillation import STUDENT_WIDTH, DistillTask
+from plimseg_training.stages.pseudo_masks import (
     Targets,
     as_mask_ids,
     coverage,
@@ -26,14 +30,9 @@ from plimseg_training.pseudo_masks import (
     pseudo_mask,
     write_pseudo_mask,
 )
-from plimseg_training.report import write_report
-from plimseg_training.runs import RunFolder
-from plimseg_training.stage1 import Encoders, Stage1Task
-from plimseg_training.stage2 import Stage2Task
-from plimseg_training.summaries import folder_summary
-from plimseg_training.tagged_folder import read_pixels, read_truth
+from plimseg_training.stages.stage1 import Encoders, Stage1Task
+from plimseg_training.stages.stage2 import Stage2Task
 from plimseg_training.trained_model import TrainedModel
-from plimseg_training.training_data import TrainingData
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -42,9 +41,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-    from plimseg_training.config import PseudoMaskConfig, Recipe, StageConfig
-    from plimseg_training.distributed import World
-    from plimseg_training.tagged_folder import TaggedFolder, TaggedImage
+    from plimseg_training.config.recipe import PseudoMaskConfig, Recipe, StageConfig
+    from plimseg_training.data.tagged_folder import TaggedFolder, TaggedImage
+    from plimseg_training.loop.distributed import World
 
 PREVIEWS = 6
 _READ_TEXT = ("hf-hub:", "local-dir:", "open_clip:", "conch:")

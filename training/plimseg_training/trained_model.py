@@ -14,8 +14,8 @@ from napari_plimseg.models.segmentation.seg_model import (
     segmentation_header,
     windows_for,
 )
-from plimseg_training.class_gate import gated_logits
-from plimseg_training.evaluate import evaluate
+from plimseg_training.evaluation.evaluate import evaluate
+from plimseg_training.stages.class_gate import gated_logits
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from napari_plimseg.models.class_gate import ClassGate
-    from plimseg_training.stage_task import SegmentationTask
-    from plimseg_training.tagged_folder import TaggedImage
-    from plimseg_training.training_data import TrainingData
+    from plimseg_training.data.datasets import TrainingData
+    from plimseg_training.data.tagged_folder import TaggedImage
+    from plimseg_training.stages.common import SegmentationTask
 
 
 @dataclass(frozen=True, eq=False)

@@ -27,7 +27,7 @@ PACKAGES = (
     "napari-plimseg", "napari", "torch", "numpy", "qtpy", "PySide6", "PyQt6", "zarr", "tifffile",
     "openslide-python", "openslide-bin", "open_clip_torch", "huggingface_hub",
 )  # fmt: skip
-_ROOT = Path(__file__).resolve().parent.parent
+_ROOT = Path(__file__).resolve().parents[2]
 _WORD = re.compile(r"[A-Za-z][A-Za-z'’-]*")
 _QUOTED = re.compile(r"'[^'\n]*'|\"[^\"\n]*\"|‘[^’\n]*’")
 _PIECE = re.compile(r"<file \d+>|[A-Za-z][A-Za-z'’-]*|\d[\d.,]*|[.:;,()!?%/ ]|.", re.DOTALL)

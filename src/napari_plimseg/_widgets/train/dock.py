@@ -31,11 +31,11 @@ from napari_plimseg._widgets.generate.slide_section import parse_mpp
 from napari_plimseg._widgets.train.folder_section import FolderSection
 from napari_plimseg._widgets.train.jobs import (
     ProcessKeeper,
-    check_folder,
     cut_open_slides,
     find_runs,
     make_plan,
     patches_folder,
+    scan_folder,
 )
 from napari_plimseg._widgets.train.progress_section import CurvesPanel, PicturesPanel, TrainPanel
 from napari_plimseg._widgets.train.result_section import ResultSection, TrainedModel
@@ -363,7 +363,7 @@ class TrainDock(TrainParts):
         self.folder_section.show_folder(folder)
         self.folder_section.show_facts(None)
         self.setup.show_plan(None)
-        self._begin_check("images", lambda: check_folder(folder, self._program))
+        self._begin_check("images", lambda: scan_folder(folder, self._program))
 
     def use_slides(self) -> None:
         """Cut patches out of the open slides and train on them."""

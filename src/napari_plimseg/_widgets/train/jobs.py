@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from napari_plimseg.training_runs.run_folder import KnownRun
 
 
-def check_folder(
+def scan_folder(
     folder: Path, program: Sequence[str] | None = None
 ) -> Generator[dict[str, Any] | FolderFacts | None, None, None]:
     """Yield how far the look through a folder is, and at the end what it holds."""
@@ -98,7 +98,7 @@ def cut_open_slides(
     for one in cut_slides(slides, out):
         yield one if one is not None and one["kind"] == "counted" else None
     yield out
-    yield from check_folder(out, program)
+    yield from scan_folder(out, program)
     yield slides[0].info.classes
 
 

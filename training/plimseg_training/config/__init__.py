@@ -1,0 +1,1 @@
+"""Recipes: every key, checked before anything runs."""

@@ -1,0 +1,85 @@
+"""Recipes that come along, the default one for a folder, and how much effort they take."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from napari_plimseg.errors import ConfigError
+from plimseg_training.config.recipe import Recipe, load_recipe
+
+if TYPE_CHECKING:
+    from plimseg_training.config.recipe import StageConfig
+
+
+DEFAULT = "bundled"
+EFFORTS = {"quick": 0.3, "balanced": 1.0, "best": 2.5}
+"""By which factor the epochs of all stages are multiplied."""
+
+
+def recipes_folder() -> Path:
+    """Return where the recipes lie that come along: beside this package, or in it."""
+    package = Path(__file__).resolve().parent.parent
+    inside = package / "recipes"
+    return inside if inside.is_dir() else package.parent / "recipes"
+
+
+def known_recipes() -> dict[str, Path]:
+    """Return the recipes that come along by name."""
+    return {path.stem: path for path in sorted(recipes_folder().glob("*.yaml"))}
+
+
+def chosen_recipe(source: str | Path) -> Recipe:
+    """Return the recipe that a user means.
+
+    Parameters
+    ----------
+    source : str or Path
+        A recipe's file, the name of one that comes along, or a folder (or CSV) of tagged images,
+        for which the default recipe is taken.
+
+    Raises
+    ------
+    ConfigError
+        When there is no such thing.
+    """
+    path, known = Path(source), known_recipes()
+    if path.is_dir() or path.suffix.lower() == ".csv":
+        if DEFAULT not in known:
+            raise ConfigError(
+                f"the recipe '{DEFAULT}' is missing", remedy="Install napari-plimseg again."
+            )
+        recipe = load_recipe(known[DEFAULT])
+        return replace(
+            recipe, name=_name_for(path), data=replace(recipe.data, train=path.resolve())
+        )
+    if path.suffix.lower() in {".yaml", ".yml"}:
+        return load_recipe(path)
+    if str(source) in known:
+        return load_recipe(known[str(source)])
+    raise ConfigError(
+        f"'{path.name}' is neither a recipe nor a folder of images",
+        remedy=f"Recipes that come along: {', '.join(known) or 'none'}.",
+    )
+
+
+def with_effort(recipe: Recipe, effort: str) -> Recipe:
+    """Return a recipe whose stages take fewer or more epochs, at least one."""
+    factor = EFFORTS[effort]
+    if factor == 1:
+        return recipe
+
+    def scaled(stage: StageConfig) -> StageConfig:
+        return replace(stage, epochs=max(1, round(stage.epochs * factor)))
+
+    student = replace(recipe.distill, epochs=max(1, round(recipe.distill.epochs * factor)))
+    return replace(
+        recipe, stage1=scaled(recipe.stage1), stage2=scaled(recipe.stage2), distill=student
+    )
+
+
+def _name_for(path: Path) -> str:
+    kept = "".join(c if c.isalnum() or c in " .+-_" else "-" for c in path.resolve().stem)
+    kept = kept.lstrip(" .+-")[:80]
+    return kept or DEFAULT

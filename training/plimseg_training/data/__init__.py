@@ -1,0 +1,1 @@
+"""Folders of tagged images, read and checked."""

@@ -1,0 +1,278 @@
+"""Tagged patches from annotated slides and images, so that people can start from what they have."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from PIL import Image
+
+from napari_plimseg.errors import ConfigError, TagError
+from napari_plimseg.files import atomic_write, fingerprint, write_json
+from napari_plimseg.slides.opening import open_slide
+from plimseg_training.data.annotations import read_annotation
+from plimseg_training.data.images import IMAGE_SUFFIXES
+from plimseg_training.data.window_tags import WindowRule, class_fractions
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+
+    from numpy.typing import NDArray
+
+    from napari_plimseg.slides.slide import Slide
+    from napari_plimseg.tissue import TissueClasses
+    from plimseg_training.data.annotations import Annotation
+
+
+TABLE = "tags.csv"
+RECORD = "cut.json"
+_WHITE = 220
+_FIXED = ("file", "y", "x", "height", "width", "group", "mpp")
+
+
+@dataclass(frozen=True)
+class CutSummary:
+    """What `cut_patches` made of one slide.
+
+    Parameters
+    ----------
+    table : Path
+        The `tags.csv`.
+    patches : int
+        Patches of this slide in the table.
+    written : int
+        Patch files written now; the others were there already.
+    tag_counts : tuple of int
+        How many patches have each tag, in tag order.
+    """
+
+    table: Path
+    patches: int
+    written: int
+    tag_counts: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.written <= self.patches:
+            raise TagError(f"{self.written} of {self.patches} patches can't be written")
+
+
+def cut_patches(
+    source: str | Path,
+    annotation: str | Path,
+    out: str | Path,
+    *,
+    patch: int,
+    stride: int,
+    classes: TissueClasses,
+    mpp: float | None = None,
+    minimum_fraction: float = 0.05,
+    write_images: bool = True,
+    maximum_unknown: float = 0.25,
+    values: Mapping[int, int] | None = None,
+    source_mpp: float | None = None,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> CutSummary:
+    """Cut an annotated slide or image into tagged patches, as `scan` reads them.
+
+    Every class that covers enough of a patch is tagged. A patch without a tag, or with too much
+    tissue that nobody annotated, is left out: its tags would be wrong. Several slides may be cut
+    into one folder; a second run writes only what is missing.
+
+    Parameters
+    ----------
+    source : str or Path
+        A slide, or a plain image.
+    annotation : str or Path
+        QuPath GeoJSON, or a mask image.
+    out : str or Path
+        The folder for PNG patches and `tags.csv`.
+    patch, stride : int
+        Side and step in pixels of the patches.
+    classes : TissueClasses
+        In tag order.
+    mpp : float, optional
+        Resolution of the patches in um/px; that of the source when None.
+    minimum_fraction : float
+        The part of a patch that a class must cover to be tagged.
+    write_images : bool
+        False writes only `tags.csv`, with windows of the source; for plain images.
+    maximum_unknown : float
+        The part of a patch that may be neither annotated nor white.
+    values : mapping of int to int, optional
+        From values of a mask image to mask ids.
+    source_mpp : float, optional
+        Pixel size of the source in um, where its file does not tell it.
+    on_progress : callable, optional
+        Told how many windows are done, of how many.
+
+    Returns
+    -------
+    CutSummary
+
+    Raises
+    ------
+    SlideError
+        When the source can't be read, or its pixel size is needed and unknown.
+    TagError
+        When the annotation can't be used, no patch has a tag, or `out` holds other patches.
+    ConfigError
+        When patch, stride or fractions make no sense.
+    """
+    source, out = Path(source), Path(out)
+    if patch < 32 or stride < 1 or not (0 < minimum_fraction < 1 and 0 <= maximum_unknown <= 1):
+        raise ConfigError(
+            f"patches of {patch} px every {stride} px with fractions {minimum_fraction} and "
+            f"{maximum_unknown} can't be cut",
+            remedy="Patches have at least 32 px, strides at least 1 px, fractions lie in 0 to 1.",
+        )
+    with open_slide(source) as slide:
+        if source_mpp is not None:
+            slide.mpp = source_mpp
+        downsample = 1.0 if mpp is None else slide.working_downsample(mpp)
+        plain = source.suffix.lower() in IMAGE_SUFFIXES and len(slide.levels) == 1
+        if not write_images and not (plain and downsample == 1):
+            raise ConfigError(
+                "windows can only point into a plain image at its own resolution",
+                path=source,
+                remedy="Let the patches be written as images.",
+            )
+        settings = {
+            "source": fingerprint(source),
+            "patch": patch,
+            "downsample": downsample,
+            "write_images": write_images,
+        }
+        _check_record(out, source.stem, settings, classes)
+        cut = _Cut(slide, downsample, WindowRule(patch, stride, minimum_fraction), maximum_unknown)
+        drawn = read_annotation(Path(annotation), slide, classes, values)
+        rows, written = [], 0
+        for window, tags, pixels in cut.tagged(drawn, len(classes.tissue_ids), on_progress):
+            if write_images:
+                y, x = (round(start * downsample) for start in window[:2])
+                name = f"{source.stem}-{x}-{y}.png"
+                written += _write_patch(out / name, pixels)
+                window = (0, 0, *window[2:])
+            else:
+                name = _relative(source, out)
+            size = "" if slide.mpp is None else f"{slide.mpp * downsample:.6g}"
+            rows.append([name, *map(str, window), source.stem, size, *map(str, tags)])
+    if not rows:
+        raise TagError(
+            "no patch of it has a tag",
+            path=source,
+            remedy="Look whether the annotation lies on the tissue and covers whole patches; "
+            "smaller patches or a larger maximum_unknown take more.",
+        )
+    table = out / TABLE
+    header = [*_FIXED, *(classes[i - 1].name for i in classes.tissue_ids)]
+    _write_table(table, header, rows, source.stem)
+    counts = np.array([row[len(_FIXED) :] for row in rows], int).sum(0)
+    return CutSummary(table, len(rows), written, tuple(int(n) for n in counts))
+
+
+@dataclass(frozen=True)
+class _Cut:
+    """Walks over a slide's windows."""
+
+    slide: Slide
+    downsample: float
+    rule: WindowRule
+    maximum_unknown: float
+
+    def tagged(
+        self, drawn: Annotation, classes: int, on_progress: Callable[[int, int], None] | None
+    ) -> Iterator[tuple[tuple[int, int, int, int], tuple[int, ...], NDArray[np.uint8]]]:
+        """Yield window, tags and pixels of every patch whose tags can be trusted."""
+        bounds = self.slide.bounds
+        top, left = round(bounds.y / self.downsample), round(bounds.x / self.downsample)
+        size = (
+            max(1, int(bounds.height / self.downsample)),
+            max(1, int(bounds.width / self.downsample)),
+        )
+        windows = self.rule.windows(size) + np.array([top, left, 0, 0], np.int32)
+        for number, window in enumerate(windows.tolist()):
+            y, x, height, width = window
+            ids = drawn.ids(y, x, height, width, self.downsample)
+            whole = np.array([(0, 0, height, width)], np.int32)
+            tags = class_fractions(ids, whole, classes)[0] >= self.rule.minimum
+            if tags.any():
+                pixels = self.slide.read_at(self.downsample, y, x, height, width)
+                unknown = (ids == 0) & (pixels.min(2) < _WHITE)
+                if unknown.mean() <= self.maximum_unknown:
+                    yield (y, x, height, width), tuple(int(tag) for tag in tags), pixels
+            if on_progress is not None:
+                on_progress(number + 1, len(windows))
+
+
+def _check_record(out: Path, name: str, settings: dict[str, Any], classes: TissueClasses) -> None:
+    """Note this slide in the record of what lies in `out`, or say what differs."""
+    path = out / RECORD
+    tissue = [classes[i - 1].name for i in classes.tissue_ids]
+    before: dict[str, Any] = {"classes": tissue, "slides": {}}
+    if path.is_file():
+        try:
+            before = json.loads(path.read_text("utf-8"))
+            slides, named = before["slides"], before["classes"]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise TagError(
+                "the record of earlier cuts can't be read",
+                path=path,
+                remedy="Choose another folder, or delete this one.",
+            ) from error
+        if named != tissue:
+            raise TagError(
+                f"the folder holds patches tagged with the classes {', '.join(named)}",
+                path=path,
+                remedy="Give the same classes, or another folder.",
+            )
+        for key, value in slides.get(name, {}).items():
+            if settings.get(key) != value:
+                other = "another slide" if key == "source" else f"another {key} ({value})"
+                raise TagError(
+                    f"'{name}' was cut into this folder before, with {other}",
+                    path=path,
+                    remedy="Choose another folder.",
+                )
+    elif (out / TABLE).exists():
+        raise TagError(
+            "the folder holds a table that was not made by cutting",
+            path=out / TABLE,
+            remedy="Choose another folder, so that nothing of yours is overwritten.",
+        )
+    # the record goes first: a run that ends early leaves patches whose settings are known
+    write_json(path, {"classes": tissue, "slides": {**before["slides"], name: settings}})
+
+
+def _write_patch(path: Path, pixels: NDArray[np.uint8]) -> bool:
+    if path.exists():
+        return False
+    with atomic_write(path) as temporary:
+        Image.fromarray(pixels).save(temporary, "PNG")
+    return True
+
+
+def _relative(source: Path, out: Path) -> str:
+    try:
+        return Path(os.path.relpath(source.absolute(), out.absolute())).as_posix()
+    except ValueError:  # on another drive
+        return source.absolute().as_posix()
+
+
+def _write_table(path: Path, header: list[str], rows: Iterable[list[str]], group: str) -> None:
+    """Write the rows of one slide beside those of the others."""
+    kept: list[list[str]] = []
+    if path.is_file():
+        with path.open(encoding="utf-8", newline="") as file:
+            before = list(csv.reader(file))
+        at = header.index("group")
+        kept = [row for row in before[1:] if len(row) == len(header) and row[at] != group]
+    with (
+        atomic_write(path) as temporary,
+        temporary.open("w", encoding="utf-8", newline="") as file,
+    ):
+        csv.writer(file, lineterminator="\n").writerows([header, *kept, *rows])

@@ -1,0 +1,137 @@
+"""Training images and truth masks from files to arrays."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from PIL import Image
+
+from napari_plimseg.errors import TagError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+
+IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
+_TRANSPARENT = ("RGBA", "LA", "PA")
+_DIRECT = ("RGB", "L", "P", "1")
+
+
+def is_image_file(path: Path) -> bool:
+    """Return whether a file's name says that it is a training image; hidden files never are."""
+    return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
+
+
+def image_files(folder: Path) -> list[Path]:
+    """Return the image files that lie in a folder itself, sorted by name."""
+    return sorted(path for path in folder.iterdir() if is_image_file(path) and path.is_file())
+
+
+def is_there(path: Path) -> bool:
+    """Return whether a path that a user wrote is a file; an impossible name is none."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
+
+
+def read_rgb(path: Path) -> NDArray[np.uint8]:
+    """Decode one training image whole.
+
+    Grey, palette and bilevel images become RGB; transparent ones are laid over white.
+
+    Parameters
+    ----------
+    path : Path
+        PNG, JPEG, BMP, TIFF or WebP.
+
+    Returns
+    -------
+    ndarray of uint8, shape (h, w, 3)
+
+    Raises
+    ------
+    TagError
+        When the file is missing, damaged, cut short, of 16 bits, or of other colours than these.
+    """
+    image = _loaded(path)
+    if image.mode in _TRANSPARENT or "transparency" in image.info:
+        over = image.convert("RGBA")
+        white = Image.new("RGBA", over.size, (255, 255, 255, 255))
+        image = Image.alpha_composite(white, over)
+    elif image.mode not in _DIRECT:
+        raise TagError(
+            f"its colours ({image.mode}) are not 8-bit RGB or grey",
+            path=path,
+            remedy="Save it as an 8-bit RGB PNG.",
+        )
+    return np.asarray(image.convert("RGB"))
+
+
+def read_mask(path: Path) -> NDArray[np.uint8]:
+    """Decode one truth mask whole.
+
+    Parameters
+    ----------
+    path : Path
+        A palette or grey image whose pixel values are classes, or an RGB image of class colours.
+
+    Returns
+    -------
+    ndarray of uint8, shape (h, w) or (h, w, 3)
+        Palette indices or grey values; three channels when the file holds colours.
+
+    Raises
+    ------
+    TagError
+        When the file can't be read or holds values above 255.
+    """
+    image = _loaded(path, wide=True)
+    if image.mode in ("RGB", "RGBA"):
+        return np.asarray(image.convert("RGB"))
+    values = np.asarray(image)
+    if values.ndim != 2 or values.dtype.kind not in "biu":
+        raise TagError(
+            f"its pixels ({image.mode}) are not class numbers",
+            path=path,
+            remedy="Save the mask as an 8-bit palette or grey PNG.",
+        )
+    if values.size and (int(values.min()) < 0 or int(values.max()) > 255):
+        raise TagError(
+            f"it holds the value {int(values.max())}",
+            path=path,
+            remedy="Save the mask with values 0 to 255.",
+        )
+    return values.astype(np.uint8)
+
+
+def _loaded(path: Path, *, wide: bool = False) -> Image.Image:
+    try:
+        with Image.open(path) as image:
+            raw = "" if not image.tile else str(image.tile[0][3])
+            deep = image.mode.startswith(("I", "F")) or ";16" in raw
+            if deep and not wide:
+                raise TagError(
+                    "it has 16 bits or more a channel",
+                    path=path,
+                    remedy="Save it as an 8-bit RGB PNG; stained tissue needs no more.",
+                )
+            image.load()
+            return image
+    except TagError:
+        raise
+    except FileNotFoundError as error:
+        raise TagError(
+            "the file does not exist", path=path, remedy="Put it there, or take it off the list."
+        ) from error
+    except Exception as error:  # decoders raise anything; this is the boundary
+        if path.is_file() and path.stat().st_size == 0:
+            reason = "the file is empty"
+        else:
+            reason = f"it can't be decoded ({type(error).__name__})"
+        raise TagError(
+            reason, path=path, remedy="Copy it again from where it came from, or delete it."
+        ) from error

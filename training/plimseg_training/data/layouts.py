@@ -1,0 +1,529 @@
+"""Layouts of tagged folders: which one a folder has, and the files and tags it holds."""
+
+from __future__ import annotations
+
+import csv
+import difflib
+import io
+import re
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from PIL import Image
+
+from napari_plimseg.errors import TagError
+from napari_plimseg.tissue import GLAS, PRESETS, WSSS4LUAD, TissueClasses
+from plimseg_training.data.entries import (
+    ClassNames,
+    Entry,
+    LayoutError,
+    Listing,
+    Problem,
+    group_in_name,
+    has_tags,
+    is_background_name,
+    made_classes,
+    name_without_tags,
+    parse_tags,
+    spelling_problems,
+)
+from plimseg_training.data.images import image_files, is_image_file
+from plimseg_training.data.tags_csv import read_csv
+from plimseg_training.data.window_tags import WindowRule
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from pathlib import Path
+
+
+GLAS_RULE = WindowRule(side=112, stride=56, minimum=0.05, strictly=True)
+"""As OEEM cuts GlaS: both classes are tagged above 5 % of the window."""
+WSSS4LUAD_RULE = WindowRule(side=224, stride=56, minimum=0.03)
+"""Gives 413 windows of the 31 images, 288 of tumour and stroma, 11 of tumour alone."""
+GLAS_MPP = 0.62
+WSSS4LUAD_MPP = 1.0
+
+_ANNOTATION = "_anno"
+
+
+def read_glas(root: Path, classes: TissueClasses | None, split: str) -> Listing:
+    """Read GlaS: `img/` with `masks/`, or the official `train_1.bmp` with `train_1_anno.bmp`.
+
+    Parameters
+    ----------
+    root : Path
+        Holds `Grade.csv`, which names each image's patient.
+    classes : TissueClasses, optional
+        Gland first, other tissue second.
+    split : {"train", "validation", "test"}
+        "train" is `train_*`, "test" is `testA_*` and `testB_*`; there is no validation part.
+
+    Raises
+    ------
+    LayoutError
+        When `Grade.csv` can't be understood, or the part is not there.
+    """
+    classes = classes or GLAS
+    if len(classes.tissue_ids) != 2:
+        raise LayoutError(
+            root.name,
+            "wrong classes",
+            f"GlaS has two classes and data.classes has {len(classes.tissue_ids)}. "
+            "Set data.classes: glas.",
+        )
+    if split == "validation":
+        raise LayoutError(
+            root.name,
+            "missing part",
+            "GlaS has no validation part. Leave data.validation out: patients of the training "
+            "part are held out.",
+        )
+    patients = _patients(root / "Grade.csv")
+    pictures = root / "img"
+    in_folders = pictures.is_dir()
+    files = image_files(pictures if in_folders else root)
+    files = [p for p in files if not p.stem.endswith(_ANNOTATION)]
+    masks = {p.stem: p for p in (image_files(root / "masks") if in_folders else image_files(root))}
+    entries, problems = [], []
+    for path in sorted(files, key=_number):
+        if not path.stem.startswith("train" if split == "train" else "test"):
+            continue
+        mask = masks.get(path.stem if in_folders else path.stem + _ANNOTATION)
+        patient = patients.get(path.stem)
+        if mask is None:
+            text = "its mask is missing, and with it the tags. Copy it from the data set."
+            problems.append(Problem(path.name, "missing mask", text, fatal=True))
+        elif patient is None:
+            text = "Grade.csv has no row for it, so its patient is not known. Add the row."
+            problems.append(Problem(path.name, "unknown patient", text, fatal=True))
+        else:
+            entries.append(Entry(path, group=f"patient {patient}", truth=mask))
+    return Listing(
+        root=root,
+        layout="glas",
+        classes=classes,
+        entries=tuple(entries),
+        mpp=GLAS_MPP,
+        truth_ids={0: 2} | dict.fromkeys(range(1, 256), 1),  # one value a gland
+        unscored=frozenset(),
+        rule=GLAS_RULE,
+        problems=tuple(problems),
+    )
+
+
+def _number(path: Path) -> tuple[str, int]:
+    found = re.fullmatch(r"(.*?)([0-9]*)", path.stem)
+    return (found[1], int(found[2] or 0)) if found else (path.stem, 0)
+
+
+def _patients(path: Path) -> dict[str, str]:
+    try:
+        text = path.read_text("utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise LayoutError(
+            path.name,
+            "unreadable table",
+            "it can't be read. GlaS brings it: it names each image's patient. Copy it again.",
+        ) from error
+    rows = [[cell.strip() for cell in row] for row in csv.reader(io.StringIO(text)) if row]
+    header = [cell.casefold().replace("_", " ") for cell in rows[0]] if rows else []
+    for column in ("name", "patient id"):
+        if column not in header:
+            raise LayoutError(
+                path.name,
+                "missing column",
+                f"it has no column '{column}'. Copy the table of the data set again.",
+            )
+    name, patient = header.index("name"), header.index("patient id")
+    return {row[name]: row[patient] for row in rows[1:] if len(row) > max(name, patient)}
+
+
+def read_wsss4luad(root: Path, classes: TissueClasses | None) -> Listing:
+    """Read WSSS4LUAD's large images: `img/` with `mask/`; each image is its own group.
+
+    Parameters
+    ----------
+    root : Path
+        Holds `img` and `mask`: values 0 tumour, 1 stroma, 2 normal, 3 white, which is not scored.
+    classes : TissueClasses, optional
+        Tumour epithelium, stroma, normal.
+    """
+    classes = classes or WSSS4LUAD
+    if len(classes.tissue_ids) != 3:
+        raise LayoutError(
+            root.name,
+            "wrong classes",
+            f"WSSS4LUAD has three classes and data.classes has {len(classes.tissue_ids)}. "
+            "Set data.classes: wsss4luad.",
+        )
+    masks = {path.stem: path for path in image_files(root / "mask")}
+    entries, problems = [], []
+    for path in image_files(root / "img"):
+        mask = masks.get(path.stem)
+        if mask is None:
+            text = "its mask is missing, and with it the tags. Copy it from the data set."
+            problems.append(Problem(path.name, "missing mask", text, fatal=True))
+        else:
+            entries.append(Entry(path, group=path.stem, truth=mask))
+    return Listing(
+        root=root,
+        layout="wsss4luad",
+        classes=classes,
+        entries=tuple(entries),
+        mpp=WSSS4LUAD_MPP,
+        truth_ids={0: 1, 1: 2, 2: 3},
+        unscored=frozenset({3}),
+        rule=WSSS4LUAD_RULE,
+        problems=tuple(problems),
+    )
+
+
+LAYOUTS = ("names", "csv", "folders", "glas", "wsss4luad", "luad_histoseg", "bcss_wsss")
+SPLITS = ("train", "validation", "test")
+_PARTS = {
+    "train": ("train", "training", "1.training"),
+    "validation": ("val", "valid", "validation", "2.validation"),
+    "test": ("test", "testing", "3.testing"),
+}
+_BY_NAME = ("names", "luad_histoseg", "bcss_wsss", "wsss4luad")
+_MPP = {"luad_histoseg": 1.0, "bcss_wsss": 0.25, "wsss4luad": 1.0}
+_ANY_PIXEL = WindowRule(side=0, stride=0, minimum=0.0, strictly=True)
+_HOW = (
+    "Write tags into the names ('a-[1 0].png'), or put a tags.csv with the columns 'file' and one "
+    "for each class there, or make one sub-folder for each class."
+)
+
+
+def part_folder(root: Path, split: str) -> Path | None:
+    """Return the sub-folder of one part ("train" or "training", "val" or "valid"), or None."""
+    wanted = _PARTS[split]
+    found = [p for p in root.iterdir() if p.is_dir() and p.name.casefold() in wanted]
+    return min(found, key=lambda p: wanted.index(p.name.casefold())) if found else None
+
+
+def list_folder(root: Path, *, classes: TissueClasses | None, layout: str, split: str) -> Listing:
+    """Read one part of a tagged folder without opening its images.
+
+    Parameters
+    ----------
+    root : Path
+        A folder, or a CSV file of tags.
+    classes : TissueClasses, optional
+        In tag order.
+    layout : str
+        "auto" or one of `LAYOUTS`.
+    split : {"train", "validation", "test"}
+        Which part.
+
+    Returns
+    -------
+    Listing
+
+    Raises
+    ------
+    LayoutError
+        When the folder can't be read as any layout, or has no such part.
+    TagError
+        When a name holds wrong tags and nothing can be told without it.
+    """
+    _check_words(layout, split, root)
+    if not root.exists():
+        raise LayoutError(
+            root.name,
+            "missing folder",
+            "there is no such folder. Correct the path; relative paths count from the recipe.",
+        )
+    if root.is_file():
+        if root.suffix.lower() != ".csv":
+            raise LayoutError(
+                root.name,
+                "not a folder",
+                "this is a file, not a folder. Give the folder that it lies in, or a CSV of tags.",
+            )
+        return read_csv(root, classes)
+    layout = recognise(root, split) if layout == "auto" else layout
+    part = part_folder(root, split)
+    if layout == "glas":
+        return read_glas(root, classes, split)
+    has_masks = (root / "img").is_dir() and (root / "mask").is_dir()
+    if layout == "wsss4luad" and split == "train" and part is None and has_masks:
+        return read_wsss4luad(root, classes)
+    if part is None and split != "train" and not (has_masks and layout in _BY_NAME):
+        raise LayoutError(
+            root.name,
+            "missing part",
+            f"there is no {split} part. Make a sub-folder '{_PARTS[split][0]}', or leave it out: "
+            "a part of the training images is then held out.",
+        )
+    folder = part or root
+    if layout == "csv":
+        beside = _tags_csv(root) if split == "train" else None
+        return read_csv(_tags_csv(folder) or beside or folder / "tags.csv", classes)
+    if layout == "folders":
+        return _read_folders(folder, classes)
+    return _read_names(folder, classes, layout)
+
+
+def _check_words(layout: str, split: str, root: Path) -> None:
+    for word, known, what in ((layout, ("auto", *LAYOUTS), "layout"), (split, SPLITS, "part")):
+        if word not in known:
+            near = difflib.get_close_matches(word, known, 1)
+            meant = f"Did you mean '{near[0]}'? " if near else ""
+            text = f"the {what} '{word}' is not known. {meant}Known: {', '.join(known)}."
+            raise LayoutError(root.name, f"unknown {what}", text)
+
+
+def has_part(root: Path, split: str) -> bool:
+    """Return whether a folder has a sub-folder for a part."""
+    return root.is_dir() and part_folder(root, split) is not None
+
+
+def recognise(root: Path, split: str = "train") -> str:
+    """Return the layout of a folder: one of `LAYOUTS`.
+
+    The training part tells; `split` does where there is none.
+
+    Raises
+    ------
+    LayoutError
+        When it is empty, or holds no images, or nothing tells their tags.
+    """
+    training = part_folder(root, "train") or part_folder(root, split) or root
+    if _tags_csv(training) or _tags_csv(root):
+        return "csv"
+    if (root / "Grade.csv").is_file():
+        return "glas"
+    inside = sorted(p for p in training.iterdir() if not p.name.startswith("."))
+    if not inside:
+        raise LayoutError(training.name, "empty folder", f"the folder is empty. {_HOW}")
+    if any(is_image_file(p) and has_tags(p.name) for p in inside):
+        return _data_set([p.name for p in inside if is_image_file(p)])
+    if (training / "img").is_dir() and (training / "mask").is_dir():
+        if (training / "background-mask").is_dir():
+            return "wsss4luad"
+        return _data_set_of_masks(training)
+    if any(p.is_dir() and any(is_image_file(q) for q in p.rglob("*")) for p in inside):
+        return "folders"
+    tables = [p.name for p in inside if p.suffix.lower() == ".csv"]
+    if tables:
+        raise LayoutError(
+            tables[0],
+            "unknown layout",
+            "a table beside the images is only read when it is called tags.csv. "
+            "Rename it, or give the CSV itself as data.train.",
+        )
+    if any(is_image_file(p) for p in inside):
+        raise LayoutError(
+            training.name, "unknown layout", f"nothing tells the tags of the images. {_HOW}"
+        )
+    raise LayoutError(
+        training.name,
+        "no images",
+        "there are no images in it. Put PNG, JPEG, BMP, TIFF or WebP files there; "
+        "'plimseg cut' makes them from slides.",
+    )
+
+
+def _tags_csv(folder: Path) -> Path | None:
+    return next((p for p in sorted(folder.iterdir()) if p.name.casefold() == "tags.csv"), None)
+
+
+def _data_set(names: Sequence[str]) -> str:
+    """Tell a data set by how it writes names: its class order hangs on it."""
+    tagged = [name for name in names if has_tags(name)]
+    if any(re.search(r"MPP-[0-9.]+\+[0-9]+\[[01]{4}\]", name) for name in tagged):
+        return "bcss_wsss"
+    placed = [m[1] for m in (re.match(r"[0-9]+-[0-9]+-[0-9]+-\[(.*)\]", n) for n in tagged) if m]
+    if placed and all(re.fullmatch(r"[01]( [01]){3}", tags) for tags in placed):
+        return "luad_histoseg"
+    if placed and all(re.fullmatch(r"[01](, ?[01]){2}", tags) for tags in placed):
+        return "wsss4luad"
+    return "names"
+
+
+def _data_set_of_masks(folder: Path) -> str:
+    """Tell a data set by the palette of its masks."""
+    for path in image_files(folder / "mask")[:1]:
+        try:
+            with Image.open(path) as image:
+                palette = image.getpalette() or []
+        except (OSError, SyntaxError, ValueError):  # the check of the folder will name it
+            continue
+        for name in ("luad_histoseg", "bcss_wsss"):
+            colors = [channel for color in PRESETS[name].colors for channel in color]
+            if palette[: len(colors)] == colors:
+                return name
+    return "names"
+
+
+def _read_names(folder: Path, classes: TissueClasses | None, layout: str) -> Listing:
+    if classes is None:
+        classes = PRESETS.get(layout)
+    if classes is None:
+        raise LayoutError(
+            folder.name,
+            "unknown classes",
+            "the names hold tags, but nothing tells what they stand for. Set data.classes to the "
+            "class names in the order of the tags.",
+        )
+    _check_order(classes, layout, folder)
+    count = len(classes.tissue_ids)
+    truth_ids = {i: i + 1 for i in range(count)}
+    unscored = {255, count}
+    if classes.background_id is not None and layout != "wsss4luad":
+        truth_ids[count] = classes.background_id
+    problems: list[Problem] = []
+    has_masks = (folder / "img").is_dir() and (folder / "mask").is_dir()
+    if has_masks:
+        entries = _with_masks(folder, problems)
+    else:
+        inner = folder / "img"
+        entries = _with_names(inner if inner.is_dir() else folder, count, classes, problems)
+    entries, known = _grouped(entries, keep_single=layout != "names")
+    return Listing(
+        root=folder,
+        layout=layout,
+        classes=classes,
+        entries=tuple(entries),
+        mpp=_mpp_in_names(entries) or _MPP.get(layout),
+        truth_ids=truth_ids,
+        unscored=frozenset(unscored),
+        rule=_ANY_PIXEL if has_masks else None,
+        groups_known=known,
+        problems=tuple(problems),
+    )
+
+
+def _check_order(classes: TissueClasses, layout: str, folder: Path) -> None:
+    """Refuse classes in another order than a known data set writes its tags."""
+    if layout not in PRESETS:
+        return
+    finder = ClassNames(PRESETS[layout])
+    for i in classes.tissue_ids:
+        place = finder.index(classes[i - 1].name)
+        if place is not None and place != i - 1:
+            order = ", ".join(PRESETS[layout][k - 1].name for k in PRESETS[layout].tissue_ids)
+            text = (
+                f"data.classes has '{classes[i - 1].name}' at place {i}, and this data set "
+                f"({layout}) at place {place + 1}. Its order is: {order}."
+            )
+            raise LayoutError(folder.name, "class order", text)
+
+
+def _with_names(
+    folder: Path, count: int, classes: TissueClasses, problems: list[Problem]
+) -> list[Entry]:
+    entries = []
+    seen: dict[str, Path] = {}
+    order = ", ".join(classes[i - 1].name for i in classes.tissue_ids)
+    for path in image_files(folder):
+        if not has_tags(path.name):
+            text = (
+                "there are no tags at the end of its name. Rename it as in 'name-[1 0].png', "
+                "or take it out of the folder."
+            )
+            problems.append(Problem(path.name, "no tags", text, fatal=True))
+            continue
+        try:
+            tags = parse_tags(path.name, count)
+        except TagError as error:
+            kind = "wrong tag length" if "classes" in error.problem else "wrong tags"
+            text = f"{error.problem}. Classes in order: {order}. {error.remedy}"
+            problems.append(Problem(path.name, kind, text, fatal=True))
+            continue
+        name = name_without_tags(path.stem)
+        before = seen.setdefault(name, path)
+        if before is not path and parse_tags(before.name) != tags:
+            text = f"'{before.name}' gives the same image other tags. Delete the wrong one."
+            problems.append(Problem(path.name, "conflicting tags", text, fatal=True))
+        entries.append(Entry(path, tags=(tags,)))
+    return entries
+
+
+def _with_masks(folder: Path, problems: list[Problem]) -> list[Entry]:
+    masks = {path.stem: path for path in image_files(folder / "mask")}
+    entries = []
+    for path in image_files(folder / "img"):
+        mask = masks.get(path.stem)
+        if mask is None:
+            text = "there is no mask of this name in 'mask'; the image is left out. Add the mask."
+            problems.append(Problem(path.name, "missing mask", text, fatal=False))
+            continue
+        entries.append(Entry(path, truth=mask))
+    return entries
+
+
+def _mpp_in_names(entries: Iterable[Entry]) -> float | None:
+    found = {
+        float(match[1])
+        for match in (re.search(r"MPP-([0-9]+\.[0-9]+)", entry.path.name) for entry in entries)
+        if match
+    }
+    return found.pop() if len(found) == 1 else None
+
+
+def _grouped(entries: Sequence[Entry], *, keep_single: bool) -> tuple[list[Entry], bool]:
+    """Name every entry's slide or patient; each file is its own where names tell nothing."""
+    names = [name_without_tags(entry.path.stem) for entry in entries]
+    found = [entry.group or group_in_name(n) for entry, n in zip(entries, names, strict=True)]
+    distinct = {group or name for group, name in zip(found, names, strict=True)}
+    if len(distinct) < 2 and not keep_single:
+        found = [None] * len(entries)
+    grouped = [
+        replace(entry, group=group or name)
+        for entry, group, name in zip(entries, found, names, strict=True)
+    ]
+    return grouped, bool(entries) and None not in found
+
+
+def _read_folders(folder: Path, classes: TissueClasses | None) -> Listing:
+    problems: list[Problem] = []
+    inside = sorted(p for p in folder.iterdir() if not p.name.startswith("."))
+    named = [p for p in inside if p.is_dir()]
+    for path in inside:
+        if is_image_file(path):
+            text = (
+                "it lies beside the class folders, so its class is not known; it is left out. "
+                "Move it into the folder of its class."
+            )
+            problems.append(Problem(path.name, "no tags", text, fatal=False))
+    tissue = []
+    for path in named:
+        if is_background_name(path.name):
+            text = (
+                "images of background are left out: background is never tagged. "
+                "Set data.white_background where glass is white."
+            )
+            problems.append(Problem(path.name, "background", text, fatal=False))
+        else:
+            tissue.append(path)
+    spelled = spelling_problems(folder.name, [p.name for p in tissue], "folders")
+    for problem in spelled:
+        if problem.fatal:
+            raise LayoutError(problem.file, problem.kind, problem.text)
+    if classes is None:
+        classes = made_classes([p.name for p in tissue])
+        problems.extend(spelled)
+    finder = ClassNames(classes)
+    entries: list[Entry] = []
+    count = len(classes.tissue_ids)
+    for path in tissue:
+        index = finder.index(path.name)
+        if index is None:
+            text = f"the folder '{path.name}' is no class. {finder.remedy(path.name)}"
+            problems.append(Problem(path.name, "unknown class", text, fatal=True))
+            continue
+        tags = tuple(int(i == index) for i in range(count))
+        for file in sorted(p for p in path.rglob("*") if is_image_file(p)):
+            inner = file.relative_to(path).parts
+            group = inner[0] if len(inner) > 1 else ""
+            entries.append(Entry(file, tags=(tags,), group=group))
+    entries, known = _grouped(entries, keep_single=False)
+    return Listing(
+        root=folder,
+        layout="folders",
+        classes=classes,
+        entries=tuple(entries),
+        groups_known=known,
+        problems=tuple(problems),
+    )

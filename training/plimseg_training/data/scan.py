@@ -1,0 +1,517 @@
+"""The one pass before the first epoch: every file is opened, and all that is wrong is told."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from napari_plimseg.errors import TagError
+from plimseg_training.data.entries import LayoutError, Listing, Problem, name_without_tags
+from plimseg_training.data.images import is_there, read_mask, read_rgb
+from plimseg_training.data.layouts import has_part, list_folder
+from plimseg_training.data.tagged_folder import TaggedFolder, TaggedImage, truth_ids_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    from napari_plimseg.tissue import TissueClasses
+    from plimseg_training.data.entries import Entry
+
+
+_SHOWN_PER_KIND = 20
+
+
+@dataclass(frozen=True)
+class FolderReport:
+    """What the check before the first epoch found.
+
+    Parameters
+    ----------
+    folder : TaggedFolder or None
+        What training may use; None when a problem is fatal.
+    problems : tuple of Problem
+        Fatal ones first.
+    root : Path, optional
+        What was checked.
+    pixel_hashes : mapping of str to str
+        From image names to a SHA-256 of their pixels, to find pictures in two folders.
+    """
+
+    folder: TaggedFolder | None
+    problems: tuple[Problem, ...] = ()
+    root: Path | None = None
+    pixel_hashes: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        ordered = sorted(self.problems, key=lambda problem: not problem.fatal)
+        object.__setattr__(self, "problems", tuple(ordered))
+
+    @property
+    def fatal(self) -> tuple[Problem, ...]:
+        """The problems that keep training from starting."""
+        return tuple(problem for problem in self.problems if problem.fatal)
+
+    def table(self) -> str:
+        """Return the problems as aligned text, at most twenty of a kind."""
+        if not self.problems:
+            return "No problems."
+        rows = [("", "file", "problem")]
+        shown: dict[tuple[str, bool], int] = {}
+        for problem in self.problems:
+            key = (problem.kind, problem.fatal)
+            shown[key] = shown.get(key, 0) + 1
+            if shown[key] <= _SHOWN_PER_KIND:
+                rows.append(("stops" if problem.fatal else "note", problem.file, problem.text))
+        for (kind, fatal), count in shown.items():
+            if count > _SHOWN_PER_KIND:
+                rest = f"{count - _SHOWN_PER_KIND} more files: {kind}"
+                rows.append(("stops" if fatal else "note", "...", rest))
+        first, second = (max(len(row[column]) for row in rows) for column in (0, 1))
+        return "\n".join(f"{a:<{first}}  {b:<{second}}  {c}" for a, b, c in rows)
+
+    def raise_if_fatal(self) -> TaggedFolder:
+        """Return the folder, or say what keeps training from starting.
+
+        Raises
+        ------
+        TagError
+            With the first fatal problem and how many more there are.
+        """
+        fatal = self.fatal
+        if fatal:
+            more = ""
+            if len(fatal) > 1:
+                more = f" ({len(fatal)} problems stop the training; 'plimseg scan' lists them all)"
+            raise TagError(fatal[0].text.rstrip(".") + "." + more, path=fatal[0].file)
+        if self.folder is None:
+            raise TagError("nothing was read", path=self.root)
+        return self.folder
+
+
+SMALLEST_SIDE = 32
+
+
+@dataclass(frozen=True)
+class Opened:
+    """One file after it was opened.
+
+    Parameters
+    ----------
+    image : TaggedImage or None
+        None when the file is left out.
+    pixel_hash : str
+        SHA-256 of size and pixels; empty when they can't be read.
+    problems : tuple of Problem
+        What is wrong with it.
+    """
+
+    image: TaggedImage | None
+    pixel_hash: str
+    problems: tuple[Problem, ...]
+
+
+def open_entry(entry: Entry, listing: Listing) -> Opened:
+    """Decode one file whole, and its truth where it has one.
+
+    Parameters
+    ----------
+    entry : Entry
+        What the reader of the layout found.
+    listing : Listing
+        Where it belongs.
+
+    Returns
+    -------
+    Opened
+        Mistakes are in it; nothing is raised for them.
+    """
+    name = place_of(entry.path, listing.root)
+    if not is_there(entry.path):
+        return Opened(None, "", ())  # the reader of the table has told it
+    try:
+        pixels = read_rgb(entry.path)
+    except TagError as error:
+        deep = "16 bits" in error.problem
+        kind = "16 bits" if deep else "unreadable"
+        text = f"{error.problem}. {error.remedy}"
+        return Opened(None, "", (Problem(name, kind, text, fatal=deep),))
+    size = (pixels.shape[0], pixels.shape[1])
+    if min(size) < SMALLEST_SIDE:
+        text = (
+            f"it is only {size[1]} x {size[0]} px; it is left out. Networks need at least "
+            f"{SMALLEST_SIDE} px a side: cut larger patches."
+        )
+        return Opened(None, "", (Problem(name, "too small", text, fatal=False),))
+    problems: list[Problem] = []
+    hashed = hashlib.sha256(np.array(size, "<i4").tobytes() + pixels.tobytes()).hexdigest()
+    truth = None if entry.truth is None else _truth(entry, size, listing, problems)
+    tagged = _tagged(entry, size, truth, listing, name, problems)
+    if tagged is None:
+        return Opened(None, hashed, tuple(problems))
+    windows, tags = tagged
+    image = TaggedImage(
+        entry.path, size, windows, tags, entry.group, None if truth is None else entry.truth
+    )
+    return Opened(image, hashed, tuple(problems))
+
+
+def _tagged(
+    entry: Entry,
+    size: tuple[int, int],
+    truth: NDArray[np.uint8] | None,
+    listing: Listing,
+    name: str,
+    problems: list[Problem],
+) -> tuple[NDArray[np.int32], NDArray[np.uint8]] | None:
+    """Return windows and tags of one file, or None after a problem."""
+    count = len(listing.classes.tissue_ids)
+    if entry.tags:
+        wide = np.array(entry.windows or [(0, 0, *size)], np.int64)
+        tags = np.array(entry.tags, np.uint8)
+        outside = (wide[:, :2] < 0).any(1) | (wide[:, 2:] < 1).any(1)
+        outside |= (wide[:, :2] + wide[:, 2:] > size).any(1)
+        if outside.any():
+            y, x, height, width = wide[outside][0]
+            text = (
+                f"the window y={y}, x={x}, {height} x {width} lies outside the image of "
+                f"{size[0]} x {size[1]} px. Correct the row; y and height count down, x and "
+                "width across."
+            )
+            problems.append(Problem(name, "wrong window", text, fatal=True))
+            return None
+        windows = wide.astype(np.int32)
+    elif truth is None or listing.rule is None:
+        return None
+    else:
+        windows, tags = listing.rule.windows(size), listing.rule.tags(truth, count)
+        if listing.rule.side:
+            shown = tags.any(1)
+            windows, tags = windows[shown], tags[shown]
+        if len(tags) == 0:
+            text = "its mask shows no class; it is left out. Look at the mask."
+            problems.append(Problem(name, "empty mask", text, fatal=False))
+            return None
+    if entry.tags and not tags.any(1).all():
+        text = (
+            "all its tags are 0. Tag at least one class, or take the file out if it shows none "
+            "of them."
+        )
+        problems.append(Problem(name, "all-zero tags", text, fatal=True))
+        return None
+    return windows, tags
+
+
+def _truth(
+    entry: Entry, size: tuple[int, int], listing: Listing, problems: list[Problem]
+) -> NDArray[np.uint8] | None:
+    """Return the mask ids of an entry's truth, or None after a problem."""
+    if entry.truth is None:
+        return None
+    name = place_of(entry.truth, listing.root)
+    fatal = not entry.tags and bool(listing.rule and listing.rule.side)
+    try:
+        values = read_mask(entry.truth)
+    except TagError as error:
+        text = f"the mask can't be used: {error.problem}. {error.remedy}"
+        problems.append(Problem(name, "unreadable mask", text, fatal=fatal))
+        return None
+    if values.shape[:2] != size:
+        text = (
+            f"the mask is {values.shape[1]} x {values.shape[0]} px and the image "
+            f"{size[1]} x {size[0]} px. Save it at the image's size, with nearest-neighbour "
+            "sampling."
+        )
+        problems.append(Problem(name, "mask size", text, fatal=True))
+        return None
+    if values.ndim == 2:
+        known = set(listing.truth_ids) | listing.unscored
+        unknown = sorted(set(np.unique(values).tolist()) - known)
+        if unknown:
+            text = (
+                f"the mask holds the value {unknown[0]}, which stands for no class (known: "
+                f"{', '.join(map(str, sorted(listing.truth_ids)))}). Correct the mask, or "
+                "data.classes."
+            )
+            problems.append(Problem(name, "mask values", text, fatal=True))
+            return None
+    ids = truth_ids_of(values, listing.truth_ids, listing.classes)
+    if values.ndim == 3 and not ids.any():
+        text = (
+            "the mask is a colour picture in none of the classes' colours. Save class numbers "
+            "(8-bit palette or grey), or set the colours in data.classes."
+        )
+        problems.append(Problem(name, "mask values", text, fatal=True))
+        return None
+    return ids
+
+
+def place_of(path: Path, root: Path) -> str:
+    """Return a file's name with the folders below the root, which tell twins apart."""
+    return path.relative_to(root).as_posix() if path.is_relative_to(root) else path.name
+
+
+_SKIPPED_FRACTION = 0.01
+_SKIPPED_FILES = 3
+_ODD_RATIO = 2.0
+_SKIPPED_KINDS = frozenset({"unreadable", "missing file", "too small"})
+
+
+def scan_folder(
+    root: str | Path,
+    *,
+    classes: TissueClasses | None = None,
+    layout: str = "auto",
+    split: str = "train",
+    mpp: float | None = None,
+    on_progress: Callable[[int, int], None] | None = None,
+    whole: bool = True,
+) -> FolderReport:
+    """Read one part of a tagged folder: every file is opened once, every mistake is reported.
+
+    Parameters
+    ----------
+    root : str or Path
+        A folder, or a CSV file of tags.
+    classes : TissueClasses, optional
+        In tag order. By default those of the recognised data set, the columns of the CSV or the
+        names of the folders.
+    layout : str
+        "auto", or one of the names that `TaggedFolder.layout` can have.
+    split : {"train", "validation", "test"}
+        Which part. Images of `img/` with `mask/` get tags from their masks, for scoring only: a
+        class is tagged when a single pixel shows it.
+    mpp : float, optional
+        Micrometres per pixel; by default what the data set or the names tell.
+    on_progress : callable, optional
+        Told how many files are done, of how many.
+    whole : bool
+        False for a folder that comes on top of another one, and may lack classes.
+
+    Returns
+    -------
+    FolderReport
+        Mistakes are in the report; nothing is raised for them.
+    """
+    root = Path(root).absolute()
+    try:
+        listing = list_folder(root, classes=classes, layout=layout, split=split)
+    except LayoutError as error:
+        return FolderReport(None, (error.found,), root)
+    except OSError as error:
+        text = f"it can't be read ({error.strerror}). Check the rights on it, or the connection."
+        return FolderReport(None, (Problem(root.name, "unreadable folder", text, True),), root)
+    problems = list(listing.problems)
+    opened = _open_all(listing, on_progress)
+    for one in opened:
+        problems.extend(one.problems)
+    kept = [(one.image, one.pixel_hash) for one in opened if one.image is not None]
+    images = _uniquely_named([image for image, _ in kept], listing.root)
+    hashes = {image.name: hashed for image, (_, hashed) in zip(images, kept, strict=True)}
+    problems += _skipped_too_many(problems, len(listing.entries), root)
+    problems += _same_pictures(images, hashes)
+    problems += _odd_sizes(images)
+    if whole and not any(
+        problem.fatal for problem in problems
+    ):  # what it leaves out would mislead here
+        problems += _classes_seldom(images, listing) if images else [_no_images(listing)]
+    mpp = listing.mpp if mpp is None else mpp
+    if mpp is None:
+        text = "nothing tells how large a pixel is. Set data.mpp in um/px (10x: 1.0, 20x: 0.5)."
+        problems.append(Problem(root.name, "unknown mpp", text, fatal=False))
+    if not listing.groups_known and split == "train" and len(images) > 1:
+        text = (
+            "names do not tell slides or patients apart, so every file counts as its own. If "
+            "some are of one slide, name it in a column 'group' of tags.csv; scores are too "
+            "good otherwise."
+        )
+        problems.append(Problem(root.name, "unknown groups", text, fatal=False))
+    if split == "train" and has_part(root, "validation"):
+        problems += _compared_with_validation(root, listing, images, hashes)
+    if any(problem.fatal for problem in problems):
+        return FolderReport(None, tuple(problems), root, hashes)
+    folder = TaggedFolder(
+        listing.root, listing.layout, listing.classes, tuple(images), mpp, listing.truth_ids
+    )
+    return FolderReport(folder, tuple(problems), root, hashes)
+
+
+def _open_all(listing: Listing, on_progress: Callable[[int, int], None] | None) -> list[Opened]:
+    opened = []
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        for one in pool.map(lambda entry: open_entry(entry, listing), listing.entries):
+            opened.append(one)
+            if on_progress is not None:
+                on_progress(len(opened), len(listing.entries))
+    return opened
+
+
+def _uniquely_named(images: Sequence[TaggedImage], root: Path) -> list[TaggedImage]:
+    """Name images after their folder too, or their suffix, where a stem occurs twice."""
+    counts = Counter(image.name for image in images)
+    named = []
+    taken: set[str] = set()
+    for image in images:
+        if counts[image.name] > 1:
+            place = Path(place_of(image.path, root))
+            stem = name_without_tags(place.stem)
+            name = "-".join([*place.parent.parts, stem])
+            number = 2
+            while name in taken:
+                name = f"{'-'.join([*place.parent.parts, stem])}-{number}"
+                number += 1
+            image = TaggedImage(
+                image.path, image.size, image.windows, image.tags, image.group, image.truth, name
+            )
+        taken.add(image.name)
+        named.append(image)
+    return named
+
+
+def _skipped_too_many(problems: Iterable[Problem], files: int, root: Path) -> list[Problem]:
+    skipped = [p for p in problems if p.kind in _SKIPPED_KINDS]
+    if len(skipped) <= max(_SKIPPED_FILES, _SKIPPED_FRACTION * files):
+        return []
+    text = (
+        f"{len(skipped)} of {files} files can't be used, '{skipped[0].file}' for one "
+        f"({skipped[0].kind}): {skipped[0].text}"
+    )
+    return [Problem(root.name, f"many {skipped[0].kind}", text, fatal=True)]
+
+
+def _same_pictures(images: Sequence[TaggedImage], hashes: dict[str, str]) -> list[Problem]:
+    first: dict[str, TaggedImage] = {}
+    problems = []
+    for image in images:
+        twin = first.setdefault(hashes[image.name], image)
+        if twin is image:
+            continue
+        whole = len(image.windows) == len(twin.windows) == 1
+        if whole and not np.array_equal(image.tags, twin.tags):
+            text = (
+                f"it is the same picture as '{twin.path.name}' with other tags. Keep the one "
+                "with the right tags; an image of several classes needs all its tags at once."
+            )
+            problems.append(Problem(image.path.name, "conflicting tags", text, fatal=True))
+        else:
+            text = f"it is the same picture as '{twin.path.name}'. Delete one of them."
+            problems.append(Problem(image.path.name, "duplicate", text, fatal=False))
+    return problems
+
+
+def _odd_sizes(images: Sequence[TaggedImage]) -> list[Problem]:
+    if len(images) < 3:
+        return []
+    sides = np.array([np.sqrt(image.size[0] * image.size[1]) for image in images])
+    usual = float(np.median(sides))
+    problems = []
+    for image, side in zip(images, sides, strict=True):
+        if not usual / _ODD_RATIO <= side <= usual * _ODD_RATIO:
+            text = (
+                f"it is {image.size[1]} x {image.size[0]} px where about {usual:.0f} px a side "
+                "are usual. Check that it has the same magnification as the others."
+            )
+            problems.append(Problem(image.path.name, "odd size", text, fatal=False))
+    return problems
+
+
+def _classes_seldom(images: Sequence[TaggedImage], listing: Listing) -> list[Problem]:
+    ids = listing.classes.tissue_ids
+    counts = np.sum([image.tags.sum(0, dtype=np.int64) for image in images], axis=0)
+    tagged = [listing.classes[i - 1].name for i in ids if counts[i - 1]]
+    if len(tagged) < 2:
+        text = (
+            f"every tag is '{tagged[0]}', so there is nothing to tell it from. Add images that "
+            "show other classes."
+        )
+        return [Problem(listing.root.name, "one class", text, fatal=True)]
+    problems = []
+    for i in ids:
+        if counts[i - 1] == 0:
+            name = listing.classes[i - 1].name
+            text = (
+                f"no image is tagged '{name}', so it can't be learnt. Add images of it, or take "
+                "it out of data.classes."
+            )
+            problems.append(Problem(listing.root.name, "missing class", text, fatal=False))
+    return problems
+
+
+def _no_images(listing: Listing) -> Problem:
+    text = "there is no image to train on. Put images with tags there."
+    return Problem(listing.root.name, "no images", text, fatal=True)
+
+
+def _compared_with_validation(
+    root: Path, listing: Listing, images: Sequence[TaggedImage], hashes: dict[str, str]
+) -> list[Problem]:
+    """Compare with the validation part of the same folder; its own mistakes are told elsewhere."""
+    try:
+        other = list_folder(
+            root, classes=listing.classes, layout=listing.layout, split="validation"
+        )
+    except LayoutError:
+        return []
+    opened = [one for one in _open_all(other, None) if one.image is not None]
+    validation = {place_of(one.image.path, root): one.pixel_hash for one in opened if one.image}
+    groups = {one.image.group for one in opened if one.image} if other.groups_known else set()
+    problems = shared_pictures(hashes, validation)
+    both = sorted(groups & {image.group for image in images}) if listing.groups_known else []
+    if both:
+        text = (
+            f"{len(both)} slides or patients are in training and in validation, '{both[0]}' for "
+            "one, so the score is too good. Keep each in one part."
+        )
+        problems.append(Problem(root.name, "shared groups", text, fatal=False))
+    return problems
+
+
+def check_validation(
+    root: str | Path,
+    *,
+    classes: TissueClasses | None = None,
+    layout: str = "auto",
+    mpp: float | None = None,
+) -> FolderReport:
+    """Read the folder that a recipe names as `data.validation`.
+
+    It may hold a part `val`, or images in `img/` with masks in `mask/`, or be a tagged folder like
+    the one to train on.
+
+    Parameters
+    ----------
+    root, classes, layout, mpp
+        As `scan_folder` takes them.
+    """
+    folder = Path(root).absolute()
+    masked = (folder / "img").is_dir() and (folder / "mask").is_dir()
+    split = "validation" if masked or has_part(folder, "validation") else "train"
+    return scan_folder(folder, classes=classes, layout=layout, split=split, mpp=mpp)
+
+
+def shared_pictures(training: Mapping[str, str], validation: Mapping[str, str]) -> list[Problem]:
+    """Return a problem for every picture that is in training and in validation.
+
+    Parameters
+    ----------
+    training, validation : mapping of str to str
+        `FolderReport.pixel_hashes` of the two parts.
+    """
+    by_hash = {hashed: name for name, hashed in training.items()}
+    problems = []
+    for name, hashed in validation.items():
+        if hashed in by_hash:
+            text = (
+                f"it is the same picture as '{by_hash[hashed]}' of the training part, so the "
+                "score is too good. Delete one of them."
+            )
+            problems.append(Problem(name, "in two parts", text, fatal=False))
+    return problems

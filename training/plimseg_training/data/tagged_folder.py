@@ -1,0 +1,344 @@
+"""Folders of images with tags: what training reads, whatever the layout on disk.
+
+A tagged image has one or more *windows*, each with its tags. An ordinary patch has one window,
+the whole file; a GlaS image has hundreds that overlap.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from napari_plimseg.errors import TagError
+from napari_plimseg.files import sha256
+from plimseg_training.data.entries import name_without_tags
+from plimseg_training.data.images import read_mask, read_rgb
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from napari_plimseg.tissue import TissueClasses
+
+
+_TRIES = 4
+
+
+@dataclass(frozen=True, eq=False)
+class TaggedImage:
+    """One image file with tagged windows.
+
+    Parameters
+    ----------
+    path : Path
+        The image file.
+    size : tuple of int
+        Height and width in pixels.
+    windows : ndarray of int32, shape (N, 4)
+        y, x, height and width of each window in the image's pixels.
+    tags : ndarray of uint8, shape (N, C)
+        0 or 1 for each window and class; classes in tag order without background.
+    group : str
+        Slide or patient; splits never cut a group.
+    truth : Path, optional
+        A mask where one is known. Only for scoring.
+    given_name : str
+        Takes the place of the file's stem where two files of a folder share one.
+
+    Raises
+    ------
+    TagError
+        When windows and tags do not fit each other or the image, or a tag is neither 0 nor 1.
+    """
+
+    path: Path
+    size: tuple[int, int]
+    windows: NDArray[np.int32]
+    tags: NDArray[np.uint8]
+    group: str
+    truth: Path | None = None
+    given_name: str = ""
+
+    def __post_init__(self) -> None:
+        windows = np.array(self.windows, np.int32)
+        tags = np.array(self.tags)
+        if windows.ndim != 2 or windows.shape[1] != 4 or len(windows) == 0:
+            raise TagError("there is no window y, x, height, width", path=self.path)
+        if tags.ndim != 2 or len(tags) != len(windows):
+            raise TagError(
+                f"{len(windows)} windows can't have tags of the shape {tags.shape}", path=self.path
+            )
+        if not np.isin(tags, (0, 1)).all():
+            raise TagError("a tag is neither 0 nor 1", path=self.path)
+        low, high = windows[:, :2], windows[:, :2] + windows[:, 2:]
+        if (low < 0).any() or (windows[:, 2:] < 1).any() or (high > self.size).any():
+            raise TagError(
+                f"a window lies outside the image of {self.size[0]} x {self.size[1]} px",
+                path=self.path,
+            )
+        tags = tags.astype(np.uint8)
+        windows.flags.writeable = tags.flags.writeable = False
+        object.__setattr__(self, "windows", windows)
+        object.__setattr__(self, "tags", tags)
+
+    @property
+    def name(self) -> str:
+        """The file's stem without tags; unique in a `TaggedFolder`."""
+        return self.given_name or name_without_tags(self.path.stem)
+
+
+@dataclass(frozen=True, eq=False)
+class TaggedFolder:
+    """Images with tags of one set of classes.
+
+    Parameters
+    ----------
+    root : Path
+        The folder.
+    layout : str
+        How it was read: "names", "csv", "folders", "glas", "wsss4luad", "luad_histoseg" or
+        "bcss_wsss".
+    classes : TissueClasses
+        In tag order; background, if any, last and never tagged.
+    images : tuple of TaggedImage
+        At least one, all with one tag for each class but background.
+    mpp : float, optional
+        Micrometres per pixel; None when nothing tells.
+    truth_ids : mapping of int to int
+        From values of a truth file to mask ids; a value that it lacks is not scored.
+
+    Raises
+    ------
+    TagError
+        When there are no images, two share a name, or tags do not fit the classes.
+    """
+
+    root: Path
+    layout: str
+    classes: TissueClasses
+    images: tuple[TaggedImage, ...]
+    mpp: float | None = None
+    truth_ids: Mapping[int, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "images", tuple(self.images))
+        if not self.images:
+            raise TagError("there are no images", path=self.root)
+        count = len(self.classes.tissue_ids)
+        seen: set[str] = set()
+        for image in self.images:
+            if image.tags.shape[1] != count:
+                raise TagError(
+                    f"{image.tags.shape[1]} tags stand where there are {count} classes",
+                    path=image.path,
+                )
+            if image.name in seen:
+                raise TagError(f"two images are called '{image.name}'", path=self.root)
+            seen.add(image.name)
+        wrong = [i for i in self.truth_ids.values() if not 1 <= i <= len(self.classes)]
+        if wrong:
+            raise TagError(f"truth has the mask id {wrong[0]}, which no class has", path=self.root)
+
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """Slides or patients, sorted."""
+        return tuple(sorted({image.group for image in self.images}))
+
+    def tag_counts(self) -> NDArray[np.int64]:
+        """Return how many windows have each tag, shape (C,)."""
+        counts: NDArray[np.int64] = self._counts.sum(0)
+        return counts
+
+    @cached_property
+    def _counts(self) -> NDArray[np.int64]:
+        return np.stack([image.tags.sum(0, dtype=np.int64) for image in self.images])
+
+    def restricted(self, images: Iterable[TaggedImage]) -> TaggedFolder:
+        """Return the same folder with some of its images only.
+
+        Raises
+        ------
+        TagError
+            When no image is left.
+        """
+        return replace(self, images=tuple(images))
+
+    def split(self, fraction: float, seed: int) -> tuple[TaggedFolder, TaggedFolder]:
+        """Part the images into training and validation, whole groups at a time.
+
+        Groups are taken for validation until the part of images and the part of windows of every
+        class are as near to `fraction` as a greedy search finds. The same folder, fraction and
+        seed give the same parts.
+
+        Parameters
+        ----------
+        fraction : float
+            Wanted part of the validation images, between 0 and 1.
+        seed : int
+            Chooses among good splits.
+
+        Returns
+        -------
+        training, validation : TaggedFolder
+
+        Raises
+        ------
+        TagError
+            When `fraction` is not between 0 and 1, or all images are of one group.
+        """
+        if not 0 < fraction < 1:
+            raise TagError(
+                f"a validation part of {fraction} can't be split off",
+                path=self.root,
+                remedy="Set data.validation_fraction between 0 and 1, 0.15 for example.",
+            )
+        groups = self.groups
+        if len(groups) < 2:
+            raise TagError(
+                f"all images are of one slide or patient ('{groups[0]}'), so none can be held out",
+                path=self.root,
+                remedy="Add images of another slide, give a folder as data.validation, or tell "
+                "slides apart by a column 'group' in tags.csv.",
+            )
+        number = {group: i for i, group in enumerate(groups)}
+        measures = np.zeros((len(groups), self._counts.shape[1] + 1))
+        for image, counts in zip(self.images, self._counts, strict=True):
+            measures[number[image.group]] += (1.0, *counts)
+        measures /= np.maximum(measures.sum(0), 1)
+        wanted = np.where(measures.sum(0) > 0, fraction, 0.0)
+        held_out = {groups[i] for i in _groups_near(measures, wanted, seed)}
+        return (
+            self.restricted(image for image in self.images if image.group not in held_out),
+            self.restricted(image for image in self.images if image.group in held_out),
+        )
+
+    def digest(self) -> str:
+        """Return a SHA-256 over classes, names, windows, tags and the content of the files.
+
+        The same images with the same tags give the same digest wherever the folder lies.
+        """
+        total = hashlib.sha256()
+        total.update("\n".join(self.classes.names).encode())
+        for image in sorted(self.images, key=lambda image: image.name):
+            place = os.path.relpath(image.path, self.root).replace(os.sep, "/")
+            total.update(f"\n{place}|{image.name}|{image.group}|{sha256(image.path)}|".encode())
+            total.update(image.windows.astype("<i4").tobytes())
+            total.update(image.tags.tobytes())
+        return total.hexdigest()
+
+
+def _groups_near(measures: NDArray[np.float64], wanted: NDArray[np.float64], seed: int) -> set[int]:
+    """Choose rows whose sum comes near `wanted`: at least one, never all."""
+    rng = np.random.default_rng(seed)
+    tries = [_greedy(measures, wanted, rng) for _ in range(_TRIES)]
+    return min(tries, key=lambda found: found[0])[1]
+
+
+def _greedy(
+    measures: NDArray[np.float64], wanted: NDArray[np.float64], rng: np.random.Generator
+) -> tuple[float, set[int]]:
+    # looking at a few groups a step keeps splits of different seeds different
+    candidates = int(np.clip(len(measures) // 4, 2, 16))
+    left = list(range(len(measures)))
+    chosen: set[int] = set()
+    total = np.zeros_like(wanted)
+    distance = np.inf
+    while len(left) > 1:
+        places = rng.integers(len(left), size=candidates)
+        distances = ((total + measures[[left[i] for i in places]] - wanted) ** 2).sum(1)
+        best = int(distances.argmin())
+        if distances[best] >= distance:
+            break
+        distance = float(distances[best])
+        place = int(places[best])
+        left[place], left[-1] = left[-1], left[place]
+        row = left.pop()
+        total += measures[row]
+        chosen.add(row)
+    return distance, chosen
+
+
+def read_pixels(image: TaggedImage) -> NDArray[np.uint8]:
+    """Read the pixels of a tagged image.
+
+    Returns
+    -------
+    ndarray of uint8, shape (h, w, 3)
+
+    Raises
+    ------
+    TagError
+        When the file can't be read, or has another size than it had when it was scanned.
+    """
+    pixels = read_rgb(image.path)
+    if pixels.shape[:2] != image.size:
+        raise TagError(
+            f"it is {pixels.shape[0]} x {pixels.shape[1]} px now and was "
+            f"{image.size[0]} x {image.size[1]} px when the folder was checked",
+            path=image.path,
+            remedy="Start the training again.",
+        )
+    return pixels
+
+
+def read_truth(image: TaggedImage, folder: TaggedFolder) -> NDArray[np.uint8]:
+    """Read the truth of a tagged image, for scoring.
+
+    Returns
+    -------
+    ndarray of uint8, shape (h, w)
+        Mask ids; 0 where nothing is scored.
+
+    Raises
+    ------
+    TagError
+        When there is no truth, it can't be read, or it has another size than the image.
+    """
+    if image.truth is None:
+        raise TagError("no mask is known for it", path=image.path)
+    values = read_mask(image.truth)
+    if values.shape[:2] != image.size:
+        raise TagError(
+            f"the mask is {values.shape[0]} x {values.shape[1]} px and the image "
+            f"{image.size[0]} x {image.size[1]} px",
+            path=image.truth,
+            remedy="Save the mask at the image's size, with nearest-neighbour sampling.",
+        )
+    return truth_ids_of(values, folder.truth_ids, folder.classes)
+
+
+def truth_ids_of(
+    values: NDArray[np.uint8], truth_ids: Mapping[int, int], classes: TissueClasses
+) -> NDArray[np.uint8]:
+    """Return mask ids from what a truth file holds.
+
+    Parameters
+    ----------
+    values : ndarray of uint8, shape (h, w) or (h, w, 3)
+        As `read_mask` gives it; colours are taken for the classes' own.
+    truth_ids : mapping of int to int
+        From values to mask ids.
+    classes : TissueClasses
+        Whose colours an RGB truth shows.
+
+    Returns
+    -------
+    ndarray of uint8, shape (h, w)
+        0 where a value or colour stands for no class.
+    """
+    if values.ndim == 3:
+        ids = np.zeros(values.shape[:2], np.uint8)
+        for i, color in enumerate(classes.colors):
+            ids[(values == color).all(2)] = i + 1
+        return ids
+    table = np.zeros(256, np.uint8)
+    for value, mask_id in truth_ids.items():
+        table[value] = mask_id
+    return table[values]

@@ -1,0 +1,470 @@
+"""`tags.csv`: one row a file or a window, with a column a class or one column of words."""
+
+from __future__ import annotations
+
+import csv
+import difflib
+import io
+import re
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from napari_plimseg.slides.slide import usable_mpp
+from plimseg_training.data.entries import (
+    ClassNames,
+    Entry,
+    LayoutError,
+    Listing,
+    Problem,
+    Tags,
+    Window,
+    group_in_name,
+    is_background_name,
+    made_classes,
+    name_without_tags,
+    spelling_problems,
+)
+from plimseg_training.data.images import image_files, is_there
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from napari_plimseg.tissue import TissueClasses
+
+
+_WINDOW = ("y", "x", "height", "width")
+_FIRST = ("file", "filename", "image")
+_GROUP = ("group", "slide", "patient", "patient_id")
+_TRUTH = ("truth", "mask")
+_WORDS = "tags"
+_MPP = "mpp"
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Where things stand in a row of a table of tags.
+
+    Parameters
+    ----------
+    file : int
+        Column of the file names.
+    window : tuple of int
+        Columns of y, x, height and width; empty when there are none.
+    group, truth, mpp, words : int or None
+        Columns of these, where there are any.
+    classes : dict of int to str
+        Columns of 0 and 1, with their names.
+    """
+
+    file: int
+    window: tuple[int, ...]
+    group: int | None
+    truth: int | None
+    mpp: int | None
+    words: int | None
+    classes: dict[int, str]
+
+
+def read_table(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
+    """Read a table whatever spreadsheet wrote it.
+
+    Returns
+    -------
+    header : list of str
+        The first line that is not empty.
+    rows : list of (int, list of str)
+        Line numbers and cells without blanks around them; empty lines are left out.
+
+    Raises
+    ------
+    LayoutError
+        When it can't be read as text with separators.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise LayoutError(
+            path.name, "unreadable table", "it can't be read. Put it beside the images."
+        ) from error
+    encoding = "utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
+    try:
+        text = data.decode(encoding)
+    except UnicodeDecodeError:
+        text = data.decode("cp1252", errors="replace")  # what spreadsheets write on Windows
+    if "\0" in text or not text.strip():
+        raise LayoutError(
+            path.name,
+            "unreadable table",
+            "it is empty or no text. Save it as CSV (a spreadsheet's own format is not read).",
+        )
+    first = text.lstrip().splitlines()[0]
+    separator = max(",;\t", key=first.count)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
+    try:
+        lines = [(reader.line_num, [cell.strip() for cell in cells]) for cells in reader]
+    except csv.Error as error:
+        raise LayoutError(
+            path.name,
+            "unreadable table",
+            f"line {reader.line_num} can't be read ({error}). Save it as CSV again.",
+        ) from error
+    filled = [(line, cells) for line, cells in lines if any(cells)]
+    if not filled:
+        raise LayoutError(
+            path.name,
+            "unreadable table",
+            "it has no header. Begin with a line like 'file,tumour,stroma'.",
+        )
+    return filled[0][1], filled[1:]
+
+
+def find_columns(header: Sequence[str], path: Path) -> Columns:
+    """Tell what the columns of a table of tags hold.
+
+    Raises
+    ------
+    LayoutError
+        When a column is missing, doubled, unnamed or not known; the message names it.
+    """
+    plain = [cell.casefold() for cell in header]
+
+    def find(names: Sequence[str]) -> int | None:
+        return next((i for i, name in enumerate(plain) if name in names), None)
+
+    def refuse(kind: str, text: str) -> LayoutError:
+        return LayoutError(path.name, kind, text)
+
+    file = find(_FIRST)
+    if file is None:
+        raise refuse(
+            "missing column",
+            f"its first line is '{','.join(header)}' and has no column 'file'. "
+            "Begin with a line like 'file,tumour,stroma'.",
+        )
+    doubled = [name for name, count in Counter(plain).items() if count > 1]
+    if doubled:
+        raise refuse(
+            "doubled column",
+            f"the column '{doubled[0]}' occurs twice. Rename or delete one of them.",
+        )
+    if "" in plain:
+        raise refuse(
+            "unnamed column",
+            f"column {plain.index('') + 1} has no name in the first line. Name it after its class.",
+        )
+    window = [plain.index(name) for name in _WINDOW if name in plain]
+    if window and len(window) != len(_WINDOW):
+        missing = [name for name in _WINDOW if name not in plain]
+        raise refuse(
+            "missing column",
+            f"windows need y, x, height and width; '{missing[0]}' is missing. Add it.",
+        )
+    group, truth = find(_GROUP), find(_TRUTH)
+    words, mpp = find((_WORDS,)), find((_MPP,))
+    used = {file, *window, group, truth, mpp, words}
+    rest = {i: name for i, name in enumerate(header) if i not in used}
+    if words is not None and rest:
+        raise refuse(
+            "unknown column",
+            f"beside 'tags' there is the column '{next(iter(rest.values()))}', which is not "
+            "known. Delete it, or delete 'tags'.",
+        )
+    if words is None and not rest:
+        raise refuse(
+            "missing column",
+            "it has no classes. Add a column with 0 and 1 for each class, or a column 'tags' "
+            "with words.",
+        )
+    return Columns(file, tuple(window), group, truth, mpp, words, rest)
+
+
+_LONG = 80
+_LARGEST = 1 << 31
+_MPP_SPREAD = 1.25  # slides of one scanner differ a little, and cutting may snap to a level
+_TRUE = frozenset({"1", "1.0", "true"})
+_FALSE = frozenset({"0", "0.0", "false"})
+_NOTHING = frozenset({"", "-", "none", "no"})
+
+
+@dataclass(frozen=True)
+class _Row:
+    line: int
+    name: str
+    window: Window | None
+    group: str
+    truth: str
+    tags: Tags
+
+
+def read_csv(path: Path, classes: TissueClasses | None) -> Listing:
+    """Read a table of tags.
+
+    The header names `file`; optionally `y,x,height,width` of a window, `group` (slide or patient),
+    `truth` (a mask with mask ids) and `mpp` (um/px, one for all rows); then either one column for
+    each class with 0 or 1, or a column `tags` with words: "tumour, stroma". Commas, semicolons
+    and tabs separate; a byte order
+    mark and any line ends are accepted. Several rows of one file are several windows.
+
+    Parameters
+    ----------
+    path : Path
+        The table; file names in it count from its folder.
+    classes : TissueClasses, optional
+        In tag order; by default the columns, or the words in the order of their first use.
+
+    Returns
+    -------
+    Listing
+
+    Raises
+    ------
+    LayoutError
+        When the table or its header can't be understood.
+    """
+    header, rows = read_table(path)
+    columns = find_columns(header, path)
+    problems: list[Problem] = []
+    names = list(columns.classes.values())
+    if classes is None and columns.words is not None:
+        names = _words_used(rows, columns)
+    spelled = spelling_problems(path.name, names, "classes")
+    for problem in spelled:
+        if problem.fatal:
+            raise LayoutError(problem.file, problem.kind, problem.text)
+    if classes is None:
+        classes = _classes_from(names, path)
+        problems.extend(spelled)
+    read = _Reader(path, columns, classes, problems)
+    parsed = [row for row in (read.row(line, cells) for line, cells in rows) if row is not None]
+    entries = _by_file(path, parsed, problems)
+    _compare_with_folder(path.parent, entries, problems)
+    return Listing(
+        root=path.parent,
+        layout="csv",
+        classes=classes,
+        entries=tuple(entries),
+        mpp=_mpp(rows, columns, path),
+        truth_ids={i: i for i in range(1, len(classes) + 1)},
+        groups_known=columns.group is not None
+        or all(group_in_name(name_without_tags(e.path.stem)) for e in entries),
+        problems=tuple(problems),
+    )
+
+
+def _mpp(rows: Sequence[tuple[int, list[str]]], columns: Columns, path: Path) -> float | None:
+    if columns.mpp is None:
+        return None
+    found = {cells[columns.mpp] for _, cells in rows if len(cells) > columns.mpp}
+    if found == {""}:
+        return None
+    try:
+        values = sorted(float(text) for text in found)
+    except ValueError:
+        values = []
+    if not values or None in map(usable_mpp, values) or values[-1] > _MPP_SPREAD * values[0]:
+        raise LayoutError(
+            path.name,
+            "wrong mpp",
+            f"the column 'mpp' holds {', '.join(sorted(found)[:3]) or 'nothing'}, which is not one "
+            "pixel size in um/px. Write the same number in every row; train other sizes apart.",
+        )
+    return values[len(values) // 2]
+
+
+def _words_used(rows: Sequence[tuple[int, list[str]]], columns: Columns) -> list[str]:
+    """Return the words in the order of first use, one for each spelling but case and blanks."""
+    found: dict[str, str] = {}
+    for _, cells in rows:
+        if columns.words is not None and len(cells) > columns.words:
+            for word in _words(cells[columns.words]):
+                found.setdefault(re.sub(r"[\s_]+", " ", word).casefold(), word)
+    return list(found.values())
+
+
+def _words(cell: str) -> list[str]:
+    if cell.casefold() in _NOTHING:
+        return []
+    return [word.strip() for word in re.split(r"[,;|/+]", cell) if word.strip()]
+
+
+def _classes_from(names: Sequence[str], path: Path) -> TissueClasses:
+    tissue = [name for name in names if not is_background_name(name)]
+    if not tissue:
+        raise LayoutError(
+            path.name,
+            "no tags",
+            "no row has a tag. Write 1 below the classes that an image shows, or their names.",
+        )
+    return made_classes(tissue)
+
+
+class _Reader:
+    """Rows to tags; what is wrong with a row goes to the problems."""
+
+    def __init__(
+        self, path: Path, columns: Columns, classes: TissueClasses, problems: list[Problem]
+    ) -> None:
+        self._path = path
+        self._columns = columns
+        self._count = len(classes.tissue_ids)
+        self._finder = ClassNames(classes)
+        self._problems = problems
+        self._position: dict[int, int | None] = {}
+        for i, name in columns.classes.items():
+            self._position[i] = self._finder.index(name)
+            if self._position[i] is None and not is_background_name(name):
+                text = f"the column '{name}' is no class. {self._finder.remedy(name)}"
+                problems.append(Problem(path.name, "unknown class", text, fatal=True))
+
+    def row(self, line: int, cells: list[str]) -> _Row | None:
+        columns = self._columns
+        width = 1 + max(
+            columns.file, *columns.window, columns.words or 0, *columns.classes, columns.group or 0
+        )
+        if len(cells) < width:
+            self._wrong(
+                self._path.name,
+                "short row",
+                f"line {line} has {len(cells)} cells where the first line has {width}. "
+                "Fill the row; put names with a separator in them between quotes.",
+            )
+            return None
+        name = cells[columns.file].replace("\\", "/")
+        if not name:
+            self._wrong(
+                self._path.name, "short row", f"line {line} names no file. Fill it or delete it."
+            )
+            return None
+        window = self._window(line, name, cells)
+        tags = self._tags(line, name, cells)
+        if tags is None or window == ():
+            return None
+        if not any(tags):
+            self._wrong(
+                name,
+                "all-zero tags",
+                f"line {line} gives it no tag at all. Tag at least one class, or delete the row "
+                "if it shows none of them.",
+            )
+            return None
+        group = "" if columns.group is None else cells[columns.group]
+        has_truth = columns.truth is not None and len(cells) > columns.truth
+        truth = cells[columns.truth] if has_truth and columns.truth is not None else ""
+        return _Row(line, name, window or None, group, truth.replace("\\", "/"), tags)
+
+    def _wrong(self, file: str, kind: str, text: str) -> None:
+        self._problems.append(Problem(file, kind, text, fatal=True))
+
+    def _window(self, line: int, name: str, cells: list[str]) -> Window | tuple[()] | None:
+        """Return a window, None for the whole image, or () after a problem."""
+        texts = [cells[i] for i in self._columns.window]
+        if not any(texts):
+            return None
+        try:
+            y, x, height, width = (int(text) for text in texts)
+            if not all(abs(number) < _LARGEST for number in (y, x, height, width)):
+                raise ValueError(texts)
+        except ValueError:
+            self._wrong(
+                name,
+                "wrong window",
+                f"line {line} has the window {', '.join(texts)}, which is not four whole "
+                "numbers of pixels. Write y, x, height and width in pixels.",
+            )
+            return ()
+        return y, x, height, width
+
+    def _tags(self, line: int, name: str, cells: list[str]) -> Tags | None:
+        tags = [0] * self._count
+        if self._columns.words is not None:
+            for word in _words(cells[self._columns.words]):
+                index = self._finder.index(word)
+                if index is not None:
+                    tags[index] = 1
+                elif not is_background_name(word):
+                    self._wrong(
+                        name,
+                        "unknown class",
+                        f"line {line} has the tag '{word}', which is no class. "
+                        f"{self._finder.remedy(word)}",
+                    )
+                    return None
+        for i, column in self._columns.classes.items():
+            value = cells[i].casefold()
+            if value not in _TRUE and value not in _FALSE:
+                self._wrong(
+                    name,
+                    "wrong tags",
+                    f"line {line} has '{cells[i]}' below '{column}', which is neither 0 nor 1. "
+                    "Write 1 when the image shows the class and 0 when it does not.",
+                )
+                return None
+            index = self._position[i]
+            if index is not None and value in _TRUE:
+                tags[index] = 1
+        return tuple(tags)
+
+
+def _by_file(path: Path, rows: Sequence[_Row], problems: list[Problem]) -> list[Entry]:
+    files: dict[str, list[_Row]] = {}
+    for row in rows:
+        files.setdefault(row.name, []).append(row)
+    entries = []
+    for name, of_file in files.items():
+        kept: dict[Window | None, _Row] = {}
+        for row in of_file:
+            first = kept.setdefault(row.window, row)
+            if first is row:
+                continue
+            same = first.tags == row.tags
+            text = f"lines {first.line} and {row.line} are both for it" + (
+                "; one is left out. Delete one."
+                if same
+                else " and give different tags. Delete the wrong one."
+            )
+            kind = "doubled row" if same else "conflicting tags"
+            problems.append(Problem(name, kind, text, fatal=not same))
+        if None in kept and len(kept) > 1:
+            text = "one row tags the whole image and others tag windows. Give all or none a window."
+            problems.append(Problem(name, "conflicting tags", text, fatal=True))
+            continue
+        groups = {row.group for row in of_file}
+        if len(groups) > 1:
+            text = f"its rows name the groups {', '.join(sorted(groups))}. Give it one."
+            problems.append(Problem(name, "conflicting groups", text, fatal=True))
+            continue
+        stem = name_without_tags((path.parent / name).stem)
+        truth = next((row.truth for row in of_file if row.truth), "")
+        entries.append(
+            Entry(
+                path.parent / name,
+                tags=tuple(row.tags for row in kept.values()),
+                windows=tuple(window for window in kept if window is not None),
+                group=groups.pop() or group_in_name(stem) or stem,
+                truth=path.parent / truth if truth else None,
+            )
+        )
+    return entries
+
+
+def _compare_with_folder(folder: Path, entries: Sequence[Entry], problems: list[Problem]) -> None:
+    listed = {entry.path for entry in entries} | {e.truth for e in entries if e.truth}
+    tagged_before = {problem.file for problem in problems}
+    present = image_files(folder)
+    for path in present:
+        if path not in listed and path.name not in tagged_before:
+            text = "it lies in the folder but has no row in the table; it is left out. Add a row."
+            problems.append(Problem(path.name, "not in table", text, fatal=False))
+    names = [path.name for path in present]
+    for entry in entries:
+        if not is_there(entry.path):
+            name = entry.path.name[:_LONG] or "/"
+            near = difflib.get_close_matches(name, names, 1)
+            meant = f"Did you mean '{near[0]}'? " if near else ""
+            text = (
+                f"the table names it, but there is no such file. {meant}"
+                "File names count from the table's folder; correct the row or add the file."
+            )
+            problems.append(Problem(name, "missing file", text, fatal=False))

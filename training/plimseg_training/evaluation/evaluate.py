@@ -1,0 +1,464 @@
+"""How well a model's masks agree with known ones, under the published protocols."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+
+from napari_plimseg.errors import ConfigError, TagError
+from plimseg_training.data.tagged_folder import read_pixels, read_truth
+from plimseg_training.evaluation.predict import TILE_SIZE, predict_maps
+from plimseg_training.evaluation.protocols import Protocol, chosen_protocols
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    import torch
+    from numpy.typing import NDArray
+
+    from napari_plimseg.models.segmentation.base import DenseModel
+    from napari_plimseg.tissue import TissueClasses
+    from plimseg_training.data.tagged_folder import TaggedFolder
+    from plimseg_training.evaluation.metrics import Score
+    from plimseg_training.evaluation.predict import ImageMaps
+
+
+LEFT_OUT = "-"
+ALL_OTHERS = "*"
+
+
+@dataclass(frozen=True, eq=False)
+class ClassMap:
+    """From a model's channels to those of a data set's classes.
+
+    Parameters
+    ----------
+    matrix : ndarray of bool, shape (K, C)
+        Whether channel `c` of the model counts for class `k` of the data set; several channels of
+        one class are summed.
+    """
+
+    matrix: NDArray[np.bool_]
+
+    @property
+    def known(self) -> NDArray[np.bool_]:
+        """Which classes of the data set the model can predict, (K,)."""
+        known: NDArray[np.bool_] = np.asarray(self.matrix.any(1))
+        return known
+
+    def __call__(self, probabilities: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Turn a model's probabilities (C, H, W) into those of the data set's classes (K, H, W)."""
+        count = len(probabilities)
+        if np.array_equal(self.matrix, np.eye(len(self.matrix), count, dtype=bool)):
+            return probabilities[: len(self.matrix)]
+        return np.tensordot(self.matrix.astype(np.float32), probabilities, 1)
+
+    @classmethod
+    def between(
+        cls, model: TissueClasses, data: TissueClasses, chosen: Mapping[str, str] | None = None
+    ) -> Self:
+        """Match classes by name, and as the user says.
+
+        Parameters
+        ----------
+        model, data : TissueClasses
+        chosen : mapping of str to str, optional
+            Name of a model's class -> name of a data set's class, or "-" to leave it out; "*"
+            stands for every class that has no counterpart otherwise.
+
+        Raises
+        ------
+        ConfigError
+            When a tissue class of the model has no counterpart, a name is not known, or no class
+            of the data set is left.
+        """
+        matrix = np.zeros((len(data), len(model)), bool)
+        chosen = dict(chosen or {})
+        others = chosen.pop(ALL_OTHERS, None)
+        wanted = {model.mask_id(old) - 1: new for old, new in chosen.items()}
+        names = {name.casefold(): row for row, name in enumerate(data.names)}
+        for column, name in enumerate(model.names):
+            if others is not None and column not in wanted and name.casefold() not in names:
+                wanted[column] = others
+            target = wanted.get(column, name)
+            if target == LEFT_OUT:
+                continue
+            if column in wanted:
+                matrix[data.mask_id(target) - 1, column] = True
+            elif column + 1 == model.background_id:
+                if data.background_id is not None:
+                    matrix[data.background_id - 1, column] = True
+            elif name.casefold() in names:
+                matrix[names[name.casefold()], column] = True
+            else:
+                raise ConfigError(
+                    f"the model's class '{name}' is none of the data's ({', '.join(data.names)})",
+                    remedy=f"Say what it stands for: --map '{name}=CLASS', or '{name}=-' to "
+                    "leave it out.",
+                )
+        if not matrix[[i - 1 for i in data.tissue_ids]].any():
+            raise ConfigError(
+                "the model has none of the data's tissue classes",
+                remedy=f"Its classes are {', '.join(model.names)}.",
+            )
+        return cls(matrix)
+
+
+def parse_class_map(entries: Sequence[str]) -> dict[str, str]:
+    """Read `--map "model class=data class"` entries.
+
+    Raises
+    ------
+    ConfigError
+        Naming the entry that has no equals sign or an empty side.
+    """
+    chosen = {}
+    for entry in entries:
+        old, sign, new = (part.strip() for part in entry.rpartition("="))
+        if not (old and sign and new):
+            raise ConfigError(
+                f"'{entry}' does not match two classes", remedy="Write 'MODEL CLASS=DATA CLASS'."
+            )
+        chosen[old] = new
+    return chosen
+
+
+@dataclass(frozen=True)
+class ImageScore:
+    """The score of one image.
+
+    Parameters
+    ----------
+    name : str
+    score : Score
+    """
+
+    name: str
+    score: Score
+
+
+@dataclass(frozen=True)
+class ProtocolResult:
+    """What one protocol says of a model on a data set.
+
+    Parameters
+    ----------
+    protocol : Protocol
+    tta : bool
+        Whether predictions are means over flips and quarter turns.
+    score : Score
+        Over the pixels of all images together.
+    images : tuple of ImageScore
+    """
+
+    protocol: Protocol
+    tta: bool
+    score: Score
+    images: tuple[ImageScore, ...]
+
+    @property
+    def title(self) -> str:
+        """What people read."""
+        return self.protocol.title + (", TTA" if self.tta else "")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain data for JSON."""
+        found = {
+            "protocol": self.protocol.key,
+            "title": self.title,
+            "oracle_tags": self.protocol.oracle_tags,
+            "tta": self.tta,
+            **self.score.to_dict(),
+        }
+        if self.protocol.key == "oeem":
+            found["oeem_dice"] = found["dice_of_miou"]
+            found["true_dice_of_first_class"] = next(iter(found["dice"].values()))
+        found["images"] = [
+            {"name": i.name, "miou": i.score.to_dict()["miou"], "iou": i.score.to_dict()["iou"]}
+            for i in self.images
+        ]
+        return found
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """An image that was not scored.
+
+    Parameters
+    ----------
+    file : str
+        Its name.
+    reason : str
+    """
+
+    file: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The scores of a model on a data set.
+
+    Parameters
+    ----------
+    model : str
+        What people call it.
+    model_identity : str
+    data : str
+        Name of the data's folder.
+    classes : tuple of str
+        The data's classes.
+    results : tuple of ProtocolResult
+        A protocol each, first without TTA, then with it.
+    images : int
+        Number of images scored.
+    skipped : tuple of Skipped
+    notes : tuple of str
+        What a reader of the numbers has to know.
+    seconds : float
+    device : str
+        In words.
+    """
+
+    model: str
+    model_identity: str
+    data: str
+    classes: tuple[str, ...]
+    results: tuple[ProtocolResult, ...]
+    images: int
+    skipped: tuple[Skipped, ...]
+    notes: tuple[str, ...]
+    seconds: float
+    device: str
+
+    def result(self, key: str, *, tta: bool = False) -> ProtocolResult:
+        """Return the result of a protocol."""
+        return next(r for r in self.results if r.protocol.key == key and r.tta == tta)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain data for JSON."""
+        return {
+            "model": self.model,
+            "model_identity": self.model_identity,
+            "data": self.data,
+            "classes": list(self.classes),
+            "results": [result.to_dict() for result in self.results],
+            "images": self.images,
+            "skipped": [{"file": s.file, "reason": s.reason} for s in self.skipped],
+            "notes": list(self.notes),
+            "seconds": round(self.seconds, 2),
+            "device": self.device,
+        }
+
+
+@dataclass(frozen=True)
+class EvaluationProgress:
+    """How far an evaluation is.
+
+    Parameters
+    ----------
+    done, total : int
+        Images.
+    name : str
+        The image done last.
+    """
+
+    done: int
+    total: int
+    name: str
+
+
+def evaluate(
+    model: DenseModel | str | Path,
+    folder: TaggedFolder,
+    *,
+    protocol: str = "all",
+    tta: bool = False,
+    device: torch.device | str = "auto",
+    class_map: Mapping[str, str] | None = None,
+    tile_size: int = TILE_SIZE,
+    gate: bool | None = None,
+    on_progress: Callable[[EvaluationProgress], None] | None = None,
+) -> Evaluation:
+    """Score a model on the images of a folder whose masks are known.
+
+    Every image is predicted at the model's pixel size and compared at its own. Tags are used by
+    protocol C only, and there they come from the truth. Images are read one by one.
+
+    Parameters
+    ----------
+    model : DenseModel, str or Path
+        A model, or what `load_model` takes. One that reads text is told the folder's classes.
+    folder : TaggedFolder
+    protocol : str
+        "A", "B", "C", "oeem", or "all" that say something about the classes.
+    tta : bool
+        Also score means over the eight flips and quarter turns.
+    device : torch.device or str
+        "auto", or a device of this machine.
+    class_map : mapping of str to str, optional
+        Class of the model -> class of the data, for names that differ.
+    tile_size : int
+        Side of a tile in the model's pixels.
+    gate : bool, optional
+        Whether classes are left out where the model does not see them; None does as its file
+        says.
+    on_progress : callable, optional
+        Called after every image.
+
+    Raises
+    ------
+    TagError
+        When no image has a truth, or none can be read.
+    ConfigError
+        When classes don't fit each other or the protocol, or the model has no gate.
+    ModelError
+        When the model can't be loaded.
+    """
+    from napari_plimseg.inference.devices import describe_device, pick_device
+
+    begin = time.monotonic()
+    where = pick_device(str(device))
+    protocols = chosen_protocols(protocol, folder.classes)
+    with_truth = [image for image in folder.images if image.truth is not None]
+    if not with_truth:
+        raise TagError(
+            "no image has a known mask, so nothing can be measured",
+            path=folder.root,
+            remedy="Evaluate on a part with masks: a folder 'mask' beside 'img', for example.",
+        )
+    if isinstance(model, str | Path):
+        model = _loaded(model, folder)
+    model = _with_gate(model, gate)
+    classes = ClassMap.between(model.classes, folder.classes, class_map)
+    model = model.to(where)
+    counts: dict[tuple[str, bool], list[ImageScore]] = {
+        (p.key, averaged): []
+        for p in protocols
+        for averaged in ((False, True) if tta else (False,))
+    }
+    skipped = [
+        Skipped(image.path.name, "no known mask") for image in folder.images if image.truth is None
+    ]
+    unscored = 0
+    for done, image in enumerate(with_truth, 1):
+        try:
+            rgb, truth = read_pixels(image), read_truth(image, folder)
+        except TagError as error:
+            skipped.append(Skipped(image.path.name, error.problem))
+        else:
+            unscored += int((truth == 0).sum())
+            maps = predict_maps(model, rgb, folder.mpp, tta=tta, device=where, tile_size=tile_size)
+            for (key, averaged), scores in counts.items():
+                chosen = maps[1] if averaged else maps[0]
+                counted = next(p for p in protocols if p.key == key)
+                if chosen is not None:
+                    score = _score(counted, chosen, classes, truth, folder)
+                    scores.append(ImageScore(image.name, score))
+        if on_progress is not None:
+            on_progress(EvaluationProgress(done, len(with_truth), image.name))
+    results = tuple(
+        ProtocolResult(p, averaged, _pooled(counts[p.key, averaged], folder, skipped), images)
+        for p in protocols
+        for averaged in ((False, True) if tta else (False,))
+        for images in [tuple(counts[p.key, averaged])]
+    )
+    return Evaluation(
+        model=model.name,
+        model_identity=model.identity,
+        data=folder.root.name,
+        classes=folder.classes.names,
+        results=results,
+        images=len(results[0].images),
+        skipped=tuple(skipped),
+        notes=_notes(model, folder, classes, unscored),
+        seconds=time.monotonic() - begin,
+        device=describe_device(where),
+    )
+
+
+def _loaded(name: str | Path, folder: TaggedFolder) -> DenseModel:
+    from napari_plimseg.models.library import BUNDLED
+    from napari_plimseg.models.loading import load_model
+
+    # a model file keeps its own classes, which the class map then matches
+    is_file = str(name).endswith(".safetensors")
+    reads_text = not is_file and (str(name) == BUNDLED or ":" in str(name))
+    return load_model(name, folder.classes if reads_text else None)
+
+
+def _with_gate(model: DenseModel, wanted: bool | None) -> DenseModel:
+    from napari_plimseg.models.segmentation.seg_model import SegModel
+
+    own = model.gate if isinstance(model, SegModel) else None
+    if wanted and own is None:
+        raise ConfigError(
+            f"the model '{model.name}' has no class gate",
+            remedy="Train it with gate.by=tags, or leave --gate out.",
+        )
+    if wanted is False and isinstance(model, SegModel) and own is not None:
+        return model.without_gate()
+    return model
+
+
+def _score(
+    protocol: Protocol,
+    maps: ImageMaps,
+    classes: ClassMap,
+    truth: NDArray[np.uint8],
+    folder: TaggedFolder,
+) -> Score:
+    allowed = protocol.predictable(folder.classes, truth, classes.known)
+    mask = np.empty(truth.shape, np.uint8)
+    for band, probabilities in maps.bands():
+        mask[band] = mask_of(classes(probabilities), allowed)
+    return protocol.score(truth, mask, folder.classes)
+
+
+def mask_of(
+    probabilities: NDArray[np.float32], allowed: NDArray[np.bool_] | None = None
+) -> NDArray[np.uint8]:
+    """Return the mask ids (H, W) of the likeliest classes.
+
+    Parameters
+    ----------
+    probabilities : ndarray of float32, shape (K, H, W)
+    allowed : ndarray of bool, shape (K,), optional
+        The classes to choose from; all when None.
+    """
+    if allowed is not None:
+        probabilities = np.where(allowed[:, None, None], probabilities, -np.inf)
+    mask: NDArray[np.uint8] = (probabilities.argmax(0) + 1).astype(np.uint8)
+    return mask
+
+
+def _pooled(images: list[ImageScore], folder: TaggedFolder, skipped: list[Skipped]) -> Score:
+    if not images:
+        raise TagError(
+            f"none of its images could be scored; the last: {skipped[-1].reason}", path=folder.root
+        )
+    total = images[0].score
+    for image in images[1:]:
+        total = total + image.score
+    return total
+
+
+def _notes(
+    model: DenseModel, folder: TaggedFolder, classes: ClassMap, unscored: int
+) -> tuple[str, ...]:
+    notes = []
+    if folder.mpp is None:
+        notes.append(
+            f"The pixel size of the images is not known; they were taken to be at the model's "
+            f"{model.mpp:g} um/px. Give it with --mpp."
+        )
+    missing = [n for n, k in zip(folder.classes.names, classes.known, strict=True) if not k]
+    if missing:
+        notes.append(f"The model can't predict: {', '.join(missing)}.")
+    if unscored:
+        notes.append(f"{unscored} pixels have no truth and are not counted.")
+    return tuple(notes)

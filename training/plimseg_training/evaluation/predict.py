@@ -1,0 +1,239 @@
+"""A dense model on an image file: class probabilities at the image's own resolution."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from napari_plimseg.errors import ConfigError, PlimsegError
+from napari_plimseg.slides.slide import resampling_weights
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import torch
+    from numpy.typing import NDArray
+
+    from napari_plimseg.models.segmentation.base import DenseModel
+
+
+TILE_SIZE = 1024
+_ROWS_AT_ONCE = 512
+_SMALLEST_TILE = 128
+
+
+@dataclass(frozen=True, eq=False)
+class ImageMaps:
+    """Class probabilities of an image on the model's grid, interpolated when asked for.
+
+    Parameters
+    ----------
+    maps : ndarray of float32, shape (C, h, w)
+        Map pixel `i` covers image pixels `[i * step, (i + 1) * step)`.
+    shape : tuple of int
+        Height and width of the image in pixels.
+    step : float
+        Image pixels per map pixel and side.
+    """
+
+    maps: NDArray[np.float32]
+    shape: tuple[int, int]
+    step: float
+
+    def __post_init__(self) -> None:
+        if self.maps.ndim != 3 or self.step <= 0:
+            raise ConfigError(f"maps of {self.maps.shape} at a step of {self.step} are impossible")
+
+    def rows(self, start: int, stop: int) -> NDArray[np.float32]:
+        """Return the probabilities of image rows `start` to `stop`, (C, stop - start, W)."""
+        over_rows = _interpolated(self.maps, self.step, start, stop, axis=1)
+        return _interpolated(over_rows, self.step, 0, self.shape[1], axis=2)
+
+    def bands(self, rows: int = _ROWS_AT_ONCE) -> Iterator[tuple[slice, NDArray[np.float32]]]:
+        """Yield bands of rows and their probabilities, so that memory stays small."""
+        for start in range(0, self.shape[0], rows):
+            stop = min(start + rows, self.shape[0])
+            yield slice(start, stop), self.rows(start, stop)
+
+
+def predict_image(
+    model: DenseModel,
+    rgb: NDArray[np.uint8],
+    mpp: float | None,
+    *,
+    tta: bool = False,
+    device: torch.device | str = "cpu",
+    tile_size: int = TILE_SIZE,
+) -> NDArray[np.float32]:
+    """Return the class probabilities of an image at its own resolution.
+
+    Parameters
+    ----------
+    model : DenseModel
+    rgb : ndarray of uint8, shape (H, W, 3)
+    mpp : float or None
+        Micrometres per pixel of the image; where None, the image is taken to be at the model's.
+    tta : bool
+        Average over the eight flips and quarter turns.
+    device : torch.device or str
+        Where the model is.
+    tile_size : int
+        Side of a tile in the model's pixels; memory grows with it, the result does not change.
+
+    Returns
+    -------
+    ndarray of float32, shape (C, H, W)
+        Output channel `i` is the model's class `i`.
+    """
+    plain, averaged = predict_maps(model, rgb, mpp, tta=tta, device=device, tile_size=tile_size)
+    return (averaged or plain).rows(0, rgb.shape[0])
+
+
+def predict_maps(
+    model: DenseModel,
+    rgb: NDArray[np.uint8],
+    mpp: float | None,
+    *,
+    tta: bool = False,
+    device: torch.device | str = "cpu",
+    tile_size: int = TILE_SIZE,
+) -> tuple[ImageMaps, ImageMaps | None]:
+    """Return the maps of an image, and with `tta` also their mean over flips and quarter turns.
+
+    Parameters
+    ----------
+    model, rgb, mpp, tta, device, tile_size
+        As in `predict_image`.
+
+    Returns
+    -------
+    plain : ImageMaps
+    averaged : ImageMaps or None
+        None without `tta`.
+
+    Raises
+    ------
+    ConfigError
+        When the image is not RGB of uint8, or the pixel size is impossible.
+    PlimsegError
+        When one tile does not fit into memory.
+    """
+    if rgb.ndim != 3 or rgb.shape[2] != 3 or rgb.dtype != np.uint8 or 0 in rgb.shape:
+        raise ConfigError(f"an image of {rgb.shape} {rgb.dtype} is not RGB of 8 bits")
+    if mpp is not None and not 0.01 <= mpp <= 100:
+        raise ConfigError(f"a pixel size of {mpp} um is impossible")
+    ratio = 1.0 if mpp is None else model.mpp / mpp
+    working = resampled(rgb, ratio)
+    height, width = working.shape[:2]
+    step = model.alignment
+    # a multiple of the alignment before any turn, so that every turn has the same grid
+    framed = np.pad(working, ((0, -height % step), (0, -width % step), (0, 0)), mode="reflect")
+    maps = ImageMaps(np.zeros((1, 1, 1), np.float32), rgb.shape[:2], ratio * model.mask_stride)
+    rows, columns = -(-height // model.mask_stride), -(-width // model.mask_stride)
+    plain = _tiled(model, framed[None], device, tile_size)[0]
+    found = replace(maps, maps=np.ascontiguousarray(plain[:, :rows, :columns]))
+    if not tta:
+        return found, None
+    total = plain.copy()
+    for turns in range(4):
+        for flip in (False, True):
+            if turns or flip:
+                turned = np.rot90(framed[:, ::-1] if flip else framed, turns)
+                found_there = _tiled(model, turned[None], device, tile_size)[0]
+                back = np.rot90(found_there, -turns, axes=(1, 2))
+                total += back[:, :, ::-1] if flip else back
+    total /= 8
+    return found, replace(maps, maps=np.ascontiguousarray(total[:, :rows, :columns]))
+
+
+def resampled(rgb: NDArray[np.uint8], ratio: float) -> NDArray[np.uint8]:
+    """Resample an image the way slides are read: by overlap when shrinking, linearly when not.
+
+    Parameters
+    ----------
+    rgb : ndarray of uint8, shape (H, W, 3)
+    ratio : float
+        Image pixels per pixel of the result.
+
+    Returns
+    -------
+    ndarray of uint8, shape (ceil(H / ratio), ceil(W / ratio), 3)
+        What reaches beyond the image repeats its border.
+    """
+    if abs(ratio - 1) < 1e-6:
+        return rgb
+    result = rgb.astype(np.float32)
+    for axis in (0, 1):
+        source = np.moveaxis(result, axis, 0)
+        count = max(1, int(np.ceil(source.shape[0] / ratio - 1e-6)))
+        weights, first, reach = resampling_weights(ratio, 0, count)
+        inside = np.clip(np.arange(first, first + reach), 0, source.shape[0] - 1)
+        flat = source[inside].reshape(reach, -1)
+        result = np.moveaxis((weights @ flat).reshape(count, *source.shape[1:]), 0, axis)
+    return np.clip(np.rint(result), 0, 255).astype(np.uint8)
+
+
+def _tiled(
+    model: DenseModel, images: NDArray[np.uint8], device: torch.device | str, tile_size: int
+) -> NDArray[np.float32]:
+    """Return the maps (B, C, H / s, W / s) of images whose sides are multiples of the alignment.
+
+    Each tile is seen with the model's halo; beyond the images the halo mirrors them.
+    """
+    import torch
+
+    from napari_plimseg.inference.devices import is_out_of_memory
+
+    size = max(model.alignment, tile_size // model.alignment * model.alignment)
+    halo, stride = model.halo, model.mask_stride
+    _, height, width, _ = images.shape
+    framed = np.pad(images, ((0, 0), (halo, halo), (halo, halo), (0, 0)), mode="reflect")
+    result: NDArray[np.float32] | None = None
+    for y in range(0, height, size):
+        for x in range(0, width, size):
+            bottom, right = min(y + size, height), min(x + size, width)
+            tile = framed[:, y : bottom + 2 * halo, x : right + 2 * halo]
+            try:
+                with torch.inference_mode():
+                    pixels = torch.from_numpy(np.ascontiguousarray(tile)).to(device)
+                    maps = model.probabilities(pixels).float().cpu().numpy()
+            except Exception as error:
+                if not is_out_of_memory(error):
+                    raise
+                maps = None
+            if maps is None:  # outside the except block: the failed tensors are freed by now
+                smaller = size // 2 // model.alignment * model.alignment
+                if smaller < max(model.alignment, _SMALLEST_TILE):
+                    raise PlimsegError(
+                        "one tile of the image does not fit into memory",
+                        remedy="Close other programs, or run on the CPU.",
+                    )
+                return _tiled(model, images, device, smaller)
+            trim = halo // stride
+            core = maps[:, :, trim : maps.shape[2] - trim, trim : maps.shape[3] - trim]
+            if result is None:
+                shape = (len(images), core.shape[1], height // stride, width // stride)
+                result = np.empty(shape, np.float32)
+            result[:, :, y // stride : bottom // stride, x // stride : right // stride] = core
+    if result is None:
+        raise ConfigError("an image without pixels can't be predicted")
+    return result
+
+
+def _interpolated(
+    maps: NDArray[np.float32], step: float, start: int, stop: int, axis: int
+) -> NDArray[np.float32]:
+    """Return maps linearly interpolated at image pixels `start` to `stop` of an axis."""
+    if step == 1 and stop <= maps.shape[axis]:
+        return maps.take(np.arange(start, stop), axis)
+    place = np.clip((np.arange(start, stop) + 0.5) / step - 0.5, 0, maps.shape[axis] - 1)
+    lower = np.floor(place).astype(np.int64)
+    upper = np.minimum(lower + 1, maps.shape[axis] - 1)
+    shape = [1, 1, 1]
+    shape[axis] = len(place)
+    share = (place - lower).astype(np.float32).reshape(shape)
+    below: NDArray[np.float32] = maps.take(lower, axis)
+    below += (maps.take(upper, axis) - below) * share
+    return below

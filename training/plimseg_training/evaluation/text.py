@@ -1,0 +1,114 @@
+"""An evaluation as text and as a CSV of images."""
+
+from __future__ import annotations
+
+import csv
+import math
+from typing import TYPE_CHECKING
+
+from napari_plimseg.files import atomic_write
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from plimseg_training.evaluation.evaluate import Evaluation, ProtocolResult
+
+
+def percent(score: float) -> str:
+    """Return a score in percent with two decimals; a dash for one that does not exist."""
+    return "-" if math.isnan(score) else f"{100 * score:.2f}"
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> str:
+    """Return rows as text in columns: the first to the left, the others to the right."""
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    lines = []
+    for row in rows:
+        first = row[0].ljust(widths[0])
+        rest = [cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)]
+        lines.append("  ".join([first, *rest]).rstrip())
+    return "\n".join(lines)
+
+
+def summary_rows(results: Sequence[ProtocolResult]) -> list[list[str]]:
+    """Return the means of each protocol, one row each, below a row of headings."""
+    rows = [["protocol", "mIoU", "FwIoU", "Dice (true)", "2m/(1+m)", "pixel acc."]]
+    for result in results:
+        score = result.score
+        values = (score.miou, score.fwiou, score.mean_dice, score.dice_of_miou)
+        rows.append([result.title, *map(percent, values), percent(score.pixel_accuracy)])
+    return rows
+
+
+def class_rows(results: Sequence[ProtocolResult]) -> list[list[str]]:
+    """Return IoU and true Dice of each class under each protocol, below a row of headings."""
+    names: list[str] = []
+    for result in results:
+        names += [name for name in result.score.names if name not in names]
+    rows = [["protocol", "score", *names]]
+    for result in results:
+        for title, values in (("IoU", result.score.iou), ("Dice", result.score.dice)):
+            by_name = dict(zip(result.score.names, values, strict=True))
+            rows.append([result.title, title, *(percent(by_name.get(n, math.nan)) for n in names)])
+    return rows
+
+
+def confusion_rows(result: ProtocolResult) -> list[list[str]]:
+    """Return the confusion matrix in percent of each truth class, below a row of headings."""
+    score = result.score
+    rows = [["truth \\ mask", *score.names, "pixels"]]
+    for name, counts in zip(score.names, score.confusion, strict=True):
+        total = int(counts.sum())
+        shares = [f"{100 * c / total:.1f}" if total else "-" for c in counts]
+        rows.append([name, *shares, f"{total:,}"])
+    return rows
+
+
+def evaluation_text(evaluation: Evaluation) -> str:
+    """Return an evaluation for people: means, classes, confusion, notes and what was skipped."""
+    first = evaluation.results[0]
+    parts = [
+        f"{evaluation.model} on {evaluation.data}: {evaluation.images} images, "
+        f"{first.score.pixels:,} pixels, {evaluation.seconds:.1f} s ({evaluation.device})",
+        "All scores in percent, over the pixels of all images together.",
+        aligned(summary_rows(evaluation.results)),
+        aligned(class_rows(evaluation.results)),
+    ]
+    oeem = [r for r in evaluation.results if r.protocol.key == "oeem"]
+    parts += [
+        f"{r.title}: OEEM-Dice, which is 2m/(1+m), {percent(r.score.dice_of_miou)}; true Dice of "
+        f"{r.score.names[0]} {percent(float(r.score.dice[0]))}."
+        for r in oeem
+    ]
+    parts.append(
+        f"Confusion under {first.title}, in percent of each truth class:\n"
+        + aligned(confusion_rows(first))
+    )
+    if any(r.protocol.oracle_tags for r in evaluation.results):
+        parts.append(
+            "Oracle tags: classes that the truth of an image lacks can't be predicted on it. "
+            "No user has them."
+        )
+    parts += [f"Note: {note}" for note in evaluation.notes]
+    if evaluation.skipped:
+        listed = aligned([[s.file, s.reason] for s in evaluation.skipped[:20]])
+        more = len(evaluation.skipped) - 20
+        parts.append(
+            f"Not scored, {len(evaluation.skipped)} images:\n{listed}"
+            + (f"\n... and {more} more" if more > 0 else "")
+        )
+    return "\n\n".join(parts)
+
+
+def write_image_scores(path: Path, evaluation: Evaluation) -> None:
+    """Write the IoU of every image under every protocol as a CSV."""
+    with atomic_write(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["image", "protocol", "tta", "miou", *evaluation.classes])
+        for result in evaluation.results:
+            for image in result.images:
+                by_name = dict(zip(image.score.names, image.score.iou, strict=True))
+                scores = (by_name.get(name, math.nan) for name in evaluation.classes)
+                numbers = ["" if math.isnan(v) else f"{v:.6f}" for v in (image.score.miou, *scores)]
+                writer.writerow([image.name, result.protocol.title, result.tta, *numbers])

@@ -1,0 +1,190 @@
+"""Several processes that train one network: started by torchrun, or one process alone."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import os
+from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.distributed as dist
+
+from napari_plimseg.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+
+    from torch import Tensor, nn
+
+
+_TIMEOUT = datetime.timedelta(hours=2)  # the others wait while the first process validates
+
+
+@dataclass(frozen=True)
+class World:
+    """The processes of a training.
+
+    Parameters
+    ----------
+    rank : int
+        Number of this process; 0 writes files and reports.
+    size : int
+        How many there are.
+    device : torch.device
+        Of this process.
+    """
+
+    rank: int
+    size: int
+    device: torch.device
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this process writes files and reports."""
+        return self.rank == 0
+
+    def share_of(self, indices: Sequence[int]) -> Sequence[int]:
+        """Return this process's items of a step."""
+        return indices[self.rank :: self.size]
+
+    def sum_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
+        """Add up the gradients of all processes, in place; missing ones count as zero.
+
+        One flat sum after the last batch of a step: no wrapper around the network, and steps in
+        which a process has nothing to do are no special case.
+        """
+        if self.size == 1:
+            return
+        parameters = list(parameters)
+        flat = torch.cat(
+            [
+                (torch.zeros_like(p) if p.grad is None else p.grad).flatten().float()
+                for p in parameters
+            ]
+        )
+        dist.all_reduce(flat)
+        start = 0
+        for parameter in parameters:
+            part = flat[start : start + parameter.numel()].view_as(parameter)
+            parameter.grad = part.to(parameter.dtype)
+            start += parameter.numel()
+
+    def sum_numbers(self, numbers: Sequence[float]) -> list[float]:
+        """Add up numbers of all processes."""
+        if self.size == 1:
+            return list(numbers)
+        summed = torch.tensor(numbers, dtype=torch.float64, device=self._meeting_place)
+        dist.all_reduce(summed)
+        return [float(number) for number in summed]
+
+    def any(self, *flags: bool) -> tuple[bool, ...]:
+        """Return for each flag whether any process has it."""
+        return tuple(total > 0 for total in self.sum_numbers([float(flag) for flag in flags]))
+
+    def copy_from_first(self, tensors: Iterable[Tensor]) -> None:
+        """Give the first process's tensors to all, in place."""
+        if self.size > 1:
+            for tensor in tensors:
+                dist.broadcast(tensor, src=0)
+
+    def gathered(self, tensor: Tensor) -> list[Tensor]:
+        """Return the tensor of every process (same shape and type everywhere), on the CPU."""
+        if self.size == 1:
+            return [tensor]
+        mine = tensor.to(self._meeting_place)
+        found = [torch.empty_like(mine) for _ in range(self.size)]
+        dist.all_gather(found, mine)
+        return [t.cpu() for t in found]
+
+    def wait_for_all(self) -> None:
+        """Return when every process is here."""
+        self.sum_numbers([0.0])
+
+    @property
+    def _meeting_place(self) -> torch.device:
+        return self.device if dist.get_backend() == "nccl" else torch.device("cpu")
+
+
+@contextlib.contextmanager
+def join_world(device: torch.device) -> Iterator[World]:
+    """Meet the other processes that torchrun started; alone without torchrun.
+
+    Inside another such block it gives the same processes again.
+
+    Parameters
+    ----------
+    device : torch.device
+        What the recipe asks for; with CUDA each process of a machine takes its own.
+
+    Raises
+    ------
+    ConfigError
+        When torchrun started more processes than there are CUDA devices.
+    """
+    if dist.is_initialized():
+        yield World(dist.get_rank(), dist.get_world_size(), device)
+        return
+    size = int(os.environ.get("WORLD_SIZE", "1"))
+    if size == 1:
+        yield World(0, 1, device)
+        return
+    if device.type == "cuda":
+        local = int(os.environ.get("LOCAL_RANK", "0"))
+        if local >= torch.cuda.device_count():
+            raise ConfigError(
+                f"torchrun started {local + 1} processes or more, and there are "
+                f"{torch.cuda.device_count()} CUDA devices",
+                remedy="Give --nproc-per-node the number of devices.",
+            )
+        device = torch.device("cuda", local)
+        torch.cuda.set_device(device)
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=_TIMEOUT)
+    try:
+        yield World(dist.get_rank(), size, device)
+    finally:
+        dist.destroy_process_group()
+
+
+@contextlib.contextmanager
+def made_ahead(
+    make: Callable[[Any], Any], wanted: Sequence[Any], *, threads: int
+) -> Iterator[Iterator[Any]]:
+    """Give an iterator of `make(item)` for the items, in their order.
+
+    Parameters
+    ----------
+    make : callable
+        Called by threads; its error is raised where its result would have come.
+    wanted : sequence
+        The items.
+    threads : int
+        How many; at most twice as many results wait. With 0 each is made when it is asked for.
+
+    Yields
+    ------
+    iterator
+        Of the results; when the block ends, what was not asked for is not made.
+    """
+    if threads == 0:
+        yield map(make, wanted)
+        return
+    with ThreadPoolExecutor(threads, thread_name_prefix="batches") as pool:
+        waiting: deque[Future[Any]] = deque()
+
+        def results() -> Iterator[Any]:
+            for item in wanted:
+                waiting.append(pool.submit(make, item))
+                if len(waiting) > 2 * threads:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+
+        try:
+            yield results()
+        finally:
+            for future in waiting:
+                future.cancel()

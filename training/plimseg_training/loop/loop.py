@@ -1,0 +1,404 @@
+"""The training loop of both stages: it can be killed at any moment and goes on as if it had not."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import time
+import zlib
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+
+from napari_plimseg.errors import ConfigError
+from napari_plimseg.inference.devices import is_out_of_memory
+from plimseg_training.events import write_history
+from plimseg_training.loop.checkpoints import Checkpoints
+from plimseg_training.loop.distributed import join_world, made_ahead
+from plimseg_training.loop.reporter import Reporter
+from plimseg_training.loop.state import (
+    BEST,
+    LAST,
+    Position,
+    deterministic,
+    library_versions,
+    plain_json,
+    read_weights_of_run,
+    seed_everything,
+    write_weights,
+)
+from plimseg_training.loop.step import (
+    Stepper,
+    epoch_steps,
+    learning_rate_factor,
+    parts_of,
+    steps_of_epoch,
+)
+from plimseg_training.loop.task import DivergedError, LoopOptions, Task, TrainingResult
+from plimseg_training.run_folder import RunError, RunFolder, writing
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
+
+    from plimseg_training.config.recipe import Recipe, StageConfig
+    from plimseg_training.events import Event
+
+
+__all__ = ["BAD_IN_A_ROW", "DivergedError", "LoopOptions", "Task", "TrainingResult", "train"]
+
+BAD_IN_A_ROW = 10
+"""So many steps without finite numbers, one after another, are a training that diverged."""
+
+
+def train(
+    task: Task,
+    config: StageConfig,
+    run_folder: Path,
+    *,
+    seed: int,
+    device: torch.device | str,
+    resume: bool = True,
+    on_event: Callable[[Event], None] = lambda event: None,
+    should_stop: Callable[[], bool] = lambda: False,
+    recipe: Recipe | None = None,
+    digest: str = "",
+    options: LoopOptions | None = None,
+) -> TrainingResult:
+    """Train a stage to its end, or until somebody stops it.
+
+    Under torchrun every process calls this with the same arguments; the first one validates,
+    writes and reports, all read the run folder.
+
+    Parameters
+    ----------
+    task : Task
+        The network, its items and its loss.
+    config : StageConfig
+        How it is trained.
+    run_folder : Path
+        Checkpoints come into its folder of the task's name, rows into its `history.csv`.
+    seed : int
+        With the task's name, the source of everything random.
+    device : torch.device or str
+        Where the network is.
+    resume : bool
+        Whether to go on with a training that is there.
+    on_event : callable
+        Is told how it goes.
+    should_stop : callable
+        Asked after each step.
+    recipe : Recipe, optional
+        The whole recipe: a training is not resumed with another one. Without it `config` is.
+    digest : str
+        Of the training data: a training is not resumed with other data.
+    options : LoopOptions, optional
+        How often it saves and reports.
+
+    Returns
+    -------
+    TrainingResult
+        When it was not stopped, the task's network holds the best weights.
+
+    Raises
+    ------
+    RunError
+        When the folder holds another training, can't be written, or the disk is full.
+    DivergedError
+        When losses or gradients stay not finite at half the learning rate; naming the items.
+    """
+    options = options or LoopOptions()
+    with join_world(torch.device(device)) as world, deterministic(wanted=options.deterministic):
+        told = plain_json(asdict(config) if recipe is None else recipe.to_dict())
+        told["processes"] = world.size  # another number of them cuts the steps otherwise
+        run = RunFolder(run_folder)
+        stepper = Stepper(task, config, world)
+        checkpoints = Checkpoints(run, task, stepper, world, told, digest)
+        training = _Training(config, checkpoints, seed, on_event, should_stop, options)
+        training.begin(resume=resume)
+        return training.run()
+
+
+class _Training:
+    """One call of `train`."""
+
+    def __init__(
+        self,
+        config: StageConfig,
+        checkpoints: Checkpoints,
+        seed: int,
+        on_event: Callable[[Event], None],
+        should_stop: Callable[[], bool],
+        options: LoopOptions,
+    ) -> None:
+        self.config = config
+        self.checkpoints = checkpoints
+        self.task = checkpoints.task
+        self.stepper = checkpoints.stepper
+        self.world = checkpoints.world
+        self.seed = seed
+        self.should_stop = should_stop
+        self.options = options
+        self.items_a_step = config.batch_size * config.accumulate * self.world.size
+        self.steps = sum(
+            steps_of_epoch(self.task.epoch_items(epoch), self.items_a_step)
+            for epoch in range(config.epochs)
+        )
+        if not self.steps:
+            raise ConfigError(
+                f"{self.task.name} has nothing to train on", remedy="Check the training folder."
+            )
+        self.reporter = Reporter(
+            self.task.name,
+            config.epochs,
+            self.steps,
+            on_event,
+            options.report_seconds,
+            self.stepper,
+            self.world,
+        )
+        self.at = Position()
+        self.saved_at = self.counted_at = time.monotonic()
+        self.bad_items: list[str] = []
+
+    # -- beginning and end
+
+    def begin(self, *, resume: bool) -> None:
+        """Take up the training in the folder, or save the state before the first step."""
+        found = self.checkpoints.read()
+        if found and not resume:
+            raise RunError(
+                "it holds a training already",
+                path=self.checkpoints.run.root,
+                remedy="Resume it, or choose a new run folder.",
+            )
+        self.checkpoints.check_space()
+        if found is None:
+            seed_everything((self.seed, zlib.crc32(self.task.name.encode()), self.world.rank))
+            self.world.copy_from_first(self.task.network.state_dict().values())
+            self._tell("stage", f"Training {self.task.name}: {self.steps} steps")
+            self._save()
+            return
+        state, problem = found
+        self.at = self.checkpoints.take_up(state)
+        self.stepper.set_rate(self._rate(max(self.at.step_total - 1, 0)))
+        done = f"{self.at.step_total} of {self.steps} steps are done"
+        self._tell("stage", f"Resuming {self.task.name}: {done}")
+        if problem:
+            self._tell("warning", problem)
+        if state.versions != library_versions():
+            self._tell("warning", "It was begun with other versions of the libraries.")
+
+    def run(self) -> TrainingResult:
+        """Train until the end or a stop."""
+        while self.at.epoch < self.config.epochs:
+            outcome = self._steps_of_epoch()
+            if outcome == "stopped":
+                self._save()
+                self._tell("stopped", f"{self.task.name} stopped; it can be resumed")
+                return self._result(stopped=True)
+            if outcome == "done":
+                self._end_epoch()
+        self.world.wait_for_all()
+        tensors, _ = read_weights_of_run(self.best)
+        self.task.network.load_state_dict(tensors)
+        return self._result(stopped=False)
+
+    @property
+    def best(self) -> Path:
+        """File of the best weights."""
+        return self.checkpoints.folder / BEST
+
+    def _result(self, *, stopped: bool) -> TrainingResult:
+        return TrainingResult(
+            stopped=stopped,
+            weights=self.best,
+            best_score=self.at.best_score,
+            best_epoch=self.at.best_epoch,
+            steps=self.at.step_total,
+            seconds=self.at.seconds,
+            history=self.at.history,
+        )
+
+    # -- steps
+
+    def _steps_of_epoch(self) -> Literal["done", "stopped", "again"]:
+        """Do the steps of the epoch that are left; "again" when it must be entered anew."""
+        at = self.at
+        items_of_epoch = self.task.epoch_items(at.epoch)
+        steps = epoch_steps(self.seed, at.epoch, items_of_epoch, self.items_a_step)
+        left = steps[at.step :]
+        size = at.batch_size or self.config.batch_size
+        plan = [parts_of(self.world.share_of(items), size) for items in left]
+        flat = [part for parts in plan for part in parts]
+        self.task.network.train()
+        with made_ahead(self._batch, flat, threads=self._threads()) as batches:
+            for parts, items in zip(plan, left, strict=True):
+                given = ((next(batches), len(part) / len(items)) for part in parts)
+                try:
+                    set_back = self._step(given, items, len(steps))
+                except (RuntimeError, MemoryError) as error:
+                    if not is_out_of_memory(error) or self.world.size > 1 or size == 1:
+                        raise
+                    out_of_memory = True
+                else:
+                    out_of_memory = False
+                # outside of the except block, where the failed step's tensors are free
+                if out_of_memory:
+                    self._shrink(size // 2)
+                    return "again"
+                if set_back:
+                    return "again"
+                if self._stop_or_save():
+                    return "stopped"
+        return "done"
+
+    def _batch(self, indices: Sequence[int]) -> Any:
+        return self.task.batch(self.seed, self.at.epoch, indices)
+
+    def _step(self, parts: Iterator[tuple[Any, float]], items: Sequence[int], steps: int) -> bool:
+        """Do one step; return whether the training was set back since it diverged."""
+        at = self.at
+        start = time.monotonic()
+        self.stepper.set_rate(self._rate(at.step_total))
+        result = self.stepper.step(parts, updates=at.updates)
+        at.step += 1
+        at.step_total += 1
+        at.updates += result.applied
+        at.skipped += not result.applied
+        if result.bad:
+            at.bad_in_a_row += 1
+            self.bad_items += self._names(items)
+            self._tell("warning", "A step was skipped: its loss or gradient is not finite")
+            if at.bad_in_a_row >= BAD_IN_A_ROW:
+                self._set_back()
+                return True
+        else:
+            at.bad_in_a_row = 0
+            self.bad_items = []
+        if result.applied:
+            at.loss_steps += 1
+            for name, value in result.losses.items():
+                at.loss_sums[name] = at.loss_sums.get(name, 0.0) + value
+        seconds = time.monotonic() - start
+        self.reporter.step(at, result.losses, items=len(items), steps=steps, seconds=seconds)
+        return False
+
+    def _rate(self, step: int) -> float:
+        factor = learning_rate_factor(
+            step,
+            self.steps,
+            schedule=self.config.schedule,
+            warm_up_fraction=self.config.warm_up_fraction,
+        )
+        return factor * self.at.learning_rate_scale
+
+    def _names(self, items: Sequence[int]) -> list[str]:
+        names = getattr(self.task, "names", None)
+        return list(names(items)) if names else [f"item {index}" for index in items]
+
+    def _stop_or_save(self) -> bool:
+        """Save when it is time; return whether to stop."""
+        late = time.monotonic() - self.saved_at >= self.options.save_seconds
+        stop, save = self.world.any(self.should_stop(), late and not self.at.bad_in_a_row)
+        if save and not stop:
+            self._save()
+        return stop
+
+    def _shrink(self, size: int) -> None:
+        """Go on with smaller batches; a step still sees as many items."""
+        self.at.batch_size = size
+        self.stepper.optimizer.zero_grad(set_to_none=True)
+        if self.world.device.type == "cuda":
+            torch.cuda.empty_cache()
+        self._tell(
+            "warning",
+            f"Memory ran out: batches of {size} from here on, as many items a step as before",
+        )
+
+    def _set_back(self) -> None:
+        """Go back to the last checkpoint with half the learning rate; give up the second time."""
+        root = self.checkpoints.run.root
+        if self.at.learning_rate_scale < 1:
+            named = list(dict.fromkeys(self.bad_items)) or ["no item alone"]
+            more = f" and {len(named) - 10} more" if len(named) > 10 else ""
+            raise DivergedError(
+                f"{self.task.name} diverged at half the learning rate too; the last steps saw "
+                f"{', '.join(named[:10])}{more}",
+                path=root,
+                remedy=f"Look at these images, or set {self.task.name}.learning_rate lower in a "
+                "new run folder.",
+            )
+        found = self.checkpoints.read()
+        if found is None:
+            raise RunError("its checkpoints are gone", path=root, remedy="Start anew.")
+        self.at = self.checkpoints.take_up(found[0])
+        self.at.learning_rate_scale = 0.5
+        self.bad_items = []
+        self._save()
+        self._tell(
+            "warning", "The training diverged: back to its last checkpoint, half the learning rate"
+        )
+
+    # -- epochs
+
+    def _end_epoch(self) -> None:
+        at = self.at
+        finite = all(bool(t.isfinite().all()) for t in self.task.network.state_dict().values())
+        if self.world.any(not finite)[0]:
+            self._set_back()
+            return
+        scores: dict[str, float] = {}
+        if self.world.is_first:
+            average = self.stepper.average
+            with contextlib.nullcontext() if average is None else average.applied():
+                scores = self.task.validate()
+                self._keep_if_best(scores.get("score"))
+        self.world.wait_for_all()
+        self._count_seconds()
+        losses = {name: total / at.loss_steps for name, total in at.loss_sums.items()}
+        at.epoch += 1
+        at.step, at.loss_sums, at.loss_steps = 0, {}, 0
+        row = {"epoch": at.epoch, **losses, **scores, "learning_rate": self.stepper.learning_rate}
+        at.history.append(row | {"skipped_steps": at.skipped, "seconds": round(at.seconds, 1)})
+        if self.world.is_first:
+            with writing(self.checkpoints.run.history):
+                write_history(self.checkpoints.run.history, self.task.name, at.history)
+        self._save()
+        self._tell("epoch", losses=losses, scores=scores)
+
+    def _keep_if_best(self, score: float | None) -> None:
+        """Keep the network's weights when no epoch before was better."""
+        at = self.at
+        if score is not None and math.isnan(score):
+            score = -math.inf
+        if score is not None and at.best_score is not None and score <= at.best_score:
+            return
+        at.best_score, at.best_epoch = score, at.epoch + 1
+        about = {"stage": self.task.name, "epoch": at.best_epoch, "score": score}
+        write_weights(self.best, self.task.network, about)
+
+    # -- state
+
+    def _save(self) -> None:
+        self._count_seconds()
+        bad = self.checkpoints.save(self.at)
+        self.saved_at = time.monotonic()
+        if bad is not None:
+            self._tell("warning", f"No checkpoint was written: '{bad}' is not finite")
+        else:
+            self._tell("checkpoint", data={"file": f"{self.task.name}/{LAST}"})
+
+    def _tell(self, kind: str, message: str = "", **more: Any) -> None:
+        self.reporter.tell(kind, self.at, message, **more)
+
+    def _count_seconds(self) -> None:
+        now = time.monotonic()
+        self.at.seconds += now - self.counted_at
+        self.counted_at = now
+
+    def _threads(self) -> int:
+        if self.options.threads is not None:
+            return self.options.threads
+        return 4 if self.world.device.type == "cuda" else 1

@@ -1,0 +1,108 @@
+"""What a running stage says, and when."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from plimseg_training.events import Event, memory_mb
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from plimseg_training.loop.distributed import World
+    from plimseg_training.loop.state import Position
+    from plimseg_training.loop.step import Stepper
+
+
+class Reporter:
+    """Makes the events of one stage; only the first process's are told.
+
+    Parameters
+    ----------
+    stage : str
+        Name of the stage.
+    epochs, steps : int
+        Of the whole stage.
+    on_event : callable
+        Is told.
+    every : float
+        Shortest time between "step" events, in seconds.
+    stepper : Stepper
+        Knows the learning rate.
+    world : World
+        The processes.
+    """
+
+    def __init__(
+        self,
+        stage: str,
+        epochs: int,
+        steps: int,
+        on_event: Callable[[Event], None],
+        every: float,
+        stepper: Stepper,
+        world: World,
+    ) -> None:
+        self._stage = stage
+        self._epochs = epochs
+        self._steps = steps
+        self._on_event = on_event
+        self._every = every
+        self._stepper = stepper
+        self._world = world
+        self._last_step = time.monotonic()
+        self._items = 0
+        self._fresh_steps = 0
+        self._fresh_seconds = 0.0
+
+    def step(
+        self, at: Position, losses: dict[str, float], *, items: int, steps: int, seconds: float
+    ) -> None:
+        """Count a step, and tell of it when the last telling was long enough ago.
+
+        Parameters
+        ----------
+        at : Position
+            After the step.
+        losses : dict
+            Of the step.
+        items : int
+            That it saw.
+        steps : int
+            Of the epoch.
+        seconds : float
+            That it took.
+        """
+        self._items += items
+        self._fresh_steps += 1
+        self._fresh_seconds += seconds
+        since = time.monotonic() - self._last_step
+        if since >= self._every or at.step == steps:
+            rate = self._items / max(since, 1e-6)
+            self.tell("step", at, losses=losses, step=at.step, steps=steps, items_per_second=rate)
+            self._last_step, self._items = time.monotonic(), 0
+
+    def tell(self, kind: str, at: Position, message: str = "", **more: Any) -> None:
+        """Tell an event of this stage; `more` are fields of `Event`."""
+        if not self._world.is_first:
+            return
+        begun = at.epoch + (kind != "epoch")
+        self._on_event(
+            Event(
+                kind,
+                message,
+                stage=self._stage,
+                epoch=min(begun, self._epochs),
+                epochs=self._epochs,
+                seconds_left=self._seconds_left(at),
+                learning_rate=self._stepper.learning_rate,
+                memory_mb=memory_mb(self._world.device.type),
+                **more,
+            )
+        )
+
+    def _seconds_left(self, at: Position) -> float | None:
+        if not self._fresh_steps:
+            return None
+        return self._fresh_seconds / self._fresh_steps * max(self._steps - at.step_total, 0)

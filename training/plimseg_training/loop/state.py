@@ -1,0 +1,407 @@
+"""The whole state of a training, and its checkpoints: atomic, checked, never unpickled."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import platform
+import random
+from dataclasses import asdict, dataclass, field, fields
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import safetensors
+import torch
+from safetensors.torch import save_file
+
+from napari_plimseg import __version__
+from napari_plimseg.files import atomic_write
+from plimseg_training.config.schema import flat
+from plimseg_training.run_folder import RunError, writing
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    from torch import Tensor, nn
+
+    from plimseg_training.loop.step import AveragedWeights
+
+
+LAST = "last.ckpt"
+PREVIOUS = "previous.ckpt"
+BEST = "best.safetensors"
+
+_FORMAT = 1
+# where the images are and what computes may change; which images they are is in the digest
+_MAY_CHANGE = frozenset({"device", "data.train", "data.validation"})
+
+
+@dataclass
+class Position:
+    """Where a training stands; everything in a checkpoint that is no tensor.
+
+    Parameters
+    ----------
+    epoch : int
+        Epochs done.
+    step : int
+        Steps done in the epoch begun.
+    step_total : int
+        Steps done in all, skipped ones included.
+    updates : int
+        Steps that changed the weights.
+    skipped : int
+        Steps skipped since a loss or gradient was not finite.
+    bad_in_a_row : int
+        Such steps just now.
+    learning_rate_scale : float
+        1, or 0.5 once the training diverged.
+    batch_size : int
+        Items a forward pass; less than the recipe's when memory ran out. 0 means the recipe's.
+    best_score : float or None
+        Of `best_epoch`.
+    best_epoch : int
+        Number of the epoch whose weights are kept, from 1; 0 before there is one.
+    loss_sums : dict
+        Loss terms summed over the good steps of the epoch begun.
+    loss_steps : int
+        How many those are.
+    history : list of dict
+        One row an epoch.
+    seconds : float
+        Spent training, over all starts.
+    """
+
+    epoch: int = 0
+    step: int = 0
+    step_total: int = 0
+    updates: int = 0
+    skipped: int = 0
+    bad_in_a_row: int = 0
+    learning_rate_scale: float = 1.0
+    batch_size: int = 0
+    best_score: float | None = None
+    best_epoch: int = 0
+    loss_sums: dict[str, float] = field(default_factory=dict)
+    loss_steps: int = 0
+    history: list[dict[str, Any]] = field(default_factory=list)
+    seconds: float = 0.0
+
+
+@dataclass
+class TrainState:
+    """Everything that a training needs to go on as if nothing had happened.
+
+    Parameters
+    ----------
+    tensors : dict
+        `network.*`, `ema.*`, `optimizer.*` and `rng.*`.
+    position : Position
+        Where it stands.
+    scaler : dict
+        State of the gradient scaler; empty unless in float16.
+    config : dict
+        The recipe as plain data.
+    digest : str
+        Of the training data.
+    versions : dict
+        Of the libraries that wrote it.
+    """
+
+    tensors: dict[str, Tensor]
+    position: Position
+    scaler: dict[str, Any] = field(default_factory=dict)
+    config: dict[str, Any] = field(default_factory=dict)
+    digest: str = ""
+    versions: dict[str, str] = field(default_factory=lambda: library_versions())
+
+    def not_finite(self) -> str | None:
+        """Return the name of the first weight that is not finite, or None."""
+        for name, tensor in self.tensors.items():
+            if name.startswith("rng.") or not tensor.is_floating_point():
+                continue
+            if not bool(tensor.isfinite().all()):
+                return name
+        return None
+
+    def check_same(self, config: Mapping[str, Any], digest: str, *, path: Path) -> None:
+        """Refuse to go on with another recipe or other data.
+
+        Raises
+        ------
+        RunError
+            Naming what changed.
+        """
+        before, now = flat(self.config), flat(plain_json(config))
+        changed = [
+            f"{key} was {before.get(key)!r} and is {now.get(key)!r}"
+            for key in [*before, *(k for k in now if k not in before)]
+            if before.get(key) != now.get(key) and key not in _MAY_CHANGE
+        ]
+        if digest != self.digest:
+            changed.append("the training images or their tags are others")
+        if changed:
+            more = f" (and {len(changed) - 3} more)" if len(changed) > 3 else ""
+            raise RunError(
+                f"it was begun otherwise: {'; '.join(changed[:3])}{more}",
+                path=path,
+                remedy="Choose a new run folder, or go back to what it was.",
+            )
+
+
+def library_versions() -> dict[str, str]:
+    """Return the versions that a checkpoint and a report name."""
+    return {
+        "napari_plimseg": __version__,
+        "python": platform.python_version(),
+        "torch": str(torch.__version__),
+        "numpy": np.__version__,
+    }
+
+
+def plain_json(data: Mapping[str, Any]) -> dict[str, Any]:
+    """Return plain data as JSON gives it back: tuples are lists."""
+    plain: dict[str, Any] = json.loads(json.dumps(data))
+    return plain
+
+
+def training_tensors(
+    network: nn.Module, optimizer: torch.optim.Optimizer, average: AveragedWeights | None
+) -> dict[str, Tensor]:
+    """Return copies of all tensors of a training on the CPU, but for the random generators."""
+    names = {id(weight): name for name, weight in network.named_parameters()}
+    found = {f"network.{name}": tensor for name, tensor in network.state_dict().items()}
+    if average is not None:
+        found |= {f"ema.{name}": tensor for name, tensor in average.tensors.items()}
+    for weight, values in optimizer.state.items():
+        found |= {f"optimizer.{key}.{names[id(weight)]}": value for key, value in values.items()}
+    return {
+        name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in found.items()
+    }
+
+
+def set_training_tensors(
+    tensors: Mapping[str, Tensor],
+    network: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    average: AveragedWeights | None,
+    *,
+    path: Path,
+) -> None:
+    """Set what `training_tensors` gave.
+
+    Raises
+    ------
+    RunError
+        When the tensors are those of another network; nothing has changed then.
+    """
+    weights = _part(tensors, "network.")
+    wanted = network.state_dict()
+    wrong = sorted(set(weights) ^ set(wanted)) or [
+        name for name, tensor in weights.items() if tensor.shape != wanted[name].shape
+    ]
+    averages = _part(tensors, "ema.")
+    if not wrong and average is not None:
+        wrong = sorted(set(averages) ^ set(average.tensors))
+    if wrong:
+        raise RunError(
+            f"its checkpoint is of another network: '{wrong[0]}' does not fit",
+            path=path,
+            remedy="Choose a new run folder.",
+        )
+    network.load_state_dict(weights)
+    if average is not None:
+        for name, tensor in averages.items():
+            average.tensors[name].copy_(tensor)
+    optimizer.state.clear()
+    parameters = dict(network.named_parameters())
+    for name, tensor in _part(tensors, "optimizer.").items():
+        key, _, of = name.partition(".")
+        weight = parameters[of]
+        # AdamW counts its steps on the CPU
+        value = tensor.clone() if key == "step" else tensor.to(weight.device, copy=True)
+        optimizer.state[weight][key] = value
+
+
+def write_state(folder: Path, state: TrainState) -> Path:
+    """Write the state as the last checkpoint; the last becomes the one before.
+
+    Raises
+    ------
+    RunError
+        When it can't be written; the checkpoints that were there stay.
+    """
+    last = folder / LAST
+    header = {
+        name.name: getattr(state, name.name) for name in fields(state) if name.name != "tensors"
+    }
+    header |= {"position": asdict(state.position), "format": _FORMAT}
+    with writing(last), atomic_write(last) as temporary:
+        _write_tensors(temporary, state.tensors, header)
+        # durable before the last one makes way for it
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())
+        if last.exists():
+            last.replace(folder / PREVIOUS)
+    return last
+
+
+def read_state(folder: Path) -> tuple[TrainState, str | None] | None:
+    """Return the last checkpoint that can be read.
+
+    Returns
+    -------
+    tuple or None
+        The state, and a sentence when it is not the last one or None; None when there is none.
+
+    Raises
+    ------
+    RunError
+        When there are checkpoints and none can be read.
+    """
+    there = [folder / name for name in (LAST, PREVIOUS) if (folder / name).exists()]
+    problem = None
+    for path in there:
+        try:
+            return _read_state(path), problem
+        except RunError as error:
+            problem = f"{error} Going on from '{PREVIOUS}'."
+    if there:
+        raise RunError(
+            "its checkpoints are damaged", path=folder, remedy="Start anew in another run folder."
+        )
+    return None
+
+
+def write_weights(path: Path, network: nn.Module, about: Mapping[str, Any]) -> None:
+    """Write a network's weights alone, atomically, with a header for programs.
+
+    Raises
+    ------
+    RunError
+        When the file can't be written; an old one stays.
+    """
+    tensors = {
+        name: tensor.detach().to("cpu", copy=True).contiguous()
+        for name, tensor in network.state_dict().items()
+    }
+    with writing(path), atomic_write(path) as temporary:
+        _write_tensors(temporary, tensors, about)
+
+
+def read_weights_of_run(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Return the tensors and the header of a file that `write_weights` wrote.
+
+    Raises
+    ------
+    RunError
+        When it is missing or damaged.
+    """
+    return _read_tensors(path)
+
+
+def _read_state(path: Path) -> TrainState:
+    tensors, header = _read_tensors(path)
+    if header.pop("format", None) != _FORMAT:
+        raise RunError(
+            "the checkpoint is of another version of this program",
+            path=path,
+            remedy="Start anew in another run folder.",
+        )
+    try:
+        return TrainState(tensors, Position(**header.pop("position")), **header)
+    except (KeyError, TypeError) as error:
+        raise RunError("the checkpoint is damaged", path=path) from error
+
+
+def _write_tensors(path: Path, tensors: dict[str, Tensor], header: Mapping[str, Any]) -> None:
+    text = json.dumps(header, ensure_ascii=False)
+    save_file(tensors, path, metadata={"plimseg": text, "sha256": _digest(tensors, text)})
+
+
+def _read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            # copies: the file may be replaced while they live
+            tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
+        text = metadata["plimseg"]
+        if metadata["sha256"] != _digest(tensors, text):
+            raise ValueError("its checksum is wrong")
+        return tensors, json.loads(text)
+    except FileNotFoundError as error:
+        raise RunError("the file does not exist", path=path) from error
+    except (safetensors.SafetensorError, KeyError, ValueError, OSError, RuntimeError) as error:
+        raise RunError("the checkpoint is damaged", path=path) from error
+
+
+def _digest(tensors: Mapping[str, Tensor], text: str) -> str:
+    digest = hashlib.sha256(text.encode())
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.flatten().view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def _part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {
+        name.removeprefix(prefix): tensor
+        for name, tensor in tensors.items()
+        if name.startswith(prefix)
+    }
+
+
+_NONE = float("nan")
+
+
+def seed_everything(entropy: Sequence[int]) -> None:
+    """Seed python, NumPy and torch (CUDA included) from whole numbers."""
+    python, numpy, tensor = np.random.SeedSequence(entropy).generate_state(3)
+    random.seed(int(python))
+    np.random.seed(int(numpy))
+    torch.manual_seed(int(tensor))
+
+
+def random_states(device: torch.device) -> dict[str, Tensor]:
+    """Return the states of python, NumPy, torch and, on CUDA, of the device."""
+    _, words, gauss = random.getstate()
+    _, keys, position, has_gauss, cached = np.random.get_state(legacy=True)
+    states = {
+        "python": torch.tensor(words, dtype=torch.int64),  # (625,)
+        "python_gauss": torch.tensor([_NONE if gauss is None else gauss], dtype=torch.float64),
+        "numpy": torch.from_numpy(np.asarray(keys).astype(np.int64)),  # (624,)
+        "numpy_rest": torch.tensor([position, has_gauss, cached], dtype=torch.float64),
+        "torch": torch.get_rng_state(),
+    }
+    if device.type == "cuda":
+        states["cuda"] = torch.cuda.get_rng_state(device)
+    return states
+
+
+def set_random_states(states: Mapping[str, Tensor], device: torch.device) -> None:
+    """Set what `random_states` gave; a CUDA state is left out on other devices."""
+    gauss = float(states["python_gauss"][0])
+    words = tuple(int(word) for word in states["python"])
+    random.setstate((3, words, None if np.isnan(gauss) else gauss))
+    position, has_gauss, cached = (float(number) for number in states["numpy_rest"])
+    keys = states["numpy"].numpy().astype(np.uint32)
+    np.random.set_state(("MT19937", keys, int(position), int(has_gauss), cached))
+    torch.set_rng_state(states["torch"])
+    if device.type == "cuda" and "cuda" in states:
+        torch.cuda.set_rng_state(states["cuda"], device)
+
+
+@contextlib.contextmanager
+def deterministic(*, wanted: bool) -> Iterator[None]:
+    """Ask torch for deterministic algorithms inside the block, where it has them."""
+    before = torch.are_deterministic_algorithms_enabled()
+    if wanted:
+        torch.use_deterministic_algorithms(True, warn_only=True)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before)

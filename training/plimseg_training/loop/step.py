@@ -1,0 +1,323 @@
+"""One step of a training: forward, backward, and new weights if every number is finite."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from napari_plimseg.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from torch import Tensor, nn
+
+    from plimseg_training.config.recipe import StageConfig
+    from plimseg_training.loop.distributed import World
+    from plimseg_training.loop.task import Task
+
+
+_TYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+_AMPERE = 8
+
+
+@dataclass(frozen=True)
+class Precision:
+    """Number format of the forward pass; weights and optimizer stay in float32.
+
+    Parameters
+    ----------
+    device : torch.device
+        Where the network is.
+    dtype : torch.dtype
+        float32, bfloat16 or float16.
+    """
+
+    device: torch.device
+    dtype: torch.dtype
+
+    def autocast(self) -> contextlib.AbstractContextManager[object]:
+        """Return the context in which the loss is computed."""
+        if self.dtype is torch.float32:
+            return contextlib.nullcontext()
+        return torch.autocast(self.device.type, dtype=self.dtype)
+
+    def scaler(self) -> torch.amp.GradScaler:
+        """Return the scaler of gradients; it does nothing unless the format is float16."""
+        return torch.amp.GradScaler(self.device.type, enabled=self.dtype is torch.float16)
+
+
+def choose_precision(wanted: str, device: torch.device) -> Precision:
+    """Return the number format of a recipe's `precision` on a device.
+
+    "auto" takes bfloat16 on CUDA from Ampere on, float16 on older CUDA, and float32 elsewhere:
+    on most CPUs bfloat16 is several times slower than float32.
+
+    Raises
+    ------
+    ConfigError
+        When the device can't train in this format.
+    """
+    if wanted == "auto":
+        if device.type != "cuda":
+            return Precision(device, torch.float32)
+        ampere = torch.cuda.get_device_capability(device)[0] >= _AMPERE
+        return Precision(device, torch.bfloat16 if ampere else torch.float16)
+    if wanted == "float16" and device.type != "cuda":
+        raise ConfigError(
+            "the key 'precision' is 'float16', which needs a CUDA device for training",
+            remedy="Write auto or float32.",
+        )
+    return Precision(device, _TYPES[wanted])
+
+
+class AveragedWeights:
+    """An exponential moving average of a network's trained weights.
+
+    Frozen weights and buffers are the network's own.
+
+    Parameters
+    ----------
+    network : nn.Module
+        What is trained.
+    decay : float
+        Share that stays at each update, 0 to below 1. It is less in the first updates, so that the
+        initial weights are forgotten: (1 + n) / (10 + n) at update n.
+    """
+
+    def __init__(self, network: nn.Module, decay: float) -> None:
+        self.network = network
+        self.decay = decay
+        self.tensors: dict[str, Tensor] = {
+            name: weight.detach().clone()
+            for name, weight in network.named_parameters()
+            if weight.requires_grad
+        }
+
+    @torch.no_grad()
+    def update(self, count: int) -> None:
+        """Move the average towards the network's weights; `count` updates came before."""
+        decay = min(self.decay, (1 + count) / (10 + count))
+        for name, weight in self.network.named_parameters():
+            if name in self.tensors:
+                self.tensors[name].lerp_(weight, 1 - decay)
+
+    @contextlib.contextmanager
+    def applied(self) -> Iterator[None]:
+        """Let the network hold the average inside the block, and its own weights again after."""
+        self._swap()
+        try:
+            yield
+        finally:
+            self._swap()
+
+    @torch.no_grad()
+    def _swap(self) -> None:
+        for name, weight in self.network.named_parameters():
+            if name in self.tensors:
+                kept = weight.clone()
+                weight.copy_(self.tensors[name])
+                self.tensors[name].copy_(kept)
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """What came of a step.
+
+    Parameters
+    ----------
+    losses : dict
+        The terms, as means over this process's items.
+    applied : bool
+        Whether the weights changed.
+    bad : bool
+        Whether a loss or gradient was not finite for another reason than the range of float16.
+    """
+
+    losses: dict[str, float]
+    applied: bool
+    bad: bool
+
+
+class Stepper:
+    """The network, its optimizer and its averaged weights.
+
+    Parameters
+    ----------
+    task : Task
+        What is trained. Its weights of one dimension (biases, norms, scales) have no decay.
+    config : StageConfig
+        How.
+    world : World
+        The processes that share the items of a step.
+
+    Raises
+    ------
+    ConfigError
+        When the device can't train in the wanted precision.
+    """
+
+    def __init__(self, task: Task, config: StageConfig, world: World) -> None:
+        self._task = task
+        self._config = config
+        self._world = world
+        self._precision = choose_precision(config.precision, world.device)
+        self.scaler = self._precision.scaler()
+        self.optimizer = torch.optim.AdamW(_groups(task, config), weight_decay=config.weight_decay)
+        self._base_rates = [group["lr"] for group in self.optimizer.param_groups]
+        self._weights = [w for group in self.optimizer.param_groups for w in group["params"]]
+        self.average = AveragedWeights(task.network, config.ema) if config.ema else None
+
+    @property
+    def learning_rate(self) -> float:
+        """Of the first group of weights, now."""
+        return float(self.optimizer.param_groups[0]["lr"])
+
+    def set_rate(self, rate: float) -> None:
+        """Multiply the learning rates that the task gave by `rate`."""
+        for group, base in zip(self.optimizer.param_groups, self._base_rates, strict=True):
+            group["lr"] = base * rate
+
+    def step(self, parts: Iterable[tuple[Any, float]], *, updates: int) -> StepResult:
+        """Do one step.
+
+        Parameters
+        ----------
+        parts : iterable of (batch, float)
+            This process's batches, each with its share of the items of all processes.
+        updates : int
+            Steps that changed the weights before.
+
+        Returns
+        -------
+        StepResult
+            When a loss or gradient is not finite, weights, buffers and optimizer stay as they are.
+        """
+        buffers = [
+            (buffer, buffer.clone())
+            for module in self._task.network.modules()
+            if module.training  # others do not change them
+            for buffer in module.buffers(recurse=False)
+        ]
+        self.optimizer.zero_grad(set_to_none=True)
+        losses, finite = self._backward(parts)
+        self._world.sum_gradients(self._weights)
+        self.scaler.unscale_(self.optimizer)
+        norm = self._gradient_norm()
+        (bad_loss, bad_gradient) = self._world.any(not finite, not math.isfinite(norm))
+        overflow = bad_gradient and not bad_loss and self._scale_can_shrink()
+        if bad_loss or bad_gradient:
+            for buffer, before in buffers:
+                buffer.copy_(before)
+            if self.scaler.is_enabled():
+                self.scaler.update(self.scaler.get_scale() / 2)
+            self.optimizer.zero_grad(set_to_none=True)
+            return StepResult(losses, applied=False, bad=not overflow)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        if self.average is not None:
+            self.average.update(updates)
+        return StepResult(losses, applied=True, bad=False)
+
+    def _backward(self, parts: Iterable[tuple[Any, float]]) -> tuple[dict[str, float], bool]:
+        sums: dict[str, float] = {}
+        shares = 0.0
+        finite = True
+        for batch, share in parts:
+            with self._precision.autocast():
+                loss, terms = self._task.loss(batch)
+            torch.autograd.backward(self.scaler.scale(loss * share))
+            terms = {"loss": float(loss.detach())} | terms
+            finite = finite and bool(loss.detach().isfinite())
+            for name, value in terms.items():
+                sums[name] = sums.get(name, 0.0) + float(value) * share
+            shares += share
+        return {name: total / shares for name, total in sums.items()}, finite
+
+    def _gradient_norm(self) -> float:
+        gradients = [w.grad for w in self._weights if w.grad is not None]
+        norm = torch.nn.utils.get_total_norm(gradients)
+        if self._config.clip_norm:
+            torch.nn.utils.clip_grads_with_norm_(self._weights, self._config.clip_norm, norm)
+        return float(norm)
+
+    def _scale_can_shrink(self) -> bool:
+        return self.scaler.is_enabled() and self.scaler.get_scale() > 1
+
+
+def _groups(task: Task, config: StageConfig) -> list[dict[str, Any]]:
+    """Return the task's groups, each in two: with and without weight decay."""
+    owned = {id(weight) for weight in task.network.parameters()}
+    groups: list[dict[str, Any]] = []
+    for group in task.parameter_groups():
+        weights: list[nn.Parameter] = [w for w in group["params"] if w.requires_grad]
+        if any(id(weight) not in owned for weight in weights):
+            raise ValueError(f"task '{task.name}' trains weights that its network does not hold")
+        decay = group.get("weight_decay", config.weight_decay)
+        for several_dimensions, own_decay in ((True, decay), (False, 0.0)):
+            chosen = [w for w in weights if (w.ndim > 1) == several_dimensions]
+            if chosen:
+                groups.append({**group, "params": chosen, "weight_decay": own_decay})
+    if not groups:
+        raise ValueError(f"task '{task.name}' has nothing to train")
+    return groups
+
+
+_POLY_POWER = 0.9
+
+
+def learning_rate_factor(
+    step: int, steps: int, *, schedule: str = "cosine", warm_up_fraction: float = 0.0
+) -> float:
+    """Return what the learning rate is multiplied by at a step.
+
+    Parameters
+    ----------
+    step : int
+        Steps done before this one, 0 to `steps - 1`.
+    steps : int
+        All steps of the training.
+    schedule : str
+        "cosine", or "poly" with power 0.9; both reach 0 after the last step.
+    warm_up_fraction : float
+        Share of the steps in which the factor rises linearly to 1.
+
+    Returns
+    -------
+    float
+        More than 0 and at most 1.
+    """
+    warm_up = round(warm_up_fraction * steps)
+    if step < warm_up:
+        return (step + 1) / (warm_up + 1)
+    rest = (step - warm_up) / max(steps - warm_up, 1)
+    if schedule == "poly":
+        return float((1 - rest) ** _POLY_POWER)
+    return 0.5 * (1 + math.cos(math.pi * rest))
+
+
+def steps_of_epoch(items: int, items_a_step: int) -> int:
+    """Return how many steps an epoch has: none is much smaller or larger than the others."""
+    return max(1, round(items / items_a_step)) if items else 0
+
+
+def epoch_steps(seed: int, epoch: int, items: int, items_a_step: int) -> list[list[int]]:
+    """Return the items of every step of an epoch, in an order fixed by (seed, epoch).
+
+    Every item occurs once. The steps differ by one item at most, so that no step rests on a few
+    left-over items.
+    """
+    order = np.random.default_rng((seed, epoch)).permutation(items)  # (items,)
+    steps = steps_of_epoch(items, items_a_step)
+    return [part.tolist() for part in np.array_split(order, steps)] if steps else []
+
+
+def parts_of(indices: Sequence[int], size: int) -> list[list[int]]:
+    """Cut the items of a step into batches of at most `size`, nearly equal ones."""
+    parts = math.ceil(len(indices) / size)
+    return [part.tolist() for part in np.array_split(indices, parts)] if parts else []

@@ -1,0 +1,293 @@
+"""The whole training of a model for hints: objects, network, loop, scores, model file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import torch
+
+from napari_plimseg.errors import ConfigError, TagError
+from napari_plimseg.files import write_json
+from napari_plimseg.inference.devices import describe_device, pick_device
+from napari_plimseg.models.encoders.loading import load_backbone
+from napari_plimseg.models.promptable.dual_decoder import RESOLUTIONS
+from napari_plimseg.models.promptable.model_file import load_hint_model, save_hint_model
+from napari_plimseg.models.promptable.sam_encoders import BackboneEncoder
+from napari_plimseg.models.promptable.sam_weights import load_sam
+from napari_plimseg.models.promptable.wsi_sam import WsiSam, on_backbone
+from plimseg_training.config.shipped import EFFORTS, recipes_folder
+from plimseg_training.data.datasets import TrainingData
+from plimseg_training.events import Event, ProgressLog
+from plimseg_training.loop.distributed import join_world
+from plimseg_training.loop.loop import train
+from plimseg_training.promptable.config import is_hint_recipe, load_hint_recipe
+from plimseg_training.promptable.objects import Objects, instances_of
+from plimseg_training.promptable.task import HintTask
+from plimseg_training.run_folder import RunError, RunFolder, StopRequest
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Callable
+
+    from plimseg_training.config.recipe import Recipe
+    from plimseg_training.console import Console
+    from plimseg_training.data.tagged_folder import TaggedFolder
+    from plimseg_training.promptable.config import HintRecipe
+
+
+_BACKBONE = "backbone:"
+_HEADS = 8
+
+
+def train_hint_recipe(
+    recipe: HintRecipe,
+    run_folder: Path,
+    *,
+    resume: bool = True,
+    on_event: Callable[[Event], None] = lambda event: None,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> Path | None:
+    """Train a model for hints and write its file.
+
+    Parameters
+    ----------
+    recipe : HintRecipe
+    run_folder : Path
+        Takes checkpoints, history, scores and the model file.
+    resume : bool
+        Whether to go on with what is there.
+    on_event : callable
+        Is told how it goes.
+    should_stop : callable
+        Asked after each step.
+
+    Returns
+    -------
+    Path or None
+        The model file; None when it was stopped.
+
+    Raises
+    ------
+    PlimsegError
+        When recipe, folder, pretrained weights or disk don't allow it.
+    """
+    run = RunFolder(run_folder)
+    with join_world(pick_device(recipe.device)) as world, run.locked():
+        log = ProgressLog(run.progress)
+
+        def tell(event: Event) -> None:
+            if world.is_first:
+                log(event)
+                on_event(event)
+
+        try:
+            about = {"device": describe_device(world.device)}
+            tell(Event("start", f"Training '{recipe.name}' on {world.device}", data=about))
+            data, objects, validation = objects_of(recipe)
+            if world.is_first and not run.recipe.exists():
+                recipe.to_yaml(run.recipe)
+            held = len(validation) if validation else 0
+            told = f"{len(objects)} objects to train on, {held} to measure on"
+            tell(Event("scan", f"{told}, {recipe.objects.mpp} um per pixel"))
+            task = HintTask(recipe, starting_model(recipe), objects, validation, world.device)
+            result = train(
+                task,
+                recipe.training,
+                run.root,
+                seed=recipe.seed,
+                device=world.device,
+                resume=resume,
+                on_event=tell,
+                should_stop=should_stop,
+                recipe=cast("Recipe", recipe),  # it is only asked for its plain data
+                digest=task.digest(),
+            )
+            if result.stopped:
+                return None
+            scores = {name: round(100 * value, 2) for name, value in task.validate().items()}
+            scores.pop("score", None)
+            if world.is_first:
+                write_json(run.root / "evaluation.json", scores)
+                # last: a run with this file is finished
+                save_hint_model(
+                    run.model_file,
+                    task.model,
+                    title=recipe.name,
+                    frozen_inside=recipe.model.frozen_inside,
+                    license="research use; as the training images and the encoder allow",
+                    scores=scores,
+                    training_sha256=data.train.digest(),
+                )
+            world.wait_for_all()
+        except Exception as error:
+            tell(Event("failed", str(error)))
+            raise
+        told = ", ".join(f"{name} {score:.1f}" for name, score in scores.items())
+        tell(Event("done", f"Wrote {run.model_file.name}. {told}".strip(), scores=scores))
+        return run.model_file
+
+
+def objects_of(recipe: HintRecipe) -> tuple[TrainingData, Objects, Objects | None]:
+    """Scan the recipe's folders and return the data and the objects of both parts.
+
+    Raises
+    ------
+    ConfigError, TagError
+        When there are no masks, or they show no object.
+    """
+    data = TrainingData.of(recipe.for_data())
+    config = recipe.objects
+    common: dict[str, Any] = {"leave_out": config.leave_out, "min_area": config.min_area}
+    train_part = _with_masks(data.train)
+    if train_part is None:
+        raise TagError(
+            "its images have no masks, and a model for hints learns from masks",
+            path=data.train.root,
+            remedy="Put images into 'img' and masks of the same names into 'mask'.",
+        )
+    objects = Objects(train_part, config.mpp, image_mpp=data.mpp, **common)
+    measured = None if data.validation is None else _with_masks(data.validation)
+    if measured is None:
+        return data, objects, None
+    return data, objects, Objects(measured, config.mpp, image_mpp=data.mpp, **common)
+
+
+def starting_model(recipe: HintRecipe) -> WsiSam:
+    """Return the model that the training starts from, with what is trained set free.
+
+    A model for hints keeps its projections, so that few maps have to be kept.
+
+    Raises
+    ------
+    ModelError, ConfigError
+        When its weights are not there or are something else.
+    """
+    config = recipe.model
+    start = config.start
+    resolutions = RESOLUTIONS if config.resolutions == "both" else (config.resolutions,)
+    if start.startswith(("sam:", "hf-hub:")):
+        sam = load_sam(start, side=config.side)
+        model = WsiSam.on_sam(sam, resolutions=resolutions, source=start)
+    elif start.startswith(_BACKBONE):
+        name = start.removeprefix(_BACKBONE)
+        torch.manual_seed(recipe.seed + 1)
+        encoder = BackboneEncoder(
+            load_backbone(name, seed=recipe.seed), config.side, embed_dim=config.embed_dim
+        )
+        model = on_backbone(
+            encoder, source=name, resolutions=resolutions, heads=_HEADS, mlp_dim=config.mlp_dim,
+            more_masks=0,
+        )  # fmt: skip
+    else:
+        model = load_hint_model(_file_of(start))
+        free = model.own_names()
+        for name, parameter in model.named_parameters():
+            parameter.requires_grad_(name in free and name.startswith("decoder."))
+    model.mpp = recipe.objects.mpp
+    return model
+
+
+def _file_of(start: str) -> Path:
+    if start == "bundled":
+        from napari_plimseg.models.encoders.cards import bundled_folder
+
+        return bundled_folder() / "hints.safetensors"
+    path = Path(start)
+    if path.suffix != ".safetensors":
+        raise ConfigError(
+            f"the key 'model.start' is '{start}'",
+            remedy="Write bundled, a model's .safetensors file, sam:FOLDER, sam:FILE, "
+            "hf-hub:ORG/REPO or backbone:NAME.",
+        )
+    return path
+
+
+def _with_masks(folder: TaggedFolder) -> TaggedFolder | None:
+    images = [i for i in folder.images if i.truth is not None or instances_of(i) is not None]
+    return folder.restricted(images) if images else None
+
+
+STOPPED = 130
+RUNS = Path("runs")
+
+
+def hint_recipes() -> dict[str, Path]:
+    """Return the recipes for hints that come along, by name."""
+    return {path.stem: path for path in sorted((recipes_folder() / "hints").glob("*.yaml"))}
+
+
+def hint_recipe_of(options: argparse.Namespace) -> HintRecipe | None:
+    """Return the recipe that the options of `plimseg train` name, None when it is no such one.
+
+    Raises
+    ------
+    ConfigError
+        When a key or value is wrong.
+    """
+    if options.source is None:
+        kept = RunFolder(options.out).recipe if options.resume and options.out else None
+        if kept is None or not is_hint_recipe(kept):
+            return None
+        return load_hint_recipe(kept).override(options.set)
+    path = hint_recipes().get(str(options.source), Path(options.source))
+    if path.suffix.lower() not in {".yaml", ".yml"} or not is_hint_recipe(path):
+        return None
+    recipe = load_hint_recipe(path).with_epochs(EFFORTS[options.effort])
+    return recipe.override(options.set)
+
+
+def run_hint_train(
+    recipe: HintRecipe,
+    options: argparse.Namespace,
+    console: Console,
+    listed: Callable[[Path, str], Path],
+) -> int:
+    """Train a model for hints, or with `--dry-run` say what would be; return the exit code.
+
+    Parameters
+    ----------
+    recipe : HintRecipe
+    options : argparse.Namespace
+        Of `plimseg train`.
+    console : Console
+    listed : callable
+        Copies a model of a name to the list of models.
+    """
+    run = RunFolder(options.out or RUNS / recipe.name)
+    if options.dry_run:
+        _, objects, validation = objects_of(recipe)
+        held = len(validation) if validation else 0
+        console.result(f"Would train '{recipe.name}' into {run.root}:")
+        console.result(f"  objects  {len(objects)} to train on, {held} to measure on")
+        console.result(f"  start    {recipe.model.start}")
+        console.result(f"  epochs   {recipe.training.epochs}")
+        return 0
+    if not options.resume and run.status() != "new":
+        raise RunError(
+            f"it holds a training ({run.status()})",
+            path=run.root,
+            remedy="Add --resume to go on with it, or choose another folder with --out.",
+        )
+    console.say(f"run folder: {run.root}")
+    with StopRequest(run.root) as asked_to_stop:
+        model_file = train_hint_recipe(
+            recipe,
+            run.root,
+            resume=options.resume,
+            on_event=console.event,
+            should_stop=asked_to_stop,
+        )
+    if model_file is None:
+        console.say(
+            f"Stopped; what is done is kept. To go on: plimseg train --resume --out {run.root}"
+        )
+        return STOPPED
+    files = {"model": model_file}
+    if options.list:
+        files["listed"] = listed(model_file, recipe.name)
+    console.facts("files", {name: str(path) for name, path in files.items()})
+    console.result(f"  wrote {model_file}")
+    if "listed" in files:
+        console.result(f"  in the list of models as '{files['listed'].stem}'")
+    return 0

@@ -1,0 +1,100 @@
+"""Small pictures of a few training images, drawn anew while a stage trains."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from typing import TYPE_CHECKING
+
+from napari_plimseg.files import atomic_write
+from plimseg_training.data.tagged_folder import read_pixels
+from plimseg_training.events import Event
+from plimseg_training.report.previews import encoded, preview_sheet
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from plimseg_training.data.tagged_folder import TaggedFolder, TaggedImage
+
+
+PAUSE_SECONDS = 10.0
+"""Pictures are drawn no more often, and take a twentieth of the training at most."""
+_SHARE = 20
+_SIDE = 150
+
+
+class LivePreviews:
+    """Draws what a network makes of some images, so that people see it grow.
+
+    Parameters
+    ----------
+    folder : Path
+        Takes one JPEG an image, the next in place of the last.
+    data : TaggedFolder
+        Whose classes are drawn.
+    images : sequence of TaggedImage
+        Some of its images.
+    tell : callable
+        Is told of each picture.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        data: TaggedFolder,
+        images: Sequence[TaggedImage],
+        tell: Callable[[Event], None],
+    ) -> None:
+        self._folder = folder
+        self._data = data
+        self._images = tuple(images)
+        self._tell = tell
+        self._next = 0.0
+
+    def draw(
+        self,
+        stage: str,
+        mask_of: Callable[[TaggedImage], NDArray[np.uint8]],
+        caption: str,
+        pseudo_mask_of: Callable[[TaggedImage], NDArray[np.uint8]] | None = None,
+    ) -> None:
+        """Draw all pictures, unless the last ones are too fresh.
+
+        A disk that refuses costs the pictures, not the training.
+
+        Parameters
+        ----------
+        stage : str
+            What trains.
+        mask_of : callable
+            Returns mask ids (h, w) as the network finds them now.
+        caption : str
+            What these are.
+        pseudo_mask_of : callable, optional
+            Returns mask ids (h, w) that the network learns from.
+        """
+        begun = time.monotonic()
+        if begun < self._next:
+            return
+        for image in self._images:
+            sheet = preview_sheet(
+                read_pixels(image),
+                classes=self._data.classes,
+                tags=image.tags,
+                pseudo_mask=None if pseudo_mask_of is None else pseudo_mask_of(image),
+                prediction=mask_of(image),
+                prediction_caption=caption,
+                name=image.name,
+                side=_SIDE,
+            )
+            path = self._folder / f"{image.name}.jpg"
+            with contextlib.suppress(OSError):
+                with atomic_write(path) as temporary:
+                    temporary.write_bytes(encoded(sheet))
+                self._tell(Event("preview", stage=stage, data={"file": str(path), "live": True}))
+        ended = time.monotonic()
+        self._next = ended + max(PAUSE_SECONDS, _SHARE * (ended - begun))

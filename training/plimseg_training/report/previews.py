@@ -1,0 +1,220 @@
+"""Pictures for people: an image beside its cams, pseudo mask, prediction and truth."""
+
+from __future__ import annotations
+
+import io
+from typing import TYPE_CHECKING
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from napari_plimseg.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import ArrayLike, NDArray
+
+    from napari_plimseg.tissue import Color, TissueClasses
+
+
+PANEL_SIDE = 168
+_PANELS_A_ROW = 7
+_GAP, _MARGIN, _LINE = 10, 14, 20
+_PAPER, _INK, _FAINT, _RULE = (255, 255, 255), (32, 33, 36), (105, 109, 115), (216, 218, 222)
+_OPACITY = 0.5
+_HEAT = np.array(
+    [(0, 0, 4), (87, 16, 110), (188, 55, 84), (249, 142, 9), (252, 255, 164)], np.float32
+)
+_NO_CLASS = (128, 128, 128)
+
+
+def preview_sheet(
+    rgb: NDArray[np.uint8],
+    *,
+    classes: TissueClasses,
+    tags: ArrayLike,
+    cams: NDArray[np.floating] | None = None,
+    pseudo_mask: NDArray[np.uint8] | None = None,
+    prediction: NDArray[np.uint8] | None = None,
+    truth: NDArray[np.uint8] | None = None,
+    prediction_caption: str = "prediction",
+    name: str = "",
+    side: int = PANEL_SIDE,
+) -> NDArray[np.uint8]:
+    """Return one picture with captions and a legend.
+
+    Parameters
+    ----------
+    rgb : ndarray of uint8, shape (H, W, 3)
+    classes : TissueClasses
+    tags : array of 0 and 1, shape (C,) or (N, C)
+        Of the image or of its windows; a class counts when any window has it.
+    cams : ndarray of float, shape (C, h, w), optional
+        Of any size; all are shown from 0 to the largest value of the image, and captions name
+        the largest of each.
+    pseudo_mask, prediction, truth : ndarray of uint8, shape (h, w), optional
+        Mask ids of any size; 0 and 255 (nothing said) show pale with gray stripes.
+    prediction_caption : str
+        What stands above the prediction.
+    name : str
+        What the picture is called.
+    side : int
+        Longest side of the image in a panel, in pixels.
+
+    Returns
+    -------
+    ndarray of uint8, shape (height, width, 3)
+
+    Raises
+    ------
+    ConfigError
+        When the number of cams or tags is not that of the tissue classes.
+    """
+    tagged = np.atleast_2d(np.asarray(tags, bool)).sum(0) > 0
+    names = [classes.names[i - 1] for i in classes.tissue_ids]
+    for what, count in (("tags", len(tagged)), ("cams", len(names) if cams is None else len(cams))):
+        if count != len(names):
+            raise ConfigError(f"{count} {what} for {len(names)} tissue classes")
+    scale = side / max(rgb.shape[:2])
+    size = (max(1, round(rgb.shape[1] * scale)), max(1, round(rgb.shape[0] * scale)))
+    image = np.asarray(Image.fromarray(rgb).resize(size, Image.Resampling.LANCZOS))
+    panels = [("image", image, True)]
+    if cams is not None:
+        top = float(np.nanmax(cams))
+        for title, cam, present in zip(names, cams, tagged, strict=True):
+            caption = f"{title} {float(np.nanmax(cam)):.2f}"
+            panels.append((caption, _heated(image, cam, top), bool(present)))
+    for caption, mask in (
+        ("pseudo mask", pseudo_mask),
+        (prediction_caption, prediction),
+        ("truth", truth),
+    ):
+        if mask is not None:
+            panels.append((caption, painted(image, mask, classes.colors), True))
+    legend = [
+        (tissue.name, tissue.color, i >= len(names) or bool(tagged[i]))
+        for i, tissue in enumerate(classes)
+    ]
+    shown_tags = ", ".join(n for n, present in zip(names, tagged, strict=True) if present)
+    title = "   ".join(part for part in (name, f"tags: {shown_tags or 'none'}") if part)
+    return _laid_out(title, panels, legend)
+
+
+def painted(
+    image: NDArray[np.uint8],
+    mask: NDArray[np.uint8],
+    colors: Sequence[Color],
+    opacity: float = _OPACITY,
+) -> NDArray[np.uint8]:
+    """Blend a mask's colours over an image of any size.
+
+    Parameters
+    ----------
+    image : ndarray of uint8, shape (H, W, 3)
+    mask : ndarray of uint8, shape (h, w)
+        Mask ids.
+    colors : sequence of colours
+        Of mask ids 1 and up; other ids become pale with gray stripes.
+    opacity : float
+
+    Returns
+    -------
+    ndarray of uint8, shape (H, W, 3)
+    """
+    height, width = image.shape[:2]
+    fitted = np.asarray(Image.fromarray(mask).resize((width, height), Image.Resampling.NEAREST))
+    table = np.zeros((256, 3), np.float32)
+    table[1 : len(colors) + 1] = colors
+    blended = (1 - opacity) * image + opacity * table[fitted]
+    rows, columns = np.mgrid[0:height, 0:width]
+    unknown = (fitted == 0) | (fitted > len(colors))
+    blended[unknown] = 0.4 * image[unknown] + 0.6 * 255
+    blended[unknown & ((rows + columns) // 3 % 3 == 0)] = _NO_CLASS
+    drawn: NDArray[np.uint8] = np.rint(blended).astype(np.uint8)
+    return drawn
+
+
+def encoded(picture: NDArray[np.uint8], quality: int = 82) -> bytes:
+    """Return a picture as JPEG."""
+    buffer = io.BytesIO()
+    Image.fromarray(picture).save(buffer, "JPEG", quality=quality, optimize=True)
+    return buffer.getvalue()
+
+
+def _heated(image: NDArray[np.uint8], cam: NDArray[np.floating], top: float) -> NDArray[np.uint8]:
+    """Blend a cam over a gray image: dark where it says nothing, bright where it is largest."""
+    height, width = image.shape[:2]
+    shares = np.clip(np.nan_to_num(cam.astype(np.float32)) / (top if top > 0 else 1.0), 0, 1)
+    fitted = np.asarray(
+        Image.fromarray(shares).resize((width, height), Image.Resampling.BILINEAR), np.float32
+    )
+    place = np.clip(fitted, 0, 1) * (len(_HEAT) - 1)
+    lower = np.minimum(place.astype(np.int64), len(_HEAT) - 2)
+    share = (place - lower)[..., None]
+    colors = _HEAT[lower] * (1 - share) + _HEAT[lower + 1] * share
+    gray = image.mean(2, keepdims=True)
+    drawn: NDArray[np.uint8] = np.rint(0.35 * gray + 0.65 * colors).astype(np.uint8)
+    return drawn
+
+
+def _laid_out(
+    title: str,
+    panels: list[tuple[str, NDArray[np.uint8], bool]],
+    legend: list[tuple[str, Color, bool]],
+) -> NDArray[np.uint8]:
+    height, width = panels[0][1].shape[:2]
+    column, row = max(width, 96) + _GAP, height + _LINE + _GAP
+    columns = min(len(panels), _PANELS_A_ROW)
+    rows = -(-len(panels) // columns)
+    small, bold = ImageFont.load_default(12), ImageFont.load_default(14)
+    places = _legend_places(legend, columns * column - _GAP, small)
+    legend_height = (places[-1][1] + 1) * _LINE
+    sheet = Image.new(
+        "RGB",
+        (
+            2 * _MARGIN + columns * column - _GAP,
+            2 * _MARGIN + _LINE + 6 + rows * row + legend_height,
+        ),
+        _PAPER,
+    )
+    draw = ImageDraw.Draw(sheet)
+    inside = sheet.width - 2 * _MARGIN
+    draw.text((_MARGIN, _MARGIN), _fitting(title, inside, bold), _INK, bold)
+    top = _MARGIN + _LINE + 6
+    for i, (caption, picture, strong) in enumerate(panels):
+        x, y = _MARGIN + i % columns * column, top + i // columns * row
+        text = _fitting(caption, column - _GAP, small)
+        draw.text((x, y), text, _INK if strong else _FAINT, small)
+        sheet.paste(Image.fromarray(picture), (x, y + _LINE))
+        edge = (x - 1, y + _LINE - 1, x + width, y + _LINE + height)
+        draw.rectangle(edge, outline=_RULE)
+    for (text, color, strong), (x, line) in zip(legend, places, strict=True):
+        y = top + rows * row + line * _LINE
+        draw.rectangle((_MARGIN + x, y + 1, _MARGIN + x + 12, y + 13), color, _RULE)
+        draw.text((_MARGIN + x + 18, y), text, _INK if strong else _FAINT, small)
+    return np.asarray(sheet)
+
+
+def _legend_places(
+    legend: list[tuple[str, Color, bool]],
+    width: int,
+    font: ImageFont.FreeTypeFont | ImageFont.ImageFont,
+) -> list[tuple[int, int]]:
+    """Return left side and line of each entry, broken into lines of at most `width`."""
+    places, x, line = [], 0, 0
+    for text, _, _ in legend:
+        needed = 18 + round(font.getlength(text)) + 16
+        if x and x + needed > width:
+            x, line = 0, line + 1
+        places.append((x, line))
+        x += needed
+    return places
+
+
+def _fitting(text: str, width: float, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> str:
+    if font.getlength(text) <= width:
+        return text
+    while text and font.getlength(text + "...") > width:
+        text = text[:-1]
+    return text.rstrip() + "..."

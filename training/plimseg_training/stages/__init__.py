@@ -1,0 +1,1 @@
+"""The stages of PLIMSeg: losses, cams, pseudo masks, the segmentation network."""

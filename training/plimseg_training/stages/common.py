@@ -1,0 +1,198 @@
+"""What the stages are to the training loop, and how they are measured."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from napari_plimseg.models.class_gate import log_odds
+from napari_plimseg.models.segmentation.seg_net import SegNet
+from plimseg_training.data.tagged_folder import read_truth
+from plimseg_training.evaluation.metrics import Score, confusion_matrix
+from plimseg_training.stages.losses import TagLoss
+from plimseg_training.stages.samples import SampleSource
+from plimseg_training.stages.window_pooling import WindowPooling
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+    from napari_plimseg.models.encoders.base import Backbone
+    from plimseg_training.config.recipe import StageConfig
+    from plimseg_training.data.tagged_folder import TaggedFolder, TaggedImage
+    from plimseg_training.stages.features import FrozenMaps
+    from plimseg_training.stages.samples import Sample
+
+
+class StageNetwork(Protocol):
+    """An image encoder and a head on it."""
+
+    @property
+    def backbone(self) -> Backbone:
+        """The image encoder."""
+
+    @property
+    def head(self) -> nn.Module:
+        """What is trained in any case."""
+
+
+class StageTask:
+    """What is alike in the tasks of all stages: their items are the images of a folder.
+
+    Attributes
+    ----------
+    folder : TaggedFolder
+    source : SampleSource
+        Of the folder's images.
+    stage : StageConfig
+        Of this stage.
+    """
+
+    folder: TaggedFolder
+    source: SampleSource
+    stage: StageConfig
+
+    def groups_of(self, network: StageNetwork) -> list[dict[str, Any]]:
+        """Return what is trained of a network, with learning rates."""
+        groups = [{"params": list(network.head.parameters()), "lr": self.stage.learning_rate}]
+        return groups + network.backbone.parameter_groups(self.stage.backbone_learning_rate)
+
+    def epoch_items(self, epoch: int) -> int:
+        """Return how many images an epoch has."""
+        return len(self.source)
+
+    def names(self, indices: Sequence[int]) -> list[str]:
+        """Return the names of images, for messages."""
+        return [self.source.images[index].name for index in indices]
+
+
+class SegmentationNetwork(nn.Module):
+    """Image encoder and segmentation head: what is trained last and the plugin runs.
+
+    Parameters
+    ----------
+    backbone : Backbone
+    classes : int
+        Channels, background among them.
+    width : int
+    """
+
+    def __init__(self, backbone: Backbone, classes: int, width: int) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.head = SegNet(backbone.block_channels, backbone.strides, classes, width)
+
+    def forward(self, samples: Sequence[Sample]) -> Tensor:
+        """Return logits (B, C, h, w) of samples of one size, on the head's grid."""
+        device = next(self.head.parameters()).device
+        blocks = encoded(self.backbone, samples, device)
+        logits: Tensor = self.head(blocks)
+        return logits
+
+
+class SegmentationTask(StageTask):
+    """What is alike where a segmentation network is trained: tags, logits and scores.
+
+    Attributes
+    ----------
+    network : SegmentationNetwork
+    validation : TaggedFolder or None
+        To measure on, where it has truth.
+    device : torch.device
+    blocks : FrozenMaps or None
+        Of a frozen encoder.
+    """
+
+    network: SegmentationNetwork
+    validation: TaggedFolder | None
+    device: torch.device
+    blocks: FrozenMaps | None = None
+
+    @property
+    def tissue(self) -> int:
+        """How many classes can be tagged."""
+        return len(self.folder.classes.tissue_ids)
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """Return what is trained, with learning rates."""
+        return self.groups_of(self.network)
+
+    def tag_loss(self, logits: Tensor, samples: Sequence[Sample]) -> Tensor:
+        """Return how far windows' predictions (B, C, h, w) are from their tags."""
+        loss, losses = TagLoss(), []
+        for one, sample in zip(logits.float(), samples, strict=True):
+            if len(sample.windows):
+                tags = torch.tensor(sample.tags).to(self.device)
+                losses.append(loss(self.window_scores(one, sample.windows), tags))
+        return torch.stack(losses).mean() if losses else logits.sum() * 0
+
+    def window_scores(self, logits: Tensor, windows: NDArray[np.int32]) -> Tensor:
+        """Return the smooth maximum of the log-odds (C, h, w) over windows, (N, tissue classes)."""
+        pooling = WindowPooling(
+            windows, (logits.shape[1], logits.shape[2]), self.network.head.stride
+        )
+        return pooling.to(self.device).smooth_max(log_odds(logits)[: self.tissue])
+
+    @torch.inference_mode()
+    def coarse_logits(self, image: TaggedImage) -> Tensor:
+        """Return the logits (C, h, w) of a whole image, as the network is now."""
+        self.network.eval()
+        source = SampleSource((image,), blocks=self.blocks)
+        coarse: Tensor = self.network([source.sample(0, np.random.default_rng(0))])[0]
+        return coarse.float()
+
+    def logits(self, image: TaggedImage) -> Tensor:
+        """Return the logits (C, H, W) of a whole image on its own grid."""
+        return full_size(self.coarse_logits(image), self.network.head.stride, image.size)
+
+    def validate(self) -> dict[str, float]:
+        """Return the agreement with the truth of the validation images."""
+        if self.validation is None:
+            return {}
+        score = score_of_logits(self.validation, self.logits)
+        if score is None:
+            return {}
+        return {"score": score.miou, "miou": score.miou, "dice": score.mean_dice}
+
+
+def encoded(backbone: Backbone, samples: Sequence[Sample], device: torch.device) -> list[Tensor]:
+    """Return the encoder's blocks of samples of one size, computed or remembered."""
+    if samples[0].blocks:
+        return [torch.stack(maps) for maps in zip(*(s.blocks for s in samples), strict=True)]
+    pixels = torch.stack([s.pixels for s in samples if s.pixels is not None])
+    blocks: list[Tensor] = backbone(pixels.to(device))
+    return blocks
+
+
+def score_of_logits(folder: TaggedFolder, logits: Callable[[TaggedImage], Tensor]) -> Score | None:
+    """Return how the strongest class agrees with truth, pooled over images; None without truth.
+
+    Parameters
+    ----------
+    folder : TaggedFolder
+    logits : callable
+        From an image to class logits (C or more, H, W); tissue classes come first.
+    """
+    classes = len(folder.classes.tissue_ids)
+    confusion: NDArray[np.int64] = np.zeros((classes, classes), np.int64)
+    for image in folder.images:
+        if image.truth is not None:
+            truth = read_truth(image, folder)
+            truth[truth > classes] = 0
+            mask = logits(image)[:classes].argmax(0).cpu().numpy().astype(np.uint8)
+            confusion += confusion_matrix(truth, mask + 1, classes)
+    if not confusion.any():
+        return None
+    return Score(confusion, folder.classes.names[:classes], tuple(range(classes)))
+
+
+def full_size(logits: Tensor, stride: int, size: Sequence[int]) -> Tensor:
+    """Return (C, h, w) logits on the image's own grid, (C, H, W)."""
+    full = F.interpolate(logits[None], scale_factor=stride, mode="bilinear", align_corners=False)
+    return full[0, :, : size[0], : size[1]]

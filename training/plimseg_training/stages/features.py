@@ -1,0 +1,121 @@
+"""Maps of frozen networks, computed once an image and kept while memory allows."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Protocol
+
+import torch
+from torch.nn import functional as F
+
+from plimseg_training.data.tagged_folder import read_pixels
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import numpy as np
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+    from plimseg_training.data.tagged_folder import TaggedImage
+
+
+BUDGET_BYTES = 4 << 30
+
+
+class MapsOfImages(Protocol):
+    """Gives maps of whole images that cover them up to a multiple of the coarsest stride."""
+
+    def of(self, image: TaggedImage) -> list[Tensor]:
+        """Return the maps (C, h, w) of an image."""
+
+
+class FrozenMaps:
+    """What frozen networks make of whole images, remembered in half precision.
+
+    An image's maps are rounded to half precision also when they are made, so that it does not
+    matter to a training whether they were remembered or made again.
+
+    Parameters
+    ----------
+    compute : callable
+        From (1, 3, H, W) RGB in [0, 1] to maps (1, C, h, w).
+    device : torch.device
+        Where `compute` runs.
+    multiple : int
+        Images are continued to multiples of this at their lower and right edges, so that maps of
+        all strides cover the same pixels, also when they are turned over.
+    budget : int
+        Bytes to remember; beyond it, images are computed each time they are asked for.
+    """
+
+    def __init__(
+        self,
+        compute: Callable[[Tensor], list[Tensor]],
+        device: torch.device,
+        multiple: int = 16,
+        budget: int = BUDGET_BYTES,
+    ) -> None:
+        self._compute = compute
+        self._device = device
+        self._multiple = multiple
+        self._budget = budget
+        self._used = 0
+        self._known: dict[str, list[Tensor]] = {}
+        self._lock = threading.Lock()
+
+    @torch.no_grad()
+    def of(self, image: TaggedImage) -> list[Tensor]:
+        """Return the maps (C, h, w) of an image, on the device."""
+        key = str(image.path)
+        # threads that make batches ahead share the networks and the memory
+        with self._lock:
+            maps = self._known.get(key)
+            if maps is None:
+                pixels = to_unit(read_pixels(image)).to(self._device)
+                height, width = image.size
+                pad = (0, -width % self._multiple, 0, -height % self._multiple)
+                images = F.pad(pixels[None], pad, mode="reflect")
+                maps = [found[0].half().cpu() for found in self._compute(images)]
+                size = sum(found.numel() * found.element_size() for found in maps)
+                if self._used + size <= self._budget:
+                    self._known[key] = maps
+                    self._used += size
+        return [found.to(self._device).float() for found in maps]
+
+
+class DerivedMaps:
+    """Maps that follow cheaply from remembered ones, and are remembered too.
+
+    Parameters
+    ----------
+    source : FrozenMaps
+    derive : callable
+        From the source's maps (1, C, h, w) to one map (1, D, h, w).
+    """
+
+    def __init__(self, source: FrozenMaps, derive: Callable[[list[Tensor]], Tensor]) -> None:
+        self._source = source
+        self._derive = derive
+        self._known: dict[str, Tensor] = {}
+
+    @torch.no_grad()
+    def of(self, image: TaggedImage) -> list[Tensor]:
+        """Return the one map (D, h, w) of an image, in a list."""
+        key = str(image.path)
+        if key not in self._known:
+            derived = self._derive([maps[None] for maps in self._source.of(image)])
+            self._known[key] = derived[0].half()
+        return [self._known[key].float()]
+
+
+def stride_of(size: tuple[int, int], maps: Tensor, multiple: int) -> int:
+    """Return the pixels per cell of maps (..., h, w) of an image continued to a multiple."""
+    sides = zip(size, maps.shape[-2:], strict=True)
+    return round(max(-(-side // multiple) * multiple / cells for side, cells in sides))
+
+
+def to_unit(pixels: NDArray[np.uint8]) -> Tensor:
+    """Return RGB (H, W, 3) of uint8 as (3, H, W) in [0, 1]."""
+    # a copy: pictures read from a file can't be written to, and torch has no such tensors
+    return torch.tensor(pixels).movedim(-1, -3).float() / 255

@@ -1,0 +1,292 @@
+"""The three language-image matching losses, the area term, and the tag loss. One class an equation.
+
+Our reading of PLIMSeg: its method section is not public, and CLIMS (Xie et al., CVPR 2022) and
+QA-CLIMS (Deng et al., ACM MM 2023) of the same lab are what the wording points to. Notation: a
+pair `e` is a window with a class `k` that it is tagged with; `f` are unit vectors of the frozen
+matcher, of the region under the class's cam (`foreground`) and of the rest (`background`); the
+texts are unit vectors too, first one a class, then those of what is no tissue.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, Protocol
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from napari_plimseg.errors import ConfigError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+Form = Literal["clims", "contrastive", "sigmoid"]
+CLAMP = 1e-4
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Windows and the classes that they are tagged with, as the matcher sees them.
+
+    Parameters
+    ----------
+    foreground, background : Tensor, shape (E, D)
+        Unit vectors of the region under the cam and of the rest of the window.
+    classes : Tensor of int64, shape (E,)
+        The class of each pair.
+    present : Tensor of bool, shape (E, C)
+        All classes of the pair's window.
+    """
+
+    foreground: Tensor
+    background: Tensor
+    classes: Tensor
+    present: Tensor
+
+    def __len__(self) -> int:
+        return len(self.classes)
+
+    @property
+    def many_tags(self) -> Tensor:
+        """Which pairs lie in windows with two tags or more, (E,) of bool."""
+        return self.present.sum(1) > 1
+
+
+class Similarity(Protocol):
+    """From unit vectors and texts to similarities in (0, 1)."""
+
+    def __call__(self, vectors: Tensor, texts: Tensor) -> Tensor:
+        """Return (E, L) similarities of (E, D) vectors with (L, D) texts."""
+
+
+@dataclass(frozen=True)
+class ClimsSimilarity:
+    """The cosine itself, clamped: the form of CLIMS, `step/train_clims.py`."""
+
+    def __call__(self, vectors: Tensor, texts: Tensor) -> Tensor:
+        """Return (E, L) similarities of (E, D) vectors with (L, D) texts."""
+        return _cosines(vectors, texts).clamp(CLAMP, 1 - CLAMP)
+
+
+@dataclass(frozen=True)
+class ContrastiveSimilarity:
+    """Softmax of the cosines over all texts: the form of QA-CLIMS, free of the cosines' range.
+
+    Parameters
+    ----------
+    temperature : float
+        What the cosines are divided by.
+    offsets : tuple of float
+        Taken from the cosines with the first texts, since some texts lie nearer to all images
+        than others; the texts after them have the offsets' mean taken away. None at all when
+        empty.
+    """
+
+    temperature: float = 0.07
+    offsets: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.temperature > 0:
+            raise ConfigError(f"a temperature of {self.temperature} is not above 0")
+
+    def __call__(self, vectors: Tensor, texts: Tensor) -> Tensor:
+        """Return (E, L) similarities of (E, D) vectors with (L, D) texts."""
+        cosines = _cosines(vectors, texts)
+        if self.offsets:
+            mean = sum(self.offsets) / len(self.offsets)
+            rest = [mean] * (len(texts) - len(self.offsets))
+            cosines = cosines - cosines.new_tensor([*self.offsets, *rest])
+        return (cosines / self.temperature).softmax(1).clamp(CLAMP, 1 - CLAMP)
+
+
+@dataclass(frozen=True)
+class SigmoidSimilarity:
+    """Sigmoid of the cosine, shifted to lie between matched and mismatched ones.
+
+    Parameters
+    ----------
+    scale : float
+        Steepness.
+    centre : float
+        The cosine that gives one half; `calibrated_centre` finds it.
+    """
+
+    scale: float = 20.0
+    centre: float = 0.25
+
+    def __call__(self, vectors: Tensor, texts: Tensor) -> Tensor:
+        """Return (E, L) similarities of (E, D) vectors with (L, D) texts."""
+        cosines = _cosines(vectors, texts)
+        return (self.scale * (cosines - self.centre)).sigmoid().clamp(CLAMP, 1 - CLAMP)
+
+
+class ForegroundTextMatching(nn.Module):
+    """`L_FTM = -1/|E| sum_E log s(f_fg, t_k)`: the region under a cam matches its class's text."""
+
+    def __init__(self, similarity: Similarity) -> None:
+        super().__init__()
+        self.similarity = similarity
+
+    def forward(self, pairs: Pairs, texts: Tensor) -> Tensor:
+        """Return the loss of pairs and texts (L, D); 0 when there are no pairs."""
+        if not len(pairs):
+            return pairs.foreground.sum() * 0
+        s = self.similarity(pairs.foreground, texts)  # (E, L)
+        own = s.gather(1, pairs.classes[:, None])[:, 0]  # (E,)
+        return -own.log().mean()
+
+
+class BackgroundTextMatching(nn.Module):
+    """`L_BTM = -1/|E'| sum_E' log(1 - s(f_bg, t_k))`: the rest of the window does not.
+
+    Parameters
+    ----------
+    similarity : Similarity
+    on : {"multi", "all"}
+        E': windows with two tags or more, or all. In a window of one tag "no class k outside the
+        region" is met by the region being everything, and the rest is then an empty image.
+    """
+
+    def __init__(self, similarity: Similarity, on: Literal["multi", "all"] = "multi") -> None:
+        super().__init__()
+        self.similarity = similarity
+        self.on = on
+
+    def forward(self, pairs: Pairs, texts: Tensor) -> Tensor:
+        """Return the loss of pairs and texts (L, D); 0 when there are no pairs."""
+        chosen = pairs.many_tags if self.on == "multi" else torch.ones_like(pairs.many_tags)
+        if not bool(chosen.any()):
+            return pairs.background.sum() * 0
+        s = self.similarity(pairs.background[chosen], texts)  # (E', L)
+        own = s.gather(1, pairs.classes[chosen][:, None])[:, 0]  # (E',)
+        return -torch.log1p(-own).mean()
+
+
+class CooccurringBackgroundSuppression(nn.Module):
+    """`L_CBS = -1/|E| sum_E 1/|B| sum_B [s > tau] log(1 - s(f_fg, b))`: the region matches no other text.
+
+    B are the texts of classes that the window is not tagged with, of its other classes, and of
+    what is no tissue: all texts but the pair's own.
+
+    Parameters
+    ----------
+    similarity : Similarity
+    threshold : float
+        tau: similarities below it are left alone. It does not transfer between matchers.
+    """  # noqa: E501
+
+    def __init__(self, similarity: Similarity, threshold: float = 0.0) -> None:
+        super().__init__()
+        self.similarity = similarity
+        self.threshold = threshold
+
+    def forward(self, pairs: Pairs, texts: Tensor) -> Tensor:
+        """Return the loss of pairs and texts (L, D); 0 when there are no pairs."""
+        if not len(pairs) or len(texts) < 2:
+            return pairs.foreground.sum() * 0
+        s = self.similarity(pairs.foreground, texts)  # (E, L)
+        others = torch.ones_like(s).scatter(1, pairs.classes[:, None], 0.0)
+        counted = others * (s.detach() > self.threshold)
+        return -(counted * torch.log1p(-s)).sum(1).mean() / (len(texts) - 1)
+
+
+class AreaTerm(nn.Module):
+    """`L_REG = mean(P)` over all classes, absent ones too: nothing is covered without a reason."""
+
+    def forward(self, activations: Tensor) -> Tensor:
+        """Return the mean of (..., C, h, w) activations in [0, 1]."""
+        return activations.mean()
+
+
+class TagLoss(nn.Module):
+    """`L_cls`: binary cross-entropy of pooled cam logits with tags."""
+
+    def forward(self, logits: Tensor, tags: Tensor) -> Tensor:
+        """Return the loss of logits (N, C) and tags (N, C); 0 when there are no windows."""
+        if not len(logits):
+            return logits.sum() * 0
+        return F.binary_cross_entropy_with_logits(logits.float(), tags.float())
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What the cosines of a matcher look like on the training windows themselves.
+
+    Parameters
+    ----------
+    matched, mismatched : float
+        Mean cosine of windows of one tag with their text, and with the texts of absent classes.
+    threshold : float
+        Median of the mismatched cosines: tau of the form "clims".
+    offsets : tuple of float
+        One a class: halfway between the mean cosines of its text with windows that have the
+        class (alone, where there are such) and with windows that lack it.
+    """
+
+    matched: float
+    mismatched: float
+    threshold: float
+    offsets: tuple[float, ...] = ()
+
+    @property
+    def centre(self) -> float:
+        """Halfway between matched and mismatched: the centre of the form "sigmoid"."""
+        return (self.matched + self.mismatched) / 2
+
+
+def calibrate(vectors: Tensor, tags: Tensor, texts: Tensor) -> Calibration:
+    """Measure a matcher's cosines on whole, unmasked windows.
+
+    Parameters
+    ----------
+    vectors : Tensor, shape (N, D)
+        Unit vectors of windows.
+    tags : Tensor, shape (N, C)
+    texts : Tensor, shape (C, D)
+        Of the classes.
+
+    Returns
+    -------
+    Calibration
+        With zeros and ones where there is no window to measure.
+    """
+    cosines = _cosines(vectors, texts)  # (N, C)
+    present = tags > 0
+    single = present & (present.sum(1, keepdim=True) == 1)
+    matched = cosines[single] if bool(single.any()) else cosines[present]
+    absent = cosines[~present]
+    return Calibration(
+        float(matched.mean()) if matched.numel() else 1.0,
+        float(absent.mean()) if absent.numel() else 0.0,
+        float(absent.median()) if absent.numel() else 0.0,
+        _offsets(cosines, present, single),
+    )
+
+
+def _offsets(cosines: Tensor, present: Tensor, single: Tensor) -> tuple[float, ...]:
+    """Return the offset of each class of cosines (N, C)."""
+    offsets = []
+    for found, has, alone in zip(cosines.T, present.T, single.T, strict=True):
+        with_class = found[alone] if bool(alone.any()) else found[has]
+        means = [float(part.mean()) for part in (with_class, found[~has]) if part.numel()]
+        offsets.append(sum(means) / max(1, len(means)))
+    return tuple(offsets)
+
+
+def similarity_of(form: Form, temperature: float, calibration: Calibration) -> Similarity:
+    """Return the similarity of a form, calibrated."""
+    if form == "clims":
+        return ClimsSimilarity()
+    if form == "contrastive":
+        return ContrastiveSimilarity(temperature, calibration.offsets)
+    if form == "sigmoid":
+        return SigmoidSimilarity(centre=calibration.centre)
+    raise ConfigError(f"'{form}' is not a form of similarity: clims, contrastive or sigmoid")
+
+
+def _cosines(vectors: Tensor, texts: Tensor) -> Tensor:
+    """Return (E, L) cosines, in single precision also where the networks run in less."""
+    with torch.autocast(vectors.device.type, enabled=False):
+        return vectors.float() @ texts.float().T

@@ -1,0 +1,268 @@
+"""What a network is trained on: images or crops, turned and stained at random, tags kept true."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Literal
+
+import torch
+from torch.nn import functional as F
+
+from plimseg_training.data.tagged_folder import TaggedImage, read_pixels
+from plimseg_training.stages.features import FrozenMaps, MapsOfImages, stride_of, to_unit
+from plimseg_training.stages.window_pooling import flipped, inside
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    import numpy as np
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+
+# optical densities of haematoxylin, eosin and what is left (Ruifrok and Johnston 2001)
+_STAINS = ((0.650, 0.704, 0.286), (0.072, 0.990, 0.105), (0.268, 0.570, 0.776))
+_STAIN_SPREAD = 0.15
+_SHIFT_SPREAD = 0.03
+_BLUR_CHANCE = 0.2
+
+
+def stained(pixels: Tensor, random: np.random.Generator) -> Tensor:
+    """Return an image as another laboratory and another scanner might have made it.
+
+    The amounts of haematoxylin and eosin are scaled and shifted (Tellez et al. 2018), brightness
+    changes a little, and sometimes the image is blurred.
+
+    Parameters
+    ----------
+    pixels : Tensor, shape (3, H, W)
+        RGB in [0, 1].
+    random : Generator
+
+    Returns
+    -------
+    Tensor, shape (3, H, W)
+        RGB in [0, 1].
+    """
+    stains = torch.tensor(_STAINS)
+    stains = stains / stains.norm(dim=1, keepdim=True)
+    density = -(pixels.clamp(1 / 255, 1)).log().movedim(0, -1)  # (H, W, 3)
+    amounts = density @ torch.linalg.inv(stains)
+    scale = torch.from_numpy(random.normal(1, _STAIN_SPREAD, 3)).float()
+    shift = torch.from_numpy(random.normal(0, _SHIFT_SPREAD, 3)).float()
+    changed = (-(amounts * scale + shift) @ stains).exp().movedim(-1, 0)
+    changed = (changed * float(random.normal(1, _SHIFT_SPREAD))).clamp(0, 1)
+    if random.random() < _BLUR_CHANCE:
+        changed = F.avg_pool2d(changed[None], 3, 1, 1, count_include_pad=False)[0]
+    result: Tensor = changed
+    return result
+
+
+Augment = Literal["none", "flips", "full"]
+_TRIES = 10
+
+
+@dataclass(frozen=True)
+class Turn:
+    """One of the eight ways to lay down an image; quarter turns as transposition.
+
+    Parameters
+    ----------
+    rows, columns : bool
+        Whether rows and columns are reversed.
+    transposed : bool
+        Whether rows and columns change places afterwards.
+    """
+
+    rows: bool = False
+    columns: bool = False
+    transposed: bool = False
+
+    @classmethod
+    def drawn(cls, random: np.random.Generator, *, square: bool) -> Turn:
+        """Draw one; only square images can be transposed without changing size."""
+        rows, columns, transposed = (bool(v) for v in random.integers(0, 2, 3))
+        return cls(rows, columns, transposed and square)
+
+    def maps(self, maps: Tensor) -> Tensor:
+        """Turn (..., h, w)."""
+        axes = [axis for axis, turned in ((-2, self.rows), (-1, self.columns)) if turned]
+        maps = maps.flip(axes) if axes else maps
+        return maps.transpose(-2, -1) if self.transposed else maps
+
+    def windows(self, windows: NDArray[np.int32], size: tuple[int, int]) -> NDArray[np.int32]:
+        """Turn windows (N, 4) of an image of a size."""
+        turned = flipped(windows, size, rows=self.rows, columns=self.columns)
+        return turned[:, [1, 0, 3, 2]] if self.transposed else turned
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One image or crop with all that is known of it.
+
+    Parameters
+    ----------
+    name : str
+    size : tuple of int
+        Height and width in pixels.
+    windows, tags : ndarray
+        (N, 4) and (N, C).
+    pixels : Tensor or None, shape (3, H, W)
+        RGB in [0, 1]; None where frozen maps stand in for it.
+    blocks : tuple of Tensor
+        Frozen maps of the encoder (C, h, w); empty where `pixels` are to be encoded.
+    matched : Tensor or None, shape (D, h, w)
+        The frozen matcher's unit vectors, or a teacher's log probabilities.
+    target : Tensor or None, shape (H, W)
+        Class indices to learn, -1 where ignored.
+    """
+
+    name: str
+    size: tuple[int, int]
+    windows: NDArray[np.int32]
+    tags: NDArray[np.uint8]
+    pixels: Tensor | None = None
+    blocks: tuple[Tensor, ...] = ()
+    matched: Tensor | None = None
+    target: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class SampleSource:
+    """Makes samples of images: the same ones for the same seed, epoch and index.
+
+    Parameters
+    ----------
+    images : sequence of TaggedImage
+    augment : {"none", "flips", "full"}
+    crop : int
+        Side of square crops in pixels; 0 for whole images.
+    blocks : FrozenMaps or None
+        Of a frozen encoder. They are maps of whole images, which can be cut and turned only.
+    matched : MapsOfImages or None
+        Of the matcher, or what a teacher predicts, likewise.
+    multiple : int
+        Pixels per cell of the coarsest maps; crops of maps begin and end at multiples of it.
+    with_pixels : bool
+        Whether samples have pixels also where there are frozen maps.
+    """
+
+    images: Sequence[TaggedImage]
+    augment: Augment = "none"
+    crop: int = 0
+    blocks: FrozenMaps | None = None
+    matched: MapsOfImages | None = None
+    multiple: int = 16
+    with_pixels: bool = False
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def sample(
+        self,
+        index: int,
+        random: np.random.Generator,
+        target: NDArray[np.int16] | None = None,
+    ) -> Sample:
+        """Return one sample.
+
+        Parameters
+        ----------
+        index : int
+            Of the image.
+        random : Generator
+            All chance comes from it.
+        target : ndarray of int16, shape (H, W), optional
+            Class indices of the whole image, -1 where ignored.
+        """
+        image = self.images[index]
+        found = Sample(image.name, image.size, image.windows, image.tags)
+        if target is not None:
+            found = replace(found, target=torch.tensor(target))
+        if self.blocks is not None or self.matched is not None:
+            found = replace(
+                found,
+                blocks=tuple(self.blocks.of(image)) if self.blocks else (),
+                matched=self.matched.of(image)[0] if self.matched else None,
+            )
+        if self.blocks is None or self.with_pixels:
+            found = replace(found, pixels=to_unit(read_pixels(image)))
+        if self.crop:
+            found = _cropped(found, self.crop, random, self.multiple)
+        if self.augment == "full" and found.pixels is not None:
+            found = replace(found, pixels=stained(found.pixels, random))
+        if self.augment != "none":
+            found = _turned(found, random, self.multiple)
+        return found
+
+
+def _turned(sample: Sample, random: np.random.Generator, multiple: int) -> Sample:
+    height, width = sample.size
+    frozen = bool(sample.blocks) or sample.matched is not None
+    turn = Turn.drawn(random, square=height == width)
+    # maps cover the image up to the next multiple of their stride: what is added at the end of
+    # the image lies at its beginning when it is turned over
+    size = (-(-height // multiple) * multiple, -(-width // multiple) * multiple)
+    if not frozen:
+        size = sample.size
+    pad = (0, size[1] - width, 0, size[0] - height)
+    target, pixels = sample.target, sample.pixels
+    if target is not None:
+        target = turn.maps(F.pad(target, pad, value=-1))
+    if pixels is not None:
+        pixels = turn.maps(F.pad(pixels, pad, value=1.0))
+    return replace(
+        sample,
+        size=(size[1], size[0]) if turn.transposed else size,
+        windows=turn.windows(sample.windows, size),
+        pixels=pixels,
+        blocks=tuple(turn.maps(maps) for maps in sample.blocks),
+        matched=None if sample.matched is None else turn.maps(sample.matched),
+        target=target,
+    )
+
+
+def _cropped(sample: Sample, side: int, random: np.random.Generator, multiple: int) -> Sample:
+    """Cut a square that holds at least one whole window, where that is possible."""
+    height, width = sample.size
+    step = multiple if sample.blocks or sample.matched is not None else 1
+    rows, columns = (min(side // step * step, length) for length in (height, width))
+    y = x = 0
+    windows, tags = sample.windows, sample.tags
+    for _ in range(_TRIES):
+        y = int(random.integers(0, (height - rows) // step + 1)) * step
+        x = int(random.integers(0, (width - columns) // step + 1)) * step
+        windows, tags = inside(sample.windows, sample.tags, (y, x, rows, columns))
+        if len(windows):
+            break
+
+    def cut(maps: Tensor, stride: int, end: int) -> Tensor:
+        """Cut maps of a stride that begin with the image; they end at a multiple of `end`."""
+        top, left = y // stride, x // stride
+        bottom, right = (
+            top - (-rows // end) * end // stride,
+            left - (-columns // end) * end // stride,
+        )
+        return maps[..., top:bottom, left:right]
+
+    def cut_frozen(maps: Tensor) -> Tensor:
+        return cut(maps, stride_of(sample.size, maps, multiple), multiple)
+
+    return replace(
+        sample,
+        size=(rows, columns),
+        windows=windows,
+        tags=tags,
+        pixels=None if sample.pixels is None else cut(sample.pixels, 1, 1),
+        blocks=tuple(cut_frozen(maps) for maps in sample.blocks),
+        matched=None if sample.matched is None else cut_frozen(sample.matched),
+        target=None if sample.target is None else cut(sample.target, 1, 1),
+    )
+
+
+def alike(samples: Sequence[Sample]) -> Iterator[list[Sample]]:
+    """Yield groups of samples of one size, which a network can take in one call."""
+    groups: dict[tuple[int, int], list[Sample]] = {}
+    for sample in samples:
+        groups.setdefault(sample.size, []).append(sample)
+    yield from groups.values()

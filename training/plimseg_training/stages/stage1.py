@@ -1,0 +1,341 @@
+"""PLIMSeg stage 1: a cam network taught by tags, its cams constrained by matching with texts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from napari_plimseg.errors import ConfigError
+from napari_plimseg.models.encoders.base import SMALLEST_SIDE
+from napari_plimseg.models.encoders.bundled_backbone import BundledMatcher
+from napari_plimseg.models.segmentation.cam_net import CamNet
+from plimseg_training.data.tagged_folder import read_pixels
+from plimseg_training.stages.common import StageTask, encoded, full_size, score_of_logits
+from plimseg_training.stages.features import DerivedMaps, FrozenMaps, stride_of, to_unit
+from plimseg_training.stages.losses import TagLoss, calibrate
+from plimseg_training.stages.matching import (
+    RegionMatching,
+    class_means,
+    class_texts,
+    other_texts,
+    window_vectors,
+)
+from plimseg_training.stages.samples import Sample, SampleSource, Turn, alike
+from plimseg_training.stages.window_pooling import WindowPooling
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from napari_plimseg.models.encoders.base import Backbone, Matcher
+    from plimseg_training.config.recipe import Recipe, StageConfig
+    from plimseg_training.data.tagged_folder import TaggedFolder, TaggedImage
+
+
+_CALIBRATION_IMAGES = 64
+_COLOR_IMAGES = 8
+HEAD_BLOCKS = 3
+CAM_STRIDE = 16
+"""Cams are made of the last blocks only, on the coarsest grid up to this stride: finer ones cost
+four times as much and were no better on GlaS; coarser ones have few cells in a window."""
+
+
+@dataclass(frozen=True)
+class Encoders:
+    """The networks that are there before training, and what is remembered of them.
+
+    Parameters
+    ----------
+    backbone : Backbone
+    matcher : Matcher
+    blocks : FrozenMaps or None
+        Of the backbone, when it stays as it is and samples are whole images.
+    matched : FrozenMaps, DerivedMaps or None
+        Of the matcher, when regions are masked in its features.
+    device : torch.device
+    """
+
+    backbone: Backbone
+    matcher: Matcher
+    blocks: FrozenMaps | None
+    matched: FrozenMaps | DerivedMaps | None
+    device: torch.device
+
+    @classmethod
+    def of(
+        cls, backbone: Backbone, matcher: Matcher, recipe: Recipe, device: torch.device
+    ) -> Encoders:
+        """Move the networks to the device, and remember maps where stage 1 allows it."""
+        backbone.to(device)
+        matcher.to(device)
+        multiple = max(backbone.strides)
+        blocks = _remembered(backbone, recipe, recipe.stage1, device)
+        matched: FrozenMaps | DerivedMaps | None = None
+        if recipe.matching.space == "features" and recipe.matching.is_used:
+            same_trunk = matcher.name == backbone.name
+            if blocks is not None and same_trunk and isinstance(matcher, BundledMatcher):
+                matched = DerivedMaps(blocks, matcher.dense_of_blocks)
+            else:
+                matched = FrozenMaps(lambda images: [matcher.dense(images)], device, multiple)
+        return cls(backbone, matcher, blocks, matched, device)
+
+    def for_stage2(self, recipe: Recipe) -> Encoders:
+        """Return the networks as stage 2 uses them; the matcher has done its work."""
+        fresh = _remembered(self.backbone, recipe, recipe.stage2, self.device)
+        return replace(self, blocks=fresh and (self.blocks or fresh), matched=None)
+
+
+def _remembered(
+    backbone: Backbone, recipe: Recipe, stage: StageConfig, device: torch.device
+) -> FrozenMaps | None:
+    """Free what a stage trains of the backbone; return a memory of its maps when that is nothing.
+
+    Pixels that change with every epoch leave nothing to remember either.
+    """
+    trained = recipe.model.train_blocks if stage.backbone_learning_rate else "none"
+    backbone.set_trainable(trained)
+    if backbone.is_trainable or stage.augment == "full":
+        return None
+    return FrozenMaps(backbone, device, max(backbone.strides))
+
+
+class Stage1(nn.Module):
+    """Image encoder and cam head: what stage 1 trains.
+
+    Parameters
+    ----------
+    backbone : Backbone
+    prototypes : Tensor, shape (C, D)
+    width : int
+    """
+
+    def __init__(self, backbone: Backbone, prototypes: Tensor, width: int) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.first = max(0, len(backbone.strides) - HEAD_BLOCKS)
+        strides = backbone.strides[self.first :]
+        grid = max((stride for stride in strides if stride <= CAM_STRIDE), default=min(strides))
+        self.head = CamNet(backbone.block_channels[self.first :], strides, prototypes, width, grid)
+
+    def forward(self, blocks: Sequence[Tensor]) -> Tensor:
+        """Return cam logits (B, C, h, w) of the encoder's blocks."""
+        cams: Tensor = self.head(blocks[self.first :])
+        return cams
+
+    def encoded(self, samples: Sequence[Sample]) -> list[Tensor]:
+        """Return the blocks of samples of one size, computed or remembered."""
+        return encoded(self.backbone, samples, self.head.prototypes.device)
+
+
+@dataclass(frozen=True)
+class Stage1Batch:
+    """Samples of a batch, and where training stands.
+
+    Parameters
+    ----------
+    samples : tuple of Sample
+    epoch : int
+    random : Generator
+        Of what the loss draws.
+    """
+
+    samples: tuple[Sample, ...]
+    epoch: int
+    random: np.random.Generator
+
+
+class Stage1Task(StageTask):
+    """Stage 1 as the training loop sees it.
+
+    Parameters
+    ----------
+    recipe : Recipe
+    folder : TaggedFolder
+        To train on; its truth is never looked at.
+    validation : TaggedFolder or None
+        To measure on, where it has truth.
+    encoders : Encoders
+    """
+
+    name = "stage1"
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        folder: TaggedFolder,
+        validation: TaggedFolder | None,
+        encoders: Encoders,
+    ) -> None:
+        smallest = min(int(image.windows[:, 2:].min()) for image in folder.images)
+        if recipe.stage1.crop and recipe.stage1.crop < smallest:
+            raise ConfigError(
+                f"the key 'stage1.crop' is {recipe.stage1.crop}, and no tagged window fits into it",
+                remedy=f"Write {smallest} or more, or 0 for whole images.",
+            )
+        self.recipe = recipe
+        self.stage = recipe.stage1
+        self.folder = folder
+        self.validation = validation
+        self.encoders = encoders
+        self.device = encoders.device
+        self.tag_loss = TagLoss()
+        self.source = SampleSource(
+            folder.images,
+            augment=recipe.stage1.augment,
+            crop=recipe.stage1.crop,
+            blocks=encoders.blocks,
+            matched=encoders.matched,
+            multiple=max(encoders.backbone.strides),
+            with_pixels=recipe.matching.space == "image",
+        )
+        texts = class_texts(folder.classes, encoders.matcher).to(self.device)
+        self.matching = self._matching(texts) if recipe.matching.is_used else None
+        torch.manual_seed(recipe.seed)
+        self.network = Stage1(encoders.backbone, texts, recipe.model.width).to(self.device)
+
+    def _matching(self, texts: Tensor) -> RegionMatching:
+        """Measure the matcher on the training windows and build the losses on it."""
+        config, matcher, classes = self.recipe.matching, self.encoders.matcher, self.folder.classes
+        vectors, tags = self._window_vectors(self.folder.images[:_CALIBRATION_IMAGES])
+        if config.prototypes == "class_means":
+            texts = class_means(vectors, tags)
+        return RegionMatching(
+            config,
+            texts,
+            other_texts(classes, matcher),
+            calibrate(vectors, tags, texts),
+            exclusive=not classes.has_background,
+            matcher=matcher if config.space == "image" else None,
+            fill=self._mean_color(),
+        ).to(self.device)
+
+    def _window_vectors(self, images: Sequence[TaggedImage]) -> tuple[Tensor, Tensor]:
+        multiple = self.source.multiple
+        maps = self.encoders.matched or FrozenMaps(
+            lambda pixels: [self.encoders.matcher.dense(pixels)], self.device, multiple, budget=0
+        )
+        matched = [maps.of(image)[0] for image in images]
+        pooled = [
+            WindowPooling(
+                image.windows,
+                (found.shape[1], found.shape[2]),
+                stride_of(image.size, found, multiple),
+            ).to(self.device)
+            for image, found in zip(images, matched, strict=True)
+        ]
+        tags = np.concatenate([image.tags for image in images])
+        return window_vectors(matched, pooled), torch.from_numpy(tags).to(self.device)
+
+    def _mean_color(self) -> Tensor:
+        """Return the mean RGB of some images, (3,): what masked pixels are filled with."""
+        images = self.folder.images[:: max(1, len(self.folder.images) // _COLOR_IMAGES)]
+        means = [to_unit(read_pixels(image)).mean((1, 2)) for image in images]
+        return torch.stack(means).mean(0)
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """Return what is trained, with learning rates."""
+        return self.groups_of(self.network)
+
+    def batch(self, seed: int, epoch: int, indices: Sequence[int]) -> Stage1Batch:
+        """Return the samples of some images in an epoch."""
+        samples = tuple(
+            self.source.sample(index, np.random.default_rng((seed, epoch, index)))
+            for index in indices
+        )
+        return Stage1Batch(samples, epoch, np.random.default_rng((seed, epoch, *indices)))
+
+    def loss(self, batch: Stage1Batch) -> tuple[Tensor, dict[str, float]]:
+        """Return the mean loss of the batch's samples, and its parts."""
+        matching = self.recipe.matching
+        matches = matching.is_used and batch.epoch >= matching.warm_up_epochs
+        parts: dict[str, float] = {}
+        total = torch.zeros((), device=self.device)
+        for samples in alike(batch.samples):
+            blocks = self.network.encoded(samples)
+            cams = self.network(blocks)  # (B, C, h, w)
+            for sample, cam in zip(samples, cams.float(), strict=True):
+                pooling = self._pooling(sample, cam)
+                pooled = pooling.pool(cam, self.recipe.model.pooling)  # (N, C)
+                tags = torch.tensor(sample.tags).to(self.device)
+                found = {"tags": self.tag_loss(pooled, tags)}
+                loss = found["tags"]
+                if matches and self.matching is not None:
+                    matched, each = self.matching(cam, sample, pooling, batch.random)
+                    loss = loss + matched
+                    found |= each
+                total = total + loss / len(batch.samples)
+                for name, part in found.items():
+                    share = float(part.detach()) / len(batch.samples)
+                    parts[name] = parts.get(name, 0.0) + share
+        return total, parts
+
+    def _pooling(self, sample: Sample, cam: Tensor) -> WindowPooling:
+        cells = (cam.shape[1], cam.shape[2])
+        return WindowPooling(sample.windows, cells, self.network.head.stride).to(self.device)
+
+    @torch.inference_mode()
+    def cams(self, image: TaggedImage) -> Tensor:
+        """Return cam logits (C, h, w) of a whole image, as the network is now."""
+        self.network.eval()
+        source = SampleSource((image,), blocks=self.encoders.blocks)
+        blocks = self.network.encoded([source.sample(0, np.random.default_rng(0))])
+        cams: Tensor = self.network(blocks)[0]
+        return cams
+
+    @torch.inference_mode()
+    def averaged_cams(self, image: TaggedImage, scales: Sequence[float], *, flips: bool) -> Tensor:
+        """Return cam logits on the image's own grid, averaged over sizes and mirror images.
+
+        Parameters
+        ----------
+        image : TaggedImage
+        scales : sequence of float
+            1 is the image's own size.
+        flips : bool
+            Whether images mirrored left to right, top to bottom, and both, are averaged too.
+
+        Returns
+        -------
+        Tensor, shape (C, H, W)
+        """
+        self.network.eval()
+        stride, found = self.network.head.stride, []
+        for scale in scales:
+            size = [max(SMALLEST_SIDE, round(side * scale)) for side in image.size]
+            for turn in dict.fromkeys(Turn(r, c) for r in (False, flips) for c in (False, flips)):
+                cams = turn.maps(self.network(self._turned_blocks(image, size, turn)))
+                cams = full_size(cams[0].float(), stride, size)
+                found.append(F.interpolate(cams[None], image.size, mode="bilinear")[0])
+        return torch.stack(found).mean(0)
+
+    def _turned_blocks(self, image: TaggedImage, size: Sequence[int], turn: Turn) -> list[Tensor]:
+        """Return the encoder's blocks of an image at a size, mirrored; remembered ones if any."""
+        memory = self.encoders.blocks
+        if memory is not None and tuple(size) == image.size:
+            return [turn.maps(maps)[None] for maps in memory.of(image)]
+        pixels = to_unit(read_pixels(image)).to(self.device)[None]
+        if tuple(size) != image.size:
+            pixels = F.interpolate(pixels, tuple(size), mode="bilinear", antialias=True)
+        multiple = max(self.encoders.backbone.strides)
+        pad = (0, -size[1] % multiple, 0, -size[0] % multiple)
+        # continued before it is mirrored, so that mirroring is its own inverse for maps too
+        pixels = F.pad(pixels, pad, mode="reflect")
+        blocks: list[Tensor] = self.network.backbone(turn.maps(pixels))
+        return blocks
+
+    def validate(self) -> dict[str, float]:
+        """Return the cams' agreement with the truth of the validation images, without tags."""
+        if self.validation is None:
+            return {}
+        stride = self.network.head.stride
+        score = score_of_logits(
+            self.validation,
+            lambda image: full_size(self.cams(image).float(), stride, image.size),
+        )
+        if score is None:
+            return {}
+        return {"score": score.miou, "cam_miou": score.miou, "cam_dice": score.mean_dice}
