@@ -162,7 +162,7 @@ def whole_mask(
     options: argparse.Namespace, viewer: Any, dock: Any, view: Any, settle: Callable[..., None]
 ) -> None:
     """Time what changes or looks at much of the mask, and what the window feels of it."""
-    from napari_plimseg._widgets.review.correct.cleanup_panel import Tidying
+    from napari_plimseg._widgets.review.correct.cleanup_panel import CleanupOperation
 
     layer, correct = view.layer, dock.correct
     rng = np.random.default_rng(2)
@@ -194,11 +194,11 @@ def whole_mask(
     for number in (1, 2, 3):
         phase(f"relabel a huge region, {number}", fill, idle)
         phase(f"undo of it, {number}", correct.undo, idle)
-    for tidying in (Tidying.SMALL, Tidying.GROW):
+    for operation in (CleanupOperation.SMALL, CleanupOperation.GROW):
         layer.selected_label = 1
-        phase(f"{tidying.value}: a class", lambda t=tidying: correct._on_tidy(t), idle)
-        phase("undo of it: " + tidying.value, correct.undo, idle)
-    review = dock.judge.review
+        phase(f"{operation.value}: a class", lambda t=operation: correct._on_cleanup(t), idle)
+        phase("undo of it: " + operation.value, correct.undo, idle)
+    review = dock.inspect.review
     phase("worklist", review.search, lambda: review.regions is not None)
     gaps.end()
     print(f"\n{'':32} {'work':>9} {'in all':>9} {'p99 gap':>9} {'longest':>9} {'own work':>9}")

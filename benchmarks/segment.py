@@ -27,7 +27,7 @@ SAMPLE = (
 ONE_RUN = """
 import json, resource, sys, time
 from napari_plimseg.inference.engine import RunSettings, open_store, segment_slide
-from napari_plimseg.models.catalogue import load_model
+from napari_plimseg.models.loading import load_model
 from napari_plimseg.slides import open_slide
 slide, out, tile = open_slide(sys.argv[1]), sys.argv[2], int(sys.argv[3])
 model = load_model("bundled")

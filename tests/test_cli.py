@@ -192,7 +192,7 @@ def test_export_takes_corrections_along(
     painted = 1 + model[:3, :3] % len(info.classes)
     corrections = Corrections.open(tmp_path, info)
     corrections.write(0, 0, painted)
-    corrections.rest()
+    corrections.flush_and_release()
     capsys.readouterr()
     for name, wanted in (("--corrections", painted), ("--no-corrections", model[:3, :3])):
         out = tmp_path / name
@@ -221,7 +221,7 @@ def test_objects_are_what_a_person_painted(
     with MaskStore.open(path) as store:
         corrections = Corrections.open(tmp_path, store.info)
     corrections.write(20, 20, np.full((24, 30), 1, np.uint8))
-    corrections.rest()
+    corrections.flush_and_release()
     assert main(asked) == 0
     assert "1 corrected object(s) in 1 field(s)" in capsys.readouterr().out
     assert len((out / "tags.csv").read_text("utf-8").splitlines()) == 2

@@ -27,7 +27,7 @@ from scipy import ndimage
 
 from plimseg_training.data.window_tags import class_fractions, window_grid
 from plimseg_training.stages.features import to_unit
-from plimseg_training.stages.samples import stained
+from plimseg_training.stages.samples import stain_jitter
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -161,7 +161,7 @@ def _shown(
         for wanted, had in zip(size, pixels.shape, strict=False)
     )
     cut = np.ascontiguousarray(pixels[y : y + size[0], x : x + size[1]])
-    changed = stained(stained(to_unit(cut), random), random)
+    changed = stain_jitter(stain_jitter(to_unit(cut), random), random)
     shown: NDArray[np.uint8] = (changed * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
     return shown
 

@@ -16,7 +16,7 @@ import torch
 from hint_model.scenes import IDS_STEP, SIDE, scene_of
 from PIL import Image, ImageDraw
 
-from plimseg_training.stages.samples import stained
+from plimseg_training.stages.samples import stain_jitter
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -91,7 +91,7 @@ def _scene(
                 ids[window] = labels[cut]
                 number += len(lines)
     unit = torch.from_numpy(np.asarray(field).copy()).permute(2, 0, 1).float() / 255
-    pixels = (stained(unit, random) * 255).round().byte().permute(1, 2, 0).numpy()
+    pixels = (stain_jitter(unit, random) * 255).round().byte().permute(1, 2, 0).numpy()
     return scene_of(pixels, ids[None, ::IDS_STEP, ::IDS_STEP].copy(), "crypts")
 
 

@@ -21,7 +21,7 @@ from scipy import ndimage
 from napari_plimseg.inference.engine import RunSettings, open_store, segment_slide
 from napari_plimseg.models.loading import load_model
 from napari_plimseg.slides import open_slide
-from plimseg_training.stages.samples import stained
+from plimseg_training.stages.samples import stain_jitter
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -87,7 +87,7 @@ def collage(tiles: Sequence[Tile], random: np.random.Generator) -> Scene:
     border = ndimage.morphological_gradient(tissues, size=3) > 0
     field[border] = soft[border]
     unit = torch.from_numpy(field / 255).permute(2, 0, 1).float().clamp(0, 1)
-    pixels = (stained(unit, random) * 255).round().byte().permute(1, 2, 0).numpy()
+    pixels = (stain_jitter(unit, random) * 255).round().byte().permute(1, 2, 0).numpy()
     return scene_of(pixels, layers[:, ::IDS_STEP, ::IDS_STEP].copy(), "collage")
 
 

@@ -232,7 +232,7 @@ def relabel_region(story: Story) -> str:
 
 def outlines(story: Story) -> str:
     """Show lines in place of the fill, and the fill again by a key."""
-    screen, view, judge = story.screen, story.view, story.review.judge
+    screen, view, judge = story.screen, story.view, story.review.inspect
     screen.press(judge.show_panel.outlines)
     check("the fill is gone", view.layer.opacity == 0)
     screen.rest(1.0)
@@ -246,7 +246,7 @@ def next_uncertain(story: Story) -> str:
     """Go to the most uncertain region and tick it off."""
     from napari_plimseg.results.analysis.review_log import ReviewLog
 
-    screen, view, judge = story.screen, story.view, story.review.judge
+    screen, view, judge = story.screen, story.view, story.review.inspect
     review, panel = judge.review, judge.worklist
     screen.wait("uncertain regions are found", lambda: review.regions)
     screen.press(panel.next_button)
@@ -267,7 +267,7 @@ def compare_with_truth(story: Story) -> str:
     """Compare with a truth that differs in a known rectangle."""
     from PIL import Image
 
-    screen, view, judge = story.screen, story.view, story.review.judge
+    screen, view, judge = story.screen, story.view, story.review.inspect
     screen.viewer.reset_view()
     truth = view.layer.data.copy()
     height, width = truth.shape

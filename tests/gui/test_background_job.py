@@ -17,7 +17,7 @@ pytestmark = pytest.mark.gui
 OWNER_HELD_BY_ITS_JOB = """
 from qtpy.QtCore import QEvent
 from qtpy.QtWidgets import QApplication, QWidget
-from napari_plimseg._widgets.background_job import run_once
+from napari_plimseg._widgets.common.background_job import run_once
 
 application, said = QApplication([]), []
 

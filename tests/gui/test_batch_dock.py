@@ -276,8 +276,8 @@ for name, function in conftest.offer_only(model).items():
 import napari
 from PIL import Image
 from qtpy.QtCore import QTimer
-from napari_plimseg._settings import remember
-from napari_plimseg._widgets.batch_dock import BatchDock
+from napari_plimseg.settings import remember
+from napari_plimseg._widgets.batch.dock import BatchDock
 from napari_plimseg.inference.cohort import Cohort
 out = Path(sys.argv[2])
 Image.fromarray(fakes.tissue_pixels(4000, 4000)).save(out / "big.png")

@@ -28,9 +28,9 @@ from tests.results.store_cases import written_store
 import napari
 from qtpy.QtCore import QTimer
 from napari_plimseg._widgets import piece_work
-from napari_plimseg._widgets.layer_views import MaskView
-from napari_plimseg._widgets.review_dock import ReviewDock
-from napari_plimseg._widgets.tidy_panel import Tidying
+from napari_plimseg._widgets.viewer.mask_layer import MaskView
+from napari_plimseg._widgets.review.dock import ReviewDock
+from napari_plimseg._widgets.review.correct.cleanup_panel import CleanupOperation
 from napari_plimseg.files import fingerprint
 from napari_plimseg.results.mask_info import MaskInfo
 
@@ -61,13 +61,14 @@ def begin():
     if correct.target is None:
         return QTimer.singleShot(10, begin)
     paint(STROKES[0])
-    view.recorder.settle_all()
+    view.recorder.commit_all()
     view.corrections.flush()
     paint(STROKES[1])
     if edit == "holes":
         correct.choose_class(1)
-        correct.tidy.numbers[Tidying.HOLES].setValue(0.0004)  # of the specks, not the strokes
-        correct.tidy.buttons[Tidying.HOLES].click()
+        # of the specks, not the strokes
+        correct.cleanup.numbers[CleanupOperation.HOLES].setValue(0.0004)
+        correct.cleanup.buttons[CleanupOperation.HOLES].click()
     else:
         view.layer.fill((0, 0), 2)
     watch()
@@ -130,4 +131,4 @@ def test_nothing_is_lost(tmp_path: Path, edit: str, moment: str) -> None:
     if moment == "making":
         np.testing.assert_array_equal(shown, edited)
     corrections.write(0, 0, np.full((2, 2), 3, np.uint8))  # and it goes on
-    corrections.rest()
+    corrections.flush_and_release()

@@ -16,7 +16,7 @@ from tests.results.store_cases import written_store
 from napari_plimseg._reader import mask_layer
 from napari_plimseg._widgets.common import background_job
 from napari_plimseg._widgets.review.correct import edit_queue, edit_region, painter, section
-from napari_plimseg._widgets.review.correct.cleanup_panel import Tidying
+from napari_plimseg._widgets.review.correct.cleanup_panel import CleanupOperation
 from napari_plimseg._widgets.review.dock import ReviewDock
 from napari_plimseg._widgets.viewer import label_history
 from napari_plimseg._widgets.viewer.mask_layer import MaskView
@@ -136,7 +136,7 @@ def test_discarded_corrections_come_back_by_a_button(review: Review) -> None:
     row, view = review.correct.discarded, review.view
     assert not row.isVisibleTo(review.dock)
     review.layer.data_setitem((np.array([5, 6]), np.array([5, 6])), np.array([2, 2], np.uint8))
-    view.recorder.settle_all()
+    view.recorder.commit_all()
     painted = review.layer.data.copy()
     view.corrections.discard()
     view.recorder.follow()
@@ -178,8 +178,8 @@ def polygon(review: Review) -> None:
 
 
 def grow(review: Review) -> None:
-    review.correct.tidy.numbers[Tidying.GROW].setValue(12.0)  # µm: 3 pixels
-    review.correct.tidy.buttons[Tidying.GROW].click()
+    review.correct.cleanup.numbers[CleanupOperation.GROW].setValue(12.0)  # µm: 3 pixels
+    review.correct.cleanup.buttons[CleanupOperation.GROW].click()
     review.wait_done()
 
 
@@ -316,7 +316,7 @@ def test_what_is_painted_in_the_middle_of_a_large_edit_comes_after_it(
 ) -> None:
     in_pieces(monkeypatch)
     told: list[str] = []
-    review.correct.told.connect(lambda _, text: told.append(text))
+    review.correct.messageEmitted.connect(lambda _, text: told.append(text))
     begin_fill(review)
     pieces = review.correct.painter.pieces
     review.qtbot.waitUntil(lambda: pieces.is_running, timeout=WAIT)
@@ -417,20 +417,20 @@ def test_choosing_a_class_leaves_the_eraser(review: Review) -> None:
 
 def test_tidying_a_class(review: Review) -> None:
     shrunk = _put(_put(review.model.copy(), 0, 99, 112, 2, 1), 111, 0, 1, 3, 99)
-    for tidying, number, drawn, wanted, may_differ in (
-        (Tidying.HOLES, 0.0005, (40, 40, 5, 2), review.model, 0),
-        (Tidying.SMALL, 0.0005, (40, 140, 5, 1), review.model, 0),
-        (Tidying.SMOOTH, 20.0, (40, 100, 1, 1, 12), review.model, 5),
-        (Tidying.SHRINK, 4.0, (0, 0, 1, 1), shrunk, 1),
+    for operation, number, drawn, wanted, may_differ in (
+        (CleanupOperation.HOLES, 0.0005, (40, 40, 5, 2), review.model, 0),
+        (CleanupOperation.SMALL, 0.0005, (40, 140, 5, 1), review.model, 0),
+        (CleanupOperation.SMOOTH, 20.0, (40, 100, 1, 1, 12), review.model, 5),
+        (CleanupOperation.SHRINK, 4.0, (0, 0, 1, 1), shrunk, 1),
     ):
         review.layer.data[...] = _put(review.model.copy(), *drawn)
         review.correct.choose_class(1)
-        tidy = review.correct.tidy
-        tidy.numbers[tidying].setValue(number)
-        tidy.buttons[tidying].click()
+        tidy = review.correct.cleanup
+        tidy.numbers[operation].setValue(number)
+        tidy.buttons[operation].click()
         review.wait_done()
         differs = np.argwhere(review.layer.data != wanted)
-        assert len(differs) <= may_differ, (tidying, differs)
+        assert len(differs) <= may_differ, (operation, differs)
         assert "pixels changed" in review.dock.banner.text
 
 
@@ -444,8 +444,8 @@ def _put(
 def test_tidying_the_region_that_is_clicked(review: Review, qtbot) -> None:  # type: ignore[no-untyped-def]
     data = review.layer.data
     data[20:30, 20:30] = data[60:70, 60:70] = 2
-    review.correct.tidy.scope.setCurrentIndex(1)
-    button = review.correct.tidy.buttons[Tidying.SMALL]
+    review.correct.cleanup.scope.setCurrentIndex(1)
+    button = review.correct.cleanup.buttons[CleanupOperation.SMALL]
     button.click()
     assert button.isChecked()
     assert "Click the region" in review.dock.banner.text

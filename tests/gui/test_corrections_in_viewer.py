@@ -150,7 +150,7 @@ def test_the_row_in_the_dock(masked: PlimsegDock, qtbot, monkeypatch) -> None:  
     assert not layer.editable
     assert "Show the corrections to paint again" in row.state.text()
     np.testing.assert_array_equal(view.full_mask(layer.data), model)
-    view.recorder.settle_all()  # the model's output is no painting
+    view.recorder.commit_all()  # the model's output is no painting
     row.shown.click()
     np.testing.assert_array_equal(layer.data, painted)
     assert layer.editable
@@ -240,10 +240,10 @@ def test_another_model_takes_corrections_over_by_name(
     assert "Your corrections" in masked.banner.text
     # painting on one shows on the other, in its own ids
     second.layer.paint((120, 100), 1)
-    second.recorder.settle_all()
+    second.recorder.commit_all()
     assert first.layer.data[120, 100] == 2
     second.layer.fill((5, 5), 2)  # fat: the first mask has no such class
-    second.recorder.settle_all()
+    second.recorder.commit_all()
     assert first.layer.data[5, 5] == first.pixels.model[5, 5]
     assert "'fat'" in first.note
     wait_saved(second, qtbot)
@@ -340,6 +340,6 @@ def test_events_cost_little_on_the_largest_mask(masked: PlimsegDock, monkeypatch
         view.layer.paint((50, x), 2)
     assert not reads
     assert len(view.recorder._dirty) == 1
-    view.recorder.settle_all()
+    view.recorder.commit_all()
     assert len(reads) == 1
     assert mask_layer.MAX_SIDE // correction_recorder.CELL <= 64

@@ -139,7 +139,7 @@ WORK_AT_THE_END = """
 import sys, time
 import torch
 from qtpy.QtCore import QCoreApplication, QObject
-from napari_plimseg._widgets.background_job import BackgroundJob
+from napari_plimseg._widgets.common.background_job import BackgroundJob
 
 application, parent = QCoreApplication([]), QObject()
 started = []

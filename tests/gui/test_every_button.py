@@ -253,37 +253,37 @@ def review_dock(house: House) -> ReviewDock:
 def review_with_mask(house: House) -> ReviewDock:
     house.add_mask()
     dock = review_dock(house)
-    dock.judge.review.search()
-    house.wait(lambda: dock.judge.review.regions is not None)
+    dock.inspect.review.search()
+    house.wait(lambda: dock.inspect.review.regions is not None)
     return dock
 
 
 def review_painted(house: House) -> ReviewDock:
     dock = review_with_mask(house)
-    view = dock.judge.view
+    view = dock.inspect.view
     view.layer.data_setitem((np.array([5]), np.array([5])), np.array([1], np.uint8))
     dock.correct.refresh_state()
-    dock.judge.review.go_to_next()
+    dock.inspect.review.go_to_next()
     return dock
 
 
 def review_hidden(house: House) -> ReviewDock:
     dock = review_painted(house)
-    house.wait(lambda: bool(dock.judge.view.corrected_pixels))
-    dock.judge.view.show_corrections(False)
+    house.wait(lambda: bool(dock.inspect.view.corrected_pixels))
+    dock.inspect.view.show_corrections(False)
     return dock
 
 
 def review_compared(house: House) -> ReviewDock:
     dock = review_with_mask(house)
     other = house.viewer.add_labels(
-        np.asarray(dock.judge.view.layer.data).copy(), scale=dock.judge.view.layer.scale,
-        translate=dock.judge.view.layer.translate, name="by hand",
+        np.asarray(dock.inspect.view.layer.data).copy(), scale=dock.inspect.view.layer.scale,
+        translate=dock.inspect.view.layer.translate, name="by hand",
     )  # fmt: skip
-    with house.qtbot.waitSignal(dock.judge.compare.compared, timeout=WAIT):
-        dock.judge.compare.compare_with_layer(other)
-    house.wait(lambda: not dock.judge.compare._job.is_running)
-    dock.judge.compare.mapping_box.expand(animate=False)
+    with house.qtbot.waitSignal(dock.inspect.compare.compared, timeout=WAIT):
+        dock.inspect.compare.compare_with_layer(other)
+    house.wait(lambda: not dock.inspect.compare._job.is_running)
+    dock.inspect.compare.mapping_box.expand(animate=False)
     return dock
 
 
@@ -324,22 +324,22 @@ def review_searching(house: House) -> ReviewDock:
     dock = review_dock(house)
     with house.patch.context() as patch:
         patch.setattr(uncertain_regions, "find_uncertain", lambda *_, **__: _waiting(house))
-        dock.judge.review.search()
-    assert dock.judge.review._search.is_running
+        dock.inspect.review.search()
+    assert dock.inspect.review._search.is_running
     return dock
 
 
 def review_comparing(house: House) -> ReviewDock:
     dock = review_compared(house)
-    dock.judge.compare._job.start(lambda: _waiting(house))
-    dock.judge.compare._show_state()
+    dock.inspect.compare._job.start(lambda: _waiting(house))
+    dock.inspect.compare._show_state()
     return dock
 
 
 def review_compare_failed(house: House) -> ReviewDock:
     dock = review_with_mask(house)
-    dock.judge.compare.compare_with_file(house.folder / "none.tif")
-    house.wait(lambda: dock.banner.kind == "error" and not dock.judge.compare._job.is_running)
+    dock.inspect.compare.compare_with_file(house.folder / "none.tif")
+    house.wait(lambda: dock.banner.kind == "error" and not dock.inspect.compare._job.is_running)
     return dock
 
 
@@ -390,8 +390,8 @@ def hints_refining(house: House) -> ReviewDock:
 
 def hints_found(house: House) -> ReviewDock:
     dock = hinting(house)
-    dock.judge.view.layer.data[:] = 2
-    dock.judge.view.layer.data[20:50, 20:50] = dock.judge.view.layer.data[150:175] = 1
+    dock.inspect.view.layer.data[:] = 2
+    dock.inspect.view.layer.data[20:50, 20:50] = dock.inspect.view.layer.data[150:175] = 1
     dock.hints.find_all()
     answered(house, dock)
     assert len(dock.hints.answers) == 2
@@ -442,7 +442,7 @@ def hints_closing(house: House) -> ReviewDock:
 def review_closing(house: House) -> ReviewDock:
     house.add_mask()
     dock = review_dock(house)
-    dock.judge.review.search()
+    dock.inspect.review.search()
     house.viewer.window.remove_dock_widget(dock)
     return dock
 

@@ -11,7 +11,7 @@ from hint_fakes import GatedModel, hint_info, offer_hints
 from tests.gui.test_correct_section import WAIT, Review
 
 from napari_plimseg._widgets.review.promptable.jobs import (
-    HintDesk,
+    PromptService,
     edit_of,
     level_0_of,
     pixel_of,
@@ -136,7 +136,7 @@ def test_a_hint_is_previewed_accepted_and_undone(review: Review, point_at: Calla
 def test_corrections_are_recorded(review: Review) -> None:
     draw_box(review)
     review.dock.hints.accept_button.click()
-    review.view.recorder.settle_all()
+    review.view.recorder.commit_all()
     rows, columns = INSIDE
     assert (review.view.corrections.read(rows, columns) == 2).mean() > 0.8
 
@@ -304,7 +304,7 @@ def test_a_part_of_an_accepted_object_is_taken_out_again(review: Review) -> None
     whole = review.layer.data != review.model
     # only the upper part of it is still to be seen as an object
     review.slide.pixels[480:] = 230
-    hints.desk = HintDesk()  # what was encoded of the slide as it was is forgotten
+    hints.desk = PromptService()  # what was encoded of the slide as it was is forgotten
     review.correct.choose_class(1)
     hints.choose_tool("box")
     hints.add_box(Region(400.0, 480.0, 80.0, 160.0))
@@ -361,7 +361,7 @@ def test_what_a_region_gives_up_goes_back_to_the_model_s_class(review: Review) -
     given_up = (review.layer.data[:9, :9] == 1).sum()
     assert 20 < given_up < 81
     np.testing.assert_array_equal(review.layer.data[9:], review.model[9:])
-    review.view.recorder.settle_all()
+    review.view.recorder.commit_all()
     corrected = review.view.corrections.read(slice(0, 9), slice(0, 9))
     assert (corrected > 0).sum() == 81 - given_up, "where the model is right nothing is corrected"
 

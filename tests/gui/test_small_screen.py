@@ -85,7 +85,7 @@ def test_help_and_first_steps(dock: PlimsegDock) -> None:
     assert dock._help is not None
     assert dock._help.isVisible()
     assert "Keys" in dock._help.text.toPlainText()
-    dock.tell_error("The slide can't be read.")
+    dock.show_error_message("The slide can't be read.")
     dock._help.copy_report()
     assert "The slide can't be read." in QGuiApplication.clipboard().text()
     dock._help.close()
@@ -98,7 +98,7 @@ def test_an_error_offers_a_report_with_its_places_and_without_names(qtbot) -> No
 
     banner = Banner()
     qtbot.addWidget(banner)
-    run_once(banner, work, lambda _: None, lambda text: banner.tell("error", text))
+    run_once(banner, work, lambda _: None, lambda text: banner.show_message("error", text))
     qtbot.waitUntil(lambda: banner.kind == "error", timeout=30_000)
     assert "Smith_John_1950" in banner.text
     error = error_behind(banner.text)
@@ -110,5 +110,5 @@ def test_an_error_offers_a_report_with_its_places_and_without_names(qtbot) -> No
     assert "in work" in report
     assert "Smith" not in report
     assert banner.copy_button.text() == "Copied"
-    banner.tell("info", "All is well.")
+    banner.show_message("info", "All is well.")
     assert not banner.copy_button.isVisibleTo(banner)

@@ -11,7 +11,7 @@ from napari_plimseg.inference import devices
 
 AHEAD = """
 import sys
-from napari_plimseg.inference.torch_loading import load_torch_library
+from napari_plimseg.inference.devices import load_torch_library
 loaded = load_torch_library()
 assert "torch" not in sys.modules
 maps = open("/proc/self/maps").read()

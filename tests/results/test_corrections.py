@@ -85,7 +85,7 @@ def test_looking_makes_no_folder(tmp_path: Path) -> None:
     corrections = fresh(tmp_path)
     assert corrections.pixels == 0
     assert corrections.is_saved
-    corrections.rest()
+    corrections.flush_and_release()
     assert not list(tmp_path.iterdir())
 
 
@@ -310,7 +310,7 @@ def test_another_frame_shows_them_in_its_own_pixels(tmp_path: Path) -> None:
     np.testing.assert_array_equal(merged, np.where(expected > 0, expected, 1)[::2, ::2])
     assert "another resolution" in other.note()
     assert other.pixels == 100
-    other.rest()
+    other.flush_and_release()
     assert journal_file(tmp_path).read_bytes() == before  # looking changes nothing
     other.write(0, 0, np.ones((2, 2), np.uint8))
     other.flush()
@@ -375,7 +375,7 @@ def test_a_folder_that_went_away_is_written_again(tmp_path: Path) -> None:
 def test_many_strokes_are_compacted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     corrections = painted(tmp_path, *[(i % 40, i % 37, i % 3 + 1) for i in range(200)])
     before, expected = journal_file(tmp_path).stat().st_size, everything(corrections)
-    corrections.rest()
+    corrections.flush_and_release()
     assert journal_file(tmp_path).stat().st_size < before / 5
     np.testing.assert_array_equal(everything(fresh(tmp_path)), expected)
     # and in mid-work, when the file has grown large
@@ -407,31 +407,31 @@ def test_discarded_corrections_are_brought_back_and_those_of_now_go_in_their_pla
 ) -> None:
     corrections = painted(tmp_path, (0, 0, 1))
     corrections.flush()
-    assert corrections.discarded() == []
+    assert corrections.list_discarded() == []
     first = everything(corrections)
     moved = corrections.discard()
-    assert corrections.discarded() == [moved]
+    assert corrections.list_discarded() == [moved]
     corrections.write(50, 50, np.full((9, 9), 2, np.uint8))  # not flushed
     second, generation = everything(corrections), corrections.journal.generation
     assert moved is not None
-    corrections.bring_back(moved)
+    corrections.restore(moved)
     assert corrections.journal.generation > generation
     np.testing.assert_array_equal(everything(corrections), first)
     np.testing.assert_array_equal(everything(fresh(tmp_path)), first)
     assert corrections.is_saved
-    (other,) = corrections.discarded()
+    (other,) = corrections.list_discarded()
     corrections.write(0, 90, np.full((3, 3), 1, np.uint8))  # and painting goes on
     corrections.flush()
     assert fresh(tmp_path).pixels == 400 + 9
-    corrections.bring_back(other)
+    corrections.restore(other)
     np.testing.assert_array_equal(everything(corrections), second)
 
 
 def test_what_can_not_be_brought_back_says_so(tmp_path: Path) -> None:
     corrections = painted(tmp_path, (0, 0, 1))
     with pytest.raises(CorrectionsError):
-        corrections.bring_back(tmp_path / "nothing")
-    assert len(corrections.discarded()) == 1  # nothing is lost
+        corrections.restore(tmp_path / "nothing")
+    assert len(corrections.list_discarded()) == 1  # nothing is lost
 
 
 PAINT_ELSEWHERE = """
@@ -446,7 +446,7 @@ corrections.write(0, 0, np.full((20, 20), 2, np.uint8))
 corrections.flush()
 print("painted", flush=True)
 sys.stdin.readline()
-corrections.rest()
+corrections.flush_and_release()
 print("rested", flush=True)
 """
 

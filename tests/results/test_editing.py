@@ -9,7 +9,7 @@ from scipy import ndimage
 from napari_plimseg.errors import ConfigError
 from napari_plimseg.results.editing import components as runs_module
 from napari_plimseg.results.editing import operations
-from napari_plimseg.results.editing.components import Runs
+from napari_plimseg.results.editing.components import RunLengthMask
 from napari_plimseg.results.editing.operations import (
     Edit,
     allowed_pixels,
@@ -76,7 +76,7 @@ def test_components_of_runs_are_those_of_pixels(
     if seed % 2:
         monkeypatch.setattr(runs_module, "_NODES_AT_ONCE", 100)
     mask = blobs(seed)
-    runs = Runs.of(mask)
+    runs = RunLengthMask.of(mask)
     labels = runs.components(connectivity)
     picture = np.repeat(labels, runs.length).reshape(mask.shape)
     np.testing.assert_array_equal(np.repeat(runs.value, runs.length).reshape(mask.shape), mask)

@@ -61,7 +61,7 @@ def paint(folder: Path, seed: int, pipe: int) -> None:
             corrections.flush()
             os.write(pipe, (number + 1).to_bytes(4, "little"))
         if rng.random() < 0.02:
-            corrections.rest()
+            corrections.flush_and_release()
         time.sleep(rng.random() * 0.002)
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from plimseg_training.stages import samples
-from plimseg_training.stages.samples import stained
+from plimseg_training.stages.samples import stain_jitter
 
 
 def picture(side=24, seed=0):
@@ -17,7 +17,7 @@ def picture(side=24, seed=0):
 def test_values_stay_in_range_also_from_black_and_white():
     for pixels in (picture(), torch.zeros(3, 8, 8), torch.ones(3, 8, 8)):
         for seed in range(20):
-            found = stained(pixels, np.random.default_rng(seed))
+            found = stain_jitter(pixels, np.random.default_rng(seed))
             assert found.shape == pixels.shape
             assert found.dtype == torch.float32
             assert bool(found.isfinite().all())
@@ -26,7 +26,7 @@ def test_values_stay_in_range_also_from_black_and_white():
 
 
 def test_the_same_numbers_give_the_same_stain():
-    first, again, other = (stained(picture(), np.random.default_rng(s)) for s in (1, 1, 2))
+    first, again, other = (stain_jitter(picture(), np.random.default_rng(s)) for s in (1, 1, 2))
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
 
@@ -37,14 +37,14 @@ def test_no_change_of_stain_is_no_change(monkeypatch):
     monkeypatch.setattr(samples, "_SHIFT_SPREAD", 0.0)
     monkeypatch.setattr(samples, "_BLUR_CHANCE", 0.0)
     pixels = picture().clamp_min(2 / 255)
-    assert torch.allclose(stained(pixels, np.random.default_rng(0)), pixels, atol=1e-4)
+    assert torch.allclose(stain_jitter(pixels, np.random.default_rng(0)), pixels, atol=1e-4)
 
 
 def test_pixels_change_by_their_own_colour_only(monkeypatch):
     monkeypatch.setattr(samples, "_BLUR_CHANCE", 0.0)
     pixels = picture()
-    turned = stained(pixels.flip(1), np.random.default_rng(5)).flip(1)
-    assert torch.allclose(turned, stained(pixels, np.random.default_rng(5)), atol=1e-6)
+    turned = stain_jitter(pixels.flip(1), np.random.default_rng(5)).flip(1)
+    assert torch.allclose(turned, stain_jitter(pixels, np.random.default_rng(5)), atol=1e-6)
 
 
 def test_more_haematoxylin_makes_nuclei_darker(monkeypatch):
@@ -61,7 +61,7 @@ def test_more_haematoxylin_makes_nuclei_darker(monkeypatch):
         def random(self):
             return 1.0
 
-    assert bool((stained(nuclei, More()) < nuclei - 0.02).all())
+    assert bool((stain_jitter(nuclei, More()) < nuclei - 0.02).all())
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -70,6 +70,6 @@ def test_a_blurred_picture_keeps_its_mean(monkeypatch, seed):
     monkeypatch.setattr(samples, "_SHIFT_SPREAD", 0.0)
     monkeypatch.setattr(samples, "_BLUR_CHANCE", 1.0)
     pixels = picture(seed=seed).clamp_min(2 / 255)
-    found = stained(pixels, np.random.default_rng(0))
+    found = stain_jitter(pixels, np.random.default_rng(0))
     assert float(found.mean()) == pytest.approx(float(pixels.mean()), abs=0.02)
     assert float(found.std()) < 0.6 * float(pixels.std())

@@ -26,7 +26,7 @@ COLORS = {"TUM": (40, 30, 120), "STR": (240, 150, 190), "BACK": (250, 250, 250)}
 @pytest.fixture(autouse=True)
 def unstained(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave colours as they are, so that they tell which tile a pixel comes from."""
-    monkeypatch.setattr(mosaics, "stained", lambda pixels, random: pixels)
+    monkeypatch.setattr(mosaics, "stain_jitter", lambda pixels, random: pixels)
 
 
 def tile(name: str, *also: str, side: int = 224) -> Tile:

@@ -8,8 +8,8 @@ import torch
 from PIL import Image
 
 from plimseg_training.data.tagged_folder import TaggedImage
-from plimseg_training.stages.features import DerivedMaps, FrozenMaps
-from plimseg_training.stages.samples import Sample, SampleSource, Turn, alike
+from plimseg_training.stages.features import DerivedFeatureCache, FeatureCache
+from plimseg_training.stages.samples import Flip, Sample, SampleSource, alike
 
 STRIDES = (4, 8, 16)
 
@@ -34,7 +34,7 @@ def averages(images):
 
 
 def frozen():
-    return FrozenMaps(averages, torch.device("cpu"))
+    return FeatureCache(averages, torch.device("cpu"))
 
 
 def number_of(sample, n):
@@ -180,10 +180,10 @@ def test_frozen_maps_are_the_same_remembered_or_not(image):
         calls.append(1)
         return averages(images)
 
-    remembering = FrozenMaps(compute, torch.device("cpu"))
+    remembering = FeatureCache(compute, torch.device("cpu"))
     first, second = remembering.of(image), remembering.of(image)
     assert len(calls) == 1
-    forgetful = FrozenMaps(compute, torch.device("cpu"), budget=0)
+    forgetful = FeatureCache(compute, torch.device("cpu"), budget=0)
     third = forgetful.of(image)
     forgetful.of(image)
     assert len(calls) == 3
@@ -195,7 +195,7 @@ def test_frozen_maps_are_the_same_remembered_or_not(image):
 def test_maps_remembered_in_inference_mode_can_be_trained_on(image):
     """A validation may be the first to ask for an image."""
     maps = frozen()
-    derived = DerivedMaps(maps, lambda blocks: blocks[-1])
+    derived = DerivedFeatureCache(maps, lambda blocks: blocks[-1])
     with torch.inference_mode():
         maps.of(image)
         derived.of(image)
@@ -213,7 +213,7 @@ def test_turns_of_maps_and_windows_agree():
     for rows in (False, True):
         for columns in (False, True):
             for transposed in (False, True):
-                turn = Turn(rows, columns, transposed)
+                turn = Flip(rows, columns, transposed)
                 y, x, h, w = turn.windows(window, size)[0]
                 turned = turn.maps(image)
                 assert float(turned.sum()) == h * w

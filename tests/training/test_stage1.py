@@ -12,7 +12,7 @@ from stage_cases import CLASSES, WITH_BACKGROUND, encoders, recipe, same, weight
 from plimseg_training.data.tagged_folder import read_pixels
 from plimseg_training.evaluation.metrics import confusion_matrix
 from plimseg_training.stages.common import full_size
-from plimseg_training.stages.features import DerivedMaps, FrozenMaps
+from plimseg_training.stages.features import DerivedFeatureCache, FeatureCache
 from plimseg_training.stages.stage1 import Encoders, Stage1Batch, Stage1Task
 
 
@@ -177,14 +177,14 @@ def reused(given, *settings):
 
 
 def test_matcher_and_backbone_share_their_trunk_when_they_are_the_same(frozen):
-    assert isinstance(reused(frozen).matched, DerivedMaps)
-    assert isinstance(reused(frozen, "stage1.augment=full").matched, FrozenMaps)
+    assert isinstance(reused(frozen).matched, DerivedFeatureCache)
+    assert isinstance(reused(frozen, "stage1.augment=full").matched, FeatureCache)
     assert reused(frozen, "stage1.augment=full").blocks is None
     assert reused(frozen, "matching.space=image").matched is None
     own_name = frozen.matcher.name
     frozen.matcher.name = "random"
     try:
-        assert isinstance(reused(frozen).matched, FrozenMaps)
+        assert isinstance(reused(frozen).matched, FeatureCache)
     finally:
         frozen.matcher.name = own_name
 

@@ -101,18 +101,18 @@ def train_recipe(
     with join_world(pick_device(recipe.device)) as world, run.locked():
         log = ProgressLog(run.progress)
 
-        def tell(event: Event) -> None:
+        def emit(event: Event) -> None:
             if world.is_first:
                 log(event)
                 on_event(event)
 
-        training = _Training(recipe, run, world, tell, should_stop, resume)
+        training = _Training(recipe, run, world, emit, should_stop, resume)
         try:
             return training.run()
         except Stopped:
             raise
         except Exception as error:
-            tell(Event("failed", str(error)))
+            emit(Event("failed", str(error)))
             raise
 
 
@@ -124,13 +124,13 @@ class _Training:
         recipe: Recipe,
         run: RunFolder,
         world: World,
-        tell: Callable[[Event], None],
+        emit: Callable[[Event], None],
         should_stop: Callable[[], bool],
         resume: bool,
     ) -> None:
         self.recipe = recipe
         self.run_folder = run
-        self.tell = tell
+        self.log = emit
         self.should_stop = should_stop
         self.resume = resume
         self.world = world
@@ -140,7 +140,7 @@ class _Training:
         """Run what is not done yet."""
         recipe, run = self.recipe, self.run_folder
         about = {"device": describe_device(self.device)}
-        self.tell(Event("start", f"Training '{recipe.name}' on {self.device}", data=about))
+        self.log(Event("start", f"Training '{recipe.name}' on {self.device}", data=about))
         data = TrainingData.of(recipe)
         if self.world.is_first and not run.recipe.exists():
             recipe.to_yaml(run.recipe)
@@ -171,9 +171,9 @@ class _Training:
             name: int(count)
             for name, count in zip(data.train.classes.names, data.train.tag_counts(), strict=False)
         }
-        self.tell(Event("scan", message, data={"tags": counts}))
+        self.log(Event("scan", message, data={"tags": counts}))
         if data.report.problems:
-            self.tell(Event("warning", f"Problems in the folder:\n{data.report.table()}"))
+            self.log(Event("warning", f"Problems in the folder:\n{data.report.table()}"))
 
     def _train(
         self,
@@ -183,12 +183,10 @@ class _Training:
         draw: Callable[[LivePreviews], None],
     ) -> None:
         """Train one stage; `draw` shows how far it is."""
-        shown = LivePreviews(
-            self.run_folder.live, data.train, _spread(data.train.images), self.tell
-        )
+        shown = LivePreviews(self.run_folder.live, data.train, _spread(data.train.images), self.log)
 
         def told(event: Event) -> None:
-            self.tell(event)
+            self.log(event)
             # between two epochs, where the network's mode is set anew
             if event.kind == "epoch" and self.world.is_first:
                 draw(shown)
@@ -243,7 +241,7 @@ class _Training:
         for number, image in enumerate(missing):
             if self.should_stop():
                 done = f"Stopped while writing {targets.folder.name}; it can be resumed"
-                self.tell(Event("stopped", done, stage="pseudo_masks"))
+                self.log(Event("stopped", done, stage="pseudo_masks"))
                 raise Stopped
             mask = pseudo_mask(
                 scores(image),
@@ -253,7 +251,7 @@ class _Training:
                 white_background=self.recipe.data.white_background,
             )
             write_pseudo_mask(targets.path(image), mask)
-            self.tell(Event("step", stage="pseudo_masks", step=number + 1, steps=len(missing)))
+            self.log(Event("step", stage="pseudo_masks", step=number + 1, steps=len(missing)))
 
     def _preview_cams(self, task: Stage1Task, folder: TaggedFolder, targets: Targets) -> None:
         for image in _spread(folder.images):
@@ -285,7 +283,7 @@ class _Training:
         path = self.run_folder.previews / f"{stage}-{image.name}.jpg"
         with atomic_write(path) as temporary:
             temporary.write_bytes(encoded(sheet))
-        self.tell(Event("preview", stage=stage, data={"file": str(path)}))
+        self.log(Event("preview", stage=stage, data={"file": str(path)}))
 
     def _stage2(self, data: TrainingData, encoders: Encoders, targets: Targets) -> Stage2Task:
         """Train the segmentation network, then again on what it makes of the training images."""
@@ -342,7 +340,7 @@ class _Training:
         # last: a run with this file is finished
         trained.save(run.model_file, scores)
         told = ", ".join(f"{name} {score:.1f}" for name, score in scores.items())
-        self.tell(Event("done", f"Wrote {run.model_file.name}. {told}".strip(), scores=scores))
+        self.log(Event("done", f"Wrote {run.model_file.name}. {told}".strip(), scores=scores))
         masks = [targets(image) for image in data.train.images]
         shares = coverage(masks, len(data.train.classes))
         told = ", ".join(

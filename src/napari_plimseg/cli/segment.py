@@ -159,13 +159,13 @@ class SegmentJob:
         failures = []
         with contextlib.closing(cohort.run(lambda: self.run)) as steps:
             for told in steps:
-                self._tell(told.item.path.name, told.step, output)
+                self._log(told.item.path.name, told.step, output)
                 if isinstance(told.step, PlimsegError):
                     failures.append(told.step.exit_code)
         # a full disk ends a run: those that had no turn failed with it
         return failures + [1] * cohort.count(ItemState.WAITING)
 
-    def _tell(self, slide: str, step: object, output: Output) -> None:
+    def _log(self, slide: str, step: object, output: Output) -> None:
         from napari_plimseg.inference.progress import Progress
         from napari_plimseg.inference.slide_run import SlideDone, SlideOpened
 

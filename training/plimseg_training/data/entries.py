@@ -51,7 +51,7 @@ _NEAR = 0.85
 
 
 @dataclass(frozen=True)
-class Entry:
+class FolderEntry:
     """One image file that a reader found.
 
     Parameters
@@ -76,7 +76,7 @@ class Entry:
 
 
 @dataclass(frozen=True)
-class Listing:
+class FolderIndex:
     """One part of a tagged folder, read but not opened.
 
     Parameters
@@ -87,7 +87,7 @@ class Listing:
         The layout that it has.
     classes : TissueClasses
         In tag order.
-    entries : tuple of Entry
+    entries : tuple of FolderEntry
         The files.
     mpp : float, optional
         What the layout or the names tell.
@@ -106,7 +106,7 @@ class Listing:
     root: Path
     layout: str
     classes: TissueClasses
-    entries: tuple[Entry, ...]
+    entries: tuple[FolderEntry, ...]
     mpp: float | None = None
     truth_ids: Mapping[int, int] = field(default_factory=dict)
     unscored: frozenset[int] = frozenset({0, 255})

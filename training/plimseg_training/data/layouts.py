@@ -15,9 +15,9 @@ from napari_plimseg.errors import TagError
 from napari_plimseg.tissue import GLAS, PRESETS, WSSS4LUAD, TissueClasses
 from plimseg_training.data.entries import (
     ClassNames,
-    Entry,
+    FolderEntry,
+    FolderIndex,
     LayoutError,
-    Listing,
     Problem,
     group_in_name,
     has_tags,
@@ -46,7 +46,7 @@ WSSS4LUAD_MPP = 1.0
 _ANNOTATION = "_anno"
 
 
-def read_glas(root: Path, classes: TissueClasses | None, split: str) -> Listing:
+def read_glas(root: Path, classes: TissueClasses | None, split: str) -> FolderIndex:
     """Read GlaS: `img/` with `masks/`, or the official `train_1.bmp` with `train_1_anno.bmp`.
 
     Parameters
@@ -97,8 +97,8 @@ def read_glas(root: Path, classes: TissueClasses | None, split: str) -> Listing:
             text = "Grade.csv has no row for it, so its patient is not known. Add the row."
             problems.append(Problem(path.name, "unknown patient", text, fatal=True))
         else:
-            entries.append(Entry(path, group=f"patient {patient}", truth=mask))
-    return Listing(
+            entries.append(FolderEntry(path, group=f"patient {patient}", truth=mask))
+    return FolderIndex(
         root=root,
         layout="glas",
         classes=classes,
@@ -138,7 +138,7 @@ def _patients(path: Path) -> dict[str, str]:
     return {row[name]: row[patient] for row in rows[1:] if len(row) > max(name, patient)}
 
 
-def read_wsss4luad(root: Path, classes: TissueClasses | None) -> Listing:
+def read_wsss4luad(root: Path, classes: TissueClasses | None) -> FolderIndex:
     """Read WSSS4LUAD's large images: `img/` with `mask/`; each image is its own group.
 
     Parameters
@@ -164,8 +164,8 @@ def read_wsss4luad(root: Path, classes: TissueClasses | None) -> Listing:
             text = "its mask is missing, and with it the tags. Copy it from the data set."
             problems.append(Problem(path.name, "missing mask", text, fatal=True))
         else:
-            entries.append(Entry(path, group=path.stem, truth=mask))
-    return Listing(
+            entries.append(FolderEntry(path, group=path.stem, truth=mask))
+    return FolderIndex(
         root=root,
         layout="wsss4luad",
         classes=classes,
@@ -201,7 +201,9 @@ def part_folder(root: Path, split: str) -> Path | None:
     return min(found, key=lambda p: wanted.index(p.name.casefold())) if found else None
 
 
-def list_folder(root: Path, *, classes: TissueClasses | None, layout: str, split: str) -> Listing:
+def list_folder(
+    root: Path, *, classes: TissueClasses | None, layout: str, split: str
+) -> FolderIndex:
     """Read one part of a tagged folder without opening its images.
 
     Parameters
@@ -217,7 +219,7 @@ def list_folder(root: Path, *, classes: TissueClasses | None, layout: str, split
 
     Returns
     -------
-    Listing
+    FolderIndex
 
     Raises
     ------
@@ -356,7 +358,7 @@ def _data_set_of_masks(folder: Path) -> str:
     return "names"
 
 
-def _read_names(folder: Path, classes: TissueClasses | None, layout: str) -> Listing:
+def _read_names(folder: Path, classes: TissueClasses | None, layout: str) -> FolderIndex:
     if classes is None:
         classes = PRESETS.get(layout)
     if classes is None:
@@ -380,7 +382,7 @@ def _read_names(folder: Path, classes: TissueClasses | None, layout: str) -> Lis
         inner = folder / "img"
         entries = _with_names(inner if inner.is_dir() else folder, count, classes, problems)
     entries, known = _grouped(entries, keep_single=layout != "names")
-    return Listing(
+    return FolderIndex(
         root=folder,
         layout=layout,
         classes=classes,
@@ -412,7 +414,7 @@ def _check_order(classes: TissueClasses, layout: str, folder: Path) -> None:
 
 def _with_names(
     folder: Path, count: int, classes: TissueClasses, problems: list[Problem]
-) -> list[Entry]:
+) -> list[FolderEntry]:
     entries = []
     seen: dict[str, Path] = {}
     order = ", ".join(classes[i - 1].name for i in classes.tissue_ids)
@@ -436,11 +438,11 @@ def _with_names(
         if before is not path and parse_tags(before.name) != tags:
             text = f"'{before.name}' gives the same image other tags. Delete the wrong one."
             problems.append(Problem(path.name, "conflicting tags", text, fatal=True))
-        entries.append(Entry(path, tags=(tags,)))
+        entries.append(FolderEntry(path, tags=(tags,)))
     return entries
 
 
-def _with_masks(folder: Path, problems: list[Problem]) -> list[Entry]:
+def _with_masks(folder: Path, problems: list[Problem]) -> list[FolderEntry]:
     masks = {path.stem: path for path in image_files(folder / "mask")}
     entries = []
     for path in image_files(folder / "img"):
@@ -449,11 +451,11 @@ def _with_masks(folder: Path, problems: list[Problem]) -> list[Entry]:
             text = "there is no mask of this name in 'mask'; the image is left out. Add the mask."
             problems.append(Problem(path.name, "missing mask", text, fatal=False))
             continue
-        entries.append(Entry(path, truth=mask))
+        entries.append(FolderEntry(path, truth=mask))
     return entries
 
 
-def _mpp_in_names(entries: Iterable[Entry]) -> float | None:
+def _mpp_in_names(entries: Iterable[FolderEntry]) -> float | None:
     found = {
         float(match[1])
         for match in (re.search(r"MPP-([0-9]+\.[0-9]+)", entry.path.name) for entry in entries)
@@ -462,7 +464,9 @@ def _mpp_in_names(entries: Iterable[Entry]) -> float | None:
     return found.pop() if len(found) == 1 else None
 
 
-def _grouped(entries: Sequence[Entry], *, keep_single: bool) -> tuple[list[Entry], bool]:
+def _grouped(
+    entries: Sequence[FolderEntry], *, keep_single: bool
+) -> tuple[list[FolderEntry], bool]:
     """Name every entry's slide or patient; each file is its own where names tell nothing."""
     names = [name_without_tags(entry.path.stem) for entry in entries]
     found = [entry.group or group_in_name(n) for entry, n in zip(entries, names, strict=True)]
@@ -476,7 +480,7 @@ def _grouped(entries: Sequence[Entry], *, keep_single: bool) -> tuple[list[Entry
     return grouped, bool(entries) and None not in found
 
 
-def _read_folders(folder: Path, classes: TissueClasses | None) -> Listing:
+def _read_folders(folder: Path, classes: TissueClasses | None) -> FolderIndex:
     problems: list[Problem] = []
     inside = sorted(p for p in folder.iterdir() if not p.name.startswith("."))
     named = [p for p in inside if p.is_dir()]
@@ -505,7 +509,7 @@ def _read_folders(folder: Path, classes: TissueClasses | None) -> Listing:
         classes = made_classes([p.name for p in tissue])
         problems.extend(spelled)
     finder = ClassNames(classes)
-    entries: list[Entry] = []
+    entries: list[FolderEntry] = []
     count = len(classes.tissue_ids)
     for path in tissue:
         index = finder.index(path.name)
@@ -517,9 +521,9 @@ def _read_folders(folder: Path, classes: TissueClasses | None) -> Listing:
         for file in sorted(p for p in path.rglob("*") if is_image_file(p)):
             inner = file.relative_to(path).parts
             group = inner[0] if len(inner) > 1 else ""
-            entries.append(Entry(file, tags=(tags,), group=group))
+            entries.append(FolderEntry(file, tags=(tags,), group=group))
     entries, known = _grouped(entries, keep_single=False)
-    return Listing(
+    return FolderIndex(
         root=folder,
         layout="folders",
         classes=classes,

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from napari_plimseg.errors import TagError
-from plimseg_training.data.entries import LayoutError, Listing, Problem, name_without_tags
+from plimseg_training.data.entries import FolderIndex, LayoutError, Problem, name_without_tags
 from plimseg_training.data.images import is_there, read_mask, read_rgb
 from plimseg_training.data.layouts import has_part, list_folder
 from plimseg_training.data.tagged_folder import TaggedFolder, TaggedImage, truth_ids_of
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from napari_plimseg.tissue import TissueClasses
-    from plimseg_training.data.entries import Entry
+    from plimseg_training.data.entries import FolderEntry
 
 
 _SHOWN_PER_KIND = 20
@@ -119,14 +119,14 @@ class Opened:
     problems: tuple[Problem, ...]
 
 
-def open_entry(entry: Entry, listing: Listing) -> Opened:
+def open_entry(entry: FolderEntry, listing: FolderIndex) -> Opened:
     """Decode one file whole, and its truth where it has one.
 
     Parameters
     ----------
-    entry : Entry
+    entry : FolderEntry
         What the reader of the layout found.
-    listing : Listing
+    listing : FolderIndex
         Where it belongs.
 
     Returns
@@ -165,10 +165,10 @@ def open_entry(entry: Entry, listing: Listing) -> Opened:
 
 
 def _tagged(
-    entry: Entry,
+    entry: FolderEntry,
     size: tuple[int, int],
     truth: NDArray[np.uint8] | None,
-    listing: Listing,
+    listing: FolderIndex,
     name: str,
     problems: list[Problem],
 ) -> tuple[NDArray[np.int32], NDArray[np.uint8]] | None:
@@ -211,7 +211,7 @@ def _tagged(
 
 
 def _truth(
-    entry: Entry, size: tuple[int, int], listing: Listing, problems: list[Problem]
+    entry: FolderEntry, size: tuple[int, int], listing: FolderIndex, problems: list[Problem]
 ) -> NDArray[np.uint8] | None:
     """Return the mask ids of an entry's truth, or None after a problem."""
     if entry.truth is None:
@@ -344,7 +344,7 @@ def scan_folder(
     return FolderReport(folder, tuple(problems), root, hashes)
 
 
-def _open_all(listing: Listing, on_progress: Callable[[int, int], None] | None) -> list[Opened]:
+def _open_all(listing: FolderIndex, on_progress: Callable[[int, int], None] | None) -> list[Opened]:
     opened = []
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
         for one in pool.map(lambda entry: open_entry(entry, listing), listing.entries):
@@ -423,7 +423,7 @@ def _odd_sizes(images: Sequence[TaggedImage]) -> list[Problem]:
     return problems
 
 
-def _classes_seldom(images: Sequence[TaggedImage], listing: Listing) -> list[Problem]:
+def _classes_seldom(images: Sequence[TaggedImage], listing: FolderIndex) -> list[Problem]:
     ids = listing.classes.tissue_ids
     counts = np.sum([image.tags.sum(0, dtype=np.int64) for image in images], axis=0)
     tagged = [listing.classes[i - 1].name for i in ids if counts[i - 1]]
@@ -445,13 +445,13 @@ def _classes_seldom(images: Sequence[TaggedImage], listing: Listing) -> list[Pro
     return problems
 
 
-def _no_images(listing: Listing) -> Problem:
+def _no_images(listing: FolderIndex) -> Problem:
     text = "there is no image to train on. Put images with tags there."
     return Problem(listing.root.name, "no images", text, fatal=True)
 
 
 def _compared_with_validation(
-    root: Path, listing: Listing, images: Sequence[TaggedImage], hashes: dict[str, str]
+    root: Path, listing: FolderIndex, images: Sequence[TaggedImage], hashes: dict[str, str]
 ) -> list[Problem]:
     """Compare with the validation part of the same folder; its own mistakes are told elsewhere."""
     try:

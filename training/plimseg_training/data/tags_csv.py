@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 from napari_plimseg.slides.slide import usable_mpp
 from plimseg_training.data.entries import (
     ClassNames,
-    Entry,
+    FolderEntry,
+    FolderIndex,
     LayoutError,
-    Listing,
     Problem,
     Tags,
     Window,
@@ -198,7 +198,7 @@ class _Row:
     tags: Tags
 
 
-def read_csv(path: Path, classes: TissueClasses | None) -> Listing:
+def read_csv(path: Path, classes: TissueClasses | None) -> FolderIndex:
     """Read a table of tags.
 
     The header names `file`; optionally `y,x,height,width` of a window, `group` (slide or patient),
@@ -216,7 +216,7 @@ def read_csv(path: Path, classes: TissueClasses | None) -> Listing:
 
     Returns
     -------
-    Listing
+    FolderIndex
 
     Raises
     ------
@@ -240,7 +240,7 @@ def read_csv(path: Path, classes: TissueClasses | None) -> Listing:
     parsed = [row for row in (read.row(line, cells) for line, cells in rows) if row is not None]
     entries = _by_file(path, parsed, problems)
     _compare_with_folder(path.parent, entries, problems)
-    return Listing(
+    return FolderIndex(
         root=path.parent,
         layout="csv",
         classes=classes,
@@ -407,7 +407,7 @@ class _Reader:
         return tuple(tags)
 
 
-def _by_file(path: Path, rows: Sequence[_Row], problems: list[Problem]) -> list[Entry]:
+def _by_file(path: Path, rows: Sequence[_Row], problems: list[Problem]) -> list[FolderEntry]:
     files: dict[str, list[_Row]] = {}
     for row in rows:
         files.setdefault(row.name, []).append(row)
@@ -438,7 +438,7 @@ def _by_file(path: Path, rows: Sequence[_Row], problems: list[Problem]) -> list[
         stem = name_without_tags((path.parent / name).stem)
         truth = next((row.truth for row in of_file if row.truth), "")
         entries.append(
-            Entry(
+            FolderEntry(
                 path.parent / name,
                 tags=tuple(row.tags for row in kept.values()),
                 windows=tuple(window for window in kept if window is not None),
@@ -449,7 +449,9 @@ def _by_file(path: Path, rows: Sequence[_Row], problems: list[Problem]) -> list[
     return entries
 
 
-def _compare_with_folder(folder: Path, entries: Sequence[Entry], problems: list[Problem]) -> None:
+def _compare_with_folder(
+    folder: Path, entries: Sequence[FolderEntry], problems: list[Problem]
+) -> None:
     listed = {entry.path for entry in entries} | {e.truth for e in entries if e.truth}
     tagged_before = {problem.file for problem in problems}
     present = image_files(folder)

@@ -76,7 +76,7 @@ class Checkpoints:
         states = {
             f"rng.{rank}.{name}": copy
             for name, tensor in sorted(random_states(self.world.device).items())
-            for rank, copy in enumerate(self.world.gathered(tensor))
+            for rank, copy in enumerate(self.world.all_gather(tensor))
         }
         if not self.world.is_first:
             return None

@@ -51,7 +51,7 @@ class World:
         """Return this process's items of a step."""
         return indices[self.rank :: self.size]
 
-    def sum_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
+    def all_reduce_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
         """Add up the gradients of all processes, in place; missing ones count as zero.
 
         One flat sum after the last batch of a step: no wrapper around the network, and steps in
@@ -85,13 +85,13 @@ class World:
         """Return for each flag whether any process has it."""
         return tuple(total > 0 for total in self.sum_numbers([float(flag) for flag in flags]))
 
-    def copy_from_first(self, tensors: Iterable[Tensor]) -> None:
+    def broadcast(self, tensors: Iterable[Tensor]) -> None:
         """Give the first process's tensors to all, in place."""
         if self.size > 1:
             for tensor in tensors:
                 dist.broadcast(tensor, src=0)
 
-    def gathered(self, tensor: Tensor) -> list[Tensor]:
+    def all_gather(self, tensor: Tensor) -> list[Tensor]:
         """Return the tensor of every process (same shape and type everywhere), on the CPU."""
         if self.size == 1:
             return [tensor]

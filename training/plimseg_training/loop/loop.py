@@ -176,19 +176,19 @@ class _Training:
         self.checkpoints.check_space()
         if found is None:
             seed_everything((self.seed, zlib.crc32(self.task.name.encode()), self.world.rank))
-            self.world.copy_from_first(self.task.network.state_dict().values())
-            self._tell("stage", f"Training {self.task.name}: {self.steps} steps")
+            self.world.broadcast(self.task.network.state_dict().values())
+            self._log("stage", f"Training {self.task.name}: {self.steps} steps")
             self._save()
             return
         state, problem = found
         self.at = self.checkpoints.take_up(state)
         self.stepper.set_rate(self._rate(max(self.at.step_total - 1, 0)))
         done = f"{self.at.step_total} of {self.steps} steps are done"
-        self._tell("stage", f"Resuming {self.task.name}: {done}")
+        self._log("stage", f"Resuming {self.task.name}: {done}")
         if problem:
-            self._tell("warning", problem)
+            self._log("warning", problem)
         if state.versions != library_versions():
-            self._tell("warning", "It was begun with other versions of the libraries.")
+            self._log("warning", "It was begun with other versions of the libraries.")
 
     def run(self) -> TrainingResult:
         """Train until the end or a stop."""
@@ -196,7 +196,7 @@ class _Training:
             outcome = self._steps_of_epoch()
             if outcome == "stopped":
                 self._save()
-                self._tell("stopped", f"{self.task.name} stopped; it can be resumed")
+                self._log("stopped", f"{self.task.name} stopped; it can be resumed")
                 return self._result(stopped=True)
             if outcome == "done":
                 self._end_epoch()
@@ -270,7 +270,7 @@ class _Training:
         if result.bad:
             at.bad_in_a_row += 1
             self.bad_items += self._names(items)
-            self._tell("warning", "A step was skipped: its loss or gradient is not finite")
+            self._log("warning", "A step was skipped: its loss or gradient is not finite")
             if at.bad_in_a_row >= BAD_IN_A_ROW:
                 self._set_back()
                 return True
@@ -312,7 +312,7 @@ class _Training:
         self.stepper.optimizer.zero_grad(set_to_none=True)
         if self.world.device.type == "cuda":
             torch.cuda.empty_cache()
-        self._tell(
+        self._log(
             "warning",
             f"Memory ran out: batches of {size} from here on, as many items a step as before",
         )
@@ -337,7 +337,7 @@ class _Training:
         self.at.learning_rate_scale = 0.5
         self.bad_items = []
         self._save()
-        self._tell(
+        self._log(
             "warning", "The training diverged: back to its last checkpoint, half the learning rate"
         )
 
@@ -366,7 +366,7 @@ class _Training:
             with writing(self.checkpoints.run.history):
                 write_history(self.checkpoints.run.history, self.task.name, at.history)
         self._save()
-        self._tell("epoch", losses=losses, scores=scores)
+        self._log("epoch", losses=losses, scores=scores)
 
     def _keep_if_best(self, score: float | None) -> None:
         """Keep the network's weights when no epoch before was better."""
@@ -386,12 +386,12 @@ class _Training:
         bad = self.checkpoints.save(self.at)
         self.saved_at = time.monotonic()
         if bad is not None:
-            self._tell("warning", f"No checkpoint was written: '{bad}' is not finite")
+            self._log("warning", f"No checkpoint was written: '{bad}' is not finite")
         else:
-            self._tell("checkpoint", data={"file": f"{self.task.name}/{LAST}"})
+            self._log("checkpoint", data={"file": f"{self.task.name}/{LAST}"})
 
-    def _tell(self, kind: str, message: str = "", **more: Any) -> None:
-        self.reporter.tell(kind, self.at, message, **more)
+    def _log(self, kind: str, message: str = "", **more: Any) -> None:
+        self.reporter.log(kind, self.at, message, **more)
 
     def _count_seconds(self) -> None:
         now = time.monotonic()

@@ -80,10 +80,10 @@ class Reporter:
         since = time.monotonic() - self._last_step
         if since >= self._every or at.step == steps:
             rate = self._items / max(since, 1e-6)
-            self.tell("step", at, losses=losses, step=at.step, steps=steps, items_per_second=rate)
+            self.log("step", at, losses=losses, step=at.step, steps=steps, items_per_second=rate)
             self._last_step, self._items = time.monotonic(), 0
 
-    def tell(self, kind: str, at: Position, message: str = "", **more: Any) -> None:
+    def log(self, kind: str, at: Position, message: str = "", **more: Any) -> None:
         """Tell an event of this stage; `more` are fields of `Event`."""
         if not self._world.is_first:
             return

@@ -206,7 +206,7 @@ class Stepper:
         ]
         self.optimizer.zero_grad(set_to_none=True)
         losses, finite = self._backward(parts)
-        self._world.sum_gradients(self._weights)
+        self._world.all_reduce_gradients(self._weights)
         self.scaler.unscale_(self.optimizer)
         norm = self._gradient_norm()
         (bad_loss, bad_gradient) = self._world.any(not finite, not math.isfinite(norm))

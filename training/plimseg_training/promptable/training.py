@@ -76,20 +76,20 @@ def train_hint_recipe(
     with join_world(pick_device(recipe.device)) as world, run.locked():
         log = ProgressLog(run.progress)
 
-        def tell(event: Event) -> None:
+        def emit(event: Event) -> None:
             if world.is_first:
                 log(event)
                 on_event(event)
 
         try:
             about = {"device": describe_device(world.device)}
-            tell(Event("start", f"Training '{recipe.name}' on {world.device}", data=about))
+            emit(Event("start", f"Training '{recipe.name}' on {world.device}", data=about))
             data, objects, validation = objects_of(recipe)
             if world.is_first and not run.recipe.exists():
                 recipe.to_yaml(run.recipe)
             held = len(validation) if validation else 0
             told = f"{len(objects)} objects to train on, {held} to measure on"
-            tell(Event("scan", f"{told}, {recipe.objects.mpp} um per pixel"))
+            emit(Event("scan", f"{told}, {recipe.objects.mpp} um per pixel"))
             task = HintTask(recipe, starting_model(recipe), objects, validation, world.device)
             result = train(
                 task,
@@ -98,7 +98,7 @@ def train_hint_recipe(
                 seed=recipe.seed,
                 device=world.device,
                 resume=resume,
-                on_event=tell,
+                on_event=emit,
                 should_stop=should_stop,
                 recipe=cast("Recipe", recipe),  # it is only asked for its plain data
                 digest=task.digest(),
@@ -121,10 +121,10 @@ def train_hint_recipe(
                 )
             world.wait_for_all()
         except Exception as error:
-            tell(Event("failed", str(error)))
+            emit(Event("failed", str(error)))
             raise
         told = ", ".join(f"{name} {score:.1f}" for name, score in scores.items())
-        tell(Event("done", f"Wrote {run.model_file.name}. {told}".strip(), scores=scores))
+        emit(Event("done", f"Wrote {run.model_file.name}. {told}".strip(), scores=scores))
         return run.model_file
 
 

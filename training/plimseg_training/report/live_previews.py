@@ -52,7 +52,7 @@ class LivePreviews:
         self._folder = folder
         self._data = data
         self._images = tuple(images)
-        self._tell = tell
+        self._log = tell
         self._next = 0.0
 
     def draw(
@@ -95,6 +95,6 @@ class LivePreviews:
             with contextlib.suppress(OSError):
                 with atomic_write(path) as temporary:
                     temporary.write_bytes(encoded(sheet))
-                self._tell(Event("preview", stage=stage, data={"file": str(path), "live": True}))
+                self._log(Event("preview", stage=stage, data={"file": str(path), "live": True}))
         ended = time.monotonic()
         self._next = ended + max(PAUSE_SECONDS, _SHARE * (ended - begun))

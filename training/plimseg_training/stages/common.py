@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from napari_plimseg.models.encoders.base import Backbone
     from plimseg_training.config.recipe import StageConfig
     from plimseg_training.data.tagged_folder import TaggedFolder, TaggedImage
-    from plimseg_training.stages.features import FrozenMaps
+    from plimseg_training.stages.features import FeatureCache
     from plimseg_training.stages.samples import Sample
 
 
@@ -105,14 +105,14 @@ class SegmentationTask(StageTask):
     validation : TaggedFolder or None
         To measure on, where it has truth.
     device : torch.device
-    blocks : FrozenMaps or None
+    blocks : FeatureCache or None
         Of a frozen encoder.
     """
 
     network: SegmentationNetwork
     validation: TaggedFolder | None
     device: torch.device
-    blocks: FrozenMaps | None = None
+    blocks: FeatureCache | None = None
 
     @property
     def tissue(self) -> int:

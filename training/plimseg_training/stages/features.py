@@ -30,7 +30,7 @@ class MapsOfImages(Protocol):
         """Return the maps (C, h, w) of an image."""
 
 
-class FrozenMaps:
+class FeatureCache:
     """What frozen networks make of whole images, remembered in half precision.
 
     An image's maps are rounded to half precision also when they are made, so that it does not
@@ -84,17 +84,17 @@ class FrozenMaps:
         return [found.to(self._device).float() for found in maps]
 
 
-class DerivedMaps:
+class DerivedFeatureCache:
     """Maps that follow cheaply from remembered ones, and are remembered too.
 
     Parameters
     ----------
-    source : FrozenMaps
+    source : FeatureCache
     derive : callable
         From the source's maps (1, C, h, w) to one map (1, D, h, w).
     """
 
-    def __init__(self, source: FrozenMaps, derive: Callable[[list[Tensor]], Tensor]) -> None:
+    def __init__(self, source: FeatureCache, derive: Callable[[list[Tensor]], Tensor]) -> None:
         self._source = source
         self._derive = derive
         self._known: dict[str, Tensor] = {}

@@ -9,7 +9,7 @@ import torch
 from torch.nn import functional as F
 
 from plimseg_training.data.tagged_folder import TaggedImage, read_pixels
-from plimseg_training.stages.features import FrozenMaps, MapsOfImages, stride_of, to_unit
+from plimseg_training.stages.features import FeatureCache, MapsOfImages, stride_of, to_unit
 from plimseg_training.stages.window_pooling import flipped, inside
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ _SHIFT_SPREAD = 0.03
 _BLUR_CHANCE = 0.2
 
 
-def stained(pixels: Tensor, random: np.random.Generator) -> Tensor:
+def stain_jitter(pixels: Tensor, random: np.random.Generator) -> Tensor:
     """Return an image as another laboratory and another scanner might have made it.
 
     The amounts of haematoxylin and eosin are scaled and shifted (Tellez et al. 2018), brightness
@@ -63,7 +63,7 @@ _TRIES = 10
 
 
 @dataclass(frozen=True)
-class Turn:
+class Flip:
     """One of the eight ways to lay down an image; quarter turns as transposition.
 
     Parameters
@@ -79,7 +79,7 @@ class Turn:
     transposed: bool = False
 
     @classmethod
-    def drawn(cls, random: np.random.Generator, *, square: bool) -> Turn:
+    def drawn(cls, random: np.random.Generator, *, square: bool) -> Flip:
         """Draw one; only square images can be transposed without changing size."""
         rows, columns, transposed = (bool(v) for v in random.integers(0, 2, 3))
         return cls(rows, columns, transposed and square)
@@ -137,7 +137,7 @@ class SampleSource:
     augment : {"none", "flips", "full"}
     crop : int
         Side of square crops in pixels; 0 for whole images.
-    blocks : FrozenMaps or None
+    blocks : FeatureCache or None
         Of a frozen encoder. They are maps of whole images, which can be cut and turned only.
     matched : MapsOfImages or None
         Of the matcher, or what a teacher predicts, likewise.
@@ -150,7 +150,7 @@ class SampleSource:
     images: Sequence[TaggedImage]
     augment: Augment = "none"
     crop: int = 0
-    blocks: FrozenMaps | None = None
+    blocks: FeatureCache | None = None
     matched: MapsOfImages | None = None
     multiple: int = 16
     with_pixels: bool = False
@@ -190,7 +190,7 @@ class SampleSource:
         if self.crop:
             found = _cropped(found, self.crop, random, self.multiple)
         if self.augment == "full" and found.pixels is not None:
-            found = replace(found, pixels=stained(found.pixels, random))
+            found = replace(found, pixels=stain_jitter(found.pixels, random))
         if self.augment != "none":
             found = _turned(found, random, self.multiple)
         return found
@@ -199,7 +199,7 @@ class SampleSource:
 def _turned(sample: Sample, random: np.random.Generator, multiple: int) -> Sample:
     height, width = sample.size
     frozen = bool(sample.blocks) or sample.matched is not None
-    turn = Turn.drawn(random, square=height == width)
+    turn = Flip.drawn(random, square=height == width)
     # maps cover the image up to the next multiple of their stride: what is added at the end of
     # the image lies at its beginning when it is turned over
     size = (-(-height // multiple) * multiple, -(-width // multiple) * multiple)

@@ -16,7 +16,7 @@ from napari_plimseg.models.encoders.bundled_backbone import BundledMatcher
 from napari_plimseg.models.segmentation.cam_net import CamNet
 from plimseg_training.data.tagged_folder import read_pixels
 from plimseg_training.stages.common import StageTask, encoded, full_size, score_of_logits
-from plimseg_training.stages.features import DerivedMaps, FrozenMaps, stride_of, to_unit
+from plimseg_training.stages.features import DerivedFeatureCache, FeatureCache, stride_of, to_unit
 from plimseg_training.stages.losses import TagLoss, calibrate
 from plimseg_training.stages.matching import (
     RegionMatching,
@@ -25,7 +25,7 @@ from plimseg_training.stages.matching import (
     other_texts,
     window_vectors,
 )
-from plimseg_training.stages.samples import Sample, SampleSource, Turn, alike
+from plimseg_training.stages.samples import Flip, Sample, SampleSource, alike
 from plimseg_training.stages.window_pooling import WindowPooling
 
 if TYPE_CHECKING:
@@ -52,17 +52,17 @@ class Encoders:
     ----------
     backbone : Backbone
     matcher : Matcher
-    blocks : FrozenMaps or None
+    blocks : FeatureCache or None
         Of the backbone, when it stays as it is and samples are whole images.
-    matched : FrozenMaps, DerivedMaps or None
+    matched : FeatureCache, DerivedFeatureCache or None
         Of the matcher, when regions are masked in its features.
     device : torch.device
     """
 
     backbone: Backbone
     matcher: Matcher
-    blocks: FrozenMaps | None
-    matched: FrozenMaps | DerivedMaps | None
+    blocks: FeatureCache | None
+    matched: FeatureCache | DerivedFeatureCache | None
     device: torch.device
 
     @classmethod
@@ -73,25 +73,25 @@ class Encoders:
         backbone.to(device)
         matcher.to(device)
         multiple = max(backbone.strides)
-        blocks = _remembered(backbone, recipe, recipe.stage1, device)
-        matched: FrozenMaps | DerivedMaps | None = None
+        blocks = _cached_features(backbone, recipe, recipe.stage1, device)
+        matched: FeatureCache | DerivedFeatureCache | None = None
         if recipe.matching.space == "features" and recipe.matching.is_used:
             same_trunk = matcher.name == backbone.name
             if blocks is not None and same_trunk and isinstance(matcher, BundledMatcher):
-                matched = DerivedMaps(blocks, matcher.dense_of_blocks)
+                matched = DerivedFeatureCache(blocks, matcher.dense_of_blocks)
             else:
-                matched = FrozenMaps(lambda images: [matcher.dense(images)], device, multiple)
+                matched = FeatureCache(lambda images: [matcher.dense(images)], device, multiple)
         return cls(backbone, matcher, blocks, matched, device)
 
     def for_stage2(self, recipe: Recipe) -> Encoders:
         """Return the networks as stage 2 uses them; the matcher has done its work."""
-        fresh = _remembered(self.backbone, recipe, recipe.stage2, self.device)
+        fresh = _cached_features(self.backbone, recipe, recipe.stage2, self.device)
         return replace(self, blocks=fresh and (self.blocks or fresh), matched=None)
 
 
-def _remembered(
+def _cached_features(
     backbone: Backbone, recipe: Recipe, stage: StageConfig, device: torch.device
-) -> FrozenMaps | None:
+) -> FeatureCache | None:
     """Free what a stage trains of the backbone; return a memory of its maps when that is nothing.
 
     Pixels that change with every epoch leave nothing to remember either.
@@ -100,7 +100,7 @@ def _remembered(
     backbone.set_trainable(trained)
     if backbone.is_trainable or stage.augment == "full":
         return None
-    return FrozenMaps(backbone, device, max(backbone.strides))
+    return FeatureCache(backbone, device, max(backbone.strides))
 
 
 class Stage1(nn.Module):
@@ -215,7 +215,7 @@ class Stage1Task(StageTask):
 
     def _window_vectors(self, images: Sequence[TaggedImage]) -> tuple[Tensor, Tensor]:
         multiple = self.source.multiple
-        maps = self.encoders.matched or FrozenMaps(
+        maps = self.encoders.matched or FeatureCache(
             lambda pixels: [self.encoders.matcher.dense(pixels)], self.device, multiple, budget=0
         )
         matched = [maps.of(image)[0] for image in images]
@@ -306,13 +306,13 @@ class Stage1Task(StageTask):
         stride, found = self.network.head.stride, []
         for scale in scales:
             size = [max(SMALLEST_SIDE, round(side * scale)) for side in image.size]
-            for turn in dict.fromkeys(Turn(r, c) for r in (False, flips) for c in (False, flips)):
+            for turn in dict.fromkeys(Flip(r, c) for r in (False, flips) for c in (False, flips)):
                 cams = turn.maps(self.network(self._turned_blocks(image, size, turn)))
                 cams = full_size(cams[0].float(), stride, size)
                 found.append(F.interpolate(cams[None], image.size, mode="bilinear")[0])
         return torch.stack(found).mean(0)
 
-    def _turned_blocks(self, image: TaggedImage, size: Sequence[int], turn: Turn) -> list[Tensor]:
+    def _turned_blocks(self, image: TaggedImage, size: Sequence[int], turn: Flip) -> list[Tensor]:
         """Return the encoder's blocks of an image at a size, mirrored; remembered ones if any."""
         memory = self.encoders.blocks
         if memory is not None and tuple(size) == image.size:

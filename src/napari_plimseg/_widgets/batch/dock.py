@@ -31,10 +31,10 @@ from napari_plimseg._widgets.batch.jobs import (
 )
 from napari_plimseg._widgets.batch.state import BatchState
 from napari_plimseg._widgets.batch.table import BatchTable
-from napari_plimseg._widgets.common.background_job import BackgroundJob, when_gone
+from napari_plimseg._widgets.common.background_job import BackgroundJob, on_destroyed
 from napari_plimseg._widgets.common.banner import Banner, FlowText
 from napari_plimseg._widgets.common.icons import arrow
-from napari_plimseg._widgets.common.jobs import ModelKeeper, results_folder
+from napari_plimseg._widgets.common.jobs import ModelCache, results_folder
 from napari_plimseg._widgets.common.model_choice import ModelChoice
 from napari_plimseg._widgets.common.tooltips import TOOLTIPS
 from napari_plimseg._widgets.docks import main_dock, open_main_dock
@@ -233,7 +233,7 @@ class BatchDock(BatchParts):
         self._list_problem = "The list of slides is being opened."
         self._phase = Phase.IDLE
         self._refused: list[str] = []
-        self._keeper = ModelKeeper()
+        self._keeper = ModelCache()
         self._closing = threading.Event()
         self.folder = Path(remembered(_FOLDER, "") or results_folder(load_settings()))
         self._opening, self._run_job, self._look_job, self._picture_job = (
@@ -241,7 +241,7 @@ class BatchDock(BatchParts):
         )
         self._connect()
         theme = ThemeColor(napari_viewer, self.show_theme)
-        when_gone(self, theme.disconnect)
+        on_destroyed(self, theme.disconnect)
         self.show_formats(remembered(_FORMATS, ["ome-tiff", "geojson", "csv"]))
         self.open_folder(self.folder)
 
@@ -264,15 +264,15 @@ class BatchDock(BatchParts):
         self._opening.yielded.connect(self._on_opened)
         self._opening.failed.connect(self._on_open_failed)
         self._look_job.yielded.connect(self._on_added)
-        self._look_job.failed.connect(lambda text: self.banner.tell("error", text))
+        self._look_job.failed.connect(lambda text: self.banner.show_message("error", text))
         self._look_job.finished.connect(lambda _: self._on_all_added())
         self._picture_job.yielded.connect(self._on_picture)
         self._run_job.yielded.connect(self._on_step)
-        self._run_job.failed.connect(lambda text: self.banner.tell("error", text))
+        self._run_job.failed.connect(lambda text: self.banner.show_message("error", text))
         self._run_job.finished.connect(self._on_finished)
         self._engine = EngineWatch(self)
         self._engine.changed.connect(self.refresh_state)
-        when_gone(self, self._closing.set)
+        on_destroyed(self, self._closing.set)
 
     @property
     def is_running(self) -> bool:
@@ -317,7 +317,7 @@ class BatchDock(BatchParts):
         """Add slides, and the slides in folders."""
         why_not, cohort = self.state.why_not("add"), self._cohort
         if why_not or cohort is None:
-            self.banner.tell("info", why_not)
+            self.banner.show_message("info", why_not)
             return
         self._refused = []
         wanted = list(places)
@@ -367,7 +367,7 @@ class BatchDock(BatchParts):
         cohort = self._cohort
         if cohort is not None:
             for path in self.table.selected_paths:
-                self._tell_errors(lambda path=path: cohort.remove(path))
+                self._show_errors(lambda path=path: cohort.remove(path))
             self._show_items()
 
     def retry(self) -> None:
@@ -376,7 +376,7 @@ class BatchDock(BatchParts):
         if cohort is not None:
             for item in cohort.items:
                 if item.state is ItemState.FAILED:
-                    self._tell_errors(lambda item=item: cohort.retry(item.path))
+                    self._show_errors(lambda item=item: cohort.retry(item.path))
             self._show_items()
 
     def open_result(self) -> None:
@@ -397,11 +397,11 @@ class BatchDock(BatchParts):
         same = dock.model_name == self.model_choice.name
         return dock.settings, dock.edited_classes if same else None
 
-    def _tell_errors(self, change: Callable[[], None]) -> None:
+    def _show_errors(self, change: Callable[[], None]) -> None:
         try:
             change()
         except PlimsegError as error:
-            self.banner.tell("error", str(error))
+            self.banner.show_message("error", str(error))
 
     def _show_items(self) -> None:
         cohort = self._cohort
@@ -418,11 +418,13 @@ class BatchDock(BatchParts):
             self._picture_job.start(lambda: thumbnails(blank))
         stopped = cohort.count(ItemState.STOPPED)
         if stopped:
-            self.banner.tell("info", "The last batch was not finished: Run all does the rest.")
+            self.banner.show_message(
+                "info", "The last batch was not finished: Run all does the rest."
+            )
 
     def _on_open_failed(self, text: str) -> None:
         self._list_problem = text
-        self.banner.tell("error", text)
+        self.banner.show_message("error", text)
         self.refresh_state()
 
     def _on_added(self, added: Added) -> None:
@@ -437,7 +439,7 @@ class BatchDock(BatchParts):
         if self._refused:
             more = len(self._refused) - _SHOWN_REFUSALS
             text = " ".join(self._refused[:_SHOWN_REFUSALS])
-            self.banner.tell("warning", f"{text} And {more} more." if more > 0 else text)
+            self.banner.show_message("warning", f"{text} And {more} more." if more > 0 else text)
         self._show_items()
 
     def _on_picture(self, added: Added) -> None:
@@ -459,7 +461,7 @@ class BatchDock(BatchParts):
                 parts.append(f"{duration(told.seconds_left)} left")
             self.line.setText(" · ".join(parts))
         if isinstance(told.step, PlimsegError):
-            self.banner.tell("error", str(told.step))
+            self.banner.show_message("error", str(told.step))
         if told.step is None or told.item.state is not ItemState.RUNNING:
             self.refresh_state()
 
@@ -467,9 +469,9 @@ class BatchDock(BatchParts):
         was, self._phase = self._phase, Phase.IDLE
         cohort = self._cohort
         if was is Phase.STOPPING:
-            self.banner.tell("info", "Stopped. What is done stays; Run all does the rest.")
+            self.banner.show_message("info", "Stopped. What is done stays; Run all does the rest.")
         elif complete and cohort is not None and self.banner.kind != "error":
-            self.banner.tell("good", f"Done: {cohort.count(ItemState.DONE)} slides.")
+            self.banner.show_message("good", f"Done: {cohort.count(ItemState.DONE)} slides.")
         self._show_items()
 
     def _on_mpp(self) -> None:
@@ -478,13 +480,13 @@ class BatchDock(BatchParts):
             return
         mpp = parse_mpp(text)
         if mpp is None:
-            self.banner.tell(
+            self.banner.show_message(
                 "warning", f"'{text}' is not a pixel size: scans have 0.05 to 20 µm/px."
             )
             return
         for item in self.state.selected:
             if item.state is ItemState.NEEDS_MPP:
-                self._tell_errors(lambda path=item.path: cohort.set_mpp(path, mpp))
+                self._show_errors(lambda path=item.path: cohort.set_mpp(path, mpp))
         self.mpp_edit.clear()
         self._show_items()
 

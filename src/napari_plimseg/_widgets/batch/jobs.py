@@ -6,7 +6,7 @@ import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from napari_plimseg._widgets.common.jobs import ModelKeeper, run_settings
+from napari_plimseg._widgets.common.jobs import ModelCache, run_settings
 from napari_plimseg.inference.cohort import Added, Cohort, CohortStep, thumbnail_of
 from napari_plimseg.inference.slide_run import SlideRun
 from napari_plimseg.slides.opening import slides_in
@@ -63,7 +63,7 @@ def thumbnails(paths: Sequence[Path]) -> Generator[Added, None, None]:
 
 
 def run_list(
-    cohort: Cohort, request: BatchRequest, keeper: ModelKeeper
+    cohort: Cohort, request: BatchRequest, keeper: ModelCache
 ) -> Generator[CohortStep, None, None]:
     """Segment every slide that is waiting or stopped; closing the generator stops safely."""
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 _held: set[Callable[..., None]] = set()
 
 
-def when_gone(watched: QObject, work: Callable[[], object]) -> None:
+def on_destroyed(watched: QObject, work: Callable[[], object]) -> None:
     """Call a function once, when an object of Qt is destroyed, whoever destroys it.
 
     It is kept until then. A function that nothing but the connection holds becomes garbage together
@@ -142,7 +142,7 @@ class BackgroundJob(QObject):
     def __init__(self, parent: QObject) -> None:
         super().__init__(parent)
         self._latest = _Latest(threading.Event())
-        when_gone(self, self._latest.ask)  # a parent that is destroyed can't be asked
+        on_destroyed(self, self._latest.ask)  # a parent that is destroyed can't be asked
         self._items: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self._timer = QTimer(self)
@@ -265,7 +265,7 @@ _BUDGET_SECONDS = 0.008
 _AT_ONCE = 4  # steps, however long they take: what is small is done when `start` returns
 
 
-class PieceWork:
+class TimeSlicedTask:
     """Goes through an iterator bit by bit; the window answers in between.
 
     What must not happen in the middle of it calls `finish` first.

@@ -48,7 +48,7 @@ class Banner(QFrame):
         """The sentence shown, empty when hidden."""
         return "" if self.isHidden() else self.label.text()
 
-    def tell(self, kind: str, text: str) -> None:
+    def show_message(self, kind: str, text: str) -> None:
         """Show a sentence.
 
         Parameters

@@ -19,7 +19,7 @@ _NO_LIMIT = 16_777_215  # Qt's largest height
 _FOLDING_MS = 120
 
 
-class Fold(QCollapsible):
+class CollapsibleSection(QCollapsible):
     """A title that shows or hides a widget.
 
     `QCollapsible` keeps the height that its content had when it was opened; here the content may

@@ -140,7 +140,7 @@ class TileDone:
     probabilities: NDArray[np.uint8] | None = None
 
 
-class ModelKeeper:
+class ModelCache:
     """Loads models and keeps the last one, so that a second run starts at once."""
 
     def __init__(self) -> None:

@@ -49,7 +49,7 @@ TOOLTIPS: dict[str, str] = {
     "be painted on.",
     "discard": "Go back to what the model said, everywhere on this slide. PLIMSeg Review "
     "has a button that takes this back.",
-    "bring_back": (
+    "restore": (
         "Show the corrections of this slide again that were discarded last. What is painted now is "
         "discarded in their place, and can be brought back the same way."
     ),
@@ -90,30 +90,30 @@ TOOLTIPS: dict[str, str] = {
     "train_shown": "Which of the two masks is seen on the slide; the layer list has all.",
     "train_runs": "Earlier trainings on this computer.",
     "train_pictures": "Training images and what the network makes of them now. Click to enlarge.",
-    "judge_fill": "How much of the mask's colours covers the slide. With outlines it has a value "
+    "inspect_fill": "How much of the mask's colours covers the slide. With outlines it has a value "
     "of its own.",
-    "judge_outlines": "Lines around the classes, as thick at every zoom, instead of the fill. "
+    "inspect_outlines": "Lines around the classes, as thick at every zoom, instead of the fill. "
     "Key O.",
-    "judge_uncertainty": "Show where the model was unsure of its choice: the brighter, the less "
+    "inspect_uncertainty": "Show where the model was unsure of its choice: the brighter, the less "
     "sure; clear where it was sure.",
-    "judge_class_opacity": "How strongly this class is shown. At 0 it is hidden.",
-    "judge_next": "Move to the region where the model was least sure over the largest area. Key N.",
-    "judge_reviewed": "Remember this region as looked at and go to the next. It is not offered "
+    "inspect_class_opacity": "How strongly this class is shown. At 0 it is hidden.",
+    "inspect_next": "Go to the region where the model was least sure over the largest area. Key N.",
+    "inspect_reviewed": "Remember this region as looked at and go to the next. It is not offered "
     "again. Key R.",
-    "judge_reviewed_view": "Remember all that the window shows now as looked at. Key Shift+R.",
-    "judge_refresh": "Look for uncertain regions again, for instance after a run went on.",
-    "judge_list": "Regions where the model was unsure, the most important first. Click a row to "
+    "inspect_reviewed_view": "Remember all that the window shows now as looked at. Key Shift+R.",
+    "inspect_refresh": "Look for uncertain regions again, for instance after a run went on.",
+    "inspect_list": "Regions where the model was unsure, the most important first. Click a row to "
     "move there; click its tick to take a review back.",
-    "judge_compare": "Compare this mask with a truth, with the result of another model or with "
+    "inspect_compare": "Compare this mask with a truth, with the result of another model or with "
     "another layer.",
-    "judge_background": "Count pixels that either mask calls background. Much empty glass makes "
+    "inspect_background": "Count pixels that either mask calls background. Much empty glass makes "
     "the scores look better than the tissue deserves.",
-    "judge_mapping": "Which class each number or name of the other mask stands for.",
-    "judge_scores": "IoU and Dice of each class in percent, and its area in the other mask "
+    "inspect_mapping": "Which class each number or name of the other mask stands for.",
+    "inspect_scores": "IoU and Dice of each class in percent, and its area in the other mask "
     "(there) and in this one (here), in mm² or pixels.",
-    "judge_copy": "Copy scores and confusion matrix as CSV, for a spreadsheet.",
-    "judge_close": "Take the comparison and its layer away.",
-    "judge_areas": "Area of each class as the mask shows it, your corrections included.",
+    "inspect_copy": "Copy scores and confusion matrix as CSV, for a spreadsheet.",
+    "inspect_close": "Take the comparison and its layer away.",
+    "inspect_areas": "Area of each class as the mask shows it, your corrections included.",
     "dismiss": "Hide this message.",
     "copy_report": "Copy versions and the last error, without any file name or patient data.",
     "first_run": "Hide these steps. They stay in the help.",
@@ -152,13 +152,13 @@ TOOLTIPS: dict[str, str] = {
     "4,096 pixels a side, with every pixel of the mask.",
     "region_done": "Close the window; what you painted is in the mask.",
     "region_discard": "Close the window and put back what was there before.",
-    "tidy_scope": "What the operations below work on.",
-    "tidy_holes": "Fill what the class or region encloses, up to this size.",
-    "tidy_small": "Give regions of the class below this size to what surrounds them; a region "
+    "cleanup_scope": "What the operations below work on.",
+    "cleanup_holes": "Fill what the class or region encloses, up to this size.",
+    "cleanup_small": "Give regions of the class below this size to what surrounds them; a region "
     "that you click goes whatever its size.",
-    "tidy_smooth": "Smooth the outline; no gaps open between neighbours.",
-    "tidy_grow": "Move the outline outwards.",
-    "tidy_shrink": "Move the outline inwards; the nearest class moves in.",
+    "cleanup_smooth": "Smooth the outline; no gaps open between neighbours.",
+    "cleanup_grow": "Move the outline outwards.",
+    "cleanup_shrink": "Move the outline inwards; the nearest class moves in.",
     "open_review": "Correct the mask by hand, and see where the model was unsure.",
     "open_train": "Train a model of your own from images with tags, or from corrected masks.",
     "open_models": "See which models are here; import, download and remove them.",

@@ -20,7 +20,7 @@ from qtpy.QtWidgets import (
 )
 from superqt import QCollapsible
 
-from napari_plimseg._widgets.common.background_job import run_once, when_gone
+from napari_plimseg._widgets.common.background_job import on_destroyed, run_once
 from napari_plimseg._widgets.common.banner import Banner, failure_of
 from napari_plimseg._widgets.common.class_list import ClassList
 from napari_plimseg._widgets.common.help import FirstRunCard, HelpPanel
@@ -247,11 +247,11 @@ class PlimsegDock(DockParts):
         slides, cursor = self.slides, self.cursor_status
         theme = ThemeColor(napari_viewer, self.show_theme)
         for link in (slides, cursor, theme):
-            when_gone(self, link.disconnect)
+            on_destroyed(self, link.disconnect)
         self._connect()
         self._on_model()
-        run_once(self, warm_up, lambda _: None, self.tell_error)
-        run_once(self, find_devices, self.device.show_devices, self.tell_error)
+        run_once(self, warm_up, lambda _: None, self.show_error_message)
+        run_once(self, find_devices, self.device.show_devices, self.show_error_message)
         self._on_slides()
 
     def _connect(self) -> None:
@@ -259,7 +259,7 @@ class PlimsegDock(DockParts):
         section.openRequested.connect(self.opener.ask)
         section.sampleRequested.connect(self.open_sample)
         self.opener.opened.connect(self._on_opened)
-        self.opener.failed.connect(self.tell_error)
+        self.opener.failed.connect(self.show_error_message)
         self.opener.folderChosen.connect(self._on_slide_folder)
         self.header.dockRequested.connect(self.open_dock)
         self.header.helpRequested.connect(self.show_help)
@@ -267,18 +267,18 @@ class PlimsegDock(DockParts):
         self.engine.changed.connect(self.refresh_state)
         section.slideChosen.connect(self.slides.choose)
         section.mppTyped.connect(self._on_mpp)
-        section.mppRefused.connect(lambda text: self.banner.tell("warning", text))
+        section.mppRefused.connect(lambda text: self.banner.show_message("warning", text))
         self.model_choice.changed.connect(self._on_model)
         self.class_list.classesChanged.connect(self._on_classes)
         self.class_list.visibilityChanged.connect(self._recolor)
         self.class_list.classPicked.connect(self._on_class_picked)
-        self.class_list.refused.connect(lambda text: self.banner.tell("warning", text))
+        self.class_list.refused.connect(lambda text: self.banner.show_message("warning", text))
         self.run_on.changed.connect(self.refresh_state)
         self.run_on.drawRequested.connect(self.draw_region)
         self.device.activated.connect(lambda _: self._remember())
         self.settings_form.changed.connect(self._on_settings)
         self.settings_form.tissueRequested.connect(self._on_tissue_wanted)
-        self.tissue.told.connect(self.banner.tell)
+        self.tissue.messageEmitted.connect(self.banner.show_message)
         self.run_panel.startRequested.connect(self.start)
         self.run_panel.cancelRequested.connect(self.cancel)
         controller = self.controller
@@ -333,9 +333,9 @@ class PlimsegDock(DockParts):
         self.corrections.show_view(view)
         self.tools.show_areas_of(view, growing=self.controller.is_running)
 
-    def tell_error(self, text: str) -> None:
+    def show_error_message(self, text: str) -> None:
         """Show an error in the dock and as a napari notification."""
-        self.banner.tell("error", text)
+        self.banner.show_message("error", text)
         show_error(text)
 
     def open_slide(self, path: str) -> None:
@@ -378,7 +378,7 @@ class PlimsegDock(DockParts):
         if slide is not None and self.view is None and not self.controller.is_running:
             folder = results_folder(self.settings_form.settings)
             found = functools.partial(self._on_found, slide)
-            run_once(self, lambda: find_result(slide, folder), found, self.tell_error)
+            run_once(self, lambda: find_result(slide, folder), found, self.show_error_message)
 
     def _on_found(self, slide: Slide, result: Opened) -> None:
         if self.view is None and slide is not self._asked_for:
@@ -392,7 +392,7 @@ class PlimsegDock(DockParts):
         slide = self._asked_for = self.slides.slide
         if slide is not None:
             found = functools.partial(self._show_result, slide)
-            run_once(self, lambda: open_stored(Path(path)), found, self.tell_error)
+            run_once(self, lambda: open_stored(Path(path)), found, self.show_error_message)
 
     def _show_result(self, slide: Slide, result: Opened) -> None:
         if slide is not self.slides.slide or self.controller.is_running:
@@ -406,7 +406,9 @@ class PlimsegDock(DockParts):
         if done < 1:
             self._stopped.add(slide)
             text += f": {100 * done:.0f} % of the slide is done"
-        self.banner.tell("warning" if view.note else "info", f"{text}. {said_of(view)}".rstrip())
+        self.banner.show_message(
+            "warning" if view.note else "info", f"{text}. {said_of(view)}".rstrip()
+        )
         self.refresh_state()
 
     def _on_mpp(self, mpp: float) -> None:
@@ -416,7 +418,7 @@ class PlimsegDock(DockParts):
         try:
             self.slides.set_mpp(mpp)
         except PlimsegError as error:
-            self.banner.tell("warning", str(error))
+            self.banner.show_message("warning", str(error))
             return
         region = find_region_layer(self._viewer)
         if region is not None and self.slides.layer is not None:
@@ -464,11 +466,11 @@ class PlimsegDock(DockParts):
     def choose_model(self, name: str) -> bool:
         """List the models again and choose one by name; return whether it is chosen."""
         if self.controller.is_running:
-            self.banner.tell("warning", "A run is going on: wait or cancel it first.")
+            self.banner.show_message("warning", "A run is going on: wait or cancel it first.")
             return False
         self.model_choice.reload()
         if not self.model_choice.choose(name):
-            self.banner.tell("warning", f"The model '{name}' can't be used.")
+            self.banner.show_message("warning", f"The model '{name}' can't be used.")
             return False
         return True
 
@@ -530,7 +532,9 @@ class PlimsegDock(DockParts):
         self._viewer.layers.selection.active = shapes
         shapes.mode = "add_rectangle"
         self.run_on.choose(RunOn.SHAPES)
-        self.banner.tell("info", "Drag rectangles over the parts to segment, then generate.")
+        self.banner.show_message(
+            "info", "Drag rectangles over the parts to segment, then generate."
+        )
 
     def _on_tissue_wanted(self) -> None:
         self.tissue.show(self.settings_form.settings)
@@ -551,7 +555,7 @@ class PlimsegDock(DockParts):
                 focus=view_centre(self._viewer, layer),
             )
         except PlimsegError as error:
-            self.tell_error(str(error))
+            self.show_error_message(str(error))
             return
         self.banner.hide()
         self._stopping = self._failed = False
@@ -570,7 +574,7 @@ class PlimsegDock(DockParts):
 
     def _on_failed(self, text: str) -> None:
         self._failed = True
-        self.tell_error(text)
+        self.show_error_message(text)
 
     def _on_finished(self, complete: bool) -> None:
         progress = self.controller.last_progress
@@ -580,14 +584,16 @@ class PlimsegDock(DockParts):
             doubtful = progress.unreadable_tiles or (view is not None and view.note)
             if view is not None:
                 text = f"{text} {said_of(view)}".rstrip()
-            self.banner.tell("warning" if doubtful else "good", text)
+            self.banner.show_message("warning" if doubtful else "good", text)
             self._scroll_down = True
         else:
             slide = self._running_slide
             if slide is not None and self.controller.view_of(slide) is not None:
                 self._stopped.add(slide)
             if not self._failed:
-                self.banner.tell("info", "Stopped. What is done stays; Continue does the rest.")
+                self.banner.show_message(
+                    "info", "Stopped. What is done stays; Continue does the rest."
+                )
         self._stopping = False
         self._look_up_result()
         self.refresh_state()

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from napari_plimseg._widgets.common.jobs import (
-    ModelKeeper,
+    ModelCache,
     Stage,
     TileDone,
     results_folder,
@@ -98,7 +98,7 @@ class Opened:
 
 
 def run_steps(
-    request: RunRequest, keeper: ModelKeeper
+    request: RunRequest, keeper: ModelCache
 ) -> Generator[Stage | Opened | TileDone, None, None]:
     """Load the model, open the store and segment; closing the generator stops the run safely.
 
@@ -115,7 +115,7 @@ def run_steps(
 
 
 def _run_steps(
-    request: RunRequest, keeper: ModelKeeper
+    request: RunRequest, keeper: ModelCache
 ) -> Generator[Stage | Opened | TileDone, None, None]:
     yield Stage("Loading model…")
     model = keeper.model(request.model, request.classes)

@@ -277,7 +277,7 @@ class ResultTools(QObject):
         self._areas.yielded.connect(self._on_areas)
         self._export = BackgroundJob(self)
         self._export.yielded.connect(self._on_written)
-        self._export.failed.connect(lambda text: banner.tell("error", text))
+        self._export.failed.connect(lambda text: banner.show_message("error", text))
         self._export.finished.connect(lambda _: self.changed.emit())
         self._timer = QTimer(self)
         self._timer.setSingleShot(True)
@@ -343,7 +343,7 @@ class ResultTools(QObject):
         slide, view = self._current_slide(), self._view
         if slide is None or view is None or self.is_busy:
             return
-        self._banner.tell("info", f"Writing {target.name}…")
+        self._banner.show_message("info", f"Writing {target.name}…")
         shown, info = view.layer.data, view.info
         self._export.start(lambda: export_files(kind, target, slide, view.full_mask(shown), info))
         self.changed.emit()
@@ -353,7 +353,7 @@ class ResultTools(QObject):
         first, *others = (path.name for path in paths)
         stem = first.partition(".mask.")[0]
         also = "".join(f", {name.removeprefix(stem)}" for name in others)
-        self._banner.tell("good", f"Exported {first}{also}.")
+        self._banner.show_message("good", f"Exported {first}{also}.")
         self._section.show_exported(True)
         self.exported.emit(paths)
 

@@ -11,7 +11,7 @@ from qtpy.QtWidgets import QHBoxLayout, QProgressBar, QPushButton, QVBoxLayout, 
 
 from napari_plimseg._widgets.common.background_job import BackgroundJob
 from napari_plimseg._widgets.common.banner import FlowText
-from napari_plimseg._widgets.common.jobs import ModelKeeper, Stage, TileDone
+from napari_plimseg._widgets.common.jobs import ModelCache, Stage, TileDone
 from napari_plimseg._widgets.common.tooltips import TOOLTIPS
 from napari_plimseg._widgets.generate.jobs import Opened, RunRequest, run_steps
 from napari_plimseg._widgets.generate.state import DockState, Phase
@@ -70,7 +70,7 @@ class RunController(QObject):
     def __init__(self, viewer: Viewer, parent: QObject) -> None:
         super().__init__(parent)
         self._viewer = viewer
-        self.keeper = ModelKeeper()
+        self.keeper = ModelCache()
         self.overlay: OverlayView | None = None
         self.overlay_what = ""
         self._views: list[tuple[Slide, MaskView]] = []

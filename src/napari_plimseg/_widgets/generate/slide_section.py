@@ -182,11 +182,11 @@ class TissuePreview(QObject):
 
     Attributes
     ----------
-    told : Signal(str, str)
+    messageEmitted : Signal(str, str)
         A kind of banner and its sentence.
     """
 
-    told = Signal(str, str)
+    messageEmitted = Signal(str, str)
 
     def __init__(self, viewer: Viewer, slides: ViewerSlides, dock: QObject) -> None:
         super().__init__(dock)
@@ -202,7 +202,7 @@ class TissuePreview(QObject):
                 self,
                 lambda: find_tissue(slide, how),
                 functools.partial(self._on_tissue, slide),
-                lambda text: self.told.emit("error", text),
+                lambda text: self.messageEmitted.emit("error", text),
             )
 
     def _on_tissue(self, slide: Slide, tissue: TissueMask) -> None:
@@ -210,4 +210,4 @@ class TissuePreview(QObject):
         if layer is None:
             return
         show_tissue(self._viewer, layer, tissue, f"{Path(slide.name).stem} · tissue")
-        self.told.emit("info", f"{100 * tissue.fraction:.0f} % of the slide is tissue.")
+        self.messageEmitted.emit("info", f"{100 * tissue.fraction:.0f} % of the slide is tissue.")

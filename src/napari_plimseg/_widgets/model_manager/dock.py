@@ -316,7 +316,7 @@ class ModelsDock(QWidget):
         if entry is None or dock is None or self.state.why_not("use"):
             return
         if dock.choose_model(entry.name):
-            self.banner.tell("good", f"The dock PLIMSeg uses {entry.title} now.")
+            self.banner.show_message("good", f"The dock PLIMSeg uses {entry.title} now.")
 
     def ask(self, title: str, text: str) -> bool:
         """Ask the user a question; return whether the answer is yes."""
@@ -351,7 +351,7 @@ class ModelsDock(QWidget):
             self.line.setText(progress_text(step, left))
 
     def _on_failed(self, text: str) -> None:
-        self.banner.tell("error", text)
+        self.banner.show_message("error", text)
 
     def _on_finished(self, complete: bool) -> None:
         work, self._work = self._work, Work.NONE
@@ -365,13 +365,15 @@ class ModelsDock(QWidget):
                 self._start(Work.DOWNLOADING, lambda: library.download(offer))
                 return
         if work is Work.STOPPING:
-            self.banner.tell("info", "Stopped. What came so far is kept; Continue does the rest.")
+            self.banner.show_message(
+                "info", "Stopped. What came so far is kept; Continue does the rest."
+            )
         elif work is Work.DOWNLOADING and complete:
-            self.banner.tell("good", "Downloaded and checked.")
+            self.banner.show_message("good", "Downloaded and checked.")
         elif work is Work.IMPORTING and complete:
-            self.banner.tell("good", f"Imported as '{self._wanted}'.")
+            self.banner.show_message("good", f"Imported as '{self._wanted}'.")
         elif work is Work.REMOVING and complete:
-            self.banner.tell("good", "Removed.")
+            self.banner.show_message("good", "Removed.")
         dock = main_dock(self._viewer)
         if dock is not None:
             dock.reload_models()

@@ -9,13 +9,13 @@ from qtpy.QtCore import QObject, Qt, QTimer, Signal
 from qtpy.QtGui import QColor
 from qtpy.QtWidgets import QComboBox, QFrame, QHBoxLayout, QLabel, QScrollArea, QVBoxLayout, QWidget
 
-from napari_plimseg._widgets.common.background_job import when_gone
+from napari_plimseg._widgets.common.background_job import on_destroyed
 from napari_plimseg._widgets.common.banner import Banner, FlowText
-from napari_plimseg._widgets.common.collapsible import Fold
+from napari_plimseg._widgets.common.collapsible import CollapsibleSection
 from napari_plimseg._widgets.common.tooltips import TOOLTIPS
 from napari_plimseg._widgets.review.correct.painter import EditTarget
 from napari_plimseg._widgets.review.correct.section import NO_MASK, CorrectSection
-from napari_plimseg._widgets.review.inspect.section import JudgeSection
+from napari_plimseg._widgets.review.inspect.section import InspectSection
 from napari_plimseg._widgets.review.promptable.section import HintSection
 from napari_plimseg._widgets.viewer.napari_private import unwrapped
 from napari_plimseg._widgets.viewer.slide_layers import ThemeColor
@@ -134,24 +134,24 @@ class ReviewDock(QWidget):
         self.no_mask = FlowText(f"There is no mask yet. {NO_MASK}")
         self.correct = CorrectSection(self._viewer)
         self.hints = HintSection(self._viewer, self.correct)
-        self.judge = JudgeSection(self._viewer)
+        self.inspect = InspectSection(self._viewer)
         self._folds = [
-            Fold("Correct", self.correct, is_open=True),
-            Fold("Hints", self.hints),
-            Fold("Judge", self.judge, is_open=True),
+            CollapsibleSection("Correct", self.correct, is_open=True),
+            CollapsibleSection("Hints", self.hints),
+            CollapsibleSection("Inspect", self.inspect, is_open=True),
         ]
         self._build()
         self._shown: list[Layer] = []
-        for section in (self.correct, self.hints, self.judge):
-            section.told.connect(self.banner.tell)
+        for section in (self.correct, self.hints, self.inspect):
+            section.messageEmitted.connect(self.banner.show_message)
         self.masks = MaskLayers(self._viewer, self._can_edit)
         self.masks.changed.connect(self.refresh_state)
-        self.judge.compare.compared.connect(self._on_compared)
+        self.inspect.compare.compared.connect(self._on_compared)
         self.correct.targetOpened.connect(self.masks.choose)
         self.correct.stepped.connect(self._on_stepped)
         masks, theme = self.masks, ThemeColor(self._viewer, self._show_theme)
         for leave in (masks.leave, theme.disconnect):
-            when_gone(self, leave)
+            on_destroyed(self, leave)
         self.refresh_state()
 
     def _build(self) -> None:
@@ -196,7 +196,7 @@ class ReviewDock(QWidget):
         target = None if current is None else self._target(current)
         self.correct.set_target(target)
         self.hints.set_target(self.correct.target)
-        self.judge.set_view(None if target is None else target.view)
+        self.inspect.set_view(None if target is None else target.view)
         for fold in self._folds:
             fold.setVisible(target is not None)
 
@@ -209,7 +209,7 @@ class ReviewDock(QWidget):
         QTimer.singleShot(_SCROLL_AFTER_MS, self._show_comparison)
 
     def _show_comparison(self) -> None:
-        self.scroll_area.ensureWidgetVisible(self.judge.compare)
+        self.scroll_area.ensureWidgetVisible(self.inspect.compare)
 
     def _on_choice(self, row: int) -> None:
         self.masks.choose(self._shown[row])

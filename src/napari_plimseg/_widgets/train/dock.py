@@ -22,7 +22,7 @@ from qtpy.QtWidgets import (
 )
 from superqt import QCollapsible
 
-from napari_plimseg._widgets.common.background_job import BackgroundJob, when_gone
+from napari_plimseg._widgets.common.background_job import BackgroundJob, on_destroyed
 from napari_plimseg._widgets.common.banner import Banner, FlowText
 from napari_plimseg._widgets.common.class_list import EYE, ClassList
 from napari_plimseg._widgets.common.icons import arrow
@@ -30,7 +30,7 @@ from napari_plimseg._widgets.common.tooltips import TOOLTIPS
 from napari_plimseg._widgets.generate.slide_section import parse_mpp
 from napari_plimseg._widgets.train.folder_section import FolderSection
 from napari_plimseg._widgets.train.jobs import (
-    ProcessKeeper,
+    ProcessMonitor,
     cut_open_slides,
     find_runs,
     make_plan,
@@ -166,10 +166,10 @@ class TrainParts(QWidget):
         bar = self.scroll_area.verticalScrollBar()
         bar.setValue(min(bar.maximum(), self.progress_heading.y()))
 
-    def tell(self, kind: str, text: str) -> None:
-        """Show a message above, as `Banner.tell` takes it; no text takes the last one away."""
+    def show_message(self, kind: str, text: str) -> None:
+        """Show a message above, as `Banner.show_message` does; an empty text removes the last."""
         if text:
-            self.banner.tell(kind, text)
+            self.banner.show_message(kind, text)
         else:
             self.banner.hide()
 
@@ -201,7 +201,7 @@ def run_to_take_up(runs: Sequence[KnownRun]) -> KnownRun | None:
 
 
 def how_it_ended(process: TrainingProcess) -> tuple[str, str]:
-    """Return a kind of message, as `Banner.tell` takes it, and a sentence on a training's end."""
+    """Return what `Banner.show_message` takes to say how a training ended."""
     name = process.files.root.name
     if process.state is TrainingState.FINISHED:
         listed = process.listed_as
@@ -239,12 +239,12 @@ class TrainDock(TrainParts):
         if settings.effort in self.setup.efforts:
             self.setup.efforts[settings.effort].setChecked(True)
 
-        self.keeper = ProcessKeeper(self)
+        self.keeper = ProcessMonitor(self)
         self.keeper.keep_on = settings.keep_on
         self.slides = ViewerSlides(napari_viewer, self.refresh_state, self.refresh_state)
-        self._check = self._job(self._on_checked, self.tell_error)
+        self._check = self._job(self._on_checked, self.show_error_message)
         self._plan = self._job(self._on_plan, lambda text: self.setup.show_plan(None, text))
-        self._look = self._job(self._on_looked, self.tell_error)
+        self._look = self._job(self._on_looked, self.show_error_message)
         self._check.finished.connect(lambda _: self.refresh_state())
         self.tagging = Tagging(self)
         self.outcome = TrainedModel(self.result, napari_viewer, self.slides)
@@ -254,7 +254,7 @@ class TrainDock(TrainParts):
         self._plan_timer.timeout.connect(self._begin_plan)
         theme = ThemeColor(napari_viewer, self.show_theme)
         for link in (self.slides, theme):
-            when_gone(self, link.disconnect)
+            on_destroyed(self, link.disconnect)
         self._connect()
         self.folder_section.show_folder(None)
         self.refresh_state()
@@ -273,18 +273,18 @@ class TrainDock(TrainParts):
         section.folderRequested.connect(self._on_folder)
         section.slidesRequested.connect(self.use_slides)
         section.tagRequested.connect(self._on_tag)
-        self.tagging.told.connect(self.tell)
+        self.tagging.messageEmitted.connect(self.show_message)
         self.tagging.tagged.connect(self.choose_folder)
         section.mppTyped.connect(self._on_mpp)
         self.class_list.classesChanged.connect(self._on_classes)
-        self.class_list.refused.connect(lambda text: self.banner.tell("warning", text))
+        self.class_list.refused.connect(lambda text: self.banner.show_message("warning", text))
         self.setup.changed.connect(self._on_setup)
         self.keep_on.toggled.connect(self._on_keep_on)
         self.panel.startRequested.connect(self.start)
         self.panel.stopRequested.connect(self.stop)
         self.panel.resumeRequested.connect(self.resume)
         self.show_run_button.clicked.connect(self._on_show_run)
-        self.outcome.told.connect(self.tell)
+        self.outcome.messageEmitted.connect(self.show_message)
         self.outcome.changed.connect(self.refresh_state)
         self.outcome.listed.connect(self.setup.backbone.show_available)
         self.keeper.changed.connect(self._on_progress)
@@ -328,9 +328,9 @@ class TrainDock(TrainParts):
         """Enable what can be pressed now and say why the rest can't."""
         self.show_state(self.state, None if self.process is None else self.process.history)
 
-    def tell_error(self, text: str) -> None:
+    def show_error_message(self, text: str) -> None:
         """Show an error in the dock."""
-        self.banner.tell("error", text)
+        self.banner.show_message("error", text)
         self.refresh_state()
 
     def _remember(self) -> None:
@@ -408,7 +408,9 @@ class TrainDock(TrainParts):
 
     def _on_mpp(self, text: str) -> None:
         if text.strip() and self.mpp is None:
-            self.banner.tell("warning", f"'{text}' is no pixel size: type it in µm, like 0.5.")
+            self.banner.show_message(
+                "warning", f"'{text}' is no pixel size: type it in µm, like 0.5."
+            )
         self._on_setup()
 
     def _on_classes(self) -> None:
@@ -496,7 +498,7 @@ class TrainDock(TrainParts):
         try:
             process = launch()
         except PlimsegError as error:
-            self.tell_error(str(error))
+            self.show_error_message(str(error))
             return
         self.banner.hide()
         self.setup.show_plan(None)
@@ -538,7 +540,7 @@ class TrainDock(TrainParts):
         process = self.process
         if process is None:
             return
-        self.banner.tell(*how_it_ended(process))
+        self.banner.show_message(*how_it_ended(process))
         self.result.show_scores(process.files.root.name, process.history.scores)
         if not self._look.is_running:
             self._look.start(lambda: find_runs(take_up=False))

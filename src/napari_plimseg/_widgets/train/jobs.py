@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QCoreApplication, QObject, QTimer, Signal
 
-from napari_plimseg._widgets.common.background_job import when_gone
+from napari_plimseg._widgets.common.background_job import on_destroyed
 from napari_plimseg.files import user_data_dir
 from napari_plimseg.training_runs.folder_facts import FolderFacts, TrainingPlan
 from napari_plimseg.training_runs.process import run_command
@@ -118,7 +118,7 @@ POLL_MS = 250
 PATIENCE_SECONDS = 5.0
 
 
-class ProcessKeeper(QObject):
+class ProcessMonitor(QObject):
     """Polls a training and tells what changed.
 
     When the dock goes or the program ends, the training is asked to stop, unless it is to go on.
@@ -154,7 +154,7 @@ class ProcessKeeper(QObject):
         going_on = self._going_on
         # this object can't be asked any more when it is destroyed, and a script that ends without
         # an event loop destroys nothing
-        when_gone(self, going_on.stop)
+        on_destroyed(self, going_on.stop)
         atexit.register(going_on.stop)
 
     @property

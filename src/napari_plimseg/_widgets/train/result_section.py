@@ -210,7 +210,7 @@ class TrainedModel(QObject):
 
     Attributes
     ----------
-    told : Signal(str, str)
+    messageEmitted : Signal(str, str)
         A kind of banner and its sentence; no sentence hides the banner.
     changed : Signal()
         Something can be pressed that could not, or the other way round.
@@ -220,7 +220,7 @@ class TrainedModel(QObject):
         A `ComparedModels` is shown.
     """
 
-    told = Signal(str, str)
+    messageEmitted = Signal(str, str)
     changed = Signal()
     listed = Signal(object)
     compared = Signal(object)
@@ -239,7 +239,7 @@ class TrainedModel(QObject):
         self._compare.finished.connect(lambda _: self.changed.emit())
         self._list = BackgroundJob(self)
         self._list.yielded.connect(self._on_listed)
-        self._list.failed.connect(lambda text: self.told.emit("error", text))
+        self._list.failed.connect(lambda text: self.messageEmitted.emit("error", text))
         section.useRequested.connect(self.use)
         section.reportRequested.connect(self.open_report)
         section.compareRequested.connect(self.compare)
@@ -278,7 +278,7 @@ class TrainedModel(QObject):
         if process is None or not self.has(process.listed_as):
             return
         if open_main_dock(self._viewer).choose_model(process.listed_as):
-            self.told.emit("good", f"The PLIMSeg dock uses '{process.listed_as}' now.")
+            self.messageEmitted.emit("good", f"The PLIMSeg dock uses '{process.listed_as}' now.")
 
     def open_report(self) -> None:
         """Open the report of the training that is shown."""
@@ -286,7 +286,7 @@ class TrainedModel(QObject):
         if process is not None and process.files.report.is_file():
             url = QUrl.fromLocalFile(str(process.files.report))
             if not QDesktopServices.openUrl(url):
-                self.told.emit("info", f"The report is {process.files.report}")
+                self.messageEmitted.emit("info", f"The report is {process.files.report}")
 
     def compare(self) -> None:
         """Run the model and another one on what the window shows."""
@@ -297,9 +297,9 @@ class TrainedModel(QObject):
         try:
             region = visible_region(layer)
         except PlimsegError as error:
-            self.told.emit("error", str(error))
+            self.messageEmitted.emit("error", str(error))
             return
-        self.told.emit("", "")
+        self.messageEmitted.emit("", "")
         models = (process.listed_as, other)
         self._compare.start(lambda: compare_steps(slide, region, models, load_settings()))
         self.changed.emit()
@@ -316,4 +316,4 @@ class TrainedModel(QObject):
 
     def _on_failed(self, text: str) -> None:
         self._section.show_stage("")
-        self.told.emit("error", text)
+        self.messageEmitted.emit("error", text)

@@ -210,9 +210,11 @@ class TagGallery(QDialog):
     def _say_end(self) -> None:
         left = len(self.table.images) - self.table.done
         if left:
-            self.banner.tell("info", f"This is the last image; {left} are not tagged yet (U).")
+            self.banner.show_message(
+                "info", f"This is the last image; {left} are not tagged yet (U)."
+            )
         else:
-            self.banner.tell("good", "All images are tagged. Close this window to train.")
+            self.banner.show_message("good", "All images are tagged. Close this window to train.")
 
     def toggle(self, name: str) -> None:
         """Give the image a tag, or take it away."""
@@ -231,7 +233,7 @@ class TagGallery(QDialog):
         if self._last_tagged:
             self._change(lambda: self.table.set_tags(self.current, self._last_tagged))
         else:
-            self.banner.tell("info", "No tagged image was shown before this one.")
+            self.banner.show_message("info", "No tagged image was shown before this one.")
 
     def undo(self) -> None:
         """Take the last change back and show its image."""
@@ -239,7 +241,7 @@ class TagGallery(QDialog):
         def take_back() -> None:
             name = self.table.undo()
             if name is None:
-                self.banner.tell("info", "There is nothing to undo.")
+                self.banner.show_message("info", "There is nothing to undo.")
             else:
                 self.go_to(self.table.images.index(name))
 
@@ -261,7 +263,7 @@ class TagGallery(QDialog):
         try:
             change()
         except PlimsegError as error:
-            self.banner.tell("error", str(error))
+            self.banner.show_message("error", str(error))
         else:
             if self.banner.kind == "error":
                 self.banner.hide()
@@ -282,7 +284,7 @@ class TagGallery(QDialog):
         self.bar.setValue(table.done)
         self.bar.setFormat(f"{table.done} of {len(table.images)} tagged")
         if not table.classes:
-            self.banner.tell("info", "Add the tissue classes first: the button Add class.")
+            self.banner.show_message("info", "Add the tissue classes first: the button Add class.")
 
     def keyPressEvent(self, event: QKeyEvent) -> None:
         """Take a tag or move on."""
@@ -375,13 +377,13 @@ class Tagging(QObject):
 
     Attributes
     ----------
-    told : Signal(str, str)
+    messageEmitted : Signal(str, str)
         A kind of banner and its sentence.
     tagged : Signal(object)
         The gallery was closed; the folder has a table of tags.
     """
 
-    told = Signal(str, str)
+    messageEmitted = Signal(str, str)
     tagged = Signal(object)
 
     def __init__(self, dock: QWidget) -> None:
@@ -400,7 +402,7 @@ class Tagging(QObject):
         try:
             has_classes = bool(TagTable(folder).classes)
         except PlimsegError as error:
-            self.told.emit("error", str(error))
+            self.messageEmitted.emit("error", str(error))
             return
         names: list[str] = []
         if not has_classes:
@@ -428,7 +430,7 @@ class Tagging(QObject):
         try:
             table = TagTable(folder, classes)
         except PlimsegError as error:
-            self.told.emit("error", str(error))
+            self.messageEmitted.emit("error", str(error))
             return
         self.gallery = TagGallery(table, colors, self._dock)
         self.gallery.closed.connect(self._on_closed)

@@ -105,7 +105,7 @@ class CorrectionRecorder(QObject):
         unwrapped(viewer).layers.events.removed.connect(self._on_layer_removed)
         application = QCoreApplication.instance()
         if application is not None:
-            application.aboutToQuit.connect(self.rest)
+            application.aboutToQuit.connect(self.flush_and_release)
 
     @property
     def is_saved(self) -> bool:
@@ -124,7 +124,7 @@ class CorrectionRecorder(QObject):
         self._mark(self._dirty, rows, columns)
         self._soon()
 
-    def settle(self, rows: slice, columns: slice, *, unnoted: bool = False) -> None:
+    def commit(self, rows: slice, columns: slice, *, unnoted: bool = False) -> None:
         """Make corrections of what was painted in a part, now; saving follows.
 
         With `unnoted` also of what nothing told of, such as a script that writes into the array.
@@ -136,7 +136,7 @@ class CorrectionRecorder(QObject):
         if not self.corrections.is_saved:
             self._soon()
 
-    def settle_all(self) -> None:
+    def commit_all(self) -> None:
         """Make corrections of everything painted, now; saving follows."""
         self._look_back()
         self.follow()
@@ -155,12 +155,12 @@ class CorrectionRecorder(QObject):
             self._pixels.shown[part] = block
         self._layer.refresh(extent=False)
 
-    def rest(self) -> None:
+    def flush_and_release(self) -> None:
         """Save everything before returning, and let other programs correct the slide."""
         self._timer.stop()
-        self.settle_all()
+        self.commit_all()
         try:
-            self.corrections.rest()
+            self.corrections.flush_and_release()
         except CorrectionsError as error:
             self._on_failed(str(error))
             self._timer.start(RETRY_MS)
@@ -286,7 +286,7 @@ class CorrectionRecorder(QObject):
 
     def _on_layer_removed(self, event: Any) -> None:
         if unwrapped(event.value) is self._layer:
-            self.rest()
+            self.flush_and_release()
 
 
 def _write(corrections: Corrections) -> Generator[None, None, None]:

@@ -10,7 +10,7 @@ from qtpy.QtWidgets import QCheckBox, QHBoxLayout, QMessageBox, QPushButton, QVB
 
 from napari_plimseg._widgets.common.banner import FlowText
 from napari_plimseg._widgets.common.tooltips import TOOLTIPS
-from napari_plimseg._widgets.viewer.mask_layer import settled
+from napari_plimseg._widgets.viewer.mask_layer import commit_shared
 from napari_plimseg.errors import CorrectionsError
 
 if TYPE_CHECKING:
@@ -28,11 +28,11 @@ class DiscardedRow(QWidget):
 
     Attributes
     ----------
-    told : Signal(str, str)
-        A kind of message (as `Banner.tell` takes it) and a sentence for the person.
+    messageEmitted : Signal(str, str)
+        A kind of message (as `Banner.show_message` takes it) and a sentence for the person.
     """
 
-    told = Signal(str, str)
+    messageEmitted = Signal(str, str)
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -40,7 +40,7 @@ class DiscardedRow(QWidget):
         self._known: tuple[object, int] = (None, -1)
         self._is_there = False
         self.button = QPushButton(BUTTON)
-        self.button.clicked.connect(lambda: self.bring_back())
+        self.button.clicked.connect(lambda: self.restore())
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
         column.addWidget(self.button)
@@ -53,30 +53,32 @@ class DiscardedRow(QWidget):
         generation = -1 if corrections is None else corrections.journal.generation
         if self._known != (corrections, generation):
             self._known = corrections, generation
-            self._is_there = corrections is not None and bool(corrections.discarded())
+            self._is_there = corrections is not None and bool(corrections.list_discarded())
         self.setVisible(self._is_there)
         shown = view is not None and view.shows_corrections
         self.button.setEnabled(shown)
-        self.button.setToolTip(TOOLTIPS["bring_back"] if shown else HIDDEN)
+        self.button.setToolTip(TOOLTIPS["restore"] if shown else HIDDEN)
 
-    def bring_back(self) -> None:
+    def restore(self) -> None:
         """Bring back what was discarded last, in every mask of the slide."""
         view = self._view
         if view is None or view.corrections is None:
             return
-        recorders = settled(view)
+        recorders = commit_shared(view)
         try:
-            found = view.corrections.discarded()
+            found = view.corrections.list_discarded()
             if found:
-                view.corrections.bring_back(found[0])
+                view.corrections.restore(found[0])
         except CorrectionsError as error:
-            self.told.emit("error", str(error))
+            self.messageEmitted.emit("error", str(error))
         else:
             if found:
                 pixels = view.corrected_pixels
-                self.told.emit("good", f"The corrections are back ({pixels:,} pixels).")
+                self.messageEmitted.emit("good", f"The corrections are back ({pixels:,} pixels).")
             else:
-                self.told.emit("warning", "The discarded corrections are not there any more.")
+                self.messageEmitted.emit(
+                    "warning", "The discarded corrections are not there any more."
+                )
         for recorder in recorders:
             recorder.follow()
             recorder.changed.emit()
@@ -190,16 +192,16 @@ class CorrectionsControl(QObject):
         view = self._view
         if view is None or view.corrections is None:
             return
-        recorders = settled(view)
+        recorders = commit_shared(view)
         try:
             folder = view.corrections.discard()
         except CorrectionsError as error:
-            self._banner.tell("error", str(error))
+            self._banner.show_message("error", str(error))
             return
         for recorder in recorders:
             recorder.follow()
         if folder is not None:
-            self._banner.tell("info", f"Corrections discarded. {BRING_BACK}")
+            self._banner.show_message("info", f"Corrections discarded. {BRING_BACK}")
         self.changed.emit()
 
     def _on_toggled(self, on: bool) -> None:
@@ -214,11 +216,11 @@ class CorrectionsControl(QObject):
     def _on_saved(self) -> None:
         self._row.show_view(self._view)
         if self._banner.kind == "error" and self._banner.text == self._told:
-            self._banner.tell("good", "All corrections are saved now.")
+            self._banner.show_message("good", "All corrections are saved now.")
 
     def _on_failed(self, text: str) -> None:
         self._told = text
-        self._banner.tell("error", text)
+        self._banner.show_message("error", text)
         self._row.show_view(self._view)
 
 

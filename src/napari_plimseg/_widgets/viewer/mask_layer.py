@@ -152,7 +152,9 @@ class MaskView:
         self.info: MaskInfo = dataclasses.replace(store.info, classes=classes)
         self.corrections, self._problem = _corrections_of(store, self.info)
         self.recorder: CorrectionRecorder | None = None
-        settled(self)  # what was painted on another mask in the last half second shows here too
+        commit_shared(
+            self
+        )  # what was painted on another mask in the last half second shows here too
         self.pixels = MaskPixels(mask, self.step, self.corrections)
         self.hidden = frozenset(hidden)
         self.opacities: dict[str, float] = {}
@@ -228,7 +230,7 @@ class MaskView:
         if not self.pixels.is_news(rows, columns, block):
             return
         if self.recorder is not None:
-            self.recorder.settle(rows, columns, unnoted=True)
+            self.recorder.commit(rows, columns, unnoted=True)
         self.pixels.fill(rows, columns, block)
         self._undrawn.append((rows, columns))
 
@@ -258,7 +260,7 @@ class MaskView:
             for part, side in zip((rows, columns), self.pixels.shown.shape, strict=True)
         )
         if self.recorder is not None and rows.start < rows.stop and columns.start < columns.stop:
-            self.recorder.settle(rows, columns)
+            self.recorder.commit(rows, columns)
             self.pixels.redraw(rows, columns)
             self.recorder.draw(rows, columns)
 
@@ -267,7 +269,7 @@ class MaskView:
         if self.recorder is None or on == self.pixels.shows_corrections:
             return
         if not on:
-            self.recorder.settle_all()
+            self.recorder.commit_all()
             self._kept_history = HistoryKept(self.layer)
         self.pixels.shows_corrections = on
         self.layer.editable = on
@@ -354,11 +356,11 @@ def sharing(view: MaskView) -> list[MaskView]:
     return [v for v in _recorded if v.corrections is not None and v.corrections.journal is journal]
 
 
-def settled(view: MaskView) -> list[CorrectionRecorder]:
+def commit_shared(view: MaskView) -> list[CorrectionRecorder]:
     """Make corrections of all that is painted in masks that share them; return who records it."""
     recorders = [v.recorder for v in sharing(view) if v.recorder is not None]
     for recorder in recorders:
-        recorder.settle_all()
+        recorder.commit_all()
     return recorders
 
 

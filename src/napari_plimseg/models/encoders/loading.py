@@ -129,7 +129,7 @@ def clip_backbone(name: str) -> Backbone:
     return _of_tower(encoder.network.visual, name, encoder.digest, spec)
 
 
-def empty_foreign_backbone(spec: Mapping[str, Any]) -> Backbone:
+def empty_external_backbone(spec: Mapping[str, Any]) -> Backbone:
     """Return what `timm_backbone` or `clip_backbone` made, without meaningful weights."""
     architecture = str(spec.get("architecture"))
     try:
@@ -233,7 +233,7 @@ def empty_backbone(spec: Mapping[str, Any]) -> Backbone:
     if spec.get("architecture") == SMALL:
         return SmallBackbone.from_spec(spec)
 
-    return empty_foreign_backbone(spec)
+    return empty_external_backbone(spec)
 
 
 def load_matcher(name: str, *, seed: int = 0) -> Matcher:

@@ -233,21 +233,21 @@ class Corrections:
         """Save everything; CorrectionsError when that fails, and then nothing is lost."""
         self.journal.flush()
 
-    def rest(self) -> None:
+    def flush_and_release(self) -> None:
         """Save everything and let other programs write."""
-        self.journal.rest()
+        self.journal.flush_and_release()
 
     def discard(self) -> Path | None:
         """Forget all corrections of the slide; return where the folder went."""
         return self.journal.discard()
 
-    def discarded(self) -> list[Path]:
+    def list_discarded(self) -> list[Path]:
         """Return where discarded corrections of the slide lie, the newest first."""
-        return self.journal.discarded()
+        return self.journal.list_discarded()
 
-    def bring_back(self, folder: Path) -> None:
+    def restore(self, folder: Path) -> None:
         """Show discarded corrections again, in place of those of now, which are discarded."""
-        self.journal.bring_back(folder)
+        self.journal.restore(folder)
 
     def _to_mask(self) -> NDArray[np.uint8]:
         """Return the mask id (256,) of each of the journal's ids; 0 where there is no class."""

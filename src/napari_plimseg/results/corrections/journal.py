@@ -182,7 +182,7 @@ class CorrectionsJournal:
             finally:
                 self._is_writing = False
 
-    def rest(self) -> None:
+    def flush_and_release(self) -> None:
         """Flush, tidy the file and let other programs write; writing later is no mistake."""
         with self._disk:
             try:
@@ -223,7 +223,7 @@ class CorrectionsJournal:
             self.generation += 1
             return target
 
-    def discarded(self) -> list[Path]:
+    def list_discarded(self) -> list[Path]:
         """Return the folders that `discard` made beside this one, the newest first."""
         if not self.folder.parent.is_dir():
             return []
@@ -231,7 +231,7 @@ class CorrectionsJournal:
         found = [path for path in self.folder.parent.iterdir() if path.name.startswith(start)]
         return sorted((path for path in found if (path / FILE_NAME).is_file()), reverse=True)
 
-    def bring_back(self, folder: Path) -> None:
+    def restore(self, folder: Path) -> None:
         """Take discarded corrections up again; those of now are discarded in their place.
 
         Raises

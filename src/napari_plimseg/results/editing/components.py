@@ -22,7 +22,7 @@ _NODES_AT_ONCE = 2**16
 
 
 @dataclass(frozen=True, eq=False)
-class Runs:
+class RunLengthMask:
     """The horizontal runs of equal value that a picture is made of, in reading order.
 
     Parameters

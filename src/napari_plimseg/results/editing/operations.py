@@ -1,7 +1,7 @@
 """What the tools of correction do to a mask: pure functions, each returns an `Edit`.
 
 Masks are uint8 (h, w) of mask ids. None of these functions changes the mask that it gets; pixels
-that are not computed or unreadable are no tissue, so the tidying ones neither ask nor change them.
+that are not computed or unreadable are not tissue, so operations on regions never change them.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import numpy as np
 from scipy import ndimage
 
 from napari_plimseg.errors import ConfigError
-from napari_plimseg.results.editing.components import Connectivity, Runs
+from napari_plimseg.results.editing.components import Connectivity, RunLengthMask
 from napari_plimseg.tissue import NOT_COMPUTED, UNREADABLE
 
 if TYPE_CHECKING:
@@ -202,7 +202,7 @@ def region_within(
     mask_id = int(mask[y, x])
     top, left = max(0, y - side // 2), max(0, x - side // 2)
     bottom, right = min(height, y + side // 2), min(width, x + side // 2)
-    runs = Runs.of(mask[top:bottom, left:right] == mask_id)
+    runs = RunLengthMask.of(mask[top:bottom, left:right] == mask_id)
     labels = runs.components(connectivity)
     chosen = labels == labels[runs.at((y - top) * (right - left) + x - left)]
     row, start, stop = runs.row[chosen], runs.start[chosen], runs.stop[chosen]
@@ -252,7 +252,7 @@ def fill_holes(mask: Mask, what: int | Part, *, max_pixels: int | None = None) -
         Larger holes stay, which may be lumens or vessels.
     """
     top, left, inside, mask_id = _subject(mask, what, margin=0)
-    runs = Runs.of(inside)
+    runs = RunLengthMask.of(inside)
     labels = runs.components(8)  # what is enclosed by a 4-connected ring is 8-connected
     open_ = np.zeros(int(labels.max()) + 1, np.bool_)
     open_[labels[runs.at_rim | runs.value]] = True
@@ -272,7 +272,7 @@ def remove_small(mask: Mask, mask_id: int, min_pixels: int) -> Edit:
 
     A region that only touches pixels without a class stays.
     """
-    runs = Runs.of(mask)
+    runs = RunLengthMask.of(mask)
     labels = runs.components(4)
     small = (np.bincount(labels, runs.length) < min_pixels)[labels] & (runs.value == mask_id)
     return _give_away(runs, labels, small, 0, 0)
@@ -282,7 +282,9 @@ def remove_region(mask: Mask, part: Part) -> Edit:
     """Give a region to what surrounds it most."""
     top, left, inside, _ = _subject(mask, part, margin=1)
     height, width = inside.shape
-    runs = Runs.of(np.where(inside, _SUBJECT, mask[top : top + height, left : left + width]))
+    runs = RunLengthMask.of(
+        np.where(inside, _SUBJECT, mask[top : top + height, left : left + width])
+    )
     return _give_away(runs, np.zeros(len(runs.begin), np.int32), runs.value == _SUBJECT, top, left)
 
 
@@ -366,7 +368,9 @@ def _subject(mask: Mask, what: int | Part, margin: int) -> tuple[int, int, Pixel
     return top, left, inside, what.mask_id
 
 
-def _give_away(runs: Runs, labels: NDArray[np.int32], given: Pixels, top: int, left: int) -> Edit:
+def _give_away(
+    runs: RunLengthMask, labels: NDArray[np.int32], given: Pixels, top: int, left: int
+) -> Edit:
     """Return the edit that gives components of runs to the value that surrounds them most."""
     if not given.any():
         return Edit.nothing()

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-class Tidying(Enum):
+class CleanupOperation(Enum):
     """What can be done to a class or a region."""
 
     HOLES = "Fill holes"
@@ -37,56 +37,64 @@ class Tidying(Enum):
 
 
 @dataclass(frozen=True)
-class TidyRequest:
+class CleanupRequest:
     """One press on a button.
 
     Parameters
     ----------
-    tidying : Tidying
+    operation : CleanupOperation
         What to do.
     amount : float
         Pixels of area for holes and small regions, pixels of length for the others.
     """
 
-    tidying: Tidying
+    operation: CleanupOperation
     amount: float
 
     def edit(self, mask: NDArray[np.uint8], what: int | operations.Part) -> operations.Edit:
         """Return what becomes of a class (its mask id) or a region; may take seconds."""
         steps = max(1, round(self.amount))
-        if self.tidying is Tidying.HOLES:
+        if self.operation is CleanupOperation.HOLES:
             return operations.fill_holes(mask, what, max_pixels=steps)
-        if self.tidying is Tidying.SMOOTH:
+        if self.operation is CleanupOperation.SMOOTH:
             return operations.smooth_outline(mask, what, max(1.0, self.amount))
-        if self.tidying is Tidying.GROW:
+        if self.operation is CleanupOperation.GROW:
             return operations.grow(mask, what, steps)
-        if self.tidying is Tidying.SHRINK:
+        if self.operation is CleanupOperation.SHRINK:
             return operations.shrink(mask, what, steps)
         if isinstance(what, operations.Part):  # a region that is pointed at goes, whatever its size
             return operations.remove_region(mask, what)
         return operations.remove_small(mask, what, steps)
 
 
-_AREAS = (Tidying.HOLES, Tidying.SMALL)
+_AREAS = (CleanupOperation.HOLES, CleanupOperation.SMALL)
 _PREFIX = {
-    Tidying.HOLES: "up to ",
-    Tidying.SMALL: "below ",
-    Tidying.SMOOTH: "by ",
-    Tidying.GROW: "by ",
-    Tidying.SHRINK: "by ",
+    CleanupOperation.HOLES: "up to ",
+    CleanupOperation.SMALL: "below ",
+    CleanupOperation.SMOOTH: "by ",
+    CleanupOperation.GROW: "by ",
+    CleanupOperation.SHRINK: "by ",
 }
-_DEFAULT_UM = {Tidying.SMOOTH: 20.0, Tidying.GROW: 5.0, Tidying.SHRINK: 5.0}
-_DEFAULT_PX = {Tidying.SMOOTH: 5.0, Tidying.GROW: 1.0, Tidying.SHRINK: 1.0}
+_DEFAULT_UM = {
+    CleanupOperation.SMOOTH: 20.0,
+    CleanupOperation.GROW: 5.0,
+    CleanupOperation.SHRINK: 5.0,
+}
+_DEFAULT_PX = {
+    CleanupOperation.SMOOTH: 5.0,
+    CleanupOperation.GROW: 1.0,
+    CleanupOperation.SHRINK: 1.0,
+}
 _DEFAULT_MM2, _DEFAULT_AREA_PX = 0.01, 500.0
 
 
-class TidyPanel(QWidget):
+class CleanupPanel(QWidget):
     """Buttons and numbers; a button stays pressed while a click on a region is waited for.
 
     Attributes
     ----------
     requested : Signal(object)
-        A `Tidying` to do now, or after a click when `on_region`; None when that is called off.
+        A `CleanupOperation` to do now, or after a click when `on_region`; None cancels.
     """
 
     requested = Signal(object)
@@ -96,28 +104,28 @@ class TidyPanel(QWidget):
         self._pixel_um: float | None = None
         self.scope = QComboBox()
         self.scope.addItems(["the chosen class", "a region I click"])
-        self.scope.setToolTip(TOOLTIPS["tidy_scope"])
+        self.scope.setToolTip(TOOLTIPS["cleanup_scope"])
         self.scope.setSizeAdjustPolicy(
             QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon
         )
         self.scope.currentIndexChanged.connect(lambda _: self._on_scope())
-        self.buttons: dict[Tidying, QPushButton] = {}
-        self.numbers: dict[Tidying, QDoubleSpinBox] = {}
+        self.buttons: dict[CleanupOperation, QPushButton] = {}
+        self.numbers: dict[CleanupOperation, QDoubleSpinBox] = {}
         grid = QGridLayout(self)
         grid.setContentsMargins(0, 2, 0, 2)
         grid.setSpacing(4)
-        grid.addWidget(QLabel("Tidy"), 0, 0)
+        grid.addWidget(QLabel("Clean up"), 0, 0)
         grid.addWidget(self.scope, 0, 1)
-        for row, tidying in enumerate(Tidying, start=1):
-            button = QPushButton(tidying.value)
-            button.clicked.connect(lambda _=False, t=tidying: self._on_button(t))
+        for row, operation in enumerate(CleanupOperation, start=1):
+            button = QPushButton(operation.value)
+            button.clicked.connect(lambda _=False, t=operation: self._on_button(t))
             number = QDoubleSpinBox()
-            number.setPrefix(_PREFIX[tidying])
-            number.setToolTip(TOOLTIPS[f"tidy_{tidying.name.lower()}"])
+            number.setPrefix(_PREFIX[operation])
+            number.setToolTip(TOOLTIPS[f"cleanup_{operation.name.lower()}"])
             number.setStepType(QAbstractSpinBox.StepType.AdaptiveDecimalStepType)
             number.setMinimumWidth(60)
             number.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
-            self.buttons[tidying], self.numbers[tidying] = button, number
+            self.buttons[operation], self.numbers[operation] = button, number
             grid.addWidget(button, row, 0)
             grid.addWidget(number, row, 1)
         grid.setColumnStretch(1, 1)
@@ -129,14 +137,14 @@ class TidyPanel(QWidget):
         """Whether a region that is clicked is tidied, not a whole class."""
         return self.scope.currentIndex() == 1
 
-    def request(self, tidying: Tidying) -> TidyRequest:
+    def request(self, operation: CleanupOperation) -> CleanupRequest:
         """Return what is asked for, with its number in pixels of the mask."""
-        value, pixel = self.numbers[tidying].value(), self._pixel_um
+        value, pixel = self.numbers[operation].value(), self._pixel_um
         if pixel is None:
-            return TidyRequest(tidying, value)
-        if tidying in _AREAS:
-            return TidyRequest(tidying, value / (pixel / 1000) ** 2)
-        return TidyRequest(tidying, value / pixel)
+            return CleanupRequest(operation, value)
+        if operation in _AREAS:
+            return CleanupRequest(operation, value / (pixel / 1000) ** 2)
+        return CleanupRequest(operation, value / pixel)
 
     def show_pixel_size(self, pixel_um: float | None) -> None:
         """Count in micrometres of a mask with pixels of that size, in pixels when unknown."""
@@ -144,22 +152,22 @@ class TidyPanel(QWidget):
             self._pixel_um = pixel_um
             self._show_units()
 
-    def show_waiting(self, waiting: Tidying | None) -> None:
+    def show_waiting(self, waiting: CleanupOperation | None) -> None:
         """Keep the button pressed that waits for a click."""
-        for tidying, button in self.buttons.items():
+        for operation, button in self.buttons.items():
             button.setCheckable(self.on_region)
-            button.setChecked(self.on_region and tidying is waiting)
+            button.setChecked(self.on_region and operation is waiting)
 
     def set_enabled(self, why_not: str) -> None:
         """Allow the operations, or say why they can't be used."""
-        for tidying, button in self.buttons.items():
+        for operation, button in self.buttons.items():
             button.setEnabled(not why_not)
-            button.setToolTip(why_not or TOOLTIPS[f"tidy_{tidying.name.lower()}"])
+            button.setToolTip(why_not or TOOLTIPS[f"cleanup_{operation.name.lower()}"])
 
     def _show_units(self) -> None:
         known = self._pixel_um is not None
-        for tidying, number in self.numbers.items():
-            if tidying in _AREAS:
+        for operation, number in self.numbers.items():
+            if operation in _AREAS:
                 number.setDecimals(4 if known else 0)
                 number.setRange(0.0001 if known else 1, 1000 if known else 1e9)
                 number.setSuffix(" mm²" if known else " px")
@@ -169,12 +177,12 @@ class TidyPanel(QWidget):
                 number.setRange(self._pixel_um or 1, 100 * (self._pixel_um or 1))
                 number.setSuffix(" µm" if known else " px")
                 default = _DEFAULT_UM if known else _DEFAULT_PX
-                number.setValue(default[tidying])
+                number.setValue(default[operation])
 
     def _on_scope(self) -> None:
         self.show_waiting(None)
         self.requested.emit(None)
 
-    def _on_button(self, tidying: Tidying) -> None:
-        called_off = self.on_region and not self.buttons[tidying].isChecked()
-        self.requested.emit(None if called_off else tidying)
+    def _on_button(self, operation: CleanupOperation) -> None:
+        called_off = self.on_region and not self.buttons[operation].isChecked()
+        self.requested.emit(None if called_off else operation)

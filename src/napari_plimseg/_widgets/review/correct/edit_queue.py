@@ -27,7 +27,7 @@ PIECE_SIDE = 512
 
 
 @dataclass(frozen=True, eq=False)
-class EditOrder:
+class EditRequest:
     """An edit that somebody asked for.
 
     Parameters
@@ -55,22 +55,22 @@ class EditQueue(QObject):
 
     Attributes
     ----------
-    told : Signal(str, str)
-        A kind of message, as `Banner.tell` takes it, and a sentence.
+    messageEmitted : Signal(str, str)
+        A kind of message, as `Banner.show_message` takes it, and a sentence.
     changed : Signal()
         `is_working` or `can_call_off` may have changed.
     """
 
-    told = Signal(str, str)
+    messageEmitted = Signal(str, str)
     changed = Signal()
 
     def __init__(self, parent: QObject) -> None:
         super().__init__(parent)
-        self._waiting: deque[EditOrder] = deque()
-        self._now: EditOrder | None = None
+        self._waiting: deque[EditRequest] = deque()
+        self._now: EditRequest | None = None
         self._job = BackgroundJob(self)
         self._job.yielded.connect(self._on_found)
-        self._job.failed.connect(lambda text: self.told.emit("error", text))
+        self._job.failed.connect(lambda text: self.messageEmitted.emit("error", text))
         self._job.finished.connect(lambda _: self._go_on())
 
     @property
@@ -87,16 +87,16 @@ class EditQueue(QObject):
         """Whether an edit is still being looked for, so that nothing has changed yet."""
         return self._now is not None and self._job.is_running
 
-    def add(self, order: EditOrder) -> None:
+    def add(self, order: EditRequest) -> None:
         """Make an edit as soon as those before it are made."""
         self._waiting.append(order)
         self._next()
 
-    def call_off(self) -> bool:
+    def cancel(self) -> bool:
         """Forget what is looked for and what waits; return whether there was something."""
         if not self.can_call_off or self._now is None:
             return False
-        self.told.emit("info", f"{self._now.what}: called off.")
+        self.messageEmitted.emit("info", f"{self._now.what}: called off.")
         self.clear()
         return True
 
@@ -126,13 +126,13 @@ class EditQueue(QObject):
         if order is not None:
             order.painter.apply_pieces(pieces, lambda size: self._on_made(order, size))
 
-    def _on_made(self, order: EditOrder, size: int) -> None:
+    def _on_made(self, order: EditRequest, size: int) -> None:
         pixel = order.painter.target.pixel_um
         area = "" if pixel is None else f" ({size * (pixel / 1000) ** 2:.3g} mm²)"
         if size:
-            self.told.emit("good", f"{order.what}: {size:,} pixels changed{area}.")
+            self.messageEmitted.emit("good", f"{order.what}: {size:,} pixels changed{area}.")
         else:
-            self.told.emit("info", f"{order.what}: nothing to change.")
+            self.messageEmitted.emit("info", f"{order.what}: nothing to change.")
         self._go_on()
 
     def _go_on(self) -> None:

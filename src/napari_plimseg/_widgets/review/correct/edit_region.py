@@ -124,7 +124,7 @@ class EditRegion(QObject):
             )
         rows, columns = visible_pixels(unwrapped(view.layer), view.step, view.info.shape)
         if view.recorder is not None:
-            view.recorder.settle_all()
+            view.recorder.commit_all()
         before = view.corrections.read(rows, columns)
         model = np.asarray(view.store.classes[rows, columns])
         shown = np.where(before > 0, before, model)
@@ -203,7 +203,7 @@ class EditRegion(QObject):
         if view.corrections is None:
             return
         if view.recorder is not None:
-            view.recorder.settle_all()  # else its older, coarser look would take this back
+            view.recorder.commit_all()  # else its older, coarser look would take this back
         y, x = opened.y + rows.start, opened.x + columns.start
         view.corrections.write(y, x, block)
         view.refresh_window(slice(y, y + block.shape[0]), slice(x, x + block.shape[1]))
@@ -236,7 +236,7 @@ class EditRegion(QObject):
         opened = self._open
         self.write_back()
         if opened is not None and opened.view.recorder is not None:
-            opened.view.recorder.rest()
+            opened.view.recorder.flush_and_release()
 
     def _on_removed(self, event: Any) -> None:
         if self._open is not None and unwrapped(event.value) is self._open.layer:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_plimseg._reader import MASK_KEY
-from napari_plimseg._widgets.common.background_job import PieceWork
+from napari_plimseg._widgets.common.background_job import TimeSlicedTask
 from napari_plimseg._widgets.viewer import label_history
 from napari_plimseg._widgets.viewer.mask_layer import mask_view_of
 from napari_plimseg._widgets.viewer.napari_private import unwrapped
@@ -132,13 +132,13 @@ class MaskPainter:
         Called with a sentence when nothing is painted and why.
     on_large_fill : callable
         Called with y, x and the mask id when a region is too large to be filled at once.
-    call_off : callable
+    cancel : callable
         Called before an undo; returns whether there was an edit still being looked for, which is
         then called off in place of undoing the last one.
 
     Attributes
     ----------
-    pieces : PieceWork
+    pieces : TimeSlicedTask
         A large change that is being made or taken back; finished before anything else changes.
     """
 
@@ -149,7 +149,7 @@ class MaskPainter:
         on_changed: Callable[[], None],
         on_refused: Callable[[str], None],
         on_large_fill: Callable[[int, int, int], None],
-        call_off: Callable[[], bool],
+        cancel: Callable[[], bool],
     ) -> None:
         self.target = target
         self.only_tissue = False
@@ -158,8 +158,8 @@ class MaskPainter:
         self._on_changed = on_changed
         self._on_refused = on_refused
         self._on_large_fill = on_large_fill
-        self._call_off = call_off
-        self.pieces = PieceWork()
+        self._call_off = cancel
+        self.pieces = TimeSlicedTask()
         layer = target.layer
         self._names = ("paint", "paint_polygon", "fill", "undo", "redo")
         for name in self._names:

@@ -21,14 +21,14 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_plimseg._widgets.common.background_job import BackgroundJob, when_gone
-from napari_plimseg._widgets.common.collapsible import Fold
+from napari_plimseg._widgets.common.background_job import BackgroundJob, on_destroyed
+from napari_plimseg._widgets.common.collapsible import CollapsibleSection
 from napari_plimseg._widgets.common.icons import tool_button, tool_icon
 from napari_plimseg._widgets.common.jobs import find_tissue, tissue_settings
 from napari_plimseg._widgets.common.tooltips import TOOLTIPS
 from napari_plimseg._widgets.review.correct.class_chips import KEYED, ClassChips
-from napari_plimseg._widgets.review.correct.cleanup_panel import TidyPanel
-from napari_plimseg._widgets.review.correct.edit_queue import EditOrder, EditQueue
+from napari_plimseg._widgets.review.correct.cleanup_panel import CleanupPanel
+from napari_plimseg._widgets.review.correct.edit_queue import EditQueue, EditRequest
 from napari_plimseg._widgets.review.correct.edit_region import EditRegion
 from napari_plimseg._widgets.review.correct.painter import (
     EditTarget,
@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 
     from napari.viewer import Viewer
 
-    from napari_plimseg._widgets.review.correct.cleanup_panel import Tidying
+    from napari_plimseg._widgets.review.correct.cleanup_panel import CleanupOperation
     from napari_plimseg._widgets.review.correct.edit_queue import Work
     from napari_plimseg._widgets.viewer.mask_layer import MaskView
     from napari_plimseg.slides.slide import Slide
@@ -87,8 +87,8 @@ class CorrectParts(QWidget):
         self.done_button = QPushButton("Done")
         self.discard_button = QPushButton("Discard")
         self.discarded = DiscardedRow()
-        self.tidy = TidyPanel()
-        self.tidy_fold = Fold("Tidy up", self.tidy)
+        self.cleanup = CleanupPanel()
+        self.cleanup_section = CollapsibleSection("Clean up", self.cleanup)
         self._arrange()
 
     def _arrange(self) -> None:
@@ -119,7 +119,7 @@ class CorrectParts(QWidget):
         region.addWidget(self.discard_button, 1)
         column.addLayout(region)
         column.addWidget(self.discarded)
-        column.addWidget(self.tidy_fold)
+        column.addWidget(self.cleanup_section)
 
     def _step_button(self, name: str, text: str) -> QToolButton:
         button = QToolButton()
@@ -137,7 +137,7 @@ class CorrectParts(QWidget):
         self.undo_button.setIcon(tool_icon("undo", ink))
         self.redo_button.setIcon(tool_icon("redo", ink))
         self.chips.set_icon_color(ink)
-        self.tidy_fold.show_theme(ink)
+        self.cleanup_section.show_theme(ink)
 
     def show_enabled(self, why_not: str, no_tissue: str, no_undo: str, no_redo: str) -> None:
         """Enable what can be used and say why the rest can't; empty sentences allow."""
@@ -148,7 +148,7 @@ class CorrectParts(QWidget):
         _allow(self.undo_button, why_not or no_undo, "undo")
         _allow(self.redo_button, why_not or no_redo, "redo")
         self.chips.setEnabled(not why_not)
-        self.tidy.set_enabled(why_not)
+        self.cleanup.set_enabled(why_not)
         _allow(self.region_button, why_not, "edit_region")
         self.done_button.setToolTip(TOOLTIPS["region_done"])
         self.discard_button.setToolTip(TOOLTIPS["region_discard"])
@@ -175,15 +175,15 @@ class CorrectSection(CorrectParts):
 
     Attributes
     ----------
-    told : Signal(str, str)
-        A kind of message (as `Banner.tell` takes it) and a sentence for the person.
+    messageEmitted : Signal(str, str)
+        A kind of message (as `Banner.show_message` takes it) and a sentence for the person.
     stepped : Signal()
         Something was painted, undone or redone.
     targetOpened : Signal(object)
         The layer of a region was opened, or that of its mask is to be painted again.
     """
 
-    told = Signal(str, str)
+    messageEmitted = Signal(str, str)
     stepped = Signal()
     targetOpened = Signal(object)
 
@@ -191,14 +191,14 @@ class CorrectSection(CorrectParts):
         super().__init__()
         self._viewer = unwrapped(viewer)
         held = self._held = HeldLink()
-        self._waiting: Tidying | None = None
+        self._waiting: CleanupOperation | None = None
         self._tissues: weakref.WeakKeyDictionary[Slide, TissueMask] = weakref.WeakKeyDictionary()
         self._edits = EditQueue(self)
-        self._edits.told.connect(self.told)
+        self._edits.messageEmitted.connect(self.messageEmitted)
         self._edits.changed.connect(self.refresh_state)
         self._tissue_job = BackgroundJob(self)
         self._tissue_job.yielded.connect(self._on_tissue)
-        self._tissue_job.failed.connect(lambda text: self.told.emit("error", text))
+        self._tissue_job.failed.connect(lambda text: self.messageEmitted.emit("error", text))
         self._tissue_job.finished.connect(lambda _: self._find_tissue())
         region = self.region = EditRegion(self._viewer)
         self._connect()
@@ -207,20 +207,20 @@ class CorrectSection(CorrectParts):
             held.let_go(widget_is_gone=True)
             region.done()
 
-        when_gone(self, leave)
+        on_destroyed(self, leave)
         self.set_target(None)
 
     def _connect(self) -> None:
         for name, button in self.tools.items():
             button.clicked.connect(lambda _=False, name=name: self.choose_tool(name))
         self.chips.classChosen.connect(self.choose_class)
-        self.discarded.told.connect(self.told)
+        self.discarded.messageEmitted.connect(self.messageEmitted)
         self.chips.protectionChanged.connect(self._on_limits)
         self.only_tissue.toggled.connect(lambda _: self._on_limits())
         self.brush_size.valueChanged.connect(self._on_brush_slider)
         self.undo_button.clicked.connect(lambda: self.undo())
         self.redo_button.clicked.connect(lambda: self.redo())
-        self.tidy.requested.connect(self._on_tidy)
+        self.cleanup.requested.connect(self._on_cleanup)
         self.region_button.clicked.connect(lambda: self.open_region())
         self.done_button.clicked.connect(lambda: self.close_region())
         self.discard_button.clicked.connect(lambda: self.discard_region())
@@ -261,7 +261,7 @@ class CorrectSection(CorrectParts):
     def _show_info(self, event: Any = None) -> None:
         target = self.target
         self.chips.show_classes(None if target is None else target.info.classes)
-        self.tidy.show_pixel_size(None if target is None else target.pixel_um)
+        self.cleanup.show_pixel_size(None if target is None else target.pixel_um)
         if event is not None:
             self.refresh_state()
 
@@ -275,9 +275,9 @@ class CorrectSection(CorrectParts):
         painter = MaskPainter(
             target,
             on_changed=self._on_history,
-            on_refused=lambda text: self.told.emit("warning", text),
+            on_refused=lambda text: self.messageEmitted.emit("warning", text),
             on_large_fill=self._fill_large,
-            call_off=self._edits.call_off,
+            cancel=self._edits.cancel,
         )
         link = TargetLink(painter)
         events = target.layer.events
@@ -327,7 +327,7 @@ class CorrectSection(CorrectParts):
         self.brush_text.setText(
             f"{size} px" + ("" if pixel is None else f" · {size * pixel:.0f} µm")
         )
-        self.tidy.show_waiting(self._waiting)
+        self.cleanup.show_waiting(self._waiting)
         self._show_region_buttons()
         self._show_saved()
 
@@ -371,7 +371,7 @@ class CorrectSection(CorrectParts):
         try:
             opened = self.region.open(target.view)
         except PlimsegError as error:
-            self.told.emit("warning", str(error))
+            self.messageEmitted.emit("warning", str(error))
             return
         self.targetOpened.emit(opened.layer)
         self.choose_tool("brush")
@@ -460,30 +460,34 @@ class CorrectSection(CorrectParts):
             )
 
     def _on_not_saved(self, text: str) -> None:
-        self.told.emit("error", text)
+        self.messageEmitted.emit("error", text)
         self._show_saved()
 
     def _fill_large(self, y: int, x: int, mask_id: int) -> None:
-        self.told.emit("info", "Fill: the region is large and looked for. Undo calls it off.")
+        self.messageEmitted.emit(
+            "info", "Fill: the region is large and looked for. Undo calls it off."
+        )
         self._do(lambda mask: relabel(connected_region(mask, y, x), mask_id), "Fill", alone=True)
 
-    def _on_tidy(self, tidying: Tidying | None) -> None:
+    def _on_cleanup(self, operation: CleanupOperation | None) -> None:
         target = self.target
-        if tidying is None or target is None:
+        if operation is None or target is None:
             self._call_off()
             self.refresh_state()
-        elif self.tidy.on_region:
-            self._waiting = tidying
+        elif self.cleanup.on_region:
+            self._waiting = operation
             self._viewer.layers.selection.active = target.layer
             target.layer.mode = "pan_zoom"
             target.layer.cursor = "cross"
-            target.layer.bind_key("Escape", lambda _: self._on_tidy(None), overwrite=True)
-            self.told.emit("info", f"Click the region for '{tidying.value}'. Escape calls it off.")
+            target.layer.bind_key("Escape", lambda _: self._on_cleanup(None), overwrite=True)
+            self.messageEmitted.emit(
+                "info", f"Click the region for '{operation.value}'. Escape calls it off."
+            )
             self.refresh_state()
         else:
-            request = self.tidy.request(tidying)
+            request = self.cleanup.request(operation)
             mask_id = int(target.layer.selected_label)
-            self._do(lambda mask: request.edit(mask, mask_id), tidying.value)
+            self._do(lambda mask: request.edit(mask, mask_id), operation.value)
 
     def _call_off(self) -> None:
         if self._waiting is not None:
@@ -493,8 +497,8 @@ class CorrectSection(CorrectParts):
                 self.target.layer.bind_key("Escape", None)
 
     def _on_click(self, layer: Any, event: Any) -> Generator[None, None, None]:
-        tidying = self._waiting
-        if tidying is None or event.button != 1:
+        operation = self._waiting
+        if operation is None or event.button != 1:
             return
         began = np.asarray(event.pos)
         yield
@@ -503,13 +507,13 @@ class CorrectSection(CorrectParts):
         if np.abs(np.asarray(event.pos) - began).max() > _HELD_PIXELS:
             return  # the slide was moved
         y, x = (round(float(c)) for c in np.asarray(layer.world_to_data(event.position))[-2:])
-        self._tidy_region(tidying, y, x)
+        self._cleanup_region(operation, y, x)
 
-    def _tidy_region(self, tidying: Tidying, y: int, x: int) -> None:
-        request = self.tidy.request(tidying)
-        self._do(lambda mask: request.edit(mask, connected_region(mask, y, x)), tidying.value)
+    def _cleanup_region(self, operation: CleanupOperation, y: int, x: int) -> None:
+        request = self.cleanup.request(operation)
+        self._do(lambda mask: request.edit(mask, connected_region(mask, y, x)), operation.value)
 
     def _do(self, work: Work, what: str, *, alone: bool = False) -> None:
         """Find out in a thread what changes; `alone` drops it while another one is going on."""
         if self.painter is not None and not (alone and self.is_working):
-            self._edits.add(EditOrder(self.painter, work, what))
+            self._edits.add(EditRequest(self.painter, work, what))

@@ -166,20 +166,20 @@ class ComparePanel(QWidget):
         self.button.setMenu(self.menu)
         self.summary = FlowText()
         self.table = score_table(["class", "IoU", "Dice", "there", "here"])
-        self.table.setToolTip(TOOLTIPS["judge_scores"])
+        self.table.setToolTip(TOOLTIPS["inspect_scores"])
         self.background = QCheckBox("Count background")
         self.background.setChecked(True)
-        self.background.setToolTip(TOOLTIPS["judge_background"])
+        self.background.setToolTip(TOOLTIPS["inspect_background"])
         self.background.toggled.connect(lambda _: self._again())
         self.copy_button = QPushButton("Copy as CSV")
-        self.copy_button.setToolTip(TOOLTIPS["judge_copy"])
+        self.copy_button.setToolTip(TOOLTIPS["inspect_copy"])
         self.copy_button.clicked.connect(self.copy_csv)
         self.close_button = QPushButton("Close")
-        self.close_button.setToolTip(TOOLTIPS["judge_close"])
+        self.close_button.setToolTip(TOOLTIPS["inspect_close"])
         self.close_button.clicked.connect(self.close_comparison)
         self.mapping = score_table(["there", "class here"])
         self.mapping.horizontalHeader().setSectionResizeMode(QHeaderView.ResizeMode.Stretch)
-        self.mapping.setToolTip(TOOLTIPS["judge_mapping"])
+        self.mapping.setToolTip(TOOLTIPS["inspect_mapping"])
         self.mapping_box = QCollapsible("Which class is which")
         self.mapping_box.toggleButton().setToolTip(TOOLTIPS["fold"])
         self.mapping_box.layout().setContentsMargins(0, 0, 0, 0)
@@ -349,11 +349,11 @@ class ComparePanel(QWidget):
             problem = "This needs a mask that was generated here: generate one first."
         elif self._job.is_running:
             problem = "A comparison is going on."
-        allow(self.button, problem, "judge_compare")
-        allow(self.background, problem, "judge_background")
+        allow(self.button, problem, "inspect_compare")
+        allow(self.background, problem, "inspect_background")
         choices = (self.mapping.cellWidget(row, 1) for row in range(self.mapping.rowCount()))
         for part in (self.mapping, *choices):
-            allow(part, problem, "judge_mapping")
+            allow(part, problem, "inspect_mapping")
 
     def _show_result(self) -> None:
         shown = self.shown
@@ -403,7 +403,7 @@ class ComparePanel(QWidget):
             self.mapping.setItem(row, 0, QTableWidgetItem(shown.other.name(other_id)))
             choice = QComboBox()
             choice.addItems(names)
-            choice.setToolTip(TOOLTIPS["judge_mapping"])
+            choice.setToolTip(TOOLTIPS["inspect_mapping"])
             choice.setCurrentIndex(mask_id)
             choice.setMinimumContentsLength(8)
             choice.setSizeAdjustPolicy(

@@ -67,13 +67,13 @@ class ShowPanel(QWidget):
         self._build()
 
     def _build(self) -> None:
-        self.fill = _slider(TOOLTIPS["judge_fill"])
+        self.fill = _slider(TOOLTIPS["inspect_fill"])
         self.fill.valueChanged.connect(self._on_fill)
         self.outlines = QCheckBox("Outlines")
-        self.outlines.setToolTip(TOOLTIPS["judge_outlines"])
+        self.outlines.setToolTip(TOOLTIPS["inspect_outlines"])
         self.outlines.toggled.connect(self.show_outlines)
         self.uncertainty = QCheckBox("Uncertainty")
-        self.uncertainty.setToolTip(TOOLTIPS["judge_uncertainty"])
+        self.uncertainty.setToolTip(TOOLTIPS["inspect_uncertainty"])
         self.uncertainty.toggled.connect(self._on_uncertainty_wanted)
         self.classes = QCollapsible("Opacity of each class")
         self.classes.toggleButton().setToolTip(TOOLTIPS["fold"])
@@ -193,7 +193,7 @@ class ShowPanel(QWidget):
         for row, tissue_class in enumerate(classes or ()):
             color = QLabel()
             color.setPixmap(swatch(tissue_class.color).pixmap(QSize(14, 14)))
-            slider = _slider(TOOLTIPS["judge_class_opacity"])
+            slider = _slider(TOOLTIPS["inspect_class_opacity"])
             slider.setAccessibleName(f"Opacity of {tissue_class.name}")
             opacities = {} if self._view is None else self._view.opacities
             slider.setValue(round(100 * opacities.get(tissue_class.name, 1.0)))

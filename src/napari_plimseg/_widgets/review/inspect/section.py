@@ -8,7 +8,7 @@ from qtpy.QtCore import QRectF, QSize, Qt, QTimer, Signal
 from qtpy.QtGui import QColor, QKeySequence, QPainter, QPaintEvent, QPen, QShortcut
 from qtpy.QtWidgets import QLabel, QSizePolicy, QVBoxLayout, QWidget
 
-from napari_plimseg._widgets.common.background_job import BackgroundJob, when_gone
+from napari_plimseg._widgets.common.background_job import BackgroundJob, on_destroyed
 from napari_plimseg._widgets.common.icons import arrow
 from napari_plimseg._widgets.common.jobs import measure_areas
 from napari_plimseg._widgets.common.tooltips import TOOLTIPS
@@ -103,7 +103,7 @@ class AreaBars(QWidget):
 _AREAS_AFTER_MS = 400
 
 
-class JudgeSection(QWidget):
+class InspectSection(QWidget):
     """Helps to see whether a mask is right, and where not.
 
     Parameters
@@ -113,11 +113,11 @@ class JudgeSection(QWidget):
 
     Attributes
     ----------
-    told : Signal(str, str)
+    messageEmitted : Signal(str, str)
         Kind ("error", "warning", "info" or "good") and sentence for the dock's banner.
     """
 
-    told = Signal(str, str)
+    messageEmitted = Signal(str, str)
 
     def __init__(self, viewer: Viewer) -> None:
         super().__init__()
@@ -128,10 +128,10 @@ class JudgeSection(QWidget):
         self.review = Review(viewer, self.worklist, self)
         self.compare = ComparePanel(viewer)
         self.areas = AreaBars()
-        self.areas.setToolTip(TOOLTIPS["judge_areas"])
+        self.areas.setToolTip(TOOLTIPS["inspect_areas"])
         self._build()
         for part in (self.show_panel, self.review, self.compare):
-            part.failed.connect(lambda text: self.told.emit("error", text))
+            part.failed.connect(lambda text: self.messageEmitted.emit("error", text))
         self._areas_job = BackgroundJob(self)
         self._areas_job.yielded.connect(self._on_areas)
         self._areas_timer = QTimer(self)
@@ -148,7 +148,7 @@ class JudgeSection(QWidget):
             watch.set_view(None)
             show_panel.close_layers()
 
-        when_gone(self, leave)
+        on_destroyed(self, leave)
         self.set_view(None)
 
     def _build(self) -> None:

@@ -93,7 +93,7 @@ class WorklistPanel(QWidget):
     def _build_table(self) -> QTableWidget:
         table = QTableWidget(0, 5)
         table.setHorizontalHeaderLabels(["", "#", "mm²", "sure", "classes"])
-        table.setToolTip(TOOLTIPS["judge_list"])
+        table.setToolTip(TOOLTIPS["inspect_list"])
         table.verticalHeader().hide()
         table.verticalHeader().setDefaultSectionSize(_ROW_HEIGHT)
         table.verticalHeader().setMinimumSectionSize(_ROW_HEIGHT)
@@ -151,10 +151,10 @@ class WorklistPanel(QWidget):
     def set_enabled(self, next_problem: str, reviewed_problem: str, view_problem: str) -> None:
         """Allow the buttons, or say why not."""
         for button, tooltip, problem in (
-            (self.next_button, "judge_next", next_problem),
-            (self.reviewed_button, "judge_reviewed", reviewed_problem),
-            (self.view_button, "judge_reviewed_view", view_problem),
-            (self.refresh_button, "judge_refresh", view_problem),
+            (self.next_button, "inspect_next", next_problem),
+            (self.reviewed_button, "inspect_reviewed", reviewed_problem),
+            (self.view_button, "inspect_reviewed_view", view_problem),
+            (self.refresh_button, "inspect_refresh", view_problem),
         ):
             button.setEnabled(not problem)
             button.setToolTip(problem or TOOLTIPS[tooltip])

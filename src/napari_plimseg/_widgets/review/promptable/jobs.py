@@ -43,7 +43,7 @@ LOOKING = "Looking around the hint…"
 ANSWERING = "Answering…"
 
 
-class HintDesk:
+class PromptService:
     """Answers drafts, with one session a slide; its generators run in a thread.
 
     Parameters

@@ -18,13 +18,13 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_plimseg._widgets.common.background_job import BackgroundJob, when_gone
+from napari_plimseg._widgets.common.background_job import BackgroundJob, on_destroyed
 from napari_plimseg._widgets.common.banner import FlowText
 from napari_plimseg._widgets.common.icons import tool_button, tool_icon
 from napari_plimseg._widgets.common.tooltips import TOOLTIPS
 from napari_plimseg._widgets.review.correct.section import HIDDEN, NO_MASK
 from napari_plimseg._widgets.review.promptable.jobs import (
-    HintDesk,
+    PromptService,
     accepted_words,
     edit_of,
     needs_pixel_size,
@@ -37,7 +37,7 @@ from napari_plimseg._widgets.review.promptable.proposals import (
     NOTHING_FOUND,
     Proposals,
 )
-from napari_plimseg._widgets.review.promptable.tool import KEYS, HintHand, RegionPicker
+from napari_plimseg._widgets.review.promptable.tool import KEYS, PromptTool, RegionPicker
 from napari_plimseg._widgets.viewer.layer_bindings import LayerHold
 from napari_plimseg._widgets.viewer.napari_private import unwrapped
 from napari_plimseg.errors import PlimsegError
@@ -222,17 +222,17 @@ class HintSection(HintParts):
 
     Attributes
     ----------
-    told : Signal(str, str)
-        A kind of message (as `Banner.tell` takes it) and a sentence for the person.
+    messageEmitted : Signal(str, str)
+        A kind of message (as `Banner.show_message` takes it) and a sentence for the person.
     """
 
-    told = Signal(str, str)
+    messageEmitted = Signal(str, str)
 
     def __init__(self, viewer: Viewer, correct: CorrectSection) -> None:
         super().__init__()
         self._viewer = unwrapped(viewer)
         self._correct = correct
-        self.desk = HintDesk()
+        self.desk = PromptService()
         self.proposals = Proposals()
         self._target: EditTarget | None = None
         self._searching = False  # what runs is a search
@@ -240,7 +240,7 @@ class HintSection(HintParts):
         self._failure = ""
         layers = self._layers = HintLayers(self._viewer)
         watched = self._watched = LayerHold()
-        hand = self._hand = HintHand(
+        hand = self._hand = PromptTool(
             lambda y, x, positive: self.add_point(y, x, positive=positive),
             lambda box: self._on_box(box),
             lambda box: self._on_drawing(box),
@@ -258,7 +258,7 @@ class HintSection(HintParts):
             button.clicked.connect(lambda on, name=name: self.choose_tool(name if on else ""))
         for button in correct.tools.values():
             button.clicked.connect(lambda: self.choose_tool(""))
-        correct.tidy.requested.connect(lambda _: self.choose_tool(""))
+        correct.cleanup.requested.connect(lambda _: self.choose_tool(""))
         self.accept_button.clicked.connect(lambda: self.accept())
         self.discard_button.clicked.connect(lambda: self.discard())
         self.wider_button.clicked.connect(lambda: self.look_wider())
@@ -270,7 +270,7 @@ class HintSection(HintParts):
         self.model.activated.connect(self._on_model)
 
         for leave in (hand.put_down, watched.let_go, layers.clear):
-            when_gone(self, leave)
+            on_destroyed(self, leave)
         self.list_models()
 
     @property
@@ -345,11 +345,11 @@ class HintSection(HintParts):
         """Point at a level-0 place: inside the object, or outside of it."""
         if len(self.proposals.shown) > 1:
             if positive:
-                self.told.emit("info", "Accept or discard these proposals first.")
+                self.messageEmitted.emit("info", "Accept or discard these proposals first.")
             elif self.proposals.leave_out(y, x):
                 self._show_answers()
             else:
-                self.told.emit("info", "There is no proposal under the cursor.")
+                self.messageEmitted.emit("info", "There is no proposal under the cursor.")
             return
         self._ask(self.draft.with_point(y, x, positive=positive))
 
@@ -390,15 +390,17 @@ class HintSection(HintParts):
         if target is None or painter is None or not shown:
             return
         if chosen is None:
-            self.told.emit("warning", "Choose a class first: click it in Correct.")
+            self.messageEmitted.emit("warning", "Choose a class first: click it in Correct.")
             return
         start = shown[0].draft.start
         if start is not None and not shown[0].draft.is_ready:
-            self.told.emit("info", REFINED)
+            self.messageEmitted.emit("info", REFINED)
             return
         masks, mask_id = [answer.mask for answer in shown], self.proposals.mask_id(target)
         size = painter.apply(edit_of(target, masks, mask_id, start))
-        self.told.emit(*accepted_words(target, size, chosen.name, is_region=start is not None))
+        self.messageEmitted.emit(
+            *accepted_words(target, size, chosen.name, is_region=start is not None)
+        )
         self._correct.refresh_state()
         self._next()
 
@@ -415,7 +417,7 @@ class HintSection(HintParts):
         if target is None or self._why_not():
             return
         if self._job.is_running:
-            self.told.emit("info", "The last hint is still being answered.")
+            self.messageEmitted.emit("info", "The last hint is still being answered.")
             return
         if not self.tool:
             self.choose_tool("point_out")
@@ -423,7 +425,7 @@ class HintSection(HintParts):
         try:
             work = self.desk.search(target, self.pixel_size.value(), self.words.text().strip())
         except PlimsegError as error:
-            self.told.emit("warning", str(error))
+            self.messageEmitted.emit("warning", str(error))
             return
         self.proposals.is_search = True
         self._start(work, is_search=True)
@@ -459,7 +461,7 @@ class HintSection(HintParts):
         if target is None or target.slide is None:
             return
         if self.proposals.is_search and self._searching and self._job.is_running:
-            self.told.emit("info", "The search goes on. Escape ends it.")
+            self.messageEmitted.emit("info", "The search goes on. Escape ends it.")
             return
         self.proposals.point(draft)
         self._failure = ""
@@ -467,7 +469,9 @@ class HintSection(HintParts):
         if not draft.is_ready:
             self._show_answers()
             if draft.points:
-                self.told.emit("info", "Click inside the object, too, or draw a box around it.")
+                self.messageEmitted.emit(
+                    "info", "Click inside the object, too, or draw a box around it."
+                )
         elif self._job.is_running:
             self._again = True
         else:
@@ -490,7 +494,7 @@ class HintSection(HintParts):
 
     def _on_failed(self, text: str) -> None:
         self._failure = text
-        self.told.emit("error", text)
+        self.messageEmitted.emit("error", text)
 
     def _on_finished(self, ended: bool) -> None:
         if self._again and self.draft.is_ready:
@@ -533,7 +537,7 @@ class HintSection(HintParts):
 
     def _on_box(self, box: Region | None) -> None:
         if box is None:
-            self.told.emit("info", "Drag from one corner of the box to the other.")
+            self.messageEmitted.emit("info", "Drag from one corner of the box to the other.")
         else:
             self.add_box(box)
 

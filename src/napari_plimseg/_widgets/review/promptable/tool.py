@@ -26,7 +26,7 @@ KEYS = {"P": "point_in", "Shift-P": "point_out", "X": "box", "M": "refine", "Z":
 _HELD_PIXELS = 4
 
 
-class HintHand:
+class PromptTool:
     """Turns the mouse into points and boxes in level-0 pixels.
 
     Parameters
@@ -103,7 +103,7 @@ def _between(one: tuple[float, float], other: tuple[float, float]) -> Region:
 
 
 class RegionPicker(QObject):
-    """Runs the work of `region_search`; only the last one asked for counts.
+    """RunLengthMask the work of `region_search`; only the last one asked for counts.
 
     Parameters
     ----------

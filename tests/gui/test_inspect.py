@@ -13,7 +13,7 @@ from qtpy.QtGui import QGuiApplication
 from tests.results.mask_cases import blobs, drawn, info_for
 from tests.results.store_cases import written_store
 
-from napari_plimseg._widgets.review.inspect.section import JudgeSection
+from napari_plimseg._widgets.review.inspect.section import InspectSection
 from napari_plimseg._widgets.viewer.camera import camera, canvas_size
 from napari_plimseg._widgets.viewer.mask_layer import MaskView
 from napari_plimseg._widgets.viewer.outlines import SCREEN_PIXELS, outline_ids, without_specks
@@ -60,10 +60,10 @@ def open_view(make_napari_viewer_proxy: Callable, tmp_path: Path, store: MaskSto
 
 
 @pytest.fixture
-def section(open_view: Callable) -> Iterator[JudgeSection]:
+def section(open_view: Callable) -> Iterator[InspectSection]:
     """The section in a dock, without a mask."""
     viewer = open_view.viewer
-    section = JudgeSection(viewer)
+    section = InspectSection(viewer)
     viewer.window.add_dock_widget(section, name="judge", area="right")
     viewer.window.resize(1200, 760)
     yield section
@@ -71,15 +71,15 @@ def section(open_view: Callable) -> Iterator[JudgeSection]:
 
 
 @pytest.fixture
-def told(section: JudgeSection) -> list[tuple[str, str]]:
+def told(section: InspectSection) -> list[tuple[str, str]]:
     """What was said in the banner."""
     told: list[tuple[str, str]] = []
-    section.told.connect(lambda kind, text: told.append((kind, text)))
+    section.messageEmitted.connect(lambda kind, text: told.append((kind, text)))
     return told
 
 
 @pytest.fixture
-def listed(section: JudgeSection, open_view: Callable, qtbot) -> MaskView:  # type: ignore[no-untyped-def]
+def listed(section: InspectSection, open_view: Callable, qtbot) -> MaskView:  # type: ignore[no-untyped-def]
     """The mask is shown and its worklist is there."""
     view: MaskView = open_view()
     section.set_view(view)
@@ -88,7 +88,7 @@ def listed(section: JudgeSection, open_view: Callable, qtbot) -> MaskView:  # ty
     return view
 
 
-def boxes(section: JudgeSection) -> list[tuple[int, int, int, int]]:
+def boxes(section: InspectSection) -> list[tuple[int, int, int, int]]:
     assert section.review.regions is not None
     return [(r.y, r.x, r.height, r.width) for r in section.review.regions]
 
@@ -102,7 +102,7 @@ def visible_box(viewer) -> tuple[float, float, float, float]:  # type: ignore[no
     return top, left, bottom, right
 
 
-def test_without_a_mask_everything_says_why(section: JudgeSection) -> None:
+def test_without_a_mask_everything_says_why(section: InspectSection) -> None:
     for button in (
         section.worklist.next_button,
         section.worklist.reviewed_button,
@@ -155,7 +155,7 @@ def test_specks_and_hairs_go_and_the_rest_stays() -> None:
 
 
 def test_outlines_are_as_thick_on_the_screen_at_every_zoom(
-    section: JudgeSection,
+    section: InspectSection,
     open_view: Callable,
     qtbot,  # type: ignore[no-untyped-def]
 ) -> None:
@@ -188,7 +188,7 @@ def test_outlines_are_as_thick_on_the_screen_at_every_zoom(
 
 
 def test_outlines_follow_what_is_painted(
-    section: JudgeSection,
+    section: InspectSection,
     open_view: Callable,
     qtbot,  # type: ignore[no-untyped-def]
 ) -> None:
@@ -206,7 +206,7 @@ def test_outlines_follow_what_is_painted(
 
 
 def test_outlines_have_the_colours_of_the_classes(
-    section: JudgeSection, open_view: Callable
+    section: InspectSection, open_view: Callable
 ) -> None:
     view = open_view()
     section.set_view(view)
@@ -223,7 +223,7 @@ def test_outlines_have_the_colours_of_the_classes(
 
 
 def test_deleting_the_outlines_brings_the_fill_back(
-    section: JudgeSection, open_view: Callable
+    section: InspectSection, open_view: Callable
 ) -> None:
     view = open_view()
     section.set_view(view)
@@ -236,7 +236,7 @@ def test_deleting_the_outlines_brings_the_fill_back(
 
 
 def test_uncertainty_is_shown_and_taken_away(
-    section: JudgeSection,
+    section: InspectSection,
     open_view: Callable,
     qtbot,  # type: ignore[no-untyped-def]
 ) -> None:
@@ -250,7 +250,7 @@ def test_uncertainty_is_shown_and_taken_away(
     assert len(open_view.viewer.layers) == 1
 
 
-def test_the_worklist_is_shown(section: JudgeSection, listed: MaskView) -> None:
+def test_the_worklist_is_shown(section: InspectSection, listed: MaskView) -> None:
     assert boxes(section) == [blob[:4] for blob in UNSURE]
     table = section.worklist.table
     assert table.rowCount() == 3
@@ -265,7 +265,7 @@ def frame_on_screen(viewer) -> float:  # type: ignore[no-untyped-def]
 
 
 def test_next_moves_the_window_onto_the_region(
-    section: JudgeSection, listed: MaskView, open_view: Callable
+    section: InspectSection, listed: MaskView, open_view: Callable
 ) -> None:
     viewer = open_view.viewer
     for expected in UNSURE:
@@ -288,7 +288,7 @@ def test_next_moves_the_window_onto_the_region(
 
 
 def test_marking_walks_on_and_is_there_after_reopening(
-    section: JudgeSection,
+    section: InspectSection,
     listed: MaskView,
     open_view: Callable,
     store: MaskStore,
@@ -320,7 +320,7 @@ def test_marking_walks_on_and_is_there_after_reopening(
 
 
 def test_a_review_can_be_taken_back(
-    section: JudgeSection, listed: MaskView, store: MaskStore
+    section: InspectSection, listed: MaskView, store: MaskStore
 ) -> None:
     section.review.toggle(1)
     assert len(ReviewLog(store).regions) == 1
@@ -330,7 +330,7 @@ def test_a_review_can_be_taken_back(
 
 
 def test_marking_the_view_ticks_what_lies_in_it(
-    section: JudgeSection, listed: MaskView, open_view: Callable, store: MaskStore, told: list
+    section: InspectSection, listed: MaskView, open_view: Callable, store: MaskStore, told: list
 ) -> None:
     section.worklist.table.cellClicked.emit(2, 1)
     section.review.mark_view_reviewed()
@@ -346,7 +346,7 @@ def test_marking_the_view_ticks_what_lies_in_it(
 
 
 def test_what_was_corrected_is_no_longer_uncertain(
-    section: JudgeSection,
+    section: InspectSection,
     listed: MaskView,
     qtbot,  # type: ignore[no-untyped-def]
 ) -> None:
@@ -362,7 +362,7 @@ def test_what_was_corrected_is_no_longer_uncertain(
 
 
 def test_a_damaged_list_is_said_once(
-    section: JudgeSection, open_view: Callable, store: MaskStore, told: list
+    section: InspectSection, open_view: Callable, store: MaskStore, told: list
 ) -> None:
     (store.path / "reviewed.json").write_text("{", "utf-8")
     section.set_view(open_view())
@@ -372,7 +372,7 @@ def test_a_damaged_list_is_said_once(
 
 
 def test_a_disk_that_refuses_is_said(
-    section: JudgeSection, listed: MaskView, monkeypatch: pytest.MonkeyPatch, told: list
+    section: InspectSection, listed: MaskView, monkeypatch: pytest.MonkeyPatch, told: list
 ) -> None:
     from napari_plimseg.results.analysis import review_log
 
@@ -387,13 +387,13 @@ def test_a_disk_that_refuses_is_said(
     assert not section.review.regions[0].reviewed
 
 
-def wait_for_comparison(section: JudgeSection, qtbot, start: Callable[[], None]) -> None:  # type: ignore[no-untyped-def]
+def wait_for_comparison(section: InspectSection, qtbot, start: Callable[[], None]) -> None:  # type: ignore[no-untyped-def]
     with qtbot.waitSignal(section.compare.compared, timeout=WAIT):
         start()
 
 
 def test_comparison_with_a_file(
-    section: JudgeSection,
+    section: InspectSection,
     open_view: Callable,
     tmp_path: Path,
     qtbot,  # type: ignore[no-untyped-def]
@@ -435,7 +435,7 @@ def test_comparison_with_a_file(
 
 
 def test_comparison_with_a_layer_that_lies_elsewhere(
-    section: JudgeSection,
+    section: InspectSection,
     open_view: Callable,
     qtbot,  # type: ignore[no-untyped-def]
 ) -> None:
@@ -460,7 +460,7 @@ def test_comparison_with_a_layer_that_lies_elsewhere(
 
 
 def test_comparison_with_the_mask_of_another_model(
-    section: JudgeSection,
+    section: InspectSection,
     open_view: Callable,
     store: MaskStore,
     tmp_path: Path,
@@ -483,7 +483,7 @@ def test_comparison_with_the_mask_of_another_model(
 
 
 def test_a_layer_that_is_no_mask_is_refused(
-    section: JudgeSection,
+    section: InspectSection,
     open_view: Callable,
     told: list,
     qtbot,  # type: ignore[no-untyped-def]
@@ -504,7 +504,7 @@ def test_a_layer_that_is_no_mask_is_refused(
 
 
 def test_areas_follow_the_brush(
-    section: JudgeSection,
+    section: InspectSection,
     open_view: Callable,
     qtbot,  # type: ignore[no-untyped-def]
 ) -> None:
@@ -523,7 +523,7 @@ def test_areas_follow_the_brush(
 
 
 def test_keys_act_on_the_mask_layer_while_it_is_judged(
-    section: JudgeSection, listed: MaskView
+    section: InspectSection, listed: MaskView
 ) -> None:
     section.review.go_to_next()
     for key in "ONR":
@@ -540,7 +540,7 @@ def _key(view: MaskView, key: str) -> object:
 
 
 def test_a_mask_deleted_meanwhile_does_no_harm(
-    section: JudgeSection,
+    section: InspectSection,
     listed: MaskView,
     open_view: Callable,
     qtbot,  # type: ignore[no-untyped-def]
@@ -557,7 +557,7 @@ def test_a_mask_deleted_meanwhile_does_no_harm(
 
 
 def test_closing_the_dock_leaves_the_viewer_alone(
-    section: JudgeSection,
+    section: InspectSection,
     listed: MaskView,
     open_view: Callable,
     qtbot,  # type: ignore[no-untyped-def]
