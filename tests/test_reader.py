@@ -17,7 +17,7 @@ from napari_plimseg._reader import FILENAME_PATTERNS, SLIDE_KEY, get_reader, rea
 from napari_plimseg._sample_data import cmu_1_small_region
 from napari_plimseg.errors import SlideError
 from napari_plimseg.slides import Slide, open_slide
-from tests.slides import slide_factory as factory
+from tests.support import slides as factory
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

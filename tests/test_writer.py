@@ -14,7 +14,7 @@ from napari.utils.colormaps import DirectLabelColormap
 from napari_plimseg import _writer
 from napari_plimseg.errors import ExportError
 from napari_plimseg.results.export.formats import read_label_tiff
-from tests.results.mask_cases import blobs, drawn, info_for
+from tests.support.masks import blobs, drawn, info_for
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -26,7 +26,7 @@ from napari_plimseg.inference.progress import Progress
 from napari_plimseg.inference.slide_run import SlideDone, SlideRun
 from napari_plimseg.results.mask_store import MaskStore, disk_error
 from napari_plimseg.slides.opening import slides_in
-from tests.inference.fakes import ColorModel, painted
+from tests.support.models import ColorModel, painted
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -11,7 +11,7 @@ from napari_plimseg.inference.plan import RunRegion
 from napari_plimseg.results.mask_store import MaskStore
 from napari_plimseg.slides.slide import Region
 from napari_plimseg.tissue import NOT_COMPUTED, UNREADABLE
-from tests.inference.fakes import ArraySlide, ColorModel, painted
+from tests.support.models import ArraySlide, ColorModel, painted
 
 if TYPE_CHECKING:
     from pathlib import Path

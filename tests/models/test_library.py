@@ -6,8 +6,8 @@ import errno
 import hashlib
 import json
 import shutil
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import httpx2
 import huggingface_hub
@@ -23,88 +23,30 @@ from napari_plimseg.models.encoders.cards import (
     CONFIG_FILE,
     WEIGHT_FILES,
     encoders_folder,
-    files_of,
     folder_of,
 )
 from napari_plimseg.models.importing import import_model, import_weights
 from napari_plimseg.models.library import EntryState, Kind, ModelLibrary
-from napari_plimseg.models.model_file import save_model
-from tests.models.test_model_file import header, unit_vectors
+from tests.support.library import (
+    CONFIG,
+    QUILT,
+    WEIGHTS,
+    FakeRemote,
+    card,
+    own,
+    put_files,
+    safetensors_bytes,
+    take,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
-
-WEIGHTS = bytes(range(256)) * 4000
-CONFIG = b'{"model_cfg": {}}'
-
-
-@dataclass
-class FakeRemote:
-    """Serves files from a table; can lose the connection, lie about content or be offline."""
-
-    files: dict[str, bytes] = field(default_factory=dict)
-    break_after: int | None = None
-    lie: bool = False
-    offline: bool = False
-    asked: list[tuple[str, int]] = field(default_factory=list)
-
-    def find(self, repository: str, name: str) -> RemoteFile | None:
-        if self.offline:
-            raise ModelError("the hub can't be reached: this computer seems to be offline")
-        content = self.files.get(name)
-        if content is None:
-            return None
-        digest = f"sha256:{hashlib.sha256(content).hexdigest()}"
-        return RemoteFile(repository, name, f"file:///{name}", len(content), digest)
-
-    def read(self, file: RemoteFile, start: int) -> Iterator[bytes]:
-        self.asked.append((file.name, start))
-        content = self.files[file.name]
-        if self.lie:
-            content = bytes(len(content))
-        for at in range(start, len(content), 1000):
-            if self.break_after is not None and at >= self.break_after:
-                raise ModelError("the connection was lost")
-            yield content[at : at + 1000]
-
-
-QUILT = "QuiltNet B-16"
 
 
 @pytest.fixture
 def remote() -> FakeRemote:
     return FakeRemote({CONFIG_FILE: CONFIG, WEIGHT_FILES[1]: WEIGHTS})
-
-
-def card(title: str) -> Any:
-    return next(c for c in CARDS if c.title == title)
-
-
-def take(steps: Generator[Any, None, Any]) -> Any:
-    try:
-        while True:
-            next(steps)
-    except StopIteration as stop:
-        return stop.value
-
-
-def own(path: Path, **changes: Any) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    save_model(path, header(**changes), {"prototypes": unit_vectors(2)})
-    return path
-
-
-def put_files(title: str, content: bytes = b"PK") -> None:
-    folder = folder_of(card(title))
-    folder.mkdir(parents=True)
-    for names in files_of(card(title)).needed:
-        (folder / names[0]).write_bytes(CONFIG if names[0].endswith(".json") else content)
-
-
-def safetensors_bytes(tmp_path: Path) -> bytes:
-    save_file({"w": torch.zeros(3)}, tmp_path / "w.safetensors")
-    return (tmp_path / "w.safetensors").read_bytes()
 
 
 def test_everything_is_listed_once_and_without_a_network() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -16,35 +15,17 @@ from napari_plimseg.models.library import list_models, models_folder
 from napari_plimseg.models.loading import load_model
 from napari_plimseg.models.model_file import (
     HEADER_KEY,
-    ModelHeader,
-    current_versions,
     load_model_file,
     read_header,
     save_model,
 )
 from napari_plimseg.models.segmentation.zero_shot import TEMPLATES, text_prototypes
 from napari_plimseg.tissue import TissueClass, TissueClasses
+from tests.support.library import CLASSES, header, unit_vectors
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
-
-CLASSES = TissueClasses((TissueClass("gland", (1, 2, 3), ("gland", "crypt")),
-                         TissueClass("rest", (4, 5, 6))), has_background=False)  # fmt: skip
-
-
-def header(**changes: Any) -> ModelHeader:
-    plain = ModelHeader(
-        kind="prototypes", classes=CLASSES, encoder="bundled", encoder_identity="0" * 64, mpp=0.5,
-        patch_size=224, title="Glands", license="CC0-1.0", scores={"miou": 0.5},
-        versions=current_versions(),
-    )  # fmt: skip
-    return replace(plain, **changes)
-
-
-def unit_vectors(rows: int, width: int = 256) -> torch.Tensor:
-    vectors = torch.randn(rows, width, generator=torch.Generator().manual_seed(0))
-    return torch.nn.functional.normalize(vectors, dim=1)
 
 
 def test_what_is_saved_is_loaded(tmp_path: Path) -> None:

@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import textwrap
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,9 +19,11 @@ from napari_plimseg.results.mask_store import MaskStore, StoreLayout
 from napari_plimseg.slides.slide import Region
 from napari_plimseg.tiling import Window
 from napari_plimseg.tissue import BCSS_WSSS, TissueClass
+from tests.support.paths import ROOT
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
 SHAPE = (50, 70)
 TILE = (32, 32)
@@ -251,12 +252,11 @@ def test_kill_at_any_moment_leaves_a_good_store(tmp_path: Path) -> None:
     path = tmp_path / "s.plimseg"
     MaskStore.create(path, make_info(), LAYOUT).close()
     rng = np.random.default_rng(1)
-    root = Path(__file__).parents[2]
     for _ in range(4):
         process = subprocess.Popen(
             [sys.executable, "-c", textwrap.dedent(KILLED), str(path)],
             stdout=subprocess.PIPE,
-            cwd=root,
+            cwd=ROOT,
         )
         assert process.stdout is not None
         assert process.stdout.readline() == b"ready\n"

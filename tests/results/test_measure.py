@@ -11,7 +11,7 @@ import zarr
 from napari_plimseg.errors import ConfigError
 from napari_plimseg.results.measure import Agreement, agreement, area_table, count_ids
 from napari_plimseg.tissue import BCSS_WSSS, GLAS
-from tests.results.mask_cases import blobs, drawn, info_for
+from tests.support.masks import blobs, drawn, info_for
 
 TRUTH = drawn(["1122", "1122", "3344", "33#0"])
 MASK = drawn(["1112", "1122", "3344", "3400"])

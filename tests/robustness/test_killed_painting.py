@@ -6,18 +6,23 @@ import json
 import os
 import subprocess
 import sys
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+from tests.support.paths import ROOT
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 KILLS = 20
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="painters are forks")
 def test_twenty_kills_lose_nothing_that_was_flushed(tmp_path: Path) -> None:
-    script = Path(__file__).with_name("killed_painting.py")
     done = subprocess.run(
-        [sys.executable, str(script), str(tmp_path), str(KILLS)],
+        [sys.executable, "-m", "tests.support.killed_painting", str(tmp_path), str(KILLS)],
+        cwd=ROOT,
         capture_output=True,
         text=True,
         timeout=300,

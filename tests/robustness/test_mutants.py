@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from tests.robustness import mutants
+from tests.support import mutants
 
 COUNT = int(os.environ.get("PLIMSEG_FUZZ", "300"))
 

@@ -13,7 +13,7 @@ from PIL import Image
 from napari_plimseg.errors import SlideError
 from napari_plimseg.slides import open_slide
 from napari_plimseg.slides.color import ColorTable, channels_are_rgb
-from tests.slides import slide_factory as factory
+from tests.support import slides as factory
 
 if TYPE_CHECKING:
     from pathlib import Path

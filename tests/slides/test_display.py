@@ -12,7 +12,7 @@ import pytest
 
 from napari_plimseg.slides import Level, Slide, open_slide
 from napari_plimseg.slides.display import COARSEST, UNREADABLE_COLOR, display_levels, halved
-from tests.slides import slide_factory as factory
+from tests.support import slides as factory
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -14,7 +14,7 @@ import pytest
 
 from napari_plimseg.errors import SlideError
 from napari_plimseg.slides import Region, Slide, open_slide
-from tests.slides import slide_factory as factory
+from tests.support import slides as factory
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -15,7 +15,7 @@ from napari_plimseg.errors import ConfigError, SlideError
 from napari_plimseg.slides import open_slide
 from napari_plimseg.slides.slide import Level, Slide
 from napari_plimseg.slides.tissue_mask import TissueMask, TissueMaskSettings, tissue_mask
-from tests.inference.fakes import ArraySlide as TornSlide
+from tests.support.models import ArraySlide as TornSlide
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -15,7 +15,6 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file
-from stage_cases import halves, named_tissue, recipe, same, tissue
 
 from napari_plimseg.errors import ConfigError
 from napari_plimseg.models.loading import load_model
@@ -25,6 +24,7 @@ from plimseg_training.events import read_events
 from plimseg_training.pipeline import Stopped, train_recipe
 from plimseg_training.run_folder import RunError, RunFolder
 from plimseg_training.stages.pseudo_masks import Targets
+from tests.support.stages import halves, named_tissue, recipe, same, tissue
 
 ROOT = Path(__file__).resolve().parents[2]
 TRAINED = (

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 
 import pytest
 
-PROGRAM = (sys.executable, str(Path(__file__).parent / "fake_training.py"))
+from tests.support.paths import ROOT
+
+PROGRAM = (sys.executable, str(ROOT / "tests" / "support" / "fake_training.py"))
 
 
 @pytest.fixture

@@ -41,7 +41,7 @@ from napari_plimseg._widgets.review.promptable.tool import KEYS, PromptTool, Reg
 from napari_plimseg._widgets.viewer.layer_bindings import LayerHold
 from napari_plimseg._widgets.viewer.napari_private import unwrapped
 from napari_plimseg.errors import PlimsegError
-from napari_plimseg.models import loading
+from napari_plimseg.models import library
 from napari_plimseg.models.library import HINT_MODEL_FILE
 
 if TYPE_CHECKING:
@@ -295,7 +295,7 @@ class HintSection(HintParts):
 
     def list_models(self) -> None:
         """Offer the models that are here now."""
-        self._models = loading.list_hint_models()
+        self._models = library.list_hint_models()
         self.desk.model_name = self.show_models(self._models, self.desk.model_name)
         self.refresh_state()
 

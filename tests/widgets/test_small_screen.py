@@ -1,0 +1,113 @@
+"""Docks fit a screen of 1366 x 768, and lead to each other."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from qtpy.QtGui import QGuiApplication
+from qtpy.QtWidgets import QScrollArea
+
+from napari_plimseg._widgets.common.background_job import error_behind, run_once
+from napari_plimseg._widgets.common.banner import Banner
+from napari_plimseg._widgets.common.help import wants_first_run
+from napari_plimseg._widgets.docks import DOCKS, main_dock, open_dock, open_main_dock
+from napari_plimseg._widgets.review.promptable.section import HintParts
+from napari_plimseg.errors import SlideError
+from napari_plimseg.settings import remember
+from napari_plimseg.tissue import TissueClass
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator
+    from pathlib import Path
+
+    from napari_plimseg._widgets.generate.dock import PlimsegDock
+    from tests.support import widgets as fakes
+
+pytestmark = pytest.mark.gui
+NARROWEST, WIDEST, HIGHEST = 340, 460, 620
+"""A third of the width, and what napari's menus, status line and tabs leave of the height."""
+
+
+@pytest.mark.parametrize("key", ["main", *DOCKS])
+def test_no_dock_needs_more_than_a_small_screen(
+    key: str,
+    make_napari_viewer_proxy: Callable,
+    model: fakes.ColorModel,
+    tmp_path: Path,
+    qtbot: object,
+) -> None:
+    remember("batch_folder", str(tmp_path / "results"))
+    viewer = make_napari_viewer_proxy()
+    dock = open_main_dock(viewer) if key == "main" else open_dock(viewer, key)
+    needed = dock.minimumSizeHint().expandedTo(dock.minimumSize())
+    assert NARROWEST <= needed.width() <= WIDEST
+    assert needed.height() <= HIGHEST
+    # what stands in a scrolling part is as wide as the dock: nothing is cut off sideways
+    dock.resize(needed.width(), HIGHEST)
+    for area in dock.findChildren(QScrollArea):
+        if area.widget() is not None and area.isVisibleTo(dock):
+            assert area.widget().minimumSizeHint().width() <= needed.width()
+
+
+@pytest.mark.parametrize("name", ["gland", "poorly differentiated adenocarcinoma, mucinous"])
+def test_the_chosen_class_needs_no_wider_dock(qtbot, name: str) -> None:  # type: ignore[no-untyped-def]
+    parts = HintParts()
+    qtbot.addWidget(parts)
+    parts.show_class(TissueClass(name, (1, 2, 3)))
+    assert parts.accept_button.text().startswith(f"Accept: {name[:5]}")
+    assert parts.minimumSizeHint().width() <= NARROWEST - 40  # beside scroll bar and margins
+
+
+def test_the_main_dock_leads_to_the_others(dock: PlimsegDock) -> None:
+    remember("batch_folder", str(dock.settings_form._default_folder))
+    viewer = dock._viewer
+    for key, button in dock.header.buttons.items():
+        button.click()
+        frame = open_dock(viewer, key).parentWidget()
+        assert frame.windowTitle() == DOCKS[key].short  # on the tab, which has little room
+        assert frame.toggleViewAction().text() == DOCKS[key].title
+        opened = [d for d in viewer.window.dock_widgets.values() if type(d) is not type(dock)]
+        assert any(isinstance(d, DOCKS[key].widget_class()) for d in opened)
+        assert open_dock(viewer, key) is opened[-1]
+    assert main_dock(viewer) is dock
+    assert len(viewer.window.dock_widgets) == 1 + len(DOCKS)
+
+
+def test_help_and_first_steps(dock: PlimsegDock) -> None:
+    assert dock.first_run.isVisibleTo(dock)
+    assert wants_first_run()
+    dock.first_run.button.click()
+    assert not dock.first_run.isVisibleTo(dock)
+    assert not wants_first_run()
+    dock.header.help_button.click()
+    assert dock._help is not None
+    assert dock._help.isVisible()
+    assert "Keys" in dock._help.text.toPlainText()
+    dock.show_error_message("The slide can't be read.")
+    dock._help.copy_report()
+    assert "The slide can't be read." in QGuiApplication.clipboard().text()
+    dock._help.close()
+
+
+def test_an_error_offers_a_report_with_its_places_and_without_names(qtbot) -> None:  # type: ignore[no-untyped-def]
+    def work() -> Generator[None, None, None]:
+        yield None
+        raise SlideError("the slide is cut off", path="/home/smith/Smith_John_1950.svs")
+
+    banner = Banner()
+    qtbot.addWidget(banner)
+    run_once(banner, work, lambda _: None, lambda text: banner.show_message("error", text))
+    qtbot.waitUntil(lambda: banner.kind == "error", timeout=30_000)
+    assert "Smith_John_1950" in banner.text
+    error = error_behind(banner.text)
+    assert isinstance(error, SlideError)
+    assert banner.copy_button.isVisibleTo(banner)
+    banner.copy_button.click()
+    report = QGuiApplication.clipboard().text()
+    assert "SlideError" in report
+    assert "in work" in report
+    assert "Smith" not in report
+    assert banner.copy_button.text() == "Copied"
+    banner.show_message("info", "All is well.")
+    assert not banner.copy_button.isVisibleTo(banner)

@@ -1,0 +1,304 @@
+"""The training dock, with a program that stands for the training package."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from napari_plimseg.results.analysis.comparison import DISAGREE
+from napari_plimseg.tissue import TissueClass
+from napari_plimseg.training_runs.process import TrainingProcess, TrainingState
+from napari_plimseg.training_runs.run_folder import RunFiles, runs_folder
+from tests.support.paths import ROOT
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from napari_plimseg._widgets.train.dock import TrainDock
+    from tests.support import widgets as fakes
+
+pytestmark = pytest.mark.gui
+WAIT = 60_000
+PROGRAM = (sys.executable, str(ROOT / "tests" / "support" / "fake_training.py"))
+
+
+@pytest.fixture
+def patches(tmp_path: Path) -> Path:
+    folder = tmp_path / "my patches"
+    folder.mkdir()
+    for number in range(4):
+        pixels = np.full((40, 40, 3), 40 * number, np.uint8)
+        Image.fromarray(pixels).save(folder / f"{number}.png")
+    return folder
+
+
+@pytest.fixture
+def make_dock(
+    make_napari_viewer_proxy: Callable, model: fakes.ColorModel, qtbot: object
+) -> Iterator[Callable[[], TrainDock]]:
+    from napari_plimseg._widgets.train.dock import TrainDock
+
+    docks: list[TrainDock] = []
+
+    def make() -> TrainDock:
+        viewer = make_napari_viewer_proxy()
+        dock = TrainDock(viewer)
+        dock._program = PROGRAM
+        viewer.window.add_dock_widget(dock, name="PLIMSeg Train", area="right")
+        docks.append(dock)
+        return dock
+
+    yield make
+    for dock in docks:
+        if dock.process is not None:
+            dock.process.kill()
+
+
+@pytest.fixture
+def dock(make_dock: Callable[[], TrainDock], monkeypatch: pytest.MonkeyPatch) -> TrainDock:
+    monkeypatch.setenv("FAKE_TRAINING", "good")
+    return make_dock()
+
+
+def chosen(dock: TrainDock, folder: Path, qtbot) -> None:  # type: ignore[no-untyped-def]
+    dock.choose_folder(folder)
+    assert "being looked through" in dock.panel.start_button.toolTip()
+    qtbot.waitUntil(lambda: not dock.state.checking, timeout=WAIT)
+
+
+def ready(dock: TrainDock, folder: Path, qtbot) -> None:  # type: ignore[no-untyped-def]
+    chosen(dock, folder, qtbot)
+    dock.folder_section.mpp_edit.setText("0,5")
+    dock.folder_section.mpp_edit.editingFinished.emit()
+    assert dock.panel.start_button.isEnabled(), dock.panel.start_button.toolTip()
+
+
+def ended(dock: TrainDock, qtbot) -> TrainingState:  # type: ignore[no-untyped-def]
+    qtbot.waitUntil(lambda: not dock.process.state.is_alive, timeout=WAIT)
+    qtbot.waitUntil(lambda: not dock.keeper._timer.isActive(), timeout=WAIT)
+    return dock.process.state
+
+
+def test_an_empty_dock_says_what_to_do(dock: TrainDock) -> None:
+    assert "Choose a folder" in dock.panel.line.text()
+    assert not dock.panel.start_button.isEnabled()
+    assert not dock.panel.stop_button.isVisibleTo(dock)
+    assert not dock.result.isVisibleTo(dock)
+    assert "No slide with a mask" in dock.folder_section.slides_button.toolTip()
+
+
+def test_a_folder_is_shown(dock: TrainDock, patches: Path, qtbot) -> None:  # type: ignore[no-untyped-def]
+    chosen(dock, patches, qtbot)
+    assert dock.folder_section.summary.text() == (
+        "4 images · 2 slides or patients · a table of tags"
+    )
+    assert dock.folder_section.mpp_row.isVisibleTo(dock)
+    assert "how large a pixel" in dock.panel.line.text()
+    assert dock.setup.name_edit.text() == "my patches"
+    assert dock.class_list.classes.names == ("tumour", "stroma", "background")
+    ready(dock, patches, qtbot)
+    qtbot.waitUntil(lambda: "Roughly" in dock.setup.cost.text(), timeout=WAIT)
+    assert dock.setup.cost.text().startswith("Roughly 2 min · 0.9 GB of memory · CPU, 2 cores")
+    dock.setup.efforts["quick"].setChecked(True)
+    assert dock.setup.cost.text().startswith("Roughly 30 s")
+
+
+def test_a_wrong_folder_says_what_stops(dock: TrainDock, tmp_path: Path, qtbot) -> None:  # type: ignore[no-untyped-def]
+    (tmp_path / "empty").mkdir()
+    chosen(dock, tmp_path / "empty", qtbot)
+    assert "one thing stops a training" in dock.folder_section.summary.text()
+    assert "there are no images. Choose another folder." in dock.folder_section.problems.text()
+    assert "can't be trained on yet" in dock.panel.line.text()
+
+
+@pytest.mark.parametrize(("typed", "problem"), [("much", "'much' is no pixel size"), ("", "")])
+def test_a_wrong_pixel_size(
+    dock: TrainDock, patches: Path, typed: str, problem: str, qtbot
+) -> None:  # type: ignore[no-untyped-def]
+    chosen(dock, patches, qtbot)
+    dock.folder_section.mpp_edit.setText(typed)
+    dock.folder_section.mpp_edit.editingFinished.emit()
+    assert problem in dock.banner.text
+    assert not dock.panel.start_button.isEnabled()
+
+
+def test_a_training_from_start_to_report(dock: TrainDock, patches: Path, qtbot) -> None:  # type: ignore[no-untyped-def]
+    ready(dock, patches, qtbot)
+    dock.panel.start_button.click()
+    assert dock.state.is_training
+    assert not dock.folder_section.folder_button.isEnabled()
+    assert "stop it first" in dock.folder_section.folder_button.toolTip()
+    assert not dock.panel.start_button.isVisibleTo(dock)
+    assert ended(dock, qtbot) is TrainingState.FINISHED
+    assert "is trained" in dock.banner.text
+    assert "mIoU (A) 51.5 %" in dock.result.scores.text()
+    assert [c.name for c in dock.curves.loss.curves] == ["tags", "masks"]
+    assert dock.curves.miou.curves[-1].points[-1] == (5.0, pytest.approx(30.0))
+    assert dock.result.report_button.isEnabled()
+    qtbot.waitUntil(lambda: dock.runs.count() == 1, timeout=WAIT)
+    assert "finished" in dock.runs.itemText(0)
+    # the model of the stand-in was never copied to the list
+    assert "no trained model" in dock.result.use_button.toolTip()
+
+
+def test_stop_keeps_and_resume_goes_on(
+    dock: TrainDock, patches: Path, monkeypatch: pytest.MonkeyPatch, qtbot
+) -> None:  # type: ignore[no-untyped-def]
+    monkeypatch.setenv("FAKE_STEP", "0.1")
+    ready(dock, patches, qtbot)
+    dock.start()
+    qtbot.waitUntil(lambda: bool(dock.process.history.losses), timeout=WAIT)
+    assert "epoch 1 of 2" in dock.panel.line.text()
+    assert not dock.pictures.picture.pixmap().isNull()
+    dock.panel.stop_button.click()
+    assert dock.panel.stop_button.text() == "Stop now"
+    assert ended(dock, qtbot) is TrainingState.STOPPED
+    assert dock.banner.kind == "info"
+    assert dock.panel.resume_button.isVisibleTo(dock)
+    monkeypatch.setenv("FAKE_STEP", "0.01")
+    dock.panel.resume_button.click()
+    assert dock.state.is_training
+    assert ended(dock, qtbot) is TrainingState.FINISHED
+    assert dock.pictures.paths
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs POSIX signals")
+def test_a_killed_training_offers_to_go_on(
+    dock: TrainDock, patches: Path, monkeypatch: pytest.MonkeyPatch, qtbot
+) -> None:  # type: ignore[no-untyped-def]
+    monkeypatch.setenv("FAKE_STEP", "0.1")
+    ready(dock, patches, qtbot)
+    dock.start()
+    qtbot.waitUntil(lambda: bool(dock.process.history.losses), timeout=WAIT)
+    os.kill(dock.process.process_id, signal.SIGKILL)
+    assert ended(dock, qtbot) is TrainingState.FAILED
+    assert "stopped unexpectedly" in dock.banner.text
+    assert dock.panel.resume_button.isEnabled()
+
+
+def test_a_failure_has_its_sentence(
+    dock: TrainDock, patches: Path, monkeypatch: pytest.MonkeyPatch, qtbot
+) -> None:  # type: ignore[no-untyped-def]
+    ready(dock, patches, qtbot)
+    monkeypatch.setenv("FAKE_TRAINING", "refuses")
+    dock.start()
+    assert ended(dock, qtbot) is TrainingState.FAILED
+    assert dock.banner.text == "the folder is wrong. Correct it."
+    assert not dock.panel.resume_button.isVisibleTo(dock)
+
+
+def test_another_day_the_unfinished_training_is_offered(
+    make_dock: Callable[[], TrainDock], qtbot
+) -> None:  # type: ignore[no-untyped-def]
+    files = RunFiles(runs_folder() / "glands")
+    files.root.mkdir(parents=True)
+    files.recipe.write_text("name: glands\n")
+    files.progress.write_text(
+        '{"kind": "start"}\n{"kind": "step", "stage": "stage1", "epoch": 1, "epochs": 2, '
+        '"step": 1, "steps": 2, "losses": {"loss": 1.5}}\n'
+    )
+    dock = make_dock()
+    qtbot.waitUntil(lambda: dock.process is not None, timeout=WAIT)
+    assert ended(dock, qtbot) is TrainingState.FAILED
+    assert "Resume goes on" in dock.banner.text
+    assert dock.panel.resume_button.isEnabled()
+    assert dock.curves.loss.curves
+
+
+def test_edited_classes_go_into_the_request(dock: TrainDock, patches: Path, qtbot) -> None:  # type: ignore[no-untyped-def]
+    from napari_plimseg._widgets.common.class_list import NAME
+
+    ready(dock, patches, qtbot)
+    assert dock.request().classes is None
+    dock.class_list.table.item(0, NAME).setText("carcinoma")
+    request = dock.request()
+    assert request.mpp == 0.5
+    # the files say the old name, so it stays as the last word
+    assert request.classes[0].name == "carcinoma"
+    assert request.classes[0].prompts == ("carcinoma", "tumour")
+
+
+def test_classes_of_masks_bring_their_words(dock: TrainDock, patches: Path, qtbot) -> None:  # type: ignore[no-untyped-def]
+    ready(dock, patches, qtbot)
+    words = dock.facts.classes.replaced("tumour", TissueClass("tumour", (1, 2, 3), ("carcinoma",)))
+    dock._on_checked(words)
+    assert dock.request().classes == words
+    dock._on_checked(words.without("stroma"))  # of other classes: left alone
+    assert dock.request().classes == words
+
+
+def test_tagging_ends_in_the_folder_looked_through(dock: TrainDock, patches: Path, qtbot) -> None:  # type: ignore[no-untyped-def]
+    dock.tagging.open(patches, ["tumour", "stroma"])
+    gallery = dock.tagging.gallery
+    gallery.toggle("tumour")
+    gallery.close()
+    assert dock.tagging.gallery is None
+    qtbot.waitUntil(lambda: dock.facts is not None, timeout=WAIT)
+    assert dock.folder == patches
+    assert (patches / "tags.csv").read_text() == "file,tumour,stroma\n0.png,1,0\n"
+
+
+def test_a_removed_dock_asks_its_training_to_stop(
+    dock: TrainDock, patches: Path, monkeypatch: pytest.MonkeyPatch, qtbot
+) -> None:  # type: ignore[no-untyped-def]
+    monkeypatch.setenv("FAKE_STEP", "0.1")
+    ready(dock, patches, qtbot)
+    dock.start()
+    process: TrainingProcess = dock.process
+    qtbot.waitUntil(lambda: bool(process.history.losses), timeout=WAIT)
+    viewer, gone = dock._viewer, []
+    dock.destroyed.connect(lambda *_: gone.append(True))
+    viewer.window.remove_dock_widget(dock)
+    dock.deleteLater()
+    qtbot.waitUntil(lambda: bool(gone), timeout=WAIT)
+
+    def is_over() -> bool:
+        process.poll()
+        return not process.state.is_alive
+
+    qtbot.waitUntil(is_over, timeout=WAIT)
+    assert process.state is TrainingState.STOPPED
+    qtbot.waitUntil(
+        lambda: not any(t.name == "plimseg-job" for t in threading.enumerate()), timeout=WAIT
+    )
+    viewer.theme = "light"
+
+
+def test_two_models_are_compared_on_the_view(
+    dock: TrainDock, tmp_path: Path, model: fakes.ColorModel, qtbot
+) -> None:  # type: ignore[no-untyped-def]
+    from tests.support import widgets as fakes
+
+    pixels = fakes.tissue_pixels(600, 800)
+    slide = fakes.ArraySlide(tmp_path / "slide.tif", pixels, 0.5)
+    dock._viewer.add_image(
+        [slide.pixels, slide.pixels[::4, ::4]], rgb=True, multiscale=True, scale=(0.5, 0.5),
+        units=("um", "um"), metadata={"plimseg_slide": slide},
+    )  # fmt: skip
+    process = TrainingProcess(tmp_path / "run")
+    process.listed_as = "color"
+    process.state = TrainingState.FINISHED
+    dock._show_process(process)
+    process.state = TrainingState.FINISHED
+    qtbot.waitUntil(lambda: dock.outcome.has("color"), timeout=WAIT)
+    dock.result.other.addItem("color again", "color")
+    dock.refresh_state()
+    with qtbot.waitSignal(dock.outcome.compared, timeout=WAIT) as found:
+        dock.result.compare_button.click()
+    (result,) = found.args
+    assert result.result.agreement.pixel_accuracy == 1.0
+    assert not (result.result.map == DISAGREE).any()
+    assert not result.left_out
+    layers = dock.outcome.layers.layers
+    assert [layer.visible for layer in layers] == [True, False, False]
+    assert dock.result.table.item(0, 1).text() == "100 %"
+    dock.result.shownChosen.emit(2)
+    assert [layer.visible for layer in layers] == [False, False, True]
