@@ -1,0 +1,159 @@
+"""The imports between the project's own files, read from the source without running it.
+
+`draw_architecture.py` draws them, and the architecture tests check them. An import is one pair of
+importing and imported module, however often it is written; imports inside functions and for type
+hints count. A package counts as a module when its `__init__.py` holds more than a docstring.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGES = (ROOT / "src" / "napari_plimseg", ROOT / "training" / "plimseg_training")
+
+
+@dataclass(frozen=True)
+class ImportGraph:
+    """Modules of the project and who imports whom.
+
+    Parameters
+    ----------
+    lines : dict of str to int
+        Length of each module, by dotted name; a package is named like its folder.
+    imports : set of (str, str)
+        Importing and imported module.
+    folders : dict of str to str
+        For each module the folder that holds it, dotted; of a module that is a package's
+        `__init__.py`, the package itself.
+    """
+
+    lines: dict[str, int]
+    imports: frozenset[tuple[str, str]]
+    folders: dict[str, str]
+
+    @property
+    def median_lines(self) -> float:
+        """Median length of a module in lines."""
+        return float(median(self.lines.values()))
+
+    def circles(self) -> list[list[str]]:
+        """Return the groups of modules that import each other, each sorted."""
+        return circles(self.imports)
+
+    def folder_imports(self) -> frozenset[tuple[str, str]]:
+        """Return the pairs of importing and imported folder."""
+        pairs = {(self.folders[a], self.folders[b]) for a, b in self.imports}
+        return frozenset((a, b) for a, b in pairs if a != b)
+
+
+def read_imports(packages: tuple[Path, ...] = PACKAGES) -> ImportGraph:
+    """Read the imports between all modules of some packages.
+
+    Parameters
+    ----------
+    packages : tuple of Path
+        Folders of top-level packages.
+
+    Raises
+    ------
+    SyntaxError
+        When a module can't be parsed.
+    """
+    trees: dict[str, ast.Module] = {}
+    lines: dict[str, int] = {}
+    folders: dict[str, str] = {}
+    is_package: set[str] = set()
+    for package in packages:
+        for path in sorted(package.rglob("*.py")):
+            parts = path.relative_to(package.parent).with_suffix("").parts
+            text = path.read_text("utf-8")
+            tree = ast.parse(text, filename=str(path))
+            if parts[-1] == "__init__":
+                parts = parts[:-1]
+                if not _has_code(tree):
+                    continue
+                is_package.add(".".join(parts))
+            name = ".".join(parts)
+            trees[name] = tree
+            lines[name] = len(text.splitlines())
+            folders[name] = name if name in is_package else ".".join(parts[:-1])
+    imports = {
+        (name, other)
+        for name, tree in trees.items()
+        for other in _imported(tree, name, name in is_package, lines)
+        if other != name
+    }
+    return ImportGraph(lines, frozenset(imports), folders)
+
+
+def circles(arrows: frozenset[tuple[str, str]]) -> list[list[str]]:
+    """Return the groups of nodes that reach each other along arrows, each sorted.
+
+    Parameters
+    ----------
+    arrows : frozenset of (str, str)
+        From, to.
+    """
+    reached = reachable(arrows)
+    groups = {
+        tuple(sorted(b for b in reached[a] if a in reached[b])) for a in reached if a in reached[a]
+    }
+    return [list(group) for group in sorted(groups)]
+
+
+def reachable(arrows: frozenset[tuple[str, str]]) -> dict[str, set[str]]:
+    """Return for each node the nodes that arrows lead to, directly or through others.
+
+    Parameters
+    ----------
+    arrows : frozenset of (str, str)
+        From, to.
+    """
+    ahead: defaultdict[str, set[str]] = defaultdict(set)
+    for start, end in arrows:
+        ahead[start].add(end)
+        ahead[end]
+    found = {}
+    for start in ahead:
+        seen: set[str] = set()
+        waiting = [*ahead[start]]
+        while waiting:
+            node = waiting.pop()
+            if node not in seen:
+                seen.add(node)
+                waiting += ahead[node]
+        found[start] = seen
+    return found
+
+
+def _has_code(tree: ast.Module) -> bool:
+    return any(
+        not (isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant))
+        for node in tree.body
+    )
+
+
+def _imported(tree: ast.Module, name: str, is_package: bool, known: dict[str, int]) -> set[str]:
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names if alias.name in known}
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                parts = name.split(".")
+                kept = parts[: len(parts) - node.level + is_package]
+                base = ".".join([*kept, base] if base else kept)
+            for alias in node.names:
+                # "from package import module" imports the module, any other name the package
+                deeper = f"{base}.{alias.name}"
+                if deeper in known:
+                    found.add(deeper)
+                elif base in known:
+                    found.add(base)
+    return found
