@@ -56,6 +56,8 @@ class Box:
     y: float = 0.0
     width: float = 0.0
     height: float = 0.0
+    row: tuple[float, float] = (0.0, 0.0)
+    """Top and bottom of its row, in the pixels of `y`."""
 
 
 def picture(graph: ImportGraph) -> str:
@@ -160,9 +162,8 @@ def _lay_out(box: Box) -> None:
         gap = GAP + (box.width - 2 * PADDING - width) / (len(row) + 1)
         x = PADDING + gap - GAP
         for b in row:
-            b.x, b.y = x, y + (0 if b.children else (height - b.height) / 2)
-            if not b.name:
-                b.y, b.height = y, height
+            b.x, b.y = x, y + (height - b.height) / 2
+            b.row = (y, y + height)
             x += b.width + gap
         y += height + ROW_GAP
     box.height = y - ROW_GAP + PADDING
@@ -243,25 +244,22 @@ def _arrow(way: list[Box], x: float, y: float) -> str:
     def middle(b: Box) -> float:
         return x + b.x + b.width / 2
 
-    first, *lanes, last = way
-    if last.y < first.y + first.height:  # boxes of a circle share a row
+    first, last = way[0], way[-1]
+    if first.row == last.row:  # boxes of a circle share a row
         sign = 1 if last.x > first.x else -1
-        a = x + first.x + (first.width if sign > 0 else 0)
-        b = x + last.x + (0 if sign > 0 else last.width)
-        line = f"M{a:.0f},{y + first.y + 15:.0f} L{b:.0f},{y + last.y + 15:.0f}"
+        near = x + first.x + (first.width if sign > 0 else 0)
+        far = x + last.x + (0 if sign > 0 else last.width)
+        line = f"M{near:.0f},{y + first.y + 15:.0f} L{far:.0f},{y + last.y + 15:.0f}"
         return f'<path class="arrow" d="{line}"/>'
-    here = (middle(first), y + first.y + first.height)
-    path = f"M{here[0]:.0f},{here[1]:.0f}"
-    for b in (*lanes, last):
-        there = (middle(b), y + b.y)
-        bend = (there[1] - here[1]) / 2
+    # straight within a row, bent between rows: so no arrow crosses a box
+    path = f"M{middle(first):.0f},{y + first.y + first.height:.0f} V{y + first.row[1]:.0f}"
+    for a, b in pairwise(way):
+        start, end = y + a.row[1], y + b.row[0]
+        bend = (start + end) / 2
         path += (
-            f" C{here[0]:.0f},{here[1] + bend:.0f} {there[0]:.0f},{there[1] - bend:.0f} "
-            f"{there[0]:.0f},{there[1]:.0f}"
+            f" C{middle(a):.0f},{bend:.0f} {middle(b):.0f},{bend:.0f} {middle(b):.0f},{end:.0f}"
+            f" V{y + (b.y if b is last else b.row[1]):.0f}"
         )
-        if b is not last:
-            path += f" V{there[1] + b.height:.0f}"
-        here = (there[0], there[1] + b.height)
     return f'<path class="arrow" d="{path}"/>'
 
 
