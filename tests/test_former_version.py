@@ -16,6 +16,7 @@ import shutil
 import subprocess
 import sys
 import tomllib
+import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -322,12 +323,36 @@ MODELS = {
     "student": ("halves (fast)", ("dark", "pale", "background")),
     "student16": ("halves (fast)", ("dark", "pale", "background")),
 }
+ON_QUILT = {
+    "quilt_words": ("Quilt words", ("tumour", "stroma", "lymphocytes")),
+    "quilt_head": ("Quilt head", ("tumour", "stroma", "lymphocytes")),
+}
+"""Model files that need an encoder which the user fetched or put into the folder of encoders."""
 
 
-@pytest.mark.parametrize("name", MODELS)
+def put_encoder() -> None:
+    """Put a tiny encoder where the former version kept QuiltNet B-32, its weights from a formula.
+
+    The values depend on nothing but the tensors' names: numpy keeps `RandomState` as it is.
+    """
+    folder = Path(os.environ["PLIMSEG_DATA_DIR"]) / "encoders" / "wisdomik--QuiltNet-B-32"
+    folder.mkdir(parents=True)
+    shutil.copy(FORMER / "open_clip_config.json", folder)
+    norms = ("ln_1.weight", "ln_2.weight", "ln_pre.weight", "ln_post.weight", "ln_final.weight")
+    tensors = {}
+    for name, shape in json.loads((FORMER / "open_clip_shapes.json").read_text()).items():
+        noise = np.random.RandomState(zlib.crc32(name.encode())).standard_normal(tuple(shape))
+        values = 0.2 * noise + (1 if name.endswith(norms) else 0)
+        tensors[name] = torch.from_numpy(np.asarray(values, np.float32))
+    save_file(tensors, folder / "open_clip_model.safetensors")
+
+
+@pytest.mark.parametrize("name", [*MODELS, *ON_QUILT])
 def test_a_model_file_makes_the_mask_that_it_made(
     name: str, sample_path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    if name in ON_QUILT:
+        put_encoder()
     run(capsys, "segment", sample_path, "--model", model_file(name), "--region", "896,608,256,256",
         "--no-tissue", "--tile-size", "512", "--out", tmp_path, "--format", "none",
         "--device", "cpu")  # fmt: skip
@@ -343,8 +368,9 @@ def test_a_model_file_makes_the_mask_that_it_made(
     # the weights are the same to the bit; otherwise every mask would be computed again
     identities = json.loads((FORMER / "masks" / "identities.json").read_text("utf-8"))
     assert info["model_identity"] == identities[name]
-    assert info["model_name"] == MODELS[name][0]
-    assert tuple(c["name"] for c in info["tissue"]["classes"]) == MODELS[name][1]
+    title, classes = (MODELS | ON_QUILT)[name]
+    assert info["model_name"] == title
+    assert tuple(c["name"] for c in info["tissue"]["classes"]) == classes
 
 
 def test_model_files_are_imported_and_listed(capsys: pytest.CaptureFixture[str]) -> None:
@@ -357,6 +383,17 @@ def test_model_files_are_imported_and_listed(capsys: pytest.CaptureFixture[str])
     assert entries["student"]["scores"] == {"mIoU": 61.25}
     folder = Path(os.environ["PLIMSEG_DATA_DIR"]) / "models"
     assert len(list(folder.glob("*.safetensors"))) == 5
+
+
+def test_an_encoder_of_the_former_version_is_in_the_list(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def quilt() -> dict[str, Any]:
+        return {e["key"]: e for e in run(capsys, "models", "list")}["QuiltNet B-32"]
+
+    assert quilt()["state"] == "not here"
+    put_encoder()
+    assert (quilt()["state"], quilt()["name"]) == ("ready", "hf-hub:wisdomik/QuiltNet-B-32")
 
 
 def test_a_model_for_points_and_boxes_finds_the_same() -> None:
