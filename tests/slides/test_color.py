@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import imagecodecs
 import numpy as np
 import pytest
 import tifffile
@@ -90,6 +91,10 @@ def test_tiff_colors_are_exact(tmp_path, case):
     options = {"tile": (16, 16), "compression": "zlib", "metadata": None} | case.options
     if case.name == "12 bit":
         del options["tile"]  # tifffile packs strips only
+        try:
+            imagecodecs.packints_encode(case.samples, 12)
+        except NotImplementedError:
+            pytest.skip("this imagecodecs writes no 12-bit samples: 2026.3.6 is the first")
     if options["compression"] == "none":
         options["compression"] = None
     tifffile.imwrite(path, case.samples, **options)
