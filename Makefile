@@ -3,16 +3,20 @@
 # make gui    open the viewer with the dock (SLIDE=path opens a slide)
 # make story  play in napari what a user does, and check each step (pictures in story/)
 # make lint   ruff, ruff format and mypy only
+# make docs   build the documentation site in site/ and draw the architecture picture
+# make dist   build the wheel and the source archive in dist/
 PYTHON ?= python3
 # Qt binding of the environment: PySide6 or PyQt6
 QT ?= PySide6
 VENV ?= $(if $(filter PySide6,$(QT)),.venv,.venv-$(QT))
-BIN := $(VENV)/bin
+BIN := $(VENV)/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
+# Versions to install: constraints.txt, lowest.txt (the lowest permitted) or /dev/null (the newest)
+CONSTRAINTS ?= constraints.txt
 export QT_API := $(shell echo $(QT) | tr A-Z a-z)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint gui system story screenshots clean
+.PHONY: help demo test lint docs dist gui system story screenshots clean
 
 help:
 	@sed -n 's/^# make/make/p' Makefile
@@ -25,14 +29,25 @@ $(VENV)/pip-ready:
 	@$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
 	@touch $@
 
-$(VENV)/demo-ready: $(VENV)/pip-ready pyproject.toml constraints.txt
+$(VENV)/demo-ready: $(VENV)/pip-ready pyproject.toml $(CONSTRAINTS)
 	@echo "installing napari-plimseg and what it needs into $(VENV) (minutes the first time)"
-	@$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable . $(QT)
+	@$(BIN)/python -m pip install --quiet --constraint $(CONSTRAINTS) --editable . $(QT)
 	@touch $@
 
 $(VENV)/test-ready: $(VENV)/demo-ready
-	@$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable . $(QT) --group test
+	@$(BIN)/python -m pip install --quiet --constraint $(CONSTRAINTS) --editable . $(QT) --group test
 	@touch $@
+
+$(VENV)/docs-ready: $(VENV)/demo-ready
+	@$(BIN)/python -m pip install --quiet --constraint $(CONSTRAINTS) --group docs
+	@touch $@
+
+$(VENV)/dist-ready: $(VENV)/pip-ready
+	@$(BIN)/python -m pip install --quiet --constraint $(CONSTRAINTS) build
+	@touch $@
+
+lowest.txt: pyproject.toml
+	@$(PYTHON) scripts/lowest_versions.py > $@
 
 system:
 	@scripts/system_libraries.sh
@@ -48,6 +63,16 @@ lint: $(VENV)/test-ready
 test: system $(VENV)/test-ready lint
 	@PLIMSEG_VIRTUAL_SCREEN=1 scripts/with_screen.sh $(BIN)/python -m pytest $(PYTEST)
 
+docs: $(VENV)/docs-ready
+	@$(BIN)/python scripts/draw_architecture.py
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@echo "open site/index.html"
+
+dist: $(VENV)/dist-ready
+	@$(BIN)/python -m build
+	@test -z "$(TAG)" || test -f dist/napari_plimseg-$(patsubst v%,%,$(TAG)).tar.gz || \
+	  { echo "error: the tag $(TAG) is not the version of the package"; exit 1; }
+
 gui: system $(VENV)/demo-ready
 	@$(BIN)/napari $(SLIDE) --with napari-plimseg PLIMSeg
 
@@ -58,4 +83,4 @@ screenshots: system $(VENV)/demo-ready
 	@PLIMSEG_VIRTUAL_SCREEN=1 scripts/with_screen.sh $(BIN)/python scripts/make_screenshots.py
 
 clean:
-	rm -rf .venv .venv-* demo-results
+	rm -rf .venv .venv-* demo-results site dist

@@ -112,7 +112,8 @@ def test_a_package_of_the_card_is_imported_by_the_product(package: str) -> None:
 
 
 def test_the_tests_use_pytest_qt() -> None:
-    assert "pytest-qt" in names(project()["dependency-groups"]["test"])
+    group = project()["dependency-groups"]["test"]
+    assert "pytest-qt" in names([entry for entry in group if isinstance(entry, str)])
     users = [
         path
         for path in (ROOT / "tests").rglob("test_*.py")
