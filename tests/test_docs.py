@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import importlib
 import re
 import socket
 import subprocess
@@ -207,3 +209,27 @@ def test_arrows_that_follow_from_others_are_left_out(monkeypatch: pytest.MonkeyP
     assert without_implied(arrows) == [("a", "b"), ("b", "c"), ("c", "d"), ("e", "c")]
     circle = frozenset({("a", "b"), ("b", "a"), ("b", "c"), ("a", "c")})
     assert {("a", "b"), ("b", "a")} <= set(without_implied(circle))
+
+
+PAGES = (
+    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md")),
+    ROOT / "src" / "napari_plimseg" / "models" / "bundled" / "MODEL_CARD.md",
+    *sorted(DOCS.rglob("*.md")),
+)
+BASES = (ROOT, ROOT / "src" / "napari_plimseg", ROOT / "training")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.stem)
+def test_a_page_names_scripts_and_modules_that_exist(page: Path) -> None:
+    for path in re.findall(r"[`\s]((?:\w+/)+\w+\.py)\b", page.read_text("utf-8")):
+        new = path.rpartition("/")[2].startswith("my_")
+        assert new or any((base / path).is_file() for base in BASES), path
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.stem)
+def test_the_imports_of_a_page_s_python_work(page: Path) -> None:
+    for block in re.findall(r"```python\n(.*?)```", page.read_text("utf-8"), re.DOTALL):
+        for node in ast.walk(ast.parse(block)):
+            if isinstance(node, ast.ImportFrom):
+                module = importlib.import_module(str(node.module))
+                assert all(hasattr(module, alias.name) for alias in node.names), node.module
