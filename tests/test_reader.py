@@ -13,10 +13,11 @@ from napari.components import ViewerModel
 from npe2 import PluginManifest, read
 
 import napari_plimseg
-from napari_plimseg._reader import FILENAME_PATTERNS, SLIDE_KEY, get_reader, read_slides
+from napari_plimseg._reader import SLIDE_KEY, get_reader, read_slides
 from napari_plimseg._sample_data import cmu_1_small_region
 from napari_plimseg.errors import SlideError
 from napari_plimseg.slides import Slide, open_slide
+from napari_plimseg.slides.opening import filename_patterns
 from tests.support import slides as factory
 
 if TYPE_CHECKING:
@@ -152,10 +153,10 @@ def test_npe2_finds_the_sample_by_the_manifest(plugins):
     assert data[0].shape == (2967, 2220, 3)
 
 
-def test_the_manifest_lists_patterns_of_the_reader_only(plugins):
+def test_manifest_and_table_of_readers_list_the_same_patterns(plugins):
     [reader] = plugins.get_manifest("napari-plimseg").contributions.readers or []
     assert reader.accepts_directories
-    assert set(reader.filename_patterns) <= set(FILENAME_PATTERNS)
+    assert sorted(reader.filename_patterns) == sorted(filename_patterns())
 
 
 def test_the_sample_opens_offline():
@@ -182,7 +183,7 @@ def test_patterns_cover_the_names_of_the_formats(shared_data: Path):
              "g.ome.zarr", "h.mrxs", "i.jpeg", "j.dcm"]  # fmt: skip
     names += [p.name for p in (shared_data / "wsi").iterdir() if p.is_file()]
     for name in names:
-        assert any(fnmatch.fnmatch(name, pattern) for pattern in FILENAME_PATTERNS), name
+        assert any(fnmatch.fnmatch(name, pattern) for pattern in filename_patterns()), name
 
 
 def test_an_exported_mask_opens_as_labels_where_it_was(sample_path: Path, tmp_path: Path) -> None:

@@ -15,17 +15,12 @@ if TYPE_CHECKING:
     LayerData = tuple[Any, dict[str, Any], str]
     Paths = str | Path | Sequence[str | Path]
 
-FILENAME_PATTERNS = (
-    "*.svs", "*.ndpi", "*.mrxs", "*.scn", "*.bif", "*.vms", "*.vmu", "*.svslide", "*.czi",
-    "*.dcm", "*.tif", "*.tiff", "*.btf", "*.tf2", "*.tf8", "*.qptiff", "*.zarr",
-    "*.png", "*.jpg", "*.jpeg", "*.webp", "*.bmp",
-)  # fmt: skip
-"""What the manifest lists; `get_reader` looks at the content."""
 SLIDE_KEY = "plimseg_slide"
-"""Key of a layer's metadata under which its open `Slide` stands."""
+"""Key of a layer's metadata that holds its open `Slide`."""
 MASK_KEY = "plimseg_mask_info"
-"""Key of a labels layer's metadata under which its `MaskInfo` stands."""
+"""Key of a labels layer's metadata that holds its `MaskInfo`."""
 _DESCRIPTION_BYTES = 64 << 10
+"""A label TIFF holds its description within its first bytes, before any pixel."""
 
 
 def get_reader(path: Paths) -> Callable[[Paths], list[LayerData]] | None:
@@ -37,18 +32,18 @@ def get_reader(path: Paths) -> Callable[[Paths], list[LayerData]] | None:
         Several paths become one layer each.
     """
     try:
-        from napari_plimseg.slides.validation.files import identify
+        from napari_plimseg.slides.opening import find_reader
 
         paths = _paths(path)
         for each in paths:
-            identify(each)
+            find_reader(each)
     except Exception:  # noqa: BLE001 - a damaged chunk raises whatever its codec likes
         return None
     return read_slides if paths else None
 
 
 def read_slides(path: Paths) -> list[LayerData]:
-    """Open slides as layers, and label TIFFs of this package as the masks that they are.
+    """Open slides as image layers, and label TIFFs of this package as labels layers.
 
     Raises
     ------
@@ -76,8 +71,9 @@ def read_slides(path: Paths) -> list[LayerData]:
 def slide_layer(slide: Slide) -> LayerData:
     """Return the layer of an open slide.
 
-    Lengths are in micrometres, or in pixels when the slide's pixel size is unknown. The metadata
-    hold the slide itself and nothing of what its file says: napari shows and saves metadata.
+    Lengths are in micrometers, or in pixels when the slide's pixel size is unknown. The metadata
+    hold the slide object and nothing from the file's own description, which may name a patient:
+    napari shows and saves metadata.
 
     Parameters
     ----------

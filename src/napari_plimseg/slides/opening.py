@@ -1,12 +1,13 @@
-"""`open_slide`: looks at a file, checks it, and chooses who reads it."""
+"""`open_slide` and the table of readers: which files are slides, and who opens them."""
 
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from napari_plimseg.errors import SlideError
+from napari_plimseg.errors import ConfigError, SlideError
 from napari_plimseg.slides.slide import reason_of
 from napari_plimseg.slides.validation.dicom import check_dicom
 from napari_plimseg.slides.validation.files import (
@@ -14,19 +15,20 @@ from napari_plimseg.slides.validation.files import (
     check_tiff,
     identify,
     misnamed,
+    read_head,
     tiff_vendor,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from napari_plimseg.slides.slide import Slide
 
 
 def open_slide(path: str | Path) -> Slide:
-    """Open a slide: the only door from a path to pixels.
+    """Open a slide: the one way from a path to pixels.
 
-    The file is recognised by its content and checked before a C library sees it.
+    The file is recognized by its content and checked before a C library sees it.
 
     Parameters
     ----------
@@ -45,7 +47,7 @@ def open_slide(path: str | Path) -> Slide:
     """
     path = Path(path)
     try:
-        return _open(path)
+        return find_reader(path).load(path)
     except SlideError:
         raise
     except Exception as error:  # parsers raise anything; this is the boundary
@@ -56,54 +58,160 @@ def open_slide(path: str | Path) -> Slide:
         ) from error
 
 
-def _open(path: Path) -> Slide:
-    kind = identify(path)
-    if kind is FileKind.TIFF:
-        directories = check_tiff(path)
-        vendor = tiff_vendor(directories)
-        if vendor is None:
-            from napari_plimseg.slides.readers.tiff import TiffSlide
+@dataclass(frozen=True)
+class SlideReader:
+    """One row of the table of slide formats: how files are recognized and who opens them.
 
-            return TiffSlide(path)
-        from napari_plimseg.slides.readers.openslide import OpenSlideSlide
+    Parameters
+    ----------
+    patterns : tuple of str
+        File names as file dialogs and napari's manifest list them, in lower case: "*.svs". They
+        only offer files; what a file is follows from its content.
+    load : callable
+        Opens a path as a `Slide`. Import the reader's module inside of it, so that a program
+        loads only the libraries of the formats that it opens.
+    kinds : frozenset of FileKind
+        Contents that `identify` knows and this reader opens.
+    recognizes : callable, optional
+        For contents that `identify` does not know: takes a path and its first 4,096 bytes (none
+        for a folder) and returns whether this reader opens it. It is asked before `identify`.
+    is_picture : bool
+        Whether such a file beside slides is a preview of them and not a slide itself.
+    """
 
-        return OpenSlideSlide(path, directories=directories)
-    if kind is FileKind.OME_ZARR:
-        from napari_plimseg.slides.readers.omezarr import OmeZarrSlide
+    patterns: tuple[str, ...]
+    load: Callable[[Path], Slide]
+    kinds: frozenset[FileKind] = frozenset()
+    recognizes: Callable[[Path, bytes], bool] | None = None
+    is_picture: bool = False
 
-        return OmeZarrSlide(path)
-    if kind.is_picture:
-        from napari_plimseg.slides.readers.picture import PictureSlide
+    def __post_init__(self) -> None:
+        if not self.patterns or not all(p == p.lower() and "*" in p for p in self.patterns):
+            raise ConfigError(
+                f"{self.patterns} are not file name patterns", remedy="Write them as '*.svs'."
+            )
+        if not self.kinds and self.recognizes is None:
+            raise ConfigError(
+                f"nothing tells the files {', '.join(self.patterns)} from others",
+                remedy="Give the reader `kinds` or `recognizes`.",
+            )
 
-        note = misnamed(path, kind)
-        return PictureSlide(path, kind.value, notes=(note,) if note else ())
-    from napari_plimseg.slides.readers.openslide import OpenSlideSlide, open_dicom_folder
 
-    if kind is FileKind.DICOM_FOLDER:
-        return open_dicom_folder(path)
-    if kind is FileKind.DICOM:
-        check_dicom(path)
+def _load_tiff(path: Path) -> Slide:
+    directories = check_tiff(path)
+    if tiff_vendor(directories) is None:
+        from napari_plimseg.slides.readers.tiff import TiffSlide
+
+        return TiffSlide(path)
+    from napari_plimseg.slides.readers.openslide import OpenSlideSlide
+
+    return OpenSlideSlide(path, directories=directories)
+
+
+def _load_openslide(path: Path) -> Slide:
+    from napari_plimseg.slides.readers.openslide import OpenSlideSlide
+
     return OpenSlideSlide(path)
 
 
-OUR_ENDINGS = (".mask.ome.tif", ".overlay.png")
-"""Pictures that this program writes: no slides."""
+def _load_dicom(path: Path) -> Slide:
+    from napari_plimseg.slides.readers.openslide import OpenSlideSlide, open_dicom_folder
+
+    if path.is_dir():
+        return open_dicom_folder(path)
+    check_dicom(path)
+    return OpenSlideSlide(path)
+
+
+def _load_omezarr(path: Path) -> Slide:
+    from napari_plimseg.slides.readers.omezarr import OmeZarrSlide
+
+    return OmeZarrSlide(path)
+
+
+def _load_picture(path: Path) -> Slide:
+    from napari_plimseg.slides.readers.picture import PictureSlide
+
+    kind = identify(path)
+    note = misnamed(path, kind)
+    return PictureSlide(path, kind.value, notes=(note,) if note else ())
+
+
+READERS: dict[str, SlideReader] = {
+    "TIFF and its dialects": SlideReader(
+        (
+            *("*.svs", "*.ndpi", "*.scn", "*.bif", "*.qptiff"),
+            *("*.tif", "*.tiff", "*.btf", "*.tf2", "*.tf8"),
+        ),
+        _load_tiff,
+        frozenset({FileKind.TIFF}),
+    ),
+    "MIRAX": SlideReader(("*.mrxs",), _load_openslide, frozenset({FileKind.MIRAX})),
+    "Hamamatsu VMS, Zeiss CZI, Sakura": SlideReader(
+        ("*.vms", "*.vmu", "*.czi", "*.svslide"),
+        _load_openslide,
+        frozenset({FileKind.OTHER_SLIDE}),
+    ),
+    "DICOM": SlideReader(
+        ("*.dcm",), _load_dicom, frozenset({FileKind.DICOM, FileKind.DICOM_FOLDER})
+    ),
+    "OME-Zarr": SlideReader(("*.zarr",), _load_omezarr, frozenset({FileKind.OME_ZARR})),
+    "Pictures": SlideReader(
+        ("*.png", "*.jpg", "*.jpeg", "*.webp", "*.bmp"),
+        _load_picture,
+        frozenset({FileKind.PNG, FileKind.JPEG, FileKind.WEBP, FileKind.BMP}),
+        is_picture=True,
+    ),
+}
+"""Every slide format by its name, and the one place that knows all of them.
+
+A new format is a module in `slides.readers` and a row here; a line of `napari.yaml` makes napari
+offer it. Rows may also be added while the program runs: `READERS["name"] = SlideReader(...)`.
+"""
+
+
+def find_reader(path: Path) -> SlideReader:
+    """Return the row of `READERS` that opens a file or folder, by its content.
+
+    Raises
+    ------
+    SlideError
+        When nothing is there, it may not be read, or it is not a slide; says what it is instead.
+    """
+    head = read_head(path)
+    for reader in READERS.values():
+        if reader.recognizes is not None and reader.recognizes(path, head):
+            return reader
+    kind = identify(path)
+    for reader in READERS.values():
+        if kind in reader.kinds:
+            return reader
+    raise SlideError(f"there is no reader for {kind.value} files", path=path)
+
+
+def filename_patterns() -> tuple[str, ...]:
+    """Return the file name patterns of all formats."""
+    return tuple(pattern for reader in READERS.values() for pattern in reader.patterns)
+
+
+OUR_ENDINGS = (".plimseg", ".plimseg-corrections", ".mask.ome.tif", ".overlay.png")
+"""What this program writes beside slides; none of it is a slide."""
 _LARGEST_FOLDER = 20_000
+"""Entries that a scan looks at, so that choosing a whole drive by mistake does not hang."""
 
 
 def slides_in(place: str | Path) -> Iterator[Path]:
-    """Yield a slide, or the slides in a folder and the folders in it, sorted by name.
+    """Yield a slide, or the slides in a folder and its subfolders, sorted by name.
 
-    Files are recognised by their content. Where there are slides, pictures beside them are
-    taken for previews and left out.
+    Files are recognized by their content. Pictures beside slides are skipped: they are previews.
 
     Parameters
     ----------
     place : str or Path
-        A file is yielded as it is, whatever it holds.
+        A file is yielded whatever it holds, so that opening it explains what is wrong with it.
     """
     place = Path(place)
-    if not place.is_dir() or _kind(place) is not None:
+    if not place.is_dir() or _reader_or_none(place) is not None:
         yield place
         return
     budget = [_LARGEST_FOLDER]
@@ -114,7 +222,7 @@ def _slides_below(folder: Path, budget: list[int]) -> Iterator[Path]:
     try:
         entries = sorted(os.scandir(folder), key=lambda e: e.name)
     except OSError:
-        return  # a folder that can't be looked into holds no slides for this person
+        return  # a folder without permission holds no slides for this person
     slides: list[Path] = []
     pictures: list[Path] = []
     folders: list[Path] = []
@@ -123,12 +231,11 @@ def _slides_below(folder: Path, budget: list[int]) -> Iterator[Path]:
         if budget[0] < 0:
             return
         path = Path(entry.path)
-        ours = (".plimseg", ".plimseg-corrections", *OUR_ENDINGS)
-        if entry.name.startswith(".") or entry.name.endswith(ours):
+        if entry.name.startswith(".") or entry.name.endswith(OUR_ENDINGS):
             continue
-        kind = _kind(path)
-        if kind is not None:
-            (pictures if kind.is_picture else slides).append(path)
+        reader = _reader_or_none(path)
+        if reader is not None:
+            (pictures if reader.is_picture else slides).append(path)
         elif entry.is_dir() and path.suffix.lower() != ".zarr":
             folders.append(path)
     yield from slides or pictures
@@ -136,8 +243,8 @@ def _slides_below(folder: Path, budget: list[int]) -> Iterator[Path]:
         yield from _slides_below(child, budget)
 
 
-def _kind(path: Path) -> FileKind | None:
+def _reader_or_none(path: Path) -> SlideReader | None:
     try:
-        return identify(path)
+        return find_reader(path)
     except (SlideError, OSError):
         return None

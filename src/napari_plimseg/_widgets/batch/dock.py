@@ -41,7 +41,7 @@ from napari_plimseg._widgets.docks import main_dock, open_main_dock
 from napari_plimseg._widgets.generate.run import BUTTON_STYLE, EngineWatch, duration
 from napari_plimseg._widgets.generate.slide_section import parse_mpp
 from napari_plimseg._widgets.generate.state import Phase
-from napari_plimseg._widgets.viewer.slide_layers import SLIDE_FILES, ThemeColor
+from napari_plimseg._widgets.viewer.slide_layers import ThemeColor, slide_file_filter
 from napari_plimseg.errors import PlimsegError
 from napari_plimseg.inference.cohort import ItemState
 from napari_plimseg.inference.devices import ENGINE
@@ -492,7 +492,7 @@ class BatchDock(BatchParts):
 
     def _on_add_files(self) -> None:
         start = load_settings().slide_folder
-        paths, _ = QFileDialog.getOpenFileNames(self, "Add slides", start, SLIDE_FILES)
+        paths, _ = QFileDialog.getOpenFileNames(self, "Add slides", start, slide_file_filter())
         if paths:
             self.add(paths)
 

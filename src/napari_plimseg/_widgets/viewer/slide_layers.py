@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 from qtpy.QtCore import QObject, Signal
 from qtpy.QtWidgets import QFileDialog, QWidget
 
-from napari_plimseg._reader import FILENAME_PATTERNS, SLIDE_KEY, read_slides
+from napari_plimseg._reader import SLIDE_KEY, read_slides
 from napari_plimseg._sample_data import cmu_1_small_region
 from napari_plimseg.errors import PlimsegError
 from napari_plimseg.settings import load_settings
+from napari_plimseg.slides.opening import filename_patterns
 from napari_plimseg.slides.slide import Slide
 
 if TYPE_CHECKING:
@@ -172,7 +173,9 @@ def _nothing() -> None:
     """Do nothing: stands for callbacks of a dock that is gone."""
 
 
-SLIDE_FILES = f"Slides and pictures ({' '.join(FILENAME_PATTERNS)});;All files (*)"
+def slide_file_filter() -> str:
+    """Return the filter of a file dialog that opens slides, from the table of readers."""
+    return f"Slides and pictures ({' '.join(filename_patterns())});;All files (*)"
 
 
 class SlideOpener(QObject):
@@ -207,7 +210,7 @@ class SlideOpener(QObject):
     def ask(self) -> None:
         """Ask for a file and open it."""
         start = load_settings().slide_folder
-        path, _ = QFileDialog.getOpenFileName(self._dock, "Open slide", start, SLIDE_FILES)
+        path, _ = QFileDialog.getOpenFileName(self._dock, "Open slide", start, slide_file_filter())
         if path:
             self.folderChosen.emit(str(Path(path).parent))
             self.open(path)

@@ -6,6 +6,7 @@ process and with it the user's work. Nothing here decodes pixels.
 
 from __future__ import annotations
 
+import contextlib
 import enum
 import json
 import stat
@@ -26,6 +27,7 @@ from napari_plimseg.slides.validation.tiff import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 
@@ -60,13 +62,7 @@ class FileKind(enum.Enum):
     WEBP = "WebP"
     BMP = "BMP"
 
-    @property
-    def is_picture(self) -> bool:
-        """Whether Pillow reads it as one picture."""
-        return self in _PICTURES
 
-
-_PICTURES = {FileKind.PNG, FileKind.JPEG, FileKind.WEBP, FileKind.BMP}
 _SUFFIXES = {
     FileKind.PNG: {".png"},
     FileKind.JPEG: {".jpg", ".jpeg", ".jpe", ".jfif"},
@@ -90,18 +86,44 @@ def identify(path: Path) -> FileKind:
     Raises
     ------
     SlideError
-        When nothing is there, it may not be read, it is empty, or it is no slide.
+        When nothing is there, it may not be read, it is empty, or it is not a slide.
     """
-    try:
+    head = read_head(path)
+    if head:
+        return _identify_content(path, head)
+    with _read_errors_explained(path):
+        return _identify_folder(path)
+
+
+def read_head(path: Path) -> bytes:
+    """Return the first 4,096 bytes of a file, or nothing when `path` is a folder.
+
+    Raises
+    ------
+    SlideError
+        When nothing is there, it may not be read, or it is an empty file.
+    """
+    with _read_errors_explained(path):
         status = path.stat()
         if stat.S_ISDIR(status.st_mode):
-            return _identify_folder(path)
+            return b""
         if not stat.S_ISREG(status.st_mode):
+            # opening a pipe or a device could block forever
             raise SlideError(
                 "it is not a regular file", path=path, remedy="Copy the slide to a folder first."
             )
         with path.open("rb") as file:
             head = file.read(_HEAD)
+    if not head:
+        raise SlideError("it is empty", path=path, remedy="Copy it again from the scanner.")
+    return head
+
+
+@contextlib.contextmanager
+def _read_errors_explained(path: Path) -> Iterator[None]:
+    """Turn what the operating system reports into sentences for people."""
+    try:
+        yield
     except FileNotFoundError as error:
         raise SlideError(
             "it does not exist", path=path, remedy="Check the name; is the drive connected?"
@@ -115,9 +137,6 @@ def identify(path: Path) -> FileKind:
         raise SlideError(
             f"it can't be read ({reason})", path=path, remedy="Check the name and the drive."
         ) from error
-    if status.st_size == 0:
-        raise SlideError("it is empty", path=path, remedy="Copy it again from the scanner.")
-    return _identify_content(path, head)
 
 
 def _identify_content(path: Path, head: bytes) -> FileKind:
