@@ -187,7 +187,7 @@ def test_patterns_cover_the_names_of_the_formats(shared_data: Path):
 
 
 def test_an_exported_mask_opens_as_labels_where_it_was(sample_path: Path, tmp_path: Path) -> None:
-    from napari_plimseg.results.export.formats import export_label_tiff
+    from napari_plimseg.results.export.label_tiff import export_label_tiff
     from napari_plimseg.results.mask_info import MaskInfo
     from napari_plimseg.slides import Region
     from napari_plimseg.tissue import COLORECTAL

@@ -13,7 +13,8 @@ from napari.utils.colormaps import DirectLabelColormap
 
 from napari_plimseg import _writer
 from napari_plimseg.errors import ExportError
-from napari_plimseg.results.export.formats import read_label_tiff
+from napari_plimseg.results.export.formats import FORMATS, Format
+from napari_plimseg.results.export.label_tiff import read_label_tiff
 from tests.support.masks import blobs, drawn, info_for
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from npe2._pytest_plugin import TestPluginManager
 
 WRITERS = {
-    ".ome.tif": _writer.write_label_tiff,
+    ".ome.tif": _writer.write_ome_tiff,
     ".geojson": _writer.write_geojson,
     ".csv": _writer.write_csv,
 }
@@ -67,6 +68,39 @@ def test_napari_saves_with_the_writer_of_the_ending(
         saved = our_layer().save(str(tmp_path / f"case{ending}"), plugin="napari-plimseg")
     assert saved == [str(tmp_path / f"case{ending}")]
     assert b"tumour epithelium" in (tmp_path / f"case{ending}").read_bytes()
+
+
+def test_manifest_and_table_of_exports_list_the_same_writers(npe2pm: TestPluginManager) -> None:
+    with npe2pm.tmp_plugin(package="napari-plimseg") as plugin:
+        contributions = plugin.manifest.contributions
+        names = {command.id: command.python_name for command in contributions.commands or []}
+        listed = {
+            (names[w.command], w.display_name, tuple(w.filename_extensions))
+            for w in contributions.writers or []
+        }
+    assert listed == {
+        (
+            f"napari_plimseg._writer:write_{key.replace('-', '_')}",
+            f"Tissue mask, {kind.title}",
+            (kind.extension,),
+        )
+        for key, kind in FORMATS.items()
+        if not kind.needs_slide
+    }
+
+
+def test_a_new_row_has_a_writer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def write(path: Path, mask: Any, info: Any, slide: Any, at: str) -> Path:
+        path.write_text(info.classes.names[0])
+        return path
+
+    monkeypatch.setitem(FORMATS, "my-text", Format("Text", "A name.", ".names.txt", ".txt", write))
+    data, meta, _ = our_layer().as_layer_data_tuple()
+    assert _writer.write_my_text(str(tmp_path / "a.txt"), data, meta) == [str(tmp_path / "a.txt")]
+    assert (tmp_path / "a.txt").read_text() == "tumour epithelium"
+    for name in ("write_png", "write_nothing", "csv"):  # a picture needs the slide
+        with pytest.raises(AttributeError):
+            getattr(_writer, name)
 
 
 def test_painting_over_our_layer_is_written(tmp_path: Path) -> None:

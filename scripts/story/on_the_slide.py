@@ -312,7 +312,7 @@ def probability(story: Story) -> str:
 
 def export(story: Story) -> str:
     """Export everything and read it back."""
-    from napari_plimseg.results.export.formats import read_label_tiff
+    from napari_plimseg.results.export.label_tiff import read_label_tiff
 
     screen, dock, view = story.screen, story.dock, story.view
     story.exports.mkdir(exist_ok=True)

@@ -111,7 +111,7 @@ def mask_layer(path: Path) -> LayerData:
     ExportError
         When it is damaged.
     """
-    from napari_plimseg.results.export.formats import read_label_tiff
+    from napari_plimseg.results.export.label_tiff import read_label_tiff
 
     mask, info = read_label_tiff(path)
     colors: dict[int | None, str] = {None: "transparent", 0: "transparent"}

@@ -1,7 +1,8 @@
-"""Writers for napari's save dialog: a labels layer as label TIFF, GeoJSON or CSV."""
+"""Writers for napari's save dialog: a labels layer in every export format that needs no slide."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from napari_plimseg.slides.slide import Region, usable_mpp
 from napari_plimseg.tissue import MAX_CLASSES, TissueClass, TissueClasses
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from numpy.typing import NDArray
 
@@ -22,25 +23,23 @@ _UM = {"nanometer": 1e-3, "micrometer": 1.0, "micron": 1.0, "millimeter": 1e3, "
 _ANISOTROPY = 0.01
 
 
-def write_label_tiff(path: str, data: Any, meta: dict[str, Any]) -> list[str]:
-    """Write a labels layer as pyramidal label OME-TIFF."""
-    from napari_plimseg.results.export.formats import export_label_tiff
+def __getattr__(name: str) -> Callable[[str, Any, dict[str, Any]], list[str]]:
+    """Return `write_<format>`, the napari writer of a row of the table of exports.
 
-    return [str(export_label_tiff(path, *mask_of_layer(data, meta)))]
+    The manifest names one for each format that needs no slide, with "_" for "-".
+    """
+    from napari_plimseg.results.export.formats import FORMATS
 
+    kind = FORMATS.get(name.removeprefix("write_").replace("_", "-"))
+    if kind is None or kind.needs_slide or not name.startswith("write_"):
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    write = kind.write
 
-def write_geojson(path: str, data: Any, meta: dict[str, Any]) -> list[str]:
-    """Write the outlines of a labels layer as QuPath GeoJSON."""
-    from napari_plimseg.results.export.formats import export_geojson
+    def write_layer(path: str, data: Any, meta: dict[str, Any]) -> list[str]:
+        mask, info = mask_of_layer(data, meta)
+        return [str(write(Path(path), mask, info, None, "mask"))]
 
-    return [str(export_geojson(path, *mask_of_layer(data, meta)))]
-
-
-def write_csv(path: str, data: Any, meta: dict[str, Any]) -> list[str]:
-    """Write the areas of the labels of a layer as CSV."""
-    from napari_plimseg.results.export.formats import export_csv
-
-    return [str(export_csv(path, *mask_of_layer(data, meta)))]
+    return write_layer
 
 
 def mask_of_layer(data: Any, meta: Mapping[str, Any]) -> tuple[NDArray[np.uint8], MaskInfo]:

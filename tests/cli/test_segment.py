@@ -181,7 +181,7 @@ def test_export_takes_corrections_along(
     import numpy as np
 
     from napari_plimseg.results.corrections.corrections import Corrections
-    from napari_plimseg.results.export.formats import read_label_tiff
+    from napari_plimseg.results.export.label_tiff import read_label_tiff
     from napari_plimseg.results.mask_store import MaskStore
 
     run = ["segment", str(picture), "--mpp", "0.5", "--out", str(tmp_path)]

@@ -174,6 +174,8 @@ def _add_run_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_export_options(parser: argparse.ArgumentParser, *, out: bool = True) -> None:
+    from napari_plimseg.results.export.formats import FORMATS
+
     group = parser.add_argument_group("exports")
     if out:
         group.add_argument("--out", type=Path, help="folder (default: beside the mask)")
@@ -182,7 +184,8 @@ def _add_export_options(parser: argparse.ArgumentParser, *, out: bool = True) ->
         "--formats",
         dest="formats",
         default="all",
-        help="ome-tiff, geojson, csv, png, several with commas, all (default) or none",
+        metavar="LIST",
+        help=f"{', '.join(FORMATS)}, several with commas, all (default) or none",
     )
     group.add_argument(
         "--at",
@@ -202,7 +205,7 @@ def _formats(text: str) -> tuple[str, ...]:
     if unknown:
         raise ConfigError(
             f"there is no export format '{unknown[0]}'",
-            remedy=f"There is: {', '.join(FORMATS)}, all, none.",
+            remedy=f"Known: {', '.join(FORMATS)}, all, none.",
         )
     return wanted
 

@@ -211,7 +211,8 @@ def export_mask(
     A store is exported with the corrections that lie beside it, unless they are not wanted.
     """
     from napari_plimseg.results.corrections.corrections import corrected
-    from napari_plimseg.results.export.formats import export_all, read_label_tiff
+    from napari_plimseg.results.export.formats import FORMATS, export_all
+    from napari_plimseg.results.export.label_tiff import read_label_tiff
     from napari_plimseg.results.mask_store import MaskStore
     from napari_plimseg.slides import open_slide
 
@@ -227,12 +228,15 @@ def export_mask(
                     output.say(f"  note: {corrections.note()}")
     else:
         mask, info = read_label_tiff(path)
-    if slide_path is None and "png" in formats:
-        if explicit:
+    if slide_path is None:
+        without = [key for key in formats if not FORMATS[key].needs_slide]
+        if explicit and len(without) < len(formats):
+            (missing, *_) = (FORMATS[key] for key in formats if key not in without)
             raise ExportError(
-                "the overlay picture needs the slide", remedy="Give it with --slide SLIDE."
+                f"the export '{missing.title}' needs the slide",
+                remedy="Give it with --slide SLIDE.",
             )
-        formats = [name for name in formats if name != "png"]
+        formats = without
     stem = path.name.removesuffix(".plimseg").removesuffix(".mask.ome.tif")
     target = path.parent if folder is None else folder
     _check_writable(target)

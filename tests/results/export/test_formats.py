@@ -13,10 +13,11 @@ import numpy as np
 import pytest
 import tifffile
 
-from napari_plimseg.errors import ExportError
+from napari_plimseg.errors import ConfigError, ExportError
 from napari_plimseg.files import fingerprint
-from napari_plimseg.results.export.formats import (
+from napari_plimseg.results.export import (
     FORMATS,
+    Format,
     export_all,
     export_geojson,
     export_label_tiff,
@@ -69,6 +70,11 @@ def test_without_the_slide_there_is_no_picture(tmp_path: Path) -> None:
     assert [f.name for f in files] == ["a.mask.ome.tif", "a.geojson", "a.areas.csv"]
     with pytest.raises(ExportError, match="needs the slide"):
         export_all(tmp_path, "a", mask, info_for(mask), formats=["png"])
+
+
+def test_a_suffix_must_end_with_the_extension() -> None:
+    with pytest.raises(ConfigError, match="does not end"):
+        Format("Text", "A name.", ".names.txt", ".csv", FORMATS["csv"].write)
 
 
 @pytest.mark.parametrize("stem", ["", "../a", "a/b", "."])

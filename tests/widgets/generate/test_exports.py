@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,6 +11,9 @@ import numpy as np
 import pytest
 import tifffile
 from qtpy.QtWidgets import QFileDialog
+
+from napari_plimseg._widgets.generate.results import ResultsSection
+from napari_plimseg.results.export import FORMATS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,6 +37,15 @@ def press(dock: PlimsegDock, key: str, qtbot) -> list[Path]:  # type: ignore[no-
         dock.results.export_buttons[key].click()
     qtbot.waitUntil(lambda: not dock.tools.is_busy, timeout=WAIT)
     return blocker.args[0]
+
+
+def test_the_buttons_are_the_table_of_exports(monkeypatch: pytest.MonkeyPatch, qtbot) -> None:  # type: ignore[no-untyped-def]
+    row = dataclasses.replace(FORMATS["csv"], title="My export", about="What it holds.")
+    monkeypatch.setitem(FORMATS, "mine", row)
+    section = ResultsSection()
+    qtbot.addWidget(section)
+    assert list(section.export_buttons) == [*FORMATS, "all"]
+    assert section.export_buttons["mine"].text() == "My export"
 
 
 @pytest.mark.parametrize(

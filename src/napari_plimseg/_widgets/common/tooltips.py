@@ -40,10 +40,6 @@ TOOLTIPS: dict[str, str] = {
     "opacity": "How much of the overlay covers the slide.",
     "colormap": "Colours of the overlay, from 0 (transparent) to 100 %.",
     "areas": "Area of each class as the mask layer shows it, your corrections included.",
-    "export_ome-tiff": "Pyramidal OME-TIFF of class numbers with pixel size and class names.",
-    "export_geojson": "Outlines for QuPath, with holes, classes and colours.",
-    "export_csv": "Area of each class in pixels, mm² and percent of tissue.",
-    "export_png": "Picture of the slide with the classes in colour, a legend and a scale bar.",
     "export_all": "All of these into one folder.",
     "corrections_shown": "Show what you painted over the model's output. Without it the mask can't "
     "be painted on.",

@@ -28,6 +28,7 @@ from napari_plimseg._widgets.common.jobs import EVERYTHING, export_files, export
 from napari_plimseg._widgets.common.tooltips import TOOLTIPS
 from napari_plimseg._widgets.viewer.corrections_panel import CorrectionsRow
 from napari_plimseg._widgets.viewer.mask_layer import COLORMAPS, CONFIDENCE
+from napari_plimseg.results.export.formats import FORMATS
 from napari_plimseg.settings import load_settings
 
 if TYPE_CHECKING:
@@ -41,14 +42,12 @@ if TYPE_CHECKING:
     from napari_plimseg.tissue import TissueClasses
 
 
-# keys of napari_plimseg.results.export.formats.FORMATS and the text on their buttons
-EXPORTS = (
-    ("ome-tiff", "Label TIFF"),
-    ("geojson", "QuPath GeoJSON"),
-    ("csv", "Areas CSV"),
-    ("png", "Overlay PNG"),
-    ("all", "All…"),
-)
+def export_choices() -> list[tuple[str, str, str]]:
+    """Return key, button text and tooltip of every export, and of all of them at once."""
+    rows = [(key, kind.title, kind.about) for key, kind in FORMATS.items()]
+    return [*rows, (EVERYTHING, "All…", TOOLTIPS["export_all"])]
+
+
 _ROW_HEIGHT = 20
 
 
@@ -64,7 +63,7 @@ class ResultsSection(QWidget):
     colormapChosen : Signal(str)
         A colormap of napari.
     exportRequested : Signal(str)
-        A key of `EXPORTS`.
+        A key of `FORMATS`, or "all".
     openFolderRequested : Signal()
         The user wants to see the exported files.
     reviewRequested : Signal()
@@ -145,19 +144,22 @@ class ResultsSection(QWidget):
         grid = QGridLayout(box)
         grid.setContentsMargins(0, 0, 0, 0)
         grid.setSpacing(4)
-        for number, (key, text) in enumerate(EXPORTS):
+        self._export_tooltips: dict[str, str] = {}
+        for number, (key, text, about) in enumerate(export_choices()):
+            self._export_tooltips[key] = about
             button = QPushButton(text)
             button.clicked.connect(lambda _=False, key=key: self.exportRequested.emit(key))
             self.export_buttons[key] = button
             grid.addWidget(button, number // 2, number % 2)
         self.folder_button = QPushButton("Open folder")
         self.folder_button.clicked.connect(lambda: self.openFolderRequested.emit())
-        grid.addWidget(self.folder_button, 2, 1)
+        row, column = divmod(len(self.export_buttons), 2)
+        grid.addWidget(self.folder_button, row, column)
         self.show_exported(False)
         self.review_button = QPushButton("Correct and review…")
         self.review_button.setToolTip(TOOLTIPS["open_review"])
         self.review_button.clicked.connect(lambda: self.reviewRequested.emit())
-        grid.addWidget(self.review_button, 3, 0, 1, 2)
+        grid.addWidget(self.review_button, row + 1, 0, 1, 2)
         return box
 
     def show_exported(self, exported: bool) -> None:
@@ -185,7 +187,7 @@ class ResultsSection(QWidget):
         why_not = state.why_not("export")
         for key, button in self.export_buttons.items():
             button.setEnabled(not why_not)
-            button.setToolTip(why_not or TOOLTIPS[f"export_{key}"])
+            button.setToolTip(why_not or self._export_tooltips[key])
 
     def show_classes(self, classes: TissueClasses, shown: str) -> None:
         """List what an overlay can show, with `shown` chosen."""

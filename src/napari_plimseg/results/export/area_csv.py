@@ -6,7 +6,6 @@ import csv
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from napari_plimseg.results.export.label_tiff import check_mask
 from napari_plimseg.results.export.writing import export_to
 from napari_plimseg.results.measure import area_table
 
@@ -47,15 +46,13 @@ def export_csv(path: str | Path, mask: MaskArray, info: MaskInfo) -> Path:
         When the mask does not fit its description or the file can't be written.
     """
     path = Path(path)
-    check_mask(mask, info, path)
-    rows = area_table(mask, info)
     with (
-        export_to(path) as temporary,
+        export_to(path, mask, info) as temporary,
         temporary.open("w", encoding="utf-8", errors="replace", newline="") as file,
     ):
         writer = csv.writer(file)
         writer.writerow(COLUMNS)
-        for row in rows:
+        for row in area_table(mask, info):
             writer.writerow(
                 (
                     _as_text(info.slide_name),

@@ -1,4 +1,8 @@
-"""The door to all exports of a mask."""
+"""The table of exports, and writing several of them at once.
+
+The command line's `--format`, the docks' buttons, the batch and napari's save dialog are all made
+from `FORMATS`.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
 
-from napari_plimseg.errors import ExportError
-from napari_plimseg.results.export.area_csv import export_csv
-from napari_plimseg.results.export.geojson import export_geojson
-from napari_plimseg.results.export.label_tiff import export_label_tiff, read_label_tiff
-from napari_plimseg.results.export.overlay import export_overlay
+from napari_plimseg.errors import ConfigError, ExportError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,17 +19,6 @@ if TYPE_CHECKING:
     from napari_plimseg.results.measure import MaskArray
     from napari_plimseg.slides.slide import Slide
 
-
-__all__ = [
-    "FORMATS",
-    "Format",
-    "export_all",
-    "export_csv",
-    "export_geojson",
-    "export_label_tiff",
-    "export_overlay",
-    "read_label_tiff",
-]
 
 Resolution = Literal["mask", "slide"]
 
@@ -40,52 +29,83 @@ class Writer(Protocol):
     def __call__(
         self, path: Path, mask: MaskArray, info: MaskInfo, slide: Slide | None, at: Resolution
     ) -> Path:
-        """Write the file and return its path."""
+        """Write the file and return its path.
+
+        Parameters
+        ----------
+        path : Path
+        mask : array of uint8, shape (y, x)
+            Mask ids.
+        info : MaskInfo
+        slide : Slide or None
+            Given when the format needs it.
+        at : {"mask", "slide"}
+            Resolution, for formats that have one.
+        """
 
 
 @dataclass(frozen=True)
 class Format:
-    """One kind of exported file.
+    """One row of the table of exports.
 
     Parameters
     ----------
     title : str
-        What people read.
+        On buttons and check boxes, in at most three words.
+    about : str
+        Tooltip: one sentence on what the file holds.
     suffix : str
-        Ending of the file name, behind the slide's stem.
+        End of the file name, after the slide's stem: ".mask.ome.tif".
+    extension : str
+        End of `suffix` by which napari's save dialog chooses the format: ".ome.tif".
     write : callable
-        Writes it.
+        Writes a file. Import the exporter inside of it, so that listing formats stays cheap.
     needs_slide : bool
-        Whether the pixels of the slide are needed.
+        Whether the pixels of the slide are needed. Such a format is not offered where only a mask
+        is at hand: in napari's save dialog, and on the command line without `--slide`.
     """
 
     title: str
+    about: str
     suffix: str
+    extension: str
     write: Writer
     needs_slide: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.extension.startswith(".") or not self.suffix.endswith(self.extension):
+            raise ConfigError(f"the suffix '{self.suffix}' does not end with '{self.extension}'")
 
 
 def _write_label_tiff(
     path: Path, mask: MaskArray, info: MaskInfo, slide: Slide | None, at: Resolution
 ) -> Path:
+    from napari_plimseg.results.export.label_tiff import export_label_tiff
+
     return export_label_tiff(path, mask, info, at=at)
 
 
 def _write_geojson(
     path: Path, mask: MaskArray, info: MaskInfo, slide: Slide | None, at: Resolution
 ) -> Path:
+    from napari_plimseg.results.export.geojson import export_geojson
+
     return export_geojson(path, mask, info)
 
 
 def _write_csv(
     path: Path, mask: MaskArray, info: MaskInfo, slide: Slide | None, at: Resolution
 ) -> Path:
+    from napari_plimseg.results.export.area_csv import export_csv
+
     return export_csv(path, mask, info)
 
 
 def _write_overlay(
     path: Path, mask: MaskArray, info: MaskInfo, slide: Slide | None, at: Resolution
 ) -> Path:
+    from napari_plimseg.results.export.overlay import export_overlay
+
     if slide is None:
         raise ExportError(
             "the overlay picture needs the slide", path=path, remedy="Give the slide too."
@@ -94,12 +114,57 @@ def _write_overlay(
 
 
 FORMATS: dict[str, Format] = {
-    "ome-tiff": Format("Label OME-TIFF", ".mask.ome.tif", _write_label_tiff),
-    "geojson": Format("QuPath GeoJSON", ".geojson", _write_geojson),
-    "csv": Format("Areas, CSV", ".areas.csv", _write_csv),
-    "png": Format("Overlay picture, PNG", ".overlay.png", _write_overlay, needs_slide=True),
+    "ome-tiff": Format(
+        "Label TIFF",
+        "Pyramidal OME-TIFF of class numbers with pixel size and class names.",
+        ".mask.ome.tif",
+        ".ome.tif",
+        _write_label_tiff,
+    ),
+    "geojson": Format(
+        "QuPath GeoJSON",
+        "Outlines for QuPath, with holes, classes and colors.",
+        ".geojson",
+        ".geojson",
+        _write_geojson,
+    ),
+    "csv": Format(
+        "Areas CSV",
+        "Area of each class in pixels, mm² and percent of tissue.",
+        ".areas.csv",
+        ".csv",
+        _write_csv,
+    ),
+    "png": Format(
+        "Overlay PNG",
+        "Picture of the slide with the classes in color, a legend and a scale bar.",
+        ".overlay.png",
+        ".png",
+        _write_overlay,
+        needs_slide=True,
+    ),
 }
-"""Every export by the key that the command line takes."""
+"""Every export by the key that the command line takes.
+
+A new export is a module in this folder and a row here; a writer in `napari.yaml` makes napari's
+save dialog offer it. Rows may also be added while the program runs: `FORMATS["key"] = Format(...)`.
+"""
+
+
+def checked_formats(keys: Sequence[str]) -> tuple[str, ...]:
+    """Return keys of `FORMATS` as a tuple.
+
+    Raises
+    ------
+    ExportError
+        When one is unknown; names those that exist.
+    """
+    for key in keys:
+        if key not in FORMATS:
+            raise ExportError(
+                f"there is no export format '{key}'", remedy=f"Known: {', '.join(FORMATS)}."
+            )
+    return tuple(keys)
 
 
 def export_all(
@@ -117,7 +182,7 @@ def export_all(
     Parameters
     ----------
     folder : str or Path
-        Made when missing.
+        Created when missing.
     stem : str
         File names are this and the format's suffix; usually the slide's name without its ending.
     mask : array of uint8, shape (y, x)
@@ -144,11 +209,7 @@ def export_all(
         formats = [
             key for key, kind in FORMATS.items() if slide is not None or not kind.needs_slide
         ]
-    unknown = [key for key in formats if key not in FORMATS]
-    if unknown:
-        raise ExportError(
-            f"there is no export format '{unknown[0]}'", remedy=f"There is: {', '.join(FORMATS)}."
-        )
+    checked_formats(formats)
     if not stem or Path(stem).name != stem:
         raise ExportError(f"'{stem}' is no file name", remedy="Give a name without folders.")
     return [

@@ -12,8 +12,7 @@ import numpy as np
 
 from napari_plimseg import __version__
 from napari_plimseg.errors import ExportError
-from napari_plimseg.results.export.label_tiff import RESEARCH_USE, check_mask
-from napari_plimseg.results.export.writing import export_to
+from napari_plimseg.results.export.writing import RESEARCH_USE, export_to
 from napari_plimseg.tissue import UNREADABLE
 
 if TYPE_CHECKING:
@@ -137,16 +136,17 @@ def export_geojson(
         When the mask does not fit its description or the file can't be written.
     """
     path = Path(path)
-    check_mask(mask, info, path)
     wanted = list(info.classes.tissue_ids)
     if with_background and info.classes.background_id is not None:
         wanted.append(info.classes.background_id)
     if with_unreadable:
         wanted.append(UNREADABLE)
-    outlines = iter_outlines(mask, wanted)
-    features = _by_region(outlines, info) if group == "region" else _by_class(outlines, info)
-    with export_to(path) as temporary, temporary.open("w", encoding="utf-8") as file:
-        _write_collection(file, features, info)
+    in_groups = _by_region if group == "region" else _by_class
+    with (
+        export_to(path, mask, info) as temporary,
+        temporary.open("w", encoding="utf-8") as file,
+    ):
+        _write_collection(file, in_groups(iter_outlines(mask, wanted), info), info)
     return path
 
 

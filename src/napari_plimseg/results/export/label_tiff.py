@@ -18,7 +18,7 @@ import numpy as np
 
 from napari_plimseg import __version__
 from napari_plimseg.errors import ExportError, PlimsegError
-from napari_plimseg.results.export.writing import export_to
+from napari_plimseg.results.export.writing import RESEARCH_USE, export_to
 from napari_plimseg.results.mask_info import MaskInfo
 from napari_plimseg.results.measure import iter_bands
 from napari_plimseg.tissue import NOT_COMPUTED, UNREADABLE
@@ -115,7 +115,6 @@ def _picked(
 
 
 NAMESPACE = "napari-plimseg/mask"
-RESEARCH_USE = "Research use only; not a medical device."
 _OME = "http://www.openmicroscopy.org/Schemas/OME/2016-06"
 _XSI = "http://www.w3.org/2001/XMLSchema-instance"
 _CHARACTERS_LIMIT = 4_000_000
@@ -251,7 +250,6 @@ def export_label_tiff(
     from tifffile import TiffWriter
 
     path = Path(path)
-    check_mask(mask, info, path)
     if at == "slide":
         written = replace(info, shape=info.slide_shape, downsample=1.0)
     elif at == "mask":
@@ -262,7 +260,7 @@ def export_label_tiff(
     total = sum(height * width for height, width in shapes)
     pyramid = LabelPyramid(mask, info.downsample)
     description = mask_ome_xml(written).encode("utf-8", "replace")
-    with export_to(path, at_least=total // _SMALLEST_SHARE) as temporary:
+    with export_to(path, mask, info, at_least=total // _SMALLEST_SHARE) as temporary:
         with TiffWriter(temporary, bigtiff=total > _CLASSIC_LIMIT, ome=False) as tiff:
             for number, shape in enumerate(shapes):
                 downsample = written.downsample * 2**number
@@ -325,17 +323,6 @@ def read_label_tiff(path: str | Path) -> tuple[MaskArray, MaskInfo]:
             path=path,
             remedy="Export the mask again.",
         ) from error
-
-
-def check_mask(mask: MaskArray, info: MaskInfo, path: Path) -> None:
-    """Refuse a mask that does not fit its description."""
-    dtype = getattr(mask, "dtype", None)
-    if tuple(mask.shape) != info.shape or dtype != np.uint8:
-        raise ExportError(
-            f"the mask has {dtype} {tuple(mask.shape)} pixels where its description says "
-            f"uint8 {info.shape}",
-            path=path,
-        )
 
 
 def _lazy(path: Path) -> MaskArray:

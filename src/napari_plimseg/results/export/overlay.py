@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from napari_plimseg.errors import ExportError
-from napari_plimseg.results.export.label_tiff import RESEARCH_USE, LabelPyramid, check_mask
-from napari_plimseg.results.export.writing import export_to
+from napari_plimseg.results.export.label_tiff import LabelPyramid
+from napari_plimseg.results.export.writing import RESEARCH_USE, export_to
 from napari_plimseg.results.measure import area_table
 from napari_plimseg.tissue import UNREADABLE
 
@@ -297,15 +297,14 @@ def export_overlay(
         When the slide can't be read.
     """
     path = Path(path)
-    check_mask(mask, info, path)
     if slide.shape != info.slide_shape:
         raise ExportError(
             f"the mask belongs to a slide of {info.slide_shape[1]} x {info.slide_shape[0]} pixels, "
             f"this one has {slide.shape[1]} x {slide.shape[0]}",
             path=path,
         )
-    picture = overlay_picture(mask, info, slide, max_side=max_side, opacity=opacity)
-    with export_to(path) as temporary:
+    with export_to(path, mask, info) as temporary:
+        picture = overlay_picture(mask, info, slide, max_side=max_side, opacity=opacity)
         picture.save(temporary, format="PNG")
     return path
 

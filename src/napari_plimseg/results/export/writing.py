@@ -5,14 +5,19 @@ from __future__ import annotations
 import contextlib
 import errno
 import shutil
-from pathlib import Path
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from napari_plimseg.errors import ExportError
 from napari_plimseg.files import atomic_write
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
+
+    from napari_plimseg.results.mask_info import MaskInfo
+    from napari_plimseg.results.measure import MaskArray
 
 
 _REMEDIES = {
@@ -32,23 +37,44 @@ _REMEDIES = {
 }
 
 
+RESEARCH_USE = "Research use only; not a medical device."
+
+
 @contextlib.contextmanager
-def export_to(path: str | Path, *, at_least: int = 0) -> Iterator[Path]:
-    """Give a temporary path that replaces `path` when the block ends well.
+def export_to(path: Path, mask: MaskArray, info: MaskInfo, *, at_least: int = 0) -> Iterator[Path]:
+    """Check a mask and yield a temporary path that replaces `path` when the block ends well.
+
+    Every exporter starts with this.
 
     Parameters
     ----------
-    path : str or Path
+    path : Path
         The file to write.
+    mask : array of uint8, shape (y, x)
+        Must fit its description.
+    info : MaskInfo
+        What the mask is a mask of.
     at_least : int
-        Bytes that the file will surely take; checked before any work is done.
+        Bytes that the file needs at least; checked before any work is done.
+
+    Yields
+    ------
+    Path
+        Where to write.
 
     Raises
     ------
     ExportError
-        When the disk is full or the file can't be written; an old file of that name stays.
+        When the mask does not fit its description, the disk is full or the file can't be
+        written; an old file of that name stays.
     """
-    path = Path(path)
+    dtype = getattr(mask, "dtype", None)
+    if tuple(mask.shape) != info.shape or dtype != np.uint8:
+        raise ExportError(
+            f"the mask has {dtype} {tuple(mask.shape)} pixels where its description says "
+            f"uint8 {info.shape}",
+            path=path,
+        )
     try:
         if path.is_dir():
             raise IsADirectoryError(errno.EISDIR, "Is a directory")
