@@ -5,14 +5,16 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
+import os
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_plimseg.files import user_data_dir, write_json
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
+    from napari_plimseg.inference.plan import RunSettings
+    from napari_plimseg.slides.tissue_mask import TissueMaskSettings
 
 _logger = logging.getLogger(__name__)
 
@@ -64,6 +66,32 @@ class DockSettings:
             value = getattr(self, field.name)
             if type(value) is not type(field.default) or not _allowed(field.name, value):
                 object.__setattr__(self, field.name, field.default)
+
+    @property
+    def results_path(self) -> Path:
+        """Where results are kept."""
+        return Path(self.results_folder) if self.results_folder else user_data_dir() / "results"
+
+    def tissue_settings(self) -> TissueMaskSettings:
+        """Return how tissue is found."""
+        from napari_plimseg.slides.tissue_mask import TissueMaskSettings
+
+        weak = self.tissue_threshold
+        strong = max(TissueMaskSettings.strong, weak)
+        return TissueMaskSettings(weak=weak, strong=strong, remove_pen=self.remove_pen)
+
+    def run_settings(self) -> RunSettings:
+        """Return the engine's settings."""
+        from napari_plimseg.inference.plan import RunSettings
+
+        return RunSettings(
+            tile_size=self.tile_size,
+            batch_size=self.batch_size,
+            device=self.device,
+            threads=max(1, (os.cpu_count() or 2) - 1),  # one core for the window
+            probabilities=self.keep_probabilities,
+            tissue=self.tissue_settings() if self.tissue_only else None,
+        )
 
 
 def _allowed(name: str, value: object) -> bool:

@@ -13,7 +13,7 @@ from napari_plimseg.errors import ConfigError
 from napari_plimseg.files import atomic_write
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 NOT_COMPUTED = 0
 """Mask id of a pixel that no model has seen: a missing chunk must never read as a tissue class."""
@@ -159,6 +159,34 @@ class TissueClasses:
         free = [c for c in _FRESH_COLORS if c not in used]
         return free[0] if free else _FRESH_COLORS[len(self) % len(_FRESH_COLORS)]
 
+    @classmethod
+    def of(cls, classes: Iterable[str | TissueClass]) -> TissueClasses:
+        """Return classes from names or `TissueClass` objects, with background added at the end.
+
+        A name becomes a class whose prompt is the name itself, in the next free color.
+
+        Raises
+        ------
+        ConfigError
+            When there is no class, or a name occurs twice.
+        """
+        if isinstance(classes, str):
+            raise ConfigError(
+                f"'{classes}' is one text, not a list of classes",
+                remedy="Write a list: ['gland', 'stroma'].",
+            )
+        made = cls((BACKGROUND,))
+        for each in classes:
+            if isinstance(each, str):
+                each = TissueClass(each, made.fresh_color())
+            if each.name.casefold() == BACKGROUND.name:
+                made = made.replaced(BACKGROUND.name, each)
+            else:
+                made = made.with_class(each)
+        if len(made) < 2:
+            raise ConfigError("no tissue class is named", remedy="Name at least one.")
+        return made
+
     def to_dict(self) -> dict[str, Any]:
         """Return plain data for JSON or YAML."""
         return {
@@ -238,6 +266,8 @@ def parse_color(value: str | Sequence[int], *, path: str | Path | None = None) -
 
 
 _BACKGROUND_PROMPTS = ("background", "empty glass slide", "white background without tissue")
+BACKGROUND = TissueClass("background", (235, 235, 235), _BACKGROUND_PROMPTS)
+"""The last class of most models: glass, and what is not tissue."""
 
 COLORECTAL = TissueClasses(
     (
@@ -258,7 +288,7 @@ COLORECTAL = TissueClasses(
             "adipose tissue", "fat", "adipocytes")),
         TissueClass("debris and necrosis", (90, 70, 110), (
             "necrosis", "necrotic debris", "cell debris")),
-        TissueClass("background", (235, 235, 235), _BACKGROUND_PROMPTS),
+        BACKGROUND,
     )
 )  # fmt: skip
 """The nine colorectal classes of the bundled model."""

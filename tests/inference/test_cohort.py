@@ -21,9 +21,9 @@ from napari_plimseg.inference.cohort import (
     distinct_stem,
 )
 from napari_plimseg.inference.devices import ENGINE
+from napari_plimseg.inference.job import SegmentationJob, SlideDone
 from napari_plimseg.inference.plan import RunSettings
 from napari_plimseg.inference.progress import Progress
-from napari_plimseg.inference.slide_run import SlideDone, SlideRun
 from napari_plimseg.results.mask_store import MaskStore, disk_error
 from napari_plimseg.slides.opening import slides_in
 from tests.support.models import ColorModel, painted
@@ -38,9 +38,9 @@ def picture(folder: Path, name: str, seed: int = 0, side: int = 300) -> Path:
     return folder / name
 
 
-def run_of(folder: Path, **changes: Any) -> SlideRun:
+def run_of(folder: Path, **changes: Any) -> SegmentationJob:
     settings = RunSettings(tile_size=128, probabilities=False, tissue=None, device="cpu")
-    return SlideRun(ColorModel(), settings, folder, **changes)
+    return SegmentationJob(ColorModel(), settings=settings, folder=folder, **changes)
 
 
 def added(cohort: Cohort, path: Path, **more: Any) -> CohortItem:
@@ -157,13 +157,13 @@ def test_a_failing_slide_is_told_and_skipped_and_can_be_tried_again(tmp_path: Pa
 
 
 def test_a_full_disk_ends_the_run_and_the_others_keep_waiting(tmp_path: Path) -> None:
-    class FullDisk(SlideRun):
+    class FullDisk(SegmentationJob):
         def steps(self, path: Path, stem: str, *, mpp: float | None = None) -> Any:
             full = OSError(errno.ENOSPC, "no space")
             raise disk_error(full, path) from full
             yield
 
-    run = FullDisk(ColorModel(), RunSettings(), tmp_path)
+    run = FullDisk(ColorModel(), folder=tmp_path)
     cohort = Cohort()
     for seed, name in enumerate(("a.png", "b.png")):
         added(cohort, picture(tmp_path, name, seed))
@@ -302,7 +302,7 @@ def test_slides_of_a_folder(tmp_path: Path, sample_path: Path) -> None:
 
 
 def test_an_unexpected_error_leaves_the_slide_stopped(tmp_path: Path) -> None:
-    class Odd(SlideRun):
+    class Odd(SegmentationJob):
         def steps(self, path: Path, stem: str, *, mpp: float | None = None) -> Any:
             raise RuntimeError("odd")
             yield
@@ -310,13 +310,13 @@ def test_an_unexpected_error_leaves_the_slide_stopped(tmp_path: Path) -> None:
     cohort = Cohort()
     added(cohort, picture(tmp_path, "a.png"))
     with pytest.raises(RuntimeError):
-        list(cohort.run(lambda: Odd(ColorModel(), RunSettings(), tmp_path)))
+        list(cohort.run(lambda: Odd(ColorModel(), folder=tmp_path)))
     assert states(cohort) == [ItemState.STOPPED]
     assert not ENGINE.owner
 
 
 def test_a_slide_that_breaks_in_mid_run_is_failed_not_asking(tmp_path: Path) -> None:
-    class Breaks(SlideRun):
+    class Breaks(SegmentationJob):
         def steps(self, path: Path, stem: str, *, mpp: float | None = None) -> Any:
             steps = super().steps(path, stem, mpp=mpp)
             yield next(steps)
@@ -326,5 +326,5 @@ def test_a_slide_that_breaks_in_mid_run_is_failed_not_asking(tmp_path: Path) -> 
     cohort = Cohort()
     added(cohort, picture(tmp_path, "a.png"))
     run = run_of(tmp_path / "r")
-    list(cohort.run(lambda: Breaks(run.model, run.settings, run.folder)))
+    list(cohort.run(lambda: Breaks(run.model, settings=run.settings, folder=run.folder)))
     assert states(cohort) == [ItemState.FAILED]

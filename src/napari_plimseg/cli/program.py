@@ -248,12 +248,12 @@ def _info(options: argparse.Namespace, output: Output) -> int:
 
 
 def _segment(options: argparse.Namespace, output: Output) -> int:
-    from napari_plimseg.cli.segment import SegmentJob
+    from napari_plimseg.cli.segment import job_from_options, segment_slides
 
     formats = _formats(options.formats)
     paths = expand(options.slides)
-    job = SegmentJob.from_options(options, formats)
-    failures = job.segment(paths, distinct_stems(paths), output)
+    job = job_from_options(options, formats)
+    failures = segment_slides(job, paths, distinct_stems(paths), output, mpp=options.mpp)
     return _exit_code(failures, len(paths))
 
 
@@ -289,15 +289,15 @@ def _objects(options: argparse.Namespace, output: Output) -> int:
 
 def _demo(options: argparse.Namespace, output: Output) -> int:
     from napari_plimseg._sample_data import SAMPLE_PATH
-    from napari_plimseg.cli.segment import SegmentJob, show_result
+    from napari_plimseg.cli.segment import job_from_options, segment_slides, show_result
 
-    job = SegmentJob.from_options(
+    job = job_from_options(
         _parser().parse_args(
             ["segment", str(SAMPLE_PATH), "--out", str(options.out), "--probabilities"]
         ),
         _formats("all"),
     )
-    failures = job.segment([SAMPLE_PATH], [SAMPLE_PATH.stem], output)
+    failures = segment_slides(job, [SAMPLE_PATH], [SAMPLE_PATH.stem], output)
     if not failures and not options.no_viewer:
         show_result(SAMPLE_PATH, options.out / f"{SAMPLE_PATH.stem}.plimseg", output)
     return _exit_code(failures, 1)
@@ -328,7 +328,9 @@ def distinct_stems(paths: Sequence[Path]) -> list[str]:
 
     The result does not depend on the other slides of a call, unless their names clash.
     """
-    stems = [path.name.split(".ome.")[0] if ".ome." in path.name else path.stem for path in paths]
+    from napari_plimseg.inference.job import results_stem
+
+    stems = [results_stem(path) for path in paths]
     return [
         stem if stems.count(stem) == 1 else f"{stem}-{path.resolve().parent.name}-{path.suffix[1:]}"
         for stem, path in zip(stems, paths, strict=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from napari_plimseg.cli.output import Output
-    from napari_plimseg.inference.slide_run import SlideRun
+    from napari_plimseg.inference.job import SegmentationJob
     from napari_plimseg.results.measure import MaskArray
     from napari_plimseg.slides.slide import Region
 
@@ -56,7 +56,7 @@ def parse_classes(text: str | None, prompts: str | None) -> TissueClasses | None
         elif text.endswith((".yaml", ".yml")):
             classes = TissueClasses.from_yaml(text)
         else:
-            classes = _classes_from_words(text)
+            classes = TissueClasses.of(word.strip() for word in text.split(",") if word.strip())
     if prompts is None:
         return classes
     try:
@@ -79,106 +79,91 @@ def parse_classes(text: str | None, prompts: str | None) -> TissueClasses | None
     return classes
 
 
-def _classes_from_words(text: str) -> TissueClasses:
-    words = [word.strip() for word in text.split(",") if word.strip()]
-    background = COLORECTAL[len(COLORECTAL) - 1]
-    classes = TissueClasses((background,))
-    for word in words:
-        if word.casefold() != background.name:
-            classes = classes.with_class(TissueClass(word, classes.fresh_color()))
-    if len(classes) < 2:
-        raise ConfigError(f"'{text}' names no tissue class")
-    return classes
+def job_from_options(options: argparse.Namespace, formats: tuple[str, ...]) -> SegmentationJob:
+    """Check every option and load the model, before the first slide is touched."""
+    from napari_plimseg.inference.devices import pick_device
+    from napari_plimseg.inference.job import SegmentationJob
+    from napari_plimseg.inference.plan import RunRegion, RunSettings
+
+    settings = RunSettings(
+        tile_size=options.tile_size,
+        batch_size=options.batch_size,
+        readers=options.readers,
+        device=options.device,
+        threads=options.threads,
+        probabilities=options.probabilities,
+    )
+    if options.no_tissue:
+        settings = replace(settings, tissue=None)
+    pick_device(settings.device)
+    region = None
+    if options.region is not None:
+        region = RunRegion.rectangle(parse_region(options.region), clip=True)
+    job = SegmentationJob(
+        model=options.model,
+        classes=parse_classes(options.classes, options.prompts),
+        settings=settings,
+        region=region,
+        folder=options.out,
+        formats=formats,
+        at=options.at,
+        resume=options.resume,
+    ).loaded()
+    _check_writable(options.out)
+    return job
 
 
-@dataclass(frozen=True)
-class SegmentJob:
-    """One model and one set of options, for any number of slides.
+def segment_slides(
+    job: SegmentationJob,
+    paths: Sequence[Path],
+    stems: Sequence[str],
+    output: Output,
+    *,
+    mpp: float | None = None,
+) -> list[int]:
+    """Segment slides, print the areas, and return the exit codes of those that failed.
 
     Parameters
     ----------
-    run : SlideRun
-        What happens to every slide.
-    mpp : float or None
-        Micrometres per level-0 pixel, for slides that do not tell.
+    job : SegmentationJob
+        With its model loaded.
+    paths, stems : sequence
+        The slides, and the names of their results.
+    output : Output
+    mpp : float, optional
+        Micrometers per level-0 pixel, for slides whose files have none.
     """
+    from napari_plimseg.inference.cohort import Cohort, ItemState
 
-    run: SlideRun
-    mpp: float | None
+    cohort = Cohort()
+    for path, stem in zip(paths, stems, strict=True):
+        added = cohort.add(path, mpp=mpp, stem=stem, look=False)
+        if added.refusal:
+            output.say(f"  note: {added.refusal}")
+    failures = []
+    with contextlib.closing(cohort.run(lambda: job)) as steps:
+        for told in steps:
+            _log(told.item.path.name, job.dense_model.name, told.step, output)
+            if isinstance(told.step, PlimsegError):
+                failures.append(told.step.exit_code)
+    # a full disk ends a run: the slides still waiting have failed with it
+    return failures + [1] * cohort.count(ItemState.WAITING)
 
-    @classmethod
-    def from_options(cls, options: argparse.Namespace, formats: tuple[str, ...]) -> SegmentJob:
-        """Check every option and load the model, before the first slide is touched."""
-        from napari_plimseg.inference.devices import pick_device
-        from napari_plimseg.inference.plan import RunRegion, RunSettings
-        from napari_plimseg.inference.slide_run import SlideRun
-        from napari_plimseg.models.loading import load_model
 
-        settings = RunSettings(
-            tile_size=options.tile_size,
-            batch_size=options.batch_size,
-            readers=options.readers,
-            device=options.device,
-            threads=options.threads,
-            probabilities=options.probabilities,
-        )
-        if options.no_tissue:
-            settings = replace(settings, tissue=None)
-        pick_device(settings.device)
-        region = None
-        if options.region is not None:
-            region = RunRegion.rectangle(parse_region(options.region), clip=True)
-        model = load_model(options.model, parse_classes(options.classes, options.prompts))
-        if settings.tile_size % model.alignment:
-            near = max(1, round(settings.tile_size / model.alignment)) * model.alignment
-            raise ConfigError(
-                f"--tile-size {settings.tile_size} is not a multiple of {model.alignment}",
-                remedy=f"Choose {near}, for example.",
-            )
-        _check_writable(options.out)
-        run = SlideRun(
-            model=model,
-            settings=settings,
-            folder=options.out,
-            formats=formats,
-            at=options.at,
-            region=region,
-            resume=options.resume,
-        )
-        return cls(run, options.mpp)
+def _log(slide: str, model: str, step: object, output: Output) -> None:
+    from napari_plimseg.inference.job import SlideDone, SlideOpened
+    from napari_plimseg.inference.progress import Progress
 
-    def segment(self, paths: Sequence[Path], stems: Sequence[str], output: Output) -> list[int]:
-        """Segment slides, print the areas, and return the exit codes of those that failed."""
-        from napari_plimseg.inference.cohort import Cohort, ItemState
-
-        cohort = Cohort()
-        for path, stem in zip(paths, stems, strict=True):
-            added = cohort.add(path, mpp=self.mpp, stem=stem, look=False)
-            if added.refusal:
-                output.say(f"  note: {added.refusal}")
-        failures = []
-        with contextlib.closing(cohort.run(lambda: self.run)) as steps:
-            for told in steps:
-                self._log(told.item.path.name, told.step, output)
-                if isinstance(told.step, PlimsegError):
-                    failures.append(told.step.exit_code)
-        # a full disk ends a run: those that had no turn failed with it
-        return failures + [1] * cohort.count(ItemState.WAITING)
-
-    def _log(self, slide: str, step: object, output: Output) -> None:
-        from napari_plimseg.inference.progress import Progress
-        from napari_plimseg.inference.slide_run import SlideDone, SlideOpened
-
-        if isinstance(step, SlideOpened):
-            output.start(step.name, self.run.model.name)
-            for note in step.notes:
-                output.say(f"  note: {note}")
-        elif isinstance(step, Progress):
-            output.progress(slide, step)
-        elif isinstance(step, SlideDone):
-            output.result(step.info, step.areas, step.files, step.seconds, step.unreadable_tiles)
-        elif isinstance(step, PlimsegError):
-            output.error(str(step), code=step.exit_code, slide=slide)
+    if isinstance(step, SlideOpened):
+        output.start(step.name, model)
+        for note in step.notes:
+            output.say(f"  note: {note}")
+    elif isinstance(step, Progress):
+        output.progress(slide, step)
+    elif isinstance(step, SlideDone):
+        output.result(step.info, step.areas, step.files, step.seconds, step.unreadable_tiles)
+    elif isinstance(step, PlimsegError):
+        output.error(str(step), code=step.exit_code, slide=slide)
 
 
 def _check_writable(folder: Path) -> None:

@@ -17,8 +17,8 @@ import filelock
 from napari_plimseg.errors import ConfigError, PlimsegError, SlideError, StoreError
 from napari_plimseg.files import fingerprint
 from napari_plimseg.inference.devices import ENGINE
+from napari_plimseg.inference.job import SlideDone, SlideOpened, results_stem
 from napari_plimseg.inference.progress import Progress
-from napari_plimseg.inference.slide_run import SlideDone, SlideOpened
 from napari_plimseg.results.mask_store import disk_error, read_checked, write_checked
 from napari_plimseg.slides.slide import usable_mpp
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from napari_plimseg.inference.slide_run import SlideRun
+    from napari_plimseg.inference.job import SegmentationJob
 
 
 class ItemState(Enum):
@@ -146,7 +146,7 @@ class CohortItem:
 
 def distinct_stem(path: Path, taken: set[str]) -> str:
     """Return a name for a slide's results that no other slide has (letter case ignored)."""
-    stem = path.name.split(".ome.")[0] if ".ome." in path.name else path.stem
+    stem = results_stem(path)
     used = {name.casefold() for name in taken}
     for name in (stem, f"{stem}-{path.parent.name}-{path.suffix[1:]}"):
         if name.casefold() not in used:
@@ -382,7 +382,7 @@ class Cohort:
             self._change(path, state=ItemState.WAITING, problem="")
 
     def run(
-        self, make_run: Callable[[], SlideRun], owner: str = "the batch"
+        self, make_job: Callable[[], SegmentationJob], owner: str = "the batch"
     ) -> Generator[CohortStep, None, None]:
         """Segment every waiting or stopped slide, one after another.
 
@@ -392,8 +392,8 @@ class Cohort:
 
         Parameters
         ----------
-        make_run : callable
-            Called once, when the engine is free: it loads the model.
+        make_job : callable
+            Called once, when the engine is free; returns a job whose model is loaded.
         owner : str
             Who holds the engine, for people.
 
@@ -403,12 +403,12 @@ class Cohort:
             When the engine is in use or the model can't be loaded.
         """
         with ENGINE.held_by(owner):
-            run = make_run()
+            job = make_job()
             begin, worked = time.monotonic(), 0.0
             tried: set[Path] = set()
             while (item := self._next(tried)) is not None:
                 tried.add(item.path)
-                with contextlib.closing(self._run_one(run, item)) as steps:
+                with contextlib.closing(self._run_one(job, item)) as steps:
                     for step in steps:
                         now = self.item(item.path) or item
                         gained = worked + _weight(now) * max(0.0, now.fraction - item.fraction)
@@ -431,13 +431,13 @@ class Cohort:
     def _next(self, tried: set[Path]) -> CohortItem | None:
         return next((i for i in self.items if i.state in RUNNABLE and i.path not in tried), None)
 
-    def _run_one(self, run: SlideRun, item: CohortItem) -> Generator[CohortStep, None, None]:
+    def _run_one(self, job: SegmentationJob, item: CohortItem) -> Generator[CohortStep, None, None]:
         path, begin, mpp_known = item.path, time.monotonic(), True
         self._change(path, state=ItemState.RUNNING, problem="")
         failure: PlimsegError | None = None
         try:
             yield CohortStep(self._now(item), None)
-            with contextlib.closing(run.steps(path, item.stem, mpp=item.mpp)) as steps:
+            with contextlib.closing(job.steps(path, item.stem, mpp=item.mpp)) as steps:
                 for step in steps:
                     if isinstance(step, SlideOpened):
                         mpp_known = step.mpp_known

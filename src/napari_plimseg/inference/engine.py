@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_plimseg.errors import PlimsegError, SlideError, StoreError
+from napari_plimseg.files import user_data_dir
 from napari_plimseg.inference.devices import (
     available_devices,
     describe_device,
@@ -23,9 +24,9 @@ from napari_plimseg.inference.plan import (
     RunSettings,
     TissueGate,
     check_slide,
-    default_store_path,
     mask_info,
     recipe,
+    store_name,
 )
 from napari_plimseg.inference.progress import Progress, ProgressCounter
 from napari_plimseg.results.mask_store import MaskStore, StoreLayout
@@ -168,12 +169,13 @@ def open_store(
     frame = Frame.of(slide, model)
     info = mask_info(slide, model, frame)
     digest = recipe(slide, model, settings)
-    where = default_store_path(slide, model, settings) if path is None else path
+    if path is None:
+        path = user_data_dir() / "results" / store_name(slide, model, settings)
     if not overwrite:
         try:
-            store = MaskStore.open(where, writable=True)
+            store = MaskStore.open(path, writable=True)
         except StoreError:
-            if _holds_something(Path(where)):
+            if _holds_something(Path(path)):
                 raise
         else:
             same = store.info.slide_fingerprint == info.slide_fingerprint
@@ -186,7 +188,7 @@ def open_store(
             raise StoreError(
                 "holds the result of another "
                 + ("model or setting" if same else f"slide, {store.info.slide_name}"),
-                path=where,
+                path=path,
                 remedy="Choose another folder, or overwrite it.",
             )
     grid = frame.grid(model, settings.tile_size)
@@ -196,7 +198,7 @@ def open_store(
         has_probabilities=settings.probabilities,
         recipe=digest,
     )
-    return MaskStore.create(where, info, layout)
+    return MaskStore.create(path, info, layout)
 
 
 def _holds_something(path: Path) -> bool:

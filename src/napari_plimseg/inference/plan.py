@@ -13,14 +13,14 @@ import numpy as np
 import shapely
 
 from napari_plimseg.errors import ConfigError, SlideError
-from napari_plimseg.files import fingerprint, user_data_dir
+from napari_plimseg.files import fingerprint
 from napari_plimseg.results.mask_info import MaskInfo
+from napari_plimseg.results.mask_store import SUFFIX
 from napari_plimseg.slides.tissue_mask import TissueMask, TissueMaskSettings, tissue_mask
 from napari_plimseg.tiling import TileGrid
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
     from numpy.typing import NDArray
 
@@ -139,12 +139,12 @@ def mask_info(slide: Slide, model: DenseModel, frame: Frame) -> MaskInfo:
     )
 
 
-def default_store_path(slide: Slide, model: DenseModel, settings: RunSettings) -> Path:
-    """Return where the result of a slide, a model and settings is kept for this user."""
+def store_name(slide: Slide, model: DenseModel, settings: RunSettings) -> str:
+    """Return a folder name that no other slide, model or setting shares."""
     digest = hashlib.sha256(
         (fingerprint(slide.path) + recipe(slide, model, settings)).encode()
     ).hexdigest()[:12]
-    return user_data_dir() / "results" / f"{slide.path.stem[:80]}-{digest}.plimseg"
+    return f"{slide.path.stem[:80]}-{digest}{SUFFIX}"
 
 
 class TissueGate:

@@ -23,7 +23,6 @@ from qtpy.QtWidgets import (
 from superqt import QCollapsible
 
 from napari_plimseg._widgets.batch.jobs import (
-    BatchRequest,
     add_slides,
     open_list,
     run_list,
@@ -34,7 +33,7 @@ from napari_plimseg._widgets.batch.table import BatchTable
 from napari_plimseg._widgets.common.background_job import BackgroundJob, on_destroyed
 from napari_plimseg._widgets.common.banner import Banner, FlowText
 from napari_plimseg._widgets.common.icons import arrow
-from napari_plimseg._widgets.common.jobs import ModelCache, results_folder
+from napari_plimseg._widgets.common.jobs import ModelCache
 from napari_plimseg._widgets.common.model_choice import ModelChoice
 from napari_plimseg._widgets.common.tooltips import TOOLTIPS
 from napari_plimseg._widgets.docks import main_dock, open_main_dock
@@ -45,6 +44,7 @@ from napari_plimseg._widgets.viewer.slide_layers import ThemeColor, slide_file_f
 from napari_plimseg.errors import PlimsegError
 from napari_plimseg.inference.cohort import ItemState
 from napari_plimseg.inference.devices import ENGINE
+from napari_plimseg.inference.job import SegmentationJob
 from napari_plimseg.results.export.formats import FORMATS
 from napari_plimseg.settings import load_settings, remember, remembered
 
@@ -235,7 +235,7 @@ class BatchDock(BatchParts):
         self._refused: list[str] = []
         self._keeper = ModelCache()
         self._closing = threading.Event()
-        self.folder = Path(remembered(_FOLDER, "") or results_folder(load_settings()))
+        self.folder = Path(remembered(_FOLDER, "") or load_settings().results_path)
         self._opening, self._run_job, self._look_job, self._picture_job = (
             BackgroundJob(self) for _ in range(4)
         )
@@ -330,14 +330,19 @@ class BatchDock(BatchParts):
         if cohort is None or self.state.why_not("run"):
             return
         settings, classes = self._settings()
-        request = BatchRequest(
-            self.model_choice.name, classes, settings, self.folder, self.chosen_formats
+        job = SegmentationJob(
+            model=self.model_choice.name,
+            classes=classes,
+            settings=settings.run_settings(),
+            folder=self.folder,
+            formats=self.chosen_formats,
+            digest_names=True,
         )
         closing, keeper = self._closing, self._keeper
 
         def work() -> Generator[CohortStep, None, None]:
             try:
-                yield from run_list(cohort, request, keeper)
+                yield from run_list(cohort, job, keeper)
             finally:
                 if closing.is_set():
                     cohort.close()

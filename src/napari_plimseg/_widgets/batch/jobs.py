@@ -3,45 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from napari_plimseg._widgets.common.jobs import ModelCache, run_settings
 from napari_plimseg.inference.cohort import Added, Cohort, CohortStep, thumbnail_of
-from napari_plimseg.inference.slide_run import SlideRun
 from napari_plimseg.slides.opening import slides_in
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
     from pathlib import Path
 
-    from napari_plimseg.settings import DockSettings
-    from napari_plimseg.tissue import TissueClasses
-
-
-@dataclass(frozen=True)
-class BatchRequest:
-    """One press on *Run all*.
-
-    Parameters
-    ----------
-    model : str
-        Name in the catalogue.
-    classes : TissueClasses or None
-        Classes and words of the user; None for the model's own.
-    settings : DockSettings
-        Device, tiles and tissue, as in the main dock.
-    folder : Path
-        Where results go.
-    formats : tuple of str
-        Keys of `results.export.FORMATS`.
-    """
-
-    model: str
-    classes: TissueClasses | None
-    settings: DockSettings
-    folder: Path
-    formats: tuple[str, ...]
+    from napari_plimseg._widgets.common.jobs import ModelCache
+    from napari_plimseg.inference.job import SegmentationJob
 
 
 def open_list(folder: Path) -> Generator[Cohort, None, None]:
@@ -63,19 +35,9 @@ def thumbnails(paths: Sequence[Path]) -> Generator[Added, None, None]:
 
 
 def run_list(
-    cohort: Cohort, request: BatchRequest, keeper: ModelCache
+    cohort: Cohort, job: SegmentationJob, keeper: ModelCache
 ) -> Generator[CohortStep, None, None]:
     """Segment every slide that is waiting or stopped; closing the generator stops safely."""
-
-    def make_run() -> SlideRun:
-        return SlideRun(
-            model=keeper.model(request.model, request.classes),
-            settings=run_settings(request.settings),
-            folder=request.folder,
-            formats=request.formats,
-            digest_names=True,
-        )
-
-    cohort.choose(request.model, request.formats)
-    with contextlib.closing(cohort.run(make_run)) as steps:
+    cohort.choose(str(job.model), job.formats)
+    with contextlib.closing(cohort.run(lambda: job.loaded(keeper.model))) as steps:
         yield from steps

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
-
-from napari_plimseg.files import user_data_dir
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -16,10 +13,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from napari_plimseg.inference.engine import Progress
-    from napari_plimseg.inference.plan import RunSettings
     from napari_plimseg.models.segmentation.base import DenseModel
     from napari_plimseg.results.mask_info import MaskInfo
-    from napari_plimseg.settings import DockSettings
     from napari_plimseg.slides.slide import Slide
     from napari_plimseg.slides.tissue_mask import TissueMask, TissueMaskSettings
     from napari_plimseg.tiling import Window
@@ -144,10 +139,10 @@ class ModelCache:
     """Loads models and keeps the last one, so that a second run starts at once."""
 
     def __init__(self) -> None:
-        self._key: tuple[str, TissueClasses | None] | None = None
+        self._key: tuple[str | Path, TissueClasses | None] | None = None
         self._model: DenseModel | None = None
 
-    def model(self, name: str, classes: TissueClasses | None) -> DenseModel:
+    def model(self, name: str | Path, classes: TissueClasses | None) -> DenseModel:
         """Return the model of that name for those classes; the first time this is slow."""
         if self._model is None or self._key != (name, classes):
             from napari_plimseg.models.loading import load_model
@@ -155,36 +150,6 @@ class ModelCache:
             self._model = load_model(name, classes)
             self._key = (name, classes)
         return self._model
-
-
-def tissue_settings(settings: DockSettings) -> TissueMaskSettings:
-    """Return how tissue is found, from the dock's settings."""
-    from napari_plimseg.slides.tissue_mask import TissueMaskSettings
-
-    weak = settings.tissue_threshold
-    strong = max(TissueMaskSettings.strong, weak)
-    return TissueMaskSettings(weak=weak, strong=strong, remove_pen=settings.remove_pen)
-
-
-def run_settings(settings: DockSettings) -> RunSettings:
-    """Return the engine's settings: one core is left to the window."""
-    from napari_plimseg.inference.plan import RunSettings
-
-    return RunSettings(
-        tile_size=settings.tile_size,
-        batch_size=settings.batch_size,
-        device=settings.device,
-        threads=max(1, (os.cpu_count() or 2) - 1),
-        probabilities=settings.keep_probabilities,
-        tissue=tissue_settings(settings) if settings.tissue_only else None,
-    )
-
-
-def results_folder(settings: DockSettings) -> Path:
-    """Return where stores are kept."""
-    if settings.results_folder:
-        return Path(settings.results_folder)
-    return user_data_dir() / "results"
 
 
 def find_tissue(slide: Slide, settings: TissueMaskSettings) -> Generator[TissueMask, None, None]:

@@ -25,13 +25,11 @@ from napari_plimseg._widgets.common.banner import Banner, failure_of
 from napari_plimseg._widgets.common.class_list import ClassList
 from napari_plimseg._widgets.common.help import FirstRunCard, HelpPanel
 from napari_plimseg._widgets.common.icons import arrow
-from napari_plimseg._widgets.common.jobs import results_folder
 from napari_plimseg._widgets.common.model_choice import ModelChoice
 from napari_plimseg._widgets.common.tooltips import TOOLTIPS
 from napari_plimseg._widgets.docks import DOCKS, open_dock
 from napari_plimseg._widgets.generate.jobs import (
     Opened,
-    RunRequest,
     find_devices,
     find_result,
     open_stored,
@@ -133,7 +131,7 @@ class DockParts(QWidget):
         self.class_list = ClassList()
         self.run_on = RunOnChoice()
         self.device = DeviceChoice(settings.device)
-        self.settings_form = SettingsForm(settings, results_folder(settings))
+        self.settings_form = SettingsForm(settings, settings.results_path)
         self.collapsible = QCollapsible("Settings")
         self.collapsible.toggleButton().setToolTip(TOOLTIPS["fold"])
         self.collapsible.addWidget(self.settings_form)
@@ -376,7 +374,7 @@ class PlimsegDock(DockParts):
         slide = self.slides.slide
         self._asked_for = None
         if slide is not None and self.view is None and not self.controller.is_running:
-            folder = results_folder(self.settings_form.settings)
+            folder = self.settings_form.settings.results_path
             found = functools.partial(self._on_found, slide)
             run_once(self, lambda: find_result(slide, folder), found, self.show_error_message)
 
@@ -545,14 +543,19 @@ class PlimsegDock(DockParts):
         if slide is None or layer is None or classes is None or self.state.why_not("generate"):
             return
         self._remember()
+        # here, not above: it brings the engine, which opening the dock need not wait for
+        from napari_plimseg.inference.job import SegmentationJob
+
+        settings = self.settings_form.settings
         try:
-            request = RunRequest(
-                slide=slide,
+            job = SegmentationJob(
                 model=self.model_choice.name,
                 classes=self.class_list.edited,
-                settings=self.settings_form.settings,
+                settings=settings.run_settings(),
                 region=chosen_region(self._viewer, layer, self.run_on.choice),
                 focus=view_centre(self._viewer, layer),
+                folder=settings.results_path,
+                digest_names=True,
             )
         except PlimsegError as error:
             self.show_error_message(str(error))
@@ -561,7 +564,7 @@ class PlimsegDock(DockParts):
         self._stopping = self._failed = False
         self._running_slide = slide
         self._stopped.discard(slide)
-        self.controller.start(request, classes, self.class_list.hidden)
+        self.controller.start(slide, job, classes, self.class_list.hidden)
         self.run_panel.show_stage("Starting…")
         self.refresh_state()
 

@@ -9,13 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from napari_plimseg._widgets.common.jobs import (
-    ModelCache,
-    Stage,
-    TileDone,
-    results_folder,
-    run_settings,
-)
+from napari_plimseg._widgets.common.jobs import ModelCache, Stage, TileDone
 from napari_plimseg.errors import CorrectionsError, PlimsegError
 from napari_plimseg.files import fingerprint
 from napari_plimseg.inference.devices import ENGINE
@@ -28,45 +22,15 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from napari_plimseg.inference.engine import Progress
-    from napari_plimseg.inference.plan import RunRegion
+    from napari_plimseg.inference.job import SegmentationJob
     from napari_plimseg.results.mask_store import MaskStore
-    from napari_plimseg.settings import DockSettings
     from napari_plimseg.slides.slide import Slide
-    from napari_plimseg.tissue import TissueClasses
 
 
 _NEEDED_SOON = (
     "dask.array", "tifffile", "zarr", "scipy.ndimage", "pandas", "skimage.exposure",
-    "skimage.color", "scipy.linalg", "napari_plimseg.results.mask_store",
+    "skimage.color", "scipy.linalg", "napari_plimseg.inference.job",
 )  # fmt: skip
-
-
-@dataclass(frozen=True)
-class RunRequest:
-    """One press on the button.
-
-    Parameters
-    ----------
-    slide : Slide
-        Opened, with a known pixel size.
-    model : str
-        Name in the catalogue.
-    classes : TissueClasses or None
-        Classes and words of the user; None for the model's own.
-    settings : DockSettings
-        Device, tiles, tissue and where results are kept.
-    region : RunRegion or None
-        The whole slide when None.
-    focus : tuple of float or None
-        Level-0 (y, x) in the middle of the window: tiles near it come first.
-    """
-
-    slide: Slide
-    model: str
-    classes: TissueClasses | None
-    settings: DockSettings
-    region: RunRegion | None = None
-    focus: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,9 +62,18 @@ class Opened:
 
 
 def run_steps(
-    request: RunRequest, keeper: ModelCache
+    slide: Slide, job: SegmentationJob, keeper: ModelCache
 ) -> Generator[Stage | Opened | TileDone, None, None]:
     """Load the model, open the store and segment; closing the generator stops the run safely.
+
+    Parameters
+    ----------
+    slide : Slide
+        Open, with a known pixel size.
+    job : SegmentationJob
+        What to do.
+    keeper : ModelCache
+        Loads the job's model, or has it.
 
     Raises
     ------
@@ -109,38 +82,22 @@ def run_steps(
     """
     with (
         ENGINE.held_by("the run of the dock PLIMSeg"),
-        contextlib.closing(_run_steps(request, keeper)) as steps,
+        contextlib.closing(_run_steps(slide, job, keeper)) as steps,
     ):
         yield from steps
 
 
 def _run_steps(
-    request: RunRequest, keeper: ModelCache
+    slide: Slide, job: SegmentationJob, keeper: ModelCache
 ) -> Generator[Stage | Opened | TileDone, None, None]:
     yield Stage("Loading model…")
-    model = keeper.model(request.model, request.classes)
-    from napari_plimseg.inference.engine import open_store, segment_slide
-    from napari_plimseg.inference.plan import default_store_path
-
+    job = job.loaded(keeper.model)
     yield Stage("Opening the result…")
-    settings = run_settings(request.settings)
-    name = default_store_path(request.slide, model, settings).name
-    path = results_folder(request.settings) / name
-    with open_store(request.slide, model, path, settings=settings) as store:
+    with job.open_store(slide, slide.path.stem) as store:
         yield Opened.of(store)
-        steps = segment_slide(
-            request.slide,
-            model,
-            store,
-            region=request.region,
-            focus=request.focus,
-            settings=settings,
-        )
-        try:
+        with contextlib.closing(job.segment(slide, store)) as steps:
             for progress in steps:
                 yield _tile_done(store, progress)
-        finally:
-            steps.close()
 
 
 def _tile_done(store: MaskStore, progress: Progress) -> TileDone:

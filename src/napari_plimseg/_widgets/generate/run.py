@@ -13,7 +13,7 @@ from napari_plimseg._widgets.common.background_job import BackgroundJob
 from napari_plimseg._widgets.common.banner import FlowText
 from napari_plimseg._widgets.common.jobs import ModelCache, Stage, TileDone
 from napari_plimseg._widgets.common.tooltips import TOOLTIPS
-from napari_plimseg._widgets.generate.jobs import Opened, RunRequest, run_steps
+from napari_plimseg._widgets.generate.jobs import Opened, run_steps
 from napari_plimseg._widgets.generate.state import DockState, Phase
 from napari_plimseg._widgets.viewer.mask_layer import CONFIDENCE, MaskView, OverlayView
 from napari_plimseg.inference.devices import ENGINE
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from napari.viewer import Viewer
 
     from napari_plimseg.inference.engine import Progress
+    from napari_plimseg.inference.job import SegmentationJob
     from napari_plimseg.slides.slide import Slide
     from napari_plimseg.tissue import TissueClasses
 
@@ -102,13 +103,15 @@ class RunController(QObject):
                 return view
         return None
 
-    def start(self, request: RunRequest, classes: TissueClasses, hidden: set[str]) -> None:
+    def start(
+        self, slide: Slide, job: SegmentationJob, classes: TissueClasses, hidden: set[str]
+    ) -> None:
         """Begin a run; `classes` are shown, `hidden` ones transparently."""
-        self._running = (request.slide, classes, hidden)
+        self._running = (slide, classes, hidden)
         self._running_view = None
         self.last_progress = None
         keeper = self.keeper
-        self._job.start(lambda: run_steps(request, keeper))
+        self._job.start(lambda: run_steps(slide, job, keeper))
 
     def stop(self) -> None:
         """Ask the run to stop after the tiles in work."""

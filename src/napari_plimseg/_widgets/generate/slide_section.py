@@ -19,7 +19,7 @@ from qtpy.QtWidgets import (
 
 from napari_plimseg._widgets.common.background_job import run_once
 from napari_plimseg._widgets.common.banner import FlowText
-from napari_plimseg._widgets.common.jobs import find_tissue, tissue_settings
+from napari_plimseg._widgets.common.jobs import find_tissue
 from napari_plimseg._widgets.common.tooltips import TOOLTIPS
 from napari_plimseg._widgets.viewer.mask_layer import show_tissue
 from napari_plimseg._widgets.viewer.slide_layers import slide_of
@@ -197,7 +197,7 @@ class TissuePreview(QObject):
         """Look for tissue on the current slide and show it."""
         slide = self._slides.slide
         if slide is not None:
-            how = tissue_settings(settings)
+            how = settings.tissue_settings()
             run_once(
                 self,
                 lambda: find_tissue(slide, how),

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_plimseg._widgets.common.jobs import Stage, run_settings
+from napari_plimseg._widgets.common.jobs import Stage
 from napari_plimseg._widgets.viewer.mask_layer import MASK_OPACITY, label_colormap, mask_views
 from napari_plimseg.errors import ConfigError
 from napari_plimseg.inference.devices import ENGINE
@@ -167,7 +167,7 @@ def _part_steps(
     from napari_plimseg.models.loading import load_model
 
     model = load_model(name)
-    run = run_settings(settings)
+    run = settings.run_settings()
     with open_store(slide, model, folder / "part.plimseg", settings=run) as store:
         for progress in segment_slide(
             slide, model, store, region=RunRegion.rectangle(region), settings=run

@@ -24,7 +24,7 @@ from qtpy.QtWidgets import (
 from napari_plimseg._widgets.common.background_job import BackgroundJob, on_destroyed
 from napari_plimseg._widgets.common.collapsible import CollapsibleSection
 from napari_plimseg._widgets.common.icons import tool_button, tool_icon
-from napari_plimseg._widgets.common.jobs import find_tissue, tissue_settings
+from napari_plimseg._widgets.common.jobs import find_tissue
 from napari_plimseg._widgets.common.tooltips import TOOLTIPS
 from napari_plimseg._widgets.review.correct.class_chips import KEYED, ClassChips
 from napari_plimseg._widgets.review.correct.cleanup_panel import CleanupPanel
@@ -416,7 +416,7 @@ class CorrectSection(CorrectParts):
         slide = painter.target.slide
         if slide is None or self._tissue_job.is_running:
             return
-        settings = tissue_settings(load_settings())
+        settings = load_settings().tissue_settings()
 
         def work() -> Generator[tuple[Slide, TissueMask], None, None]:
             for tissue in find_tissue(slide, settings):
