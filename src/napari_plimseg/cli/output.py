@@ -6,7 +6,7 @@ import json
 import sys
 from typing import TYPE_CHECKING, Any
 
-from tqdm import tqdm
+from napari_plimseg.inference.progress import ProgressBar
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,7 +32,7 @@ class Output:
     def __init__(self, *, as_json: bool = False, quiet: bool = False) -> None:
         self.as_json = as_json
         self.quiet = quiet
-        self._bar: tqdm[Any] | None = None
+        self._bar = ProgressBar(only_on_terminal=True)
 
     def _line(self, text: str) -> None:
         sys.stdout.write(text + "\n")
@@ -100,24 +100,11 @@ class Output:
                 message=progress.message,
             )
             return
-        if self._bar is None:
-            if not progress.tiles_total:
-                return
-            self._bar = tqdm(
-                total=progress.tiles_total,
-                initial=progress.tiles_done,
-                unit="tile",
-                desc=f"{progress.message} ({progress.device})",
-                disable=None,  # off when standard error is no terminal
-            )
-        self._bar.update(progress.tiles_done - self._bar.n)
-        self._bar.set_description(f"{progress.message} ({progress.device})", refresh=False)
+        self._bar.show(progress)
 
     def end_progress(self) -> None:
         """Take the bar away."""
-        if self._bar is not None:
-            self._bar.close()
-            self._bar = None
+        self._bar.close()
 
     def result(
         self,

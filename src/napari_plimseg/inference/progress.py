@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from tqdm.auto import tqdm
 
 if TYPE_CHECKING:
     from napari_plimseg.tiling import Window
@@ -88,3 +90,39 @@ class ProgressCounter:
             unreadable_tiles=self.unreadable,
             message=self.message,
         )
+
+
+class ProgressBar:
+    """A bar of tiles on standard error, or in a notebook.
+
+    Parameters
+    ----------
+    only_on_terminal : bool
+        Whether to draw nothing where standard error is not a terminal, as in a log file.
+    """
+
+    def __init__(self, *, only_on_terminal: bool = False) -> None:
+        self._disable = None if only_on_terminal else False  # None: tqdm looks for a terminal
+        self._bar: tqdm[Any] | None = None
+
+    def show(self, progress: Progress) -> None:
+        """Draw the bar; nothing before the number of tiles is known."""
+        text = f"{progress.message} ({progress.device})"
+        if self._bar is None:
+            if not progress.tiles_total:
+                return
+            self._bar = tqdm(
+                total=progress.tiles_total,
+                initial=progress.tiles_done,
+                unit="tile",
+                desc=text,
+                disable=self._disable,
+            )
+        self._bar.update(progress.tiles_done - self._bar.n)
+        self._bar.set_description(text, refresh=False)
+
+    def close(self) -> None:
+        """End the bar; the next `show` begins another one."""
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
