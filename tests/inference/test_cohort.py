@@ -66,7 +66,7 @@ def test_slides_are_run_one_after_another_and_exported(tmp_path: Path) -> None:
     assert sorted(p.name for p in out.glob("*.csv")) == ["a.areas.csv", "b.areas.csv"]
     item = cohort.items[0]
     assert item.files == ("a.areas.csv",)
-    assert MaskStore.open(out / item.store).is_complete
+    assert MaskStore.open(out / item.store).done_fraction == 1
     assert any(told.seconds_left is not None for told in steps)
     assert steps[-1].seconds_left == 0
 

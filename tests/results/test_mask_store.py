@@ -72,7 +72,7 @@ def test_a_store_gives_back_what_was_written(full: Path) -> None:
     store = MaskStore.open(full)
     assert store.info == make_info()
     assert store.layout == LAYOUT
-    assert store.is_complete
+    assert store.done_fraction == 1
     mask = store.read_classes()
     assert mask.shape == SHAPE
     for i, (r, c) in enumerate(TILES):
@@ -182,7 +182,7 @@ def test_colours_can_change_and_classes_can_not(full: Path) -> None:
             store.recolor(BCSS_WSSS.without("stroma"))
     again = MaskStore.open(full)
     assert again.info.classes == recolored
-    assert again.is_complete
+    assert again.done_fraction == 1
 
 
 def test_only_one_writes(full: Path) -> None:

@@ -339,11 +339,6 @@ class MaskStore:
         return float(whole / self.tile_count)
 
     @property
-    def is_complete(self) -> bool:
-        """Whether every tile of the slide was computed."""
-        return self.done_fraction >= 1
-
-    @property
     def unreadable_tiles(self) -> int:
         """Number of tiles that could not be read from the slide."""
         return sum(entry["state"] == "unreadable" for entry in self._tiles.values())

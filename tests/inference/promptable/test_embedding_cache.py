@@ -81,27 +81,36 @@ def test_a_damaged_entry_is_removed_and_computed_again(tmp_path: Path, damage: o
     assert encoder.asked == 2
 
 
-def test_memory_and_disk_are_bounded_and_what_was_used_last_stays(tmp_path: Path) -> None:
-    one = EmbeddingCache(tmp_path)
-    one.get(KEY, Encoder())
-    size, entry = one.memory_used, one.disk_used
-    cache = EmbeddingCache(tmp_path, memory_bytes=3 * size, disk_bytes=4 * entry)
+def test_disk_is_bounded_and_what_was_used_last_stays(tmp_path: Path) -> None:
+    EmbeddingCache(tmp_path).get(KEY, Encoder())
+    (file,) = tmp_path.iterdir()
+    entry = file.stat().st_size
+    cache = EmbeddingCache(tmp_path, disk_bytes=4 * entry)
     keys = [replace(KEY, y=number) for number in range(6)]
+    encoder = Encoder()
+    for key in keys:
+        cache.get(key, encoder)
+    assert sum(path.stat().st_size for path in tmp_path.iterdir()) <= 4 * entry
+    asked = encoder.asked
+    cache.get(keys[5], encoder)
+    assert encoder.asked == asked
+    on_disk = EmbeddingCache(tmp_path)
+    assert [key in on_disk for key in keys] == [False, False, True, True, True, True]
+    cache.clear()
+    assert not list(tmp_path.iterdir())
+    assert keys[5] not in cache
+
+
+def test_memory_is_bounded_and_what_was_used_last_stays() -> None:
+    maps = EmbeddingCache(None).get(KEY, Encoder())
+    cache = EmbeddingCache(None, memory_bytes=3 * (maps.final.nbytes + maps.early.nbytes))
+    keys = [replace(KEY, y=number) for number in range(4)]
     encoder = Encoder()
     for key in keys[:3]:
         cache.get(key, encoder)
     cache.get(keys[0], encoder)  # used now
-    for key in keys[3:]:
-        cache.get(key, encoder)
-    assert cache.memory_used <= 3 * size
-    assert cache.disk_used <= 4 * entry
-    assert keys[5] in cache
-    asked = encoder.asked
-    cache.get(keys[5], encoder)
-    assert encoder.asked == asked
-    assert keys[1] not in EmbeddingCache(tmp_path)
-    cache.clear()
-    assert cache.memory_used == cache.disk_used == 0
+    cache.get(keys[3], encoder)
+    assert [key in cache for key in keys] == [True, False, True, True]
 
 
 def test_a_disk_that_cannot_be_written_costs_nothing_but_speed(tmp_path: Path) -> None:

@@ -171,35 +171,6 @@ def test_points_belong_to_the_box_that_they_are_nearest_to() -> None:
     assert parts[1].points == (inside_right, outside)
 
 
-@pytest.mark.parametrize(("downsample", "frame_downsample"), [(2.0, 4.0), (4.0, 2.0), (3.0, 3.0)])
-def test_a_mask_keeps_its_place_in_the_frame_of_another(
-    downsample: float, frame_downsample: float
-) -> None:
-    disc = np.hypot(*np.mgrid[-30:30, -40:40]) < 25
-    mask = HintMask(50, 70, downsample, disc, 0.9)
-    window, inside = mask.to_mask_frame(frame((400, 500), frame_downsample))
-    assert inside.shape == (window.height, window.width)
-    assert inside.any(1).all() or inside.any(0).all()
-    rows, columns = np.nonzero(inside)
-    middle = [
-        (v + start).mean() * frame_downsample + frame_downsample / 2
-        for v, start in ((rows, window.y), (columns, window.x))
-    ]
-    expected = ((50 + 30) * downsample, (70 + 40) * downsample)
-    assert middle == pytest.approx(expected, abs=frame_downsample)
-    assert inside.sum() * frame_downsample**2 == pytest.approx(mask.area, rel=0.05)
-
-
-def test_a_mask_is_cut_at_the_border_of_the_frame() -> None:
-    everywhere = np.ones((40, 40), np.bool_)
-    window, inside = HintMask(-20, 90, 1.0, everywhere, 1.0).to_mask_frame(frame((100, 100), 1.0))
-    assert (window.y, window.x, window.height, window.width) == (0, 90, 20, 10)
-    assert inside.all()
-    beside = HintMask(-90, 0, 1.0, everywhere, 1.0).to_mask_frame(frame((100, 100), 1.0))
-    assert beside[0].height == 0
-    assert beside[1].size == 0
-
-
 def test_a_mask_as_a_hint_comes_back_in_both_patches() -> None:
     pair = PatchPair(64, 128, 2.0, SIDE)
     inside = np.zeros((100, 80), np.bool_)

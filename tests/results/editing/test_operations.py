@@ -16,7 +16,7 @@ from napari_plimseg.results.editing.operations import (
     connected_region,
     fill_holes,
     grow,
-    relabel_connected,
+    relabel,
     remove_region,
     remove_small,
     shrink,
@@ -108,13 +108,13 @@ def test_region_under_a_pixel(
         here = labels[mask[y, x]]
         np.testing.assert_array_equal(whole, here == here[y, x])
         assert part.inside.any(axis=0).all() or part.inside.any(axis=1).all()  # cut to the region
-        changed = after(mask, relabel_connected(mask, y, x, 9, connectivity=connectivity))
+        changed = after(mask, relabel(part, 9))
         np.testing.assert_array_equal(changed, np.where(whole, 9, mask))
 
 
 def test_relabelling_to_the_same_class_changes_nothing() -> None:
     mask = blobs(1)
-    assert relabel_connected(mask, 3, 3, int(mask[3, 3])).size == 0
+    assert relabel(connected_region(mask, 3, 3), int(mask[3, 3])).size == 0
 
 
 @pytest.mark.parametrize(("y", "x"), [(-1, 0), (0, 70), (90, 0)])
@@ -264,7 +264,7 @@ def test_limits() -> None:
 @pytest.mark.parametrize("shape", [(1, 1), (1, 9), (9, 1)])
 def test_tiny_masks(shape: tuple[int, int]) -> None:
     mask = np.ones(shape, np.uint8)
-    assert after(mask, relabel_connected(mask, 0, 0, 2)).min() == 2
+    assert after(mask, relabel(connected_region(mask, 0, 0), 2)).min() == 2
     for tool in (fill_holes, grow, shrink):
         assert tool(mask, 1).size == 0
     assert remove_small(mask, 1, 5).size == 0

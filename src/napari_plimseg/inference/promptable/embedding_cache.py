@@ -130,16 +130,6 @@ class EmbeddingCache:
         for path in self._files():
             _remove(path)
 
-    @property
-    def memory_used(self) -> int:
-        """Bytes of the maps in memory."""
-        return self._held
-
-    @property
-    def disk_used(self) -> int:
-        """Bytes of the entries on the disk."""
-        return sum(size for _, size, _ in _listed(self._files()))
-
     def _remember(self, digest: str, maps: Encoded) -> None:
         with self._lock:
             before = self._known.pop(digest, None)

@@ -11,14 +11,11 @@ import numpy as np
 from napari_plimseg.errors import ConfigError
 from napari_plimseg.models.promptable.prompt_tensors import SURE, PatchHints
 from napari_plimseg.slides.slide import Region
-from napari_plimseg.tiling import Window
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
-
-    from napari_plimseg.results.mask_info import MaskInfo
 
 
 LARGEST_SHARE = 0.8
@@ -120,41 +117,6 @@ class HintMask:
         mask[np.ix_(*known)] = answer.at(*(m[k] for m, k in zip(spans, known, strict=True)))
         y, x = (round(middles[0] / scale - 0.5) for middles in spans)
         return HintMask(y, x, scale, mask, answer.score, is_cut)
-
-    def to_mask_frame(self, info: MaskInfo) -> tuple[Window, NDArray[np.bool_]]:
-        """Return the object in pixels of a mask of the same slide.
-
-        Parameters
-        ----------
-        info : MaskInfo
-            The frame to go to.
-
-        Returns
-        -------
-        window : Window
-            The smallest in the mask's pixels that holds the object, inside the mask; of no height
-            and no width when nothing of the object lies there.
-        inside : ndarray of bool, shape (window.height, window.width)
-            Mask pixels whose middle lies in the object.
-        """
-        box = self.bounding_box
-        if box is None:
-            return Window(0, 0, 0, 0), np.zeros((0, 0), np.bool_)
-        scale = info.downsample
-        spans = []
-        for start, length, side in zip(
-            (box.y, box.x), (box.height, box.width), info.shape, strict=True
-        ):
-            first = max(0, math.floor(start / scale))
-            spans.append((first, max(first, min(side, math.ceil((start + length) / scale)))))
-        top, left = (first for first, _ in spans)
-        ys, xs = ((np.arange(*span) + 0.5) * scale for span in spans)
-        inside = self.at(ys, xs)
-        rows, columns = (np.flatnonzero(inside.any(axis)) for axis in (1, 0))
-        if not len(rows):
-            return Window(top, left, 0, 0), np.zeros((0, 0), np.bool_)
-        cut = inside[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-        return Window(top + int(rows[0]), left + int(columns[0]), *cut.shape), cut
 
 
 @dataclass(frozen=True)

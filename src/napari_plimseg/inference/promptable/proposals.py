@@ -11,7 +11,7 @@ import torch
 from scipy import ndimage
 
 from napari_plimseg.errors import ConfigError
-from napari_plimseg.inference.promptable.geometry import Hint, HintMask
+from napari_plimseg.inference.promptable.geometry import HintMask
 from napari_plimseg.models.encoders.base import ImageTextEncoder
 from napari_plimseg.models.encoders.loading import load_encoder
 from napari_plimseg.models.segmentation.zero_shot import ZeroShotModel, text_prototypes
@@ -53,10 +53,6 @@ class Proposal:
     box: Region
     score: float
     mask: HintMask
-
-    def as_hint(self) -> Hint:
-        """Return the box as a hint."""
-        return Hint(boxes=(self.box,))
 
 
 def propose_regions(

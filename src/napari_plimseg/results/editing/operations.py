@@ -217,20 +217,6 @@ def region_within(
     return Part(top + inner_top, left + inner_left, inside, mask_id)
 
 
-def relabel_connected(
-    mask: Mask, y: int, x: int, new_id: int, *, connectivity: Connectivity = 4
-) -> Edit:
-    """Give the region of equal pixels around a pixel another class.
-
-    Raises
-    ------
-    ConfigError
-        When the pixel lies outside the mask.
-    """
-    part = connected_region(mask, y, x, connectivity=connectivity)
-    return relabel(part, new_id)
-
-
 def relabel(part: Part, new_id: int) -> Edit:
     """Give a region another class."""
     if new_id == part.mask_id:
