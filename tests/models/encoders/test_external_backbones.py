@@ -252,7 +252,7 @@ def test_a_place_s_vector_is_what_the_last_block_says_of_it_alone(vit: str) -> N
     """Attention over one token is that token's value, so the block can be asked one by one."""
     visual = load_encoder(vit).network.visual  # type: ignore[attr-defined]
     images = normalised(pixels(64, 64, 1))
-    path, stride = dense_path(visual, "values")
+    path, stride = dense_path(visual)
     *blocks, last = visual.transformer.resblocks
     tokens = visual._embeds(images)
     for block in blocks:
@@ -263,34 +263,9 @@ def test_a_place_s_vector_is_what_the_last_block_says_of_it_alone(vit: str) -> N
     assert torch.allclose(path(images)[0].flatten(1).T, wanted[0, 1:], atol=1e-5)
 
 
-def test_attention_to_keys_mixes_the_values_of_similar_places(vit: str) -> None:
-    encoder: Any = load_encoder(vit)
-    visual, images = encoder.network.visual, normalised(pixels(64, 64, 1))
-    *blocks, last = visual.transformer.resblocks
-    tokens = visual._embeds(images)
-    for block in blocks:
-        tokens = block(tokens)
-    x = last.ln_1(tokens)[0]
-    weight, bias = last.attn.in_proj_weight, last.attn.in_proj_bias
-    keys, values = (x @ weight[i : i + 64].T + bias[i : i + 64] for i in (64, 128))
-    mixed = [
-        ((keys[:, h] @ keys[:, h].T) / 32**0.5).softmax(1) @ values[:, h]
-        for h in (slice(0, 32), slice(32, 64))
-    ]
-    wanted = visual.ln_post(last.attn.out_proj(torch.cat(mixed, 1))) @ visual.proj
-    found = dense_path(visual, "keys")[0](images)[0].flatten(1).T
-    assert torch.allclose(found, wanted[1:], atol=1e-5)
-    other = encoder.attending_to("keys")
-    assert other.identity != encoder.identity
-    tile = (pixels(128, 128, 1) * 255).byte().permute(0, 2, 3, 1)
-    assert not torch.allclose(other.dense(tile), encoder.dense(tile), atol=1e-3)
-
-
-def test_towers_without_keys_say_so(resnet: str) -> None:
-    with pytest.raises(ModelError, match="ModifiedResNet by its keys"):
-        load_encoder(resnet).attending_to("keys")  # type: ignore[attr-defined]
-    with pytest.raises(ValueError, match="'words' is not one of"):
-        dense_path(None, "words")
+def test_towers_without_vectors_of_places_say_so() -> None:
+    with pytest.raises(ModelError, match="image tower Linear are not supported"):
+        dense_path(torch.nn.Linear(1, 1))
 
 
 @pytest.fixture

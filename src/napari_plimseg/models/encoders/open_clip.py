@@ -30,82 +30,69 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-ATTENTIONS = ("values", "keys")
+def dense_path(visual: Any) -> tuple[Callable[[Tensor], Tensor], int]:
+    """Return the function from normalized images to vectors (B, D, h, w), and its stride.
 
-
-def dense_path(visual: Any, attention: str) -> tuple[Callable[[Tensor], Tensor], int]:
-    """Return the function from normalised images to vectors (B, D, h, w), and its stride.
+    A place's vector is what the last attention block would give for that place alone: its value,
+    without mixing in the others. The usual output mixes in every place, so that the vectors of
+    a whole image resemble each other (MaskCLIP, Zhou et al. 2022).
 
     Parameters
     ----------
     visual : torch.nn.Module
         An image tower of open_clip, or CONCH's.
-    attention : str
-        One of `ATTENTIONS`; a tower with attention pooling knows `values` only.
 
     Raises
     ------
     ModelError
         When the tower gives no vectors of places.
     """
-    if attention not in ATTENTIONS:
-        raise ValueError(f"'{attention}' is not one of {', '.join(ATTENTIONS)}")
     kind = type(visual).__name__
     if kind == "VisionTransformer" and visual.attn_pool is None:
-        return lambda x: _clip_patches(visual, attention, x), int(visual.patch_size[0])
+        return lambda x: _clip_patches(visual, x), int(visual.patch_size[0])
     if kind == "TimmModel" and is_timm_transformer(visual.trunk):
         accept_any_size(visual.trunk)
         patch = int(visual.trunk.patch_embed.patch_size[0])
-        return lambda x: _timm_patches(visual, attention, x), patch
-    if attention == "values" and kind == "ModifiedResNet":
+        return lambda x: _timm_patches(visual, x), patch
+    if kind == "ModifiedResNet":
         return lambda x: _resnet_locations(visual, x), 32
-    if attention == "values" and kind == "ConchVisual":
+    if kind == "ConchVisual":
         patch = int(visual.trunk.patch_embed.patch_size[0])
         return lambda x: _conch_patches(visual, x), patch
     raise ModelError(
-        f"dense vectors of the image tower {kind} by its {attention} are not supported",
+        f"dense vectors of the image tower {kind} are not supported",
         remedy="Use a CLIP with a plain vision transformer or ResNet.",
     )
 
 
-def _mixed(
-    tokens: Tensor, weight: Tensor, bias: Tensor | None, heads: int, attention: str
-) -> Tensor:
-    """Return the values (B, N, width) of tokens, each by itself or mixed by its keys."""
+def _values(tokens: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """Return the attention's values (B, N, width) of tokens, from its joint q, k, v weights."""
     width = tokens.shape[-1]
-    if attention == "values":
-        return F.linear(tokens, weight[2 * width :], None if bias is None else bias[2 * width :])
-    both = F.linear(tokens, weight[width:], None if bias is None else bias[width:])
-    # two of (B, heads, N, width / heads)
-    keys, values = both.reshape(*tokens.shape[:2], 2, heads, -1).permute(2, 0, 3, 1, 4)
-    mixed = F.scaled_dot_product_attention(keys, keys, values)
-    return mixed.transpose(1, 2).flatten(2)
+    return F.linear(tokens, weight[2 * width :], None if bias is None else bias[2 * width :])
 
 
-def _clip_patches(visual: Any, attention: str, x: Tensor) -> Tensor:
+def _clip_patches(visual: Any, x: Tensor) -> Tensor:
     tokens, grid = clip_tokens(visual, x)
     *blocks, last = visual.transformer.resblocks
     for block in blocks:
         tokens = block(tokens)
     own = last.attn
-    mixed = _mixed(
-        last.ln_1(tokens), own.in_proj_weight, own.in_proj_bias, own.num_heads, attention
-    )
-    patches = visual.ln_post(own.out_proj(mixed))
+    values = _values(last.ln_1(tokens), own.in_proj_weight, own.in_proj_bias)
+    patches = visual.ln_post(own.out_proj(values))
     if visual.proj is not None:
         patches = patches @ visual.proj
     return as_map(patches, grid)
 
 
-def _timm_patches(visual: Any, attention: str, x: Tensor) -> Tensor:
+def _timm_patches(visual: Any, x: Tensor) -> Tensor:
     trunk = visual.trunk
     tokens, grid = timm_tokens(trunk, x)
     *blocks, last = trunk.blocks
     for block in blocks:
         tokens = block(tokens)
     own = last.attn
-    mixed = _mixed(last.norm1(tokens), own.qkv.weight, own.qkv.bias, own.num_heads, attention)
-    return as_map(visual.head(trunk.norm(own.proj(mixed))), grid)
+    values = _values(last.norm1(tokens), own.qkv.weight, own.qkv.bias)
+    return as_map(visual.head(trunk.norm(own.proj(values))), grid)
 
 
 def _resnet_locations(visual: Any, x: Tensor) -> Tensor:
@@ -135,7 +122,7 @@ WORKING_MPP = 0.5
 class OpenClipEncoder:
     """An open_clip model with a vision transformer or a ResNet as image tower, or CONCH.
 
-    How dense vectors come about: see `dense_paths`.
+    `dense_path` says how its dense vectors are made.
 
     Parameters
     ----------
@@ -149,8 +136,6 @@ class OpenClipEncoder:
     config : dict
         From which the image tower can be built again: `architecture`, and for open_clip's own
         `embed_dim`, `vision_cfg` and `quick_gelu`.
-    attention : str
-        One of `dense_paths.ATTENTIONS`.
     """
 
     mpp = WORKING_MPP
@@ -163,7 +148,6 @@ class OpenClipEncoder:
         name: str,
         digest: str,
         config: dict[str, Any],
-        attention: str = "values",
     ) -> None:
         self.name = name
         self.digest = digest
@@ -171,7 +155,7 @@ class OpenClipEncoder:
         self.network = network.eval().requires_grad_(False)
         self._tokenize = tokenize
         visual: Any = network.visual
-        self._dense, self.stride = dense_path(visual, attention)
+        self._dense, self.stride = dense_path(visual)
         side = visual.image_size
         self.window = side if isinstance(side, int) else int(side[0])
         self._grid = WindowGrid(self.window, self.stride)
@@ -182,8 +166,6 @@ class OpenClipEncoder:
         self._mean = torch.tensor(self.mean).view(3, 1, 1)
         self._std = torch.tensor(self.std).view(3, 1, 1)
         settings = [digest, preprocessing["mean"], preprocessing["std"], self._grid.window, "v1"]
-        if attention != "values":
-            settings.append(attention)
         self.identity = hashlib.sha256(json.dumps(settings, default=str).encode()).hexdigest()
 
     @classmethod
@@ -242,13 +224,6 @@ class OpenClipEncoder:
         }  # fmt: skip
         return cls(network, tokenize, name=name, digest=digest, config=config)
 
-    def attending_to(self, attention: str) -> Self:
-        """Return the same model with another way to dense vectors (`dense_paths.ATTENTIONS`)."""
-        return type(self)(
-            self.network, self._tokenize, name=self.name, digest=self.digest, config=self.config,
-            attention=attention,
-        ).to(self._mean.device)  # fmt: skip
-
     def to(self, device: torch.device) -> Self:
         """Move the weights and return self."""
         self.network.to(device)
@@ -289,7 +264,7 @@ class ClipMatcher(Matcher):
     """An image-text model of open_clip, or CONCH.
 
     The vector of an image is the model's own pooled one, of the image squeezed to the size that
-    the model was trained for. Vectors of places are those of zero-shot maps (`dense_paths`).
+    the model was trained for. Vectors of places are those of zero-shot maps (`dense_path`).
 
     Parameters
     ----------
