@@ -26,7 +26,7 @@ from scipy import ndimage
 
 from napari_plimseg.inference.promptable.geometry import GRID, Hint, PatchPair
 from napari_plimseg.inference.promptable.session import HintSession
-from napari_plimseg.models.loading import load_hints
+from napari_plimseg.models.loading import load_promptable_model
 from napari_plimseg.slides import open_slide
 from napari_plimseg.slides.slide import Region
 
@@ -117,7 +117,7 @@ def clicked(answer: Callable, glands: list[NDArray[np.bool_]]) -> dict[int, list
 def measured(path: str, pictures: list[tuple[Path, Path]], *, centred: bool) -> dict[str, float]:
     """Return the mean Dice of a model in each column."""
     scores: dict[str, list[float]] = defaultdict(list)
-    model = load_hints(path)
+    model = load_promptable_model(path)
     for picture, outlines in pictures:
         glands = glands_of(outlines)
         if not glands:

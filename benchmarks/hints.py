@@ -20,7 +20,7 @@ import torch
 from napari_plimseg.inference.promptable.embedding_cache import EmbeddingCache
 from napari_plimseg.inference.promptable.geometry import Hint
 from napari_plimseg.inference.promptable.session import HintSession
-from napari_plimseg.models.loading import load_hints
+from napari_plimseg.models.loading import load_promptable_model
 from napari_plimseg.slides import open_slide
 from napari_plimseg.slides.slide import Region
 
@@ -48,7 +48,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    model = load_hints(options.model)
+    model = load_promptable_model(options.model)
     random = np.random.default_rng(0)
     times: dict[str, list[tuple[float, float]]] = {}
     with tempfile.TemporaryDirectory() as folder, open_slide(options.slide) as slide:

@@ -26,7 +26,8 @@ from napari_plimseg.models.encoders.cards import (
     folder_of,
 )
 from napari_plimseg.models.importing import import_model, import_weights
-from napari_plimseg.models.library import EntryState, Kind, ModelLibrary
+from napari_plimseg.models.library import EntryState, Kind, ModelLibrary, Task
+from napari_plimseg.models.loading import load_model
 from tests.support.library import (
     CONFIG,
     QUILT,
@@ -54,14 +55,91 @@ def test_everything_is_listed_once_and_without_a_network() -> None:
     assert len({e.key for e in entries}) == len(entries)
     assert (entries[0].kind, entries[0].state) == (Kind.BUNDLED, EntryState.READY)
     assert (entries[1].kind, entries[1].state) == (Kind.BUNDLED, EntryState.READY)
-    assert {e.key for e in entries[2:]} == {c.title for c in CARDS if c.name != "bundled"}
-    for entry in entries[2:]:
+    assert (entries[2].kind, entries[2].state) == (Kind.BUNDLED, EntryState.READY)
+    assert {e.key for e in entries[3:]} == {c.title for c in CARDS if not c.is_bundled}
+    for entry in entries[3:]:
         assert entry.state is EntryState.NOT_HERE
         assert str(encoders_folder()) in entry.reason
         assert entry.license
         assert entry.downloadable == bool(entry.page)
     assert ModelLibrary().entry("conch").gated
     assert not ModelLibrary().entry("UNI").makes_masks
+
+
+def put_into_the_hub_s_cache(
+    repository: str, names: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    cache = tmp_path / f"models--{repository.replace('/', '--')}"
+    (cache / "refs").mkdir(parents=True)
+    (cache / "refs" / "main").write_text("c0ffee")
+    (cache / "snapshots" / "c0ffee").mkdir(parents=True)
+    for name in names:
+        (cache / "snapshots" / "c0ffee" / name).write_bytes(b"x")
+
+
+@pytest.mark.parametrize(
+    ("how", "state"),
+    [
+        ("nothing", EntryState.NOT_HERE),
+        ("downloaded", EntryState.READY),
+        ("damaged", EntryState.DAMAGED),
+        ("partial", EntryState.PARTIAL),
+        ("cached", EntryState.READY),
+        ("partly cached", EntryState.NOT_HERE),
+        ("cached and damaged", EntryState.DAMAGED),
+    ],
+)
+def test_the_list_and_the_library_agree_on_encoders(
+    how: str, state: EntryState, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    if how == "downloaded":
+        put_files(QUILT, safetensors_bytes(tmp_path))
+    if "damaged" in how:
+        put_files(QUILT, b"no tensors")
+    if how == "partial":
+        put_files(QUILT)
+        (folder_of(card(QUILT)) / WEIGHT_FILES[0]).unlink()
+    if "cached" in how:
+        names = [CONFIG_FILE] if how.startswith("partly") else [CONFIG_FILE, WEIGHT_FILES[1]]
+        put_into_the_hub_s_cache(card(QUILT).repository, names, monkeypatch, tmp_path / "cache")
+    (listed,) = (entry for entry in library.list_models() if entry.title == QUILT)
+    assert listed == ModelLibrary().entry(QUILT)
+    assert (listed.state, listed.available) == (state, state is EntryState.READY)
+    assert listed.name == "hf-hub:wisdomik/QuiltNet-B-16"
+
+
+def test_the_list_and_the_library_agree_on_models() -> None:
+    own(library.models_folder() / "good.safetensors")
+    (library.models_folder() / "odd.safetensors").write_bytes(b"no model")
+    own(library.models_folder() / "lost.safetensors", encoder="timm:x=/nowhere/x.pt")
+    put_files("PLIP", b"older torch files have no directory")
+    imported = encoders_folder() / "mine"
+    imported.mkdir()
+    (imported / CONFIG_FILE).write_bytes(CONFIG)
+    entries = ModelLibrary().entries()
+    listed = library.list_models()
+    assert [e for e in entries if e in listed] == listed
+    assert {e.key: e.state for e in listed if e.kind is Kind.OWN} == {
+        "good": EntryState.READY, "odd": EntryState.DAMAGED, "lost": EntryState.PARTIAL,
+    }  # fmt: skip
+    assert {"PLIP", "mine", "bundled"} <= {e.key for e in listed}
+    assert not {"PathCLIP", "UNI", "bundled-hints"} & {e.key for e in listed}
+    assert all(e.task is Task.MASKS for e in listed)
+    (promptable,) = library.list_promptable_models()
+    assert promptable in entries
+    assert (promptable.key, promptable.task) == ("bundled-hints", Task.PROMPTS)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"key": ""}, {"name": ""}, {"reason": "why"}, {"state": EntryState.DAMAGED}, {"mpp": 0.0},
+     {"downloadable": True}, {"size_bytes": -1}],
+)  # fmt: skip
+def test_an_entry_checks_itself(change: dict[str, object]) -> None:
+    plain = ModelLibrary().entry("bundled")
+    with pytest.raises(ValueError):
+        replace(plain, **change)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("key", ["nothing", ""])
@@ -110,7 +188,7 @@ def test_files_put_there_by_hand_count(
     entry = ModelLibrary().entry(title)
     assert entry.state is state
     assert says in entry.reason
-    assert bool(entry.name) == (state is EntryState.READY)
+    assert entry.available == (state is EntryState.READY)
     assert not entry.downloadable  # a damaged one is removed first, a file by hand is no download
     listed = {info.title for info in library.list_models() if info.available}
     assert (title in listed) == (state is EntryState.READY)
@@ -152,10 +230,10 @@ def test_an_interrupted_download_goes_on_where_it_stopped(
         assert str(folder_of(card(QUILT))) in str(caught.value)
     entry = models.entry(QUILT)
     assert entry.state is EntryState.PARTIAL
-    assert "press Download to go on" in entry.reason
+    assert "press Download to resume it" in entry.reason
     assert not (folder_of(card(QUILT)) / WEIGHT_FILES[1]).exists()
     with pytest.raises(ModelError, match="not on this computer"):
-        library.load_model("hf-hub:wisdomik/QuiltNet-B-16")
+        load_model("hf-hub:wisdomik/QuiltNet-B-16")
     remote.break_after = None
     remote.asked.clear()
     list(models.download(models.offer(QUILT)))
@@ -236,7 +314,7 @@ def test_remote_names_stay_in_the_folder(name: str) -> None:
     [
         ("bundled", "belongs to the plugin"),
         ("bundled-tissue", "belongs to the plugin"),
-        (QUILT, "Nothing of it"),
+        (QUILT, "not on this computer"),
     ],
 )
 def test_what_is_not_the_user_s_is_not_removed(key: str, says: str) -> None:

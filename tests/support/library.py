@@ -13,7 +13,6 @@ from napari_plimseg.errors import ModelError
 from napari_plimseg.models.downloads import RemoteFile
 from napari_plimseg.models.encoders.cards import (
     CARDS,
-    files_of,
     folder_of,
 )
 from napari_plimseg.models.model_file import ModelHeader, current_versions, save_model
@@ -99,7 +98,7 @@ def own(path: Path, **changes: Any) -> Path:
 def put_files(title: str, content: bytes = b"PK") -> None:
     folder = folder_of(card(title))
     folder.mkdir(parents=True)
-    for names in files_of(card(title)).needed:
+    for names in card(title).needed:
         (folder / names[0]).write_bytes(CONFIG if names[0].endswith(".json") else content)
 
 

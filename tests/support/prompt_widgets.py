@@ -6,7 +6,7 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from napari_plimseg.models import library, loading
-from napari_plimseg.models.library import ModelInfo
+from napari_plimseg.models.library import EntryState, Kind, ModelEntry, Task
 from tests.support import widgets as fakes
 from tests.support.prompt_sessions import DarkModel
 
@@ -29,15 +29,17 @@ class GatedModel(DarkModel):
         return super().encode(images)
 
 
-def hint_info(name: str = "bundled", *, reason: str = "") -> ModelInfo:
+def hint_info(name: str = "bundled", *, reason: str = "") -> ModelEntry:
     """Return what the catalogue says about a model for hints; with a reason it is not there."""
-    return ModelInfo(
-        name, "Finds what is dark", "", fakes.CLASSES, 1.0, "none", "tests", 0, not reason, reason
-    )
+    return ModelEntry(
+        name, name, "Finds what is dark", "", Kind.OWN,
+        EntryState.DAMAGED if reason else EntryState.READY, reason, task=Task.PROMPTS,
+        classes=fakes.CLASSES, mpp=1.0,
+    )  # fmt: skip
 
 
-def offer_hints(monkeypatch: pytest.MonkeyPatch, model: GatedModel, *infos: ModelInfo) -> None:
+def offer_hints(monkeypatch: pytest.MonkeyPatch, model: GatedModel, *infos: ModelEntry) -> None:
     """Let the catalogue offer a model, under one name or several."""
     offered = list(infos) or [hint_info()]
-    monkeypatch.setattr(library, "list_hint_models", lambda: offered)
-    monkeypatch.setattr(loading, "load_hints", lambda name: model)
+    monkeypatch.setattr(library, "list_promptable_models", lambda: offered)
+    monkeypatch.setattr(loading, "load_promptable_model", lambda name: model)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from napari_plimseg.models import library, loading
-from napari_plimseg.models.library import ModelInfo
+from napari_plimseg.models.library import EntryState, Kind, ModelEntry
 from napari_plimseg.slides.slide import Level, Slide
 from napari_plimseg.tissue import TissueClass, TissueClasses
 
@@ -104,15 +104,16 @@ def only_model(model: ColorModel) -> list[tuple[ModuleType, str, Callable]]:
         model.set_classes(classes or CLASSES)
         return model
 
-    info = ModelInfo(
+    info = ModelEntry(
+        key="color",
         name="color",
         title="Colour model",
         description="Tells purple from pink.",
-        classes=CLASSES,
-        mpp=1.0,
+        kind=Kind.OWN,
+        state=EntryState.READY,
         license="none",
         source="tests",
-        size_bytes=0,
-        available=True,
+        classes=CLASSES,
+        mpp=1.0,
     )
     return [(library, "list_models", lambda: [info]), (loading, "load_model", load_model)]

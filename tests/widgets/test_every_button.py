@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from napari_plimseg._widgets.review.dock import ReviewDock
     from napari_plimseg._widgets.train.dock import TrainDock
     from napari_plimseg._widgets.viewer.mask_layer import MaskView
-    from napari_plimseg.models.library import ModelInfo
+    from napari_plimseg.models.library import ModelEntry
 
 pytestmark = pytest.mark.gui
 WAIT = 60_000
@@ -93,7 +93,7 @@ class House:
         )  # fmt: skip
         return slide
 
-    def offer_hints(self, *infos: ModelInfo) -> None:
+    def offer_hints(self, *infos: ModelEntry) -> None:
         """Let the catalogue offer a model for points and boxes."""
         offer_hints(self.patch, self.hints, *infos)
 

@@ -10,7 +10,7 @@ import torch
 
 from napari_plimseg.files import atomic_write, write_json
 from napari_plimseg.inference.devices import describe_device, pick_device
-from napari_plimseg.models.encoders.loading import load_backbone, load_matcher
+from napari_plimseg.models.encoders.loading import is_image_text, load_backbone, load_matcher
 from plimseg_training.data.datasets import TrainingData
 from plimseg_training.data.tagged_folder import read_pixels, read_truth
 from plimseg_training.events import Event, ProgressLog
@@ -46,7 +46,6 @@ if TYPE_CHECKING:
     from plimseg_training.loop.distributed import World
 
 PREVIEWS = 6
-_READ_TEXT = ("hf-hub:", "local-dir:", "open_clip:", "conch:")
 
 
 class Stopped(Exception):
@@ -57,8 +56,7 @@ def matcher_name(recipe: Recipe) -> str:
     """Return the name of a recipe's matcher; an encoder without text has the bundled one."""
     if recipe.matching.matcher != "backbone":
         return recipe.matching.matcher
-    reads_text = recipe.model.backbone.startswith(_READ_TEXT)
-    return recipe.model.backbone if reads_text else "bundled"
+    return recipe.model.backbone if is_image_text(recipe.model.backbone) else "bundled"
 
 
 def train_recipe(

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from napari_plimseg.inference.progress import Progress
-    from napari_plimseg.models.library import LibraryEntry, ModelInfo
+    from napari_plimseg.models.library import ModelEntry
     from napari_plimseg.results.mask_info import MaskInfo
     from napari_plimseg.results.measure import ClassArea
 
@@ -157,7 +157,7 @@ class Output:
         for file in files:
             self._line(f"  wrote {file}")
 
-    def model(self, model: ModelInfo) -> None:
+    def model(self, model: ModelEntry) -> None:
         """Print one line of the list of models."""
         if self.as_json:
             self._event(
@@ -165,7 +165,7 @@ class Output:
                 name=model.name,
                 title=model.title,
                 description=model.description,
-                classes=list(model.classes.names),
+                classes=list(model.default_classes.names),
                 mpp=model.mpp,
                 licence=model.license,
                 source=model.source,
@@ -176,20 +176,21 @@ class Output:
             return
         state = "" if model.available else f"  (not available: {model.reason})"
         self._line(f"{model.name:<20} {model.title}{state}")
-        self._line(f"  classes  {', '.join(model.classes.names)}")
+        self._line(f"  classes  {', '.join(model.default_classes.names)}")
         self._line(f"  licence  {model.license}")
         if model.description:
             self._line(f"  about    {model.description}")
 
-    def library_entry(self, entry: LibraryEntry) -> None:
+    def library_entry(self, entry: ModelEntry) -> None:
         """Print one line of the library: a model or an encoder, here or not."""
         if self.as_json:
             self._event(
                 "library_entry",
                 key=entry.key,
-                name=entry.name,
+                name=entry.name if entry.available else "",
                 title=entry.title,
                 kind=entry.kind.value,
+                task=entry.task.value,
                 state=entry.state.value,
                 reason=entry.reason,
                 licence=entry.license,

@@ -8,14 +8,14 @@ import os
 import shutil
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from napari_plimseg.errors import ModelError
 from napari_plimseg.files import sync_folder
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator
-    from pathlib import Path
+    from collections.abc import Generator, Iterable, Iterator, Sequence
 
 
 HUB_PAGE = "https://huggingface.co"
@@ -108,6 +108,36 @@ def is_fetched(folder: Path, file: RemoteFile) -> bool:
     """Whether a file is there as a whole, by its size; it was checked when it was fetched."""
     path = folder / file.name
     return path.is_file() and path.stat().st_size == file.size
+
+
+def cached_folder(repository: str, needed: Iterable[Sequence[str]]) -> Path | None:
+    """Return where the hub's own cache, which other programs share, holds a repository.
+
+    Parameters
+    ----------
+    repository : str
+        ORG/REPO.
+    needed : iterable of sequence of str
+        File names, each with its alternatives.
+
+    Returns
+    -------
+    Path or None
+        None when a file is missing or the repository's name is impossible. No network is used.
+    """
+    import huggingface_hub
+
+    folder: Path | None = None
+    for names in needed:
+        try:
+            found = (huggingface_hub.try_to_load_from_cache(repository, name) for name in names)
+            file = next((path for path in found if isinstance(path, str)), None)
+        except ValueError:
+            return None
+        if file is None:
+            return None
+        folder = Path(file).parent
+    return folder
 
 
 def fetch(
@@ -260,10 +290,12 @@ class HubRemote:
 
     def read(self, file: RemoteFile, start: int) -> Iterator[bytes]:
         """Yield the content from byte `start` on."""
-        from huggingface_hub import get_session
         from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]
-        from huggingface_hub.utils._headers import build_hf_headers
-        from huggingface_hub.utils._http import hf_raise_for_status
+        from huggingface_hub.utils import (  # type: ignore[attr-defined]  # exported lazily
+            build_hf_headers,
+            get_session,
+            hf_raise_for_status,
+        )
 
         headers = {**build_hf_headers(), "Accept-Encoding": "identity"}
         if start:

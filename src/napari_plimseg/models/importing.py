@@ -12,12 +12,12 @@ from napari_plimseg.errors import ModelError, PlimsegError
 from napari_plimseg.files import atomic_write, sha256, sync_folder
 from napari_plimseg.models import library
 from napari_plimseg.models.encoders.cards import (
-    CARDS,
     CONFIG_FILE,
     WEIGHT_FILES,
     WEIGHT_SUFFIXES,
+    EncoderName,
+    card_titled,
     encoders_folder,
-    files_of,
     folder_of,
 )
 from napari_plimseg.models.encoders.loading import load_encoder
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from collections.abc import Generator
 
 _RESERVE = 200 << 20
-_TAKEN = {library.BUNDLED, library.BUNDLED_TISSUE}
 
 
 def import_model(place: str | Path) -> Generator[str, None, str]:
@@ -98,38 +97,41 @@ def import_weights(title: str, place: str | Path) -> Generator[str, None, str]:
         When they are not those of the encoder; then nothing has changed.
     """
     place = Path(place)
-    card = next((c for c in CARDS if c.title == title and c.name != library.BUNDLED), None)
+    card = card_titled(title)
     if card is None:
         raise ModelError(f"there is no encoder '{title}'")
-    files = files_of(card)
-    if card.name.endswith("FILE") and place.is_dir():
-        names = [*files.needed[-1], *(p.name for p in sorted(place.iterdir()))]
+    is_file = card.name.form.place == "FILE"
+    if is_file and place.is_dir():
+        names = [*card.needed[-1], *(p.name for p in sorted(place.iterdir()))]
         found = (place / n for n in names if Path(n).suffix in WEIGHT_SUFFIXES)
         weights = next((p for p in found if p.is_file()), None)
         if weights is None:
             raise ModelError("the folder holds no weights", path=place)
         place = weights
-    if card.name.endswith("FILE"):
-        name, chosen = card.name.replace("FILE", str(place)), [place]
-        beside = {n for names in files.needed[:-1] for n in names} | {"config.json"}
+    if is_file:
+        name, chosen = card.name.at(place), [place]
+        beside = {n for names in card.needed[:-1] for n in names} | {"config.json"}
         chosen += [place.with_name(n) for n in sorted(beside) if place.with_name(n).is_file()]
     else:
         folder = place if place.is_dir() else place.parent
-        name = f"{'conch' if card.name.startswith('conch:') else 'local-dir'}:{folder}"
-        known = {n for names in files.needed for n in names}
-        wanted = known | {*files.optional, *files.by_hand}
+        # a hub repository's files are tried from the folder that they are copied from
+        name = EncoderName("local-dir", place=str(folder))
+        if not card.name.is_on_hub:
+            name = card.name.at(folder)
+        known = {n for names in card.needed for n in names}
+        wanted = known | {*card.optional, *card.by_hand}
         chosen = [folder / n for n in sorted(wanted) if (folder / n).is_file()]
     yield f"Checking {place.name}…"
-    load_encoder(name)
+    load_encoder(str(name))
     yield f"Copying {place.name}…"
     _copy_folder(chosen, folder_of(card))
-    return title
+    return card.title
 
 
 def _import_folder(folder: Path) -> Generator[str, None, str]:
     if (folder / CONFIG_FILE).is_file():
         yield f"Checking {folder.name}…"
-        load_encoder(f"local-dir:{folder}")
+        load_encoder(str(EncoderName("local-dir", place=str(folder))))
         yield f"Copying {folder.name}…"
         chosen = [folder / f for f in WEIGHT_FILES if (folder / f).is_file()][:1]
         chosen += [p for p in sorted(folder.iterdir()) if p.suffix in {".json", ".txt"}]
@@ -218,7 +220,7 @@ def _fresh(path: Path) -> Path:
     """Return a path that is not taken: `glands`, `glands-2`, `glands-3`."""
     new, number = path, 2
     taken = {p.name.casefold() for p in path.parent.glob("*")}
-    while new.name.casefold() in taken or new.stem.casefold() in _TAKEN:
+    while new.name.casefold() in taken or new.stem.casefold() in library.RESERVED:
         new = path.with_name(f"{path.stem}-{number}{path.suffix}")
         number += 1
     return new

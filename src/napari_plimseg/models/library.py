@@ -1,47 +1,61 @@
-"""Every model and encoder that is here or can be had: listed, imported, fetched and removed."""
+"""The one list of models and encoders: what is installed, what can be, and how to get it."""
 
 from __future__ import annotations
 
 import shutil
 from dataclasses import dataclass, field, replace
 from enum import Enum
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari_plimseg.errors import ModelError, PlimsegError
 from napari_plimseg.files import user_data_dir
-from napari_plimseg.models.downloads import HUB_PAGE, DownloadProgress, Remote, RemoteFile, fetch
+from napari_plimseg.models.downloads import (
+    HUB_PAGE,
+    DownloadProgress,
+    Remote,
+    RemoteFile,
+    cached_folder,
+    fetch,
+)
 from napari_plimseg.models.encoders.cards import (
+    BUNDLED,
+    BUNDLED_WEIGHTS_FILE,
     CARDS,
     CONFIG_FILE,
     SMALL,
+    TISSUE_FILE,
+    TOKENIZER_FILE,
     EncoderCard,
+    EncoderName,
     bundled_folder,
     bytes_here,
+    card_titled,
     damage,
     encoders_folder,
-    files_of,
     folder_of,
     is_begun,
     loadable_name,
     missing_files,
-    weights_path,
     without_path,
 )
+from napari_plimseg.models.model_file import read_header
 from napari_plimseg.tissue import COLORECTAL, TissueClasses
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping
+    from pathlib import Path
 
     from napari_plimseg.models.model_file import ModelHeader
 
 
-BUNDLED = "bundled"
 BUNDLED_TISSUE = "bundled-tissue"
+BUNDLED_PROMPTABLE = "bundled-hints"
+RESERVED = (BUNDLED, BUNDLED_TISSUE, BUNDLED_PROMPTABLE)
+"""Keys of the shipped models; a user's model can't have one."""
 BUNDLED_MPP = 0.5
-_TISSUE_LICENSE = "BSD-3-Clause; trained on CC-BY 4.0 data (Kather et al.); research use"
 HINT_MODEL_FILE = "hints.safetensors"
-ENCODER_SCHEMES = ("hf-hub:", "local-dir:", "open_clip:", "conch:", "timm:")
+_REINSTALL = "Its weights are missing: install napari-plimseg again."
+_LOST = "The weights of its encoder are not where they were: put them back, or train it again."
 
 
 class Kind(Enum):
@@ -53,17 +67,28 @@ class Kind(Enum):
     OWN_ENCODER = "own encoder"
 
 
+class Task(Enum):
+    """What an entry is used for."""
+
+    MASKS = "masks"
+    """`load_model` takes its name."""
+    PROMPTS = "points and boxes"
+    """`load_promptable_model` takes its name."""
+    TRAINING = "training only"
+    """A vision-only encoder: `load_backbone` takes its name."""
+
+
 class EntryState(Enum):
     """Whether an entry can be used."""
 
     READY = "ready"
-    NOT_HERE = "not here"
+    NOT_HERE = "not installed"
     PARTIAL = "incomplete"
     DAMAGED = "damaged"
 
 
 @dataclass(frozen=True)
-class LibraryEntry:
+class ModelEntry:
     """A model or an encoder.
 
     Parameters
@@ -71,36 +96,35 @@ class LibraryEntry:
     key : str
         Identifies it in the library, whatever its state.
     name : str
-        What `load_model` or `load_encoder` takes; empty while it can't be loaded.
+        What the function of its `task` loads it by; "" while that depends on where the user's
+        copy of the weights will be.
     title, description : str
-        What people read.
+        For people.
     kind : Kind
     state : EntryState
     reason : str
-        Why it can't be used and what to do, as sentences; empty when it can.
+        Why it can't be used and what to do, as sentences; "" exactly when it is ready.
     license, source : str
     page : str
-        Address of its page; empty when there is none.
+        Address of its web page; "" when there is none.
     gated : bool
-        Whether its authors ask for an agreement before a download.
-    makes_masks : bool
-        Whether it can be used for a mask; others are for training only.
+        Whether its authors require an agreement before a download.
+    task : Task
     classes : TissueClasses or None
-        None when it takes any words, or none at all.
+        None when it takes any text prompts, or has no classes.
     mpp : float
-        Micrometres per pixel at which it works.
+        Micrometers per pixel at which it works.
     size_bytes : int
         On this disk.
     path : Path or None
-        Its file or folder; None when nothing is here.
+        Its file or folder; None when nothing is on this computer.
     scores : mapping
         Measured, by name.
     history : mapping
-        What its header says of how it was made, by what to call it.
+        How it was made, by what to call it.
     downloadable : bool
-        Whether it can be fetched.
     removable : bool
-        Whether it is the user's to remove.
+        Whether the user may remove it.
     """
 
     key: str
@@ -114,7 +138,7 @@ class LibraryEntry:
     source: str = ""
     page: str = ""
     gated: bool = False
-    makes_masks: bool = True
+    task: Task = Task.MASKS
     classes: TissueClasses | None = None
     mpp: float = BUNDLED_MPP
     size_bytes: int = 0
@@ -124,6 +148,33 @@ class LibraryEntry:
     downloadable: bool = False
     removable: bool = False
 
+    def __post_init__(self) -> None:
+        if not self.key or not self.title:
+            raise ValueError("an entry needs a key and a title")
+        if self.available and not self.name:
+            raise ValueError(f"'{self.key}' is ready and has no name to load it by")
+        if self.available == bool(self.reason):
+            raise ValueError(f"'{self.key}' is {self.state.value} because of '{self.reason}'")
+        if self.downloadable and self.available:
+            raise ValueError(f"'{self.key}' is ready and can still be downloaded")
+        if self.mpp <= 0 or self.size_bytes < 0:
+            raise ValueError(f"'{self.key}' has an impossible pixel size or file size")
+
+    @property
+    def available(self) -> bool:
+        """Whether it can be loaded now."""
+        return self.state is EntryState.READY
+
+    @property
+    def makes_masks(self) -> bool:
+        """Whether `load_model` can load it."""
+        return self.task is Task.MASKS
+
+    @property
+    def default_classes(self) -> TissueClasses:
+        """The classes that it segments unless others are asked for."""
+        return self.classes or COLORECTAL
+
 
 @dataclass(frozen=True)
 class Offer:
@@ -131,11 +182,11 @@ class Offer:
 
     Parameters
     ----------
-    entry : LibraryEntry
+    entry : ModelEntry
     files : tuple of RemoteFile
     """
 
-    entry: LibraryEntry
+    entry: ModelEntry
     files: tuple[RemoteFile, ...]
 
     @property
@@ -145,29 +196,22 @@ class Offer:
 
 
 class ModelLibrary:
-    """The models of this computer. Listing never touches the network.
+    """The models of this computer. Listing never uses the network.
 
     Parameters
     ----------
     remote : Remote, optional
-        Where files are fetched from; the hub by default.
+        Where files are downloaded from; the hub by default.
     """
 
     def __init__(self, remote: Remote | None = None) -> None:
         self._remote = remote
 
-    def entries(self) -> list[LibraryEntry]:
-        """Return the bundled models, the user's own ones and every encoder of the catalogue."""
-        models = models_folder()
-        return [
-            _bundled(),
-            _bundled_tissue(),
-            *(_own_model(path) for path in sorted(models.glob("*.safetensors"))),
-            *(_own_encoder(path) for path in _own_encoder_folders()),
-            *(_encoder(card) for card in CARDS if card.name != BUNDLED),
-        ]
+    def entries(self) -> list[ModelEntry]:
+        """Return the bundled models, the user's own models and every known encoder."""
+        return [*_models(), *_encoders()]
 
-    def entry(self, key: str) -> LibraryEntry:
+    def entry(self, key: str) -> ModelEntry:
         """Return an entry by its key, its name or its title; letter case does not matter.
 
         Raises
@@ -189,27 +233,28 @@ class ModelLibrary:
         )
 
     def offer(self, key: str) -> Offer:
-        """Ask the host what a download would bring; touches the network.
+        """Ask the host what a download would bring; uses the network.
 
         Raises
         ------
         ModelError
-            When it can't be fetched, or the host can't be reached; says what to put where.
+            When it can't be downloaded, or the host can't be reached; says which files to put
+            where instead.
         """
-        entry, card = self.entry(key), _card(key)
-        if card is None or not files_of(card).repository:
+        entry = self.entry(key)
+        card = card_titled(entry.key)
+        if card is None or not card.repository:
             raise ModelError(f"'{entry.title}' can't be downloaded", remedy=entry.reason or None)
-        files = files_of(card)
         found: list[RemoteFile] = []
         try:
-            for names in files.needed:
-                options = (self._get_remote().find(files.repository, name) for name in names)
+            for names in card.needed:
+                options = (self._get_remote().find(card.repository, name) for name in names)
                 file = next((option for option in options if option is not None), None)
                 if file is None:
-                    raise ModelError(f"{files.repository} has no file '{names[0]}'")
+                    raise ModelError(f"{card.repository} has no file '{names[0]}'")
                 found.append(file)
-            for name in files.optional:
-                extra = self._get_remote().find(files.repository, name)
+            for name in card.optional:
+                extra = self._get_remote().find(card.repository, name)
                 if extra is not None:
                     found.insert(0, extra)
         except ModelError as error:
@@ -217,14 +262,14 @@ class ModelLibrary:
         return Offer(entry, tuple(found))
 
     def download(self, offer: Offer) -> Generator[DownloadProgress, None, None]:
-        """Fetch what was offered; closing the generator keeps what came so far.
+        """Download what was offered; closing the generator keeps what has arrived.
 
         Raises
         ------
         ModelError
-            As `fetch` does, with what to put where.
+            As `fetch` does, with the files to put where instead.
         """
-        card = _card(offer.entry.key)
+        card = card_titled(offer.entry.key)
         if card is None:
             raise ModelError(f"'{offer.entry.title}' can't be downloaded")
         try:
@@ -233,23 +278,23 @@ class ModelLibrary:
             raise _with_advice(error, card) from error
 
     def remove(self, key: str) -> None:
-        """Remove a model or an encoder of the user's, or what was fetched of one.
+        """Remove a user's model or encoder, or the downloaded files of a known encoder.
 
         Raises
         ------
         ModelError
-            When it is not the user's to remove, or can't be removed.
+            When the user may not remove it, or the disk refuses.
         """
         entry = self.entry(key)
         if not entry.removable or entry.path is None:
             raise ModelError(why_not_remove(entry))
         try:
             if entry.path.is_dir():
-                # first out of sight: a removal that is interrupted leaves no half encoder
-                gone = entry.path.with_name(f".removed-{entry.path.name}")
-                shutil.rmtree(gone, ignore_errors=True)
-                entry.path.rename(gone)
-                shutil.rmtree(gone)
+                # Renamed first: if deleting is interrupted, half an encoder must not be listed.
+                hidden = entry.path.with_name(f".removed-{entry.path.name}")
+                shutil.rmtree(hidden, ignore_errors=True)
+                entry.path.rename(hidden)
+                shutil.rmtree(hidden)
             else:
                 entry.path.unlink()
         except OSError as error:
@@ -267,63 +312,109 @@ class ModelLibrary:
         return self._remote
 
 
-def why_not_remove(entry: LibraryEntry) -> str:
-    """Return why an entry can't be removed, as a sentence; empty when it can."""
+def list_models() -> list[ModelEntry]:
+    """Return the entries that `load_model` can load, or could once they are installed.
+
+    Encoders whose weights the user has to provide are left out until the files are on this
+    computer: before that, there is no name to load them by.
+    """
+    entries = ModelLibrary().entries()
+    return [entry for entry in entries if entry.task is Task.MASKS and entry.name]
+
+
+def list_promptable_models() -> list[ModelEntry]:
+    """Return the shipped and the user's own models for points and boxes.
+
+    A SAM is loaded by its name (`sam:FOLDER`) and not listed.
+    """
+    return [entry for entry in _models() if entry.task is Task.PROMPTS]
+
+
+def models_folder() -> Path:
+    """Return the folder of the user's own model files; it may not exist yet."""
+    return user_data_dir() / "models"
+
+
+def tissue_file() -> Path:
+    """Return the path of the shipped model that was trained from tags."""
+    return bundled_folder() / TISSUE_FILE
+
+
+def why_not_remove(entry: ModelEntry) -> str:
+    """Return why an entry can't be removed, as a sentence; "" when it can."""
     if entry.removable:
         return ""
     if entry.kind is Kind.BUNDLED:
-        return "The bundled model belongs to the plugin and stays."
+        return "The bundled model belongs to the plugin and can't be removed."
     if entry.path is not None:
-        return "It lies in the hub's own cache, which other programs use: hf cache rm removes it."
-    return "Nothing of it is on this computer."
+        return "It is in the hub's cache, which other programs use: remove it with hf cache rm."
+    return "It is not on this computer."
 
 
-def _card(key: str) -> EncoderCard | None:
-    wanted = key.casefold()
-    cards = (card for card in CARDS if card.name != BUNDLED)
-    return next((c for c in cards if wanted in (c.title.casefold(), c.name.casefold())), None)
+def _models() -> list[ModelEntry]:
+    own = sorted(models_folder().glob("*.safetensors"))
+    return [
+        _bundled(),
+        _shipped(
+            BUNDLED_TISSUE, BUNDLED_TISSUE, tissue_file(), Task.MASKS,
+            "Colorectal tissue, from tags",
+            "Nine colorectal tissue classes, trained from image-level tags. For research use only.",
+        ),
+        _shipped(
+            BUNDLED_PROMPTABLE, BUNDLED, bundled_folder() / HINT_MODEL_FILE, Task.PROMPTS,
+            "Points and boxes", "The bundled model for Smart select. For research use only.",
+        ),
+        *(_model_file(path) for path in own),
+    ]  # fmt: skip
 
 
-def _bundled() -> LibraryEntry:
-    from napari_plimseg.models.encoders.cards import bundled_folder
+def _encoders() -> list[ModelEntry]:
+    return [
+        *(_own_encoder(path) for path in _own_encoder_folders()),
+        *(_encoder(card) for card in CARDS if not card.is_bundled),
+    ]
 
-    info = bundled_info()
-    return LibraryEntry(
-        info.name, info.name, info.title, info.description, Kind.BUNDLED,
-        EntryState.READY if info.available else EntryState.DAMAGED, info.reason, info.license,
-        info.source, classes=info.classes, mpp=info.mpp, size_bytes=info.size_bytes,
+
+def _bundled() -> ModelEntry:
+    card = next(card for card in CARDS if card.is_bundled)
+    files = [bundled_folder() / n for n in (CONFIG_FILE, TOKENIZER_FILE, BUNDLED_WEIGHTS_FILE)]
+    present = all(file.is_file() for file in files)
+    return ModelEntry(
+        BUNDLED, BUNDLED, card.title,
+        "Nine colorectal tissue classes, or any words that you type. For research use only.",
+        Kind.BUNDLED, EntryState.READY if present else EntryState.DAMAGED,
+        "" if present else _REINSTALL, card.license, card.origin, classes=COLORECTAL,
+        size_bytes=sum(file.stat().st_size for file in files if file.is_file()),
         path=bundled_folder(),
     )  # fmt: skip
 
 
-def _bundled_tissue() -> LibraryEntry:
-    info, path = tissue_info(), tissue_file()
-    entry = LibraryEntry(
-        info.name, info.name, info.title, info.description, Kind.BUNDLED, EntryState.DAMAGED,
-        info.reason, source=info.source,
-    )  # fmt: skip
-    if not info.available:
-        return entry
-    found = _own_model(path)
+def _shipped(
+    key: str, name: str, path: Path, task: Task, title: str, description: str
+) -> ModelEntry:
+    """Return the entry of a shipped model file; `title` is for the case that it is missing."""
+    if not path.is_file():
+        return ModelEntry(
+            key, name, title, description, Kind.BUNDLED, EntryState.DAMAGED, _REINSTALL,
+            source="napari-plimseg", task=task,
+        )  # fmt: skip
     return replace(
-        found,
-        **{name: getattr(entry, name) for name in ("key", "name", "description", "kind", "source")},
-        removable=False,
-    )
-
-
-def _own_model(path: Path) -> LibraryEntry:
-    from napari_plimseg.models.model_file import read_header
-
-    info = file_info(path)
-    entry = LibraryEntry(
-        info.name, "", info.title, info.description, Kind.OWN, EntryState.DAMAGED, info.reason,
-        size_bytes=info.size_bytes, path=path, removable=True,
+        _model_file(path), key=key, name=name, description=description, kind=Kind.BUNDLED,
+        source="napari-plimseg", task=task, removable=False,
     )  # fmt: skip
+
+
+def _model_file(path: Path) -> ModelEntry:
+    """Return what a model file says about itself, or why it can't be used."""
+    size = path.stat().st_size
     try:
         header = read_header(path)
-    except PlimsegError:
-        return entry
+    except PlimsegError as error:
+        return ModelEntry(
+            path.stem, path.stem, path.stem, "A model file that can't be used.", Kind.OWN,
+            EntryState.DAMAGED, str(error), size_bytes=size, path=path, removable=True,
+        )  # fmt: skip
+    lost = _is_encoder_lost(header)
     history = {
         "kind": header.kind,
         "encoder": without_path(header.encoder),
@@ -331,68 +422,93 @@ def _own_model(path: Path) -> LibraryEntry:
         "training images": header.training_sha256[:12],
         **{f"made with {name}": version for name, version in header.versions.items()},
     }
-    return replace(
-        entry,
-        name=info.name if info.available else "",
-        state=EntryState.READY if info.available else EntryState.PARTIAL,
-        license=info.license,
-        source="trained or imported on this computer",
-        classes=header.classes,
-        mpp=header.mpp,
-        scores=header.scores,
-        history={what: text for what, text in history.items() if text},
-    )
+    return ModelEntry(
+        path.stem, path.stem, header.title or path.stem, _description(header), Kind.OWN,
+        EntryState.PARTIAL if lost else EntryState.READY, _LOST if lost else "", header.license,
+        "trained or imported on this computer",
+        task=Task.PROMPTS if header.kind == "hints" else Task.MASKS, classes=header.classes,
+        mpp=header.mpp, size_bytes=size, path=path, scores=header.scores,
+        history={what: text for what, text in history.items() if text}, removable=True,
+    )  # fmt: skip
+
+
+def _is_encoder_lost(header: ModelHeader) -> bool:
+    """Whether a model needs weights outside its file that are no longer where they were."""
+    if header.network.get("backbone_inside") or header.network.get("frozen_inside"):
+        return False
+    try:
+        path = EncoderName.parse(header.encoder).path
+    except ModelError:
+        return False  # loading it says what is wrong with the name
+    return path is not None and not path.exists()
+
+
+def _description(header: ModelHeader) -> str:
+    encoder = without_path(header.encoder)
+    if header.kind == "hints":
+        return f"Objects from points and boxes, on {encoder}."
+    how = "trained on" if header.kind == "segmentation" else "words on"
+    text = f"Your own model, {how} {encoder}"
+    if header.encoder == SMALL:
+        text = "Your own fast model, distilled from a larger one"
+    scores = ", ".join(f"{name} {value:.3g}" for name, value in header.scores.items())
+    return f"{text}: {scores}." if scores else f"{text}."
 
 
 def _own_encoder_folders() -> list[Path]:
-    known = {folder_of(card) for card in CARDS if card.name != BUNDLED}
+    known = {folder_of(card) for card in CARDS if not card.is_bundled}
     found = sorted(config.parent for config in encoders_folder().glob(f"*/{CONFIG_FILE}"))
     return [p for p in found if p not in known and not p.name.startswith(".")]
 
 
-def _own_encoder(folder: Path) -> LibraryEntry:
-    name = f"local-dir:{folder}"
+def _own_encoder(folder: Path) -> ModelEntry:
+    name = str(EncoderName("local-dir", place=str(folder)))
     size = sum(p.stat().st_size for p in folder.glob("*") if p.is_file())
-    return LibraryEntry(
-        folder.name, name, folder.name, "An encoder of open_clip: any words that you type.",
+    return ModelEntry(
+        folder.name, name, folder.name, "An open_clip encoder: any words that you type.",
         Kind.OWN_ENCODER, EntryState.READY, license="its own", source="imported",
         size_bytes=size, path=folder, removable=True,
     )  # fmt: skip
 
 
-def _encoder(card: EncoderCard) -> LibraryEntry:
-    files, folder = files_of(card), folder_of(card)
-    broken, missing, name = damage(card), missing_files(card), loadable_name(card)
-    cached = card.on_hub and name is None and not broken and is_cached(card.source)
+def _encoder(card: EncoderCard) -> ModelEntry:
+    folder, broken, missing, loadable = (
+        folder_of(card), damage(card), missing_files(card), loadable_name(card),
+    )  # fmt: skip
+    cached = None
+    if card.name.is_on_hub and missing and not broken:
+        cached = cached_folder(card.repository, card.needed)
     here = folder.is_dir() and any(folder.iterdir())
+    downloadable = bool(card.repository and set(missing) - set(card.by_hand)) and not broken
     if broken:
         state, reason = EntryState.DAMAGED, broken
-    elif name is not None or cached:
-        state, reason = EntryState.READY, ""
+    elif loadable is not None or cached is not None:
+        state, reason, downloadable = EntryState.READY, "", False
     elif here:
         state, reason = EntryState.PARTIAL, _advice(card, missing)
         if is_begun(card):
-            reason = f"The download is not finished: press Download to go on. {reason}"
+            reason = f"The download is not finished: press Download to resume it. {reason}"
     else:
         state, reason = EntryState.NOT_HERE, _advice(card, missing)
-    what = "any words that you type" if card.reads_text else "for training only, it reads no text"
-    return LibraryEntry(
-        key=card.title, title=card.title, description=f"{card.architecture}: {what}.",
-        name=(name or card.name) if state is EntryState.READY else "",
-        kind=Kind.ENCODER, state=state, reason=reason, license=card.license, source=card.source,
-        page=f"{HUB_PAGE}/{files.repository}" if files.repository else "", gated=card.gated,
-        makes_masks=card.reads_text, size_bytes=bytes_here(card),
-        path=folder if here else cached_folder(card.source) if cached else None,
-        downloadable=bool(files.repository) and bool(set(missing) - set(files.by_hand))
-        and state in (EntryState.NOT_HERE, EntryState.PARTIAL), removable=here,
+        if downloadable:
+            reason = f"Download it in PLIMSeg Models. Or: {reason}"
+    what = "any words that you type" if card.reads_text else "vision-only, for training"
+    name = loadable or (card.name if card.name.is_complete else "")
+    return ModelEntry(
+        key=card.title, name=str(name), title=card.title,
+        description=f"{card.architecture}: {what}.", kind=Kind.ENCODER, state=state, reason=reason,
+        license=card.license, source=card.origin,
+        page=f"{HUB_PAGE}/{card.repository}" if card.repository else "", gated=card.gated,
+        task=Task.MASKS if card.reads_text else Task.TRAINING, size_bytes=bytes_here(card),
+        path=folder if here else cached, downloadable=downloadable, removable=here,
     )  # fmt: skip
 
 
 def _advice(card: EncoderCard, missing: tuple[str, ...]) -> str:
-    """Return what to put where, for people without a network or with a gated model."""
-    files, names = files_of(card), " and ".join(missing)
-    where = f"from {HUB_PAGE}/{files.repository} " if files.repository else f"({card.source}) "
-    if files.by_hand and set(missing) <= set(files.by_hand):
+    """Return which files to put where, for people without a network or with a gated model."""
+    names = " and ".join(missing)
+    where = f"from {HUB_PAGE}/{card.repository} " if card.repository else f"({card.origin}) "
+    if card.by_hand and set(missing) <= set(card.by_hand):
         where = "from its authors' program "
     return f"Put {names} {where}into the folder {folder_of(card)}."
 
@@ -402,197 +518,3 @@ def _with_advice(error: ModelError, card: EncoderCard) -> ModelError:
     advice = f"Or by hand: {_advice(card, missing)}" if missing else ""
     remedy = " ".join(part for part in (error.remedy, advice) if part)
     return ModelError(error.problem, path=error.path, remedy=remedy or None)
-
-
-@dataclass(frozen=True)
-class ModelInfo:
-    """A model in the list of models.
-
-    Parameters
-    ----------
-    name : str
-        What `load_model` takes.
-    title, description : str
-        What people read.
-    classes : TissueClasses
-    mpp : float
-        Micrometres per pixel at which it works.
-    license, source : str
-    size_bytes : int
-        On disk; 0 when it is not there.
-    available : bool
-        Whether it can be loaded now.
-    reason : str
-        Why it can't, and what to do; empty when it can.
-    """
-
-    name: str
-    title: str
-    description: str
-    classes: TissueClasses
-    mpp: float
-    license: str
-    source: str
-    size_bytes: int
-    available: bool
-    reason: str = ""
-
-
-def models_folder() -> Path:
-    """Return where the user's own model files lie; it may not exist yet."""
-    return user_data_dir() / "models"
-
-
-def list_models() -> list[ModelInfo]:
-    """Return the bundled models, the user's own model files, and known ones that can be had.
-
-    Models for hints are apart, in `hint_catalogue.list_hint_models`.
-    """
-    own = [path for path in sorted(models_folder().glob("*.safetensors")) if not for_hints(path)]
-    cards = (_card_info(card) for card in CARDS if card.name != BUNDLED and card.reads_text)
-    return [
-        bundled_info(),
-        tissue_info(),
-        *(file_info(path) for path in own),
-        *(info for info in cards if info is not None),
-    ]
-
-
-def bundled_info() -> ModelInfo:
-    """Return the shipped model."""
-    from napari_plimseg.models.encoders.cards import (
-        BUNDLED_WEIGHTS_FILE,
-        CONFIG_FILE,
-        TOKENIZER_FILE,
-        bundled_folder,
-    )
-
-    card = next(card for card in CARDS if card.name == BUNDLED)
-    weights = bundled_folder() / BUNDLED_WEIGHTS_FILE
-    files = (
-        bundled_folder() / name for name in (CONFIG_FILE, TOKENIZER_FILE, BUNDLED_WEIGHTS_FILE)
-    )
-    size = sum(file.stat().st_size for file in files if file.is_file())
-    return ModelInfo(
-        BUNDLED, card.title,
-        "Nine colorectal tissue classes, or any words that you type. For research use only.",
-        COLORECTAL, BUNDLED_MPP, card.license, card.source, size, weights.is_file(),
-        "" if weights.is_file() else "Its weights are missing: install napari-plimseg again.",
-    )  # fmt: skip
-
-
-def tissue_file() -> Path:
-    """Return where the shipped model lies that was trained from tags."""
-    from napari_plimseg.models.encoders.cards import TISSUE_FILE, bundled_folder
-
-    return bundled_folder() / TISSUE_FILE
-
-
-def tissue_info() -> ModelInfo:
-    """Return the shipped model that was trained from tags; its file is not opened."""
-    path = tissue_file()
-    present = path.is_file()
-    return ModelInfo(
-        BUNDLED_TISSUE, "Colorectal tissue, from tags",
-        "Nine colorectal tissue classes, trained from image-level tags. For research use only.",
-        COLORECTAL, BUNDLED_MPP, _TISSUE_LICENSE, "napari-plimseg",
-        path.stat().st_size if present else 0, present,
-        "" if present else "Its weights are missing: install napari-plimseg again.",
-    )  # fmt: skip
-
-
-def file_info(path: Path) -> ModelInfo:
-    """Return what a model file of the user's says about itself, or why it can't be used."""
-    from napari_plimseg.models.model_file import read_header
-
-    missing = ModelInfo(
-        path.stem, path.stem, "A model file that can't be used.", COLORECTAL, BUNDLED_MPP, "",
-        path.name, path.stat().st_size, False,
-    )  # fmt: skip
-    try:
-        header: ModelHeader = read_header(path)
-    except PlimsegError as error:
-        return replace(missing, reason=str(error))
-    encoder = weights_path(header.encoder)
-    lost = encoder is not None and not encoder.exists()
-    return ModelInfo(
-        path.stem, header.title or path.stem, _description(header),
-        header.classes, header.mpp, header.license, path.name, path.stat().st_size, not lost,
-        "The weights of its encoder are not where they were: put them back, or train it again."
-        if lost else "",
-    )  # fmt: skip
-
-
-def for_hints(path: Path) -> bool:
-    """Whether a model file is one for points and boxes; False when it can't be read."""
-    from napari_plimseg.models.model_file import read_header
-
-    try:
-        return read_header(path).kind == "hints"
-    except PlimsegError:
-        return False
-
-
-def _description(header: ModelHeader) -> str:
-    if header.kind == "hints":
-        return f"Objects from points and boxes, on {without_path(header.encoder)}."
-    how = "trained on" if header.kind == "segmentation" else "words on"
-    text = f"Your own model, {how} {without_path(header.encoder)}"
-    if header.encoder == SMALL:
-        text = "Your own fast model, taught by a larger one"
-    scores = ", ".join(f"{name} {value:.3g}" for name, value in header.scores.items())
-    return f"{text}: {scores}." if scores else f"{text}."
-
-
-def _card_info(card: EncoderCard) -> ModelInfo | None:
-    from napari_plimseg.models.encoders.cards import damage, folder_of, loadable_name
-
-    name = loadable_name(card)
-    if name is None and not card.on_hub:
-        return None  # its name alone says nothing: it is listed once its files are here
-    present = name is not None or is_cached(card.source)
-    remedy = damage(card) or (
-        "Not on this computer. Fetch it in PLIMSeg Models, or put its open_clip_config.json and "
-        f"open_clip_model.safetensors into the folder {folder_of(card)}."
-    )
-    return ModelInfo(
-        name or card.name, card.title, f"{card.architecture}: any words that you type.",
-        COLORECTAL, BUNDLED_MPP, card.license, card.source, 0, present, "" if present else remedy,
-    )  # fmt: skip
-
-
-def is_cached(repository: str) -> bool:
-    """Whether the hub's own cache, which other programs share, holds an encoder."""
-    return cached_folder(repository) is not None
-
-
-def cached_folder(repository: str) -> Path | None:
-    """Return the folder of a repository in the hub's own cache, None when it is not there."""
-    import huggingface_hub
-
-    from napari_plimseg.models.encoders.cards import CONFIG_FILE
-
-    found = huggingface_hub.try_to_load_from_cache(repository, CONFIG_FILE)
-    return Path(found).parent if isinstance(found, str) else None
-
-
-def list_hint_models() -> list[ModelInfo]:
-    """Return the shipped model for hints and the user's own ones; SAMs are named, not listed."""
-    own = sorted(models_folder().glob("*.safetensors"))
-    return [
-        _bundled_hint_info(),
-        *(file_info(path) for path in own if for_hints(path)),
-    ]
-
-
-def _bundled_hint_info() -> ModelInfo:
-    path = bundled_folder() / HINT_MODEL_FILE
-    if path.is_file():
-        found = file_info(path)
-        return ModelInfo(**{**vars(found), "name": BUNDLED, "source": "napari-plimseg"})
-    shipped = bundled_info()
-    return ModelInfo(
-        BUNDLED, "Points and boxes", "The model for points and boxes that comes along.",
-        shipped.classes, 1.0, "", "napari-plimseg", 0, False,
-        "Its weights are missing: install napari-plimseg again.",
-    )  # fmt: skip

@@ -1,4 +1,4 @@
-"""The models for points and boxes that a user can choose, and the one place that loads them."""
+"""Load a model by its name or from its file."""
 
 from __future__ import annotations
 
@@ -7,18 +7,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari_plimseg.errors import ModelError
-from napari_plimseg.models import library
 from napari_plimseg.models.encoders.cards import (
+    BUNDLED,
     CARDS,
     bundled_folder,
+    is_encoder_name,
 )
 from napari_plimseg.models.library import (
-    BUNDLED,
     BUNDLED_TISSUE,
-    ENCODER_SCHEMES,
     HINT_MODEL_FILE,
-    list_hint_models,
     list_models,
+    list_promptable_models,
     models_folder,
     tissue_file,
 )
@@ -32,44 +31,54 @@ if TYPE_CHECKING:
 def load_model(
     name_or_path: str | Path = BUNDLED, classes: TissueClasses | None = None
 ) -> DenseModel:
-    """Load a model that gives class maps.
+    """Load a model that segments tissue classes.
 
     Parameters
     ----------
     name_or_path : str or Path
         A name of `list_models`, an encoder's name (`load_encoder`) or a model file.
     classes : TissueClasses, optional
-        For models that read text: the user's own classes, told by their names and prompts. The
-        nine colorectal classes when None. A model file keeps its own; other ones are refused.
+        For models that read text: the classes to segment, described by their names and prompts;
+        the nine colorectal classes when None. A model file has its own classes; only their names
+        are accepted, for example with other colors.
 
     Raises
     ------
     ModelError
-        When it is not there, can't be read, or can't make maps of these classes.
+        When it does not exist, can't be read, or can't segment these classes.
     """
     name = str(name_or_path)
-    if name == BUNDLED or name.startswith(ENCODER_SCHEMES):
-        from napari_plimseg.models.encoders.base import ImageTextEncoder
-        from napari_plimseg.models.encoders.loading import load_encoder
-        from napari_plimseg.models.segmentation.zero_shot import ZeroShotModel
-
-        encoder = load_encoder(name)
-        if not isinstance(encoder, ImageTextEncoder):
-            raise ModelError(
-                f"'{name}' reads no text, so it has no class maps before it is trained",
-                remedy="Choose an image-text model, or train with it.",
-            )
-        return ZeroShotModel(encoder, classes or COLORECTAL, name=_title(name))
-    path = tissue_file() if name == BUNDLED_TISSUE else Path(name_or_path)
-    if not path.is_file() and (models_folder() / f"{name}.safetensors").is_file():
-        path = models_folder() / f"{name}.safetensors"
-    if path.suffix not in {".safetensors"} or not path.is_file():
+    if is_encoder_name(name):
+        return _zero_shot(name, classes)
+    path = tissue_file() if name == BUNDLED_TISSUE else _file_of(name)
+    if path.suffix != ".safetensors" or not path.is_file():
         raise ModelError(
             f"there is no model '{path.name}'",
-            remedy=f"Known: {', '.join(i.name for i in list_models() if i.available)}; "
+            remedy=f"Known: {', '.join(e.name for e in list_models() if e.available)}; "
             "or give the path of a .safetensors model file.",
         )
     return _from_file(path, classes)
+
+
+def _file_of(name: str) -> Path:
+    """Return the path that a name stands for: itself, or the user's model of that name."""
+    path, own = Path(name), models_folder() / f"{name}.safetensors"
+    return own if not path.is_file() and own.is_file() else path
+
+
+def _zero_shot(name: str, classes: TissueClasses | None) -> DenseModel:
+    from napari_plimseg.models.encoders.base import ImageTextEncoder
+    from napari_plimseg.models.encoders.loading import load_encoder
+    from napari_plimseg.models.segmentation.zero_shot import ZeroShotModel
+
+    encoder = load_encoder(name)
+    if not isinstance(encoder, ImageTextEncoder):
+        raise ModelError(
+            f"'{name}' is a vision-only encoder and can't segment before it is trained",
+            remedy="Choose an image-text model, or train a model with it.",
+        )
+    title = next((card.title for card in CARDS if str(card.name) == name), name)
+    return ZeroShotModel(encoder, classes or COLORECTAL, name=title)
 
 
 def _from_file(path: Path, classes: TissueClasses | None) -> DenseModel:
@@ -78,15 +87,15 @@ def _from_file(path: Path, classes: TissueClasses | None) -> DenseModel:
     header = read_header(path)
     if classes is not None and classes.names != header.classes.names:
         raise ModelError(
-            "it was made for other classes and can't be told new ones",
+            "it was made for other classes and can't segment these",
             path=path,
             remedy=f"Its classes are {', '.join(header.classes.names)}.",
         )
     if header.kind == "hints":
         raise ModelError(
-            "it finds objects from points and boxes, and no classes",
+            "it segments objects from points and boxes, not classes",
             path=path,
-            remedy="Choose it as the model for hints.",
+            remedy="Choose it as the model of Smart select.",
         )
     if header.kind == "segmentation":
         from napari_plimseg.models.segmentation.seg_model import load_segmentation_model
@@ -123,54 +132,42 @@ def _from_prototypes(path: Path, classes: TissueClasses | None) -> DenseModel:
     )
 
 
-def _title(name: str) -> str:
-    return next((card.title for card in CARDS if card.name == name), name)
-
-
-_SAM_SCHEMES = ("sam:", "hf-hub:")
-
-
-def load_hints(name_or_path: str | Path = BUNDLED, *, allow_download: bool = False) -> WsiSam:
-    """Load a model for points and boxes.
+def load_promptable_model(name_or_path: str | Path = BUNDLED) -> WsiSam:
+    """Load a model that segments objects from points and boxes.
 
     Parameters
     ----------
     name_or_path : str or Path
-        "bundled", a name of `list_hint_models`, a model file of kind "hints", or a SAM's name for
-        `load_sam`: `sam:FOLDER`, `sam:FILE` or `hf-hub:ORG/REPO`.
-    allow_download : bool
-        Whether weights that are not on this computer may be fetched.
+        "bundled", a name of `list_promptable_models`, a model file of kind "hints", or a SAM's
+        name for `load_sam`: `sam:FOLDER`, `sam:FILE` or `hf-hub:ORG/REPO`.
 
     Raises
     ------
     ModelError
-        When it is not there, can't be read, or is another kind of model.
+        When it does not exist, can't be read, or is another kind of model.
     """
     name = str(name_or_path)
     if name == BUNDLED:
-        return _bundled_hint_model()
-    if name.startswith(_SAM_SCHEMES):
+        return _bundled_promptable_model()
+    if is_encoder_name(name):
         from napari_plimseg.models.promptable.sam_weights import load_sam
         from napari_plimseg.models.promptable.wsi_sam import WsiSam
 
-        sam = load_sam(name, allow_download=allow_download)
-        return WsiSam.on_sam(sam, source=name).requires_grad_(False)
-    path = Path(name_or_path)
-    if not path.is_file() and (library.models_folder() / f"{name}.safetensors").is_file():
-        path = library.models_folder() / f"{name}.safetensors"
+        return WsiSam.on_sam(load_sam(name), source=name).requires_grad_(False)
+    path = _file_of(name)
     if not path.is_file():
-        known = ", ".join(info.name for info in list_hint_models() if info.available)
+        known = ", ".join(entry.name for entry in list_promptable_models() if entry.available)
         raise ModelError(
-            f"there is no model for hints '{path.name}'",
+            f"there is no promptable model '{path.name}'",
             remedy=f"Known: {known}; or give the path of a .safetensors model file, or sam:FOLDER.",
         )
     from napari_plimseg.models.promptable.model_file import load_hint_model
 
-    return load_hint_model(path, allow_download=allow_download)
+    return load_hint_model(path)
 
 
 @functools.cache
-def _bundled_hint_model() -> WsiSam:
+def _bundled_promptable_model() -> WsiSam:
     from napari_plimseg.models.promptable.model_file import load_hint_model
 
     return load_hint_model(bundled_folder() / HINT_MODEL_FILE)

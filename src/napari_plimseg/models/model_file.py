@@ -156,7 +156,7 @@ def read_header(path: str | Path) -> ModelHeader:
     if not path.is_file():
         raise ModelError("the file does not exist", path=path)
     try:
-        with safe_open(path, "pt") as file:
+        with safe_open(path, "np") as file:  # "pt" would import torch, and lists need no tensors
             metadata = file.metadata() or {}
     except (SafetensorError, OSError, ValueError) as error:
         raise ModelError(

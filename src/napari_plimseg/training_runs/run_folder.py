@@ -12,7 +12,7 @@ import filelock
 
 from napari_plimseg.errors import ConfigError
 from napari_plimseg.files import user_data_dir
-from napari_plimseg.models.library import BUNDLED, BUNDLED_TISSUE
+from napari_plimseg.models.library import RESERVED
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -178,7 +178,7 @@ def name_problem(name: str) -> str:
         return "Type a name for the model."
     if not _NAME.fullmatch(name) or name.endswith((" ", ".")):
         return "A model's name has letters, digits, spaces and .+-_ only, 80 at most."
-    if name.casefold() in (BUNDLED, BUNDLED_TISSUE):
+    if name.casefold() in RESERVED:
         return f"'{name}' is the name of a model that comes along: type another one."
     return ""
 

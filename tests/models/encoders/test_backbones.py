@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from napari_plimseg.errors import ModelError
-from napari_plimseg.models.encoders.base import RANDOM, Backbone, Matcher
 from napari_plimseg.models.encoders.bundled import bundled_encoder
 from napari_plimseg.models.encoders.bundled_backbone import BundledMatcher, DenseNetBackbone
+from napari_plimseg.models.encoders.cards import RANDOM
 from napari_plimseg.models.encoders.densenet import Affine, DenseLayer, Transition
 from napari_plimseg.models.encoders.loading import (
     empty_backbone,
@@ -27,6 +27,8 @@ from napari_plimseg.models.segmentation.seg_net import SegNet, grid_stride
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from napari_plimseg.models.encoders.base import Backbone, Matcher
 
 
 @pytest.fixture(scope="module")

@@ -9,8 +9,8 @@ import torch
 from napari_plimseg.errors import ModelError
 from napari_plimseg.models import library
 from napari_plimseg.models.encoders.cards import bundled_folder
-from napari_plimseg.models.library import HINT_MODEL_FILE, list_hint_models
-from napari_plimseg.models.loading import load_hints
+from napari_plimseg.models.library import HINT_MODEL_FILE, list_promptable_models
+from napari_plimseg.models.loading import load_model, load_promptable_model
 from napari_plimseg.models.promptable.prompt_tensors import PatchHints
 
 SHIPPED = bundled_folder() / HINT_MODEL_FILE
@@ -20,7 +20,7 @@ needs_shipped = pytest.mark.skipif(not SHIPPED.is_file(), reason="no model for h
 
 @needs_shipped
 def test_the_shipped_model_is_listed_apart_and_small() -> None:
-    (info,) = list_hint_models()
+    (info,) = list_promptable_models()
     assert (info.name, info.available) == ("bundled", True)
     assert info.license
     assert SHIPPED.stat().st_size < 25e6
@@ -34,22 +34,22 @@ def test_a_model_for_hints_of_the_user_s_is_no_model_to_segment_with() -> None:
     own = library.models_folder() / "glands.safetensors"
     own.parent.mkdir(parents=True)
     shutil.copy(SHIPPED, own)
-    assert [info.name for info in list_hint_models()] == ["bundled", "glands"]
+    assert [info.name for info in list_promptable_models()] == ["bundled", "glands"]
     assert "glands" not in {model.name for model in library.list_models()}
     with pytest.raises(ModelError, match="points and boxes"):
-        library.load_model("glands")
-    assert load_hints("glands").identity == load_hints().identity
+        load_model("glands")
+    assert load_promptable_model("glands").identity == load_promptable_model().identity
 
 
 @needs_shipped
 def test_a_name_that_is_not_known_says_which_are() -> None:
     with pytest.raises(ModelError, match="Known: bundled"):
-        load_hints("nothing")
+        load_promptable_model("nothing")
 
 
 @needs_shipped
 def test_the_shipped_weights_are_named_and_keep_to_the_box() -> None:
-    model = load_hints()
+    model = load_promptable_model()
     assert model.weights_name
     assert not any(parameter.requires_grad for parameter in model.parameters())
     side = model.side

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from napari_plimseg.cli import main
 from napari_plimseg.errors import ModelError
 from napari_plimseg.models.class_gate import ClassGate
-from napari_plimseg.models.encoders import base
+from napari_plimseg.models.encoders import loading
 from napari_plimseg.models.encoders.base import Backbone
 from napari_plimseg.models.library import list_models, models_folder
 from napari_plimseg.models.loading import load_model
@@ -69,7 +69,7 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make the tiny backbone known to the program."""
 
     def empty(spec: Mapping[str, Any]) -> Backbone:
-        return TinyBackbone(seed=99) if spec == TINY else base.empty_backbone(spec)
+        return TinyBackbone(seed=99) if spec == TINY else loading.empty_backbone(spec)
 
     monkeypatch.setattr(seg_model, "empty_backbone", empty)
     monkeypatch.setattr(seg_model, "load_backbone", lambda name: TinyBackbone(name))

@@ -190,7 +190,7 @@ def test_it_is_in_the_list_under_its_name(trained):
     listed(run.fast_model_file, f"{chosen.name} (fast)")
     info = {i.name: i for i in list_models()}["tiny (fast)"]
     assert (info.title, info.available) == ("tiny (fast)", True)
-    assert info.description == "Your own fast model, taught by a larger one."
+    assert info.description == "Your own fast model, distilled from a larger one."
     assert load_model("tiny (fast)").name == "tiny (fast)"
     assert (models_folder() / "tiny (fast).safetensors").exists()
 

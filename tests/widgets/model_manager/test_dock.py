@@ -19,8 +19,9 @@ from napari_plimseg.models.encoders.cards import CONFIG_FILE, WEIGHT_FILES
 from napari_plimseg.models.library import (
     EntryState,
     Kind,
-    LibraryEntry,
+    ModelEntry,
     ModelLibrary,
+    Task,
     models_folder,
 )
 from tests.support.library import CONFIG, QUILT, WEIGHTS, FakeRemote, own
@@ -32,8 +33,8 @@ if TYPE_CHECKING:
 WAIT = 30_000
 
 
-def entry(**changes: Any) -> LibraryEntry:
-    plain = LibraryEntry("k", "n", "Title", "what", Kind.OWN, EntryState.READY, removable=True)
+def entry(**changes: Any) -> ModelEntry:
+    plain = ModelEntry("k", "n", "Title", "what", Kind.OWN, EntryState.READY, removable=True)
     return dataclasses.replace(plain, **changes)
 
 
@@ -62,12 +63,12 @@ BUSY = [work for work in Work if work is not Work.NONE]
         (ModelsState(entry()), "download", "on this computer already"),
         (ModelsState(entry(), dock_is_open=False), "use", "Open the dock PLIMSeg first"),
         (ModelsState(entry(), dock_is_running=True), "use", "A run is going on"),
-        (ModelsState(entry(makes_masks=False)), "use", "reads no text"),
+        (ModelsState(entry(task=Task.TRAINING)), "use", "vision-only"),
         (ModelsState(entry(state=EntryState.DAMAGED, reason="It is broken.")), "use", "broken"),
         (ModelsState(ENCODER), "download", ""),
         (ModelsState(ENCODER), "weights", ""),
         (ModelsState(ENCODER), "use", "Put X into Y."),
-        (ModelsState(ENCODER), "remove", "Nothing of it"),
+        (ModelsState(ENCODER), "remove", "not on this computer"),
         (ModelsState(dataclasses.replace(ENCODER, downloadable=False)), "download", "Put X into"),
         (ModelsState(entry(kind=Kind.BUNDLED, removable=False)), "remove", "bundled model"),
     ],

@@ -382,13 +382,11 @@ def evaluate(
 
 
 def _loaded(name: str | Path, folder: TaggedFolder) -> DenseModel:
-    from napari_plimseg.models.library import BUNDLED
+    from napari_plimseg.models.encoders.cards import is_encoder_name
     from napari_plimseg.models.loading import load_model
 
     # a model file keeps its own classes, which the class map then matches
-    is_file = str(name).endswith(".safetensors")
-    reads_text = not is_file and (str(name) == BUNDLED or ":" in str(name))
-    return load_model(name, folder.classes if reads_text else None)
+    return load_model(name, folder.classes if is_encoder_name(str(name)) else None)
 
 
 def _with_gate(model: DenseModel, wanted: bool | None) -> DenseModel:

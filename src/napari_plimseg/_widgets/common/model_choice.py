@@ -14,12 +14,12 @@ from napari_plimseg.errors import PlimsegError
 if TYPE_CHECKING:
     from qtpy.QtWidgets import QWidget
 
-    from napari_plimseg.models.library import ModelInfo
+    from napari_plimseg.models.library import ModelEntry
     from napari_plimseg.results.mask_info import MaskInfo
     from napari_plimseg.tissue import TissueClasses
 
 
-def describe_model(info: ModelInfo) -> str:
+def describe_model(info: ModelEntry) -> str:
     """Return a tooltip: what a model is, its pixel size, licence, source and size."""
     lines = [
         f"<b>{escape(info.title)}</b>",
@@ -50,7 +50,7 @@ class ModelChoice(QComboBox):
         super().__init__(parent)
         self.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
         self.setMinimumContentsLength(12)
-        self._infos: list[ModelInfo] = []
+        self._infos: list[ModelEntry] = []
         self._error = ""
         self._fill(chosen)
         self.activated.connect(self._on_activated)
@@ -94,7 +94,7 @@ class ModelChoice(QComboBox):
         return True
 
     @property
-    def info(self) -> ModelInfo | None:
+    def info(self) -> ModelEntry | None:
         """The chosen model, None when there is none at all."""
         row = self.currentIndex()
         return self._infos[row] if 0 <= row < len(self._infos) else None
@@ -118,7 +118,7 @@ class ModelChoice(QComboBox):
             if made.model_name in (info.name, info.title):
                 self.setCurrentIndex(row)
                 self.set_enabled("")
-                return info.classes
+                return info.default_classes
         return None
 
     def set_enabled(self, why_not: str) -> None:

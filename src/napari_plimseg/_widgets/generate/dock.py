@@ -432,7 +432,7 @@ class PlimsegDock(DockParts):
     def _on_model(self) -> None:
         info = self.model_choice.info
         if info is not None:
-            self.class_list.show_classes(info.classes)
+            self.class_list.show_classes(info.default_classes)
         self._forget_stopped()
         self._remember()
         self.refresh_state()

@@ -31,7 +31,7 @@ from napari_plimseg._widgets.docks import main_dock
 from napari_plimseg._widgets.generate.run import duration
 from napari_plimseg._widgets.model_manager.state import ModelsState, Work
 from napari_plimseg.models.importing import import_model, import_weights
-from napari_plimseg.models.library import EntryState, LibraryEntry, ModelLibrary, Offer
+from napari_plimseg.models.library import EntryState, ModelEntry, ModelLibrary, Offer, Task
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -51,7 +51,7 @@ def size_text(size: int) -> str:
     return f"{size / 1e6:.0f} MB" if size < 1_000_000_000 else f"{size / 1e9:.1f} GB"
 
 
-def details_html(entry: LibraryEntry) -> str:
+def details_html(entry: ModelEntry) -> str:
     """Return everything that is known of an entry."""
     parts = [f"<p><b>{escape(entry.title)}</b><br>{escape(entry.description)}</p>"]
     if entry.reason:
@@ -59,7 +59,7 @@ def details_html(entry: LibraryEntry) -> str:
     rows = [("Licence", escape(entry.license)), ("Source", _source(entry))]
     if entry.gated:
         rows.append(("Access", "its authors ask for an agreement first"))
-    if entry.makes_masks:
+    if entry.task is not Task.TRAINING:
         rows.append(("Works at", f"{entry.mpp:g} µm/px"))
     if entry.size_bytes:
         rows.append(("On this disk", size_text(entry.size_bytes)))
@@ -110,7 +110,7 @@ def _file(path: Path) -> str:
     return f"<a href='{address}' title='{where}'>{escape(path.name)}</a>"
 
 
-def _source(entry: LibraryEntry) -> str:
+def _source(entry: ModelEntry) -> str:
     if not entry.page:
         return escape(entry.source)
     return f"<a href='{escape(entry.page)}'>{escape(entry.source)}</a>"
@@ -148,7 +148,7 @@ class ModelsDock(QWidget):
         super().__init__()
         self._viewer = napari_viewer
         self._library = library or ModelLibrary()
-        self._entries: dict[str, LibraryEntry] = {}
+        self._entries: dict[str, ModelEntry] = {}
         self._work = Work.NONE
         self._wanted = ""
         self._offer: Offer | None = None
@@ -216,7 +216,7 @@ class ModelsDock(QWidget):
         self.setMinimumWidth(340)
 
     @property
-    def entry(self) -> LibraryEntry | None:
+    def entry(self) -> ModelEntry | None:
         """The selected model."""
         item = self.table.currentItem()
         return None if item is None else self._entries.get(item.data(0, _KEY))
@@ -334,7 +334,7 @@ class ModelsDock(QWidget):
         self._job.start(steps)
         self.refresh_state()
 
-    def _on_step(self, step: list[LibraryEntry] | str | Offer | DownloadProgress | _Key) -> None:
+    def _on_step(self, step: list[ModelEntry] | str | Offer | DownloadProgress | _Key) -> None:
         if isinstance(step, list):
             self._show(step)
         elif isinstance(step, str):
@@ -379,7 +379,7 @@ class ModelsDock(QWidget):
             dock.reload_models()
         self.reload()
 
-    def _show(self, entries: list[LibraryEntry]) -> None:
+    def _show(self, entries: list[ModelEntry]) -> None:
         entry = self.entry
         chosen = self._wanted or ("" if entry is None else entry.key)
         self._wanted = ""

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING
 
-from napari_plimseg.models.library import EntryState, Kind, why_not_remove
+from napari_plimseg.models.library import EntryState, Kind, Task, why_not_remove
 
 if TYPE_CHECKING:
-    from napari_plimseg.models.library import LibraryEntry
+    from napari_plimseg.models.library import ModelEntry
 
 
 class Work(Enum):
@@ -30,7 +30,7 @@ class ModelsState:
 
     Parameters
     ----------
-    entry : LibraryEntry or None
+    entry : ModelEntry or None
         The selected one.
     work : Work
         What goes on.
@@ -40,7 +40,7 @@ class ModelsState:
         Whether the main dock is in a run.
     """
 
-    entry: LibraryEntry | None = None
+    entry: ModelEntry | None = None
     work: Work = Work.NONE
     dock_is_open: bool = True
     dock_is_running: bool = False
@@ -66,26 +66,28 @@ class ModelsState:
             return "Select a model in the list first."
         return getattr(self, f"_why_not_{control}")(self.entry)
 
-    def _why_not_weights(self, entry: LibraryEntry) -> str:
+    def _why_not_weights(self, entry: ModelEntry) -> str:
         if entry.kind is not Kind.ENCODER:
             return "Select an encoder in the list first: weights alone belong to one."
         return "It is here already." if entry.state is EntryState.READY else ""
 
-    def _why_not_download(self, entry: LibraryEntry) -> str:
+    def _why_not_download(self, entry: ModelEntry) -> str:
         if entry.downloadable:
             return ""
         if entry.state is EntryState.READY:
             return "It is on this computer already."
         return f"It can't be downloaded. {entry.reason}"
 
-    def _why_not_remove(self, entry: LibraryEntry) -> str:
+    def _why_not_remove(self, entry: ModelEntry) -> str:
         return why_not_remove(entry)
 
-    def _why_not_use(self, entry: LibraryEntry) -> str:
+    def _why_not_use(self, entry: ModelEntry) -> str:
         if entry.state is not EntryState.READY:
             return entry.reason
-        if not entry.makes_masks:
-            return "It reads no text, so it makes no masks: train a model with it."
+        if entry.task is Task.TRAINING:
+            return "It is a vision-only encoder: train a model with it first."
+        if entry.task is Task.PROMPTS:
+            return "It answers points and boxes: choose it under Smart select."
         if not self.dock_is_open:
             return "Open the dock PLIMSeg first (Plugins > PLIMSeg)."
         return "A run is going on: wait or cancel it first." if self.dock_is_running else ""

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from napari_plimseg._widgets.viewer.mask_layer import MaskView
-    from napari_plimseg.models.library import ModelInfo
+    from napari_plimseg.models.library import ModelEntry
     from napari_plimseg.tissue import TissueClasses
     from napari_plimseg.training_runs.process import TrainingProcess, TrainingRequest
     from napari_plimseg.training_runs.run_folder import KnownRun
@@ -107,7 +107,7 @@ def find_runs(*, take_up: bool) -> Generator[tuple[list[KnownRun], bool], None, 
     yield list_runs(), take_up
 
 
-def find_models() -> Generator[list[ModelInfo], None, None]:
+def find_models() -> Generator[list[ModelEntry], None, None]:
     """Yield the models of the catalogue."""
     from napari_plimseg.models.library import list_models
 

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
     from napari_plimseg._widgets.train.state import TrainDockState
     from napari_plimseg._widgets.viewer.slide_layers import ViewerSlides
-    from napari_plimseg.models.library import ModelInfo
+    from napari_plimseg.models.library import ModelEntry
     from napari_plimseg.training_runs.process import TrainingProcess
 
 
@@ -140,7 +140,7 @@ class ResultSection(QWidget):
         rest = told or "no scores, since no image held out has an expert mask"
         self.scores.setText(f"<b>{name}</b>: {rest}.")
 
-    def show_models(self, infos: Sequence[ModelInfo], own: str) -> None:
+    def show_models(self, infos: Sequence[ModelEntry], own: str) -> None:
         """List the models to compare with; keep the chosen one."""
         chosen = self.other_model
         self.other.clear()
@@ -231,7 +231,7 @@ class TrainedModel(QObject):
         self._viewer = viewer
         self._slides = slides
         self._process: TrainingProcess | None = None
-        self._infos: list[ModelInfo] = []
+        self._infos: list[ModelEntry] = []
         self.layers = ComparisonLayers(viewer)
         self._compare = BackgroundJob(self)
         self._compare.yielded.connect(self._on_compared)
@@ -265,7 +265,7 @@ class TrainedModel(QObject):
         if not self._list.is_running:
             self._list.start(find_models)
 
-    def _on_listed(self, infos: list[ModelInfo]) -> None:
+    def _on_listed(self, infos: list[ModelEntry]) -> None:
         self._infos = infos
         own = "" if self._process is None else self._process.listed_as
         self._section.show_models(infos, own)

@@ -21,7 +21,7 @@ from qtpy.QtWidgets import (
 from napari_plimseg._widgets.common.banner import FlowText
 from napari_plimseg._widgets.common.tooltips import TOOLTIPS
 from napari_plimseg._widgets.generate.run import duration
-from napari_plimseg.models.encoders.cards import CARDS
+from napari_plimseg.models.encoders.cards import CARDS, EncoderName
 from napari_plimseg.training_runs.process import EFFORTS
 
 if TYPE_CHECKING:
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 
 
 _LABEL_WIDTH = 72
-_PLACES = ("FILE", "FOLDER")
 
 
 class BackboneChoice(QComboBox):
@@ -54,8 +53,8 @@ class BackboneChoice(QComboBox):
         self.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
         self.setMinimumContentsLength(12)
         for card in CARDS:
-            own = card.name.endswith(_PLACES)
-            self.addItem(f"{card.title}…" if own else card.title, card.name)
+            title = card.title if card.name.is_complete else f"{card.title}…"
+            self.addItem(title, str(card.name))
             row = self.count() - 1
             self.setItemData(row, _describe(card), Qt.ItemDataRole.ToolTipRole)
         self._before = 0
@@ -70,8 +69,8 @@ class BackboneChoice(QComboBox):
     def show_available(self, names: Collection[str]) -> None:
         """Let those of the hub be chosen only where they are on this computer."""
         for row in range(self.count()):
-            if str(self.itemData(row)).startswith("hf-hub:"):
-                self.model().item(row).setEnabled(str(self.itemData(row)) in names)
+            if self._name(row).is_on_hub:
+                self.model().item(row).setEnabled(str(self._name(row)) in names)
 
     def set_enabled(self, why_not: str) -> None:
         """Allow another choice, or say why not."""
@@ -80,18 +79,19 @@ class BackboneChoice(QComboBox):
 
     def choose_place(self, row: int, path: str) -> None:
         """Take a file or folder for the weights of the encoder in a row."""
-        name = str(self.itemData(row))
-        for place in _PLACES:
-            name = name.removesuffix(place) + path if name.endswith(place) else name
-        self.addItem(f"{self.itemText(row).rstrip('…')} ({path.rsplit('/', 1)[-1]})", name)
+        title = f"{self.itemText(row).rstrip('…')} ({path.rsplit('/', 1)[-1]})"
+        self.addItem(title, str(self._name(row).at(path)))
         self.setCurrentIndex(self.count() - 1)
 
+    def _name(self, row: int) -> EncoderName:
+        return EncoderName.parse(str(self.itemData(row)))
+
     def _on_activated(self, row: int) -> None:
-        name = str(self.itemData(row))
-        if name.endswith(_PLACES):
+        name = self._name(row)
+        if not name.is_complete:
             ask = QFileDialog.getExistingDirectory
             title = f"Weights of {self.itemText(row).rstrip('…')}"
-            if name.endswith("FOLDER"):
+            if name.form.place == "FOLDER":
                 path = ask(self, title)
             else:
                 path, _ = QFileDialog.getOpenFileName(self, title)
@@ -108,13 +108,13 @@ def _describe(card: EncoderCard) -> str:
         f"<b>{escape(card.title)}</b>",
         escape(card.architecture),
         f"Licence: {escape(card.license)}",
-        f"Source: {escape(card.source)}",
+        f"Source: {escape(card.origin)}",
     ]
     if card.gated:
         lines.append("Its authors ask for an agreement before a download.")
-    if card.name.endswith(_PLACES):
+    if not card.name.is_complete:
         lines.append("You are asked where its weights lie.")
-    elif card.on_hub:
+    elif card.name.is_on_hub:
         lines.append("Can be chosen when it is on this computer.")
     return "<br>".join(lines)
 

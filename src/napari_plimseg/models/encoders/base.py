@@ -55,8 +55,6 @@ class ImageTextEncoder(ImageEncoder, Protocol):
 
 TRAINABLE = ("none", "last", "all")
 SMALLEST_SIDE = 32
-RANDOM = "random:densenet121"
-CLIP_SCHEMES = ("hf-hub", "local-dir", "open_clip", "conch")
 Color = tuple[float, float, float]
 
 

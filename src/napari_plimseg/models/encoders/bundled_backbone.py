@@ -8,14 +8,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from napari_plimseg.models.encoders.base import RANDOM, Backbone, Matcher
+from napari_plimseg.errors import ModelError
+from napari_plimseg.models.encoders.base import Backbone, Matcher
 from napari_plimseg.models.encoders.bundled import BundledEncoder
-from napari_plimseg.models.encoders.cards import bundled_folder
+from napari_plimseg.models.encoders.cards import RANDOM, bundled_folder
 from napari_plimseg.models.encoders.densenet import DenseNet121
 from napari_plimseg.models.weights import weights_digest
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 
 MPP = 0.5
@@ -43,6 +44,19 @@ class DenseNetBackbone(Backbone):
         self.trunk = trunk or DenseNet121(last_dilation=2)
         self.set_trainable("none")
         self.eval()
+
+    @classmethod
+    def from_spec(cls, spec: Mapping[str, Any]) -> DenseNetBackbone:
+        """Return the network of a model file, without meaningful weights.
+
+        Raises
+        ------
+        ModelError
+            When it is a DenseNet that this version does not have.
+        """
+        if dict(spec) != cls.SPEC:
+            raise ModelError("its image encoder is a DenseNet that this version can't build")
+        return cls(name=RANDOM)
 
     def stage(self, index: int, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return the activated map of a dense block and the input of the next one."""

@@ -1,7 +1,7 @@
-"""Which files an encoder of the catalogue needs, and the folder where they are looked for.
+"""Names, licenses and files of the encoders, without torch.
 
-Downloads and files that a person puts there by hand lie in the same place, so that an offline
-computer is served by copying a folder.
+An encoder's files are always looked for in one folder, whether they were downloaded or copied
+there by hand. An offline computer is therefore set up by copying that folder.
 """
 
 from __future__ import annotations
@@ -9,224 +9,425 @@ from __future__ import annotations
 import importlib.resources
 import json
 import zipfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from napari_plimseg.errors import ModelError
 from napari_plimseg.files import user_data_dir
 from napari_plimseg.models.downloads import PART_SUFFIX
 
+BUNDLED = "bundled"
 SMALL = "small"
-"""The encoder of fast students, always inside their files."""
+"""The encoder of distilled students; its weights are always inside their model files."""
+RANDOM = "random:densenet121"
+"""The bundled architecture with initial weights, as a control."""
 CONFIG_FILE = "open_clip_config.json"
 WEIGHT_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
+WEIGHT_SUFFIXES = (".safetensors", ".bin", ".pt", ".pth")
+BUNDLED_WEIGHTS_FILE = "open_clip_model.safetensors"
+TOKENIZER_FILE = "tokenizer.json"
+TISSUE_FILE = "tissue.safetensors"
+_ANY_ARCHITECTURE, _REPOSITORY = "ARCHITECTURE", "ORG/REPO"
+
+
+@dataclass(frozen=True)
+class NameForm:
+    """Which parts the names of one scheme have; `str` gives a template for error messages.
+
+    Parameters
+    ----------
+    scheme : str
+        What comes before the colon.
+    architecture : str
+        "ARCHITECTURE" where a name holds one, the only possible architecture where there is just
+        one, "" where the files themselves define it.
+    place : str
+        What the weights are loaded from: "FILE", "FOLDER", "ORG/REPO" (of the hub) or "".
+    """
+
+    scheme: str
+    architecture: str = ""
+    place: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.scheme or ":" in self.scheme or "=" in self.scheme:
+            raise ValueError(f"'{self.scheme}' can't be the scheme of a name")
+        if self.place not in ("", "FILE", "FOLDER", _REPOSITORY):
+            raise ValueError(f"'{self.place}' is not a place that weights are loaded from")
+
+    def __str__(self) -> str:
+        rest = "=".join(part for part in (self.architecture, self.place) if part)
+        return f"{self.scheme}:{rest}" if rest else self.scheme
+
+
+SCHEMES: dict[str, NameForm] = {
+    form.scheme: form
+    for form in (
+        NameForm(BUNDLED),
+        NameForm("random", architecture="densenet121"),
+        NameForm("hf-hub", place=_REPOSITORY),
+        NameForm("local-dir", place="FOLDER"),
+        NameForm("conch", place="FOLDER"),
+        NameForm("open_clip", architecture=_ANY_ARCHITECTURE, place="FILE"),
+        NameForm("timm", architecture=_ANY_ARCHITECTURE, place="FILE"),
+        # only in model files, and for `promptable.sam_weights.load_sam`
+        NameForm(SMALL),
+        NameForm("sam", place="FOLDER"),
+    )
+}
+"""The known schemes. `encoders.loading.register_scheme` adds one."""
+
+
+@dataclass(frozen=True)
+class EncoderName:
+    """An encoder's name in its parts.
+
+    A name without its place is valid, because that is what a model file stores when the weights
+    are inside. Only a complete name can be loaded.
+
+    Parameters
+    ----------
+    scheme : str
+        A key of `SCHEMES`.
+    architecture : str
+        As open_clip or timm name it.
+    place : str
+        A file, a folder or a repository of the hub.
+
+    Raises
+    ------
+    ModelError
+        When there is no such scheme, or its names don't have these parts.
+
+    Examples
+    --------
+    >>> EncoderName.parse("timm:vit_small_patch16_224=/data/vit.pt").architecture
+    'vit_small_patch16_224'
+    """
+
+    scheme: str
+    architecture: str = ""
+    place: str = ""
+
+    def __post_init__(self) -> None:
+        form = SCHEMES.get(self.scheme)
+        if form is None:
+            raise _no_name(self.scheme)
+        fits = (
+            not self.architecture
+            if not form.architecture
+            else form.architecture in (_ANY_ARCHITECTURE, self.architecture)
+            or not self.architecture
+        )
+        needs_architecture = bool(self.place) and form.architecture == _ANY_ARCHITECTURE
+        if not fits or (self.place and not form.place):
+            raise _no_name(str(self))
+        if (needs_architecture and not self.architecture) or "=" in self.architecture:
+            raise _no_name(str(self))
+
+    @classmethod
+    def parse(cls, text: str) -> EncoderName:
+        """Return the parts of a name.
+
+        Raises
+        ------
+        ModelError
+            When it is not a name.
+        """
+        scheme, colon, rest = text.partition(":")
+        form = SCHEMES.get(scheme)
+        if form is None or bool(colon) != bool(rest):
+            raise _no_name(text)
+        if not form.architecture:
+            return cls(scheme, place=rest)  # a folder may contain "="
+        architecture, equals, place = rest.partition("=")
+        if bool(equals) != bool(place):
+            raise _no_name(text)
+        return cls(scheme, architecture, place)
+
+    def __str__(self) -> str:
+        rest = "=".join(part for part in (self.architecture, self.place) if part)
+        return f"{self.scheme}:{rest}" if rest else self.scheme
+
+    @property
+    def form(self) -> NameForm:
+        """Which parts names of its scheme have."""
+        return SCHEMES[self.scheme]
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether it says where the weights are, so that it can be loaded."""
+        return bool(self.place) or not self.form.place
+
+    @property
+    def is_on_hub(self) -> bool:
+        """Whether the weights are those of a hub repository, wherever its files are stored."""
+        return self.form.place == _REPOSITORY
+
+    @property
+    def path(self) -> Path | None:
+        """File or folder of the weights; None when the name doesn't hold one."""
+        return Path(self.place) if self.place and not self.is_on_hub else None
+
+    @property
+    def weights(self) -> Path:
+        """File or folder of the weights.
+
+        Raises
+        ------
+        ModelError
+            When the name doesn't hold one.
+        """
+        if self.path is None:
+            raise ModelError(f"'{self}' does not say where its weights are")
+        return self.path
+
+    @property
+    def without_path(self) -> EncoderName:
+        """The name without the path of its weights, which may contain a person's name."""
+        return self if self.path is None else replace(self, place="")
+
+    def at(self, path: str | Path) -> EncoderName:
+        """Return the name of the same encoder with its weights in this file or folder."""
+        return replace(self, place=str(path))
+
+
+def _no_name(text: str) -> ModelError:
+    return ModelError(
+        f"'{text}' is not the name of an encoder",
+        remedy=f"Names look like {', '.join(map(str, SCHEMES.values()))}.",
+    )
+
+
+def is_encoder_name(text: str) -> bool:
+    """Whether a text is meant as an encoder's name, rather than as that of a model or a file.
+
+    A scheme needs its colon here, so that a user's model may be called "timm".
+    """
+    scheme, colon, _ = text.partition(":")
+    return text == BUNDLED or (bool(colon) and scheme in SCHEMES)
+
+
+def without_path(stored: str) -> str:
+    """Return a stored encoder's name without its path; any other text is returned as it is."""
+    try:
+        return str(EncoderName.parse(stored).without_path)
+    except ModelError:
+        return stored
 
 
 @dataclass(frozen=True)
 class EncoderCard:
-    """What is known of an encoder before it is there.
+    """What is known of an encoder before its files are on this computer.
 
     Parameters
     ----------
-    name : str
-        What `load_encoder` takes, or that with `FILE` or `FOLDER` in the place of a path.
+    name : EncoderName
+        Complete for the bundled encoder and those of the hub. Others get their place once the
+        user has the files.
     title, architecture, license : str
-    source : str
-        Where it comes from.
-    gated : bool
-        Whether its authors ask for an agreement before a download.
-    reads_text : bool
-        Whether it can make class maps from words.
-    """
-
-    name: str
-    title: str
-    architecture: str
-    license: str
-    source: str
-    gated: bool = False
-    reads_text: bool = True
-
-    @property
-    def on_hub(self) -> bool:
-        """Whether the name alone is enough to load it, once it has been fetched."""
-        return self.name.startswith("hf-hub:")
-
-
-_NC_ND = "CC-BY-NC-ND-4.0"
-CARDS = (
-    EncoderCard("bundled", "Bundled colorectal model", "DenseNet121 + MiniLM",
-                "MIT, Apache-2.0 and research-use data", "ships with napari-plimseg"),
-    EncoderCard("hf-hub:wisdomik/QuiltNet-B-32", "QuiltNet B-32", "ViT-B-32", "MIT",
-                "wisdomik/QuiltNet-B-32"),
-    EncoderCard("hf-hub:wisdomik/QuiltNet-B-16", "QuiltNet B-16", "ViT-B-16", "MIT",
-                "wisdomik/QuiltNet-B-16"),
-    EncoderCard("hf-hub:microsoft/BiomedCLIP-PubMedBERT_256-vit_base_patch16_224", "BiomedCLIP",
-                "ViT-B-16 (timm)", "MIT",
-                "microsoft/BiomedCLIP-PubMedBERT_256-vit_base_patch16_224"),
-    EncoderCard("hf-hub:timm/vit_base_patch16_clip_224.openai", "OpenAI CLIP ViT-B-16",
-                "ViT-B-16-quickgelu", "MIT", "timm/vit_base_patch16_clip_224.openai"),
-    EncoderCard("hf-hub:timm/resnet50_clip.openai", "OpenAI CLIP RN50", "RN50-quickgelu", "MIT",
-                "timm/resnet50_clip.openai"),
-    EncoderCard("open_clip:ViT-B-16=FILE", "PathGen-CLIP", "ViT-B-16", "CC-BY-2.0",
-                "pathgen-clip.pt of PathGen-1.6M"),
-    EncoderCard("open_clip:ViT-B-16-quickgelu=FILE", "PathCLIP", "ViT-B-16-quickgelu",
-                "CC-BY-NC-4.0", "PathCLIP of PathAsst"),
-    EncoderCard("open_clip:ViT-B-32-quickgelu=FILE", "PLIP", "ViT-B-32-quickgelu", "none stated",
-                "pytorch_model.bin of vinid/plip"),
-    EncoderCard("conch:FOLDER", "CONCH", "ViT-B-16 with attention pooling", _NC_ND,
-                "MahmoodLab/CONCH", gated=True),
-    EncoderCard("timm:vit_large_patch16_224=FILE", "UNI", "ViT-L-16", _NC_ND, "MahmoodLab/UNI",
-                gated=True, reads_text=False),
-    EncoderCard("timm:vit_huge_patch14_224=FILE", "Virchow2", "ViT-H-14", _NC_ND,
-                "paige-ai/Virchow2", gated=True, reads_text=False),
-    EncoderCard("timm:vit_large_patch16_224=FILE", "Phikon-v2", "ViT-L-16",
-                "Owkin non-commercial licence", "owkin/phikon-v2", reads_text=False),
-    EncoderCard("timm:vit_giant_patch14_reg4_dinov2=FILE", "H-optimus-0", "ViT-g-14",
-                "Apache-2.0", "bioptimus/H-optimus-0", reads_text=False),
-    EncoderCard("timm:vit_base_patch14_reg4_dinov2=FILE", "Hibou-B", "ViT-B-14", "Apache-2.0",
-                "histai/hibou-b", reads_text=False),
-)  # fmt: skip
-"""What is known to fit; `FILE` and `FOLDER` stand for where the user has put it."""
-
-
-def weights_path(name: str) -> Path | None:
-    """Return where an encoder's name says that its weights lie; None for `bundled` and the hub."""
-    scheme, _, rest = name.partition(":")
-    place = rest if scheme in {"local-dir", "conch"} else rest.partition("=")[2]
-    return Path(place) if place else None
-
-
-def without_path(name: str) -> str:
-    """Return an encoder's name without the place of its weights, which may tell of people."""
-    scheme = name.partition(":")[0]
-    return scheme if scheme in {"local-dir", "conch"} else name.partition("=")[0]
-
-
-WEIGHT_SUFFIXES = (".safetensors", ".bin", ".pt", ".pth")
-_TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt")
-_OPEN_CLIP = ((CONFIG_FILE,), WEIGHT_FILES)
-_TIMM_WEIGHTS = ("model.safetensors", "pytorch_model.bin")
-
-
-@dataclass(frozen=True)
-class EncoderFiles:
-    """The files of one encoder.
-
-    Parameters
-    ----------
+        For people.
     repository : str
-        On the hub; empty when it is not there.
+        On the hub; "" when it can't be downloaded from there.
+    source : str
+        Where it comes from, for people; the repository when "".
+    gated : bool
+        Whether its authors require an agreement before the download.
+    reads_text : bool
+        Whether it can segment from text prompts.
     needed : tuple of tuple of str
-        Names, each with those that do as well; the weights last, so that what is incomplete is
-        never taken for a model.
+        File names, each with its alternatives. The weights come last, so that an incomplete
+        download is never mistaken for a model.
     optional : tuple of str
-        Taken along when the repository has them.
+        Downloaded too when the repository has them.
     by_hand : tuple of str
         Needed, but not in the repository.
     """
 
-    repository: str
-    needed: tuple[tuple[str, ...], ...]
+    name: EncoderName
+    title: str
+    architecture: str
+    license: str
+    repository: str = ""
+    source: str = ""
+    gated: bool = False
+    reads_text: bool = True
+    needed: tuple[tuple[str, ...], ...] = ()
     optional: tuple[str, ...] = ()
     by_hand: tuple[str, ...] = ()
 
+    def __post_init__(self) -> None:
+        if not (self.title and self.license and (self.repository or self.source)):
+            raise ValueError(f"the card of '{self.name}' lacks a title, license or source")
+        if not self.needed and not self.is_bundled:
+            raise ValueError(f"the card of '{self.name}' names no files")
 
-_FILES = {
-    "QuiltNet B-32": EncoderFiles("wisdomik/QuiltNet-B-32", _OPEN_CLIP),
-    "QuiltNet B-16": EncoderFiles("wisdomik/QuiltNet-B-16", _OPEN_CLIP),
-    "BiomedCLIP": EncoderFiles(
-        "microsoft/BiomedCLIP-PubMedBERT_256-vit_base_patch16_224", _OPEN_CLIP, _TOKENIZER
-    ),
-    "OpenAI CLIP ViT-B-16": EncoderFiles("timm/vit_base_patch16_clip_224.openai", _OPEN_CLIP),
-    "OpenAI CLIP RN50": EncoderFiles("timm/resnet50_clip.openai", _OPEN_CLIP),
-    "PathGen-CLIP": EncoderFiles("", (("pathgen-clip.pt",),)),
-    "PathCLIP": EncoderFiles("", (("pathclip.pt",),)),
-    "PLIP": EncoderFiles("vinid/plip", (("pytorch_model.bin",),)),
-    "CONCH": EncoderFiles(
-        "MahmoodLab/CONCH", (("pytorch_model.bin", "model.safetensors"),),
-        by_hand=("conch_byte_level_bpe_uncased.json",),
-    ),
-    "UNI": EncoderFiles("MahmoodLab/UNI", (("config.json",), _TIMM_WEIGHTS[::-1])),
-    "Virchow2": EncoderFiles("paige-ai/Virchow2", (("config.json",), _TIMM_WEIGHTS)),
-    "Phikon-v2": EncoderFiles("owkin/phikon-v2", (("preprocessor_config.json",), _TIMM_WEIGHTS)),
-    "H-optimus-0": EncoderFiles("bioptimus/H-optimus-0", (("config.json",), _TIMM_WEIGHTS)),
-    "Hibou-B": EncoderFiles("histai/hibou-b", (("preprocessor_config.json",), _TIMM_WEIGHTS)),
-}  # fmt: skip
+    @property
+    def is_bundled(self) -> bool:
+        """Whether it ships with this package."""
+        return self.name.scheme == BUNDLED
+
+    @property
+    def origin(self) -> str:
+        """Where it comes from, for people."""
+        return self.source or self.repository
 
 
-def files_of(card: EncoderCard) -> EncoderFiles:
-    """Return which files an encoder of the catalogue needs; the bundled one has none here."""
-    return _FILES[card.title]
+_NC_ND = "CC-BY-NC-ND-4.0"
+_OPEN_CLIP = ((CONFIG_FILE,), WEIGHT_FILES)
+_TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt")
+_TIMM_WEIGHTS = ("model.safetensors", "pytorch_model.bin")
+
+
+def hub_clip(
+    repository: str, title: str, architecture: str, terms: str, *, optional: tuple[str, ...] = ()
+) -> EncoderCard:
+    """Return the card of a CLIP model that open_clip can load from a hub repository."""
+    return EncoderCard(
+        EncoderName("hf-hub", place=repository), title, architecture, terms, repository,
+        needed=_OPEN_CLIP, optional=optional,
+    )  # fmt: skip
+
+
+def clip_file(
+    architecture: str, file: str, title: str, terms: str, source: str, repository: str = ""
+) -> EncoderCard:
+    """Return the card of a CLIP model whose weights are one file."""
+    return EncoderCard(
+        EncoderName("open_clip", architecture), title, architecture, terms, repository, source,
+        needed=((file,),),
+    )  # fmt: skip
+
+
+def timm_encoder(
+    model: str, title: str, architecture: str, terms: str, repository: str, *,
+    config: str = "config.json", weights: tuple[str, ...] = _TIMM_WEIGHTS, gated: bool = False,
+) -> EncoderCard:  # fmt: skip
+    """Return the card of a vision-only encoder that timm can build."""
+    return EncoderCard(
+        EncoderName("timm", model), title, architecture, terms, repository, gated=gated,
+        reads_text=False, needed=((config,), weights),
+    )  # fmt: skip
+
+
+_PREPROCESSOR = "preprocessor_config.json"
+CARDS: list[EncoderCard] = [
+    EncoderCard(EncoderName(BUNDLED), "Bundled colorectal model", "DenseNet121 + MiniLM",
+                "MIT, Apache-2.0 and research-use data", source="ships with napari-plimseg"),
+    hub_clip("wisdomik/QuiltNet-B-32", "QuiltNet B-32", "ViT-B-32", "MIT"),
+    hub_clip("wisdomik/QuiltNet-B-16", "QuiltNet B-16", "ViT-B-16", "MIT"),
+    hub_clip("microsoft/BiomedCLIP-PubMedBERT_256-vit_base_patch16_224", "BiomedCLIP",
+             "ViT-B-16 (timm)", "MIT", optional=_TOKENIZER),
+    hub_clip("timm/vit_base_patch16_clip_224.openai", "OpenAI CLIP ViT-B-16",
+             "ViT-B-16-quickgelu", "MIT"),
+    hub_clip("timm/resnet50_clip.openai", "OpenAI CLIP RN50", "RN50-quickgelu", "MIT"),
+    clip_file("ViT-B-16", "pathgen-clip.pt", "PathGen-CLIP", "CC-BY-2.0",
+              "pathgen-clip.pt of PathGen-1.6M"),
+    clip_file("ViT-B-16-quickgelu", "pathclip.pt", "PathCLIP", "CC-BY-NC-4.0",
+              "PathCLIP of PathAsst"),
+    clip_file("ViT-B-32-quickgelu", "pytorch_model.bin", "PLIP", "none stated",
+              "pytorch_model.bin of vinid/plip", "vinid/plip"),
+    EncoderCard(EncoderName("conch"), "CONCH", "ViT-B-16 with attention pooling", _NC_ND,
+                "MahmoodLab/CONCH", gated=True,
+                needed=(("pytorch_model.bin", "model.safetensors"),),
+                by_hand=("conch_byte_level_bpe_uncased.json",)),
+    timm_encoder("vit_large_patch16_224", "UNI", "ViT-L-16", _NC_ND, "MahmoodLab/UNI",
+                 weights=_TIMM_WEIGHTS[::-1], gated=True),
+    timm_encoder("vit_huge_patch14_224", "Virchow2", "ViT-H-14", _NC_ND, "paige-ai/Virchow2",
+                 gated=True),
+    timm_encoder("vit_large_patch16_224", "Phikon-v2", "ViT-L-16", "Owkin non-commercial license",
+                 "owkin/phikon-v2", config=_PREPROCESSOR),
+    timm_encoder("vit_giant_patch14_reg4_dinov2", "H-optimus-0", "ViT-g-14", "Apache-2.0",
+                 "bioptimus/H-optimus-0"),
+    timm_encoder("vit_base_patch14_reg4_dinov2", "Hibou-B", "ViT-B-14", "Apache-2.0",
+                 "histai/hibou-b", config=_PREPROCESSOR),
+]  # fmt: skip
+"""Encoders known to work; append a card to offer another one."""
+
+
+def card_titled(title: str) -> EncoderCard | None:
+    """Return the card of an encoder that is not bundled; letter case does not matter."""
+    wanted = title.casefold()
+    cards = (card for card in CARDS if not card.is_bundled)
+    return next((card for card in cards if card.title.casefold() == wanted), None)
+
+
+def bundled_folder() -> Path:
+    """Return the folder of the shipped weights."""
+    return Path(str(importlib.resources.files("napari_plimseg.models") / "bundled"))
 
 
 def encoders_folder() -> Path:
-    """Return the folder of all encoders that were fetched or put there; it may not exist yet."""
+    """Return the folder of all downloaded or copied encoders; it may not exist yet."""
     return user_data_dir() / "encoders"
 
 
 def folder_of(card: EncoderCard) -> Path:
     """Return the folder of an encoder's files; it may not exist yet."""
-    return encoders_folder() / (files_of(card).repository or card.title).replace("/", "--")
+    return encoders_folder() / (card.repository or card.title).replace("/", "--")
 
 
 def hub_folder(repository: str) -> Path | None:
-    """Return the folder with the whole of a hub repository's encoder, None when it is not here."""
-    card = next((c for c in CARDS if c.name == f"hf-hub:{repository}"), None)
+    """Return the folder of a hub repository's encoder, None unless all its files are there."""
+    wanted = EncoderName("hf-hub", place=repository)
+    card = next((card for card in CARDS if card.name == wanted), None)
     if card is None or missing_files(card):
         return None
     return folder_of(card)
 
 
 def missing_files(card: EncoderCard) -> tuple[str, ...]:
-    """Return the names of the files that are not in an encoder's folder yet."""
-    folder, files = folder_of(card), files_of(card)
-    missing = [names[0] for names in files.needed[:-1] if not _one_of(folder, names)]
+    """Return the names of the needed files that are not in an encoder's folder yet."""
+    folder = folder_of(card)
+    missing = [names[0] for names in card.needed[:-1] if not _one_of(folder, names)]
     if _weights(card) is None:
-        missing.append(files.needed[-1][0])
-    return (*missing, *(name for name in files.by_hand if not (folder / name).is_file()))
+        missing.append(card.needed[-1][0])
+    return (*missing, *(name for name in card.by_hand if not (folder / name).is_file()))
 
 
-def loadable_name(card: EncoderCard) -> str | None:
-    """Return what `load_encoder` takes for an encoder's folder, None when that can't be loaded."""
-    if damage(card):
-        return None
-    if card.on_hub:
-        return None if missing_files(card) else card.name
+def loadable_name(card: EncoderCard) -> EncoderName | None:
+    """Return what `load_encoder` takes for an encoder's folder, None when it can't be loaded."""
     weights = _weights(card)
-    if weights is None or missing_files(card):
+    if weights is None or missing_files(card) or damage(card):
         return None
-    return card.name.replace("FILE", str(weights)).replace("FOLDER", str(weights.parent))
+    if card.name.is_on_hub:
+        return card.name
+    return card.name.at(weights if card.name.form.place == "FILE" else weights.parent)
 
 
 def damage(card: EncoderCard) -> str:
-    """Return what is wrong with an encoder's files, as a sentence; looks at their ends only."""
+    """Return what is wrong with an encoder's files, as a sentence; "" when nothing is.
+
+    Looks only at the parts of a file that a broken copy or download would lack, because the list
+    of models must not take as long as reading gigabytes of weights.
+    """
     weights = _weights(card)
     if weights is not None and not _is_whole(weights):
-        return f"'{weights.name}' is damaged or cut off: remove it and fetch it again."
-    for names in files_of(card).needed[:-1]:
+        return f"'{weights.name}' is damaged or cut off: remove it and download it again."
+    for names in card.needed[:-1]:
         for name in names:
             path = folder_of(card) / name
             if path.is_file() and not _is_json(path):
-                return f"'{name}' is damaged: remove it and fetch it again."
+                return f"'{name}' is damaged: remove it and download it again."
     return ""
 
 
 def bytes_here(card: EncoderCard) -> int:
-    """Return how many bytes of an encoder are in its folder, begun downloads included."""
+    """Return how many bytes of an encoder are in its folder, unfinished downloads included."""
     return sum(p.stat().st_size for p in folder_of(card).glob("*") if p.is_file())
 
 
 def is_begun(card: EncoderCard) -> bool:
-    """Whether a download was begun and is not finished."""
+    """Whether there is an unfinished download."""
     return any(folder_of(card).glob(f"*{PART_SUFFIX}"))
 
 
 def _weights(card: EncoderCard) -> Path | None:
     folder = folder_of(card)
-    for name in files_of(card).needed[-1]:
+    for name in card.needed[-1]:
         if (folder / name).is_file():
             return folder / name
-    if card.name.endswith("FILE"):  # what a person puts there may have any name
+    if card.name.form.place == "FILE":  # a file copied there by hand may have any name
         found = sorted(p for p in folder.glob("*") if p.suffix in WEIGHT_SUFFIXES)
         return found[0] if found else None
     return None
@@ -238,14 +439,15 @@ def _one_of(folder: Path, names: tuple[str, ...]) -> bool:
 
 def _is_whole(weights: Path) -> bool:
     if weights.suffix != ".safetensors":
-        # a zip's directory stands at its end; torch's older format has none and can't be told
+        # A zip has its directory at the end, so a cut-off one is found at once. torch's older
+        # pickle format has no directory: only reading all of it would tell.
         with weights.open("rb") as file:
             is_zip = file.read(2) == b"PK"
         return zipfile.is_zipfile(weights) if is_zip else weights.stat().st_size > 0
     from safetensors import SafetensorError, safe_open
 
     try:
-        with safe_open(weights, "np"):
+        with safe_open(weights, "np"):  # compares the header with the size of the file
             return True
     except (SafetensorError, OSError, ValueError):
         return False
@@ -257,13 +459,3 @@ def _is_json(path: Path) -> bool:
     except (OSError, ValueError):
         return False
     return True
-
-
-BUNDLED_WEIGHTS_FILE = "open_clip_model.safetensors"
-TOKENIZER_FILE = "tokenizer.json"
-TISSUE_FILE = "tissue.safetensors"
-
-
-def bundled_folder() -> Path:
-    """Return the folder of the shipped weights."""
-    return Path(str(importlib.resources.files("napari_plimseg.models") / "bundled"))

@@ -1,218 +1,150 @@
-"""The backbone catalogue: which encoders there are, their licences, and how one is loaded.
+"""Load an encoder by its name: one row per scheme in `FAMILIES` says how.
 
-A name is `bundled`; `hf-hub:ORG/REPO` or `local-dir:FOLDER`, both with open_clip's configuration
-and weights; `open_clip:ARCHITECTURE=FILE`; `conch:FOLDER` with CONCH's weights and tokenizer; or
-`timm:ARCHITECTURE=FILE` for an encoder without text. Nothing is downloaded unless
-`allow_download` is set, and then never under `HF_HUB_OFFLINE`.
+A further CLIP of the hub, or a further network of timm, needs no code: append its card to
+`cards.CARDS`. An encoder of a new family needs a module with its class, a row here and, in
+`cards`, the form of its names and its card. `register_scheme` does the same from outside.
+
+Nothing here uses the network.
 """
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from napari_plimseg.errors import ModelError
-from napari_plimseg.models.encoders import timm
-from napari_plimseg.models.encoders.base import (
-    CLIP_SCHEMES,
-    RANDOM,
-    Backbone,
-    ImageEncoder,
-    ImageTextEncoder,
-    Matcher,
+from napari_plimseg.models.downloads import cached_folder
+from napari_plimseg.models.encoders.bundled import bundled_encoder
+from napari_plimseg.models.encoders.bundled_backbone import (
+    BundledMatcher,
+    DenseNetBackbone,
+    bundled_backbone,
+    random_backbone,
 )
-from napari_plimseg.models.encoders.cards import CONFIG_FILE, WEIGHT_FILES
-from napari_plimseg.models.encoders.cnn import ClipResNetBackbone, TimmCnnBackbone
-from napari_plimseg.models.encoders.conch import build_trunk
-from napari_plimseg.models.encoders.open_clip import OpenClipEncoder
-from napari_plimseg.models.encoders.vit import (
-    TransformerBackbone,
-    accept_any_size,
-    is_timm_transformer,
+from napari_plimseg.models.encoders.cards import (
+    BUNDLED,
+    CONFIG_FILE,
+    SCHEMES,
+    SMALL,
+    WEIGHT_FILES,
+    EncoderName,
+    NameForm,
+    hub_folder,
 )
-from napari_plimseg.models.torchvision_compat import make_torchvision_importable
+from napari_plimseg.models.encoders.conch import load_conch
+from napari_plimseg.models.encoders.open_clip import ClipMatcher, OpenClipEncoder
+from napari_plimseg.models.encoders.small import SmallBackbone
+from napari_plimseg.models.encoders.timm import TimmEncoder
+from napari_plimseg.models.encoders.towers import (
+    clip_backbone,
+    rebuilt_clip,
+    rebuilt_conch,
+    rebuilt_timm,
+    timm_backbone,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
+
+    from napari_plimseg.models.encoders.base import Backbone, ImageEncoder, Matcher
+
+T = TypeVar("T")
 
 
-def load_encoder(name: str, *, allow_download: bool = False) -> ImageEncoder:
-    """Load an encoder by name.
+@dataclass(frozen=True)
+class EncoderFamily:
+    """How the encoders of one scheme are loaded; None for what they can't be used as.
+
+    Parameters
+    ----------
+    encoder : callable, optional
+        From a complete name to an `ImageEncoder`, for zero-shot maps.
+    backbone : callable, optional
+        From a complete name and a seed to a `Backbone`, for training.
+    matcher : callable, optional
+        From a complete name and a seed to a `Matcher`, for matching images and texts.
+    architecture : str
+        Key in the `spec` of its backbones, by which model files name the network.
+    rebuild : callable, optional
+        From such a `spec` to the same backbone without meaningful weights.
+    """
+
+    encoder: Callable[[EncoderName], ImageEncoder] | None = None
+    backbone: Callable[[EncoderName, int], Backbone] | None = None
+    matcher: Callable[[EncoderName, int], Matcher] | None = None
+    architecture: str = ""
+    rebuild: Callable[[Mapping[str, Any]], Backbone] | None = None
+
+    def __post_init__(self) -> None:
+        if bool(self.architecture) != (self.rebuild is not None):
+            raise ValueError("an architecture needs a function that rebuilds it, and vice versa")
+
+
+def load_encoder(name: str) -> ImageEncoder:
+    """Load an encoder for dense vectors.
 
     Parameters
     ----------
     name : str
-        See the module's first lines.
-    allow_download : bool
-        Whether a `hf-hub:` model that is not on this computer may be fetched.
+        `bundled`, `hf-hub:ORG/REPO`, `local-dir:FOLDER`, `conch:FOLDER`,
+        `open_clip:ARCHITECTURE=FILE`, `timm:ARCHITECTURE=FILE`, or of a registered scheme.
 
     Raises
     ------
     ModelError
         When it is not on this computer, can't be read, or is not what it claims to be.
     """
-    if name == "bundled":
-        from napari_plimseg.models.encoders.bundled import bundled_encoder
-
-        return bundled_encoder()
-    scheme, _, rest = name.partition(":")
-    if scheme == "hf-hub" and rest:
-        return _from_folder(_hub_folder(rest, allow_download), name)
-    if scheme == "local-dir" and rest:
-        return _from_folder(Path(rest), name)
-    if scheme == "conch" and rest:
-        from napari_plimseg.models.encoders.conch import load_conch
-
-        return load_conch(Path(rest), name)
-    architecture, _, file = rest.partition("=")
-    if scheme == "open_clip" and file:
-        from napari_plimseg.models.encoders.open_clip import OpenClipEncoder
-
-        return OpenClipEncoder.from_file(architecture, Path(file))
-    if scheme == "timm" and file:
-        from napari_plimseg.models.encoders.timm import TimmEncoder
-
-        return TimmEncoder(architecture, Path(file))
-    raise ModelError(
-        f"'{name}' is not the name of an encoder",
-        remedy="Use bundled, hf-hub:ORG/REPO, local-dir:FOLDER, conch:FOLDER, "
-        "open_clip:ARCHITECTURE=FILE or timm:ARCHITECTURE=FILE.",
-    )
-
-
-def _from_folder(folder: Path, name: str) -> ImageTextEncoder:
-    from napari_plimseg.models.encoders.open_clip import OpenClipEncoder
-
-    return OpenClipEncoder.from_folder(folder, name)
-
-
-def _hub_folder(repository: str, allow_download: bool) -> Path:
-    """Return the local copy of a hub repository; it is fetched only when that is allowed."""
-    import huggingface_hub
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
-
-    from napari_plimseg.models.encoders.cards import hub_folder
-
-    own = hub_folder(repository)
-    if own is not None:
-        return own
-    offline = not allow_download or os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "TRUE"}
-    try:
-        folder = huggingface_hub.snapshot_download(
-            repository,
-            local_files_only=offline,
-            allow_patterns=["*.json", "*.txt", *WEIGHT_FILES],
-        )
-    except (LocalEntryNotFoundError, HfHubHTTPError, OSError, ValueError) as error:
-        raise ModelError(
-            f"'{repository}' is not on this computer",
-            remedy=f"Put its {CONFIG_FILE} and {WEIGHT_FILES[0]} into a folder and choose "
-            "local-dir:FOLDER, or allow the download.",
-        ) from error
-    return Path(folder)
-
-
-_SMALLEST_TEXT = {"context_length": 8, "vocab_size": 8, "width": 8, "heads": 1, "layers": 1}
-
-
-def timm_backbone(architecture: str, path: Path) -> Backbone:
-    """Return one of timm's networks with the weights of a file."""
-    built = timm.load(architecture, path)
-    return _of_tower(built.network, f"timm:{architecture}={path}", built.digest, built.spec)
-
-
-def clip_backbone(name: str) -> Backbone:
-    """Return the image tower of an encoder that reads text."""
-    encoder = open_clip_encoder(name)
-    spec = {**encoder.config, "mean": list(encoder.mean), "std": list(encoder.std)}
-    return _of_tower(encoder.network.visual, name, encoder.digest, spec)
-
-
-def empty_external_backbone(spec: Mapping[str, Any]) -> Backbone:
-    """Return what `timm_backbone` or `clip_backbone` made, without meaningful weights."""
-    architecture = str(spec.get("architecture"))
-    try:
-        if architecture == "timm":
-            return _of_tower(timm.build(spec).network, "timm", "", spec)
-        if architecture == "conch":
-            return _of_tower(build_trunk(spec["trunk"]), "conch", "", spec)
-        if architecture == "open_clip":
-            return _of_tower(_open_clip_tower(spec), "open_clip", "", spec)
-    except (KeyError, TypeError, ValueError, RuntimeError, AssertionError) as error:
-        raise ModelError(f"its image encoder can't be built ({error})") from error
-    raise ModelError(f"its image encoder '{architecture}' is not known to this version")
-
-
-def _open_clip_tower(spec: Mapping[str, Any]) -> Any:
-    make_torchvision_importable()
-    import open_clip
-
-    vision = dict(spec["vision_cfg"])
-    if "timm_model_name" in vision:
-        vision["timm_model_pretrained"] = False  # or timm would fetch weights
-    network: Any = open_clip.CLIP(
-        int(spec["embed_dim"]), vision, dict(_SMALLEST_TEXT), quick_gelu=bool(spec["quick_gelu"])
-    )
-    return network.visual
-
-
-def _of_tower(tower: Any, name: str, digest: str, spec: Mapping[str, Any]) -> Backbone:
-    kind = type(tower).__name__
-    if kind in {"TimmModel", "ConchVisual"}:
-        tower = tower.trunk
-        if is_timm_transformer(tower):
-            accept_any_size(tower)
-    if kind == "ModifiedResNet":
-        return ClipResNetBackbone(tower, name=name, digest=digest, spec=spec)
-    if is_timm_transformer(tower) or hasattr(tower, "transformer"):
-        return TransformerBackbone(tower, name=name, digest=digest, spec=spec)
-    return TimmCnnBackbone(tower, name=name, digest=digest, spec=spec)
-
-
-def open_clip_encoder(name: str) -> OpenClipEncoder:
-    """Load an image-text encoder of open_clip's kind.
-
-    Raises
-    ------
-    ModelError
-        When it can't be loaded or reads no text.
-    """
-    encoder = load_encoder(name)
-    if not isinstance(encoder, OpenClipEncoder):
-        raise ModelError(f"'{name}' is not an image-text model")
-    return encoder
+    parsed, load = _loader(name, "encoder", lambda family: family.encoder)
+    return load(parsed)
 
 
 def load_backbone(name: str, *, seed: int = 0) -> Backbone:
-    """Load a trainable image encoder; nothing of it is trainable yet.
+    """Load a trainable image encoder; all of its weights are frozen at first.
 
     Parameters
     ----------
     name : str
-        See the module's first lines.
+        As for `load_encoder`, or `random:densenet121` for initial weights.
     seed : int
         Of a `random:` backbone.
 
     Raises
     ------
     ModelError
-        When it is not on this computer, can't be read, or gives no maps of blocks.
+        When it is not on this computer, can't be read, or has no maps of its blocks.
     """
-    if name == "bundled" or name == RANDOM:
-        from napari_plimseg.models.encoders.bundled_backbone import (
-            bundled_backbone,
-            random_backbone,
-        )
+    parsed, load = _loader(name, "backbone", lambda family: family.backbone)
+    return load(parsed, seed)
 
-        return bundled_backbone() if name == "bundled" else random_backbone(seed)
-    scheme, _, rest = name.partition(":")
-    if scheme == "timm" and "=" in rest:
-        architecture, _, file = rest.partition("=")
-        return timm_backbone(architecture, Path(file))
-    if scheme in CLIP_SCHEMES and rest:
-        return clip_backbone(name)
-    raise _unknown(name)
+
+def load_matcher(name: str, *, seed: int = 0) -> Matcher:
+    """Load a frozen image-text model.
+
+    Parameters
+    ----------
+    name : str
+        As for `load_encoder`, except vision-only encoders; or `random`: the bundled text tower
+        with an image tower of initial weights.
+    seed : int
+        Of `random`.
+
+    Raises
+    ------
+    ModelError
+        When it is not on this computer, can't be read, or is vision-only.
+    """
+    parsed, load = _loader(name, "image-text model", lambda family: family.matcher)
+    return load(parsed, seed)
+
+
+def is_image_text(name: str) -> bool:
+    """Whether a name is that of a pretrained image-text model; its files are not looked at."""
+    try:
+        family = FAMILIES.get(EncoderName.parse(name).scheme)
+    except ModelError:
+        return False
+    # `random` has a matcher too, as a control, but its image tower matches no text
+    return family is not None and None not in (family.encoder, family.matcher)
 
 
 def empty_backbone(spec: Mapping[str, Any]) -> Backbone:
@@ -223,53 +155,116 @@ def empty_backbone(spec: Mapping[str, Any]) -> Backbone:
     ModelError
         When this version can't build it.
     """
-    from napari_plimseg.models.encoders.bundled_backbone import DenseNetBackbone
-
-    if spec == DenseNetBackbone.SPEC:
-        return DenseNetBackbone(name=RANDOM)
-    from napari_plimseg.models.encoders.cards import SMALL
-    from napari_plimseg.models.encoders.small import SmallBackbone
-
-    if spec.get("architecture") == SMALL:
-        return SmallBackbone.from_spec(spec)
-
-    return empty_external_backbone(spec)
+    architecture = spec.get("architecture")
+    for family in FAMILIES.values():
+        if family.rebuild is not None and family.architecture == architecture:
+            try:
+                return family.rebuild(spec)
+            except (KeyError, TypeError, ValueError, RuntimeError, AssertionError) as error:
+                raise ModelError(f"its image encoder can't be built ({error})") from error
+    raise ModelError(f"its image encoder '{architecture}' is not known to this version")
 
 
-def load_matcher(name: str, *, seed: int = 0) -> Matcher:
-    """Load a frozen image-text model.
+def register_scheme(form: NameForm, family: EncoderFamily) -> None:
+    """Make names of a new scheme loadable.
 
     Parameters
     ----------
-    name : str
-        An encoder that reads text, or `random`: the bundled architecture and its true text
-        tower, with a freshly initialised image tower.
-    seed : int
-        Of `random`.
+    form : NameForm
+        What its names look like.
+    family : EncoderFamily
+        How they are loaded.
+
+    Raises
+    ------
+    ValueError
+        When the scheme is taken.
+    """
+    if form.scheme in SCHEMES:
+        raise ValueError(f"the scheme '{form.scheme}' is taken")
+    SCHEMES[form.scheme] = form
+    FAMILIES[form.scheme] = family
+
+
+def _loader(
+    text: str, what: str, pick: Callable[[EncoderFamily], T | None]
+) -> tuple[EncoderName, T]:
+    """Return a name in its parts and its family's loader.
 
     Raises
     ------
     ModelError
-        When it is not on this computer, can't be read, or reads no text.
+        When the text is not a complete name, or its family has no such loader.
     """
-    if name in {"bundled", "random"}:
-        from napari_plimseg.models.encoders.bundled_backbone import BundledMatcher
+    known = [str(SCHEMES[scheme]) for scheme, row in FAMILIES.items() if pick(row) is not None]
+    refusal = ModelError(
+        f"'{text}' is not the name of {'an' if what[0] in 'aeiou' else 'a'} {what}",
+        remedy=f"Use {', '.join(known[:-1])} or {known[-1]}.",
+    )
+    try:
+        name = EncoderName.parse(text)
+    except ModelError as error:
+        raise refusal from error
+    family = FAMILIES.get(name.scheme)
+    load = None if family is None else pick(family)
+    if load is None or not name.is_complete:
+        raise refusal
+    return name, load
 
-        return BundledMatcher(random_seed=seed if name == "random" else None)
-    if name.partition(":")[0] in CLIP_SCHEMES:
-        from napari_plimseg.models.encoders.open_clip import ClipMatcher
 
-        return ClipMatcher(open_clip_encoder(name), name)
-    raise ModelError(
-        f"'{name}' is not the name of an image-text model",
-        remedy="Use bundled, random, hf-hub:ORG/REPO, local-dir:FOLDER, conch:FOLDER "
-        "or open_clip:ARCHITECTURE=FILE.",
+def _hub_clip(name: EncoderName) -> OpenClipEncoder:
+    """Load a hub repository's CLIP from the package's own folder or the hub's cache."""
+    folder = hub_folder(name.place) or cached_folder(name.place, ((CONFIG_FILE,), WEIGHT_FILES))
+    if folder is None:
+        raise ModelError(
+            f"'{name.place}' is not on this computer",
+            remedy="Download it in PLIMSeg Models if it is listed there, or put its "
+            f"{CONFIG_FILE} and {WEIGHT_FILES[0]} into a folder and use local-dir:FOLDER.",
+        )
+    return OpenClipEncoder.from_folder(folder, str(name))
+
+
+def _clip_family(
+    load: Callable[[EncoderName], OpenClipEncoder],
+    architecture: str = "",
+    rebuild: Callable[[Mapping[str, Any]], Backbone] | None = None,
+) -> EncoderFamily:
+    """Return the row of a CLIP's scheme: all three uses start from the same encoder."""
+    return EncoderFamily(
+        encoder=load,
+        backbone=lambda name, seed: clip_backbone(load(name), str(name)),
+        matcher=lambda name, seed: ClipMatcher(load(name), str(name)),
+        architecture=architecture,
+        rebuild=rebuild,
     )
 
 
-def _unknown(name: str) -> ModelError:
-    return ModelError(
-        f"'{name}' is not the name of a backbone",
-        remedy=f"Use bundled, {RANDOM}, hf-hub:ORG/REPO, local-dir:FOLDER, conch:FOLDER, "
-        "open_clip:ARCHITECTURE=FILE or timm:ARCHITECTURE=FILE.",
-    )
+FAMILIES: dict[str, EncoderFamily] = {
+    BUNDLED: EncoderFamily(
+        encoder=lambda name: bundled_encoder(),
+        backbone=lambda name, seed: bundled_backbone(),
+        matcher=lambda name, seed: BundledMatcher(),
+        architecture="densenet121",
+        rebuild=DenseNetBackbone.from_spec,
+    ),
+    "random": EncoderFamily(
+        backbone=lambda name, seed: random_backbone(seed),
+        matcher=lambda name, seed: BundledMatcher(random_seed=seed),
+    ),
+    "hf-hub": _clip_family(_hub_clip),
+    "local-dir": _clip_family(lambda name: OpenClipEncoder.from_folder(name.weights, str(name))),
+    "conch": _clip_family(lambda name: load_conch(name.weights, str(name)), "conch", rebuilt_conch),
+    "open_clip": _clip_family(
+        lambda name: OpenClipEncoder.from_file(name.architecture, name.weights),
+        "open_clip",
+        rebuilt_clip,
+    ),
+    "timm": EncoderFamily(
+        encoder=lambda name: TimmEncoder(name.architecture, name.weights),
+        backbone=lambda name, seed: timm_backbone(name.architecture, name.weights, str(name)),
+        architecture="timm",
+        rebuild=rebuilt_timm,
+    ),
+    SMALL: EncoderFamily(architecture=SMALL, rebuild=SmallBackbone.from_spec),
+}
+"""How the encoders of each scheme are loaded; `register_scheme` adds to it."""

@@ -75,9 +75,7 @@ def save_hint_model(
     save_model(path, header, tensors)
 
 
-def load_hint_model(
-    path: str | Path, *, source: str | None = None, allow_download: bool = False
-) -> WsiSam:
+def load_hint_model(path: str | Path, *, source: str | None = None) -> WsiSam:
     """Read a model for hints; nothing is built from a file that fails a check.
 
     Parameters
@@ -85,8 +83,6 @@ def load_hint_model(
     path : str or Path
     source : str, optional
         Where the pretrained weights are now, when not where they were at the training.
-    allow_download : bool
-        Whether weights that are not on this computer may be fetched.
 
     Raises
     ------
@@ -110,7 +106,7 @@ def load_hint_model(
                 source_digest=header.encoder_identity,
             )
         else:
-            model = _on_source(header, shape, source or header.encoder, allow_download, path)
+            model = _on_source(header, shape, source or header.encoder, path)
     except ValueError as error:
         raise ModelError(f"its description is wrong ({error})", path=path) from error
     except ModelError as error:
@@ -125,9 +121,7 @@ def load_hint_model(
     return model.requires_grad_(False).eval()
 
 
-def _on_source(
-    header: ModelHeader, shape: DecoderShape, source: str, allow_download: bool, path: Path
-) -> WsiSam:
+def _on_source(header: ModelHeader, shape: DecoderShape, source: str, path: Path) -> WsiSam:
     """Return the model on its pretrained weights, its own parts still to be loaded."""
     resolutions = tuple(header.network["resolutions"])
     spec = dict(header.network["patch_encoder"])
@@ -142,7 +136,7 @@ def _on_source(
             encoder, DualDecoder(shape, resolutions), source=source, source_digest=digest
         )
     else:
-        sam = load_sam(source, allow_download=allow_download, side=spec.get("side"))
+        sam = load_sam(source, side=spec.get("side"))
         model = WsiSam.on_sam(sam, resolutions=resolutions, source=source)
         encoder, digest = sam.encoder, sam.digest
     if digest != header.encoder_identity or encoder.spec() != header.network["patch_encoder"]:

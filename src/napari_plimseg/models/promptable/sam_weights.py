@@ -6,14 +6,14 @@ Names: `sam:FOLDER`, `sam:FILE` and `hf-hub:ORG/REPO`. Nothing but tensors is ev
 from __future__ import annotations
 
 import json
-import os
 import re
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_plimseg.errors import ModelError
 from napari_plimseg.files import sha256
+from napari_plimseg.models.downloads import cached_folder
+from napari_plimseg.models.encoders.cards import EncoderName
 from napari_plimseg.models.promptable.sam_decoder import DecoderShape
 from napari_plimseg.models.promptable.sam_encoders import (
     TinyVitEncoder,
@@ -25,6 +25,7 @@ from napari_plimseg.models.weights import check_weights, read_weights
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+    from pathlib import Path
 
     from torch import Tensor
 
@@ -215,7 +216,7 @@ class SamWeights:
     added: Mapping[str, Tensor]
 
 
-def load_sam(source: str, *, allow_download: bool = False, side: int | None = None) -> SamWeights:
+def load_sam(source: str, *, side: int | None = None) -> SamWeights:
     """Read a SAM, SAM-HQ or MobileSAM.
 
     Parameters
@@ -223,8 +224,6 @@ def load_sam(source: str, *, allow_download: bool = False, side: int | None = No
     source : str
         `sam:FOLDER` with `config.json` and weights of transformers', `sam:FILE` with weights under
         Meta's or transformers' names, or `hf-hub:ORG/REPO`.
-    allow_download : bool
-        Whether a repository that is not on this computer may be fetched.
     side : int, optional
         Of the patches of a TinyViT, in pixels; 1024 when None. Vision transformers have theirs.
 
@@ -233,10 +232,7 @@ def load_sam(source: str, *, allow_download: bool = False, side: int | None = No
     ModelError
         When it is not there, is damaged, or is something else.
     """
-    scheme, _, rest = source.partition(":")
-    if scheme not in {"sam", "hf-hub"} or not rest:
-        raise ModelError(f"'{source}' is not the name of a SAM", remedy=_REMEDY)
-    place = Path(rest) if scheme == "sam" else _hub_folder(rest, allow_download)
+    place = _place(source)
     name = without_folder(source)
     heads = 8
     if place.is_dir():
@@ -269,10 +265,30 @@ def load_sam(source: str, *, allow_download: bool = False, side: int | None = No
     )
 
 
+def _place(source: str) -> Path:
+    """Return the folder or file that a SAM's name stands for."""
+    refusal = ModelError(f"'{source}' is not the name of a SAM", remedy=_REMEDY)
+    try:
+        name = EncoderName.parse(source)
+    except ModelError as error:
+        raise refusal from error
+    if name.scheme not in ("sam", "hf-hub") or not name.is_complete:
+        raise refusal
+    if name.path is not None:
+        return name.path
+    folder = cached_folder(name.place, ((CONFIG_FILE,), WEIGHT_FILES))
+    if folder is None:
+        raise ModelError(
+            f"'{name.place}' is not on this computer",
+            remedy=f"Put its {CONFIG_FILE} and {WEIGHT_FILES[0]} into a folder and use sam:FOLDER.",
+        )
+    return folder
+
+
 def without_folder(source: str) -> str:
-    """Return a source's name without the folder where it lies, which may tell of people."""
-    scheme, _, rest = source.partition(":")
-    return f"sam:{Path(rest).name}" if scheme == "sam" else source
+    """Return a source's name without its folder, which may contain a person's name."""
+    name = EncoderName.parse(source)
+    return str(name if name.path is None else name.at(name.path.name))
 
 
 def decoder_shape(
@@ -315,22 +331,3 @@ def _decoder_heads(folder: Path) -> int:
             f"it holds a model of type '{kind}', not a SAM or SAM-HQ", path=folder, remedy=_REMEDY
         )
     return heads
-
-
-def _hub_folder(repository: str, allow_download: bool) -> Path:
-    """Return the local copy of a hub repository; it is fetched only when that is allowed."""
-    import huggingface_hub
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
-
-    offline = not allow_download or os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "TRUE"}
-    try:
-        folder = huggingface_hub.snapshot_download(
-            repository, local_files_only=offline, allow_patterns=[CONFIG_FILE, WEIGHT_FILES[0]]
-        )
-    except (LocalEntryNotFoundError, HfHubHTTPError, OSError, ValueError) as error:
-        raise ModelError(
-            f"'{repository}' is not on this computer",
-            remedy=f"Put its {CONFIG_FILE} and {WEIGHT_FILES[0]} into a folder and choose "
-            "sam:FOLDER, or allow the download.",
-        ) from error
-    return Path(folder)

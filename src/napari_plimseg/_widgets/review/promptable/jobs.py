@@ -49,7 +49,7 @@ class PromptService:
     Parameters
     ----------
     model_name : str
-        For `load_hints`.
+        For `load_promptable_model`.
     """
 
     def __init__(self, model_name: str = BUNDLED) -> None:
@@ -78,7 +78,7 @@ class PromptService:
             known, name = self._session, self.model_name
             if known is not None and known[0] is slide and known[1:3] == (pixel_size, name):
                 return known[3]
-            model = loading.load_hints(name)
+            model = loading.load_promptable_model(name)
             if self._cache is None:
                 self._cache = EmbeddingCache.of_user()
             made = HintSession(slide, model, self._cache, pixel_size=pixel_size)

@@ -54,7 +54,7 @@ if TYPE_CHECKING:
     from napari_plimseg._widgets.review.correct.section import CorrectSection
     from napari_plimseg._widgets.review.promptable.jobs import Work
     from napari_plimseg._widgets.review.promptable.proposals import Answer, Draft, Start
-    from napari_plimseg.models.library import ModelInfo
+    from napari_plimseg.models.library import ModelEntry
     from napari_plimseg.slides.slide import Region
     from napari_plimseg.tissue import TissueClass
 
@@ -138,7 +138,7 @@ class HintParts(QWidget):
         for name, button in self.tools.items():
             button.setIcon(tool_icon(name, QColor(color)))
 
-    def show_models(self, models: Sequence[ModelInfo], chosen: str) -> str:
+    def show_models(self, models: Sequence[ModelEntry], chosen: str) -> str:
         """Offer the models that are here; return the one that is chosen now."""
         here = [info for info in models if info.available]
         self.model.clear()
@@ -175,7 +175,7 @@ class HintParts(QWidget):
         allow(self.model, only_one, "hint_model")
 
 
-def why_not(target: EditTarget | None, models: Sequence[ModelInfo]) -> str:
+def why_not(target: EditTarget | None, models: Sequence[ModelEntry]) -> str:
     """Return why nothing can be pointed at, with what to do; empty when it can."""
     if target is None:
         return NO_MASK
@@ -295,7 +295,7 @@ class HintSection(HintParts):
 
     def list_models(self) -> None:
         """Offer the models that are here now."""
-        self._models = library.list_hint_models()
+        self._models = library.list_promptable_models()
         self.desk.model_name = self.show_models(self._models, self.desk.model_name)
         self.refresh_state()
 
