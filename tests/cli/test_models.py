@@ -42,12 +42,12 @@ def test_import_and_remove(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     assert not list(models_folder().iterdir())
 
 
-def test_download_shows_size_and_licence_first(
+def test_download_shows_size_and_license_first(
     remote: FakeRemote, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["models", "download", QUILT]) == 2
     shown = capsys.readouterr()
-    assert "1 MB, licence MIT" in shown.out
+    assert "1 MB, license MIT" in shown.out
     assert "--yes" in shown.err
     assert not remote.asked
     assert main(["models", "download", QUILT, "--yes"]) == 0

@@ -214,7 +214,7 @@ def test_a_download_ends_with_a_ready_encoder(remote: FakeRemote) -> None:
 def test_an_interrupted_download_goes_on_where_it_stopped(
     remote: FakeRemote, how: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(downloads, "_TELL_BYTES", 1000)
+    monkeypatch.setattr(downloads, "_REPORT_BYTES", 1000)
     models = ModelLibrary(remote)
     offer = models.offer(QUILT)
     if how == "cancelled":
@@ -279,7 +279,7 @@ def test_a_full_disk_is_told(
             raise OSError(errno.ENOSPC, "No space left on device")
 
         monkeypatch.setattr(downloads.os, "fsync", no_space)
-        says = "disk is full; what was downloaded is kept"
+        says = "disk is full; the unfinished download is kept"
     with pytest.raises(ModelError, match=says):
         list(models.download(offer))
     assert models.entry(QUILT).state is not EntryState.READY
@@ -359,8 +359,8 @@ def test_a_folder_is_imported_with_all_its_models_or_none(tmp_path: Path) -> Non
         ("x.safetensors", b"", "not a readable model file"),
         ("x.safetensors", None, "without a model's description"),
         ("x.pt", b"\x80\x04garbage", "not a readable weight file|more than tensors"),
-        ("x.txt", b"text", "is no model file"),
-        ("folder", b"", "holds no model"),
+        ("x.txt", b"text", "is not a model file"),
+        ("folder", b"", "has no model"),
         ("missing.safetensors", b"", "does not exist"),
     ],
 )
@@ -483,7 +483,7 @@ def test_the_hub_is_asked_for_the_rest_of_a_file(
 @pytest.mark.parametrize(
     ("repository", "says"),
     [
-        ("org/gated", "ask for an agreement"),
+        ("org/gated", "require an agreement"),
         ("org/unreachable", "seems to be offline"),
         ("org/broken", "answered 500"),
     ],

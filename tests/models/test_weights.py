@@ -110,7 +110,7 @@ def test_check_weights_accepts_the_networks_own_state() -> None:
 
 
 @pytest.mark.parametrize("spread", [1e-6, 1.0, 100.0])
-def test_quantised_rows_differ_by_at_most_half_a_step(spread: float) -> None:
+def test_quantized_rows_differ_by_at_most_half_a_step(spread: float) -> None:
     weight = torch.randn(50, 64, generator=torch.Generator().manual_seed(1)) * spread
     weight[7] = 0
     values, scales = quantized(weight)
@@ -121,7 +121,7 @@ def test_quantised_rows_differ_by_at_most_half_a_step(spread: float) -> None:
     assert ((back["w"] - weight).abs() <= largest / 254 * 1.001 + 1e-12).all()
 
 
-def test_dequantising_makes_half_precision_single() -> None:
+def test_dequantizing_makes_half_precision_single() -> None:
     back = dequantized({"h": torch.ones(2, dtype=torch.float16), "n": torch.tensor([3])})
     assert back["h"].dtype == torch.float32
     assert back["n"].dtype == torch.int64

@@ -581,7 +581,7 @@ def models_downloading(house: House) -> ModelsDock:
                 gate.wait(0.2)
             yield chunk
 
-    house.patch.setattr("napari_plimseg.models.downloads._TELL_BYTES", 1000)
+    house.patch.setattr("napari_plimseg.models.downloads._REPORT_BYTES", 1000)
     house.patch.setattr(remote, "read", slow)
     dock = models_dock(house, remote)
     house.wait(lambda: not dock._job.is_running)

@@ -1,4 +1,4 @@
-"""What `plimseg models` does: list, import, remove, download."""
+"""`plimseg models`: list, import, remove and download models."""
 
 from __future__ import annotations
 
@@ -13,35 +13,37 @@ if TYPE_CHECKING:
 
 
 def add_models_parser(models: argparse.ArgumentParser, common: argparse.ArgumentParser) -> None:
-    """Add the commands below `plimseg models`; without one, models are listed."""
+    """Add the subcommands of `plimseg models`; without one, models are listed."""
     models.set_defaults(command=list_models)
     commands = models.add_subparsers(metavar="COMMAND")
     listing = commands.add_parser("list", parents=[common], help="list models and encoders")
     listing.set_defaults(command=list_library)
     importing = commands.add_parser(
-        "import", parents=[common], help="take a model file or a folder into the library"
+        "import", parents=[common], help="import a model file or a folder"
     )
     importing.add_argument("path", metavar="PATH", help="a .safetensors file or a folder")
     importing.add_argument(
-        "--encoder", metavar="NAME", help="PATH holds the weights of this encoder of the list"
+        "--encoder", metavar="NAME", help="PATH has the weights of this encoder from the list"
     )
     importing.set_defaults(command=import_path)
-    remove = commands.add_parser("remove", parents=[common], help="delete a model of yours")
+    remove = commands.add_parser("remove", parents=[common], help="delete one of your models")
     remove.add_argument("name", metavar="NAME", help="as `plimseg models list` prints it")
-    remove.add_argument("--yes", action="store_true", help="do it; without, say what would go")
+    remove.add_argument(
+        "--yes", action="store_true", help="delete it; without, only show what would be deleted"
+    )
     remove.set_defaults(command=remove_model)
     download = commands.add_parser(
-        "download", parents=[common], help="fetch an encoder; the only command that uses a network"
+        "download", parents=[common], help="download an encoder; only this uses the network"
     )
     download.add_argument("name", metavar="NAME", help="as `plimseg models list` prints it")
     download.add_argument(
-        "--yes", action="store_true", help="fetch it; without, say its size and licence"
+        "--yes", action="store_true", help="download it; without, only show its size and license"
     )
     download.set_defaults(command=download_encoder)
 
 
 def list_models(options: argparse.Namespace, output: Output) -> int:
-    """Print every model that masks can be made with."""
+    """Print every model that can segment."""
     from napari_plimseg.models import library
 
     for model in library.list_models():
@@ -59,7 +61,7 @@ def list_library(options: argparse.Namespace, output: Output) -> int:
 
 
 def import_path(options: argparse.Namespace, output: Output) -> int:
-    """Take a model into the library."""
+    """Import a model."""
     from napari_plimseg.models.importing import import_model, import_weights
 
     if options.encoder is None:
@@ -77,7 +79,7 @@ def import_path(options: argparse.Namespace, output: Output) -> int:
 
 
 def remove_model(options: argparse.Namespace, output: Output) -> int:
-    """Delete a model of the user's."""
+    """Delete one of the user's models."""
     from napari_plimseg.models.library import ModelLibrary
 
     library = ModelLibrary()
@@ -93,16 +95,16 @@ def remove_model(options: argparse.Namespace, output: Output) -> int:
 
 
 def download_encoder(options: argparse.Namespace, output: Output) -> int:
-    """Fetch an encoder, once its size and licence have been shown."""
+    """Download an encoder, after showing its size and license."""
     from napari_plimseg.models.library import ModelLibrary
 
     library = ModelLibrary()
     offer = library.offer(options.name)
     entry = offer.entry
-    output.say(f"{entry.title}: {offer.size_bytes / 1e6:.0f} MB, licence {entry.license}")
+    output.say(f"{entry.title}: {offer.size_bytes / 1e6:.0f} MB, license {entry.license}")
     output.say(f"  see {entry.page}")
     if not options.yes:
-        raise ConfigError("nothing was fetched", remedy="Add --yes to accept and download.")
+        raise ConfigError("nothing was downloaded", remedy="Add --yes to accept and download.")
     for progress in library.download(offer):
         done = progress.bytes_done / max(1, progress.bytes_total)
         output.say(f"  {progress.message} {progress.name}: {100 * done:.0f} %")

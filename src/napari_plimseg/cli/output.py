@@ -177,7 +177,7 @@ class Output:
         state = "" if model.available else f"  (not available: {model.reason})"
         self._line(f"{model.name:<20} {model.title}{state}")
         self._line(f"  classes  {', '.join(model.default_classes.names)}")
-        self._line(f"  licence  {model.license}")
+        self._line(f"  license  {model.license}")
         if model.description:
             self._line(f"  about    {model.description}")
 

@@ -1,1 +1,1 @@
-"""From pixels to class maps."""
+"""Models: loading, running, listing and downloading them."""

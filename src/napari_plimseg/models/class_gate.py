@@ -1,8 +1,8 @@
-"""Classes that a network does not see around a place are left out there.
+"""The class gate: suppress classes that an image-level score finds absent around a position.
 
-A segmentation network that also learns tags is an image-level classifier: its score of a class in
-a window is the smooth maximum of the class's log-odds over the window. The gate asks the same of
-the field around every place, and needs no weights of its own.
+A segmentation network that is also trained on tags is an image-level classifier: the score of
+a class in a window is the smooth maximum of its log-odds over the window. The gate computes this
+score for the field around every position and has no weights.
 """
 
 from __future__ import annotations
@@ -18,23 +18,23 @@ if TYPE_CHECKING:
 
 
 SHARPNESS = 4.0
-"""Of the smooth maximum, per unit of a logit: a class that fills a twentieth of a window
-counts as log(20) / 4 = 0.75 less than one that fills it."""
+"""Of the smooth maximum, per logit: the score of a class that fills a twentieth of a window is
+log(20) / 4 = 0.75 below that of a class that fills it."""
 ALWAYS = -1000.0
-"""A threshold that every score reaches."""
+"""A threshold that every score passes."""
 _LARGEST_FIELD = 100_000.0
 
 
 @dataclass(frozen=True)
 class ClassGate:
-    """The least score with which a class may stand at a place.
+    """The score that a class needs around a position to be allowed there.
 
     Parameters
     ----------
     field_um : float
-        Side of the square field around a place in um, as large as the windows that were tagged.
+        Side of the square field around a position in um, as large as the tagged windows.
     thresholds : tuple of float
-        One a tissue class: log-odds. Background is never left out.
+        Log-odds, one per tissue class. Background is never suppressed.
     """
 
     field_um: float
@@ -51,12 +51,12 @@ class ClassGate:
 
     @classmethod
     def from_dict(cls, data: Any) -> ClassGate:
-        """Read what `to_dict` gave.
+        """Read the output of `to_dict`.
 
         Raises
         ------
         ModelError
-            When an entry is missing or no number.
+            When an entry is missing or not a number.
         """
         try:
             return cls(float(data["field_um"]), tuple(data["thresholds"]))
@@ -68,20 +68,28 @@ class ClassGate:
         return {"field_um": self.field_um, "thresholds": list(self.thresholds)}
 
     def cells(self, mpp: float, stride: int) -> int:
-        """Return the field's side in cells of a stride at a pixel size, an odd number."""
+        """Return the side of the field in cells, an odd number.
+
+        Parameters
+        ----------
+        mpp : float
+            Micrometers per image pixel.
+        stride : int
+            Image pixels per cell.
+        """
         return 2 * round((self.field_um / mpp / stride - 1) / 2) + 1
 
     def seen(self, logits: Tensor, cells: int) -> Tensor:
-        """Return 1 where the network sees a class around a place, and 0 elsewhere.
+        """Return 1 where a class passes its threshold, and 0 elsewhere.
 
-        Where it sees none and there is no background, the class nearest to its threshold is seen.
+        Where no class passes and there is no background, the class nearest to its threshold does.
 
         Parameters
         ----------
         logits : Tensor of float, shape (B, C, h, w)
             Tissue classes first.
         cells : int
-            Side of the field, odd; it ends with the maps.
+            Side of the field, odd; it is cropped at the border of the maps.
 
         Returns
         -------
@@ -99,21 +107,22 @@ class ClassGate:
 
 
 def gated(logits: Tensor, seen: Tensor) -> Tensor:
-    """Return logits with minus infinity where a class is not seen.
+    """Return logits with minus infinity where a class is suppressed.
 
     Parameters
     ----------
     logits : Tensor of float, shape (B, C, h, w)
     seen : Tensor of float, shape (B, C, h, w)
-        Share of the windows over a place, by weight, in which the class is seen: at least half of
-        them decide, or what most of them have where no class reaches that.
+        Weighted share of the windows over a position in which the class passed (`seen`). A class
+        is allowed where at least half of them agree; where no class reaches that, the one with
+        the largest share is.
     """
     allowed = seen >= seen.amax(1, keepdim=True).clamp(max=0.5)
     return logits.masked_fill(~allowed, -math.inf)
 
 
 def log_odds(logits: Tensor) -> Tensor:
-    """Return each class's logit over all others together, (..., C, h, w) of (..., C, h, w)."""
+    """Return the log-odds of each class against all others, in the shape (..., C, h, w)."""
     import torch
 
     count = logits.shape[-3]
@@ -128,13 +137,13 @@ def log_odds(logits: Tensor) -> Tensor:
 
 
 def local_smooth_max(maps: Tensor, cells: int, sharpness: float = SHARPNESS) -> Tensor:
-    """Return `log(mean(exp(r z))) / r` over the square field around each place.
+    """Return `log(mean(exp(r z))) / r` over the square field around each position.
 
     Parameters
     ----------
     maps : Tensor of float, shape (B, C, h, w)
     cells : int
-        Side of the field, odd; what lies beyond the maps is not counted.
+        Side of the field, odd; only cells inside the maps count.
     sharpness : float
 
     Returns
@@ -144,12 +153,12 @@ def local_smooth_max(maps: Tensor, cells: int, sharpness: float = SHARPNESS) -> 
     import torch
     from torch.nn import functional
 
-    # a place may lie far below the peak, where exp() is zero in single precision
+    # a value may be so far below the peak that exp() is zero in single precision
     wide = maps if maps.device.type == "mps" else maps.double()
     peak = wide.amax((2, 3), keepdim=True)
     mean = (sharpness * (wide - peak)).exp()
     for axis in (2, 3):
-        side = min(cells, 2 * mean.shape[axis] - 1)  # a larger field has no more places
+        side = min(cells, 2 * mean.shape[axis] - 1)  # a larger field has no more cells
         kernel, pad = [1, 1], [0, 0]
         kernel[axis - 2], pad[axis - 2] = side, side // 2
         mean = functional.avg_pool2d(mean, kernel, 1, pad, count_include_pad=False)

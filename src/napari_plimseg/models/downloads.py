@@ -1,4 +1,9 @@
-"""Files fetched on request only: resumable, cancellable, checked before they count."""
+"""Downloads, only on request: resumable, cancellable, and checked before use.
+
+`hf_hub_download` of huggingface_hub downloads a file in one blocking call. Here a download is
+a generator, which yields its progress and is cancelled by closing it. Session, headers and metadata
+are those of huggingface_hub's public functions.
+"""
 
 from __future__ import annotations
 
@@ -22,24 +27,24 @@ HUB_PAGE = "https://huggingface.co"
 PART_SUFFIX = ".part"
 CHUNK = 1 << 20
 DISK_RESERVE = 200 << 20
-"""Bytes that a download leaves free on the disk."""
-_TELL_BYTES = 4 << 20
+"""Bytes that stay free on the disk."""
+_REPORT_BYTES = 4 << 20
 
 
 @dataclass(frozen=True)
 class RemoteFile:
-    """A file that can be fetched.
+    """A file that can be downloaded.
 
     Parameters
     ----------
     repository, name : str
-        Where it is; `name` is also that of the local file.
+        Where it is; the local file has the same name.
     url : str
-        Of the very version that the rest is about.
+        Of exactly the version that `size` and `digest` describe.
     size : int
         Bytes.
     digest : str
-        "sha256:" or "git-sha1:" and hex digits; empty when the host tells none.
+        "sha256:" or "git-sha1:" and hex digits; "" when the host gives none.
     """
 
     repository: str
@@ -50,23 +55,23 @@ class RemoteFile:
 
     def __post_init__(self) -> None:
         if self.size < 0 or "/" in self.name or "\\" in self.name or self.name in ("", ".", ".."):
-            raise ModelError(f"'{self.name}' of {self.repository} is no file to fetch")
+            raise ModelError(f"'{self.name}' of {self.repository} is not a file to download")
 
 
 class Remote(Protocol):
-    """Where files come from; tests have one of their own."""
+    """Where files come from; tests replace it."""
 
     def find(self, repository: str, name: str) -> RemoteFile | None:
-        """Return what is known of a file, None when the repository has no such file.
+        """Return the facts about a file, None when the repository has no such file.
 
         Raises
         ------
         ModelError
-            When the host can't be reached or refuses; the sentence says which.
+            When the host can't be reached or refuses.
         """
 
     def read(self, file: RemoteFile, start: int) -> Iterator[bytes]:
-        """Yield the content from byte `start` on.
+        """Yield the content, starting at byte `start`.
 
         Raises
         ------
@@ -77,16 +82,16 @@ class Remote(Protocol):
 
 @dataclass(frozen=True)
 class DownloadProgress:
-    """How far a download is.
+    """The progress of a download.
 
     Parameters
     ----------
     name : str
-        The file in work.
+        The current file.
     bytes_done, bytes_total : int
-        Of all files, those fetched earlier included.
+        Of all files, including those downloaded earlier.
     seconds_left : float or None
-        Estimate.
+        Estimated.
     message : str
         "Downloading" or "Checking".
     """
@@ -99,13 +104,16 @@ class DownloadProgress:
 
 
 def part_path(folder: Path, file: RemoteFile) -> Path:
-    """Return where the beginning of a file is kept; another version has another name."""
+    """Return where an unfinished download is kept.
+
+    The name depends on the version, so that a download is never resumed with another one.
+    """
     version = hashlib.sha256(f"{file.digest}:{file.size}".encode()).hexdigest()[:8]
     return folder / f"{file.name}.{version}{PART_SUFFIX}"
 
 
 def is_fetched(folder: Path, file: RemoteFile) -> bool:
-    """Whether a file is there as a whole, by its size; it was checked when it was fetched."""
+    """Whether a file is complete, by its size; its checksum was compared after the download."""
     path = folder / file.name
     return path.is_file() and path.stat().st_size == file.size
 
@@ -143,16 +151,16 @@ def cached_folder(repository: str, needed: Iterable[Sequence[str]]) -> Path | No
 def fetch(
     remote: Remote, files: list[RemoteFile], folder: Path
 ) -> Generator[DownloadProgress, None, None]:
-    """Fetch files into a folder, one after another.
+    """Download files into a folder, one after another.
 
-    A file has its name once it is whole and its checksum fits. Closing the generator, or losing
-    the connection, keeps the beginning of a file, and the next call goes on from there.
+    A file gets its name only when it is complete and its checksum matches. After closing the
+    generator (which cancels) or a lost connection, the next call resumes the unfinished file.
 
     Raises
     ------
     ModelError
-        When the disk is full, the connection is lost, or a checksum does not fit; then the
-        file is deleted.
+        When the disk is full, the connection is lost, or a checksum does not match; in the last
+        case the file is deleted.
     """
     total = sum(file.size for file in files)
     done = sum(file.size for file in files if is_fetched(folder, file))
@@ -164,11 +172,11 @@ def fetch(
         for file in wanted:
             part = part_path(folder, file)
             kept = _size(part)
-            told = -_TELL_BYTES
+            reported = -_REPORT_BYTES
             for here in _fetch_part(remote, file, part):
                 fresh_now = fresh + here - kept
-                if here - told >= _TELL_BYTES or here == file.size:
-                    told = here
+                if here - reported >= _REPORT_BYTES or here == file.size:
+                    reported = here
                     rate = fresh_now / max(time.monotonic() - begin, 1e-6)
                     left = (total - done - here) / rate if rate else None
                     yield DownloadProgress(file.name, done + here, total, left)
@@ -185,7 +193,7 @@ def fetch(
 
 
 def _fetch_part(remote: Remote, file: RemoteFile, part: Path) -> Iterator[int]:
-    """Append to the part until it is whole; yield how many bytes are there."""
+    """Append to the unfinished file until it is complete; yield its size so far."""
     size = _size(part)
     if size > file.size:
         part.unlink()
@@ -208,8 +216,8 @@ def _fetch_part(remote: Remote, file: RemoteFile, part: Path) -> Iterator[int]:
         if size > file.size:
             part.unlink()
         raise ModelError(
-            f"'{file.name}' of {file.repository} came with {size:,} of {file.size:,} bytes",
-            remedy="Start the download again: it goes on where it stopped.",
+            f"'{file.name}' of {file.repository} has {size:,} of {file.size:,} bytes",
+            remedy="Start the download again to resume it.",
         )
 
 
@@ -219,7 +227,7 @@ def _check(part: Path, file: RemoteFile) -> None:
         return
     if kind == "sha256":
         digest = hashlib.sha256()
-    else:  # git names a file by this digest of its size and content
+    else:  # small files of the hub are in git, which names them by this digest
         digest = hashlib.sha1(f"blob {file.size}\0".encode(), usedforsecurity=False)
     with part.open("rb") as stream:
         while chunk := stream.read(CHUNK):
@@ -227,9 +235,9 @@ def _check(part: Path, file: RemoteFile) -> None:
     if digest.hexdigest() != wanted:
         part.unlink()
         raise ModelError(
-            f"the checksum of '{file.name}' of {file.repository} does not fit; it was deleted",
-            remedy="Download it again; if that does not help, something between here and the "
-            "host changes files.",
+            f"the checksum of '{file.name}' of {file.repository} does not match; it was deleted",
+            remedy="Download it again. If that does not help, something between this computer and "
+            "the host, such as a proxy, changes files.",
         )
 
 
@@ -250,8 +258,8 @@ def _check_room(folder: Path, files: list[RemoteFile]) -> None:
 def _disk_error(error: OSError, folder: Path) -> ModelError:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return ModelError(
-            "the disk is full; what was downloaded is kept",
-            remedy="Free some space and start again: it goes on where it stopped.",
+            "the disk is full; the unfinished download is kept",
+            remedy="Free some space and start the download again to resume it.",
         )
     return ModelError(
         f"can't be written ({error.strerror or error})",
@@ -264,9 +272,9 @@ _SHA256_DIGITS, _SHA1_DIGITS = 64, 40
 
 
 class HubRemote:
-    """Fetches from the Hugging Face hub, with the user's token where there is one.
+    """Downloads from the Hugging Face hub, with the user's token if there is one.
 
-    `HF_HUB_OFFLINE`, `HF_ENDPOINT` and proxies are respected: huggingface_hub does the talking.
+    `HF_HUB_OFFLINE`, `HF_ENDPOINT` and proxies are respected, because huggingface_hub connects.
     """
 
     def find(self, repository: str, name: str) -> RemoteFile | None:
@@ -284,12 +292,12 @@ class HubRemote:
         if facts.size is None:
             raise ModelError(f"the hub does not say how large '{name}' of {repository} is")
         if facts.commit_hash:
-            # the very version that was looked at, whatever its authors upload meanwhile
+            # pinned, in case its authors upload another version during the download
             url = huggingface_hub.hf_hub_url(repository, name, revision=facts.commit_hash)
         return RemoteFile(repository, name, url, facts.size, _digest(facts.etag or ""))
 
     def read(self, file: RemoteFile, start: int) -> Iterator[bytes]:
-        """Yield the content from byte `start` on."""
+        """Yield the content, starting at byte `start`."""
         from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]
         from huggingface_hub.utils import (  # type: ignore[attr-defined]  # exported lazily
             build_hf_headers,
@@ -304,7 +312,7 @@ class HubRemote:
             session = get_session()
             with session.stream("GET", file.url, headers=headers, follow_redirects=True) as answer:
                 hf_raise_for_status(answer)
-                # a host that knows no ranges sends everything again
+                # a host without support for ranges sends the whole file again
                 skip = start if start and answer.status_code != 206 else 0
                 for chunk in answer.iter_bytes(CHUNK):
                     if skip >= len(chunk):
@@ -333,25 +341,23 @@ def _refusal(repository: str, error: Exception) -> ModelError:
 
     if isinstance(error, GatedRepoError):
         return ModelError(
-            f"the authors of {repository} ask for an agreement first",
+            f"the authors of {repository} require an agreement first",
             remedy="Agree on its page and log in (hf auth login), then download again.",
         )
     if isinstance(error, RepositoryNotFoundError):
         return ModelError(
-            f"{repository} is not on the hub, or only for those who are logged in",
-            remedy="Look at its page; log in with: hf auth login.",
+            f"{repository} is not on the hub, or only visible after logging in",
+            remedy="Check its page, and log in with: hf auth login.",
         )
     if isinstance(error, OfflineModeIsEnabled):
-        return ModelError(
-            "downloads are switched off (HF_HUB_OFFLINE)", remedy="Unset it to download."
-        )
+        return ModelError("downloads are disabled (HF_HUB_OFFLINE)", remedy="Unset it to download.")
     if isinstance(error, HfHubHTTPError):
         status = getattr(error.response, "status_code", "an error")
         return ModelError(
             f"the hub answered {status} for {repository}",
-            remedy="Try again later; what was downloaded is kept.",
+            remedy="Try again later; the unfinished download is kept.",
         )
     return ModelError(
         "the hub can't be reached: this computer seems to be offline",
-        remedy="What was downloaded is kept; try again when there is a network.",
+        remedy="The unfinished download is kept; try again with a network.",
     )

@@ -1,4 +1,4 @@
-"""Models from elsewhere: checked whole where they lie, then copied as a whole or not at all."""
+"""Import models from files and folders: checked first, then copied completely or not at all."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _RESERVE = 200 << 20
 
 
 def import_model(place: str | Path) -> Generator[str, None, str]:
-    """Take a model file, a folder with model files, or a folder of open_clip into the library.
+    """Import a model file, a folder with model files, or a folder of open_clip.
 
     Parameters
     ----------
@@ -39,17 +39,17 @@ def import_model(place: str | Path) -> Generator[str, None, str]:
     Yields
     ------
     str
-        What is going on, for people.
+        The current step, for people.
 
     Returns
     -------
     str
-        The key of the entry; of the last one when there are several.
+        The key of the new entry, the last one if there are several.
 
     Raises
     ------
     ModelError
-        When it is damaged, no model, or in the library already; then nothing has changed.
+        When it is damaged, not a model, or in the library already; then nothing is changed.
     """
     place = Path(place)
     if place.is_dir():
@@ -67,34 +67,34 @@ def import_model(place: str | Path) -> Generator[str, None, str]:
         raise ModelError(
             "these are weights without a model's description",
             path=place,
-            remedy="If they are those of an encoder in the list, select it and import them there.",
+            remedy="If they belong to an encoder in the list, select it and import them there.",
         )
     raise ModelError(
-        "is no model file",
+        "is not a model file",
         path=place,
-        remedy="Choose a .safetensors file that this program has saved, or an encoder's folder.",
+        remedy="Choose a .safetensors file saved by this program, or an encoder's folder.",
     )
 
 
 def import_weights(title: str, place: str | Path) -> Generator[str, None, str]:
-    """Take the weights of an encoder of the catalogue from a file or folder of the user's.
+    """Import the weights of a known encoder.
 
     Parameters
     ----------
     title : str
         The encoder's key.
     place : str or Path
-        A weight file, or a folder with all files that the encoder needs.
+        A weight file, or a folder with all files of the encoder.
 
     Yields
     ------
     str
-        What is going on, for people.
+        The current step, for people.
 
     Raises
     ------
     ModelError
-        When they are not those of the encoder; then nothing has changed.
+        When they are not those of the encoder; then nothing is changed.
     """
     place = Path(place)
     card = card_titled(title)
@@ -106,7 +106,7 @@ def import_weights(title: str, place: str | Path) -> Generator[str, None, str]:
         found = (place / n for n in names if Path(n).suffix in WEIGHT_SUFFIXES)
         weights = next((p for p in found if p.is_file()), None)
         if weights is None:
-            raise ModelError("the folder holds no weights", path=place)
+            raise ModelError("the folder has no weights", path=place)
         place = weights
     if is_file:
         name, chosen = card.name.at(place), [place]
@@ -141,12 +141,12 @@ def _import_folder(folder: Path) -> Generator[str, None, str]:
     files = [p for p in sorted(folder.glob("*.safetensors")) if _is_model(p)]
     if not files:
         raise ModelError(
-            "the folder holds no model",
+            "the folder has no model",
             path=folder,
             remedy=f"Choose one with a model file (.safetensors), or with {CONFIG_FILE} and "
             f"{WEIGHT_FILES[0]}.",
         )
-    for file in files:  # all are checked before the first is copied
+    for file in files:  # all, before the first is copied
         yield f"Checking {file.name}…"
         _check_model(file)
     key = ""
@@ -182,7 +182,7 @@ def _copy_model(source: Path) -> str:
     for other in folder.glob("*.safetensors"):
         if other.stat().st_size == size and sha256(other) == digest:
             raise ModelError("is in the library already", path=source,
-                             remedy=f"There it is called '{other.stem}'.")  # fmt: skip
+                             remedy=f"It is called '{other.stem}'.")  # fmt: skip
     target = _fresh(folder / source.name)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -191,14 +191,14 @@ def _copy_model(source: Path) -> str:
             shutil.copyfile(source, temporary)
             if sha256(temporary) != digest:
                 raise ModelError("changed while it was copied", path=source,
-                                 remedy="Import it again once nobody writes to it.")  # fmt: skip
+                                 remedy="Import it again when it is complete.")  # fmt: skip
     except OSError as error:
         raise _disk_error(error, folder) from error
     return target.stem
 
 
 def _copy_folder(files: list[Path], target: Path) -> None:
-    """Copy files so that the folder has all or none of them; what else lies there stays."""
+    """Copy all files into a folder or none; other files in it stay."""
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         _check_room(target.parent, sum(file.stat().st_size for file in files))
@@ -207,7 +207,7 @@ def _copy_folder(files: list[Path], target: Path) -> None:
                 with atomic_write(Path(name) / file.name) as temporary:
                     shutil.copyfile(file, temporary)
             target.mkdir(exist_ok=True)
-            # the weights last: without them nobody takes the folder for a model
+            # weights last: without them the folder is not mistaken for a model
             order = sorted(files, key=lambda file: file.suffix in WEIGHT_SUFFIXES)
             for file in order:
                 (Path(name) / file.name).replace(target / file.name)
@@ -217,7 +217,7 @@ def _copy_folder(files: list[Path], target: Path) -> None:
 
 
 def _fresh(path: Path) -> Path:
-    """Return a path that is not taken: `glands`, `glands-2`, `glands-3`."""
+    """Return an unused path: `glands`, `glands-2`, `glands-3`."""
     new, number = path, 2
     taken = {p.name.casefold() for p in path.parent.glob("*")}
     while new.name.casefold() in taken or new.stem.casefold() in library.RESERVED:

@@ -1,4 +1,4 @@
-"""Maps of different strides brought onto one grid, without shifting them."""
+"""Small network parts: resampling of feature maps to one grid, and a channel norm."""
 
 from __future__ import annotations
 
@@ -7,18 +7,19 @@ from torch.nn import functional as F
 
 
 def to_stride(maps: Tensor, stride: int, wanted: int, size: tuple[int, int]) -> Tensor:
-    """Return maps of one stride on the grid of another, their upper left corners together.
+    """Resample maps to the grid of another stride, aligned at the upper left corner.
 
-    A cell of a map at stride s covers s pixels whatever the size of the image, so maps are
-    resized by the ratio of the strides and then cut, and never squeezed into a size.
+    A cell at stride s covers s pixels whatever the size of the image. Maps are therefore resized
+    by the ratio of the strides and then cropped; resizing them to `size` would shift the cells of
+    images that are not a multiple of the stride.
 
     Parameters
     ----------
     maps : Tensor of float, shape (B, C, h, w)
     stride, wanted : int
-        Image pixels per cell now, and afterwards.
+        Image pixels per cell, before and after.
     size : tuple of int
-        Height and width to return, at most what the maps cover.
+        Height and width of the result, at most what the maps cover.
 
     Returns
     -------
@@ -39,12 +40,12 @@ def cells(pixels: int, stride: int) -> int:
 
 
 class ChannelNorm(nn.LayerNorm):
-    """Mean 0 and variance 1 over the channels of each place, whatever lies around it.
+    """Normalize over the channels of each position, independently of the others.
 
-    Norms over places make what a pixel gets depend on how much of the image is seen at once: with
-    group norms a network trained on whole GlaS images lost 3.5 points of mIoU in windows.
+    Norms over positions make the output of a pixel depend on the size of the input: with group
+    norms, a network trained on whole GlaS images lost 3.5 points of mIoU in windows.
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return normalised maps (B, C, h, w)."""
+        """Return normalized maps (B, C, h, w)."""
         return super().forward(x.movedim(1, -1)).movedim(-1, 1)

@@ -1,7 +1,7 @@
-"""One model in one file: `.safetensors` whose header says everything about it.
+"""The format of model files: `.safetensors` with a description in the header.
 
-The header holds JSON under the key `plimseg`. Nothing is ever unpickled, and a file is checked
-whole before anything is built from it.
+The header holds JSON under the key `plimseg`. Nothing is ever unpickled, and the whole file is
+checked before anything is built from it.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ HEADER_KEY = "plimseg"
 KINDS = ("prototypes", "segmentation", "hints")
 """`prototypes`: a tensor `prototypes` (C, D) of unit vectors in the space of the encoder.
 `segmentation`: tensors `head.*` of a `SegNet` and, where its weights are inside, `backbone.*`.
-`hints`: tensors `decoder.*` of a `DualDecoder` and `encoder.*` of its `PatchEncoder`, without what
-the encoder's source has; its one class only stands for "the object".
+`hints`: a promptable model, with tensors `decoder.*` of a `DualDecoder` and `encoder.*` of its
+`PatchEncoder`, except those of the encoder's source; its one class means "the object".
 """
 LARGEST_WIDTH, LARGEST_WINDOW = 1024, 4096
 _SEGMENTATION_ENTRIES = {
@@ -42,36 +42,35 @@ _REMEDY = "Export the model again, or choose another file."
 
 @dataclass(frozen=True)
 class ModelHeader:
-    """What a model file says about itself.
+    """The description in a model file.
 
     Parameters
     ----------
     kind : str
-        One of `KINDS`; says which tensors there are.
+        One of `KINDS`; determines the tensors.
     classes : TissueClasses
     encoder : str
         Name of the encoder, for `load_encoder`.
     encoder_identity : str
-        Which weights of that encoder; another one is refused.
+        Digest of that encoder; one with other weights is refused.
     mpp : float
-        Micrometres per pixel of its input.
+        Micrometers per pixel of its input.
     patch_size : int
-        Side of the images it was made from, in pixels.
+        Side of the training images, in pixels.
     mean, std : tuple of float
-        Normalisation of RGB in [0, 1].
+        Normalization of RGB in [0, 1].
     title, license : str
     scores : dict
         Measured, by name.
     training_sha256 : str
-        Digest of the list of training images, empty when there was no training.
+        Digest of the list of training images; "" when there was no training.
     versions : dict
-        Of the packages that made it.
+        Of the packages it was made with.
     network : dict
-        Of a segmentation model: `backbone` (what it is built from), `backbone_inside` (whether
-        its weights are in the file), `width` of the head, `window` and `step` in pixels, and
-        `gate` (`ClassGate`) where classes are left out. Of a model for hints: `patch_encoder`
-        and `decoder` (what they are built from), `resolutions`, and `frozen_inside` (whether the
-        pretrained weights are in the file).
+        Of a segmentation model: `backbone` (its spec), `backbone_inside` (whether its weights
+        are in the file), `width` of the head, `window` and `step` in pixels, and optionally
+        `gate` (`ClassGate`). Of a promptable model: `patch_encoder` and `decoder` (their specs),
+        `resolutions`, and `frozen_inside` (whether the pretrained weights are in the file).
     """
 
     kind: str
@@ -102,10 +101,10 @@ class ModelHeader:
             _check_entries(self.network, _HINT_ENTRIES)
 
     def to_json(self) -> str:
-        """Return the header as it stands in the file."""
+        """Return the header as it is stored in the file."""
         content = {**asdict(self), "classes": self.classes.to_dict()}
         if not self.network:
-            del content["network"]  # versions before segmentation models know no such key
+            del content["network"]  # versions before segmentation models would refuse the key
         return json.dumps({"format_version": FORMAT_VERSION, **content}, ensure_ascii=False)
 
     @classmethod
@@ -133,7 +132,7 @@ class ModelHeader:
 
 
 def save_model(path: str | Path, header: ModelHeader, tensors: Mapping[str, Tensor]) -> None:
-    """Write a model file, atomically, after the same checks that reading makes."""
+    """Write a model file atomically, after the checks of `load_model_file`."""
     from safetensors.torch import save_file
 
     _check_tensors(header, tensors, Path(path))
@@ -148,7 +147,7 @@ def read_header(path: str | Path) -> ModelHeader:
     Raises
     ------
     ModelError
-        When the file is missing, not a model file, or of a version that is not known.
+        When the file is missing, not a model file, or of an unknown version.
     """
     from safetensors import SafetensorError, safe_open
 
@@ -175,7 +174,13 @@ def read_header(path: str | Path) -> ModelHeader:
 
 
 def load_model_file(path: str | Path) -> tuple[ModelHeader, dict[str, Tensor]]:
-    """Read a whole model file, checked."""
+    """Read and check a whole model file.
+
+    Raises
+    ------
+    ModelError
+        When it can't be read, or its tensors don't match its header.
+    """
     from napari_plimseg.models.weights import read_weights
 
     header = read_header(path)
@@ -185,7 +190,7 @@ def load_model_file(path: str | Path) -> tuple[ModelHeader, dict[str, Tensor]]:
 
 
 def current_versions() -> dict[str, str]:
-    """Return the versions of what computes a model, for its header."""
+    """Return the versions of the packages that compute a model, for its header."""
     return {name: importlib.metadata.version(name) for name in ("torch", "open_clip_torch")}
 
 

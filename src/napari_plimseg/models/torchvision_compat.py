@@ -1,9 +1,8 @@
-"""Make torchvision importable beside a torch that its compiled operators don't fit.
+"""Make torchvision importable with a build of torch that its compiled operators don't match.
 
-The CPU build of torch has no matching torchvision on PyPI: importing it, and with it timm and
-open_clip, fails with "operator torchvision::nms does not exist". Declaring the schemas of the two
-operators that torchvision registers at import is enough; neither timm's nor open_clip's encoders
-call them.
+PyPI has no torchvision for the CPU build of torch. Importing it, and with it timm and open_clip,
+fails there with "operator torchvision::nms does not exist". It is enough to declare the schemas
+of the two operators that torchvision expects at import, since the encoders never call them.
 """
 
 from __future__ import annotations
@@ -22,15 +21,15 @@ _SCHEMAS = (
 
 @functools.cache
 def make_torchvision_importable() -> Any:
-    """Declare the missing operators, once and only when torchvision's own can't be loaded.
+    """Declare the missing operators, once, unless torchvision's own can be loaded.
 
     Call it before the first import of torchvision, timm, open_clip or transformers.
 
     Returns
     -------
     torch.library.Library or None
-        What was declared. The cache keeps it alive: torch withdraws the operators of a library
-        that is collected.
+        What was declared. The cache keeps it alive: torch removes the operators of a library
+        that is garbage-collected.
     """
     import torch
 
@@ -43,7 +42,7 @@ def make_torchvision_importable() -> Any:
 
 
 def _own_operators_load() -> bool:
-    """Return whether torchvision is absent, or its extension loads as torchvision would load it."""
+    """Whether torchvision is not installed, or its compiled extension can be loaded."""
     import torch
 
     package = importlib.util.find_spec("torchvision")

@@ -18,15 +18,15 @@ if TYPE_CHECKING:
 
 
 class WindowCache:
-    """The vectors of the windows seen last, by their pixels.
+    """The vectors of the most recent windows, by their pixels.
 
-    Windows that reach over the border of a tile are asked for again by its neighbours. On a CPU a
-    window costs a hundred times more than looking it up.
+    Windows across the border of two tiles are needed by both. On a CPU, encoding a window costs
+    a hundred times as much as looking it up.
 
     Parameters
     ----------
     capacity : int
-        Windows to remember; the shipped model's take 0.4 MB each.
+        In windows; those of the shipped model take 0.4 MB each.
     """
 
     def __init__(self, capacity: int = 256) -> None:
@@ -37,19 +37,19 @@ class WindowCache:
     def encoded(
         self, windows: Sequence[Tensor], encode: Callable[[Tensor], Tensor]
     ) -> list[Tensor]:
-        """Return the vectors (D, w, w) of each window (3, h, w), encoding those not seen lately."""
+        """Return the vectors (D, w, w) of each window (3, h, w), encoding only new ones."""
         keys = [
             hashlib.blake2b(window.contiguous().numpy().data, digest_size=16).digest()
             for window in windows
         ]
         asked = dict(zip(keys, windows, strict=True))
-        # several threads may share one encoder, and with it this cache
+        # several threads may share an encoder and its cache
         with self._lock:
             vectors = {key: self._known[key] for key in asked if key in self._known}
         new = {key: window for key, window in asked.items() if key not in vectors}
         if new:
             fresh = encode(torch.stack(list(new.values())))  # (N, D, w, w)
-            # a view would keep the whole batch alive
+            # copied, because a view would keep the whole batch in memory
             vectors |= {key: vector.clone() for key, vector in zip(new, fresh, strict=True)}
         with self._lock:
             for key, vector in vectors.items():
@@ -61,21 +61,21 @@ class WindowCache:
 
 
 class WindowGrid:
-    """Overlapping windows at fixed places of the slide, blended where they overlap.
+    """Overlapping windows at fixed positions of the slide, blended where they overlap.
 
-    What a deep network says of a pixel depends on where its input was cut: a vision transformer
-    sees its whole input at once, and DenseNet121's zero padding reaches hundreds of pixels in.
-    Windows that start at multiples of `step` in the slide's own pixels are cut at the same places
-    in every tiling.
+    The output of a deep network depends on where its input was cut: a vision transformer attends
+    to the whole input, and the effect of DenseNet121's zero padding reaches hundreds of pixels
+    inwards. The windows start at multiples of `step` in the slide's own pixels, so they are cut at
+    the same positions in every tiling, and the mask doesn't depend on the tile size.
 
     Parameters
     ----------
     window : int
         Side of the network's input in pixels.
     patch : int
-        Pixels per vector and side; divides `window` and `step`.
+        Distance of two vectors in pixels; divides `window` and `step`.
     step : int, optional
-        From one window to the next; about half a window when None.
+        Distance of two windows in pixels; about half a window when None.
     """
 
     def __init__(self, window: int, patch: int, step: int | None = None) -> None:
@@ -83,7 +83,7 @@ class WindowGrid:
         self.patch = patch
         self.step = step or max(1, window // patch // 2) * patch
         self.alignment = self.step
-        # every window that touches the core of a tile starts within the halo
+        # so that every window that overlaps the core of a tile starts within its halo
         self.halo = math.ceil((window - self.step) / self.step) * self.step
 
     def dense(
@@ -93,21 +93,21 @@ class WindowGrid:
         at_once: int = 8,
         cache: WindowCache | None = None,
     ) -> Tensor:
-        """Blend the windows' vectors with weights that fall towards their borders.
+        """Blend the windows' vectors with weights that decrease towards their borders.
 
-        Windows that touch nothing but the halo at the end are left out, and the vectors there
-        repeat their neighbours: whoever asks for a tile trims them.
+        Windows that overlap only the halo at the end are omitted, and the vectors there repeat
+        their neighbors: the caller trims them anyway.
 
         Parameters
         ----------
         images : Tensor of float, shape (B, 3, H, W)
-            Sides are multiples of `alignment`, or one window or less.
+            Sides are multiples of `alignment`, or at most one window.
         encode : callable
-            From (N, 3, h, w) to (N, D, h / patch, w / patch).
+            Maps (N, 3, h, w) to (N, D, h / patch, w / patch).
         at_once : int
-            Windows in one call of `encode`.
+            Windows per call of `encode`.
         cache : WindowCache, optional
-            Of the same `encode`; used on a CPU only.
+            Of the same `encode`; used only on a CPU.
 
         Returns
         -------
@@ -149,11 +149,11 @@ class WindowGrid:
         return list(range(0, side - self.halo, self.step))
 
     def _weight(self) -> Tensor:
-        """Return the weights of a window: ramps over what two windows share, flat between.
+        """Return the weights of a window: ramps where two windows overlap, flat in between.
 
-        The outermost vectors weigh next to nothing. Interpolation to the mask reads one vector
-        on each side of a tile's core, and with those weights it doesn't matter that the windows
-        which only touch these vectors were left out.
+        The outermost vectors have almost no weight. Interpolation to the mask's grid reads one
+        vector on each side of a tile's core; with these weights it makes no difference that the
+        windows which only overlap those vectors were omitted.
         """
         side, shared = self.window // self.patch, (self.window - self.step) // self.patch
         place = torch.arange(side, dtype=torch.float32)

@@ -328,8 +328,8 @@ def test_resizing_moves_nothing(stride: int, wanted: int) -> None:
     """A ramp over the image stays the same ramp on another grid."""
 
     def ramp(at: int, pixels: int = 224) -> Tensor:
-        centres = (torch.arange(cells(pixels, at)) + 0.5) * at
-        return centres.expand(1, 1, len(centres), len(centres)).clone()
+        centers = (torch.arange(cells(pixels, at)) + 0.5) * at
+        return centers.expand(1, 1, len(centers), len(centers)).clone()
 
     size = (224 // wanted, 224 // wanted)
     found = to_stride(ramp(stride), stride, wanted, size)

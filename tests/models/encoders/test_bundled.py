@@ -139,7 +139,7 @@ def test_other_classes_are_another_identity(colorectal: DenseModel, change: obje
     assert len(changed.identity) == 64
 
 
-def test_the_same_model_has_the_same_identity_in_other_colours_too(colorectal: DenseModel) -> None:
+def test_the_same_model_has_the_same_identity_in_other_colors_too(colorectal: DenseModel) -> None:
     assert load_model("bundled", COLORECTAL).identity == colorectal.identity
     recolored = COLORECTAL.replaced("stroma", replace(COLORECTAL[2], color=(1, 2, 3)))
     assert load_model("bundled", recolored).identity == colorectal.identity

@@ -1,4 +1,4 @@
-"""Encoders of others, on tiny randomly initialised checkpoints saved by the test."""
+"""Encoders of others, on tiny randomly initialized checkpoints saved by the test."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_a_folder_of_open_clip_gives_maps_of_any_classes(clip_folder: Path) -> N
     assert torch.allclose(probabilities.sum(1), torch.ones(1, 32, 24), atol=1e-5)
 
 
-def test_dense_vectors_use_the_folders_own_normalisation(clip_folder: Path) -> None:
+def test_dense_vectors_use_the_folders_own_normalization(clip_folder: Path) -> None:
     encoder: Any = load_encoder(f"local-dir:{clip_folder}")
     assert encoder._mean.flatten().tolist() == pytest.approx(PREPROCESSING["mean"])
     assert encoder._std.flatten().tolist() == pytest.approx(PREPROCESSING["std"])
@@ -143,7 +143,7 @@ def test_unknown_architectures_are_refused(scheme: str, tmp_path: Path) -> None:
         load_encoder(f"{scheme}:nothing={tmp_path / 'x.pt'}")
 
 
-def test_every_card_says_its_licence_and_names_an_architecture_that_exists() -> None:
+def test_every_card_says_its_license_and_names_an_architecture_that_exists() -> None:
     make_torchvision_importable()
     import open_clip
     import timm

@@ -164,7 +164,7 @@ def test_maps_of_a_timm_cnn(tmp_path: Path, name: str) -> None:
     path = tmp_path / "cnn.safetensors"
     reference = save_timm(path, name)
     backbone, images = load_backbone(f"timm:{name}={path}"), pixels(64, 64)
-    mean, std = (torch.tensor(v).view(3, 1, 1) for v in backbone.normalisation)
+    mean, std = (torch.tensor(v).view(3, 1, 1) for v in backbone.normalization)
     wanted = reference.forward_intermediates(
         (images - mean) / std, indices=4, intermediates_only=True
     )
@@ -208,7 +208,7 @@ def test_a_spec_alone_builds_the_same_network(any_name: str) -> None:
     assert "/" not in json.dumps(spec) or "biomed" in any_name
     empty = empty_backbone(spec)
     assert (empty.strides, empty.block_channels) == (backbone.strides, backbone.block_channels)
-    assert empty.normalisation == backbone.normalisation
+    assert empty.normalization == backbone.normalization
     empty.load_state_dict(backbone.state_dict())
     for one, other in zip(empty(images), backbone(images), strict=True):
         assert torch.equal(one, other)
@@ -381,7 +381,7 @@ def test_dinov2_s_layout_gives_what_transformers_gives(
     state = reference.state_dict()
     save_file(published(state) if as_published else state, path)
     backbone, images = load_backbone(f"timm:test_vit={path}"), pixels(64, 64)
-    mean, std = (torch.tensor(v).view(3, 1, 1) for v in backbone.normalisation)
+    mean, std = (torch.tensor(v).view(3, 1, 1) for v in backbone.normalization)
     with torch.no_grad():
         tokens = reference((images - mean) / std).last_hidden_state[:, 1 + registers :]
     wanted = tokens.transpose(1, 2).reshape(2, 64, 4, 4)
@@ -412,7 +412,7 @@ def test_what_a_name_leaves_open_is_read_off_the_weights(
     backbone, images = load_backbone(name), pixels(64, 96)
     side = given.get("img_size", 96)
     assert load_encoder(name).alignment == side // 2
-    mean, std = (torch.tensor(v).view(3, 1, 1) for v in backbone.normalisation)
+    mean, std = (torch.tensor(v).view(3, 1, 1) for v in backbone.normalization)
     wanted = reference.forward_intermediates(
         (images - mean) / std, indices=1, norm=True, intermediates_only=True
     )[-1]
@@ -428,7 +428,7 @@ def test_mean_and_spread_are_those_published_beside_the_weights(tmp_path: Path) 
     (tmp_path / "preprocessor_config.json").write_text(json.dumps(content))
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "dinov2"}))
     found = load_backbone(name)
-    assert [list(v) for v in found.normalisation] == [pytest.approx(MEAN), pytest.approx(STD)]
+    assert [list(v) for v in found.normalization] == [pytest.approx(MEAN), pytest.approx(STD)]
     assert found.identity != usual.identity
 
 

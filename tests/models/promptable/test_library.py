@@ -15,7 +15,9 @@ from napari_plimseg.models.promptable.prompt_tensors import PatchHints
 
 SHIPPED = bundled_folder() / HINT_MODEL_FILE
 PACKAGE = Path(library.__file__).parent.parent
-needs_shipped = pytest.mark.skipif(not SHIPPED.is_file(), reason="no model for hints comes along")
+needs_shipped = pytest.mark.skipif(
+    not SHIPPED.is_file(), reason="the promptable model is not in this checkout"
+)
 
 
 @needs_shipped

@@ -184,7 +184,7 @@ def test_hints_become_points_in_sams_order() -> None:
     assert hints.points[0].tolist() == [[1, 2], [3, 4], [5, 6], [7, 8], [9, 10]]
 
 
-def test_half_scale_keeps_the_centre_and_halves_distances() -> None:
+def test_half_scale_keeps_the_center_and_halves_distances() -> None:
     hints = PatchHints(((512, 512, True), (0, 1024, False)), ((256, 512, 768, 1024),))
     coarse = hints.at_half_scale(1024)
     assert coarse.points == ((512, 512, True), (256, 768, False))
@@ -234,7 +234,7 @@ def test_random_weights_are_refused() -> None:
         BackboneEncoder(load_backbone("random:densenet121"), SIDE, embed_dim=32),
         source="random:densenet121", heads=2, mlp_dim=16, more_masks=0,
     )  # fmt: skip
-    with pytest.raises(ModelError, match="random weights"):
+    with pytest.raises(ModelError, match="untrained"):
         masks_of(model)
     assert model.decoder.shape.early_scale == 4
     assert not any(p.requires_grad for p in model.encoder.backbone.parameters())

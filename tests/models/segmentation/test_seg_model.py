@@ -204,7 +204,7 @@ def test_whatever_changes_results_changes_the_identity(change: dict[str, Any]) -
     assert identity(**(usual | change)) != identity(**usual)
 
 
-def test_it_is_listed_loaded_by_its_name_and_recoloured() -> None:
+def test_it_is_listed_loaded_by_its_name_and_recolored() -> None:
     backbone, head = parts()
     path = models_folder() / "glands.safetensors"
     save_segmentation_model(path, header(backbone), backbone, head)
@@ -294,8 +294,8 @@ def damaged(tensors: dict[str, Tensor], how: str) -> dict[str, Tensor]:
         ("unknown", "not known"),
         ("foreign", "not those of its kind"),
         ("no backbone", "not those of its kind"),
-        ("no scales", "no scales that fit"),
-        ("wrong scales", "no scales that fit"),
+        ("no scales", "no scales that match"),
+        ("wrong scales", "no scales that match"),
     ],
 )
 def test_damaged_tensors_are_refused_with_the_files_name(
@@ -349,7 +349,7 @@ def test_another_backbone_s_file_is_refused(tmp_path: Path) -> None:
         load_model(path)
     plain = replace(about, kind="prototypes", network={})
     save_file({"prototypes": torch.eye(3)}, path, {HEADER_KEY: plain.to_json()})
-    with pytest.raises(ModelError, match="no segmentation model"):
+    with pytest.raises(ModelError, match="not a segmentation model"):
         load_segmentation_model(path)
 
 

@@ -180,7 +180,7 @@ def test_a_cancelled_download_is_continued(
                 assert gate.wait(30)
             yield chunk
 
-    monkeypatch.setattr("napari_plimseg.models.downloads._TELL_BYTES", 1000)
+    monkeypatch.setattr("napari_plimseg.models.downloads._REPORT_BYTES", 1000)
     monkeypatch.setattr(remote, "read", slow)
     answer(models, monkeypatch, yes=True)
     models.select(QUILT)

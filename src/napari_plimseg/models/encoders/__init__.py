@@ -1,1 +1,1 @@
-"""Image encoders, with and without texts: what is known, how one is loaded."""
+"""Image encoders, vision-only and image-text: their names, cards and networks."""

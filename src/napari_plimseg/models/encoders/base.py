@@ -1,7 +1,7 @@
-"""Image encoders that give maps of several blocks and can be trained, and frozen matchers.
+"""What encoders, backbones and matchers have in common; `encoders.loading` makes them.
 
-`load_backbone` and `load_matcher` are the only doors. Names are those of `encoders.load_encoder`
-and `random:densenet121` or, for a matcher, `random`: freshly initialised, for controls.
+An *encoder* gives dense vectors for zero-shot maps. A *backbone* gives the maps of several blocks
+and can be trained. A *matcher* is a frozen image-text model through which gradients flow.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 
 @runtime_checkable
 class ImageEncoder(Protocol):
-    """What turns tiles into dense vectors, independent of how the slide is tiled.
+    """Turns tiles into dense vectors that don't depend on how the slide is tiled.
 
-    `mpp`, `alignment` and `halo` mean what they mean in `DenseModel`; `stride` is the number of
-    input pixels per vector and side.
+    `mpp`, `alignment` and `halo` are those of `DenseModel`; `stride` is the distance of two
+    neighboring vectors in input pixels.
     """
 
     name: str
@@ -45,7 +45,7 @@ class ImageEncoder(Protocol):
 
 @runtime_checkable
 class ImageTextEncoder(ImageEncoder, Protocol):
-    """An encoder whose dense vectors have unit length and share their space with texts."""
+    """An encoder whose dense vectors have unit length and share a space with text vectors."""
 
     logit_scale: float
 
@@ -59,30 +59,30 @@ Color = tuple[float, float, float]
 
 
 class Backbone(nn.Module, ABC):
-    """An image encoder as a chain of stages, each of which gives one map.
+    """An image encoder as a chain of stages that each give one feature map.
 
-    Normalisation statistics of batches and dropout are never active: a backbone stays in
-    evaluation mode, also while it is trained.
+    A backbone stays in evaluation mode while it is trained, without batch statistics and dropout:
+    the statistics of small batches would spoil it.
 
     Parameters
     ----------
     name : str
-        What `load_backbone` takes.
+        For `load_backbone`.
     spec : mapping
-        Plain data from which `empty_backbone` builds the same network without its weights.
+        Plain data, from which `empty_backbone` builds the same network without its weights.
     digest : str
         Of the weights.
     mpp : float
-        Micrometres per pixel of the images it was made for.
+        Micrometers per pixel of the images it was made for.
     block_channels, strides : sequence of int
-        Of the maps, finest first: channels, and image pixels per cell and side.
+        Channels of the maps, and side of their cells in image pixels; finest first.
     mean, std : sequence of float
-        Normalisation of RGB in [0, 1].
+        Normalization of RGB in [0, 1].
 
     Attributes
     ----------
     identity : str
-        Hex digest of everything that changes what the untrained backbone gives.
+        Hex digest of everything that changes the output of the untrained backbone.
     """
 
     _mean: Tensor
@@ -114,16 +114,16 @@ class Backbone(nn.Module, ABC):
 
     @abstractmethod
     def stage(self, index: int, x: Any) -> tuple[Tensor, Any]:
-        """Return the map (B, C, h, w) of a stage, and what the next stage takes."""
+        """Return the map (B, C, h, w) of a stage, and the input of the next stage."""
 
     @abstractmethod
     def stage_parameters(self, index: int) -> list[nn.Parameter]:
-        """Return the weights that a stage uses; no two stages share one."""
+        """Return the weights of a stage; no two stages share one."""
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """Return the maps of the blocks, finest first.
 
-        Stages before the first trainable one run without a graph: they cost no memory and no
+        Stages before the first trainable one run without autograd, which saves their memory and
         backward pass.
 
         Parameters
@@ -150,7 +150,7 @@ class Backbone(nn.Module, ABC):
         return maps
 
     def set_trainable(self, which: str) -> None:
-        """Choose what training may change: "none", "last" (the later half of the stages), "all".
+        """Choose what training may change: "none", "last" (the last half of the stages) or "all".
 
         The gradient with respect to the images is lost unless everything is trainable.
         """
@@ -167,30 +167,30 @@ class Backbone(nn.Module, ABC):
         return index >= self._first_trainable
 
     @property
-    def normalisation(self) -> tuple[Color, Color]:
-        """Mean and standard deviation that RGB in [0, 1] is brought to."""
+    def normalization(self) -> tuple[Color, Color]:
+        """Mean and standard deviation with which RGB in [0, 1] is normalized."""
         (r, g, b), (sr, sg, sb) = self._mean.flatten().tolist(), self._std.flatten().tolist()
         return (r, g, b), (sr, sg, sb)
 
     @property
     def is_trainable(self) -> bool:
-        """Whether `set_trainable` has freed any weight."""
+        """Whether any weight is trainable."""
         return self._first_trainable < len(self.strides)
 
     def parameter_groups(self, lr: float, decay: float = 1.0) -> list[dict[str, Any]]:
-        """Return groups for an optimizer, without what is frozen.
+        """Return parameter groups for an optimizer, without frozen weights.
 
         Parameters
         ----------
         lr : float
             Learning rate of the last stage.
         decay : float
-            Every stage before another gets this share of its learning rate.
+            Factor of the learning rate from each stage to the one before it.
 
         Returns
         -------
         list of dict
-            With `params`, `lr` and, for biases and scales, a `weight_decay` of 0.
+            With `params` and `lr`; for biases and scales with a `weight_decay` of 0.
         """
         groups: list[dict[str, Any]] = []
         for index in range(self._first_trainable, len(self.strides)):
@@ -203,20 +203,20 @@ class Backbone(nn.Module, ABC):
         return [group for group in groups if group["params"]]
 
     def train(self, mode: bool = True) -> Backbone:
-        """Stay in evaluation mode: statistics of small batches would spoil the encoder."""
+        """Stay in evaluation mode."""
         return super().train(False)
 
 
 class Matcher(nn.Module, ABC):
-    """A frozen image-text model that judges images; gradients flow through to the images.
+    """A frozen image-text model; gradients flow through it to the images.
 
     Attributes
     ----------
     name : str
     embedding_size : int
-        D, the width of the space shared by images and texts.
+        D, the dimension of the space shared by images and texts.
     logit_scale : float
-        What the model multiplies a cosine with.
+        Factor of a cosine similarity.
     """
 
     name: str
@@ -225,7 +225,7 @@ class Matcher(nn.Module, ABC):
 
     @abstractmethod
     def dense(self, images: Tensor) -> Tensor:
-        """Return unit vectors (B, D, h, w) of the places of RGB images (B, 3, H, W) in [0, 1]."""
+        """Return dense unit vectors (B, D, h, w) of RGB images (B, 3, H, W) in [0, 1]."""
 
     @abstractmethod
     def embed(self, images: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""The bundled model's image tower as a backbone, and the whole of it as a matcher."""
+"""The bundled model's image tower as a backbone, and the whole model as a matcher."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class DenseNetBackbone(Backbone):
     ----------
     name : str
     trunk : DenseNet121, optional
-        With its weights, taken over; a network without meaningful weights when None.
+        With its weights; it is not copied. A network without meaningful weights when None.
     digest : str
         Of the weights.
     """
@@ -70,7 +70,7 @@ class DenseNetBackbone(Backbone):
         return last, last
 
     def stage_parameters(self, index: int) -> list[nn.Parameter]:
-        """Return the weights of a dense block, of the stem before and the transition after it."""
+        """Return the weights of a dense block and its transition; of the first also the stem's."""
         after = self.trunk.transitions[index] if index < 3 else self.trunk.last
         modules: list[nn.Module] = [self.trunk.blocks[index], after]
         if index == 0:
@@ -79,29 +79,29 @@ class DenseNetBackbone(Backbone):
 
 
 def bundled_backbone() -> DenseNetBackbone:
-    """Return the shipped image tower's trunk, a copy of its own."""
+    """Return a new copy of the shipped image tower's trunk."""
     trunk = BundledEncoder(bundled_folder()).network.visual.trunk
     return DenseNetBackbone(name="bundled", trunk=trunk, digest=weights_digest(trunk))
 
 
 def random_backbone(seed: int) -> DenseNetBackbone:
-    """Return the same network, freshly initialised."""
+    """Return the same network with initial weights."""
     trunk = DenseNet121(last_dilation=2)
-    initialise(trunk, seed)
+    initialize(trunk, seed)
     return DenseNetBackbone(name=RANDOM, trunk=trunk, digest=weights_digest(trunk))
 
 
 class BundledMatcher(Matcher):
     """The bundled image-text model.
 
-    It was trained on vectors of places and has no pooled vector of its own. That of an image is
-    the projection of the mean of its fused blocks; the projection is linear, so that it is the
-    mean over the places before they are brought to unit length.
+    It was trained on dense vectors and has no pooled one. The vector of an image is the projection
+    of the mean of its fused blocks. As the projection is linear, this is the mean of the dense
+    vectors before they are normalized.
 
     Parameters
     ----------
     random_seed : int, optional
-        Initialises the image tower afresh, as a control; the text tower stays.
+        Gives the image tower initial weights, as a control; the text tower stays.
     """
 
     def __init__(self, random_seed: int | None = None) -> None:
@@ -110,7 +110,7 @@ class BundledMatcher(Matcher):
         encoder = BundledEncoder(bundled_folder())
         self.network = encoder.network
         if random_seed is not None:
-            initialise(self.network.visual, random_seed)
+            initialize(self.network.visual, random_seed)
         self.logit_scale = encoder.logit_scale
         self.embedding_size = self.network.visual.project.out_channels
         self.requires_grad_(False)
@@ -124,8 +124,8 @@ class BundledMatcher(Matcher):
     def dense_of_blocks(self, blocks: Sequence[Tensor]) -> Tensor:
         """Return what `dense` does, from the maps of the bundled backbone for the same images.
 
-        Both have the same trunk, and its maps cost a hundred times what follows. Maps of a
-        backbone end with the image, so vectors at its lower and right edge differ a little.
+        Both have the same trunk, whose maps cost a hundred times as much as the rest. A backbone's
+        maps end with the image, so vectors at its lower and right edges differ a little.
         """
         _, second, third, fourth = blocks
         fused = torch.cat((F.avg_pool2d(second, 2, ceil_mode=True), third, fourth), 1)
@@ -148,8 +148,8 @@ def _padded(images: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def initialise(network: nn.Module, seed: int) -> None:
-    """Draw convolutions after He et al. 2015, and make scales 1 and shifts 0."""
+def initialize(network: nn.Module, seed: int) -> None:
+    """Initialize convolutions as in He et al. 2015, scales with 1 and shifts with 0."""
     generator = torch.Generator().manual_seed(seed)
     for name, parameter in network.named_parameters():
         if parameter.ndim == 4:

@@ -23,7 +23,7 @@ class ClipResNetBackbone(Backbone):
     Parameters
     ----------
     network : open_clip.modified_resnet.ModifiedResNet
-        Its attention pooling is taken off.
+        Its attention pooling is removed.
     name, digest, spec
         As in `Backbone`; the spec holds `mean` and `std`.
     """
@@ -58,20 +58,20 @@ class ClipResNetBackbone(Backbone):
 class TimmCnnBackbone(Backbone):
     """A convolutional network of timm: the last four of its feature maps.
 
-    timm gives all maps in one go, so the stages only hand them on; autograd itself keeps no graph
-    for what comes before the first trainable weight.
+    timm computes all maps in one call, so the first stage computes them and the others pass them
+    on. Autograd keeps no graph before the first trainable weight anyway.
 
     Parameters
     ----------
     network : torch.nn.Module
-        What comes after the last map is taken off.
+        Its layers after the last map are removed.
     name, digest, spec
         As in `Backbone`; the spec holds `mean` and `std`.
 
     Raises
     ------
     ModelError
-        When timm gives no maps of its stages.
+        When timm can't return the maps of its stages.
     """
 
     def __init__(self, network: Any, *, name: str, digest: str, spec: Mapping[str, Any]) -> None:
@@ -90,7 +90,7 @@ class TimmCnnBackbone(Backbone):
         self.eval()
 
     def stage(self, index: int, x: Any) -> tuple[Tensor, list[Tensor]]:
-        """Return one of the maps, which the first stage has computed."""
+        """Return one of the maps that the first stage has computed."""
         if index == 0:
             x = self.network.forward_intermediates(
                 x, indices=len(self.strides), intermediates_only=True
@@ -101,7 +101,7 @@ class TimmCnnBackbone(Backbone):
         return self.is_trainable
 
     def stage_parameters(self, index: int) -> list[nn.Parameter]:
-        """Return the weights between the end of the stage before and the end of this one."""
+        """Return the weights from the end of the previous stage to the end of this one."""
         named = list(self.network.named_parameters())
         ends = [
             max((i + 1 for i, (n, _) in enumerate(named) if n.startswith(f"{end}.")), default=0)

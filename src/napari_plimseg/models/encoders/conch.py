@@ -1,6 +1,8 @@
 """CONCH (Lu et al. 2024): a vision transformer with attention pooling, and its text tower.
 
-Its weights are gated and are read from a folder of the user's. Sizes follow from the tensors.
+Its weights are gated and are read from a folder of the user's. The sizes of the network follow
+from the tensors. The network is built from parts of timm and open_clip, so that CONCH's own package
+is needed only for its tokenizer file.
 """
 
 from __future__ import annotations
@@ -51,7 +53,7 @@ def build_trunk(sizes: Mapping[str, int]) -> Any:
 
 
 def trunk_sizes(tensors: Mapping[str, Tensor]) -> dict[str, int]:
-    """Return what `build_trunk` wants, from the tensors of a checkpoint."""
+    """Return the sizes for `build_trunk`, from the tensors of a checkpoint."""
     width, _, _, patch = tensors["visual.trunk.patch_embed.proj.weight"].shape
     cells = math.isqrt(tensors["visual.trunk.pos_embed"].shape[1] - 1)
     depth = _depth(tensors, "visual.trunk.blocks.")
@@ -75,19 +77,19 @@ class ConchVisual(nn.Module):
         self.preprocess_cfg = PREPROCESSING
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return one vector (B, D) an image."""
+        """Return one vector per image, (B, D)."""
         pooled = self.attn_pool_contrast(self.trunk.forward_features(images))[:, 0]
         projected: Tensor = self.ln_contrast(pooled) @ self.proj_contrast
         return projected
 
 
 class ConchNetwork(nn.Module):
-    """Image tower, text tower and the scale of their cosine, with open_clip's interface.
+    """Image tower, text tower and scale of their cosine, with open_clip's interface.
 
     Parameters
     ----------
     tensors : mapping
-        The checkpoint's, of which only the shapes are read here.
+        The checkpoint's; only their shapes are read here.
     """
 
     def __init__(self, tensors: Mapping[str, Tensor]) -> None:
@@ -98,7 +100,7 @@ class ConchNetwork(nn.Module):
         embedding_size = tensors["visual.proj_contrast"].shape[0]
         self.visual = ConchVisual(build_trunk(trunk_sizes(tensors)), embedding_size)
         vocabulary, width = tensors["text.token_embedding.weight"].shape
-        # the class token takes the last of the positions
+        # the class token takes the last position
         self.text = TextTransformer(
             context_length=len(tensors["text.positional_embedding"]) - 1, vocab_size=vocabulary,
             width=width, heads=max(1, width // HEAD_WIDTH), embed_cls=True,
@@ -107,7 +109,7 @@ class ConchNetwork(nn.Module):
         self.logit_scale = nn.Parameter(torch.zeros(()))
 
     def encode_image(self, images: Tensor, normalize: bool = False) -> Tensor:
-        """Return vectors (B, D) of normalised images."""
+        """Return vectors (B, D) of normalized images."""
         vectors: Tensor = self.visual(images)
         return F.normalize(vectors, dim=-1) if normalize else vectors
 
@@ -118,7 +120,7 @@ class ConchNetwork(nn.Module):
 
 
 class ConchTokenizer:
-    """CONCH's own byte-level tokenizer: texts are cut and padded to one length."""
+    """CONCH's byte-level tokenizer: texts are cut and padded to one length."""
 
     def __init__(self, file: Path, length: int) -> None:
         from tokenizers import Tokenizer
@@ -150,7 +152,7 @@ def load_conch(folder: Path, name: str) -> OpenClipEncoder:
         raise ModelError(
             f"the folder lacks {WEIGHTS_FILES[0]} or {TOKENIZER_FILE}",
             path=folder,
-            remedy="Put CONCH's weights there, and the tokenizer of its package beside them.",
+            remedy="Put CONCH's weights and the tokenizer of its package there.",
         )
     tensors = {k: v for k, v in read_weights(weights).items() if not k.startswith(_CAPTIONING)}
     try:

@@ -1,4 +1,4 @@
-"""CLIP models of open_clip, and what has their interface, as encoders."""
+"""CLIP models of open_clip, and CONCH, as encoders and matchers."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def dense_path(visual: Any) -> tuple[Callable[[Tensor], Tensor], int]:
     Raises
     ------
     ModelError
-        When the tower gives no vectors of places.
+        When no dense vectors can be had from the tower.
     """
     kind = type(visual).__name__
     if kind == "VisionTransformer" and visual.attn_pool is None:
@@ -116,7 +116,7 @@ def _conch_patches(visual: Any, x: Tensor) -> Tensor:
 
 
 WORKING_MPP = 0.5
-"""Pathology CLIP models were trained on patches near 20x; their files don't say."""
+"""Pathology CLIP models were trained on patches near 20x; their files don't state it."""
 
 
 class OpenClipEncoder:
@@ -127,14 +127,14 @@ class OpenClipEncoder:
     Parameters
     ----------
     network : torch.nn.Module
-        As open_clip makes it, with its weights loaded.
+        As open_clip builds it, with its weights.
     tokenize : callable
-        From strings to token ids (N, T).
+        Maps strings to token ids (N, T).
     name : str
     digest : str
         SHA-256 of the weight file.
     config : dict
-        From which the image tower can be built again: `architecture`, and for open_clip's own
+        What the image tower can be rebuilt from: `architecture`, and for open_clip's own models
         `embed_dim`, `vision_cfg` and `quick_gelu`.
     """
 
@@ -238,12 +238,12 @@ class OpenClipEncoder:
     def unit_vectors(self, images: Tensor) -> Tensor:
         """Return unit vectors (B, D, H / stride, W / stride) of RGB images in [0, 1].
 
-        Sides are multiples of the stride. Transformers interpolate their positions to them.
+        Sides are multiples of the stride. Transformers interpolate their position embeddings.
         """
         return F.normalize(self._dense((images - self._mean) / self._std), dim=1)
 
     def embed(self, images: Tensor) -> Tensor:
-        """Return unit vectors (B, D) of RGB images (B, 3, H, W) in [0, 1], squeezed to a window."""
+        """Return unit vectors (B, D) of RGB images (B, 3, H, W) in [0, 1], resized to a window."""
         size = (self.window, self.window)
         if tuple(images.shape[2:]) != size:
             images = F.interpolate(
@@ -263,14 +263,14 @@ class OpenClipEncoder:
 class ClipMatcher(Matcher):
     """An image-text model of open_clip, or CONCH.
 
-    The vector of an image is the model's own pooled one, of the image squeezed to the size that
-    the model was trained for. Vectors of places are those of zero-shot maps (`dense_path`).
+    The vector of an image is the model's own pooled one, of the image resized to the size that
+    the model was trained on. Dense vectors are those of zero-shot maps (`dense_path`).
 
     Parameters
     ----------
     encoder : OpenClipEncoder
     name : str
-        What `load_matcher` was asked for.
+        For `load_matcher`.
     """
 
     def __init__(self, encoder: OpenClipEncoder, name: str) -> None:
@@ -302,5 +302,5 @@ class ClipMatcher(Matcher):
         return self._encoder.encode_text(texts)
 
     def _follow(self) -> None:
-        # what is no weight follows the weights, wherever `to` has brought them
+        # mean and std are not parameters: `Module.to` does not move them with the network
         self._encoder.to(next(self.network.parameters()).device)

@@ -1,4 +1,4 @@
-"""A small residual network as a backbone: fast on a processor, trained from scratch."""
+"""A small residual network as a backbone: fast on a CPU, trained from scratch."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 
 
 CHANNELS, DEPTHS = (32, 64, 128), (2, 2, 3)
-"""Of the stages at strides 4, 8 and 16: a million weights in all."""
+"""Of the stages at strides 4, 8 and 16; a million weights in total."""
 _MPP = 0.5
 _LARGEST = {"channels": 1024, "depths": 32}
 
 
 class ResidualBlock(nn.Module):
-    """`x + conv(relu(conv(norm(x))))`, the norm over the channels of each place.
+    """`x + conv(relu(conv(norm(x))))`, normalized over the channels of each position.
 
     Parameters
     ----------
@@ -36,7 +36,7 @@ class ResidualBlock(nn.Module):
         self.norm = ChannelNorm(channels)
         self.first = nn.Conv2d(channels, channels, 3, padding=1)
         self.second = nn.Conv2d(channels, channels, 3, padding=1)
-        # blocks begin as the identity
+        # each block starts as the identity, which keeps the start of training stable
         nn.init.zeros_(self.second.weight)
         nn.init.zeros_(self.second.bias)  # type: ignore[arg-type]
 
@@ -49,7 +49,7 @@ class ResidualBlock(nn.Module):
 class SmallBackbone(Backbone):
     """Three stages of residual blocks at strides 4, 8 and 16.
 
-    No norm looks at other places, so that a window shows what the whole image would.
+    No norm depends on other positions, so that windows give the same output as the whole image.
 
     Parameters
     ----------
@@ -86,12 +86,12 @@ class SmallBackbone(Backbone):
 
     @classmethod
     def from_spec(cls, spec: Mapping[str, Any]) -> SmallBackbone:
-        """Build the network that a model file names, without meaningful weights.
+        """Build the network of a model file, without meaningful weights.
 
         Raises
         ------
         ModelError
-            When no network can be so.
+            When such a network is impossible.
         """
         sizes = []
         for name, largest in _LARGEST.items():
@@ -103,18 +103,18 @@ class SmallBackbone(Backbone):
         return cls(*sizes)
 
     def stage(self, index: int, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the normalised map of a stage, and what the next one takes."""
+        """Return the normalized map of a stage, and the input of the next stage."""
         x = self.blocks[index](self.enter[index](x))
         return self.leave[index](x), x
 
     def stage_parameters(self, index: int) -> list[nn.Parameter]:
-        """Return the weights of a stage and of the way into it."""
+        """Return the weights of a stage and of the downsampling before it."""
         modules = (self.enter[index], self.blocks[index], self.leave[index])
         return [parameter for module in modules for parameter in module.parameters()]
 
 
 def fresh_small_backbone(seed: int) -> SmallBackbone:
-    """Return a small backbone with initial weights, all of them trainable."""
+    """Return a small backbone with initial weights, all trainable."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         backbone = SmallBackbone()

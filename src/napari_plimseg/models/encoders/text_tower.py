@@ -1,4 +1,7 @@
-"""The bundled model's text tower: a MiniLM sentence encoder in plain torch, and an adapter."""
+"""The bundled model's text tower: a MiniLM sentence encoder and an adapter.
+
+In plain torch, because transformers is an optional dependency.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ if TYPE_CHECKING:
 
 
 CONTEXT_LENGTH = 48
-"""Tokens of a prompt that are read; a longer one is cut."""
+"""Longest prompt in tokens; longer ones are cut."""
 
 
 class MiniLm(nn.Module):
@@ -53,7 +56,7 @@ class MiniLm(nn.Module):
         ----------
         token_ids : Tensor of int64, shape (N, T)
         is_token : Tensor of bool, shape (N, T)
-            False where a row is only padded.
+            False for padding.
 
         Returns
         -------
@@ -68,7 +71,7 @@ class MiniLm(nn.Module):
 
 
 class TextAdapter(nn.Module):
-    """From a sentence vector to the space shared with the image tower."""
+    """Maps a sentence vector to the space shared with the image tower."""
 
     def __init__(self, width: int = 384, hidden: int = 512, embedding_size: int = 256) -> None:
         super().__init__()
@@ -83,7 +86,7 @@ class TextAdapter(nn.Module):
 
 
 class TextTower(nn.Module):
-    """Tokenizer, MiniLM and adapter: from strings to unit vectors (N, D)."""
+    """Tokenizer, MiniLM and adapter: strings to unit vectors (N, D)."""
 
     def __init__(self, tokenizer_file: str | Path, embedding_size: int = 256) -> None:
         from tokenizers import Tokenizer

@@ -1,9 +1,10 @@
-"""Networks of timm from a name and a weight file; what the name leaves open is read off the file.
+"""Networks of timm from an architecture's name and a weight file.
 
-Pathology encoders are published as a timm name and keyword arguments. Most of the arguments
-follow from the shapes of the weights: layer scales, register tokens, gated feed-forward layers,
-the image size. Mean and standard deviation are taken from a `config.json` (timm's) or a
-`preprocessor_config.json` (transformers') beside the weights, or are timm's for that name.
+Pathology encoders are published as a timm name with keyword arguments, which users would have to
+type. Most of them follow from the shapes of the weights, so they are read from there: layer scales,
+register tokens, gated feed-forward layers, image size. Mean and standard deviation come from
+a `config.json` (of timm) or a `preprocessor_config.json` (of transformers) next to the weights,
+otherwise from timm's defaults for the name.
 """
 
 from __future__ import annotations
@@ -34,18 +35,18 @@ _CLASSIFIERS = ("head.", "fc.", "classifier.", "head_dist.")
 
 @dataclass(frozen=True)
 class TimmNetwork:
-    """A network without its classifier, and what is known of it.
+    """A network without its classifier, and its properties.
 
     Parameters
     ----------
     network : torch.nn.Module
-        A transformer accepts any image size that is a multiple of its patch.
+        A transformer accepts images of any multiple of its patch size.
     spec : dict
         Plain data for `build`.
     input_size : int
-        Side of the images that it was made for.
+        Side of the images it was made for, in pixels.
     digest : str
-        SHA-256 of the weight file; empty when there is none.
+        SHA-256 of the weight file; "" when there is none.
     """
 
     network: Any
@@ -62,7 +63,7 @@ def build(spec: Mapping[str, Any], *, path: Path | None = None) -> TimmNetwork:
     spec : mapping
         `name` and `arguments` for timm, and optionally `mean` and `std`.
     path : Path, optional
-        Of the weights, for the message of an error.
+        Of the weights, for error messages.
 
     Raises
     ------
@@ -88,7 +89,7 @@ def build(spec: Mapping[str, Any], *, path: Path | None = None) -> TimmNetwork:
     side = config["input_size"][1]
     if is_timm_transformer(network):
         accept_any_size(network)
-        side = network.patch_embed.img_size[0]  # the weights', not the name's
+        side = network.patch_embed.img_size[0]  # of the weights, which may differ from the name's
     full = {
         "architecture": "timm", "name": name, "arguments": dict(spec["arguments"]),
         "mean": list(spec.get("mean") or config["mean"]),
@@ -98,7 +99,7 @@ def build(spec: Mapping[str, Any], *, path: Path | None = None) -> TimmNetwork:
 
 
 def load(name: str, path: Path) -> TimmNetwork:
-    """Build one of timm's networks with the weights of a file; a classifier in it is ignored.
+    """Build one of timm's networks with the weights of a file, without the classifier.
 
     Raises
     ------
@@ -121,7 +122,7 @@ def load(name: str, path: Path) -> TimmNetwork:
 
 
 def transformer_arguments(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
-    """Return timm's arguments for a vision transformer with these weights; {} for others."""
+    """Return timm's arguments for a vision transformer with these weights, {} for others."""
     kernel, positions = tensors.get("patch_embed.proj.weight"), tensors.get("pos_embed")
     first, second = tensors.get("blocks.0.mlp.fc1.weight"), tensors.get("blocks.0.mlp.fc2.weight")
     if kernel is None or positions is None or first is None or second is None:
@@ -141,7 +142,7 @@ def transformer_arguments(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
             arguments["no_embed_class"] = prefix == 0
             break
     width, hidden = int(kernel.shape[0]), int(first.shape[0])
-    # a quarter more, so that timm's rounding down of the product gives the width back
+    # timm rounds width * mlp_ratio down; 0.25 more makes sure that it gives `hidden` again
     arguments["mlp_ratio"] = (hidden + 0.25) / width
     if hidden == 2 * second.shape[1]:
         arguments["gated"] = True
@@ -149,7 +150,7 @@ def transformer_arguments(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
 
 
 def _published(path: Path) -> dict[str, list[float]]:
-    """Return mean and standard deviation from the hub's files beside the weights."""
+    """Return mean and standard deviation from the hub's files next to the weights."""
     found: dict[str, list[float]] = {}
     for name, prefix in (("preprocessor_config.json", "image_"), ("config.json", "")):
         try:
@@ -165,20 +166,20 @@ def _published(path: Path) -> dict[str, list[float]]:
             raise ModelError(
                 "is not a configuration of timm or transformers",
                 path=path.parent / name,
-                remedy="Put the one that was published with the weights there, or remove it.",
+                remedy="Replace it by the one published with the weights, or remove it.",
             ) from error
     return found
 
 
 class TimmEncoder:
-    """A timm network whose last feature map is taken as it is.
+    """A vision-only encoder: the last feature map of a timm network.
 
     Parameters
     ----------
     architecture : str
-        timm's name, such as vit_small_patch16_224.
+        As timm names it, for example vit_small_patch16_224.
     path : Path
-        The weights; a classifier in them is ignored.
+        The weights; their classifier is ignored.
     """
 
     mpp = 0.5

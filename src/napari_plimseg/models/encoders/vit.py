@@ -1,4 +1,4 @@
-"""Vision transformers as backbones: tokens of several blocks, normalised, as maps."""
+"""Vision transformers as backbones: normalized tokens of several blocks as maps."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ Grid = tuple[int, int]
 
 
 def clip_tokens(visual: Any, x: Tensor) -> tuple[Tensor, Grid]:
-    """Return what open_clip's `VisionTransformer` gives its first block, and the patches' grid.
+    """Return the input of the first block of open_clip's `VisionTransformer`, and the patch grid.
 
     Parameters
     ----------
     visual : open_clip.transformer.VisionTransformer
     x : Tensor of float, shape (B, 3, H, W)
-        Normalised; sides are multiples of the patch.
+        Normalized; sides are multiples of the patch size.
 
     Returns
     -------
@@ -44,7 +44,7 @@ def clip_tokens(visual: Any, x: Tensor) -> tuple[Tensor, Grid]:
 
 
 def resized_positions(positions: Tensor, old: Grid, new: Grid) -> Tensor:
-    """Return position embeddings (1 + h * w, width), interpolated; the class token's is kept."""
+    """Return position embeddings (1 + h * w, width), interpolated except for the class token."""
     if tuple(old) == new:
         return positions
     squares = positions[1:].T.reshape(1, -1, *old).float()  # (1, width, h, w)
@@ -58,7 +58,10 @@ def is_timm_transformer(network: Any) -> bool:
 
 
 def accept_any_size(trunk: Any) -> None:
-    """Make a timm `VisionTransformer` interpolate its positions, as if it were built so."""
+    """Make a timm `VisionTransformer` interpolate its position embeddings.
+
+    The same as building it with `dynamic_img_size=True`, which open_clip can't pass on.
+    """
     from timm.layers import Format
 
     trunk.dynamic_img_size = True
@@ -68,7 +71,7 @@ def accept_any_size(trunk: Any) -> None:
 
 
 def timm_tokens(trunk: Any, x: Tensor) -> tuple[Tensor, Grid]:
-    """Return what a timm `VisionTransformer` gives its first block, and the patches' grid.
+    """Return the input of the first block of a timm `VisionTransformer`, and the patch grid.
 
     The transformer must accept any size (`accept_any_size`).
     """
@@ -86,23 +89,23 @@ def as_map(tokens: Tensor, grid: Grid) -> Tensor:
 
 TAPS = 4
 MPP = 0.5
-"""Pathology encoders were trained on patches near 20x; their files don't say."""
+"""Pathology encoders were trained on patches near 20x; their files don't state it."""
 
 
 def taps(depth: int) -> tuple[int, ...]:
-    """Return the blocks whose tokens are used: 2, 5, 8 and 11 of 12."""
+    """Return the indices of the blocks whose tokens are used: 2, 5, 8 and 11 of 12."""
     stages = min(TAPS, depth)
     return tuple(round(depth * (i + 1) / stages) - 1 for i in range(stages))
 
 
 class TransformerBackbone(Backbone):
-    """A transformer's tokens after four of its blocks, all at the stride of its patch.
+    """A transformer's tokens after four of its blocks, all at the stride of its patch size.
 
     Parameters
     ----------
     network : torch.nn.Module
-        open_clip's `VisionTransformer`, or timm's that accepts any size; what comes after its
-        last norm is taken off.
+        open_clip's `VisionTransformer`, or timm's after `accept_any_size`. Its layers after the
+        last norm are removed.
     name, digest, spec
         As in `Backbone`; the spec holds `mean` and `std`.
     """
@@ -127,12 +130,12 @@ class TransformerBackbone(Backbone):
         self._chains = [
             list(blocks[start : end + 1]) for start, end in zip(starts, last, strict=True)
         ]
-        self._norm = [norm]  # in a list, so that it is not registered twice
+        self._norm = [norm]  # in a list, because it is registered already as a part of the network
         self.set_trainable("none")
         self.eval()
 
     def stage(self, index: int, x: Any) -> tuple[Tensor, tuple[Tensor, Grid]]:
-        """Return the normalised tokens after a tapped block as a map, and the tokens."""
+        """Return the normalized tokens after the last block of a stage as a map, and the tokens."""
         tokens, grid = self._tokens(self.network, x) if index == 0 else x
         for block in self._chains[index]:
             tokens = block(tokens)

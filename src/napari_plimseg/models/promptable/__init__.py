@@ -1,1 +1,1 @@
-"""Models that find an object from points and boxes (WSI-SAM)."""
+"""Promptable models (WSI-SAM): segment one object from points and boxes."""

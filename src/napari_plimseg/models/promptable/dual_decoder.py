@@ -1,7 +1,8 @@
-"""WSI-SAM's dual decoder (Liu et al. 2024): two resolutions of one place share their tokens.
+"""WSI-SAM's dual decoder (Liu et al. 2024): two resolutions of one field share their tokens.
 
-HR patch and LR patch have the same centre and the same number of pixels; LR covers twice the field.
-Each has a full copy of SAM's mask decoder with one more token, and light feature fusion.
+The HR and the LR patch have the same center and the same number of pixels; LR covers twice the
+field. Each has a full copy of SAM's mask decoder with an additional token, and light feature
+fusion.
 """
 
 from __future__ import annotations
@@ -36,12 +37,13 @@ if TYPE_CHECKING:
 
 RESOLUTIONS = ("hr", "lr")
 DRAWN_WEIGHT = 0.25
-"""Of a drawing's logits in a mask: sure in it becomes likely, which the image can overrule."""
+"""Of a drawing's logits in a mask: what is certain in the drawing becomes likely, so that the image
+can overrule it."""
 
 
 @dataclass(frozen=True)
 class Encoded:
-    """What an image encoder gives of a batch of patches.
+    """The output of an image encoder for a batch of patches.
 
     Parameters
     ----------
@@ -60,13 +62,13 @@ class Encoded:
         return height, width
 
     def to(self, *, device: torch.device | str | None = None, dtype: torch.dtype) -> Encoded:
-        """Return both maps on a device, in a type: half of it is enough to keep them."""
+        """Return both maps on a device, in a type; half precision is enough for a cache."""
         return Encoded(
             self.final.to(device=device, dtype=dtype), self.early.to(device=device, dtype=dtype)
         )
 
     def expanded(self, count: int) -> Encoded:
-        """Return one patch `count` times, without copying it, for several objects in it."""
+        """Return one patch `count` times without copying it, for several objects in it."""
         return Encoded(self.final.expand(count, -1, -1, -1), self.early.expand(count, -1, -1, -1))
 
 
@@ -77,10 +79,10 @@ class DualMasks:
     Parameters
     ----------
     hr, lr : Tensor, shape (B, 1, 4 h, 4 w), or None
-        Of the HR and of the LR patch; above 0 is the object. None where a decoder lacks that
+        Of the HR and the LR patch; the object is above 0. None if the decoder lacks that
         resolution.
     quality : Tensor, shape (B,)
-        The IoU that SAM's own head expects of the finer of them.
+        The IoU that SAM's own head predicts for the finer of them.
     """
 
     hr: Tensor | None
@@ -89,16 +91,16 @@ class DualMasks:
 
     @property
     def by_name(self) -> dict[str, Tensor]:
-        """Those that there are, by "hr" and "lr"."""
+        """The masks that exist, by "hr" and "lr"."""
         return {n: m for n, m in (("hr", self.hr), ("lr", self.lr)) if m is not None}
 
     def of_patch(self, side: int) -> Tensor:
-        """Return logits of the HR patch, (B, 1, side, side); from the middle of LR without HR."""
+        """Return logits of the HR patch, (B, 1, side, side); without HR from the middle of LR."""
         logits = self.hr if self.hr is not None else middle(self.lr)
         return F.interpolate(logits, (side, side), mode="bilinear", align_corners=False)
 
     def upon(self, hr: HintTensors, lr: HintTensors) -> DualMasks:
-        """Return masks that change the drawings of hints (`PatchHints.drawn`) and are not new."""
+        """Return the masks added to the drawings of the hints (`PatchHints.drawn`)."""
         return DualMasks(_upon(self.hr, hr), _upon(self.lr, lr), self.quality)
 
 
@@ -109,7 +111,7 @@ def _upon(logits: Tensor | None, hints: HintTensors) -> Tensor | None:
 
 
 def middle(maps: Tensor | None) -> Tensor:
-    """Return the middle half (B, C, H / 2, W / 2) of LR maps: what the HR patch shows."""
+    """Return the middle half (B, C, H / 2, W / 2) of LR maps: the field of the HR patch."""
     if maps is None:
         raise ValueError("there are no maps of either resolution")
     height, width = maps.shape[2:]
@@ -117,7 +119,7 @@ def middle(maps: Tensor | None) -> Tensor:
 
 
 class _UpTwice(nn.Sequential):
-    """Maps (B, C, h, w) as (B, D / 8, 4 h, 4 w); of a finer map one or both steps only mix."""
+    """Upscale maps (B, C, h, w) to (B, D / 8, 4 h, 4 w); for a finer map with fewer upscalings."""
 
     def __init__(self, channels: int, hidden: int, out: int, scale: int = 1) -> None:
         first = nn.ConvTranspose2d if scale == 1 else nn.Conv2d
@@ -131,7 +133,7 @@ class _UpTwice(nn.Sequential):
 
 
 class Fusion(nn.Module):
-    """Light feature fusion: final map + early map + SAM's upscaled map, with guides beside it."""
+    """Light feature fusion: final map + early map + SAM's upscaled map with its guides."""
 
     def __init__(self, shape: DecoderShape) -> None:
         super().__init__()
@@ -157,7 +159,7 @@ class Fusion(nn.Module):
 
 
 class Branch(nn.Module):
-    """One resolution: SAM's decoder, and what WSI-SAM adds to it.
+    """One resolution: SAM's decoder and the parts that WSI-SAM adds.
 
     Parameters
     ----------
@@ -172,12 +174,12 @@ class Branch(nn.Module):
         self.fusion = Fusion(shape)
 
     def decode(self, encoded: Encoded, positions: Tensor, hints: HintEmbedding) -> Decoded:
-        """Return what SAM's decoder, with the token of this resolution, makes of the patch."""
+        """Return the output of SAM's decoder with the token of this resolution."""
         decoded: Decoded = self.sam(encoded.final, positions, hints, self.token.weight)
         return decoded
 
     def new_parameters(self) -> Iterator[nn.Parameter]:
-        """Yield what WSI-SAM adds."""
+        """Yield the parameters that WSI-SAM adds."""
         for part in (self.token, self.token_mlp, self.fusion):
             yield from part.parameters()
 
@@ -190,7 +192,7 @@ class DualDecoder(nn.Module):
     shape : DecoderShape
         Sizes; the encoder's maps must fit it.
     resolutions : tuple of str
-        ("hr", "lr"), or only one of them: the ablation, which for "hr" is HQ-SAM.
+        ("hr", "lr"), or only one of them as an ablation; "hr" alone is HQ-SAM.
     """
 
     def __init__(self, shape: DecoderShape, resolutions: tuple[str, ...] = RESOLUTIONS) -> None:
@@ -210,14 +212,14 @@ class DualDecoder(nn.Module):
         lr_hints: HintTensors | None,
         side: int,
     ) -> DualMasks:
-        """Decode the hints of a batch; what belongs to a missing resolution is not looked at.
+        """Decode the hints of a batch; arguments of a missing resolution are ignored.
 
         Parameters
         ----------
         hr, lr : Encoded
             Of the HR and the LR patches.
         hr_hints, lr_hints : HintTensors
-            The same hints in pixels of either; see `PatchHints.at_half_scale`.
+            The same hints in pixels of each; see `PatchHints.at_half_scale`.
         side : int
             Of the patches, in pixels.
         """
@@ -233,7 +235,7 @@ class DualDecoder(nn.Module):
             positions = self.hint_encoder.positions(encoded.grid)
             decoded[name] = encoded, branch.decode(encoded, positions, embedded)
 
-        # token aggregation: what either resolution has learnt of the object counts in both masks
+        # token aggregation: both masks use what each resolution has found out about the object
         tokens = [
             branch.token_mlp(decoded[name][1].token) for name, branch in self.by_resolution.items()
         ]
@@ -257,20 +259,20 @@ class DualDecoder(nn.Module):
         side: int,
         draws_hints: bool,
     ) -> DualMasks:
-        """Return the masks of hints, whatever the weights.
+        """Return the masks of hints, trained or not.
 
         Parameters
         ----------
         hr, lr : Encoded
-            One patch an object; a resolution that is missing here may be None.
+            One patch per object; None for a resolution that the decoder lacks.
         hints : sequence of PatchHints
-            One object each, in pixels of the HR patch.
+            One per object, in pixels of the HR patch.
         lr_masks : sequence of ndarray, optional
             Logits of the masks to refine for the LR patches; see `PatchHints.at_half_scale`.
         side : int
             Of the patches, in pixels.
         draws_hints : bool
-            Whether boxes and points are drawn into the masks, too; see `PatchHints.drawn`.
+            Whether boxes and points are also drawn into the masks; see `PatchHints.drawn`.
         """
         encoded = hr if hr is not None else lr
         if encoded is None:
@@ -300,21 +302,21 @@ class DualDecoder(nn.Module):
         return cast("dict[str, Branch]", dict(self.branches.items()))
 
     def new_parameters(self) -> list[nn.Parameter]:
-        """Return what WSI-SAM adds to SAM: tokens, their MLPs and the fusion of both branches."""
+        """Return the parameters added to SAM: tokens, their MLPs and the fusions."""
         return [p for branch in self.by_resolution.values() for p in branch.new_parameters()]
 
     def frozen_but_new(self) -> Self:
-        """Let training change only what WSI-SAM adds to SAM; return self."""
+        """Make only the parts trainable that WSI-SAM adds to SAM; return self."""
         self.requires_grad_(False)
         for parameter in self.new_parameters():
             parameter.requires_grad_(True)
         return self
 
     def starting_as_sam(self) -> Self:
-        """Make the new parts add nothing, so that masks are SAM's until training; return self.
+        """Make the new parts contribute zero, so that masks are SAM's before training; return self.
 
-        WSI-SAM starts from random numbers there. With the last layers of the tokens' MLPs at zero
-        the sum of tokens is zero, and its gradient is not. (The further token still takes part in
+        The authors start from random weights. With zeros in the last layer of each token's MLP, the
+        sum of tokens is zero while its gradient is not. (The additional token still takes part in
         SAM's attention, as in SAM-HQ.)
         """
         for branch in self.by_resolution.values():

@@ -1,7 +1,7 @@
-"""A model for hints in one file, and back; what its source has is in it only when that is asked.
+"""Write and read promptable models as model files of kind "hints".
 
-On a SAM whose weights lie elsewhere the file holds WSI-SAM's own parts, a few megabytes; on a
-backbone everything but the backbone.
+By default the pretrained weights stay outside, and the file names their source: with a SAM it holds
+only the parts that WSI-SAM adds (a few megabytes), with a backbone all but the backbone.
 """
 
 from __future__ import annotations
@@ -36,15 +36,15 @@ THE_OBJECT = TissueClasses((TissueClass("object", (230, 85, 13)),), has_backgrou
 def save_hint_model(
     path: str | Path, model: WsiSam, *, title: str, frozen_inside: bool = False, **about: Any
 ) -> None:
-    """Write a model for hints, atomically, after the checks that reading makes; in sixteen bits.
+    """Write a promptable model atomically, in 16 bits, after the checks of reading.
 
     Parameters
     ----------
     title : str
-        What people read.
+        For people.
     frozen_inside : bool
-        Whether the pretrained weights go into the file too; otherwise the file names their source,
-        and only the same ones are taken later.
+        Whether the pretrained weights go into the file too. Otherwise the file names their source,
+        and later only the same weights are accepted.
     **about
         `license`, `scores` and `training_sha256` of `ModelHeader`.
 
@@ -76,13 +76,13 @@ def save_hint_model(
 
 
 def load_hint_model(path: str | Path, *, source: str | None = None) -> WsiSam:
-    """Read a model for hints; nothing is built from a file that fails a check.
+    """Read a promptable model; nothing is built from a file that fails a check.
 
     Parameters
     ----------
     path : str or Path
     source : str, optional
-        Where the pretrained weights are now, when not where they were at the training.
+        Where the pretrained weights are now, if they were moved since the training.
 
     Raises
     ------
@@ -93,7 +93,7 @@ def load_hint_model(path: str | Path, *, source: str | None = None) -> WsiSam:
     path = Path(path)
     header, tensors = load_model_file(path)
     if header.kind != KIND:
-        raise ModelError("it is no model for hints", path=path)
+        raise ModelError("it is not a promptable model", path=path)
     network = header.network
     inside = network["frozen_inside"]
     try:
@@ -122,7 +122,7 @@ def load_hint_model(path: str | Path, *, source: str | None = None) -> WsiSam:
 
 
 def _on_source(header: ModelHeader, shape: DecoderShape, source: str, path: Path) -> WsiSam:
-    """Return the model on its pretrained weights, its own parts still to be loaded."""
+    """Return the model with its pretrained weights; its own parts are loaded afterwards."""
     resolutions = tuple(header.network["resolutions"])
     spec = dict(header.network["patch_encoder"])
     if spec.get("architecture") == "backbone":
@@ -143,8 +143,8 @@ def _on_source(header: ModelHeader, shape: DecoderShape, source: str, path: Path
         raise ModelError(
             "it belongs to other pretrained weights",
             path=path,
-            remedy="Name those that it was trained on.",
+            remedy="Give the weights that it was trained with.",
         )
     if model.decoder.shape != shape:
-        raise ModelError("its decoder is not that of its pretrained weights", path=path)
+        raise ModelError("its decoder does not match its pretrained weights", path=path)
     return model

@@ -1,8 +1,8 @@
-"""Points, boxes and masks as tensors: what SAM calls prompts, and we hints.
+"""Points, boxes and masks as tensors; SAM's prompts are called hints here and in files.
 
-Coordinates are (y, x) in pixels of the patch and continuous: (0, 0) is the upper left corner of the
-patch and (side, side) its lower right one, so that the middle of pixel (row, column) is
-(row + 0.5, column + 0.5). A box ends where its last pixel ends.
+Coordinates are continuous (y, x) in pixels of the patch: (0, 0) is its upper left and (side, side)
+its lower right corner, so the center of pixel (row, column) is (row + 0.5, column + 0.5). A box
+ends at the far edge of its last pixel.
 """
 
 from __future__ import annotations
@@ -23,28 +23,28 @@ if TYPE_CHECKING:
 
 
 ABSENT, NO_POINT, NEGATIVE, POSITIVE, BOX_START, BOX_END = -2, -1, 0, 1, 2, 3
-"""Kinds of points. SAM adds a `NO_POINT` where there is no box; `ABSENT` fills up a batch and is
-never attended to."""
+"""Kinds of points. SAM adds a `NO_POINT` if there is no box; `ABSENT` is padding, which is never
+attended to."""
 SURE = 8.0
-"""Logit of a pixel that a mask given as a hint is sure of."""
+"""Logit of a certain pixel in a mask that is given as a hint."""
 DRAWN_STEP = 4
-"""Pixels of the patch per pixel of a drawing of hints."""
+"""Pixels of the patch per pixel of a drawing of the hints."""
 DRAWN_RADIUS = 10.0
 """Of a drawn point, in pixels of the HR patch."""
 
 
 @dataclass(frozen=True)
 class PatchHints:
-    """What a person says about one object, in pixels of one patch.
+    """The hints for one object, in pixels of one patch.
 
     Parameters
     ----------
     points : tuple of (float, float, bool)
-        (y, x, positive): inside the object, or outside of it.
+        (y, x, positive); positive points are inside the object, others outside.
     boxes : tuple of (float, float, float, float)
-        (y0, x0, y1, x1) around the object; the object fills each as far as it goes.
+        (y0, x0, y1, x1), tightly around the object.
     mask : ndarray of float, shape (H, W), optional
-        Logits of a mask to refine, for the whole patch at any resolution; see `logits_of`.
+        Logits of a mask to refine, over the whole patch at any resolution; see `logits_of`.
     """
 
     points: tuple[tuple[float, float, bool], ...] = ()
@@ -66,15 +66,15 @@ class PatchHints:
             raise ValueError(f"a mask of shape {self.mask.shape}")
 
     def at_half_scale(self, side: int, mask: NDArray[np.float32] | None = None) -> PatchHints:
-        """Return the same hints in the patch with the same centre and twice the field.
+        """Return the same hints in the patch with the same center and twice the field.
 
         Parameters
         ----------
         side : int
             Of both patches, in pixels.
         mask : ndarray of float, shape (H, W), optional
-            Logits of the mask to refine, for the patch with twice the field; where the hints have
-            one and this is None, it is unknown outside of the smaller patch.
+            Logits of the mask to refine, over the patch with twice the field. When None, the
+            hints' own mask is used, and what is outside of the smaller patch counts as unknown.
         """
         if mask is None and self.mask is not None:
             mask = half_scaled(self.mask)
@@ -84,12 +84,12 @@ class PatchHints:
         return replace(self, points=points, boxes=boxes, mask=mask)
 
     def drawn(self, side: int, radius: float) -> PatchHints:
-        """Return the same hints with all of them drawn into the mask as well.
+        """Return the same hints, also drawn into the mask.
 
-        Points are discs, and a box is a hill that is surest in its middle and 0 on the largest
-        ellipse in it, as most objects are round; on the mask to refine or, without one, on nothing
-        known. Outside of boxes is sure to be outside of the object. A small decoder learns from a
-        drawing far sooner than from tokens.
+        A small decoder learns much faster from a drawing than from tokens. Points become discs.
+        A box becomes a hill with its maximum in the middle and 0 on the largest ellipse inside,
+        because most objects are round; outside of the boxes is certainly not the object. They are
+        drawn on the mask to refine, or on an unknown one.
 
         Parameters
         ----------
@@ -130,7 +130,7 @@ def logits_of(mask: NDArray[np.bool_]) -> NDArray[np.float32]:
 
 
 def half_scaled(logits: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return logits (H, W) in the patch with twice the field; 0, unknown, around its middle."""
+    """Return logits (H, W) in the patch with twice the field; 0 (unknown) around its middle."""
     height, width = logits.shape
     small = resized(logits, (height // 2, width // 2))
     found = np.zeros_like(logits, dtype=np.float32)
@@ -140,7 +140,7 @@ def half_scaled(logits: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def resized(logits: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.float32]:
-    """Return logits interpolated to another size, averaged where it is coarser."""
+    """Return logits interpolated to another size, with averaging if it is coarser."""
     maps = torch.from_numpy(np.ascontiguousarray(logits, np.float32))[None, None]
     found = F.interpolate(maps, size, mode="bilinear", align_corners=False, antialias=True)
     return found[0, 0].numpy()
@@ -148,7 +148,7 @@ def resized(logits: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.fl
 
 @dataclass(frozen=True)
 class HintTensors:
-    """The hints of a batch of patches, one object each.
+    """The hints of a batch of patches, one object per patch.
 
     Parameters
     ----------
@@ -157,9 +157,9 @@ class HintTensors:
     kinds : Tensor of int64, shape (B, K)
         `POSITIVE`, `BOX_START`, ...
     masks : Tensor of float, shape (B, 1, 4 h, 4 w), optional
-        Logits to refine, four times as fine as the encoder's cells.
+        Logits to refine, at a quarter of the encoder's cell size.
     has_mask : Tensor of bool, shape (B,), optional
-        Whose masks are meant; all when None.
+        Which patches have a mask; all when None.
     """
 
     points: Tensor
@@ -186,7 +186,7 @@ class HintTensors:
         ----------
         patches : sequence of PatchHints
         grid : (int, int)
-            Cells (h, w) of the encoder's map: masks are brought to four times that.
+            Cells (h, w) of the encoder's map; masks are resized to four times that.
         """
         rows = [_rows(hints) for hints in patches]
         longest = max(len(row) for row in rows)
@@ -224,25 +224,25 @@ def _rows(hints: PatchHints) -> list[tuple[float, float, int]]:
 
 
 GUIDES = 2
-"""Maps of likeness: in the final and in the early map."""
-_LEAST = 1e-3  # keeps the prototype of no hints at zero
+"""Number of similarity maps: of the final and of the early map."""
+_LEAST = 1e-3  # keeps the prototype at zero when there are no hints of a sign
 
 
 def guided(final: Tensor, early: Tensor, drawn: Tensor) -> Tensor:
-    """Return drawn hints and the likeness to them, as channels.
+    """Return drawn hints and the similarity of the image to them, as channels.
 
     Parameters
     ----------
     final : Tensor, shape (B, D, h, w)
     early : Tensor, shape (B, C, s h, s w)
-        Of the image encoder.
+        Maps of the image encoder.
     drawn : Tensor, shape (B, 1, 4 h, 4 w)
         Hints drawn as logits (`PatchHints.drawn`).
 
     Returns
     -------
     Tensor, shape (B, 1 + GUIDES, 4 h, 4 w)
-        The drawing, with 1 for a sure pixel, and two maps in [-2, 2].
+        The drawing, with 1 for a certain pixel, and two maps in [-2, 2].
     """
     size = drawn.shape[2:]
     alike = [
@@ -253,14 +253,14 @@ def guided(final: Tensor, early: Tensor, drawn: Tensor) -> Tensor:
 
 
 def likeness(maps: Tensor, drawn: Tensor) -> Tensor:
-    """Return the cosine with what lies inside the hints minus that with what lies outside.
+    """Return the cosine to the mean inside the hints minus the cosine to the mean outside.
 
     Parameters
     ----------
     maps : Tensor, shape (B, D, h, w)
-        The mean of each patch is taken away first: it is what all places share.
+        The mean of each patch is subtracted first, because all positions share it.
     drawn : Tensor, shape (B, 1, H, W)
-        Logits; how far above 0 is how much a place counts as inside, below as outside.
+        Logits; positive values are weights for inside, negative ones for outside.
 
     Returns
     -------

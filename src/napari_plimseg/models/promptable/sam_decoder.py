@@ -1,9 +1,9 @@
-"""SAM's prompt encoder and mask decoder (Kirillov et al. 2023), with room for one more token.
+"""SAM's prompt encoder and mask decoder (Kirillov et al. 2023), with one additional token.
 
-Written here, and not taken from transformers, since the model that comes along needs them without
-that package, and since the SAM-HQ decoder of transformers 5.23 upscales the image map that enters
-its transformer instead of the one that leaves it. Tensors have transformers' names, so that its
-weights fit as they are.
+Why not the classes of transformers: the bundled promptable model must run without that package,
+which is an optional dependency; WSI-SAM adds a token to SAM's own ones; and the SAM-HQ decoder of
+transformers 5.23 upscales the image map that enters its transformer instead of the one that
+leaves it. Tensors have the names of transformers, so that its weights can be loaded directly.
 """
 
 from __future__ import annotations
@@ -42,13 +42,13 @@ class DecoderShape:
     embed_dim : int
         D, channels of the encoder's final map.
     early_scale : int
-        How many times finer than the final map's cells those of the early map are: 1, 2 or 4.
+        How many times finer the cells of the early map are than those of the final map: 1, 2 or 4.
     heads, depth, mlp_dim : int
         Of the two-way transformer.
     more_masks : int
-        Mask tokens beside the one that is used; SAM's weights have 3.
+        Mask tokens that are never used; SAM's weights have 3.
     guides : int
-        Maps of likeness beside a mask that is given as a hint: 0 for SAM, or `GUIDES`.
+        Similarity maps next to the mask of the hints: 0 for SAM, or `GUIDES`.
     """
 
     early_channels: int
@@ -115,16 +115,16 @@ class Mlp(nn.Module):
 
 @dataclass(frozen=True)
 class HintEmbedding:
-    """Hints as SAM's decoder takes them.
+    """Embedded hints, the input of SAM's decoder.
 
     Parameters
     ----------
     tokens : Tensor, shape (B, K, D)
-        One a point.
+        One per point.
     present : Tensor of bool, shape (B, K)
-        False for tokens that only fill up the batch.
+        False for padding.
     dense : Tensor, shape (B, D, h, w)
-        What is added to the image's embedding.
+        Is added to the image's embedding.
     """
 
     tokens: Tensor
@@ -133,7 +133,7 @@ class HintEmbedding:
 
 
 class _Positions(nn.Module):
-    """Random Fourier features of places (y, x) in [0, 1], as (..., D)."""
+    """Random Fourier features (..., D) of positions (y, x) in [0, 1]."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -145,7 +145,7 @@ class _Positions(nn.Module):
 
 
 class _MaskEmbedding(nn.Module):
-    """Mask logits, and guides beside them, (B, 1 + G, 4 h, 4 w), as (B, D, h, w)."""
+    """Embed mask logits and guides (B, 1 + G, 4 h, 4 w) as (B, D, h, w)."""
 
     def __init__(self, width: int, guides: int) -> None:
         super().__init__()
@@ -163,7 +163,7 @@ class _MaskEmbedding(nn.Module):
 
 
 class HintEncoder(nn.Module):
-    """SAM's prompt encoder: hints as tokens, and a mask as a map.
+    """SAM's prompt encoder: points and boxes become tokens, a mask becomes a map.
 
     Parameters
     ----------
@@ -204,18 +204,18 @@ class HintEncoder(nn.Module):
         side : int
         grid : (int, int)
         guided : Tensor, shape (B, 1 + G, 4 h, 4 w), optional
-            The hints' masks with guides, instead of the masks alone.
+            The masks of the hints with guides; replaces the masks.
 
         Returns
         -------
         HintEmbedding
-            One token a point; of boxes two, one a corner.
+            With one token per point, and two per box (its corners).
         """
         kinds = hints.kinds
         tokens = self.shared_embedding(hints.points / side)  # (B, K, D)
         tokens = torch.where((kinds <= NO_POINT)[..., None], self.not_a_point_embed.weight, tokens)
-        learnt = torch.cat([*self.point_embed.parameters()])  # (4, D)
-        own = learnt[kinds.clamp(NEGATIVE, BOX_END)] * (kinds >= NEGATIVE)[..., None]
+        learned = torch.cat([*self.point_embed.parameters()])  # (4, D)
+        own = learned[kinds.clamp(NEGATIVE, BOX_END)] * (kinds >= NEGATIVE)[..., None]
         none = self.no_mask_embed.weight[..., None, None]  # (1, D, 1, 1)
         if hints.masks is None:
             dense = none.expand(len(hints), -1, *grid)
@@ -238,7 +238,7 @@ class _Attention(nn.Module):
     def forward(
         self, query: Tensor, key: Tensor, value: Tensor, present: Tensor | None = None
     ) -> Tensor:
-        """Return (B, N, D); keys (B, M, D) that are not `present` (B, M) are left out."""
+        """Return (B, N, D); keys (B, M, D) that are not `present` (B, M) are ignored."""
         query, key, value = (
             projection(x).unflatten(-1, (self.heads, -1)).transpose(1, 2)
             for projection, x in (
@@ -316,18 +316,18 @@ class _TwoWayTransformer(nn.Module):
 
 @dataclass(frozen=True)
 class Decoded:
-    """What SAM's decoder makes of an image and hints.
+    """The output of SAM's decoder.
 
     Parameters
     ----------
     token : Tensor, shape (B, D)
-        The further token after the transformer.
+        The additional token after the transformer.
     upscaled : Tensor, shape (B, D / 8, 4 h, 4 w)
-        Its upscaled image map.
+        The upscaled image map.
     mask : Tensor, shape (B, 1, 4 h, 4 w)
-        Its own mask, as logits.
+        SAM's own mask, as logits.
     quality : Tensor, shape (B,)
-        The IoU with the true mask that it expects of its own one.
+        The predicted IoU of its own mask with the true one.
     """
 
     token: Tensor
@@ -337,7 +337,7 @@ class Decoded:
 
 
 class SamDecoder(nn.Module):
-    """SAM's mask decoder; only the first of its mask tokens gives a mask.
+    """SAM's mask decoder; only its first mask token is used.
 
     Parameters
     ----------
@@ -370,7 +370,7 @@ class SamDecoder(nn.Module):
             From `HintEncoder.positions`.
         hints : HintEmbedding
         token : Tensor, shape (1, D)
-            A further token; stands between the mask tokens and the hints.
+            An additional token, placed between the mask tokens and the hints.
         """
         batch, _, *grid = image.shape
         own = torch.cat((self.iou_token.weight, self.mask_tokens.weight, token))  # (T, D)

@@ -1,6 +1,7 @@
-"""Frozen image encoders for hints: SAM's vision transformers, MobileSAM's TinyViT, any backbone.
+"""Frozen image encoders of promptable models: SAM's ViT, MobileSAM's TinyViT, any backbone.
 
-SAM's run in transformers (the extra `sam`), TinyViT in timm. Their sizes are read off the weights.
+SAM's ViT comes from transformers (the extra `sam`), TinyViT from timm. Their sizes follow from the
+weights.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
 
 MEAN, STD = (123.675 / 255, 116.28 / 255, 103.53 / 255), (58.395 / 255, 57.12 / 255, 57.375 / 255)
-"""SAM's normalisation of RGB in [0, 1]."""
+"""SAM's normalization of RGB in [0, 1]."""
 STRIDE = 16
 TINY_VIT_SIDE = 1024
 _LEAST_CELLS = 2
@@ -34,18 +35,18 @@ _LARGEST = 8192
 
 
 class PatchEncoder(nn.Module, ABC):
-    """An image encoder that gives a final and an early map of square patches.
+    """An image encoder with a final and an early map of square patches.
 
     Its pretrained part stays frozen and in evaluation mode.
 
     Attributes
     ----------
     side : int
-        Of the patches that it takes, in pixels.
+        Of its patches, in pixels.
     embed_dim, early_channels : int
         Channels of the maps.
     early_scale : int
-        How many times finer than the final map's cells those of the early map are.
+        How many times finer the cells of the early map are than those of the final map.
     """
 
     side: int
@@ -55,14 +56,14 @@ class PatchEncoder(nn.Module, ABC):
 
     @abstractmethod
     def frozen_maps(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Return what the pretrained part gives of RGB patches (B, 3, side, side) in [0, 1].
+        """Return the pretrained part's output for RGB patches (B, 3, side, side) in [0, 1].
 
-        The same in every epoch of a training, so that it can be kept.
+        It is the same in every epoch of a training, so it can be cached.
         """
 
     @abstractmethod
     def encoded(self, maps: tuple[Tensor, Tensor]) -> Encoded:
-        """Return final and early map from what `frozen_maps` gave."""
+        """Return final and early map from the output of `frozen_maps`."""
 
     @abstractmethod
     def spec(self) -> dict[str, Any]:
@@ -77,16 +78,16 @@ class PatchEncoder(nn.Module, ABC):
         return self.encoded(maps)
 
     def trained_parameters(self) -> list[nn.Parameter]:
-        """Return the weights that are not frozen."""
+        """Return the trainable weights."""
         return [parameter for parameter in self.parameters() if parameter.requires_grad]
 
     def train(self, mode: bool = True) -> Self:
-        """Stay in evaluation mode: statistics of small batches would spoil the encoder."""
+        """Stay in evaluation mode."""
         return super().train(False)
 
 
 class SamEncoder(PatchEncoder):
-    """SAM's own image encoders: nothing of them is ever trained."""
+    """SAM's own image encoders; they are never trained."""
 
     _mean: Tensor
     _std: Tensor
@@ -106,11 +107,11 @@ class SamEncoder(PatchEncoder):
 
     @abstractmethod
     def maps(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Return final and early map of normalised patches."""
+        """Return final and early map of normalized patches."""
 
 
 class VitEncoder(SamEncoder):
-    """SAM's vision transformer; the early map is that of its first global attention.
+    """SAM's vision transformer; the early map follows its first global attention.
 
     Parameters
     ----------
@@ -143,7 +144,7 @@ class VitEncoder(SamEncoder):
         return {"architecture": "sam-vit", **self._sizes}
 
     def maps(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Return final and early map of normalised patches."""
+        """Return final and early map of normalized patches."""
         x = self.network.patch_embed(images)  # (B, h, w, C)
         if self.network.pos_embed is not None:
             x = x + self.network.pos_embed
@@ -156,7 +157,7 @@ class VitEncoder(SamEncoder):
 
 
 class TinyVitEncoder(SamEncoder):
-    """MobileSAM's TinyViT; the early map enters its third stage.
+    """MobileSAM's TinyViT; the early map is the input of its third stage.
 
     Parameters
     ----------
@@ -179,7 +180,7 @@ class TinyVitEncoder(SamEncoder):
             num_classes=0, drop_path_rate=0.0,
         )  # fmt: skip
         self.network.head = nn.Identity()
-        # MobileSAM keeps cells of 16 pixels to the end
+        # MobileSAM omits the last downsampling of TinyViT: cells stay at 16 pixels
         self.network.stages[3].downsample.conv2.conv.stride = (1, 1)
         self.neck = nn.Sequential(
             nn.Conv2d(dims[3], self.embed_dim, 1, bias=False),
@@ -194,7 +195,7 @@ class TinyVitEncoder(SamEncoder):
         return {"architecture": "tiny-vit", **self._sizes}
 
     def maps(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Return final and early map of normalised patches."""
+        """Return final and early map of normalized patches."""
         first, second, third, fourth = self.network.stages
         early = third.downsample(second(first(self.network.patch_embed(images))))
         x = third.blocks(early.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
@@ -202,22 +203,22 @@ class TinyVitEncoder(SamEncoder):
 
 
 class BackboneEncoder(PatchEncoder):
-    """A backbone of the catalogue with trained projections: the model that comes along.
+    """A backbone with trained projections, as in the bundled model.
 
     Parameters
     ----------
     backbone : Backbone
-        With cells of 16 pixels or finer; taken over and frozen.
+        With cells of 16 pixels or finer; it is frozen, not copied.
     side : int
         Of the patches, a multiple of 16.
     embed_dim : int
         Channels of the final map.
     early_block : int
-        Which of the backbone's maps is the early one; its cells have 4, 8 or 16 pixels.
+        Index of the backbone's map used as the early one; its cells have 4, 8 or 16 pixels.
     early_dim : int
-        Channels that a trained projection leaves of the early map; each cell is then given twice
-        the size and the channels of the four that it holds. 0 keeps the map as it is: eight
-        megabytes a patch for the first block of a DenseNet, instead of half a megabyte.
+        Channels to which a trained projection reduces the early map before 2 x 2 cells are merged
+        into one. 0 keeps the map as it is, which takes 8 MB per patch instead of 0.5 MB for the
+        first block of a DenseNet.
     """
 
     def __init__(
@@ -253,7 +254,7 @@ class BackboneEncoder(PatchEncoder):
         self.eval()
 
     def frozen_maps(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the backbone's maps, at cells of 16 pixels together, and its early map."""
+        """Return the backbone's maps, concatenated at cells of 16 pixels, and its early map."""
         maps = self.backbone(images)
         size = (self.side // STRIDE, self.side // STRIDE)
         fused = torch.cat([F.adaptive_avg_pool2d(maps[i], size) for i in self._fused], 1)
@@ -304,7 +305,7 @@ def empty_encoder(spec: Mapping[str, Any]) -> PatchEncoder:
 
 
 def vit_sizes(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
-    """Return what `VitEncoder` wants, from tensors with transformers' names.
+    """Return the sizes for `VitEncoder`, from tensors with transformers' names.
 
     Raises
     ------
@@ -337,7 +338,7 @@ def vit_sizes(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
 
 
 def tiny_vit_sizes(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
-    """Return what `TinyVitEncoder` wants, from tensors with timm's names and its neck.
+    """Return the sizes for `TinyVitEncoder`, from tensors with timm's names.
 
     Raises
     ------
@@ -365,5 +366,5 @@ def tiny_vit_sizes(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
 
 
 def _count(names: Iterable[str], pattern: str) -> int:
-    """Return how many numbers, from 0, a pattern finds in names."""
+    """Return how many different numbers a pattern matches in names."""
     return len({found[1] for name in names if (found := re.match(pattern, name))})

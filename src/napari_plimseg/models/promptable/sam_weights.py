@@ -1,6 +1,6 @@
-"""Where SAM weights come from: a folder of transformers', a file of Meta's, the hub's local copy.
+"""Read SAM weights: a folder of transformers, a file of Meta's, or the hub's cache.
 
-Names: `sam:FOLDER`, `sam:FILE` and `hf-hub:ORG/REPO`. Nothing but tensors is ever unpickled.
+Names: `sam:FOLDER`, `sam:FILE` and `hf-hub:ORG/REPO`. Only tensors are ever unpickled.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ _VIT_META: Rules = (
     (r"^neck\.2\.", "neck.conv2."),
     (r"^neck\.3\.", "neck.layer_norm2."),
 )
-# timm merges patches at the beginning of a stage, MobileSAM at the end of the one before
+# timm downsamples at the start of a stage, MobileSAM at the end of the previous one
 _TINY_VIT: Rules = (
     (r"^patch_embed\.seq\.0\.", "network.patch_embed.conv1."),
     (r"^patch_embed\.seq\.2\.", "network.patch_embed.conv2."),
@@ -96,7 +96,7 @@ _MLPS = re.compile(r"(output_hypernetworks_mlps\.\d+|iou_prediction_head|token_m
 
 @dataclass(frozen=True)
 class SamTensors:
-    """The tensors of a checkpoint, sorted.
+    """The tensors of a checkpoint by part.
 
     Parameters
     ----------
@@ -107,7 +107,7 @@ class SamTensors:
     hint_encoder, decoder : mapping
         With the names of `HintEncoder` and of `SamDecoder`.
     added : mapping
-        What SAM-HQ adds, with the names of `Branch`; empty otherwise.
+        What SAM-HQ adds, with the names of `Branch`; empty for other SAMs.
     """
 
     encoder: Mapping[str, Tensor]
@@ -118,12 +118,12 @@ class SamTensors:
 
 
 def sorted_tensors(tensors: Mapping[str, Tensor], *, path: Path) -> SamTensors:
-    """Sort the tensors of a checkpoint and bring them to this package's names.
+    """Split the tensors of a checkpoint into parts, with the names of this package.
 
     Raises
     ------
     ModelError
-        When a part is missing: a checkpoint of something else.
+        When a part is missing, so it is not a SAM.
     """
     hints = _part(tensors, "prompt_encoder.")
     encoder = _part(tensors, "image_encoder.") or _part(tensors, "vision_encoder.")
@@ -133,7 +133,7 @@ def sorted_tensors(tensors: Mapping[str, Tensor], *, path: Path) -> SamTensors:
             raise ModelError(
                 f"it has no {name} part of a SAM",
                 path=path,
-                remedy="Choose a whole checkpoint of SAM, SAM-HQ or MobileSAM (not SAM 2).",
+                remedy="Choose a complete checkpoint of SAM, SAM-HQ or MobileSAM (not SAM 2).",
             )
     hints = _renamed(hints, _HINTS_META)
     shared = tensors.get("shared_image_embedding.positional_embedding")
@@ -157,7 +157,7 @@ def sorted_tensors(tensors: Mapping[str, Tensor], *, path: Path) -> SamTensors:
 
 
 def _is_meta(names: Iterable[str], name: str) -> bool:
-    """Whether a tensor belongs to an MLP with Meta's names: one without a `proj_in`."""
+    """Whether a tensor belongs to an MLP with Meta's names, which have no `proj_in`."""
     found = _MLPS.match(name)
     return found is not None and f"{found[0]}proj_in.weight" not in names
 
@@ -191,18 +191,18 @@ _REMEDY = "Use sam:FOLDER, sam:FILE or hf-hub:ORG/REPO."
 
 @dataclass(frozen=True)
 class SamWeights:
-    """A pretrained SAM, checked.
+    """A pretrained and checked SAM.
 
     Parameters
     ----------
     name : str
-        For people: the source without the place where it lies.
+        For people: the source without its folder.
     digest : str
         SHA-256 of the weight file.
     encoder : SamEncoder
         With its weights.
     shape : DecoderShape
-        Of the decoder that fits.
+        Of the decoder for these weights.
     hint_encoder, decoder, added : mapping
         As in `SamTensors`.
     """
@@ -222,15 +222,15 @@ def load_sam(source: str, *, side: int | None = None) -> SamWeights:
     Parameters
     ----------
     source : str
-        `sam:FOLDER` with `config.json` and weights of transformers', `sam:FILE` with weights under
-        Meta's or transformers' names, or `hf-hub:ORG/REPO`.
+        `sam:FOLDER` with `config.json` and weights of transformers, `sam:FILE` with weights named
+        by Meta or transformers, or `hf-hub:ORG/REPO`.
     side : int, optional
-        Of the patches of a TinyViT, in pixels; 1024 when None. Vision transformers have theirs.
+        Of the patches of a TinyViT, in pixels; 1024 when None. ViTs have a fixed one.
 
     Raises
     ------
     ModelError
-        When it is not there, is damaged, or is something else.
+        When it does not exist, is damaged, or is not a SAM.
     """
     place = _place(source)
     name = without_folder(source)
@@ -314,7 +314,7 @@ def decoder_shape(
 
 
 def _decoder_heads(folder: Path) -> int:
-    """Return the heads of a folder's decoder; the rest of its configuration is in the weights."""
+    """Return the number of heads of a folder's decoder, which the weights don't show."""
     path = folder / CONFIG_FILE
     try:
         content = json.loads(path.read_text("utf-8"))

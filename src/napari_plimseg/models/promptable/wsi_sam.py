@@ -1,7 +1,8 @@
-"""WSI-SAM (Liu et al. 2024): a mask from points and boxes, at two resolutions of one place.
+"""WSI-SAM (Liu et al. 2024): a mask from points and boxes, at two resolutions of one field.
 
-The HR patch lies around the hints; the LR patch has the same centre, the same pixels and twice the
-field. One frozen encoder sees both, and two decoders share what they have learnt of the object.
+The HR patch is located around the hints. The LR patch has the same center, the same number of
+pixels and twice the field. One frozen encoder sees both, and two decoders share their object
+tokens.
 """
 
 from __future__ import annotations
@@ -46,18 +47,18 @@ class WsiSam(nn.Module):
     ----------
     encoder : PatchEncoder
     decoder : DualDecoder
-        Of the encoder's sizes.
+        Its sizes have to match the encoder.
     weights_name : str
-        Which weights these are, for people. Empty for a network that was never trained, which
-        refuses to segment; its training calls `encoder` and `decoder`.
+        For people. "" for an untrained network, which refuses to segment; training calls
+        `encoder` and `decoder` directly.
     source : str
-        What the pretrained part was loaded from: a name for `load_sam`, or a backbone's.
+        Where the pretrained part was loaded from: a name for `load_sam` or `load_backbone`.
     source_digest : str
-        Of that; another one is refused later.
+        Digest of the pretrained part; another one is refused later.
     mpp : float
-        Micrometres per pixel of the HR patches that it was trained on.
+        Micrometers per pixel of the HR patches in training.
     draws_hints : bool
-        Whether the decoder was trained to see boxes and points drawn into the mask, too
+        Whether the decoder was trained with boxes and points also drawn into the mask
         (`PatchHints.drawn`).
     """
 
@@ -88,9 +89,9 @@ class WsiSam(nn.Module):
     def on_sam(
         cls, sam: SamWeights, *, resolutions: tuple[str, ...] = RESOLUTIONS, source: str = ""
     ) -> Self:
-        """Build on a pretrained SAM: its masks at first, and only the new parts are trained.
+        """Build on a pretrained SAM: it starts with SAM's masks, and only new parts are trained.
 
-        SAM-HQ's token and fusion are taken over where there are any.
+        The token and fusion of SAM-HQ are used if there are any.
 
         Parameters
         ----------
@@ -98,7 +99,7 @@ class WsiSam(nn.Module):
         resolutions : tuple of str
             See `DualDecoder`.
         source : str
-            The name that `load_sam` was given.
+            Its name for `load_sam`.
 
         Raises
         ------
@@ -113,7 +114,7 @@ class WsiSam(nn.Module):
                 continue
             own = {k: v for k, v in branch.state_dict().items() if not k.startswith("sam.")}
             check_weights(sam.added, own, path=sam.name)
-            # the sum of the tokens is SAM-HQ's when only one of them adds to it
+            # tokens are summed over the branches: with one of them at zero, the sum is SAM-HQ's
             silent = index > 0
             branch.load_state_dict(
                 {k: v for k, v in sam.added.items() if not (silent and "proj_out" in k)},
@@ -134,26 +135,26 @@ class WsiSam(nn.Module):
 
     @property
     def resolutions(self) -> tuple[str, ...]:
-        """Which patches it looks at: "hr" and "lr", or one of them."""
+        """Which patches it uses: "hr" and "lr", or one of them."""
         return self.decoder.resolutions
 
     @functools.cached_property
     def encoder_identity(self) -> str:
-        """Hex digest of everything that changes what `encode` gives, when first asked for."""
+        """Hex digest of everything that changes the output of `encode`; computed on first use."""
         return _digest(_RESULT_VERSION, self.encoder.spec(), weights_digest(self.encoder))
 
     @functools.cached_property
     def identity(self) -> str:
-        """Hex digest of everything that changes a mask, when first asked for."""
+        """Hex digest of everything that changes a mask; computed on first use."""
         return _digest(
             self.encoder_identity, self.decoder.shape.to_dict(), self.resolutions,
             self.draws_hints, weights_digest(self.decoder),
         )  # fmt: skip
 
     def own_names(self) -> set[str]:
-        """Return the names of the tensors that its source lacks, and that training may change.
+        """Return the names of the trainable tensors, which its source doesn't have.
 
-        On a SAM these are WSI-SAM's new parts, on a backbone everything but the backbone.
+        With a SAM these are the parts added by WSI-SAM, with a backbone all but the backbone.
         """
         if isinstance(self.encoder, BackboneEncoder):
             return {name for name in self.state_dict() if not name.startswith(_FROZEN)}
@@ -161,7 +162,7 @@ class WsiSam(nn.Module):
         return {name for name, parameter in self.named_parameters() if id(parameter) in new}
 
     def trained_parameters(self) -> list[nn.Parameter]:
-        """Return the weights that training changes."""
+        """Return the trainable weights."""
         return [parameter for parameter in self.parameters() if parameter.requires_grad]
 
     def encode(self, images: Tensor) -> Encoded:
@@ -188,12 +189,12 @@ class WsiSam(nn.Module):
         Parameters
         ----------
         hr, lr : Encoded
-            One patch an object; `Encoded.expanded` repeats one.
+            One patch per object; `Encoded.expanded` repeats a patch.
         hints : sequence of PatchHints
-            One object each, in pixels of the HR patch.
+            One per object, in pixels of the HR patch.
         lr_masks : sequence of ndarray, optional
-            Logits of the masks to refine for the LR patches, where hints have a mask; without,
-            they are unknown outside of the HR patches.
+            Logits of the masks to refine for the LR patches, if the hints have masks; otherwise
+            they count as unknown outside of the HR patches.
 
         Raises
         ------
@@ -210,7 +211,7 @@ class WsiSam(nn.Module):
         hints: Sequence[PatchHints],
         lr_masks: Sequence[NDArray[np.float32] | None] | None = None,
     ) -> DualMasks:
-        """Do what `decode` does, whatever the weights: training begins with random ones.
+        """Do what `decode` does, also with untrained weights, for training.
 
         A resolution that the decoder lacks may be None.
         """
@@ -221,27 +222,27 @@ class WsiSam(nn.Module):
     def forward(
         self, hr_images: Tensor, lr_images: Tensor, hints: Sequence[PatchHints]
     ) -> DualMasks:
-        """Return HR and LR masks of one object a pair of patches.
+        """Return HR and LR masks of one object per pair of patches.
 
         Parameters
         ----------
         hr_images, lr_images : Tensor of float, shape (B, 3, side, side)
-            RGB in [0, 1], with the same centres; LR covers twice the field.
+            RGB in [0, 1], with the same centers; LR covers twice the field.
         hints : sequence of PatchHints
             B of them, in pixels of the HR patches.
 
         Returns
         -------
         DualMasks
-            Logits of 4 x 4 an encoder's cell: 256 x 256 for SAM; `of_patch` brings them to the
-            patch's pixels.
+            4 x 4 logits per cell of the encoder (256 x 256 for SAM); `of_patch` resizes them to
+            the patch.
         """
         return self.decode(self.encode(hr_images), self.encode(lr_images), hints)
 
     def _refuse_random_weights(self) -> None:
         if not self.weights_name:
             raise ModelError(
-                "the model for hints has random weights, and its masks would mean nothing",
+                "the promptable model is untrained, and its masks would mean nothing",
                 remedy="Choose a trained model, or a SAM's weights.",
             )
 
@@ -253,7 +254,7 @@ def on_backbone(
     resolutions: tuple[str, ...] = RESOLUTIONS,
     **sizes: int,
 ) -> WsiSam:
-    """Return an untrained `WsiSam` on a backbone; all but the backbone is trained.
+    """Return an untrained `WsiSam` on a frozen backbone.
 
     Parameters
     ----------

@@ -1,1 +1,1 @@
-"""Models that give class maps: zero-shot from words, CAM and segmentation networks."""
+"""Models that segment tissue classes: zero-shot, CAM and segmentation networks."""

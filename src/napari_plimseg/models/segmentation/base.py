@@ -1,4 +1,4 @@
-"""What the engine asks of a model: tiles of pixels in, class probabilities out."""
+"""What the engine needs of a model: tiles of pixels in, class probabilities out."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ if TYPE_CHECKING:
 
 @runtime_checkable
 class DenseModel(Protocol):
-    """A model that maps tiles to class probabilities, independent of how the slide is tiled.
+    """A model from tiles to class probabilities, whose result is independent of the tiling.
 
     Attributes
     ----------
     name : str
-        What people read in the list of models.
+        For people.
     identity : str
-        Hex digest of weights, classes and everything else that changes results; a run resumes
-        only with the same identity.
+        Hex digest of weights, classes and everything else that changes results; a run can be
+        resumed only with the same identity.
     classes : TissueClasses
         Output channel `i` is class `i`, mask id `i + 1`.
     mpp : float
-        Micrometres per pixel of the images it wants.
+        Micrometers per pixel of its input.
     mask_stride : int
-        Input pixels per output pixel and side.
+        Side of an output pixel in input pixels.
     alignment : int
-        The corner of an image must lie at a multiple of this in the slide's working pixels, and
-        its sides be multiples of it, so that strided layers see the same grid in every tiling.
+        Position and size of an image must be multiples of this many pixels of the slide at `mpp`,
+        so that strided layers see the same grid in every tiling.
     halo : int
         Input pixels around a tile whose outputs are trimmed; a multiple of `alignment`.
     """

@@ -1,4 +1,4 @@
-"""PLIMSeg stage 1: blocks of an image encoder -> one space with the text -> cams."""
+"""Stage 1: class activation maps (CAMs) from an image encoder and text prototypes."""
 
 from __future__ import annotations
 
@@ -17,32 +17,32 @@ if TYPE_CHECKING:
 
 GROUPS = 8
 FIRST_SCALE = 10.0
-"""What a cosine is multiplied by before training has said better."""
+"""Initial factor of a cosine; it is trained."""
 
 
 class CamNet(nn.Module):
-    """A cosine classifier on text prototypes, applied to every place of the image.
+    """A cosine classifier on text prototypes, applied to every position of the image.
 
-    The blocks are reduced to `width` channels, put together on one of their grids, mixed, and
-    projected to where the prototypes live; there the cosine with class k's prototype, times a
-    learned scale, plus a learned bias, is the cam of class k. All of it works place by place: a
-    head that looks around learns less well where in a window its tags come from.
+    The blocks are reduced to `width` channels, concatenated on one of their grids, mixed, and
+    projected to the space of the prototypes. The CAM of class k is the cosine with its prototype,
+    times a trained scale, plus a trained bias. Everything works position by position: a head with
+    a larger receptive field learns less well where in a window its tags come from.
 
     Parameters
     ----------
     block_channels, strides : sequence of int
-        Of the blocks that `forward` is given, finest first.
+        Of the blocks for `forward`, finest first.
     prototypes : Tensor of float, shape (C, D)
-        One vector a class; they stay as they are.
+        One vector per class; they are not trained.
     width : int
-        Channels between, a multiple of 8.
+        Channels of the hidden layers, a multiple of 8.
     stride : int, optional
-        One of `strides`, on whose grid the blocks are put together; the finest when None.
+        One of `strides`, the grid of the CAMs; the finest when None.
 
     Attributes
     ----------
     stride : int
-        Image pixels per cell of the cams.
+        Image pixels per cell of the CAMs.
     """
 
     prototypes: Tensor
@@ -80,12 +80,12 @@ class CamNet(nn.Module):
         return F.normalize(self.project(self.mix(torch.cat(fused, 1))), dim=1)
 
     def forward(self, blocks: Sequence[Tensor]) -> Tensor:
-        """Return the cams before any activation.
+        """Return the CAMs before any activation.
 
         Parameters
         ----------
         blocks : sequence of Tensor of float
-            (B, block_channels[i], h_i, w_i), as a `Backbone` gives them.
+            (B, block_channels[i], h_i, w_i), of a `Backbone`.
 
         Returns
         -------

@@ -1,4 +1,4 @@
-"""A trained segmentation network as a `DenseModel`, and its way into a file and back."""
+"""A trained segmentation network as a `DenseModel`, and its model file."""
 
 from __future__ import annotations
 
@@ -47,25 +47,26 @@ _RESULT_VERSION = 2
 
 
 class SegModel:
-    """A backbone and a `SegNet` that give class maps of tiles, the same in every tiling.
+    """A backbone and a `SegNet` as a model whose result is independent of the tiling.
 
-    The network sees windows at fixed places of the slide, as the bundled model does; its logits
-    are blended where windows overlap, interpolated to the mask's grid, and made probabilities.
+    The network sees windows at fixed positions of the slide, as the bundled model does. Its logits
+    are blended where windows overlap, interpolated to the mask's grid, and turned into
+    probabilities.
 
     Parameters
     ----------
     backbone : Backbone
     head : SegNet
-        With one output a class. Both are put into evaluation mode.
+        With one output per class. Both are set to evaluation mode.
     classes : TissueClasses
     name : str
-        What people read.
+        For people.
     mpp : float
-        Micrometres per pixel of the images that it was trained on.
+        Micrometers per pixel of the training images.
     window, step : int
-        Side of a window and the distance between two, in pixels.
+        Side of a window and distance of two windows, in pixels.
     gate : ClassGate, optional
-        Leaves out classes that the network does not see around a place; None for none.
+        Suppresses classes that the network finds absent around a position.
     """
 
     def __init__(
@@ -111,7 +112,7 @@ class SegModel:
         )  # fmt: skip
 
     def adapted_to(self, tissue_pixels: NDArray[np.uint8]) -> Self:
-        """Return self: the network is trained to bear other stains."""
+        """Return self: the network is trained with varied stains."""
         return self
 
     @torch.inference_mode()
@@ -126,9 +127,9 @@ class SegModel:
         return fine.softmax(1)
 
     def _logits(self, windows: Tensor) -> Tensor:
-        """Return logits (N, C, h, w); with a gate (N, 2 C, h, w), last what it sees.
+        """Return logits (N, C, h, w); with a gate (N, 2 C, h, w), logits first, then `seen`.
 
-        A window is at the same place in every tiling, and so is all that the gate asks of it.
+        The gate works on windows, which are at the same positions in every tiling.
         """
         found: Tensor = self._head(self._backbone(windows))
         if self.gate is None:
@@ -138,7 +139,7 @@ class SegModel:
 
 
 def windows_for(backbone: Backbone) -> tuple[int, int]:
-    """Return side and step of windows that fit a backbone's cells, near the usual ones."""
+    """Return window side and step that are multiples of a backbone's cells, near the defaults."""
     cell = math.lcm(max(backbone.strides), grid_stride(backbone.strides))
     both = math.lcm(cell, MASK_STRIDE)
     return max(WINDOW // cell, 1) * cell, max(STEP // both, 1) * both
@@ -164,14 +165,14 @@ def segmentation_header(
     width : int
         Of the `SegNet`.
     backbone_inside : bool
-        Whether the backbone's weights go into the file. They must when training has changed
-        them; otherwise the file names the backbone, and only the same one is taken later.
+        Whether the backbone's weights go into the file. They have to when training has changed
+        them; otherwise the file names the backbone, and later only the same one is accepted.
     gate : ClassGate, optional
-        Versions that know no gate read the file too, and leave no class out.
+        Versions without gates can read the file too, and suppress no class.
     **about
         `title`, `license`, `scores` and `training_sha256` of `ModelHeader`.
     """
-    mean, std = backbone.normalisation
+    mean, std = backbone.normalization
     return ModelHeader(
         kind="segmentation", classes=classes,
         encoder=without_path(backbone.name) if backbone_inside else backbone.name,
@@ -193,14 +194,14 @@ def save_segmentation_model(
     *,
     eight_bits: bool = False,
 ) -> None:
-    """Write a segmentation model, atomically, after the checks that reading makes.
+    """Write a segmentation model atomically, after the checks of reading.
 
-    Weights are stored in sixteen bits, and with `eight_bits` the backbone's kernels in eight.
+    Weights are stored in 16 bits, and with `eight_bits` the backbone's kernels in 8.
 
     Raises
     ------
     ModelError
-        When head, backbone and header don't belong together, or a weight is not finite.
+        When head, backbone and header don't match, or a weight is not finite.
     """
     path = Path(path)
     tensors = {HEAD + name: tensor.half() for name, tensor in head.state_dict().items()}
@@ -213,7 +214,7 @@ def save_segmentation_model(
             else:
                 tensors[BACKBONE + name] = tensor.half() if tensor.is_floating_point() else tensor
     if backbone.spec != header.network.get("backbone"):
-        raise ModelError("its header tells of another backbone", path=path)
+        raise ModelError("its header describes another backbone", path=path)
     _head_of(header, backbone, tensors, path)
     save_model(path, header, tensors)
 
@@ -224,7 +225,7 @@ def load_segmentation_model(path: str | Path, classes: TissueClasses | None = No
     Parameters
     ----------
     classes : TissueClasses, optional
-        The file's own in other colours.
+        The file's own, with other colors.
 
     Raises
     ------
@@ -235,7 +236,7 @@ def load_segmentation_model(path: str | Path, classes: TissueClasses | None = No
     path = Path(path)
     header, tensors = load_model_file(path)
     if header.kind != "segmentation":
-        raise ModelError("it is no segmentation model", path=path)
+        raise ModelError("it is not a segmentation model", path=path)
     network = header.network
     if network["backbone_inside"]:
         backbone = empty_backbone(network["backbone"])
@@ -282,5 +283,5 @@ def _part(tensors: dict[str, Tensor], prefix: str, path: Path) -> dict[str, Tens
         scales = chosen.get(name + SCALE_SUFFIX)
         wanted = (*tensor.shape[:1], *[1] * (tensor.ndim - 1))
         if tensor.dtype == torch.int8 and (scales is None or scales.shape != wanted):
-            raise ModelError(f"'{prefix}{name}' has no scales that fit it", path=path)
+            raise ModelError(f"'{prefix}{name}' has no scales that match it", path=path)
     return dequantized(chosen)

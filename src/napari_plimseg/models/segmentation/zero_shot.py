@@ -1,4 +1,4 @@
-"""Class maps from words alone: dense image vectors against text prototypes."""
+"""Zero-shot segmentation: dense image vectors against text prototypes."""
 
 from __future__ import annotations
 
@@ -27,22 +27,22 @@ TEMPLATES = (
     "a photomicrograph of {}.",
     "a histopathology image showing {}.",
 )
-"""Sentences into which a synonym is put."""
+"""Prompt templates; each is filled with a synonym."""
 
 
 class TextEncoder(Protocol):
-    """What can turn strings into vectors of the space shared with images."""
+    """Turns strings into vectors of the space shared with images."""
 
     def encode_text(self, texts: Sequence[str]) -> Tensor:
         """Return unit vectors (N, D)."""
 
 
 def text_prototypes(classes: TissueClasses, encoder: TextEncoder) -> Tensor:
-    """Return one unit vector a class, as (C, D): the mean over its synonyms and the templates.
+    """Return one unit vector per class, (C, D): the mean over its synonyms and the templates.
 
-    Every sentence has unit length, and so has the mean over the templates of a synonym before the
-    synonyms are averaged: all synonyms of a class count alike. What an encoder has been asked
-    before is remembered, so that editing one class encodes one class.
+    Sentence vectors have unit length, and so has a synonym's mean over the templates: all synonyms
+    of a class count alike. Vectors are cached per encoder, so that editing one class encodes only
+    that class.
     """
     import torch
 
@@ -83,11 +83,11 @@ class ZeroShotModel:
     encoder : ImageTextEncoder
         Gives dense image vectors and text vectors in one space.
     classes : TissueClasses
-        Their names or prompts are the only thing that the model is told about them.
+        Described to the model by their names or prompts only.
     mask_stride : int
-        Input pixels per mask pixel and side.
+        Side of a mask pixel in input pixels.
     prototypes : Tensor, shape (C, D), optional
-        Unit vectors to use instead of those that the prompts give.
+        Unit vectors to use instead of those of the prompts.
     """
 
     def __init__(
@@ -114,7 +114,7 @@ class ZeroShotModel:
 
     def _identity(self, given: Tensor | None) -> str:
         """Digest what changes results; prototypes made from prompts follow from the rest."""
-        # colours are left out: they change no result, so recolouring costs no new run
+        # without colors: they change no result, so a class can be recolored without a new run
         words = [[c.name, *c.texts] for c in self.classes] + [self.classes.has_background]
         settings: list[Any] = [
             _RESULT_VERSION, self._encoder.identity, words, TEMPLATES,
@@ -132,7 +132,7 @@ class ZeroShotModel:
         return self
 
     def adapted_to(self, tissue_pixels: NDArray[np.uint8]) -> Self:
-        """Return self: stain normalisation did not help (docs/models.md has the numbers)."""
+        """Return self: stain normalization did not help (docs/models.md has the numbers)."""
         return self
 
     @torch.inference_mode()
