@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from torch import nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from napari_plimseg.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from torch import Tensor, nn
+    from torch import Tensor
 
     from plimseg_training.config.recipe import StageConfig
     from plimseg_training.loop.distributed import World
@@ -79,37 +81,47 @@ def choose_precision(wanted: str, device: torch.device) -> Precision:
 class AveragedWeights:
     """An exponential moving average of a network's trained weights.
 
-    Frozen weights and buffers are the network's own.
+    Frozen weights and buffers are the network's own: a frozen encoder is by far the largest part
+    of a network, and a copy of it would be the same numbers twice. This is why torch's
+    `AveragedModel` gets a list of the trained weights here in place of the network.
 
     Parameters
     ----------
     network : nn.Module
-        What is trained.
+        The trained network.
     decay : float
-        Share that stays at each update, 0 to below 1. It is less in the first updates, so that the
-        initial weights are forgotten: (1 + n) / (10 + n) at update n.
+        Share that stays at each update, 0 to below 1. It is smaller in the first updates, so that
+        the initial weights are soon forgotten: (1 + n) / (10 + n) at update n.
+
+    Attributes
+    ----------
+    tensors : dict
+        The averages by the names of the weights.
     """
 
     def __init__(self, network: nn.Module, decay: float) -> None:
-        self.network = network
-        self.decay = decay
-        self.tensors: dict[str, Tensor] = {
-            name: weight.detach().clone()
-            for name, weight in network.named_parameters()
-            if weight.requires_grad
-        }
+        self._decay = decay
+        trained = {n: weight for n, weight in network.named_parameters() if weight.requires_grad}
+        self._weights = nn.ParameterList(trained.values())
+        self._model = AveragedModel(self._weights, multi_avg_fn=self._move)
+        averages = self._model.module.parameters()
+        self.tensors = {name: w.data for name, w in zip(trained, averages, strict=True)}
 
-    @torch.no_grad()
     def update(self, count: int) -> None:
         """Move the average towards the network's weights; `count` updates came before."""
-        decay = min(self.decay, (1 + count) / (10 + count))
-        for name, weight in self.network.named_parameters():
-            if name in self.tensors:
-                self.tensors[name].lerp_(weight, 1 - decay)
+        # AveragedModel takes the first weights that it sees as they are; here these are the
+        # initial weights. A checkpoint keeps the count once, in its position.
+        self._model.n_averaged.fill_(1 + count)
+        self._model.update_parameters(self._weights)
+
+    def _move(self, averages: Any, weights: Any, averaged: Tensor | int) -> None:
+        count = int(averaged) - 1
+        decay = min(self._decay, (1 + count) / (10 + count))
+        get_ema_multi_avg_fn(decay)(averages, weights, averaged)  # type: ignore[no-untyped-call]
 
     @contextlib.contextmanager
     def applied(self) -> Iterator[None]:
-        """Let the network hold the average inside the block, and its own weights again after."""
+        """Let the network use the average inside the block, and its own weights again after."""
         self._swap()
         try:
             yield
@@ -118,11 +130,10 @@ class AveragedWeights:
 
     @torch.no_grad()
     def _swap(self) -> None:
-        for name, weight in self.network.named_parameters():
-            if name in self.tensors:
-                kept = weight.clone()
-                weight.copy_(self.tensors[name])
-                self.tensors[name].copy_(kept)
+        for weight, average in zip(self._weights, self.tensors.values(), strict=True):
+            own = weight.clone()
+            weight.copy_(average)
+            average.copy_(own)
 
 
 @dataclass(frozen=True)
