@@ -8,19 +8,52 @@ import traceback
 from pathlib import Path
 
 import torch
+from torch import Tensor, nn
 
 from plimseg_training.loop.distributed import join_world
 from plimseg_training.loop.loop import LoopOptions, train
 from tests.support.tiny_task import TinyNetwork, TinyTask, stage
 
 
+class Selective(TinyNetwork):
+    """A network without randomness: one weight serves bright images only, and one nothing."""
+
+    def __init__(self, seed: int) -> None:
+        super().__init__(dropout=0, norm=False, seed=seed)
+        self.bright = nn.Parameter(torch.zeros(2))
+        self.unused = nn.Parameter(torch.zeros(2, 2))
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits = super().forward(images)
+        is_bright = images.mean((1, 2, 3)) > 1
+        if bool(is_bright.any()):
+            logits = logits + is_bright[:, None] * self.bright
+        return logits
+
+
 def trained(folder: Path, batch_size: int) -> None:
-    """Train a network without randomness; each process starts from other weights."""
+    """Train once straight, once with an interruption, and once on fewer items than processes.
+
+    Each process begins with other weights.
+    """
     with join_world(torch.device("cpu")) as world:
-        network = TinyNetwork(dropout=0, norm=False, seed=world.rank)
-        task = TinyTask(items=21, network=network)
-        config = stage(batch_size=batch_size, accumulate=2)
-        train(task, config, folder, seed=4, device="cpu", options=LoopOptions(threads=0))
+
+        def run(name: str, items: int, stop_after: int = 0) -> None:
+            steps = iter(range(1, 100))
+            train(
+                TinyTask(items=items, network=Selective(world.rank)),
+                stage(batch_size=batch_size, accumulate=2),
+                folder / name,
+                seed=4,
+                device="cpu",
+                should_stop=lambda: next(steps) == stop_after,
+                options=LoopOptions(threads=0),
+            )
+
+        run("straight", 21)
+        run("resumed", 21, stop_after=7)
+        run("resumed", 21)
+        run("one_item", 1)
 
 
 def forked(folder: Path, batch_size: int, rank: int) -> int:

@@ -216,7 +216,7 @@ KILLED = """
 import os, random, signal, sys, threading
 from pathlib import Path
 import torch
-from plimseg_training.config import load_recipe
+from plimseg_training.config.recipe import load_recipe
 from plimseg_training.pipeline import train_recipe
 
 torch.set_num_threads(1)

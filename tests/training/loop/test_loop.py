@@ -14,7 +14,7 @@ from napari_plimseg.errors import ConfigError
 from plimseg_training.config.recipe import DataConfig, Recipe
 from plimseg_training.loop import loop as loop_module
 from plimseg_training.loop import state as state_module
-from plimseg_training.loop.distributed import World, made_ahead
+from plimseg_training.loop.distributed import World, prefetch
 from plimseg_training.loop.loop import DivergedError, LoopOptions, TrainingResult, train
 from plimseg_training.loop.state import LAST, PREVIOUS, read_state, read_weights_of_run
 from plimseg_training.loop.step import AveragedWeights, Precision, Stepper, choose_precision
@@ -408,10 +408,10 @@ def test_batches_come_in_order_and_no_more_than_needed(threads: int) -> None:
         made.append(item)
         return item * item
 
-    with made_ahead(make, range(20), threads=threads) as results:
+    with prefetch(make, range(20), threads=threads) as results:
         assert list(results) == [i * i for i in range(20)]
     made.clear()
-    with contextlib.suppress(ZeroDivisionError), made_ahead(make, range(99), threads=threads) as r:
+    with contextlib.suppress(ZeroDivisionError), prefetch(make, range(99), threads=threads) as r:
         assert next(r) == 0
         raise ZeroDivisionError
     assert len(made) <= 2 * threads + 1

@@ -16,9 +16,9 @@ import torch.distributed as dist
 from napari_plimseg.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
-    from torch import Tensor, nn
+    from torch import Tensor
 
 
 _TIMEOUT = datetime.timedelta(hours=2)  # the others wait while the first process validates
@@ -51,28 +51,6 @@ class World:
         """Return this process's items of a step."""
         return indices[self.rank :: self.size]
 
-    def all_reduce_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
-        """Add up the gradients of all processes, in place; missing ones count as zero.
-
-        One flat sum after the last batch of a step: no wrapper around the network, and steps in
-        which a process has nothing to do are no special case.
-        """
-        if self.size == 1:
-            return
-        parameters = list(parameters)
-        flat = torch.cat(
-            [
-                (torch.zeros_like(p) if p.grad is None else p.grad).flatten().float()
-                for p in parameters
-            ]
-        )
-        dist.all_reduce(flat)
-        start = 0
-        for parameter in parameters:
-            part = flat[start : start + parameter.numel()].view_as(parameter)
-            parameter.grad = part.to(parameter.dtype)
-            start += parameter.numel()
-
     def sum_numbers(self, numbers: Sequence[float]) -> list[float]:
         """Add up numbers of all processes."""
         if self.size == 1:
@@ -84,12 +62,6 @@ class World:
     def any(self, *flags: bool) -> tuple[bool, ...]:
         """Return for each flag whether any process has it."""
         return tuple(total > 0 for total in self.sum_numbers([float(flag) for flag in flags]))
-
-    def broadcast(self, tensors: Iterable[Tensor]) -> None:
-        """Give the first process's tensors to all, in place."""
-        if self.size > 1:
-            for tensor in tensors:
-                dist.broadcast(tensor, src=0)
 
     def all_gather(self, tensor: Tensor) -> list[Tensor]:
         """Return the tensor of every process (same shape and type everywhere), on the CPU."""
@@ -150,7 +122,7 @@ def join_world(device: torch.device) -> Iterator[World]:
 
 
 @contextlib.contextmanager
-def made_ahead(
+def prefetch(
     make: Callable[[Any], Any], wanted: Sequence[Any], *, threads: int
 ) -> Iterator[Iterator[Any]]:
     """Give an iterator of `make(item)` for the items, in their order.

@@ -15,7 +15,7 @@ from napari_plimseg.errors import ConfigError
 from napari_plimseg.inference.devices import is_out_of_memory
 from plimseg_training.events import write_history
 from plimseg_training.loop.checkpoints import Checkpoints
-from plimseg_training.loop.distributed import join_world, made_ahead
+from plimseg_training.loop.distributed import join_world, prefetch
 from plimseg_training.loop.reporter import Reporter
 from plimseg_training.loop.state import (
     BEST,
@@ -176,7 +176,6 @@ class _Training:
         self.checkpoints.check_space()
         if found is None:
             seed_everything((self.seed, zlib.crc32(self.task.name.encode()), self.world.rank))
-            self.world.broadcast(self.task.network.state_dict().values())
             self._log("stage", f"Training {self.task.name}: {self.steps} steps")
             self._save()
             return
@@ -230,14 +229,14 @@ class _Training:
         steps = epoch_steps(self.seed, at.epoch, items_of_epoch, self.items_a_step)
         left = steps[at.step :]
         size = at.batch_size or self.config.batch_size
-        plan = [parts_of(self.world.share_of(items), size) for items in left]
-        flat = [part for parts in plan for part in parts]
+        plan = [self._parts(items, size) for items in left]
+        flat = [part for parts in plan for part, _ in parts]
         self.task.network.train()
-        with made_ahead(self._batch, flat, threads=self._threads()) as batches:
+        with prefetch(self._batch, flat, threads=self._threads()) as batches:
             for parts, items in zip(plan, left, strict=True):
-                given = ((next(batches), len(part) / len(items)) for part in parts)
+                shares = [share for _, share in parts]
                 try:
-                    set_back = self._step(given, items, len(steps))
+                    rolled_back = self._step(shares, batches, items, len(steps))
                 except (RuntimeError, MemoryError) as error:
                     if not is_out_of_memory(error) or self.world.size > 1 or size == 1:
                         raise
@@ -248,21 +247,31 @@ class _Training:
                 if out_of_memory:
                     self._shrink(size // 2)
                     return "again"
-                if set_back:
+                if rolled_back:
                     return "again"
                 if self._stop_or_save():
                     return "stopped"
         return "done"
 
+    def _parts(self, items: Sequence[int], size: int) -> list[tuple[list[int], float]]:
+        """Return this process's batches of a step, each with its share of the step's items."""
+        mine = self.world.share_of(items)
+        if not mine:
+            # the processes exchange gradients, so that each needs some, be they zero
+            return [(list(items[:1]), 0.0)]
+        return [(part, len(part) / len(items)) for part in parts_of(mine, size)]
+
     def _batch(self, indices: Sequence[int]) -> Any:
         return self.task.batch(self.seed, self.at.epoch, indices)
 
-    def _step(self, parts: Iterator[tuple[Any, float]], items: Sequence[int], steps: int) -> bool:
-        """Do one step; return whether the training was set back since it diverged."""
+    def _step(
+        self, shares: Sequence[float], batches: Iterator[Any], items: Sequence[int], steps: int
+    ) -> bool:
+        """Do one step; return whether the training diverged and was rolled back."""
         at = self.at
         start = time.monotonic()
         self.stepper.set_rate(self._rate(at.step_total))
-        result = self.stepper.step(parts, updates=at.updates)
+        result = self.stepper.step(shares, batches, updates=at.updates)
         at.step += 1
         at.step_total += 1
         at.updates += result.applied
@@ -272,7 +281,7 @@ class _Training:
             self.bad_items += self._names(items)
             self._log("warning", "A step was skipped: its loss or gradient is not finite")
             if at.bad_in_a_row >= BAD_IN_A_ROW:
-                self._set_back()
+                self._roll_back()
                 return True
         else:
             at.bad_in_a_row = 0
@@ -317,7 +326,7 @@ class _Training:
             f"Memory ran out: batches of {size} from here on, as many items a step as before",
         )
 
-    def _set_back(self) -> None:
+    def _roll_back(self) -> None:
         """Go back to the last checkpoint with half the learning rate; give up the second time."""
         root = self.checkpoints.run.root
         if self.at.learning_rate_scale < 1:
@@ -347,7 +356,7 @@ class _Training:
         at = self.at
         finite = all(bool(t.isfinite().all()) for t in self.task.network.state_dict().values())
         if self.world.any(not finite)[0]:
-            self._set_back()
+            self._roll_back()
             return
         scores: dict[str, float] = {}
         if self.world.is_first:

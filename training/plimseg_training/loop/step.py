@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from torch import nn
+from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from napari_plimseg.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from torch import Tensor
 
@@ -155,15 +156,34 @@ class StepResult:
     bad: bool
 
 
+class _TaskLoss(nn.Module):
+    """A task's loss as the forward pass of a module: what `DistributedDataParallel` needs.
+
+    The losses of the stages call their networks several times per batch, and also parts of them,
+    which is why the loss is wrapped and not the network.
+    """
+
+    def __init__(self, task: Task) -> None:
+        super().__init__()
+        self.network = task.network
+        self._loss = task.loss
+
+    def forward(self, batch: Any) -> tuple[Tensor, dict[str, float]]:
+        return self._loss(batch)
+
+
 class Stepper:
     """The network, its optimizer and its averaged weights.
+
+    With several processes, torch's `DistributedDataParallel` gives all of them the first one's
+    weights and adds up their gradients.
 
     Parameters
     ----------
     task : Task
         What is trained. Its weights of one dimension (biases, norms, scales) have no decay.
     config : StageConfig
-        How.
+        Settings of the stage.
     world : World
         The processes that share the items of a step.
 
@@ -182,6 +202,16 @@ class Stepper:
         self.optimizer = torch.optim.AdamW(_groups(task, config), weight_decay=config.weight_decay)
         self._base_rates = [group["lr"] for group in self.optimizer.param_groups]
         self._weights = [w for group in self.optimizer.param_groups for w in group["params"]]
+        self._loss: Callable[[Any], tuple[Tensor, dict[str, float]]] = task.loss
+        self._parallel: DistributedDataParallel | None = None
+        if world.size > 1:
+            # Not every loss uses every weight: an encoder's last norm serves no inner block.
+            # This setting also keeps the order in which gradients are added up the same from the
+            # first step on; without it the second step has another one, and a resumed training
+            # would differ in the last bits.
+            self._parallel = DistributedDataParallel(_TaskLoss(task), find_unused_parameters=True)
+            self._loss = self._parallel
+        # after the processes have the same weights
         self.average = AveragedWeights(task.network, config.ema) if config.ema else None
 
     @property
@@ -190,17 +220,20 @@ class Stepper:
         return float(self.optimizer.param_groups[0]["lr"])
 
     def set_rate(self, rate: float) -> None:
-        """Multiply the learning rates that the task gave by `rate`."""
+        """Multiply the learning rates of the task's groups by `rate`."""
         for group, base in zip(self.optimizer.param_groups, self._base_rates, strict=True):
             group["lr"] = base * rate
 
-    def step(self, parts: Iterable[tuple[Any, float]], *, updates: int) -> StepResult:
+    def step(self, shares: Sequence[float], batches: Iterator[Any], *, updates: int) -> StepResult:
         """Do one step.
 
         Parameters
         ----------
-        parts : iterable of (batch, float)
-            This process's batches, each with its share of the items of all processes.
+        shares : sequence of float
+            For each of this process's batches, its share of the items of all processes. Every
+            process has at least one batch; the share of one without items of its own is 0.
+        batches : iterator
+            Gives the batches, in this order.
         updates : int
             Steps that changed the weights before.
 
@@ -216,8 +249,7 @@ class Stepper:
             for buffer in module.buffers(recurse=False)
         ]
         self.optimizer.zero_grad(set_to_none=True)
-        losses, finite = self._backward(parts)
-        self._world.all_reduce_gradients(self._weights)
+        losses, finite = self._backward(shares, batches)
         self.scaler.unscale_(self.optimizer)
         norm = self._gradient_norm()
         (bad_loss, bad_gradient) = self._world.any(not finite, not math.isfinite(norm))
@@ -235,20 +267,31 @@ class Stepper:
             self.average.update(updates)
         return StepResult(losses, applied=True, bad=False)
 
-    def _backward(self, parts: Iterable[tuple[Any, float]]) -> tuple[dict[str, float], bool]:
+    def _backward(
+        self, shares: Sequence[float], batches: Iterator[Any]
+    ) -> tuple[dict[str, float], bool]:
         sums: dict[str, float] = {}
-        shares = 0.0
         finite = True
-        for batch, share in parts:
-            with self._precision.autocast():
-                loss, terms = self._task.loss(batch)
-            torch.autograd.backward(self.scaler.scale(loss * share))
+        for number, share in enumerate(shares, 1):
+            batch = next(batches)
+            with self._accumulating(last=number == len(shares)):
+                with self._precision.autocast():
+                    loss, terms = self._loss(batch)
+                # shares add up to 1 over all processes, and the mean of their gradients is taken
+                scaled = self.scaler.scale(loss * (share * self._world.size))
+                torch.autograd.backward(scaled)
             terms = {"loss": float(loss.detach())} | terms
             finite = finite and bool(loss.detach().isfinite())
             for name, value in terms.items():
                 sums[name] = sums.get(name, 0.0) + float(value) * share
-            shares += share
-        return {name: total / shares for name, total in sums.items()}, finite
+        total = sum(shares)
+        return {name: value / total for name, value in sums.items()} if total else {}, finite
+
+    def _accumulating(self, *, last: bool) -> contextlib.AbstractContextManager[None]:
+        """Return the context of a batch: gradients are exchanged after the last one of a step."""
+        if self._parallel is None or last:
+            return contextlib.nullcontext()
+        return self._parallel.no_sync()
 
     def _gradient_norm(self) -> float:
         gradients = [w.grad for w in self._weights if w.grad is not None]
