@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -30,6 +31,7 @@ FORMS = {
     "contrastive": ContrastiveSimilarity(0.07),
     "sigmoid": SigmoidSimilarity(scale=20.0, centre=0.1),
 }
+NO_MAPS = torch.zeros(CLASSES, 0, 0)
 every_form = pytest.mark.parametrize("form", FORMS)
 
 
@@ -47,6 +49,7 @@ def some_pairs(count=9, seed=0, dtype=torch.float32):
         unit(count, seed + 1).to(dtype),
         classes,
         present,
+        NO_MAPS,
     )
 
 
@@ -146,7 +149,11 @@ def test_a_threshold_leaves_texts_below_it_alone():
 def test_no_pairs_cost_nothing_and_have_a_gradient(form):
     empty = torch.zeros(0, WIDTH, requires_grad=True)
     no_pairs = Pairs(
-        empty, empty, torch.zeros(0, dtype=torch.long), torch.zeros(0, CLASSES, dtype=torch.bool)
+        empty,
+        empty,
+        torch.zeros(0, dtype=torch.long),
+        torch.zeros(0, CLASSES, dtype=torch.bool),
+        NO_MAPS,
     )
     for loss in (
         ForegroundTextMatching(FORMS[form]),
@@ -163,7 +170,7 @@ def test_no_pairs_cost_nothing_and_have_a_gradient(form):
 def test_btm_on_windows_of_one_tag_only_costs_nothing():
     one = torch.eye(CLASSES, dtype=torch.bool)
     vectors = unit(CLASSES, 3).requires_grad_()
-    pairs = Pairs(vectors, vectors, torch.arange(CLASSES), one)
+    pairs = Pairs(vectors, vectors, torch.arange(CLASSES), one, NO_MAPS)
     assert float(BackgroundTextMatching(ClimsSimilarity(), "multi")(pairs, texts())) == 0
     assert float(BackgroundTextMatching(ClimsSimilarity(), "all")(pairs, texts())) > 0
 
@@ -180,7 +187,7 @@ def test_gradients_go_where_the_losses_want(form):
 
     def moved(loss):
         vectors = near.clone().requires_grad_()
-        loss(Pairs(vectors, vectors, classes, present), all_texts).backward()
+        loss(Pairs(vectors, vectors, classes, present, NO_MAPS), all_texts).backward()
         assert vectors.grad.abs().sum() > 0
         after = F.normalize(near - 1e-3 * F.normalize(vectors.grad))
         return similarity(after, all_texts)[0] - similarity(near, all_texts)[0]
@@ -188,11 +195,11 @@ def test_gradients_go_where_the_losses_want(form):
     assert moved(ForegroundTextMatching(similarity))[0] > 0
     assert moved(BackgroundTextMatching(similarity))[0] < 0
     suppressed = CooccurringBackgroundSuppression(similarity)
-    before = suppressed(Pairs(near, near, classes, present), all_texts)
+    before = suppressed(Pairs(near, near, classes, present, NO_MAPS), all_texts)
     vectors = near.clone().requires_grad_()
-    suppressed(Pairs(vectors, vectors, classes, present), all_texts).backward()
+    suppressed(Pairs(vectors, vectors, classes, present, NO_MAPS), all_texts).backward()
     after = F.normalize(near - 1e-3 * F.normalize(vectors.grad))
-    assert suppressed(Pairs(after, after, classes, present), all_texts) < before
+    assert suppressed(Pairs(after, after, classes, present, NO_MAPS), all_texts) < before
 
 
 @every_form
@@ -201,7 +208,11 @@ def test_perfect_and_opposite_matches_stay_finite(form, sign):
     all_texts = texts()
     vectors = (sign * all_texts[:CLASSES]).clone().requires_grad_()
     pairs = Pairs(
-        vectors, vectors, torch.arange(CLASSES), torch.ones(CLASSES, CLASSES, dtype=torch.bool)
+        vectors,
+        vectors,
+        torch.arange(CLASSES),
+        torch.ones(CLASSES, CLASSES, dtype=torch.bool),
+        NO_MAPS,
     )
     similarity = FORMS[form]
     total = (
@@ -232,7 +243,9 @@ def all_losses(form, pairs, all_texts):
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_half_precision_vectors_are_compared_in_single_precision(form, dtype):
     half = some_pairs(dtype=dtype)
-    single = Pairs(half.foreground.float(), half.background.float(), half.classes, half.present)
+    single = Pairs(
+        half.foreground.float(), half.background.float(), half.classes, half.present, NO_MAPS
+    )
     found, expected = (all_losses(form, pairs, texts()) for pairs in (half, single))
     assert found.dtype == torch.float32
     assert torch.equal(found, expected)
@@ -252,9 +265,10 @@ def test_mixed_precision_does_not_reach_the_losses(form):
 
 
 def test_area_is_the_mean_over_all_classes():
-    maps = torch.zeros(2, 4, 3, 5)
-    maps[:, 1] = 1
-    assert float(AreaTerm()(maps)) == pytest.approx(0.25)
+    maps = torch.zeros(4, 3, 5)
+    maps[1] = 1
+    pairs = replace(some_pairs(), activations=maps)
+    assert float(AreaTerm(ClimsSimilarity())(pairs, texts())) == pytest.approx(0.25)
 
 
 def test_tag_loss_is_binary_cross_entropy():

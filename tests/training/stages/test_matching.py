@@ -7,8 +7,9 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from napari_plimseg.errors import ConfigError
 from napari_plimseg.models.encoders.base import Matcher
-from plimseg_training.stages.losses import Calibration
+from plimseg_training.stages.losses import LOSSES, Calibration, TextLoss
 from plimseg_training.stages.matching import (
     NON_TISSUE,
     RegionMatching,
@@ -275,9 +276,33 @@ def test_a_tau_of_the_recipe_takes_the_place_of_the_measured_one():
     settings = ("form=clims", "ftm=0", "btm=0", "area=0")
     assert losses_of("features", *settings)[2]["cbs"] > 0
     assert losses_of("features", *settings, "threshold=1.0")[2]["cbs"] == 0
-    assert region_matching("form=clims").loss_cbs.threshold == 0.1
-    assert region_matching("form=clims", "threshold=0.4").loss_cbs.threshold == 0.4
-    assert region_matching("form=contrastive").loss_cbs.threshold == 0.0
+    assert region_matching("form=clims").losses["cbs"].threshold == 0.1
+    assert region_matching("form=clims", "threshold=0.4").losses["cbs"].threshold == 0.4
+    assert region_matching("form=contrastive").losses["cbs"].threshold == 0.0
+
+
+class Overlap(TextLoss):
+    """What a contributor would write: the CAMs of two classes do not overlap."""
+
+    def forward(self, pairs, texts):
+        return pairs.activations.prod(0).mean()
+
+
+def test_a_loss_is_added_by_a_row_and_a_weight(monkeypatch):
+    monkeypatch.setitem(LOSSES, "overlap", Overlap)
+    off = [f"{name}=0" for name in ("ftm", "btm", "cbs", "area")]
+    gradient, loss, parts = losses_of("features", *off, "other_losses.overlap=3")
+    assert list(parts) == ["ftm", "btm", "cbs", "area", "overlap"]
+    assert float(gradient.abs().sum()) > 0
+    assert loss == pytest.approx(3 * parts["overlap"], rel=1e-5)
+    # one without a weight is neither computed nor in the history
+    assert "overlap" not in losses_of("features")[2]
+
+
+def test_an_unknown_loss_is_refused_by_name():
+    with pytest.raises(ConfigError, match="other_losses' names 'overlap'") as raised:
+        region_matching("other_losses.overlap=3")
+    assert "ftm, btm, cbs, area" in str(raised.value)
 
 
 # -- texts

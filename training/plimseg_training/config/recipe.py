@@ -174,6 +174,8 @@ class MatchingConfig:
         What stands in place of masked pixels: the "mean" colour, a "blur" of them, or "zero".
     warm_up_epochs : int
         Epochs of plain classification before these losses begin.
+    other_losses : dict of str to float
+        Weights of further losses between regions and texts, by name (`stages.losses.LOSSES`).
     """
 
     form: Literal["clims", "contrastive", "sigmoid"] = "contrastive"
@@ -191,14 +193,21 @@ class MatchingConfig:
     threshold: Annotated[float | None, Range(-1, 1)] = None
     fill: Literal["mean", "blur", "zero"] = "mean"
     warm_up_epochs: Annotated[int, Range(0, 1000)] = 2
+    other_losses: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         check_fields(self)
 
     @property
+    def weights(self) -> dict[str, float]:
+        """Weights of all losses by name; those of `other_losses` come last."""
+        named = {"ftm": self.ftm, "btm": self.btm, "cbs": self.cbs, "area": self.area}
+        return named | self.other_losses
+
+    @property
     def is_used(self) -> bool:
         """Whether any of these losses has a weight."""
-        return any((self.ftm, self.btm, self.cbs, self.area))
+        return any(self.weights.values())
 
 
 @dataclass(frozen=True, kw_only=True)

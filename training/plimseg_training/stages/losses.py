@@ -1,14 +1,18 @@
-"""The three language-image matching losses, the area term, and the tag loss. One class an equation.
+"""The language-image matching losses and the tag loss: one class per equation.
 
-Our reading of PLIMSeg: its method section is not public, and CLIMS (Xie et al., CVPR 2022) and
-QA-CLIMS (Deng et al., ACM MM 2023) of the same lab are what the wording points to. Notation: a
-pair `e` is a window with a class `k` that it is tagged with; `f` are unit vectors of the frozen
-matcher, of the region under the class's cam (`foreground`) and of the rest (`background`); the
-texts are unit vectors too, first one a class, then those of what is no tissue.
+This is our reading of PLIMSeg: its method section is not public, and its wording points to CLIMS
+(Xie et al., CVPR 2022) and QA-CLIMS (Deng et al., ACM MM 2023) of the same lab. Notation: a pair
+`e` is a window with one class `k` of its tags; `f` are unit vectors of the frozen matcher, of the
+region under the class's CAM (`foreground`) and of the rest of the window (`background`). The texts
+are unit vectors too: first one per class, then those of non-tissue.
+
+To add a loss between regions and texts, write a `TextLoss` here and give it a row in `LOSSES`. A
+recipe turns it on by its name under `matching.other_losses`.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol
 
@@ -21,6 +25,8 @@ from napari_plimseg.errors import ConfigError
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from plimseg_training.config.recipe import MatchingConfig
+
 
 Form = Literal["clims", "contrastive", "sigmoid"]
 CLAMP = 1e-4
@@ -28,7 +34,7 @@ CLAMP = 1e-4
 
 @dataclass(frozen=True)
 class Pairs:
-    """Windows and the classes that they are tagged with, as the matcher sees them.
+    """Windows and the classes of their tags, as the matcher sees them.
 
     Parameters
     ----------
@@ -38,19 +44,22 @@ class Pairs:
         The class of each pair.
     present : Tensor of bool, shape (E, C)
         All classes of the pair's window.
+    activations : Tensor, shape (C, h, w)
+        P: the CAMs of the image in [0, 1].
     """
 
     foreground: Tensor
     background: Tensor
     classes: Tensor
     present: Tensor
+    activations: Tensor
 
     def __len__(self) -> int:
         return len(self.classes)
 
     @property
     def many_tags(self) -> Tensor:
-        """Which pairs lie in windows with two tags or more, (E,) of bool."""
+        """Which pairs are of windows with two or more tags, (E,) of bool."""
         return self.present.sum(1) > 1
 
 
@@ -122,12 +131,42 @@ class SigmoidSimilarity:
         return (self.scale * (cosines - self.centre)).sigmoid().clamp(CLAMP, 1 - CLAMP)
 
 
-class ForegroundTextMatching(nn.Module):
-    """`L_FTM = -1/|E| sum_E log s(f_fg, t_k)`: the region under a cam matches its class's text."""
+class TextLoss(nn.Module, ABC):
+    """A loss between regions under CAMs and texts.
+
+    Parameters
+    ----------
+    similarity : Similarity
+        s, from unit vectors and texts to (0, 1).
+    """
 
     def __init__(self, similarity: Similarity) -> None:
         super().__init__()
         self.similarity = similarity
+
+    @classmethod
+    def from_recipe(
+        cls, similarity: Similarity, config: MatchingConfig, calibration: Calibration
+    ) -> TextLoss:
+        """Build the loss; override it in a loss with parameters of its own.
+
+        Parameters
+        ----------
+        similarity : Similarity
+            Of the recipe's form, calibrated.
+        config : MatchingConfig
+        calibration : Calibration
+            The matcher's cosines on the training windows.
+        """
+        return cls(similarity)
+
+    @abstractmethod
+    def forward(self, pairs: Pairs, texts: Tensor) -> Tensor:
+        """Return the loss of pairs and texts (L, D), with a gradient also where it is 0."""
+
+
+class ForegroundTextMatching(TextLoss):
+    """`L_FTM = -1/|E| sum_E log s(f_fg, t_k)`: the region under a CAM matches its class's text."""
 
     def forward(self, pairs: Pairs, texts: Tensor) -> Tensor:
         """Return the loss of pairs and texts (L, D); 0 when there are no pairs."""
@@ -138,21 +177,28 @@ class ForegroundTextMatching(nn.Module):
         return -own.log().mean()
 
 
-class BackgroundTextMatching(nn.Module):
+class BackgroundTextMatching(TextLoss):
     """`L_BTM = -1/|E'| sum_E' log(1 - s(f_bg, t_k))`: the rest of the window does not.
 
     Parameters
     ----------
     similarity : Similarity
     on : {"multi", "all"}
-        E': windows with two tags or more, or all. In a window of one tag "no class k outside the
-        region" is met by the region being everything, and the rest is then an empty image.
+        E': windows with two or more tags, or all. A window of one tag satisfies "no class k
+        outside the region" best when the region is everything, and then the rest is an empty
+        image that says nothing.
     """
 
     def __init__(self, similarity: Similarity, on: Literal["multi", "all"] = "multi") -> None:
-        super().__init__()
-        self.similarity = similarity
+        super().__init__(similarity)
         self.on = on
+
+    @classmethod
+    def from_recipe(
+        cls, similarity: Similarity, config: MatchingConfig, calibration: Calibration
+    ) -> BackgroundTextMatching:
+        """Build the loss for the windows that the recipe names."""
+        return cls(similarity, config.btm_on)
 
     def forward(self, pairs: Pairs, texts: Tensor) -> Tensor:
         """Return the loss of pairs and texts (L, D); 0 when there are no pairs."""
@@ -164,23 +210,33 @@ class BackgroundTextMatching(nn.Module):
         return -torch.log1p(-own).mean()
 
 
-class CooccurringBackgroundSuppression(nn.Module):
+class CooccurringBackgroundSuppression(TextLoss):
     """`L_CBS = -1/|E| sum_E 1/|B| sum_B [s > tau] log(1 - s(f_fg, b))`: the region matches no other text.
 
-    B are the texts of classes that the window is not tagged with, of its other classes, and of
-    what is no tissue: all texts but the pair's own.
+    B is all texts but the pair's own: those of classes absent from the window, of the window's
+    other classes, and of non-tissue.
 
     Parameters
     ----------
     similarity : Similarity
     threshold : float
-        tau: similarities below it are left alone. It does not transfer between matchers.
+        tau: smaller similarities cost nothing. It does not transfer between matchers.
     """  # noqa: E501
 
     def __init__(self, similarity: Similarity, threshold: float = 0.0) -> None:
-        super().__init__()
-        self.similarity = similarity
+        super().__init__(similarity)
         self.threshold = threshold
+
+    @classmethod
+    def from_recipe(
+        cls, similarity: Similarity, config: MatchingConfig, calibration: Calibration
+    ) -> CooccurringBackgroundSuppression:
+        """Build the loss with the recipe's threshold, or else the measured one."""
+        if config.form != "clims":
+            # a softmax over texts has no cosines to compare with a threshold
+            return cls(similarity)
+        threshold = calibration.threshold if config.threshold is None else config.threshold
+        return cls(similarity, threshold)
 
     def forward(self, pairs: Pairs, texts: Tensor) -> Tensor:
         """Return the loss of pairs and texts (L, D); 0 when there are no pairs."""
@@ -192,12 +248,42 @@ class CooccurringBackgroundSuppression(nn.Module):
         return -(counted * torch.log1p(-s)).sum(1).mean() / (len(texts) - 1)
 
 
-class AreaTerm(nn.Module):
+class AreaTerm(TextLoss):
     """`L_REG = mean(P)` over all classes, absent ones too: nothing is covered without a reason."""
 
-    def forward(self, activations: Tensor) -> Tensor:
-        """Return the mean of (..., C, h, w) activations in [0, 1]."""
-        return activations.mean()
+    def forward(self, pairs: Pairs, texts: Tensor) -> Tensor:
+        """Return the mean of the activations (C, h, w), whatever the texts are."""
+        return pairs.activations.mean()
+
+
+LOSSES: dict[str, type[TextLoss]] = {
+    "ftm": ForegroundTextMatching,
+    "btm": BackgroundTextMatching,
+    "cbs": CooccurringBackgroundSuppression,
+    "area": AreaTerm,
+}
+"""The losses between regions and texts by name; `MatchingConfig.weights` has the same names."""
+
+
+def losses_by_weight(
+    config: MatchingConfig, similarity: Similarity, calibration: Calibration
+) -> dict[str, TextLoss]:
+    """Return the losses that a recipe gives a weight, in the recipe's order.
+
+    Raises
+    ------
+    ConfigError
+        When the recipe names an unknown loss.
+    """
+    unknown = [name for name in config.weights if name not in LOSSES]
+    if unknown:
+        raise ConfigError(
+            f"the key 'matching.other_losses' names '{unknown[0]}', which is not a loss",
+            remedy=f"Known losses: {', '.join(LOSSES)}.",
+        )
+    return {
+        name: LOSSES[name].from_recipe(similarity, config, calibration) for name in config.weights
+    }
 
 
 class TagLoss(nn.Module):

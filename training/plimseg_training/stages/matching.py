@@ -9,14 +9,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from napari_plimseg.models.segmentation.zero_shot import TEMPLATES
-from plimseg_training.stages.losses import (
-    AreaTerm,
-    BackgroundTextMatching,
-    CooccurringBackgroundSuppression,
-    ForegroundTextMatching,
-    Pairs,
-    similarity_of,
-)
+from plimseg_training.stages.losses import Pairs, losses_by_weight, similarity_of
 from plimseg_training.stages.window_pooling import WindowPooling
 
 if TYPE_CHECKING:
@@ -122,14 +115,7 @@ class RegionMatching(nn.Module):
         self.register_buffer("others", others)
         self.register_buffer("fill", torch.ones(3) if fill is None else fill)
         similarity = similarity_of(config.form, config.temperature, calibration)
-        threshold = calibration.threshold if config.threshold is None else config.threshold
-        self.loss_ftm = ForegroundTextMatching(similarity)
-        self.loss_btm = BackgroundTextMatching(similarity, config.btm_on)
-        # a softmax over texts has no cosines to compare with a threshold
-        self.loss_cbs = CooccurringBackgroundSuppression(
-            similarity, threshold if config.form == "clims" else 0.0
-        )
-        self.area = AreaTerm()
+        self.losses = nn.ModuleDict(losses_by_weight(config, similarity, calibration))
 
     def activations(self, cams: Tensor) -> Tensor:
         """Return P in [0, 1] of cam logits (C, h, w)."""
@@ -150,20 +136,26 @@ class RegionMatching(nn.Module):
         random : Generator
             Chooses windows where not all fit into one call of the matcher.
         """
-        activations = self.activations(cams)
-        if self.config.space == "image":
-            pairs = self._pairs_of_images(activations, sample, pooling, random)
-        else:
-            pairs = self._pairs_of_features(activations, sample, pooling)
+        pairs = self.pairs(self.activations(cams), sample, pooling, random)
         texts = torch.cat([self.prototypes, self.others])
-        parts = {
-            "ftm": self.loss_ftm(pairs, texts),
-            "btm": self.loss_btm(pairs, texts),
-            "cbs": self.loss_cbs(pairs, texts),
-            "area": self.area(activations),
-        }
-        weights = {name: getattr(self.config, name) for name in parts}
+        parts = {name: loss(pairs, texts) for name, loss in self.losses.items()}
+        weights = self.config.weights
         return sum((weights[name] * part for name, part in parts.items()), cams.sum() * 0), parts
+
+    def pairs(
+        self,
+        activations: Tensor,
+        sample: Sample,
+        pooling: WindowPooling,
+        random: np.random.Generator,
+    ) -> Pairs:
+        """Return what the matcher sees under the activations (C, h, w) of each class, and beside.
+
+        Parameters are those of `forward`.
+        """
+        if self.config.space == "image":
+            return self._pairs_of_images(activations, sample, pooling, random)
+        return self._pairs_of_features(activations, sample, pooling)
 
     def _tagged(self, tags: np.ndarray, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
         """Return tags (N, C) of bool, and window and class of each pair, (E,) each."""
@@ -181,7 +173,7 @@ class RegionMatching(nn.Module):
         """Mask the matcher's dense vectors: means weighted with P, and with what P leaves."""
         if sample.matched is None:
             raise ValueError("the sample has no vectors of the matcher")
-        vectors = sample.matched  # (D, h, w)
+        vectors, fine = sample.matched, activations  # (D, h, w), (C, h, w)
         if vectors.shape[1:] != activations.shape[1:]:
             rows, columns = vectors.shape[1:]
             stride = round(pooling.stride * activations.shape[1] / rows)
@@ -199,6 +191,7 @@ class RegionMatching(nn.Module):
             F.normalize(background, dim=1),
             tissue_class,
             present[window],
+            fine,
         )
 
     def _pairs_of_images(
@@ -229,10 +222,10 @@ class RegionMatching(nn.Module):
             backs.append((1 - cam) * pixels + cam * fill)
         if not fronts:
             empty = activations.new_zeros(0, self.prototypes.shape[1])
-            return Pairs(empty, empty, tissue_class, present[window])
+            return Pairs(empty, empty, tissue_class, present[window], activations)
         vectors = _embedded(self.matcher, fronts + backs)  # (2 E, D)
         front, back = vectors.chunk(2)
-        return Pairs(front, back, tissue_class, present[window])
+        return Pairs(front, back, tissue_class, present[window], activations)
 
     def _filling(self, pixels: Tensor) -> Tensor:
         if self.config.fill == "zero":
