@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import functools
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,6 +18,8 @@ from plimseg_training.stages.stage1 import Encoders
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from napari_plimseg.models.encoders.base import Backbone, Matcher
 
 CLASSES = TissueClasses(
     (
@@ -101,12 +105,24 @@ def recipe(root: Path | None = None, *settings: str, **parts: Any) -> Recipe:
     return Recipe.from_dict(base | parts).override(list(settings))
 
 
+_backbone_read_once = functools.cache(load_backbone)
+_matcher_read_once = functools.cache(load_matcher)
+
+
+def backbone(name: str, *, seed: int = 0) -> Backbone:
+    """Load a backbone; the bundled one is read from its file once, and each caller gets a copy."""
+    return copy.deepcopy(_backbone_read_once(name, seed=seed))
+
+
+def matcher(name: str, *, seed: int = 0) -> Matcher:
+    """Load a matcher likewise."""
+    return copy.deepcopy(_matcher_read_once(name, seed=seed))
+
+
 def encoders(chosen: Recipe) -> Encoders:
-    """Return the bundled networks, loaded anew: trainings change them."""
+    """Return copies of the bundled networks: trainings change them."""
     name = "random" if chosen.matching.matcher == "random" else "bundled"
-    return Encoders.of(
-        load_backbone(chosen.model.backbone), load_matcher(name), chosen, torch.device("cpu")
-    )
+    return Encoders.of(backbone(chosen.model.backbone), matcher(name), chosen, torch.device("cpu"))
 
 
 def weights(network: torch.nn.Module) -> dict[str, torch.Tensor]:

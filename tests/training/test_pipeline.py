@@ -7,8 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import textwrap
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -24,9 +22,9 @@ from plimseg_training.events import read_events
 from plimseg_training.pipeline import Stopped, train_recipe
 from plimseg_training.run_folder import RunError, RunFolder
 from plimseg_training.stages.pseudo_masks import Targets
+from tests.support.paths import ROOT
 from tests.support.stages import halves, named_tissue, recipe, same, tissue
 
-ROOT = Path(__file__).resolve().parents[2]
 TRAINED = (
     "model.train_blocks=last",
     "stage1.backbone_learning_rate=0.0001",
@@ -39,14 +37,6 @@ TRAINED = (
     "distill.epochs=1",
     "distill.crop=32",
 )
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")
@@ -212,29 +202,8 @@ def test_without_resume_a_training_is_not_overwritten(finished):
     assert path.read_bytes() == before
 
 
-KILLED = """
-import os, random, signal, sys, threading
-from pathlib import Path
-import torch
-from plimseg_training.config.recipe import load_recipe
-from plimseg_training.pipeline import train_recipe
-
-torch.set_num_threads(1)
-moment, delay = sys.argv[3], float(sys.argv[4])
-
-def die():
-    os.kill(os.getpid(), signal.SIGKILL)
-
-def watch(event):
-    if moment == f"{event.kind} {event.stage}":
-        threading.Timer(delay, die).start() if delay else die()
-
-train_recipe(load_recipe(sys.argv[1]), Path(sys.argv[2]), on_event=watch)
-"""
-
-
 @pytest.mark.slow
-@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs SIGKILL")
+@pytest.mark.skipif(os.name == "nt", reason="Windows has neither forks nor SIGKILL")
 def test_killed_at_four_moments_it_makes_the_same_models(finished_trained, tmp_path):
     chosen, expected = finished_trained
     chosen.to_yaml(tmp_path / "recipe.yaml")
@@ -246,40 +215,29 @@ def test_killed_at_four_moments_it_makes_the_same_models(finished_trained, tmp_p
         ("stage stage2", random.uniform(0.01, 0.5)),
         ("stage distill", 0.0),
     )
-    for moment, delay in moments:
-        code = start(tmp_path / "recipe.yaml", run.root, moment, delay)
-        assert code == -signal.SIGKILL, f"it ended by itself before {moment} + {delay:.3f} s"
-        assert run.status() == "stopped"
-        if moment == "step pseudo_masks":
-            assert len(list(run.pseudo_masks.glob("*.png"))) == 1
-    assert start(tmp_path / "recipe.yaml", run.root, "never", 0.0) == 0
-    for found, wanted in (
-        (run.model_file, expected),
-        (run.fast_model_file, expected.with_name(run.fast_model_file.name)),
-    ):
-        assert same(load_file(found), load_file(wanted)), f"{found.name}, killed at {moments}"
-
-
-def start(recipe_file, run_folder, moment, delay):
-    paths = os.pathsep.join([str(ROOT / "src"), str(ROOT / "training")])
+    arguments = [tmp_path / "recipe.yaml", run.root, json.dumps(moments)]
     done = subprocess.run(
-        [
-            sys.executable,
-            "-c",
-            textwrap.dedent(KILLED),
-            recipe_file,
-            run_folder,
-            moment,
-            str(delay),
-        ],
-        env=os.environ | {"PYTHONPATH": paths, "OMP_NUM_THREADS": "1"},
+        [sys.executable, "-m", "tests.support.killed_pipeline", *arguments],
+        cwd=ROOT,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
         timeout=300,
         check=False,
     )
-    assert done.returncode in {0, -signal.SIGKILL}, done.stderr[-2000:]
-    return done.returncode
+    assert done.returncode == 0, done.stderr[-2000:]
+    *killed, last = json.loads(done.stdout)
+    for found, moment in zip(killed, moments, strict=True):
+        assert found["code"] == -signal.SIGKILL, f"it ended by itself before {moment}"
+        assert found["status"] == "stopped"
+        if found["moment"] == "step pseudo_masks":
+            assert found["pseudo_masks"] == 1
+    assert last["code"] == 0
+    for found, wanted in (
+        (run.model_file, expected),
+        (run.fast_model_file, expected.with_name(run.fast_model_file.name)),
+    ):
+        assert same(load_file(found), load_file(wanted)), f"{found.name}, killed at {moments}"
 
 
 # -- the data

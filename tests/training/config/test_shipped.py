@@ -9,14 +9,13 @@ import pytest
 import torch
 from PIL import Image
 
-from napari_plimseg.models.encoders.loading import load_backbone, load_matcher
 from plimseg_training.config.recipe import load_recipe
 from plimseg_training.config.shipped import known_recipes
 from plimseg_training.data.datasets import TrainingData
 from plimseg_training.pipeline import matcher_name
 from plimseg_training.stages.stage1 import Encoders, Stage1Task
 from plimseg_training.stages.stage2 import Stage2Task
-from tests.support.stages import tissue
+from tests.support.stages import backbone, matcher, tissue
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -95,7 +94,7 @@ def test_a_recipe_trains_one_step(name: str, tmp_path: Path) -> None:
         recipe = recipe.override("data.mpp=0.5")
     data = TrainingData.of(recipe)
     encoders = Encoders.of(
-        load_backbone(recipe.model.backbone), load_matcher(matcher_name(recipe)), recipe,
+        backbone(recipe.model.backbone), matcher(matcher_name(recipe)), recipe,
         torch.device("cpu"),
     )  # fmt: skip
     first = Stage1Task(recipe, data.train, data.validation, encoders)

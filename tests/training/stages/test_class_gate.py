@@ -14,14 +14,6 @@ from plimseg_training.stages.stage2 import Stage2Task
 from tests.support.stages import WITH_BACKGROUND, encoders, recipe, windowed_tissue
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture(scope="module")
 def task(tmp_path_factory):
     folder = windowed_tissue(tmp_path_factory.mktemp("tissue"), 2, classes=WITH_BACKGROUND)

@@ -24,25 +24,6 @@ from tests.support.stages import (
 )
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return windowed_tissue(tmp_path_factory.mktemp("tissue"), 2)
-
-
-@pytest.fixture(scope="module")
-def frozen():
-    """The bundled networks, for tests that leave them as they are."""
-    return encoders(recipe(None, "stage1.augment=none"))
-
-
 def truth_of(image):
     return halves(image.size, (1, 1)).astype(np.int16)
 
