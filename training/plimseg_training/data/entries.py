@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from napari_plimseg.errors import TagError
 from napari_plimseg.tissue import COLORECTAL, TissueClass, TissueClasses
@@ -231,9 +231,6 @@ def _letters_differ(one: str, two: str) -> bool:
     return difflib.SequenceMatcher(None, one, two).ratio() >= _NEAR
 
 
-TagStyle = Literal["spaces", "commas", "digits"]
-
-_JOINTS: dict[TagStyle, str] = {"spaces": " ", "commas": ", ", "digits": ""}
 _BRACKET = re.compile(r"\[([^\[\]]*)\](?:\.[A-Za-z0-9]+)?\Z")
 _LISTS = (
     re.compile(r"[0-9]+"),
@@ -296,26 +293,6 @@ def parse_tags(text: str, count: int | None = None) -> tuple[int, ...]:
             remedy="Rename the file, or set data.classes to the classes in the order of the tags.",
         )
     return tuple(int(part) for part in parts)
-
-
-def format_tags(tags: Sequence[int], style: TagStyle = "spaces") -> str:
-    """Return tags as the bracket that `parse_tags` reads.
-
-    Parameters
-    ----------
-    tags : sequence of int
-        0 or 1 for each class; at least one.
-    style : {"spaces", "commas", "digits"}
-        `[1 0 1]` as LUAD-HistoSeg writes it, `[1, 0, 1]` as WSSS4LUAD, `[101]` as BCSS-WSSS.
-
-    Raises
-    ------
-    TagError
-        When there are no tags, or one is neither 0 nor 1.
-    """
-    if len(tags) == 0 or any(tag not in (0, 1) for tag in tags):
-        raise TagError(f"{list(tags)} are not tags", remedy="Give one 0 or 1 for each class.")
-    return f"[{_JOINTS[style].join(str(int(tag)) for tag in tags)}]"
 
 
 def has_tags(name: str) -> bool:
