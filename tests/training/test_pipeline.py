@@ -19,7 +19,8 @@ from napari_plimseg.models.loading import load_model
 from plimseg_training.config.recipe import load_recipe
 from plimseg_training.data.datasets import TrainingData
 from plimseg_training.events import read_events
-from plimseg_training.pipeline import Stopped, train_recipe
+from plimseg_training.loop.task import Stopped
+from plimseg_training.pipeline import train_recipe
 from plimseg_training.run_folder import RunError, RunFolder
 from plimseg_training.stages.pseudo_masks import Targets
 from tests.support.paths import ROOT

@@ -212,7 +212,8 @@ def run_train(options: argparse.Namespace, console: Console) -> int:
     if options.dry_run:
         return dry_run(recipe, run, console, at_effort=functools.partial(_recipe_at, options))
     _check_run_folder(run, resume=options.resume)
-    from plimseg_training.pipeline import Stopped, train_recipe
+    from plimseg_training.loop.task import Stopped
+    from plimseg_training.pipeline import train_recipe
 
     console.say(f"run folder: {run.root}")
     with StopRequest(run.root) as asked_to_stop:

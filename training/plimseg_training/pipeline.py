@@ -9,13 +9,14 @@ import numpy as np
 import torch
 
 from napari_plimseg.files import atomic_write, write_json
-from napari_plimseg.inference.devices import describe_device, pick_device
+from napari_plimseg.inference.devices import describe_device
 from napari_plimseg.models.encoders.loading import is_image_text, load_backbone, load_matcher
 from plimseg_training.data.datasets import TrainingData
 from plimseg_training.data.tagged_folder import read_pixels, read_truth
-from plimseg_training.events import Event, ProgressLog
-from plimseg_training.loop.distributed import join_world
+from plimseg_training.events import Event
 from plimseg_training.loop.loop import train
+from plimseg_training.loop.reporter import reported_run
+from plimseg_training.loop.task import Stopped
 from plimseg_training.report.live_previews import LivePreviews
 from plimseg_training.report.previews import encoded, preview_sheet
 from plimseg_training.report.report import folder_summary, write_report
@@ -46,10 +47,6 @@ if TYPE_CHECKING:
     from plimseg_training.loop.distributed import World
 
 PREVIEWS = 6
-
-
-class Stopped(Exception):
-    """The training was asked to stop; what is done is saved."""
 
 
 def matcher_name(recipe: Recipe) -> str:
@@ -96,22 +93,8 @@ def train_recipe(
         When recipe, folder or disk don't allow it.
     """
     run = RunFolder(run_folder)
-    with join_world(pick_device(recipe.device)) as world, run.locked():
-        log = ProgressLog(run.progress)
-
-        def emit(event: Event) -> None:
-            if world.is_first:
-                log(event)
-                on_event(event)
-
-        training = _Training(recipe, run, world, emit, should_stop, resume)
-        try:
-            return training.run()
-        except Stopped:
-            raise
-        except Exception as error:
-            emit(Event("failed", str(error)))
-            raise
+    with reported_run(run, recipe.device, on_event) as (world, emit):
+        return _Training(recipe, run, world, emit, should_stop, resume).run()
 
 
 class _Training:

@@ -14,7 +14,8 @@ from napari_plimseg.errors import ConfigError, ModelError
 from napari_plimseg.models.library import list_models, models_folder
 from napari_plimseg.models.loading import load_model
 from plimseg_training.commands import listed
-from plimseg_training.pipeline import Stopped, train_recipe
+from plimseg_training.loop.task import Stopped
+from plimseg_training.pipeline import train_recipe
 from plimseg_training.run_folder import RunFolder
 from plimseg_training.stages.distillation import (
     DistillTask,

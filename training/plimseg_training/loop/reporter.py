@@ -3,16 +3,64 @@
 from __future__ import annotations
 
 import time
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from plimseg_training.events import Event, memory_mb
+from napari_plimseg.inference.devices import pick_device
+from plimseg_training.events import Event, ProgressLog, memory_mb
+from plimseg_training.loop.distributed import join_world
+from plimseg_training.loop.task import Stopped
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from plimseg_training.loop.distributed import World
     from plimseg_training.loop.state import Position
     from plimseg_training.loop.step import Stepper
+    from plimseg_training.run_folder import RunFolder
+
+
+@contextmanager
+def reported_run(
+    run: RunFolder, device: str, on_event: Callable[[Event], None]
+) -> Iterator[tuple[World, Callable[[Event], None]]]:
+    """Lock a run folder for one training, and log its events.
+
+    Parameters
+    ----------
+    run : RunFolder
+        Its `progress.jsonl` gets every event.
+    device : str
+        Of the recipe: "auto", "cpu", "cuda:1", ...
+    on_event : callable
+        Called with every event too.
+
+    Yields
+    ------
+    World, callable
+        The processes, and the function that logs an event; only the first process logs. An error
+        in the block is logged as a "failed" event, a `Stopped` is not.
+
+    Raises
+    ------
+    RunError
+        When another training holds the folder.
+    """
+    with join_world(pick_device(device)) as world, run.locked():
+        log = ProgressLog(run.progress)
+
+        def emit(event: Event) -> None:
+            if world.is_first:
+                log(event)
+                on_event(event)
+
+        try:
+            yield world, emit
+        except Stopped:
+            raise
+        except Exception as error:
+            emit(Event("failed", str(error)))
+            raise
 
 
 class Reporter:

@@ -20,6 +20,10 @@ class DivergedError(ConfigError):
     subject = "training run"
 
 
+class Stopped(Exception):
+    """The training was asked to stop; its progress is saved."""
+
+
 class Task(Protocol):
     """What a stage is to the loop.
 

@@ -9,7 +9,7 @@ import torch
 
 from napari_plimseg.errors import ConfigError, TagError
 from napari_plimseg.files import write_json
-from napari_plimseg.inference.devices import describe_device, pick_device
+from napari_plimseg.inference.devices import describe_device
 from napari_plimseg.models.encoders.loading import load_backbone
 from napari_plimseg.models.promptable.dual_decoder import RESOLUTIONS
 from napari_plimseg.models.promptable.model_file import load_hint_model, save_hint_model
@@ -18,9 +18,9 @@ from napari_plimseg.models.promptable.sam_weights import load_sam
 from napari_plimseg.models.promptable.wsi_sam import WsiSam, on_backbone
 from plimseg_training.config.shipped import EFFORTS, recipes_folder
 from plimseg_training.data.datasets import TrainingData
-from plimseg_training.events import Event, ProgressLog
-from plimseg_training.loop.distributed import join_world
+from plimseg_training.events import Event
 from plimseg_training.loop.loop import train
+from plimseg_training.loop.reporter import reported_run
 from plimseg_training.promptable.config import is_hint_recipe, load_hint_recipe
 from plimseg_training.promptable.objects import Objects, instances_of
 from plimseg_training.promptable.task import HintTask
@@ -73,56 +73,45 @@ def train_hint_recipe(
         When recipe, folder, pretrained weights or disk don't allow it.
     """
     run = RunFolder(run_folder)
-    with join_world(pick_device(recipe.device)) as world, run.locked():
-        log = ProgressLog(run.progress)
-
-        def emit(event: Event) -> None:
-            if world.is_first:
-                log(event)
-                on_event(event)
-
-        try:
-            about = {"device": describe_device(world.device)}
-            emit(Event("start", f"Training '{recipe.name}' on {world.device}", data=about))
-            data, objects, validation = objects_of(recipe)
-            if world.is_first and not run.recipe.exists():
-                recipe.to_yaml(run.recipe)
-            held = len(validation) if validation else 0
-            told = f"{len(objects)} objects to train on, {held} to measure on"
-            emit(Event("scan", f"{told}, {recipe.objects.mpp} um per pixel"))
-            task = HintTask(recipe, starting_model(recipe), objects, validation, world.device)
-            result = train(
-                task,
-                recipe.training,
-                run.root,
-                seed=recipe.seed,
-                device=world.device,
-                resume=resume,
-                on_event=emit,
-                should_stop=should_stop,
-                recipe=cast("Recipe", recipe),  # it is only asked for its plain data
-                digest=task.digest(),
+    with reported_run(run, recipe.device, on_event) as (world, emit):
+        about = {"device": describe_device(world.device)}
+        emit(Event("start", f"Training '{recipe.name}' on {world.device}", data=about))
+        data, objects, validation = objects_of(recipe)
+        if world.is_first and not run.recipe.exists():
+            recipe.to_yaml(run.recipe)
+        held = len(validation) if validation else 0
+        told = f"{len(objects)} objects to train on, {held} to measure on"
+        emit(Event("scan", f"{told}, {recipe.objects.mpp} um per pixel"))
+        task = HintTask(recipe, starting_model(recipe), objects, validation, world.device)
+        result = train(
+            task,
+            recipe.training,
+            run.root,
+            seed=recipe.seed,
+            device=world.device,
+            resume=resume,
+            on_event=emit,
+            should_stop=should_stop,
+            recipe=cast("Recipe", recipe),  # it is only asked for its plain data
+            digest=task.digest(),
+        )
+        if result.stopped:
+            return None
+        scores = {name: round(100 * value, 2) for name, value in task.validate().items()}
+        scores.pop("score", None)
+        if world.is_first:
+            write_json(run.root / "evaluation.json", scores)
+            # last: a run with this file is finished
+            save_hint_model(
+                run.model_file,
+                task.model,
+                title=recipe.name,
+                frozen_inside=recipe.model.frozen_inside,
+                license="research use; as the training images and the encoder allow",
+                scores=scores,
+                training_sha256=data.train.digest(),
             )
-            if result.stopped:
-                return None
-            scores = {name: round(100 * value, 2) for name, value in task.validate().items()}
-            scores.pop("score", None)
-            if world.is_first:
-                write_json(run.root / "evaluation.json", scores)
-                # last: a run with this file is finished
-                save_hint_model(
-                    run.model_file,
-                    task.model,
-                    title=recipe.name,
-                    frozen_inside=recipe.model.frozen_inside,
-                    license="research use; as the training images and the encoder allow",
-                    scores=scores,
-                    training_sha256=data.train.digest(),
-                )
-            world.wait_for_all()
-        except Exception as error:
-            emit(Event("failed", str(error)))
-            raise
+        world.wait_for_all()
         told = ", ".join(f"{name} {score:.1f}" for name, score in scores.items())
         emit(Event("done", f"Wrote {run.model_file.name}. {told}".strip(), scores=scores))
         return run.model_file
