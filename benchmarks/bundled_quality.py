@@ -4,7 +4,7 @@
 
 Prints one table. Agreement on GlaS is pooled over pixels: the mean of the IoU of gland and of the
 rest, and the Dice of gland, at 0.62 um/px resampled to the model's 0.5. None of CRC-VAL-HE-7K and
-GlaS was trained or tuned on. The colour threshold is Otsu's on haematoxylin, image by image.
+GlaS was trained or tuned on. The color threshold is Otsu's on hematoxylin, image by image.
 """
 
 from __future__ import annotations
@@ -140,7 +140,7 @@ def glas(data: Path, every: int, tissue: str | None) -> None:
     _, weight, bias = keras_densenet.load()
     trained = load_model(tissue) if tissue else None
     arms = ("tumour or normal mucosa", "typed: gland, stroma, background", "classifier's own head",
-            "all gland", "Otsu on haematoxylin")  # fmt: skip
+            "all gland", "Otsu on hematoxylin")  # fmt: skip
     learned = "segmentation model: tumour or normal mucosa"
     scores = {arm: Agreement() for arm in ((*arms, learned) if trained else arms)}
     paths = sorted((data / "glas" / "img").glob("*.webp"))[::every]

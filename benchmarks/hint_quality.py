@@ -79,7 +79,7 @@ def jittered_boxes(glands: list[NDArray[np.bool_]], amount: float, seed: int) ->
     return boxes
 
 
-def answers(session: HintSession, *, centred: bool) -> Callable[[list[Hint]], list[NDArray]]:
+def answers(session: HintSession, *, centered: bool) -> Callable[[list[Hint]], list[NDArray]]:
     """Return what gives the masks of hints, in pixels of the picture."""
     height, width = session.slide.shape
     rows, columns = np.arange(height) + 0.5, np.arange(width) + 0.5
@@ -90,7 +90,7 @@ def answers(session: HintSession, *, centred: bool) -> Callable[[list[Hint]], li
 
     def answer(hints: list[Hint]) -> list[NDArray[np.bool_]]:
         # one patch holds a picture of GlaS; encoding one for each gland changes little
-        masks = session.segment_each(hints) if centred else session._masks(whole, hints)
+        masks = session.segment_each(hints) if centered else session._masks(whole, hints)
         return [mask.at(rows, columns) for mask in masks]
 
     return answer
@@ -114,7 +114,7 @@ def clicked(answer: Callable, glands: list[NDArray[np.bool_]]) -> dict[int, list
     return scores
 
 
-def measured(path: str, pictures: list[tuple[Path, Path]], *, centred: bool) -> dict[str, float]:
+def measured(path: str, pictures: list[tuple[Path, Path]], *, centered: bool) -> dict[str, float]:
     """Return the mean Dice of a model in each column."""
     scores: dict[str, list[float]] = defaultdict(list)
     model = load_promptable_model(path)
@@ -124,7 +124,7 @@ def measured(path: str, pictures: list[tuple[Path, Path]], *, centred: bool) -> 
             continue
         with open_slide(picture) as slide:
             slide.mpp = GLAS_MPP
-            answer = answers(HintSession(slide, model), centred=centred)
+            answer = answers(HintSession(slide, model), centered=centered)
             for amount in JITTERS:
                 boxes = jittered_boxes(glands, amount, seed=0)
                 masks = answer([Hint(boxes=(box,)) for box in boxes])
@@ -152,7 +152,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--model", action="append", help="NAME=FILE; without, the shipped one")
     parser.add_argument("--pictures", type=int, help="only the first so many")
-    parser.add_argument("--centred", action="store_true", help="a patch of its own for each gland")
+    parser.add_argument("--centered", action="store_true", help="a patch of its own for each gland")
     parser.add_argument("--out", type=Path, help="append one JSON line a model to this file")
     options = parser.parse_args()
     pictures = glas_pictures(options.data / "glas", validation=True)[: options.pictures]
@@ -168,7 +168,7 @@ def main() -> None:
     for named in options.model or ["as shipped=bundled"]:
         name, _, path = named.partition("=")
         found = rows.setdefault(name, [])
-        found.append(measured(path, pictures, centred=options.centred))
+        found.append(measured(path, pictures, centered=options.centered))
         if options.out:
             with options.out.open("a") as file:
                 file.write(json.dumps({"name": name, "file": path, **found[-1]}) + "\n")

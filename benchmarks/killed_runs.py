@@ -107,7 +107,7 @@ def train(folder: Path, log: Path) -> None:
 
 
 def _has_stepped(folder: Path, since: float) -> bool:
-    """Whether a training has learnt something since a moment."""
+    """Whether a training has learned something since a moment."""
     return any(event["kind"] == "step" and event["time"] > since for event in _events(folder))
 
 

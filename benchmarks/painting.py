@@ -105,9 +105,9 @@ def measure(options: argparse.Namespace, folder: Path) -> None:
     layer.brush_size = options.brush
     layer.mode = "paint"
     scene = getattr(viewer, "scene", viewer)
-    centre = options.side // 2
+    center = options.side // 2
     scene.camera.zoom = 1 / layer.scale[0]  # one pixel of the mask a pixel of the screen
-    scene.camera.center = layer.data_to_world((centre, centre))
+    scene.camera.center = layer.data_to_world((center, center))
     settle()
     rng = np.random.default_rng(1)
     canvas = viewer.window._qt_viewer.canvas
@@ -125,7 +125,7 @@ def measure(options: argparse.Namespace, folder: Path) -> None:
     def strokes(name: str) -> None:
         times, undos = [], []
         for number in range(options.rounds):
-            place = centre + rng.integers(-150, 150, 2)
+            place = center + rng.integers(-150, 150, 2)
             with layer.block_history():
                 for _ in range(4):
                     step = place + rng.integers(-40, 40, 2)

@@ -7,7 +7,7 @@
 Trains both stages of each arm with three seeds on the training part (GlaS: by patient; WSSS4LUAD:
 by image) and scores on the rest, which no arm sees. mIoU in %, pooled over pixels, mean and
 standard deviation over seeds: of the cams (no tags given), of the pseudo masks (training images,
-with tags) on all their pixels and where they are sure enough to be learnt from, and of the
+with tags) on all their pixels and where they are sure enough to be learned from, and of the
 segmentation network (no tags, no test-time augmentation). All arms share the frozen encoder's maps,
 epochs, order and learning rates. About an hour on two cores. With --backbone the arms stand on
 another encoder; the matcher stays the bundled one.

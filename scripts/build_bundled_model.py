@@ -62,10 +62,10 @@ def main() -> None:
 
 def _vectors(
     model: BundledClip, head: tuple[torch.Tensor, torch.Tensor], options: argparse.Namespace
-) -> features.LabelledVectors:
+) -> features.LabeledVectors:
     if options.cache and options.cache.is_file():
-        return features.LabelledVectors(**torch.load(options.cache, weights_only=True))
-    data = features.labelled_vectors(model.visual, head, options.data, SAMPLE_SLIDE, options.seed)
+        return features.LabeledVectors(**torch.load(options.cache, weights_only=True))
+    data = features.labeled_vectors(model.visual, head, options.data, SAMPLE_SLIDE, options.seed)
     print(f"{len(data.vectors)} vectors")
     if options.cache:
         torch.save(vars(data), options.cache)

@@ -6,7 +6,7 @@
 Runs the bundled image tower once over scenes whose objects are known (`hint_model/scenes.py`), and
 trains projection, prompt encoder and dual decoder on the maps. The tower is frozen and is not in
 the file. Without --outlines only data is read whose terms allow to ship the weights. With it, the
-folder DATA/glas is learnt from as well, whose licence allows research only: such weights may not
+folder DATA/glas is learned from as well, whose license allows research only: such weights may not
 be handed on. docs/models.md describes DATA.
 """
 

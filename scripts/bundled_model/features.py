@@ -1,4 +1,4 @@
-"""The pictures that the bundled model is trained on, as labelled vectors of pixels.
+"""The pictures that the bundled model is trained on, as labeled vectors of pixels.
 
 Only data whose terms allow it: the training folder of NCT-CRC-HE and Kather 2016 (CC-BY 4.0),
 LC25000 (free for AI research), the osteosarcoma set (CC-BY 3.0) and the slide CMU-1-Small-Region
@@ -55,7 +55,7 @@ class Picture:
 
 
 @dataclass(frozen=True)
-class LabelledVectors:
+class LabeledVectors:
     """Fused vectors of pixels (N, 2560) with a distribution over concepts (N, 15) and weights."""
 
     vectors: Tensor
@@ -82,25 +82,25 @@ def pictures(data: Path, sample_slide: Path) -> Iterator[Picture]:
     slide = tifffile.imread(sample_slide)[..., :3]
     for y in range(0, slide.shape[0] - 1023, 968):
         for x in range(0, slide.shape[1] - 1023, 598):
-            yield Picture(slide[y : y + 1024, x : x + 1024], "UNLABELLED", 2500, 3.0)
+            yield Picture(slide[y : y + 1024, x : x + 1024], "UNLABELED", 2500, 3.0)
     for pixels in blank_glass():
         yield Picture(pixels, "BACK", 100, 2.0)
 
 
 def is_glass(rgb: Tensor) -> Tensor:
-    """Return which 16-pixel cells of (1, 3, H, W) in [0, 1] are bright and colourless, (h * w)."""
+    """Return which 16-pixel cells of (1, 3, H, W) in [0, 1] are bright and colorless, (h * w)."""
     cells = torch.nn.functional.avg_pool2d(rgb, 16)[0].flatten(1)  # (3, h * w)
     return (cells.amin(0) > GLASS_BRIGHTNESS) & (cells.amax(0) - cells.amin(0) < GLASS_TINT)
 
 
 @torch.inference_mode()
-def labelled_vectors(
+def labeled_vectors(
     tower: DenseImageTower,
     head: tuple[Tensor, Tensor],
     data: Path,
     sample_slide: Path,
     seed: int = 0,
-) -> LabelledVectors:
+) -> LabeledVectors:
     """Run the trunk over all pictures and give their vectors soft labels.
 
     Parameters
@@ -116,7 +116,7 @@ def labelled_vectors(
         chosen = torch.randperm(len(found), generator=generator)[: picture.keep]
         kept = found[chosen]
         teacher = (kept[:, -1024:] @ head[0].T + head[1]).softmax(1)
-        if picture.label == "UNLABELLED":
+        if picture.label == "UNLABELED":
             # the teacher was never shown a scanner's glass, and takes it for muscle
             teacher[is_glass(rgb)[chosen]] = torch.eye(len(NCT_CLASSES))[NCT_CLASSES.index("BACK")]
         vectors.append(kept.half())
@@ -125,7 +125,7 @@ def labelled_vectors(
         weights += [picture.weight] * len(kept)
     of_label = {label: labels.count(label) for label in set(labels)}
     balanced = [weight / of_label[label] for weight, label in zip(weights, labels, strict=True)]
-    return LabelledVectors(torch.cat(vectors), torch.cat(concepts), torch.tensor(balanced))
+    return LabeledVectors(torch.cat(vectors), torch.cat(concepts), torch.tensor(balanced))
 
 
 def soft_labels(label: str, teacher: Tensor) -> Tensor:
@@ -134,7 +134,7 @@ def soft_labels(label: str, teacher: Tensor) -> Tensor:
     if label in NCT_CLASSES:
         result[:, : len(NCT_CLASSES)] = TEACHER_SHARE * teacher
         result[:, CONCEPTS.index(label)] += 1 - TEACHER_SHARE
-    elif label == "UNLABELLED":
+    elif label == "UNLABELED":
         result[:, : len(NCT_CLASSES)] = teacher
     elif label in ALSO_HOLDS:
         allowed = torch.tensor([ALSO_HOLDS[label].get(name, 0.02) for name in NCT_CLASSES])

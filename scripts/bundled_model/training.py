@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from napari_plimseg.models.encoders.text_tower import TextAdapter
 
 if TYPE_CHECKING:
-    from bundled_model.features import LabelledVectors
+    from bundled_model.features import LabeledVectors
 
     from napari_plimseg.models.encoders.text_tower import TextTower
 
@@ -69,7 +69,7 @@ class Captions:
 
 
 def train(
-    data: LabelledVectors, tower: TextTower, seed: int = 0
+    data: LabeledVectors, tower: TextTower, seed: int = 0
 ) -> tuple[Tensor, Tensor, TextAdapter, float]:
     """Return the projection's weight (256, 2560) and bias (256,), the adapter and log scale."""
     torch.manual_seed(seed)

@@ -102,7 +102,7 @@ def _layout(
     layers = np.zeros((3, side, side), np.uint8)
     layers[2] = np.array([0 if n == "BACK" else i + 1 for i, n in enumerate(names)])[regions]
     number = 0
-    usual = float(random.uniform(18, 75))  # micrometres; objects of one field resemble each other
+    usual = float(random.uniform(18, 75))  # micrometers; objects of one field resemble each other
     for _ in range(int(random.integers(20, 160))):
         name = str(random.choice(list(OBJECTS), p=OBJECT_ODDS))
         radius = float(np.clip(usual * random.lognormal(0, 0.45), 10, 200)) / mpp

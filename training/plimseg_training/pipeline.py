@@ -271,19 +271,19 @@ class _Training:
         task = Stage2Task(self.recipe, data.train, data.validation, encoders, targets)
         self._train(task, self.recipe.stage2, data, _drawn(task, targets))
         for number in range(1, self.recipe.stage2.self_training_rounds + 1):
-            relabelled = Targets(self.run_folder.root / f"pseudo_masks_{number}")
+            relabeled = Targets(self.run_folder.root / f"pseudo_masks_{number}")
 
             def scores(image: TaggedImage, found: Stage2Task = task) -> Tensor:
                 return found.logits(image)[: found.tissue].softmax(0)
 
             unrefined = replace(self.recipe.pseudo_masks, refine="none")
-            self._label(relabelled, data.train, scores, unrefined)
+            self._label(relabeled, data.train, scores, unrefined)
             self.world.wait_for_all()
             before = task.network.state_dict()
             name = f"stage2_round{number}"
-            task = Stage2Task(self.recipe, data.train, data.validation, encoders, relabelled, name)
+            task = Stage2Task(self.recipe, data.train, data.validation, encoders, relabeled, name)
             task.network.load_state_dict(before)
-            self._train(task, self.recipe.stage2, data, _drawn(task, relabelled))
+            self._train(task, self.recipe.stage2, data, _drawn(task, relabeled))
         return task
 
     def _student(self, teacher: TrainedModel) -> TrainedModel | None:

@@ -309,7 +309,7 @@ MISTAKES = {
     ),
     "mask of another size": Mistake(
         _validation(np.zeros((30, 48))), "mask/1-2-3.png", "48 x 30 px and the image 48 x 40",
-        "nearest-neighbour", options=LUAD_VALIDATION,
+        "nearest-neighbor", options=LUAD_VALIDATION,
     ),
     "mask with unknown values": Mistake(
         _validation(np.full((40, 48), 9)), "mask/1-2-3.png", "the value 9", "Correct the mask",

@@ -216,7 +216,7 @@ def test_a_finished_training_is_not_done_again(tmp_path: Path) -> None:
 def test_a_training_is_resumed_only_when_asked_and_only_the_same(tmp_path: Path) -> None:
     recipe = Recipe("x", DataConfig(), stage(), stage())
     run(TinyTask(), stage(), tmp_path, recipe=recipe, digest="a")
-    with pytest.raises(RunError, match="holds a training already"):
+    with pytest.raises(RunError, match="already holds a training"):
         run(TinyTask(), stage(), tmp_path, recipe=recipe, digest="a", resume=False)
     longer = recipe.override("stage1.epochs=5")
     with pytest.raises(RunError, match=r"stage1\.epochs was 4 and is 5"):

@@ -29,7 +29,7 @@ CLASSES, OTHERS, WIDTH = 4, 2, 6
 FORMS = {
     "clims": ClimsSimilarity(),
     "contrastive": ContrastiveSimilarity(0.07),
-    "sigmoid": SigmoidSimilarity(scale=20.0, centre=0.1),
+    "sigmoid": SigmoidSimilarity(scale=20.0, center=0.1),
 }
 NO_MAPS = torch.zeros(CLASSES, 0, 0)
 every_form = pytest.mark.parametrize("form", FORMS)
@@ -308,7 +308,7 @@ def test_calibration_is_read_off_the_cosines():
     assert found.matched == pytest.approx(sum(single) / 3)
     assert found.mismatched == pytest.approx(sum(absent) / 7)
     assert found.threshold == pytest.approx(absent[3])
-    assert found.centre == pytest.approx((found.matched + found.mismatched) / 2)
+    assert found.center == pytest.approx((found.matched + found.mismatched) / 2)
 
 
 def test_calibration_without_windows_of_one_tag_takes_all():
@@ -327,7 +327,7 @@ def test_forms_by_name():
     known = Calibration(0.4, 0.2, 0.25)
     assert similarity_of("clims", 0.07, known) == ClimsSimilarity()
     assert similarity_of("contrastive", 0.5, known) == ContrastiveSimilarity(0.5)
-    assert similarity_of("sigmoid", 0.07, known) == SigmoidSimilarity(centre=pytest.approx(0.3))
+    assert similarity_of("sigmoid", 0.07, known) == SigmoidSimilarity(center=pytest.approx(0.3))
     with pytest.raises(ConfigError, match="cosine"):
         similarity_of("cosine", 0.07, known)
     with pytest.raises(ConfigError, match="temperature"):

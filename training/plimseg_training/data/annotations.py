@@ -121,7 +121,7 @@ class Outlines:
         self._tree = shapely.STRtree(self._areas)
 
     def ids(self, y: int, x: int, height: int, width: int, downsample: float) -> NDArray[np.uint8]:
-        """Return the mask ids of a window: a pixel has the class of its centre."""
+        """Return the mask ids of a window: a pixel has the class of its center."""
         import shapely
         from rasterio.features import rasterize
         from rasterio.transform import Affine
@@ -208,11 +208,11 @@ class MaskImage:
     Parameters
     ----------
     path : Path
-        Values are mask ids, or colours those of the classes; 0 and 255 are not annotated.
+        Values are mask ids, or colors those of the classes; 0 and 255 are not annotated.
     slide : Slide
         The mask covers its bounds.
     classes : TissueClasses
-        Which ids and colours there are.
+        Which ids and colors there are.
     values : mapping of int to int, optional
         From values to mask ids, where they are not mask ids.
 
@@ -255,17 +255,17 @@ class MaskImage:
             raise TagError(
                 "it shows no class",
                 path=path,
-                remedy="Save class numbers from 1 on, or the classes' own colours.",
+                remedy="Save class numbers from 1 on, or the classes' own colors.",
             )
         self._corner = (bounds.y, bounds.x)
 
     def ids(self, y: int, x: int, height: int, width: int, downsample: float) -> NDArray[np.uint8]:
-        """Return the mask ids of a window: those of the mask pixel below each pixel's centre."""
+        """Return the mask ids of a window: those of the mask pixel below each pixel's center."""
         ids = np.zeros((height, width), np.uint8)
         places, inside = [], []
         for axis, (start, count) in enumerate(((y, height), (x, width))):
-            centres = (np.arange(start, start + count) + 0.5) * downsample - self._corner[axis]
-            place = np.floor(centres / self._scales[axis]).astype(np.int64)
+            centers = (np.arange(start, start + count) + 0.5) * downsample - self._corner[axis]
+            place = np.floor(centers / self._scales[axis]).astype(np.int64)
             there = (place >= 0) & (place < self._pixels.shape[axis])
             places.append(place[there])
             inside.append(there)

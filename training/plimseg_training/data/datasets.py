@@ -106,7 +106,7 @@ class TrainingData:
 
     @property
     def mpp(self) -> float:
-        """Micrometres per pixel of the training images."""
+        """Micrometers per pixel of the training images."""
         if self.train.mpp is None:
             raise ConfigError(
                 "the pixel size of the images is not known",

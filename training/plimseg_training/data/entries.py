@@ -156,7 +156,7 @@ def is_background_name(name: str) -> bool:
 def made_classes(names: Sequence[str]) -> TissueClasses:
     """Make classes from names that a user typed; background comes last.
 
-    A class that the bundled model knows by that name has its colour, others fresh ones.
+    A class that the bundled model knows by that name has its color, others fresh ones.
     """
     classes = TissueClasses(COLORECTAL.classes[-1:])
     known = {class_key(each.name): each.color for each in COLORECTAL}

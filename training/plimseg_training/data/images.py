@@ -41,7 +41,7 @@ def is_there(path: Path) -> bool:
 def read_rgb(path: Path) -> NDArray[np.uint8]:
     """Decode one training image whole.
 
-    Grey, palette and bilevel images become RGB; transparent ones are laid over white.
+    Gray, palette and bilevel images become RGB; transparent ones are laid over white.
 
     Parameters
     ----------
@@ -55,7 +55,7 @@ def read_rgb(path: Path) -> NDArray[np.uint8]:
     Raises
     ------
     TagError
-        When the file is missing, damaged, cut short, of 16 bits, or of other colours than these.
+        When the file is missing, damaged, cut short, of 16 bits, or of other colors than these.
     """
     image = _loaded(path)
     if image.mode in _TRANSPARENT or "transparency" in image.info:
@@ -64,7 +64,7 @@ def read_rgb(path: Path) -> NDArray[np.uint8]:
         image = Image.alpha_composite(white, over)
     elif image.mode not in _DIRECT:
         raise TagError(
-            f"its colours ({image.mode}) are not 8-bit RGB or grey",
+            f"its colors ({image.mode}) are not 8-bit RGB or gray",
             path=path,
             remedy="Save it as an 8-bit RGB PNG.",
         )
@@ -77,12 +77,12 @@ def read_mask(path: Path) -> NDArray[np.uint8]:
     Parameters
     ----------
     path : Path
-        A palette or grey image whose pixel values are classes, or an RGB image of class colours.
+        A palette or gray image whose pixel values are classes, or an RGB image of class colors.
 
     Returns
     -------
     ndarray of uint8, shape (h, w) or (h, w, 3)
-        Palette indices or grey values; three channels when the file holds colours.
+        Palette indices or gray values; three channels when the file holds colors.
 
     Raises
     ------
@@ -97,7 +97,7 @@ def read_mask(path: Path) -> NDArray[np.uint8]:
         raise TagError(
             f"its pixels ({image.mode}) are not class numbers",
             path=path,
-            remedy="Save the mask as an 8-bit palette or grey PNG.",
+            remedy="Save the mask as an 8-bit palette or gray PNG.",
         )
     if values.size and (int(values.min()) < 0 or int(values.max()) > 255):
         raise TagError(

@@ -243,7 +243,7 @@ def list_folder(
                 "this is a file, not a folder. Give the folder that it lies in, or a CSV of tags.",
             )
         return read_csv(root, classes)
-    layout = recognise(root, split) if layout == "auto" else layout
+    layout = recognize(root, split) if layout == "auto" else layout
     part = part_folder(root, split)
     if layout == "glas":
         return read_glas(root, classes, split)
@@ -280,7 +280,7 @@ def has_part(root: Path, split: str) -> bool:
     return root.is_dir() and part_folder(root, split) is not None
 
 
-def recognise(root: Path, split: str = "train") -> str:
+def recognize(root: Path, split: str = "train") -> str:
     """Return the layout of a folder: one of `LAYOUTS`.
 
     The training part tells; `split` does where there is none.

@@ -227,7 +227,7 @@ def _truth(
     if values.shape[:2] != size:
         text = (
             f"the mask is {values.shape[1]} x {values.shape[0]} px and the image "
-            f"{size[1]} x {size[0]} px. Save it at the image's size, with nearest-neighbour "
+            f"{size[1]} x {size[0]} px. Save it at the image's size, with nearest-neighbor "
             "sampling."
         )
         problems.append(Problem(name, "mask size", text, fatal=True))
@@ -246,8 +246,8 @@ def _truth(
     ids = truth_ids_of(values, listing.truth_ids, listing.classes)
     if values.ndim == 3 and not ids.any():
         text = (
-            "the mask is a colour picture in none of the classes' colours. Save class numbers "
-            "(8-bit palette or grey), or set the colours in data.classes."
+            "the mask is a color picture in none of the classes' colors. Save class numbers "
+            "(8-bit palette or gray), or set the colors in data.classes."
         )
         problems.append(Problem(name, "mask values", text, fatal=True))
         return None
@@ -282,7 +282,7 @@ def scan_folder(
     root : str or Path
         A folder, or a CSV file of tags.
     classes : TissueClasses, optional
-        In tag order. By default those of the recognised data set, the columns of the CSV or the
+        In tag order. By default those of the recognized data set, the columns of the CSV or the
         names of the folders.
     layout : str
         "auto", or one of the names that `TaggedFolder.layout` can have.
@@ -290,7 +290,7 @@ def scan_folder(
         Which part. Images of `img/` with `mask/` get tags from their masks, for scoring only: a
         class is tagged when a single pixel shows it.
     mpp : float, optional
-        Micrometres per pixel; by default what the data set or the names tell.
+        Micrometers per pixel; by default what the data set or the names tell.
     on_progress : callable, optional
         Told how many files are done, of how many.
     whole : bool
@@ -438,7 +438,7 @@ def _classes_seldom(images: Sequence[TaggedImage], listing: FolderIndex) -> list
         if counts[i - 1] == 0:
             name = listing.classes[i - 1].name
             text = (
-                f"no image is tagged '{name}', so it can't be learnt. Add images of it, or take "
+                f"no image is tagged '{name}', so it can't be learned. Add images of it, or take "
                 "it out of data.classes."
             )
             problems.append(Problem(listing.root.name, "missing class", text, fatal=False))

@@ -110,7 +110,7 @@ class TaggedFolder:
     images : tuple of TaggedImage
         At least one, all with one tag for each class but background.
     mpp : float, optional
-        Micrometres per pixel; None when nothing tells.
+        Micrometers per pixel; None when nothing tells.
     truth_ids : mapping of int to int
         From values of a truth file to mask ids; a value that it lacks is not scored.
 
@@ -309,7 +309,7 @@ def read_truth(image: TaggedImage, folder: TaggedFolder) -> NDArray[np.uint8]:
             f"the mask is {values.shape[0]} x {values.shape[1]} px and the image "
             f"{image.size[0]} x {image.size[1]} px",
             path=image.truth,
-            remedy="Save the mask at the image's size, with nearest-neighbour sampling.",
+            remedy="Save the mask at the image's size, with nearest-neighbor sampling.",
         )
     return truth_ids_of(values, folder.truth_ids, folder.classes)
 
@@ -322,16 +322,16 @@ def truth_ids_of(
     Parameters
     ----------
     values : ndarray of uint8, shape (h, w) or (h, w, 3)
-        As `read_mask` gives it; colours are taken for the classes' own.
+        As `read_mask` gives it; colors are taken for the classes' own.
     truth_ids : mapping of int to int
         From values to mask ids.
     classes : TissueClasses
-        Whose colours an RGB truth shows.
+        Whose colors an RGB truth shows.
 
     Returns
     -------
     ndarray of uint8, shape (h, w)
-        0 where a value or colour stands for no class.
+        0 where a value or color stands for no class.
     """
     if values.ndim == 3:
         ids = np.zeros(values.shape[:2], np.uint8)

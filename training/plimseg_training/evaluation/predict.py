@@ -74,7 +74,7 @@ def predict_image(
     model : DenseModel
     rgb : ndarray of uint8, shape (H, W, 3)
     mpp : float or None
-        Micrometres per pixel of the image; where None, the image is taken to be at the model's.
+        Micrometers per pixel of the image; where None, the image is taken to be at the model's.
     tta : bool
         Average over the eight flips and quarter turns.
     device : torch.device or str

@@ -1,4 +1,4 @@
-"""A running stage's checkpoints: what goes into them, and how it comes back."""
+"""Checkpoints of a running stage: collecting, saving and restoring its state."""
 
 from __future__ import annotations
 
@@ -30,18 +30,18 @@ _RESERVE = 100 << 20
 
 @dataclass(frozen=True)
 class Checkpoints:
-    """Saves and takes up the state of one stage.
+    """Saves and restores the state of one stage.
 
     Parameters
     ----------
     run : RunFolder
-        The whole training's folder.
+        Folder of the whole training.
     task : Task
-        Its network is saved.
+        Owner of the network.
     stepper : Stepper
-        Its optimizer, scaler and averaged weights are saved.
+        Owner of the optimizer, the gradient scaler and the averaged weights.
     world : World
-        Every process's random generators are saved, by the first process.
+        The first process saves the random generators of all processes.
     config : dict
         The recipe as plain data.
     digest : str
@@ -57,21 +57,21 @@ class Checkpoints:
 
     @property
     def folder(self) -> Path:
-        """Where they lie."""
+        """Folder of the stage's checkpoints."""
         return self.run.stage(self.task.name)
 
     def save(self, position: Position) -> str | None:
-        """Write a checkpoint; every process calls this.
+        """Write a checkpoint; every process must call this.
 
         Returns
         -------
         str or None
-            The name of a weight that is not finite: then nothing was written.
+            Name of a weight that is not finite, in which case nothing was written.
 
         Raises
         ------
         RunError
-            When it can't be written; earlier checkpoints stay.
+            When it can't be written; earlier checkpoints are kept.
         """
         states = {
             f"rng.{rank}.{name}": copy
@@ -91,28 +91,27 @@ class Checkpoints:
         return bad
 
     def read(self) -> tuple[TrainState, str | None] | None:
-        """Return the last state that can be read, with a warning or None; every process calls it.
+        """Return the last readable state, and a warning or None; every process must call this.
 
         Raises
         ------
         RunError
-            When there are checkpoints and none can be read, or they belong to another recipe or
-            other data.
+            When no checkpoint can be read, or they belong to another recipe or other data.
         """
         found = read_state(self.folder)
         if found is not None:
             found[0].check_same(self.config, self.digest, path=self.run.root)
-        # nobody writes before all have read
+        # the first process must not overwrite a checkpoint that another one has yet to read
         self.world.wait_for_all()
         return found
 
-    def take_up(self, state: TrainState) -> Position:
-        """Set network, optimizer, scaler and random generators; return the position.
+    def restore(self, state: TrainState) -> Position:
+        """Restore network, optimizer, scaler and random generators; return the position.
 
         Raises
         ------
         RunError
-            When the checkpoint is of another network.
+            When the checkpoint belongs to another network.
         """
         stepper = self.stepper
         set_training_tensors(
@@ -136,12 +135,12 @@ class Checkpoints:
         return state.position
 
     def check_space(self) -> None:
-        """Make the folder and refuse to start when the disk has no room.
+        """Create the folder, and refuse to start when the disk is too full.
 
         Raises
         ------
         RunError
-            Saying how much is missing.
+            Naming the missing space.
         """
         if not self.world.is_first:
             return
@@ -150,6 +149,7 @@ class Checkpoints:
         network = self.task.network
         weights = sum(tensor.nbytes for tensor in network.state_dict().values())
         trained = sum(w.nbytes for w in network.parameters() if w.requires_grad)
-        # three checkpoints while one is written, each with averages and two moments; two files
-        # of best weights
+        # At most three checkpoints (last, previous, and the one being written), each with all
+        # weights, and for each trained one its average and Adam's two moments; and two files of
+        # best weights (the old one and the one being written).
         check_space(self.folder, 5 * weights + 9 * trained + _RESERVE)

@@ -1,4 +1,4 @@
-"""Several processes that train one network: started by torchrun, or one process alone."""
+"""The processes that train one network: one alone, or several started by torchrun."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-_TIMEOUT = datetime.timedelta(hours=2)  # the others wait while the first process validates
+# the other processes wait while the first one validates or writes pseudo masks
+_TIMEOUT = datetime.timedelta(hours=2)
 
 
 @dataclass(frozen=True)
@@ -31,11 +32,11 @@ class World:
     Parameters
     ----------
     rank : int
-        Number of this process; 0 writes files and reports.
+        Index of this process; process 0 writes files and logs events.
     size : int
-        How many there are.
+        Number of processes.
     device : torch.device
-        Of this process.
+        Device of this process.
     """
 
     rank: int
@@ -44,7 +45,7 @@ class World:
 
     @property
     def is_first(self) -> bool:
-        """Whether this process writes files and reports."""
+        """Whether this process writes files and logs events."""
         return self.rank == 0
 
     def share_of(self, indices: Sequence[int]) -> Sequence[int]:
@@ -52,7 +53,7 @@ class World:
         return indices[self.rank :: self.size]
 
     def sum_numbers(self, numbers: Sequence[float]) -> list[float]:
-        """Add up numbers of all processes."""
+        """Return the sums of numbers over all processes."""
         if self.size == 1:
             return list(numbers)
         summed = torch.tensor(numbers, dtype=torch.float64, device=self._meeting_place)
@@ -60,11 +61,11 @@ class World:
         return [float(number) for number in summed]
 
     def any(self, *flags: bool) -> tuple[bool, ...]:
-        """Return for each flag whether any process has it."""
+        """Return for each flag whether it is set in any process."""
         return tuple(total > 0 for total in self.sum_numbers([float(flag) for flag in flags]))
 
     def all_gather(self, tensor: Tensor) -> list[Tensor]:
-        """Return the tensor of every process (same shape and type everywhere), on the CPU."""
+        """Return the tensors of all processes, of one shape and type, on the CPU."""
         if self.size == 1:
             return [tensor]
         mine = tensor.to(self._meeting_place)
@@ -73,7 +74,7 @@ class World:
         return [t.cpu() for t in found]
 
     def wait_for_all(self) -> None:
-        """Return when every process is here."""
+        """Wait until every process has called this."""
         self.sum_numbers([0.0])
 
     @property
@@ -83,14 +84,14 @@ class World:
 
 @contextlib.contextmanager
 def join_world(device: torch.device) -> Iterator[World]:
-    """Meet the other processes that torchrun started; alone without torchrun.
+    """Join the other processes started by torchrun, if any.
 
-    Inside another such block it gives the same processes again.
+    Nested blocks share one process group, so that a stage can also be trained on its own.
 
     Parameters
     ----------
     device : torch.device
-        What the recipe asks for; with CUDA each process of a machine takes its own.
+        Device of the recipe; with CUDA each process of a machine gets its own.
 
     Raises
     ------
@@ -125,21 +126,22 @@ def join_world(device: torch.device) -> Iterator[World]:
 def prefetch(
     make: Callable[[Any], Any], wanted: Sequence[Any], *, threads: int
 ) -> Iterator[Iterator[Any]]:
-    """Give an iterator of `make(item)` for the items, in their order.
+    """Provide an iterator over `make(item)`, computed ahead by threads, in the items' order.
 
     Parameters
     ----------
     make : callable
-        Called by threads; its error is raised where its result would have come.
+        Called by the threads; an error is raised in place of the result.
     wanted : sequence
         The items.
     threads : int
-        How many; at most twice as many results wait. With 0 each is made when it is asked for.
+        Number of threads; at most twice as many results wait. With 0, each result is computed
+        on demand.
 
     Yields
     ------
     iterator
-        Of the results; when the block ends, what was not asked for is not made.
+        Over the results. Results that nobody took are canceled when the block ends.
     """
     if threads == 0:
         yield map(make, wanted)

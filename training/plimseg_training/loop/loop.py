@@ -1,4 +1,4 @@
-"""The training loop of both stages: it can be killed at any moment and goes on as if it had not."""
+"""The training loop of all stages; a run killed at any moment resumes with the same result."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 __all__ = ["BAD_IN_A_ROW", "DivergedError", "LoopOptions", "Task", "TrainingResult", "train"]
 
 BAD_IN_A_ROW = 10
-"""So many steps without finite numbers, one after another, are a training that diverged."""
+"""Consecutive steps without finite numbers after which a training counts as diverged."""
 
 
 def train(
@@ -66,52 +66,53 @@ def train(
     digest: str = "",
     options: LoopOptions | None = None,
 ) -> TrainingResult:
-    """Train a stage to its end, or until somebody stops it.
+    """Train a stage to its end, or until it is asked to stop.
 
-    Under torchrun every process calls this with the same arguments; the first one validates,
-    writes and reports, all read the run folder.
+    Under torchrun every process calls this with the same arguments. The first process validates,
+    writes and logs; all of them read the run folder.
 
     Parameters
     ----------
     task : Task
         The network, its items and its loss.
     config : StageConfig
-        How it is trained.
+        Settings of the stage.
     run_folder : Path
-        Checkpoints come into its folder of the task's name, rows into its `history.csv`.
+        Checkpoints are written to its subfolder named after the task, rows to `history.csv`.
     seed : int
-        With the task's name, the source of everything random.
+        Together with the task's name, the seed of everything random.
     device : torch.device or str
         Where the network is.
     resume : bool
-        Whether to go on with a training that is there.
+        Whether to resume a training found in the folder.
     on_event : callable
-        Is told how it goes.
+        Called with every event.
     should_stop : callable
-        Asked after each step.
+        Called after each step; True stops the training.
     recipe : Recipe, optional
-        The whole recipe: a training is not resumed with another one. Without it `config` is.
+        The whole recipe, saved to refuse resuming with another one; `config` alone by default.
     digest : str
-        Of the training data: a training is not resumed with other data.
+        Digest of the training data, saved to refuse resuming with other data.
     options : LoopOptions, optional
-        How often it saves and reports.
+        How often to save and log.
 
     Returns
     -------
     TrainingResult
-        When it was not stopped, the task's network holds the best weights.
+        Unless it was stopped, the task's network holds the best weights afterwards.
 
     Raises
     ------
     RunError
         When the folder holds another training, can't be written, or the disk is full.
     DivergedError
-        When losses or gradients stay not finite at half the learning rate; naming the items.
+        When losses or gradients are still not finite at half the learning rate; names the items.
     """
     options = options or LoopOptions()
     with join_world(torch.device(device)) as world, deterministic(wanted=options.deterministic):
         told = plain_json(asdict(config) if recipe is None else recipe.to_dict())
-        told["processes"] = world.size  # another number of them cuts the steps otherwise
+        # the number of processes decides which items make up a step
+        told["processes"] = world.size
         run = RunFolder(run_folder)
         stepper = Stepper(task, config, world)
         checkpoints = Checkpoints(run, task, stepper, world, told, digest)
@@ -162,14 +163,14 @@ class _Training:
         self.saved_at = self.counted_at = time.monotonic()
         self.bad_items: list[str] = []
 
-    # -- beginning and end
+    # -- start and end
 
     def begin(self, *, resume: bool) -> None:
-        """Take up the training in the folder, or save the state before the first step."""
+        """Restore the training in the folder, or save the state before the first step."""
         found = self.checkpoints.read()
         if found and not resume:
             raise RunError(
-                "it holds a training already",
+                "it already holds a training",
                 path=self.checkpoints.run.root,
                 remedy="Resume it, or choose a new run folder.",
             )
@@ -180,14 +181,14 @@ class _Training:
             self._save()
             return
         state, problem = found
-        self.at = self.checkpoints.take_up(state)
+        self.at = self.checkpoints.restore(state)
         self.stepper.set_rate(self._rate(max(self.at.step_total - 1, 0)))
         done = f"{self.at.step_total} of {self.steps} steps are done"
         self._log("stage", f"Resuming {self.task.name}: {done}")
         if problem:
             self._log("warning", problem)
         if state.versions != library_versions():
-            self._log("warning", "It was begun with other versions of the libraries.")
+            self._log("warning", "It was started with other versions of the libraries.")
 
     def run(self) -> TrainingResult:
         """Train until the end or a stop."""
@@ -223,7 +224,7 @@ class _Training:
     # -- steps
 
     def _steps_of_epoch(self) -> Literal["done", "stopped", "again"]:
-        """Do the steps of the epoch that are left; "again" when it must be entered anew."""
+        """Do the remaining steps of the epoch; "again" when they must be planned again."""
         at = self.at
         items_of_epoch = self.task.epoch_items(at.epoch)
         steps = epoch_steps(self.seed, at.epoch, items_of_epoch, self.items_a_step)
@@ -243,7 +244,7 @@ class _Training:
                     out_of_memory = True
                 else:
                     out_of_memory = False
-                # outside of the except block, where the failed step's tensors are free
+                # outside the except block, whose traceback would keep the failed step's tensors
                 if out_of_memory:
                     self._shrink(size // 2)
                     return "again"
@@ -316,24 +317,24 @@ class _Training:
         return stop
 
     def _shrink(self, size: int) -> None:
-        """Go on with smaller batches; a step still sees as many items."""
+        """Continue with smaller batches; a step still sees as many items."""
         self.at.batch_size = size
         self.stepper.optimizer.zero_grad(set_to_none=True)
         if self.world.device.type == "cuda":
             torch.cuda.empty_cache()
         self._log(
             "warning",
-            f"Memory ran out: batches of {size} from here on, as many items a step as before",
+            f"Memory ran out: batches of {size} from now on, with as many items per step as before",
         )
 
     def _roll_back(self) -> None:
-        """Go back to the last checkpoint with half the learning rate; give up the second time."""
+        """Return to the last checkpoint at half the learning rate; give up the second time."""
         root = self.checkpoints.run.root
         if self.at.learning_rate_scale < 1:
-            named = list(dict.fromkeys(self.bad_items)) or ["no item alone"]
+            named = list(dict.fromkeys(self.bad_items)) or ["no particular image"]
             more = f" and {len(named) - 10} more" if len(named) > 10 else ""
             raise DivergedError(
-                f"{self.task.name} diverged at half the learning rate too; the last steps saw "
+                f"{self.task.name} diverged again at half the learning rate; the last steps saw "
                 f"{', '.join(named[:10])}{more}",
                 path=root,
                 remedy=f"Look at these images, or set {self.task.name}.learning_rate lower in a "
@@ -341,8 +342,8 @@ class _Training:
             )
         found = self.checkpoints.read()
         if found is None:
-            raise RunError("its checkpoints are gone", path=root, remedy="Start anew.")
-        self.at = self.checkpoints.take_up(found[0])
+            raise RunError("its checkpoints are missing", path=root, remedy="Start a new run.")
+        self.at = self.checkpoints.restore(found[0])
         self.at.learning_rate_scale = 0.5
         self.bad_items = []
         self._save()
@@ -378,7 +379,7 @@ class _Training:
         self._log("epoch", losses=losses, scores=scores)
 
     def _keep_if_best(self, score: float | None) -> None:
-        """Keep the network's weights when no epoch before was better."""
+        """Save the network's weights when no earlier epoch was better."""
         at = self.at
         if score is not None and math.isnan(score):
             score = -math.inf

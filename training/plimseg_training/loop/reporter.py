@@ -1,4 +1,4 @@
-"""What a running stage says, and when."""
+"""Events of a run: what is logged, and how often."""
 
 from __future__ import annotations
 
@@ -64,20 +64,20 @@ def reported_run(
 
 
 class Reporter:
-    """Makes the events of one stage; only the first process's are told.
+    """Creates and logs the events of one stage, in the first process only.
 
     Parameters
     ----------
     stage : str
         Name of the stage.
     epochs, steps : int
-        Of the whole stage.
+        Total of the stage.
     on_event : callable
-        Is told.
+        Called with every event.
     every : float
         Shortest time between "step" events, in seconds.
     stepper : Stepper
-        Knows the learning rate.
+        Source of the learning rate.
     world : World
         The processes.
     """
@@ -107,20 +107,20 @@ class Reporter:
     def step(
         self, at: Position, losses: dict[str, float], *, items: int, steps: int, seconds: float
     ) -> None:
-        """Count a step, and tell of it when the last telling was long enough ago.
+        """Count a step, and log it when the last one logged was long enough ago.
 
         Parameters
         ----------
         at : Position
             After the step.
         losses : dict
-            Of the step.
+            Loss terms of the step.
         items : int
-            That it saw.
+            Number of items in the step.
         steps : int
-            Of the epoch.
+            Number of steps in the epoch.
         seconds : float
-            That it took.
+            Duration of the step.
         """
         self._items += items
         self._fresh_steps += 1
@@ -132,7 +132,7 @@ class Reporter:
             self._last_step, self._items = time.monotonic(), 0
 
     def log(self, kind: str, at: Position, message: str = "", **more: Any) -> None:
-        """Tell an event of this stage; `more` are fields of `Event`."""
+        """Log an event of this stage; `more` are fields of `Event`."""
         if not self._world.is_first:
             return
         begun = at.epoch + (kind != "epoch")

@@ -1,4 +1,4 @@
-"""The whole state of a training, and its checkpoints: atomic, checked, never unpickled."""
+"""The whole state of a training in checkpoint files: atomic, checked, never unpickled."""
 
 from __future__ import annotations
 
@@ -35,44 +35,44 @@ PREVIOUS = "previous.ckpt"
 BEST = "best.safetensors"
 
 _FORMAT = 1
-# where the images are and what computes may change; which images they are is in the digest
+# The folder may have been moved, and another device may compute; the digest covers the images.
 _MAY_CHANGE = frozenset({"device", "data.train", "data.validation"})
 
 
 @dataclass
 class Position:
-    """Where a training stands; everything in a checkpoint that is no tensor.
+    """Progress of a training; everything in a checkpoint that is not a tensor.
 
     Parameters
     ----------
     epoch : int
-        Epochs done.
+        Finished epochs.
     step : int
-        Steps done in the epoch begun.
+        Steps done in the current epoch.
     step_total : int
-        Steps done in all, skipped ones included.
+        Steps done in total, including skipped ones.
     updates : int
         Steps that changed the weights.
     skipped : int
-        Steps skipped since a loss or gradient was not finite.
+        Steps skipped because a loss or gradient was not finite.
     bad_in_a_row : int
-        Such steps just now.
+        Skipped steps since the last good one.
     learning_rate_scale : float
         1, or 0.5 once the training diverged.
     batch_size : int
-        Items a forward pass; less than the recipe's when memory ran out. 0 means the recipe's.
+        Items per forward pass once memory ran out; 0 means the recipe's.
     best_score : float or None
-        Of `best_epoch`.
+        Score of `best_epoch`.
     best_epoch : int
-        Number of the epoch whose weights are kept, from 1; 0 before there is one.
+        Number of the epoch whose weights are saved, from 1; 0 before the first.
     loss_sums : dict
-        Loss terms summed over the good steps of the epoch begun.
+        Loss terms summed over the good steps of the current epoch.
     loss_steps : int
-        How many those are.
+        Number of these steps.
     history : list of dict
-        One row an epoch.
+        One row per epoch.
     seconds : float
-        Spent training, over all starts.
+        Training time over all starts.
     """
 
     epoch: int = 0
@@ -93,22 +93,22 @@ class Position:
 
 @dataclass
 class TrainState:
-    """Everything that a training needs to go on as if nothing had happened.
+    """Everything needed to resume a training with the same result.
 
     Parameters
     ----------
     tensors : dict
         `network.*`, `ema.*`, `optimizer.*` and `rng.*`.
     position : Position
-        Where it stands.
+        Progress.
     scaler : dict
-        State of the gradient scaler; empty unless in float16.
+        State of the gradient scaler; empty except in float16.
     config : dict
         The recipe as plain data.
     digest : str
-        Of the training data.
+        Digest of the training data.
     versions : dict
-        Of the libraries that wrote it.
+        Library versions that wrote it.
     """
 
     tensors: dict[str, Tensor]
@@ -128,7 +128,7 @@ class TrainState:
         return None
 
     def check_same(self, config: Mapping[str, Any], digest: str, *, path: Path) -> None:
-        """Refuse to go on with another recipe or other data.
+        """Refuse to resume with another recipe or other data.
 
         Raises
         ------
@@ -142,18 +142,18 @@ class TrainState:
             if before.get(key) != now.get(key) and key not in _MAY_CHANGE
         ]
         if digest != self.digest:
-            changed.append("the training images or their tags are others")
+            changed.append("the training images or their tags have changed")
         if changed:
             more = f" (and {len(changed) - 3} more)" if len(changed) > 3 else ""
             raise RunError(
-                f"it was begun otherwise: {'; '.join(changed[:3])}{more}",
+                f"it was started with other settings: {'; '.join(changed[:3])}{more}",
                 path=path,
-                remedy="Choose a new run folder, or go back to what it was.",
+                remedy="Choose a new run folder, or restore these settings.",
             )
 
 
 def library_versions() -> dict[str, str]:
-    """Return the versions that a checkpoint and a report name."""
+    """Return the library versions named in checkpoints and reports."""
     return {
         "napari_plimseg": __version__,
         "python": platform.python_version(),
@@ -163,7 +163,7 @@ def library_versions() -> dict[str, str]:
 
 
 def plain_json(data: Mapping[str, Any]) -> dict[str, Any]:
-    """Return plain data as JSON gives it back: tuples are lists."""
+    """Return plain data as JSON would: tuples become lists."""
     plain: dict[str, Any] = json.loads(json.dumps(data))
     return plain
 
@@ -171,7 +171,7 @@ def plain_json(data: Mapping[str, Any]) -> dict[str, Any]:
 def training_tensors(
     network: nn.Module, optimizer: torch.optim.Optimizer, average: AveragedWeights | None
 ) -> dict[str, Tensor]:
-    """Return copies of all tensors of a training on the CPU, but for the random generators."""
+    """Return copies of all tensors of a training on the CPU, except random states."""
     names = {id(weight): name for name, weight in network.named_parameters()}
     found = {f"network.{name}": tensor for name, tensor in network.state_dict().items()}
     if average is not None:
@@ -191,12 +191,12 @@ def set_training_tensors(
     *,
     path: Path,
 ) -> None:
-    """Set what `training_tensors` gave.
+    """Restore the tensors returned by `training_tensors`.
 
     Raises
     ------
     RunError
-        When the tensors are those of another network; nothing has changed then.
+        When the tensors belong to another network; then nothing is changed.
     """
     weights = _part(tensors, "network.")
     wanted = network.state_dict()
@@ -208,7 +208,7 @@ def set_training_tensors(
         wrong = sorted(set(averages) ^ set(average.tensors))
     if wrong:
         raise RunError(
-            f"its checkpoint is of another network: '{wrong[0]}' does not fit",
+            f"its checkpoint belongs to another network: '{wrong[0]}' does not match",
             path=path,
             remedy="Choose a new run folder.",
         )
@@ -227,12 +227,12 @@ def set_training_tensors(
 
 
 def write_state(folder: Path, state: TrainState) -> Path:
-    """Write the state as the last checkpoint; the last becomes the one before.
+    """Write the state as the last checkpoint; the former last one becomes the previous one.
 
     Raises
     ------
     RunError
-        When it can't be written; the checkpoints that were there stay.
+        When it can't be written; existing checkpoints are kept.
     """
     last = folder / LAST
     header = {
@@ -241,7 +241,7 @@ def write_state(folder: Path, state: TrainState) -> Path:
     header |= {"position": asdict(state.position), "format": _FORMAT}
     with writing(last), atomic_write(last) as temporary:
         _write_tensors(temporary, state.tensors, header)
-        # durable before the last one makes way for it
+        # the new one must be on the disk before the last one is renamed
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
         if last.exists():
@@ -250,17 +250,17 @@ def write_state(folder: Path, state: TrainState) -> Path:
 
 
 def read_state(folder: Path) -> tuple[TrainState, str | None] | None:
-    """Return the last checkpoint that can be read.
+    """Return the last readable checkpoint.
 
     Returns
     -------
     tuple or None
-        The state, and a sentence when it is not the last one or None; None when there is none.
+        The state, and a warning when it is not the last one; None when there is no checkpoint.
 
     Raises
     ------
     RunError
-        When there are checkpoints and none can be read.
+        When no checkpoint can be read.
     """
     there = [folder / name for name in (LAST, PREVIOUS) if (folder / name).exists()]
     problem = None
@@ -268,21 +268,21 @@ def read_state(folder: Path) -> tuple[TrainState, str | None] | None:
         try:
             return _read_state(path), problem
         except RunError as error:
-            problem = f"{error} Going on from '{PREVIOUS}'."
+            problem = f"{error} Resuming from '{PREVIOUS}'."
     if there:
         raise RunError(
-            "its checkpoints are damaged", path=folder, remedy="Start anew in another run folder."
+            "its checkpoints are damaged", path=folder, remedy="Start a new run in another folder."
         )
     return None
 
 
 def write_weights(path: Path, network: nn.Module, about: Mapping[str, Any]) -> None:
-    """Write a network's weights alone, atomically, with a header for programs.
+    """Write only a network's weights, atomically, with a JSON header.
 
     Raises
     ------
     RunError
-        When the file can't be written; an old one stays.
+        When the file can't be written; an existing one is kept.
     """
     tensors = {
         name: tensor.detach().to("cpu", copy=True).contiguous()
@@ -293,7 +293,7 @@ def write_weights(path: Path, network: nn.Module, about: Mapping[str, Any]) -> N
 
 
 def read_weights_of_run(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Return the tensors and the header of a file that `write_weights` wrote.
+    """Return the tensors and the header of a file written by `write_weights`.
 
     Raises
     ------
@@ -307,9 +307,9 @@ def _read_state(path: Path) -> TrainState:
     tensors, header = _read_tensors(path)
     if header.pop("format", None) != _FORMAT:
         raise RunError(
-            "the checkpoint is of another version of this program",
+            "the checkpoint was written by another version of this program",
             path=path,
-            remedy="Start anew in another run folder.",
+            remedy="Start a new run in another folder.",
         )
     try:
         return TrainState(tensors, Position(**header.pop("position")), **header)
@@ -326,7 +326,7 @@ def _read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     try:
         with safetensors.safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
-            # copies: the file may be replaced while they live
+            # copies, because the file may be replaced while the tensors are in use
             tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
         text = metadata["plimseg"]
         if metadata["sha256"] != _digest(tensors, text):
@@ -359,7 +359,7 @@ _NONE = float("nan")
 
 
 def seed_everything(entropy: Sequence[int]) -> None:
-    """Seed python, NumPy and torch (CUDA included) from whole numbers."""
+    """Seed Python, NumPy and torch (including CUDA) with whole numbers."""
     python, numpy, tensor = np.random.SeedSequence(entropy).generate_state(3)
     random.seed(int(python))
     np.random.seed(int(numpy))
@@ -367,7 +367,7 @@ def seed_everything(entropy: Sequence[int]) -> None:
 
 
 def random_states(device: torch.device) -> dict[str, Tensor]:
-    """Return the states of python, NumPy, torch and, on CUDA, of the device."""
+    """Return the random states of Python, NumPy, torch and, on CUDA, of the device."""
     _, words, gauss = random.getstate()
     _, keys, position, has_gauss, cached = np.random.get_state(legacy=True)
     states = {
@@ -383,7 +383,7 @@ def random_states(device: torch.device) -> dict[str, Tensor]:
 
 
 def set_random_states(states: Mapping[str, Tensor], device: torch.device) -> None:
-    """Set what `random_states` gave; a CUDA state is left out on other devices."""
+    """Restore the result of `random_states`; other devices ignore a CUDA state."""
     gauss = float(states["python_gauss"][0])
     words = tuple(int(word) for word in states["python"])
     random.setstate((3, words, None if np.isnan(gauss) else gauss))
@@ -397,7 +397,7 @@ def set_random_states(states: Mapping[str, Tensor], device: torch.device) -> Non
 
 @contextlib.contextmanager
 def deterministic(*, wanted: bool) -> Iterator[None]:
-    """Ask torch for deterministic algorithms inside the block, where it has them."""
+    """Use deterministic algorithms of torch inside the block, where they exist."""
     before = torch.are_deterministic_algorithms_enabled()
     if wanted:
         torch.use_deterministic_algorithms(True, warn_only=True)

@@ -1,4 +1,4 @@
-"""One step of a training: forward, backward, and new weights if every number is finite."""
+"""One training step: forward, backward, and an update if every number is finite."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Precision:
     Parameters
     ----------
     device : torch.device
-        Where the network is.
+        Device of the network.
     dtype : torch.dtype
         float32, bfloat16 or float16.
     """
@@ -45,21 +45,21 @@ class Precision:
     dtype: torch.dtype
 
     def autocast(self) -> contextlib.AbstractContextManager[object]:
-        """Return the context in which the loss is computed."""
+        """Return the context for computing the loss."""
         if self.dtype is torch.float32:
             return contextlib.nullcontext()
         return torch.autocast(self.device.type, dtype=self.dtype)
 
     def scaler(self) -> torch.amp.GradScaler:
-        """Return the scaler of gradients; it does nothing unless the format is float16."""
+        """Return the gradient scaler, which is only active in float16."""
         return torch.amp.GradScaler(self.device.type, enabled=self.dtype is torch.float16)
 
 
 def choose_precision(wanted: str, device: torch.device) -> Precision:
     """Return the number format of a recipe's `precision` on a device.
 
-    "auto" takes bfloat16 on CUDA from Ampere on, float16 on older CUDA, and float32 elsewhere:
-    on most CPUs bfloat16 is several times slower than float32.
+    "auto" means bfloat16 on CUDA devices from Ampere on, float16 on older ones, and float32
+    elsewhere, because bfloat16 is several times slower than float32 on most CPUs.
 
     Raises
     ------
@@ -139,16 +139,16 @@ class AveragedWeights:
 
 @dataclass(frozen=True)
 class StepResult:
-    """What came of a step.
+    """Result of a step.
 
     Parameters
     ----------
     losses : dict
-        The terms, as means over this process's items.
+        Loss terms, as means over this process's items.
     applied : bool
         Whether the weights changed.
     bad : bool
-        Whether a loss or gradient was not finite for another reason than the range of float16.
+        Whether a loss or gradient was not finite for a reason other than the range of float16.
     """
 
     losses: dict[str, float]
@@ -216,7 +216,7 @@ class Stepper:
 
     @property
     def learning_rate(self) -> float:
-        """Of the first group of weights, now."""
+        """Current learning rate of the first group of weights."""
         return float(self.optimizer.param_groups[0]["lr"])
 
     def set_rate(self, rate: float) -> None:
@@ -240,12 +240,12 @@ class Stepper:
         Returns
         -------
         StepResult
-            When a loss or gradient is not finite, weights, buffers and optimizer stay as they are.
+            When a loss or gradient is not finite, weights, buffers and optimizer are unchanged.
         """
         buffers = [
             (buffer, buffer.clone())
             for module in self._task.network.modules()
-            if module.training  # others do not change them
+            if module.training  # modules in evaluation mode do not change their buffers
             for buffer in module.buffers(recurse=False)
         ]
         self.optimizer.zero_grad(set_to_none=True)
@@ -305,13 +305,13 @@ class Stepper:
 
 
 def _groups(task: Task, config: StageConfig) -> list[dict[str, Any]]:
-    """Return the task's groups, each in two: with and without weight decay."""
+    """Return the task's groups, each split into weights with and without decay."""
     owned = {id(weight) for weight in task.network.parameters()}
     groups: list[dict[str, Any]] = []
     for group in task.parameter_groups():
         weights: list[nn.Parameter] = [w for w in group["params"] if w.requires_grad]
         if any(id(weight) not in owned for weight in weights):
-            raise ValueError(f"task '{task.name}' trains weights that its network does not hold")
+            raise ValueError(f"task '{task.name}' trains weights that are not in its network")
         decay = group.get("weight_decay", config.weight_decay)
         for several_dimensions, own_decay in ((True, decay), (False, 0.0)):
             chosen = [w for w in weights if (w.ndim > 1) == several_dimensions]
@@ -328,18 +328,18 @@ _POLY_POWER = 0.9
 def learning_rate_factor(
     step: int, steps: int, *, schedule: str = "cosine", warm_up_fraction: float = 0.0
 ) -> float:
-    """Return what the learning rate is multiplied by at a step.
+    """Return the factor of the learning rate at a step.
 
     Parameters
     ----------
     step : int
-        Steps done before this one, 0 to `steps - 1`.
+        Number of earlier steps, 0 to `steps - 1`.
     steps : int
-        All steps of the training.
+        Total number of steps.
     schedule : str
         "cosine", or "poly" with power 0.9; both reach 0 after the last step.
     warm_up_fraction : float
-        Share of the steps in which the factor rises linearly to 1.
+        Fraction of the steps during which the factor rises linearly to 1.
 
     Returns
     -------
@@ -356,15 +356,15 @@ def learning_rate_factor(
 
 
 def steps_of_epoch(items: int, items_a_step: int) -> int:
-    """Return how many steps an epoch has: none is much smaller or larger than the others."""
+    """Return the number of steps per epoch, such that all have nearly the same size."""
     return max(1, round(items / items_a_step)) if items else 0
 
 
 def epoch_steps(seed: int, epoch: int, items: int, items_a_step: int) -> list[list[int]]:
     """Return the items of every step of an epoch, in an order fixed by (seed, epoch).
 
-    Every item occurs once. The steps differ by one item at most, so that no step rests on a few
-    left-over items.
+    Every item occurs once. Steps differ by at most one item, because a step on a few left-over
+    items would have a noisy gradient and the same learning rate.
     """
     order = np.random.default_rng((seed, epoch)).permutation(items)  # (items,)
     steps = steps_of_epoch(items, items_a_step)
@@ -372,6 +372,6 @@ def epoch_steps(seed: int, epoch: int, items: int, items_a_step: int) -> list[li
 
 
 def parts_of(indices: Sequence[int], size: int) -> list[list[int]]:
-    """Cut the items of a step into batches of at most `size`, nearly equal ones."""
+    """Split the items of a step into nearly equal batches of at most `size`."""
     parts = math.ceil(len(indices) / size)
     return [part.tolist() for part in np.array_split(indices, parts)] if parts else []

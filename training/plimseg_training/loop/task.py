@@ -1,4 +1,4 @@
-"""What a stage is to the loop, how the loop goes about it, and what comes of it."""
+"""The interface between a stage and the training loop, its options and its result."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class DivergedError(ConfigError):
-    """A training's numbers stayed not finite at half the learning rate too."""
+    """Loss or gradients were still not finite at half the learning rate."""
 
     subject = "training run"
 
@@ -25,32 +25,32 @@ class Stopped(Exception):
 
 
 class Task(Protocol):
-    """What a stage is to the loop.
+    """A stage as the training loop sees it.
 
-    A task may also have `names(indices) -> list of str`, the files of items; messages use them.
+    A task may also have `names(indices) -> list of str`, the file names of items for messages.
     """
 
     name: str
-    """Of the stage, and of its folder in the run: "stage1"."""
+    """Name of the stage and of its folder in the run folder, for example "stage1"."""
 
     @property
     def network(self) -> nn.Module:
-        """What is trained, on its device. Its `train()` leaves frozen parts in evaluation mode."""
+        """The trained network, on its device; `train()` keeps frozen parts in evaluation mode."""
         ...
 
     def parameter_groups(self) -> list[dict[str, Any]]:
-        """Return groups for the optimizer, each with `params` of the network and `lr`."""
+        """Return parameter groups for the optimizer, each with `params` and `lr`."""
         ...
 
     def epoch_items(self, epoch: int) -> int:
-        """Return how many items epoch number `epoch`, from 0, has."""
+        """Return the number of items in an epoch, counted from 0."""
         ...
 
     def batch(self, seed: int, epoch: int, indices: Sequence[int]) -> Any:
-        """Return the items as a batch; called by threads.
+        """Return a batch of items; called from threads.
 
-        The same arguments give the same batch: random choices come only from
-        `np.random.default_rng((seed, epoch, index))`.
+        The same arguments must give the same batch, or a resumed training would differ: random
+        choices come only from `np.random.default_rng((seed, epoch, index))`.
         """
         ...
 
@@ -59,28 +59,28 @@ class Task(Protocol):
         ...
 
     def validate(self) -> dict[str, float]:
-        """Return scores of the network as it is now; the greatest "score" is kept.
+        """Return scores of the current network; the weights with the highest "score" are kept.
 
-        {} when there is nothing to measure: the last epoch's weights are kept then. It sets the
-        network to evaluation mode itself.
+        {} when there is nothing to measure; then the last epoch's weights are kept. This sets the
+        network to evaluation mode.
         """
         ...
 
 
 @dataclass(frozen=True)
 class LoopOptions:
-    """How the loop goes about it; none of it changes the result.
+    """Options of the loop that do not change its result.
 
     Parameters
     ----------
     save_seconds : float
-        Longest time between checkpoints: what a power cut can cost.
+        Longest time between checkpoints, which is the most a power failure can cost.
     report_seconds : float
         Shortest time between "step" events.
     threads : int or None
-        Threads that make batches; None lets the device choose.
+        Number of threads that create batches; None chooses by device.
     deterministic : bool
-        Whether torch is asked for deterministic algorithms where it has them.
+        Whether to use deterministic algorithms of torch where they exist.
     """
 
     save_seconds: float = 300.0
@@ -91,25 +91,25 @@ class LoopOptions:
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """What came of a stage.
+    """Result of a stage.
 
     Parameters
     ----------
     stopped : bool
-        Whether it was stopped before its end; it can be resumed.
+        Whether it was stopped before its end and can be resumed.
     weights : Path
-        The network's best weights (averaged ones where the recipe asks for them); there once an
-        epoch is done.
+        File of the best weights (averaged ones if the recipe says so); exists once an epoch is
+        done.
     best_score : float or None
-        Theirs, where there is a validation.
+        Their score, if there is a validation part.
     best_epoch : int
-        Theirs, from 1.
+        Their epoch, from 1.
     steps : int
-        Steps done.
+        Number of steps done.
     seconds : float
-        Spent training, over all starts.
+        Training time over all starts.
     history : list of dict
-        One row an epoch.
+        One row per epoch.
     """
 
     stopped: bool

@@ -56,7 +56,7 @@ class HintObject:
 
 @dataclass(frozen=True)
 class Pair:
-    """HR and LR patch with the same centre, and the object in both.
+    """HR and LR patch with the same center, and the object in both.
 
     Parameters
     ----------
@@ -88,7 +88,7 @@ class Objects:
     folder : TaggedFolder
         With truth.
     mpp : float
-        Micrometres per pixel of the HR patches.
+        Micrometers per pixel of the HR patches.
     image_mpp : float, optional
         Of the images; as the folder says when None.
     leave_out : sequence of str
@@ -150,7 +150,7 @@ class Objects:
         side : int
             Of both, in pixels; a multiple of 4.
         shift : (float, float)
-            Moves the centre (y, x), in pixels of the HR patch.
+            Moves the center (y, x), in pixels of the HR patch.
         """
         pair = self._pair(index, side, shift)
         if pair.hr_mask.any():

@@ -56,7 +56,7 @@ svg .line { fill: none; stroke-width: 1.8; stroke-linejoin: round; }
   margin-right: 6px; border-radius: 2px; }
 details summary { cursor: pointer; color: var(--faint); }
 """
-# told apart on white and on near-black, also by people who see few colours
+# told apart on white and on near-black, also by people who see few colors
 LINE_COLORS = ("#3b82f6", "#e07b00", "#12a37f", "#c2418f", "#7c6ff0", "#8a8f98", "#b58900")
 _WIDTH, _HEIGHT = 460, 210
 _LEFT, _RIGHT, _TOP, _BOTTOM = 46, 10, 10, 26
@@ -85,7 +85,7 @@ def table(rows: Sequence[Sequence[str]], *, kind: str = "", caption: str = "") -
 
 
 def heat_table(names: Sequence[str], counts: Sequence[Sequence[float]]) -> str:
-    """Return a confusion matrix whose cells are coloured by their share of the row.
+    """Return a confusion matrix whose cells are colored by their share of the row.
 
     Parameters
     ----------

@@ -107,14 +107,14 @@ def painted(
     colors: Sequence[Color],
     opacity: float = _OPACITY,
 ) -> NDArray[np.uint8]:
-    """Blend a mask's colours over an image of any size.
+    """Blend a mask's colors over an image of any size.
 
     Parameters
     ----------
     image : ndarray of uint8, shape (H, W, 3)
     mask : ndarray of uint8, shape (h, w)
         Mask ids.
-    colors : sequence of colours
+    colors : sequence of colors
         Of mask ids 1 and up; other ids become pale with gray stripes.
     opacity : float
 

@@ -27,7 +27,7 @@ def fitted_gate(config: GateConfig, task: SegmentationTask, mpp: float) -> Class
     task : SegmentationTask
         With its trained network; the tags are those of its training images.
     mpp : float
-        Micrometres per pixel of the images.
+        Micrometers per pixel of the images.
     """
     if config.by == "none":
         return None

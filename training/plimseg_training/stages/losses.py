@@ -118,17 +118,17 @@ class SigmoidSimilarity:
     ----------
     scale : float
         Steepness.
-    centre : float
-        The cosine that gives one half; `calibrated_centre` finds it.
+    center : float
+        The cosine that gives one half; `calibrated_center` finds it.
     """
 
     scale: float = 20.0
-    centre: float = 0.25
+    center: float = 0.25
 
     def __call__(self, vectors: Tensor, texts: Tensor) -> Tensor:
         """Return (E, L) similarities of (E, D) vectors with (L, D) texts."""
         cosines = _cosines(vectors, texts)
-        return (self.scale * (cosines - self.centre)).sigmoid().clamp(CLAMP, 1 - CLAMP)
+        return (self.scale * (cosines - self.center)).sigmoid().clamp(CLAMP, 1 - CLAMP)
 
 
 class TextLoss(nn.Module, ABC):
@@ -317,8 +317,8 @@ class Calibration:
     offsets: tuple[float, ...] = ()
 
     @property
-    def centre(self) -> float:
-        """Halfway between matched and mismatched: the centre of the form "sigmoid"."""
+    def center(self) -> float:
+        """Halfway between matched and mismatched: the center of the form "sigmoid"."""
         return (self.matched + self.mismatched) / 2
 
 
@@ -368,7 +368,7 @@ def similarity_of(form: Form, temperature: float, calibration: Calibration) -> S
     if form == "contrastive":
         return ContrastiveSimilarity(temperature, calibration.offsets)
     if form == "sigmoid":
-        return SigmoidSimilarity(centre=calibration.centre)
+        return SigmoidSimilarity(center=calibration.center)
     raise ConfigError(f"'{form}' is not a form of similarity: clims, contrastive or sigmoid")
 
 

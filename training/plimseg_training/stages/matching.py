@@ -89,7 +89,7 @@ class RegionMatching(nn.Module):
     matcher : Matcher or None
         Sees masked images; not needed in the space "features".
     fill : Tensor or None, shape (3,)
-        Colour in place of what is masked.
+        Color in place of what is masked.
     """
 
     prototypes: Tensor

@@ -32,10 +32,10 @@ _FLOOR = 1e-8
 
 @torch.inference_mode()
 def refined(scores: Tensor, pixels: Tensor, iterations: int = 10) -> Tensor:
-    """Return class scores that spread over pixels of like colour and stop at edges.
+    """Return class scores that spread over pixels of like color and stop at edges.
 
-    Each pixel takes the mean of its neighbours' scores at several distances, weighted by how
-    alike their colours are for the local contrast (PAMR; Araslanov and Roth, CVPR 2020).
+    Each pixel takes the mean of its neighbors' scores at several distances, weighted by how
+    alike their colors are for the local contrast (PAMR; Araslanov and Roth, CVPR 2020).
 
     Parameters
     ----------
@@ -49,17 +49,17 @@ def refined(scores: Tensor, pixels: Tensor, iterations: int = 10) -> Tensor:
     -------
     Tensor, shape (C, H, W)
     """
-    colors = _neighbours(pixels[:, None])  # (3, K, H, W)
+    colors = _neighbors(pixels[:, None])  # (3, K, H, W)
     spread = torch.cat([colors, pixels[:, None]], 1).std(1, keepdim=True)  # (3, 1, H, W)
     distance = (colors - pixels[:, None]).abs() / (_FLOOR + _SHARPNESS * spread)
     weights = (-distance.mean(0)).softmax(0)  # (K, H, W)
     for _ in range(iterations):
-        scores = (_neighbours(scores[:, None]) * weights).sum(1)
+        scores = (_neighbors(scores[:, None]) * weights).sum(1)
     return scores
 
 
-def _neighbours(maps: Tensor) -> Tensor:
-    """Return the eight neighbours at each distance, from (C, 1, H, W) to (C, K, H, W)."""
+def _neighbors(maps: Tensor) -> Tensor:
+    """Return the eight neighbors at each distance, from (C, 1, H, W) to (C, K, H, W)."""
     kernel = torch.zeros(8, 1, 3, 3, dtype=maps.dtype, device=maps.device)
     for i, place in enumerate(place for place in range(9) if place != 4):
         kernel[i, 0, place // 3, place % 3] = 1
@@ -137,7 +137,7 @@ def pseudo_mask(
 
 
 def white_pixels(rgb: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    """Return where an image shows empty glass: grey value above 200, in pieces of 50 and more."""
+    """Return where an image shows empty glass: gray value above 200, in pieces of 50 and more."""
     gray = rgb @ np.array([0.299, 0.587, 0.114], np.float32)
     pieces, count = ndimage.label(gray > _WHITE)
     sizes = np.bincount(pieces.ravel(), minlength=count + 1)

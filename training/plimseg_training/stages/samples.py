@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-# optical densities of haematoxylin, eosin and what is left (Ruifrok and Johnston 2001)
+# optical densities of hematoxylin, eosin and what is left (Ruifrok and Johnston 2001)
 _STAINS = ((0.650, 0.704, 0.286), (0.072, 0.990, 0.105), (0.268, 0.570, 0.776))
 _STAIN_SPREAD = 0.15
 _SHIFT_SPREAD = 0.03
@@ -30,7 +30,7 @@ _BLUR_CHANCE = 0.2
 def stain_jitter(pixels: Tensor, random: np.random.Generator) -> Tensor:
     """Return an image as another laboratory and another scanner might have made it.
 
-    The amounts of haematoxylin and eosin are scaled and shifted (Tellez et al. 2018), brightness
+    The amounts of hematoxylin and eosin are scaled and shifted (Tellez et al. 2018), brightness
     changes a little, and sometimes the image is blurred.
 
     Parameters
