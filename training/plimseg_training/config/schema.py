@@ -1,170 +1,231 @@
-"""Dataclasses built from plain data: unknown keys, wrong types and ranges are refused by name."""
+"""Strict YAML to frozen pydantic dataclasses, with messages that name the key and the remedy."""
 
 from __future__ import annotations
 
-import dataclasses
 import difflib
 import math
 import re
-import types
-import typing
-from dataclasses import dataclass
+from dataclasses import field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Self, TypeVar, dataclass_transform
 
+import pydantic
 import yaml
+from pydantic import AfterValidator, BeforeValidator, Strict, TypeAdapter, ValidationError
+from pydantic_core import PydanticCustomError
 
 from napari_plimseg.errors import ConfigError
+from napari_plimseg.files import atomic_write
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from pydantic_core import ErrorDetails
 
-Built = TypeVar("Built")
+
+Section = TypeVar("Section")
+Item = TypeVar("Item")
 
 _NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?")
 _NOT_EXPANDED = re.compile(r"^~|\$\{?[A-Za-z_]|%[A-Za-z_]\w*%")
+_CONFIG = pydantic.ConfigDict(extra="forbid", allow_inf_nan=False)
 
 
-@dataclass(frozen=True)
-class Range:
-    """The numbers that a key may hold, both ends included unless said otherwise.
+@dataclass_transform(frozen_default=True, field_specifiers=(field,))
+def section(cls: type[Section]) -> type[Section]:
+    """Make a class a frozen, checked dataclass that a recipe's keys fill.
+
+    Built in Python, it raises the same `ConfigError` as when it is read from a file.
+    """
+    made: Any = pydantic.dataclasses.dataclass(cls, frozen=True, config=_CONFIG)
+    initialize = made.__init__
+
+    def checked(self: Any, *values: Any, **named: Any) -> None:
+        try:
+            initialize(self, *values, **named)
+        except ValidationError as error:
+            raise _explained(error, made, None) from error
+
+    made.__init__ = checked
+    return made  # type: ignore[no-any-return]
+
+
+def refusal(problem: str, remedy: str) -> PydanticCustomError:
+    """Return the error for a validator to raise: "the key 'x' `problem`", and what to write."""
+    return PydanticCustomError("refused", "{problem}", {"problem": problem, "remedy": remedy})
+
+
+def _number(value: Any) -> Any:
+    # YAML 1.1 reads 1e-3 as text, and nobody who writes it means text
+    if isinstance(value, str) and _NUMBER.fullmatch(value.strip()):
+        return float(value)
+    return value
+
+
+Number = Annotated[float, Strict(), BeforeValidator(_number)]
+"""A finite float; YAML's integers are converted, its texts and booleans are not."""
+
+
+def between(
+    low: float,
+    high: float = math.inf,
+    *,
+    above: bool = False,
+    below: bool = False,
+    or_zero: bool = False,
+) -> AfterValidator:
+    """Return the check that a number is at least `low` and at most `high`.
 
     Parameters
     ----------
     low, high : float
-        The least and the greatest number.
-    above : bool
-        Whether `low` itself is refused.
-    below : bool
-        Whether `high` itself is refused.
+        The ends of the range.
+    above, below : bool
+        Whether `low`, or `high`, is itself refused.
     or_zero : bool
-        Whether 0 is allowed beside the range.
+        Whether 0 is allowed as well.
     """
+    text = f"{'0, or ' if or_zero else ''}{'more than' if above else 'at least'} {low:.12g}"
+    if math.isfinite(high):
+        text += f" and {'less than' if below else 'at most'} {high:.12g}"
 
-    low: float
-    high: float
-    above: bool = False
-    below: bool = False
-    or_zero: bool = False
+    def checked(value: float | None) -> float | None:
+        if value is None or (or_zero and value == 0):
+            return value
+        if (value > low if above else value >= low) and (value < high if below else value <= high):
+            return value
+        shown = str(value) if isinstance(value, int) else f"{value:.12g}"
+        raise refusal(f"is {shown}", f"It must be {text}.")
 
-    def __contains__(self, value: float) -> bool:
-        if self.or_zero and value == 0:
-            return True
-        over = value > self.low if self.above else value >= self.low
-        under = value < self.high if self.below else value <= self.high
-        return over and under
-
-    def __str__(self) -> str:
-        low = f"more than {self.low:.12g}" if self.above else f"at least {self.low:.12g}"
-        low = f"0, or {low}" if self.or_zero else low
-        if math.isinf(self.high):
-            return low
-        return f"{low} and {'less than' if self.below else 'at most'} {self.high:.12g}"
+    return AfterValidator(checked)
 
 
-def nearest(word: str, known: Iterable[str]) -> str | None:
-    """Return the known word that is spelt most like `word`, or None when none is close."""
-    close = difflib.get_close_matches(word.casefold(), list(known), n=1, cutoff=0.6)
-    return close[0] if close else None
+def multiple_of(step: int) -> AfterValidator:
+    """Return the check that a whole number is a multiple of `step`."""
+
+    def checked(value: int) -> int:
+        if value % step:
+            raise refusal(f"is {value}", f"Write a multiple of {step}.")
+        return value
+
+    return AfterValidator(checked)
 
 
-def hints(cls: type) -> dict[str, Any]:
-    """Return the types of a dataclass's fields, their ranges included."""
-    return typing.get_type_hints(cls, include_extras=True)
+def _resolved(value: Any, info: pydantic.ValidationInfo) -> Path:
+    if isinstance(value, Path):
+        return value.absolute()
+    if isinstance(value, str):
+        return resolved(value, info)
+    raise refusal(f"holds {named(value)}", "Write a path as text.")
 
 
-def check_fields(instance: Any) -> None:
-    """Check every field of a frozen dataclass against its type and range; for `__post_init__`.
+def resolved(text: str, info: pydantic.ValidationInfo) -> Path:
+    """Return a path named in a recipe, relative to the recipe's folder.
 
-    Whole numbers become floats and lists become tuples where the field asks for them.
-
-    Raises
-    ------
-    ConfigError
-        Naming the key.
+    `~` and variables are refused, so that a recipe means the same on every computer.
     """
-    for name, kind in hints(type(instance)).items():
-        value = _converted(getattr(instance, name), kind, name, None)
-        object.__setattr__(instance, name, value)
-
-
-def build(cls: type[Built], data: Any, *, section: str = "", path: Path | None = None) -> Built:
-    """Make a dataclass, and the dataclasses inside it, from plain data.
-
-    Parameters
-    ----------
-    cls : type
-        A dataclass whose fields are annotated with plain types, `Range` and other dataclasses.
-    data : mapping
-        As YAML gives it.
-    section : str
-        The key under which `data` stands, for messages: "stage1".
-    path : Path, optional
-        The file that `data` comes from, for messages; text keys of paths are relative to its
-        folder.
-
-    Raises
-    ------
-    ConfigError
-        Naming the key, the file and what to write instead.
-    """
-    where = f"the key '{section}'" if section else "the recipe"
-    if not isinstance(data, dict):
-        raise ConfigError(
-            f"{where} holds {_named(data)} instead of keys and values",
-            path=path,
-            remedy="Write 'key: value' lines, indented by spaces.",
+    if not text.strip():
+        raise refusal("is empty", "Write a path.")
+    if _NOT_EXPANDED.search(text):
+        raise refusal(
+            f"is '{text}', and neither ~ nor variables are replaced in a recipe",
+            "Write the whole path, or one relative to the recipe's folder.",
         )
-    kinds = hints(cls)
-    _check_keys(cls, data, kinds, section, path)
-    made = {}
-    for name, value in data.items():
-        key = f"{section}.{name}" if section else name
-        inner = kinds[name]
-        if isinstance(inner, type) and dataclasses.is_dataclass(inner):
-            made[name] = build(inner, value, section=key, path=path)
-        else:
-            made[name] = _converted(value, inner, key, path)
-    try:
-        return cls(**made)
-    except ConfigError as error:
-        raise ConfigError(error.problem, path=path, remedy=error.remedy) from error
+    folder = Path() if info.context is None else info.context["folder"]
+    return Path(folder).absolute() / text
 
 
-def set_key(data: dict[str, Any], key: str, value: Any) -> None:
-    """Set a dotted key of nested plain data in place.
+RecipePath = Annotated[Path, BeforeValidator(_resolved)]
+"""A path; text is relative to the recipe's folder."""
 
-    Raises
-    ------
-    ConfigError
-        When a part of the key before its last dot is not there.
-    """
+Items = Annotated[
+    tuple[Item, ...],
+    Strict(),
+    BeforeValidator(lambda value: tuple(value) if isinstance(value, list) else value),
+]
+"""A YAML list, kept as a tuple."""
+
+
+class RecipeFile:
+    """What all recipes share: reading from plain data, writing as YAML, changing single keys."""
+
+    @classmethod
+    def from_dict(cls, data: Any, *, path: str | Path | None = None) -> Self:
+        """Build from plain data.
+
+        Parameters
+        ----------
+        data : dict
+            As YAML gives it.
+        path : str or Path, optional
+            The recipe's file, for messages; relative paths in it are resolved against its folder.
+
+        Raises
+        ------
+        ConfigError
+            Naming the key, the file and what to write instead.
+        """
+        path = None if path is None else Path(path)
+        context = None if path is None else {"folder": path.parent}
+        try:
+            return TypeAdapter(cls).validate_python(data, context=context)
+        except ValidationError as error:
+            raise _explained(error, cls, path) from error
+        except ConfigError as error:
+            raise _in_file(error, path) from error
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain data for `from_dict`."""
+        data: dict[str, Any] = TypeAdapter(type(self)).dump_python(self, mode="json")
+        return data
+
+    def to_text(self) -> str:
+        """Return the recipe as YAML text with every key."""
+        return yaml.safe_dump(self.to_dict(), sort_keys=False, allow_unicode=True)
+
+    def to_yaml(self, path: str | Path) -> None:
+        """Write the recipe as YAML, atomically."""
+        with atomic_write(path) as temporary:
+            temporary.write_text(self.to_text(), "utf-8")
+
+    def override(self, settings: str | Iterable[str]) -> Self:
+        """Return a copy with keys set as on a command line: "stage1.epochs=2".
+
+        Paths are relative to the working folder, as everywhere on a command line.
+
+        Raises
+        ------
+        ConfigError
+            When a setting is not `key=value`, or the key or value is wrong.
+        """
+        data = self.to_dict()
+        for setting in [settings] if isinstance(settings, str) else settings:
+            key, sign, text = setting.partition("=")
+            if not sign or not key.strip():
+                raise ConfigError(
+                    f"the setting '{setting}' is not key=value",
+                    remedy="Write it like stage1.epochs=2.",
+                )
+            value = parse_recipe_text(f"value: {text.strip()}")["value"]
+            _set_key(data, key.strip(), value)
+        return self.from_dict(data)
+
+
+def _set_key(data: dict[str, Any], key: str, value: Any) -> None:
+    """Set a dotted key of nested plain data in place; `from_dict` checks its last part."""
     *sections, name = key.split(".")
-    for section in sections:
-        if not isinstance(data.get(section), dict):
-            guess = nearest(section, data)
-            raise ConfigError(
-                f"the key '{key}' is not known" + (f"; did you mean '{guess}'?" if guess else ""),
-                remedy=f"Known here: {', '.join(data)}.",
-            )
-        data = data[section]
+    for part in sections:
+        if not isinstance(data.get(part), dict):
+            raise _unknown_key(key, part, data)
+        data = data[part]
     data[name] = value
 
 
-def plain(instance: Any) -> dict[str, Any]:
-    """Return a dataclass as plain data for YAML or JSON; the inverse of `build`."""
-    return {
-        field.name: _plain_value(getattr(instance, field.name))
-        for field in dataclasses.fields(instance)
-    }
-
-
-def flat(data: Mapping[str, Any], section: str = "") -> dict[str, Any]:
+def flat(data: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Return nested plain data with dotted keys: {"stage1.epochs": 2}."""
     found: dict[str, Any] = {}
     for name, value in data.items():
-        key = f"{section}.{name}" if section else str(name)
+        key = f"{prefix}.{name}" if prefix else str(name)
         if isinstance(value, dict):
             found |= flat(value, key)
         else:
@@ -172,141 +233,79 @@ def flat(data: Mapping[str, Any], section: str = "") -> dict[str, Any]:
     return found
 
 
-def _plain_value(value: Any) -> Any:
-    if dataclasses.is_dataclass(value):
-        return plain(value)
-    if isinstance(value, Path):
-        return str(value)
-    if isinstance(value, tuple):
-        return [_plain_value(v) for v in value]
-    return value
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """Return "; did you mean 'x'?" with the known word spelled most like `word`, or nothing."""
+    close = difflib.get_close_matches(word.casefold(), list(known), n=1, cutoff=0.6)
+    return f"; did you mean '{close[0]}'?" if close else ""
 
 
-def _check_keys(
-    cls: Any, data: dict[Any, Any], known: Mapping[str, Any], section: str, path: Path | None
-) -> None:
-    prefix = f"{section}." if section else ""
-    for name in data:
-        if name in known:
-            continue
-        guess = nearest(str(name), known)
-        remedy = f"Known here: {', '.join(known)}."
-        if guess:
-            raise ConfigError(
-                f"the key '{prefix}{name}' is not known; did you mean '{guess}'?",
-                path=path,
-                remedy=remedy,
-            )
-        raise ConfigError(f"the key '{prefix}{name}' is not known", path=path, remedy=remedy)
-    for field in dataclasses.fields(cls):
-        needed = field.default is field.default_factory is dataclasses.MISSING
-        if needed and field.name not in data:
-            raise ConfigError(
-                f"the key '{prefix}{field.name}' is missing", path=path, remedy="Add it."
-            )
-
-
-def _converted(value: Any, kind: Any, key: str, path: Path | None) -> Any:
-    """Return `value` as `kind`, or raise a ConfigError that names the key."""
-    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
-    if origin is typing.Annotated:
-        value = _converted(value, arguments[0], key, path)
-        _check_range(value, arguments[1], key, path)
-        return value
-    if origin is typing.Literal:
-        if value in arguments:
-            return value
-        choices = ", ".join(f"'{c}'" for c in arguments)
-        raise ConfigError(
-            f"the key '{key}' is {_named(value)}", path=path, remedy=f"Choose one of {choices}."
-        )
-    if origin in (types.UnionType, typing.Union):
-        return _one_of(value, arguments, key, path)
-    if origin is tuple:
-        if not isinstance(value, list | tuple):
-            raise _wrong_type(value, "a list in square brackets", key, path)
-        return tuple(_converted(v, arguments[0], key, path) for v in value)
-    return _plain_type(value, origin or kind, key, path)
-
-
-def _one_of(value: Any, kinds: tuple[Any, ...], key: str, path: Path | None) -> Any:
-    if value is None and type(None) in kinds:
-        return None
-    others = [k for k in kinds if k is not type(None)]
-    for kind in others[:-1]:
-        if isinstance(value, typing.get_origin(kind) or kind):
-            return _converted(value, kind, key, path)
-    return _converted(value, others[-1], key, path)
-
-
-def _plain_type(value: Any, kind: Any, key: str, path: Path | None) -> Any:
-    if kind is bool and isinstance(value, bool):
-        return value
-    if kind is int and isinstance(value, int) and not isinstance(value, bool):
-        return value
-    if kind is float:
-        # YAML 1.1 reads 1e-3 as text, and nobody who writes it means text
-        if isinstance(value, str) and _NUMBER.fullmatch(value.strip()):
-            value = float(value)
-        if isinstance(value, int | float) and not isinstance(value, bool):
-            if math.isfinite(value):
-                return float(value)
-            raise ConfigError(
-                f"the key '{key}' is {value}", path=path, remedy="Write a finite number."
-            )
-    if kind is Path and isinstance(value, Path):
-        return value.absolute()
-    if kind is Path and isinstance(value, str):
-        return resolved(value, key, path)
-    if (kind in (str, dict) or dataclasses.is_dataclass(kind)) and isinstance(value, kind):
-        return value
-    raise _wrong_type(value, _KINDS.get(kind, kind.__name__), key, path)
-
-
-_KINDS = {
-    bool: "true or false",
-    int: "a whole number",
-    float: "a number",
-    str: "text (in quotes when it looks like a number)",
-    dict: "keys and values",
-    Path: "a path as text",
-}
-
-
-def resolved(text: str, key: str, path: Path | None) -> Path:
-    """Return a path that a recipe names, relative to the recipe's folder.
-
-    Raises
-    ------
-    ConfigError
-        When it is empty or holds `~` or a variable: a recipe means the same for everybody.
-    """
-    if not text.strip():
-        raise ConfigError(f"the key '{key}' is empty", path=path, remedy="Write a path.")
-    if _NOT_EXPANDED.search(text):
-        raise ConfigError(
-            f"the key '{key}' is '{text}', and neither ~ nor variables are replaced in a recipe",
-            path=path,
-            remedy="Write the whole path, or one relative to the recipe's folder.",
-        )
-    folder = path.parent if path is not None else Path()
-    return folder.absolute() / text
-
-
-def _check_range(value: Any, allowed: Range, key: str, path: Path | None) -> None:
-    if value is not None and value not in allowed:
-        raise ConfigError(
-            f"the key '{key}' is {value:.12g}", path=path, remedy=f"It must be {allowed}."
-        )
-
-
-def _wrong_type(value: Any, wanted: str, key: str, path: Path | None) -> ConfigError:
+def _unknown_key(
+    key: str, part: str, known: Iterable[str], path: Path | None = None
+) -> ConfigError:
     return ConfigError(
-        f"the key '{key}' holds {_named(value)}", path=path, remedy=f"Write {wanted}."
+        f"the key '{key}' is not known{did_you_mean(part, known)}",
+        path=path,
+        remedy=f"Known here: {', '.join(known)}.",
     )
 
 
-def _named(value: Any) -> str:
+def _in_file(error: ConfigError, path: Path | None) -> ConfigError:
+    return ConfigError(error.problem, path=path, remedy=error.remedy)
+
+
+_UNKNOWN = {"unexpected_keyword_argument", "invalid_key"}
+_WANTED = {
+    "bool_type": "true or false",
+    "int_type": "a whole number",
+    "float_type": "a number",
+    "string_type": "text (in quotes when it looks like a number)",
+    "tuple_type": "a list in square brackets",
+    "dict_type": "keys and values",
+}
+
+
+def _explained(error: ValidationError, cls: Any, path: Path | None) -> ConfigError:
+    """Return the most telling of pydantic's errors in our words."""
+    # a misspelled key is also a missing one: the misspelling is what must be corrected
+    found = min(
+        error.errors(include_url=False),
+        key=lambda one: 0 if one["type"] in _UNKNOWN else 1 if one["type"] == "missing" else 2,
+    )
+    if found["type"] in _UNKNOWN:
+        *sections, name = (str(part) for part in found["loc"])
+        for part in sections:
+            cls = cls.__pydantic_fields__[part].annotation
+        return _unknown_key(".".join([*sections, name]), name, cls.__pydantic_fields__, path)
+    # a number in `loc` is a position in a list: the list's key says enough
+    key = ".".join(part for part in found["loc"] if isinstance(part, str))
+    problem, remedy = _problem_and_remedy(found)
+    subject = f"the key '{key}'" if key else "the recipe"
+    return ConfigError(f"{subject} {problem}", path=path, remedy=remedy)
+
+
+def _problem_and_remedy(found: ErrorDetails) -> tuple[str, str]:
+    kind, value, about = found["type"], found["input"], found.get("ctx", {})
+    if kind == "refused":
+        return about["problem"], about["remedy"]
+    if kind == "missing":
+        return "is missing", "Add it."
+    if kind == "dataclass_type":
+        return (
+            f"holds {named(value)} instead of keys and values",
+            "Write 'key: value' lines, indented by spaces.",
+        )
+    if kind == "literal_error":
+        choices = about["expected"].replace(" or ", ", ")
+        return f"is {named(value)}", f"Choose one of {choices}."
+    if kind == "finite_number":
+        return f"is {value}", "Write a finite number."
+    if kind in _WANTED:
+        return f"holds {named(value)}", f"Write {_WANTED[kind]}."
+    return f"is wrong ({found['msg']})", "See the keys of a recipe in the guide to training."
+
+
+def named(value: Any) -> str:
+    """Return a value as a message names it: "the number 3", "a list"."""
     if value is None:
         return "nothing"
     if isinstance(value, bool):
@@ -318,22 +317,22 @@ def _named(value: Any) -> str:
     return "a list" if isinstance(value, list | tuple) else "keys and values"
 
 
-_LIMIT = 1 << 20
+_LARGEST_BYTES = 1 << 20
 
 
 def read_recipe_text(path: Path) -> dict[str, Any]:
-    """Read a YAML file whose top is keys and values.
+    """Read a YAML file with keys and values at its top level.
 
     Raises
     ------
     ConfigError
         When the file is missing or unreadable, is not YAML, holds a key twice, is indented by
-        tabs, or is not keys and values; with the line where there is one.
+        tabs, or has no keys and values; with the line where there is one.
     """
     try:
         if path.is_dir():
             raise ConfigError("it is a folder", path=path, remedy="Name the recipe's YAML file.")
-        if path.stat().st_size > _LIMIT:
+        if path.stat().st_size > _LARGEST_BYTES:
             raise ConfigError("it is larger than 1 MB, which no recipe is", path=path)
         text = path.read_text("utf-8-sig")
     except FileNotFoundError as error:
@@ -361,8 +360,9 @@ def parse_recipe_text(text: str, *, path: Path | None = None) -> dict[str, Any]:
                 f"line {number} is indented by a tab", path=path, remedy="Use spaces only."
             )
     try:
-        _refuse_doubled(yaml.compose(text, Loader=yaml.SafeLoader), path, set())
-        data = yaml.safe_load(text)
+        data = _Loader(text).get_single_data()
+    except ConfigError as error:
+        raise _in_file(error, path) from error
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f"line {mark.line + 1}: " if mark is not None else ""
@@ -383,23 +383,17 @@ def parse_recipe_text(text: str, *, path: Path | None = None) -> dict[str, Any]:
     return data
 
 
-def _refuse_doubled(node: yaml.Node | None, path: Path | None, seen: set[int]) -> None:
-    if id(node) in seen:
-        return
-    seen.add(id(node))
-    if isinstance(node, yaml.MappingNode):
+class _Loader(yaml.SafeLoader):
+    """PyYAML's safe loader, which would silently keep the last of two equal keys."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         lines: dict[str, int] = {}
-        for key, value in node.value:
-            line = key.start_mark.line + 1
-            if str(key.value) in lines:
+        for key, _ in node.value:
+            name, line = str(key.value), key.start_mark.line + 1
+            if name in lines:
                 raise ConfigError(
-                    f"the key '{key.value}' stands twice, in lines {lines[str(key.value)]} "
-                    f"and {line}",
-                    path=path,
+                    f"the key '{name}' appears twice, in lines {lines[name]} and {line}",
                     remedy="Remove one of them.",
                 )
-            lines[str(key.value)] = line
-            _refuse_doubled(value, path, seen)
-    elif isinstance(node, yaml.SequenceNode):
-        for value in node.value:
-            _refuse_doubled(value, path, seen)
+            lines[name] = line
+        return super().construct_mapping(node, deep)

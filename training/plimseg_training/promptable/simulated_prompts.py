@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
+from pydantic import StrictInt
 from scipy import ndimage
 
 from napari_plimseg.models.promptable.prompt_tensors import PatchHints
-from plimseg_training.config.schema import Range, check_fields
+from plimseg_training.config.recipe import Share
+from plimseg_training.config.schema import between, section
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-_Share = Annotated[float, Range(0, 1)]
-_Number = Annotated[int, Range(0, 50)]
+_Count = Annotated[StrictInt, between(0, 50)]
 
 
-@dataclass(frozen=True)
+@section
 class DrawConfig:
     """Which hints a training draws.
 
@@ -39,15 +40,12 @@ class DrawConfig:
         Rounds of a further point in the largest mistake, each of them trained on too.
     """
 
-    box: _Share = 0.3
-    jittered_box: _Share = 0.3
-    jitter: _Share = 0.2
-    positive: Annotated[int, Range(1, 50)] = 3
-    negative: _Number = 2
-    corrections: _Number = 1
-
-    def __post_init__(self) -> None:
-        check_fields(self)
+    box: Share = 0.3
+    jittered_box: Share = 0.3
+    jitter: Share = 0.2
+    positive: Annotated[StrictInt, between(1, 50)] = 3
+    negative: _Count = 2
+    corrections: _Count = 1
 
 
 def first_hints(
