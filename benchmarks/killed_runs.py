@@ -162,9 +162,9 @@ def end_training(folder: Path) -> None:
 
 
 def _is_locked(run: Path) -> bool:
-    from napari_plimseg.training_runs.run_folder import RunFiles
+    from napari_plimseg.training_runs.run_folder import RunFolder
 
-    return RunFiles(run).is_locked
+    return RunFolder(run).is_locked
 
 
 def wait_for(until: Callable[[], bool]) -> None:

@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from napari_plimseg.cli.program import distinct_stems, expand, main
+from napari_plimseg.cli import main
+from napari_plimseg.cli.paths import distinct_stems, expand
 from napari_plimseg.cli.segment import parse_classes, parse_region
 from napari_plimseg.errors import ConfigError
 from napari_plimseg.models import loading
@@ -145,6 +146,35 @@ def test_mistakes_have_their_exit_code_and_sentence(
     assert says in error
     assert error.startswith("plimseg: ")
     assert "Traceback" not in error
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "says"),
+    [
+        (KeyError("a bug"), 1, "unexpected error: 'a bug' (KeyError)."),
+        (KeyboardInterrupt(), 130, "interrupted"),
+    ],
+)
+def test_what_nobody_foresaw_is_one_sentence(
+    error: BaseException,
+    code: int,
+    says: str,
+    picture: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def load(name: str, classes: TissueClasses | None = None) -> ColorModel:
+        raise error
+
+    monkeypatch.setattr(loading, "load_model", load)
+    assert main(["segment", str(picture), "--mpp", "0.5"]) == code
+    assert capsys.readouterr().err.startswith(f"plimseg: {says}")
+    assert main(["segment", str(picture), "--mpp", "0.5", "--json"]) == code
+    (event,) = events(capsys.readouterr().out)
+    assert (event["event"], event["code"]) == ("error", code)
+    if code == 1:
+        with pytest.raises(KeyError):
+            main(["segment", str(picture), "--mpp", "0.5", "--verbose"])
 
 
 def test_a_slide_without_pixel_size_says_how_to_give_it(

@@ -22,20 +22,18 @@ from napari_plimseg import cli
 from napari_plimseg.cli import program, train
 from napari_plimseg.models import library, loading
 from napari_plimseg.tissue import TissueClasses
-from plimseg_training.__main__ import _parser, main
+from napari_plimseg.training_runs.events import Event
+from napari_plimseg.training_runs.run_folder import RunFolder
+from plimseg_training.__main__ import build_parser, main
 from plimseg_training.config import shipped
 from plimseg_training.config.recipe import DataConfig, Recipe, StageConfig, load_recipe
-from plimseg_training.console import Console, time_left
-from plimseg_training.events import Event, ProgressLog
-from plimseg_training.run_folder import RunFolder
+from plimseg_training.console import TrainingConsole, time_left
+from plimseg_training.events import ProgressLog
+from plimseg_training.loop.task import Stopped
 from tests.support.trained_models import RGB_CLASSES, ChannelModel
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-
-class Stopped(Exception):
-    """Stands for the pipeline's own."""
 
 
 @pytest.fixture
@@ -84,7 +82,7 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
         RunFolder(run_folder).model_file.write_bytes(b"a model")
         return RunFolder(run_folder).model_file
 
-    fake = SimpleNamespace(train_recipe=train_recipe, Stopped=Stopped)
+    fake = SimpleNamespace(train_recipe=train_recipe)
     monkeypatch.setitem(sys.modules, "plimseg_training.pipeline", fake)
     return calls
 
@@ -104,7 +102,7 @@ def test_the_guide_s_recipe_classes_and_commands_are_real(tmp_path: Path) -> Non
     assert len(commands) >= 7
     for command in commands:
         words = shlex.split(command)
-        parser = _parser() if words[0] in train.COMMANDS else program._parser()
+        parser = build_parser() if words[0] in train.COMMANDS else program.build_parser()
         parser.parse_args(words)
 
 
@@ -172,7 +170,7 @@ def test_stopping_says_how_to_go_on(
         assert should_stop()
         raise Stopped
 
-    fake = SimpleNamespace(train_recipe=train_recipe, Stopped=Stopped)
+    fake = SimpleNamespace(train_recipe=train_recipe)
     monkeypatch.setitem(sys.modules, "plimseg_training.pipeline", fake)
     assert main(["train", str(recipe_file), "--out", "run"]) == 130
     assert "plimseg train --resume --out run" in capsys.readouterr().out
@@ -184,7 +182,7 @@ def test_a_crash_is_one_sentence(
     def train_recipe(*args: Any, **options: Any) -> Path:
         raise KeyError("a bug")
 
-    fake = SimpleNamespace(train_recipe=train_recipe, Stopped=Stopped)
+    fake = SimpleNamespace(train_recipe=train_recipe)
     monkeypatch.setitem(sys.modules, "plimseg_training.pipeline", fake)
     assert main(["train", str(recipe_file)]) == 1
     error = capsys.readouterr().err
@@ -197,7 +195,7 @@ def test_a_crash_is_one_sentence(
 @pytest.mark.parametrize(
     ("arguments", "code", "says"),
     [
-        (["train"], 2, "nothing was named to train on"),
+        (["train"], 2, "there is nothing to train on"),
         (["train", "nowhere"], 2, "neither a recipe nor a folder"),
         (["train", "missing.yaml"], 2, "missing.yaml"),
         (["train", "bundled", "--set", "stage1.epoch=2"], 2, "did you mean 'epochs'"),
@@ -259,7 +257,7 @@ def test_scan_prints_problems_and_tags(
 def test_programs_are_told_how_far_a_pass_is(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    console = Console(as_json=True)
+    console = TrainingConsole(as_json=True)
     console.counted("files", 1, 9)
     assert capsys.readouterr().out == ""  # too soon
     now = time.monotonic() + 1
@@ -298,7 +296,7 @@ def test_a_dry_run_says_what_would_be_trained(
     assert plan["device"]
     assert plan["measured"] == 0
     assert main(["train", str(recipe_file), "--dry-run"]) == 0
-    assert "stage 1  10 epochs, 4 images a step" in capsys.readouterr().out
+    assert "stage 1  10 epochs, 4 images per step" in capsys.readouterr().out
     assert not (tmp_path / "runs").exists()
 
 
@@ -343,10 +341,10 @@ def test_the_line_that_changes_is_for_terminals_only(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     step = Event("step", stage="stage1", epoch=2, epochs=9, step=3, steps=7, seconds_left=200.0)
-    Console().event(step)
+    TrainingConsole().event(step)
     assert capsys.readouterr().err == ""
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
-    console = Console()
+    console = TrainingConsole()
     console.event(step)
     console.say("next")
     captured = capsys.readouterr()
@@ -354,7 +352,7 @@ def test_the_line_that_changes_is_for_terminals_only(
     assert captured.err.endswith("\r")
     assert captured.out == "next\n"
     monkeypatch.setenv("RANK", "1")
-    Console().event(Event("start", "hello"))
+    TrainingConsole().event(Event("start", "hello"))
     assert capsys.readouterr().out == ""
     assert [time_left(s) for s in (5, 90, 9000)] == ["under a minute", "2 min", "2.5 h"]
 
@@ -362,7 +360,7 @@ def test_the_line_that_changes_is_for_terminals_only(
 def test_the_command_says_when_the_training_package_is_missing(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(train.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     assert cli.main(["train", "x"]) == 2
     assert "'train' needs the training package" in capsys.readouterr().err
 

@@ -24,6 +24,7 @@ def tell(event: dict, log: Path | None = None) -> None:
 def train(arguments: list[str]) -> int:
     run = Path(arguments[arguments.index("--out") + 1])
     run.mkdir(parents=True, exist_ok=True)
+    (run / "pid").write_text(str(os.getpid()))
     log = run / "progress.jsonl"
     if BEHAVIOUR == "refuses":
         tell({"kind": "failed", "message": "the folder is wrong. Correct it.", "data": {"code": 5}})

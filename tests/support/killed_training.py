@@ -19,10 +19,11 @@ from pathlib import Path
 
 import torch
 
+from napari_plimseg.training_runs.run_folder import RunFolder
 from plimseg_training.events import ProgressLog, read_events
 from plimseg_training.loop.loop import LoopOptions, train
 from plimseg_training.loop.state import read_state, read_weights_of_run
-from plimseg_training.run_folder import RunFolder, StopRequest
+from plimseg_training.run_folder import StopRequest, locked
 from tests.support.tiny_task import TinyTask, stage
 
 
@@ -37,7 +38,7 @@ class SlowTask(TinyTask):
 def train_once(folder: Path, save_seconds: float) -> None:
     """Train to the end or a stop."""
     run = RunFolder(folder)
-    with run.locked(), StopRequest(folder) as should_stop:
+    with locked(run), StopRequest(folder) as should_stop:
         train(
             SlowTask(),
             stage(),
@@ -96,7 +97,7 @@ def stopped(folder: Path, how: str) -> dict[str, object]:
     child = forked(folder, 300)
     wait_for(child, folder, 4)
     if how == "file":
-        RunFolder(folder).request_stop()
+        RunFolder(folder).stop_file.touch()
     else:
         os.kill(child, signal.Signals[how])
     status = os.waitpid(child, 0)[1]

@@ -8,14 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from plimseg_training.events import (
-    KINDS,
-    Event,
-    ProgressLog,
-    read_events,
-    read_history,
-    write_history,
-)
+from napari_plimseg.training_runs.events import KINDS, Event
+from plimseg_training.events import ProgressLog, read_events, read_history, write_history
 
 if TYPE_CHECKING:
     from pathlib import Path

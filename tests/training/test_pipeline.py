@@ -16,12 +16,13 @@ from safetensors.torch import load_file
 
 from napari_plimseg.errors import ConfigError
 from napari_plimseg.models.loading import load_model
+from napari_plimseg.training_runs.run_folder import RunFolder
 from plimseg_training.config.recipe import load_recipe
 from plimseg_training.data.datasets import TrainingData
 from plimseg_training.events import read_events
 from plimseg_training.loop.task import Stopped
 from plimseg_training.pipeline import train_recipe
-from plimseg_training.run_folder import RunError, RunFolder
+from plimseg_training.run_folder import RunError
 from plimseg_training.stages.pseudo_masks import Targets
 from tests.support.paths import ROOT
 from tests.support.stages import halves, named_tissue, recipe, same, tissue

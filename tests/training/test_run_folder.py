@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from napari_plimseg.errors import StoreError
-from plimseg_training.events import Event, ProgressLog
-from plimseg_training.run_folder import RunError, RunFolder, StopRequest, check_space
+from napari_plimseg.training_runs.events import Event
+from napari_plimseg.training_runs.run_folder import RunFolder
+from plimseg_training.events import ProgressLog
+from plimseg_training.run_folder import RunError, StopRequest, check_space, locked
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -22,8 +24,9 @@ if TYPE_CHECKING:
 HOLDER = """
 import sys, time
 from pathlib import Path
-from plimseg_training.run_folder import RunFolder
-with RunFolder(Path(sys.argv[1])).locked():
+from napari_plimseg.training_runs.run_folder import RunFolder
+from plimseg_training.run_folder import locked
+with locked(RunFolder(Path(sys.argv[1]))):
     print("held", flush=True)
     sys.stdin.readline()
 """
@@ -32,7 +35,7 @@ with RunFolder(Path(sys.argv[1])).locked():
 def test_how_a_run_stands(tmp_path: Path) -> None:
     run = RunFolder(tmp_path / "run")
     assert run.status() == "new"
-    with run.locked():
+    with locked(run):
         assert run.status() == "running"
         log = ProgressLog(run.progress)
         log(Event("start"))
@@ -67,15 +70,15 @@ def test_two_trainings_do_not_share_a_folder(
         assert other.stdout is not None
         assert other.stdout.readline().strip() == "held"
         assert run.status() == "running"
-        with pytest.raises(RunError, match="another training is running"), run.locked():
+        with pytest.raises(RunError, match="another training is running"), locked(run):
             pytest.fail("two trainings in one folder")
         monkeypatch.setenv("RANK", "1")  # unless torchrun started them together
-        with run.locked():
+        with locked(run):
             pass
         monkeypatch.delenv("RANK")
         other.kill()  # a killed process leaves no lock behind
         other.wait()
-    with run.locked():
+    with locked(run):
         pass
     assert issubclass(RunError, StoreError)
 
@@ -85,15 +88,15 @@ def test_left_overs_go_when_a_training_begins(tmp_path: Path) -> None:
     run.stage("stage1").mkdir()
     half = run.stage("stage1") / ".partial-xyz.ckpt"
     half.touch()
-    run.request_stop()
-    with run.locked():
+    run.stop_file.touch()
+    with locked(run):
         assert not half.exists()
         assert not run.stop_file.exists()
 
 
 def test_a_file_in_the_way_is_named(tmp_path: Path) -> None:
     (tmp_path / "run").touch()
-    with pytest.raises(RunError, match="'run'") as raised, RunFolder(tmp_path / "run").locked():
+    with pytest.raises(RunError, match="'run'") as raised, locked(RunFolder(tmp_path / "run")):
         pytest.fail("a file is no folder")
     assert raised.value.remedy
 
@@ -101,7 +104,7 @@ def test_a_file_in_the_way_is_named(tmp_path: Path) -> None:
 def test_the_stop_file_stops(tmp_path: Path) -> None:
     with StopRequest(tmp_path) as should_stop:
         assert not should_stop()
-        RunFolder(tmp_path).request_stop()
+        RunFolder(tmp_path).stop_file.touch()
         assert should_stop()
 
 

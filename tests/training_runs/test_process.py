@@ -16,7 +16,7 @@ from napari_plimseg.errors import ConfigError
 from napari_plimseg.tissue import GLAS, TissueClasses
 from napari_plimseg.training_runs.process import TrainingProcess, TrainingRequest, TrainingState
 from napari_plimseg.training_runs.run_folder import (
-    RunFiles,
+    RunFolder,
     RunStatus,
     list_runs,
     name_problem,
@@ -75,7 +75,7 @@ def test_a_training_to_its_end(start: Callable, run: Path) -> None:
     assert history.mious["stage2"] == [(1.0, 0.1), (2.0, 0.2), (3.0, pytest.approx(0.3))]
     assert history.device == "CPU, 2 cores"
     assert history.memory_mb == 900
-    assert RunFiles(run).status() is RunStatus.FINISHED
+    assert RunFolder(run).status() is RunStatus.FINISHED
     # another viewer finds it as it is
     later = until_end(TrainingProcess(run))
     assert (later.state, later.listed_as) == (TrainingState.FINISHED, "fake")
@@ -104,10 +104,10 @@ def test_a_stop_that_comes_too_early_is_not_lost(start: Callable) -> None:
 
 
 @pytest.mark.skipif(os.name == "nt", reason="needs POSIX signals")
-def test_a_killed_training_says_so_and_can_go_on(start: Callable) -> None:
+def test_a_killed_training_says_so_and_can_go_on(start: Callable, run: Path) -> None:
     process = start(step="0.05")
     until(process, lambda: bool(process.history.losses))
-    os.kill(process.process_id, signal.SIGKILL)
+    os.kill(int((run / "pid").read_text()), signal.SIGKILL)
     until_end(process)
     assert process.state is TrainingState.FAILED
     assert "stopped unexpectedly (signal 9)" in process.error
@@ -152,7 +152,7 @@ def test_closing_waits_no_longer_than_asked(start: Callable) -> None:
 
 
 def test_a_training_of_another_viewer_is_taken_up_and_stopped(tmp_path: Path) -> None:
-    files = RunFiles(tmp_path / "run")
+    files = RunFolder(tmp_path / "run")
     files.root.mkdir()
     files.recipe.write_text("name: x\n")
     step = {"kind": "step", "stage": "stage1", "epoch": 1, "epochs": 2, "step": 1, "steps": 2}
@@ -175,14 +175,14 @@ def test_what_was_interrupted_is_listed_first(tmp_path: Path) -> None:
         [("done", "done", True), ("stopped", "stopped", False), ("killed", "step", False),
          ("refused", "failed", False)]
     ):  # fmt: skip
-        files = RunFiles(runs_folder() / name)
+        files = RunFolder(runs_folder() / name)
         files.root.mkdir(parents=True)
         files.progress.write_text(f'{{"kind": "start"}}\n{{"kind": "{last}"}}\n{{"kind": "st')
         os.utime(files.progress, (1000 + number, 1000 + number))
         if name != "refused":  # it never came so far
             files.recipe.write_text("name: x\n")
         if model:
-            files.model.write_bytes(b"")
+            files.model_file.write_bytes(b"")
     found = [(run.name, run.status) for run in list_runs()]
     assert found == [
         ("killed", RunStatus.STOPPED), ("stopped", RunStatus.STOPPED), ("done", RunStatus.FINISHED),
@@ -215,7 +215,7 @@ def test_requests_check_themselves(tmp_path: Path, wrong: dict) -> None:
 
 def test_names_and_folders(tmp_path: Path) -> None:
     assert name_problem("my tissue") == ""
-    assert "comes along" in name_problem("Bundled-Tissue")
+    assert "bundled model" in name_problem("Bundled-Tissue")
     assert usable_name("été/2024: A") == "été-2024- A"
     assert usable_name("///") == "my tissue" or name_problem(usable_name("///")) == ""
     first = new_run_folder("a", tmp_path)

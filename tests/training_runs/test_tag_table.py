@@ -127,10 +127,7 @@ def test_classes(images: Path) -> None:
     for wrong in ("Tumour", "file", "a,b", "", "group"):
         with pytest.raises(TagError):
             table.add_class(wrong)
-    with pytest.raises(TagError, match="1 images are tagged"):
-        table.remove_class("fat tissue")
-    table.remove_class("tumour")
-    assert TagTable(images).classes == ("fat tissue",)
+    assert TagTable(images).classes == ("tumour", "fat tissue")
     with pytest.raises(TagError):
         table.toggle("nowhere.png", "fat tissue")
 

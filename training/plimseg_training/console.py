@@ -1,124 +1,110 @@
-"""What the training commands print: lines for people, or JSON lines for programs."""
+"""What the training commands print: text for people, or JSON lines for programs."""
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import sys
 import time
 from typing import TYPE_CHECKING, Any
 
-from plimseg_training.events import Event
+from napari_plimseg.cli.console import Console
+from napari_plimseg.training_runs.events import Event
 
 if TYPE_CHECKING:
     from plimseg_training.evaluation.evaluate import EvaluationProgress
 
 COUNT_SECONDS = 0.5
-"""Programs are told how far a pass is no more often."""
+"""Shortest time between two JSON lines about the progress of a pass."""
 _PERCENT = ("miou", "score", "accuracy", "dice", "iou")
 
 
-class Console:
-    """Prints to standard output, and one line that changes to a terminal on standard error.
+class TrainingConsole(Console):
+    """Prints events, counts and tables of the training commands.
 
     Of several processes of one training (torchrun), only the first prints.
 
     Parameters
     ----------
-    as_json : bool
-        One JSON object a line on standard output, nothing else there.
-    quiet : bool
-        Results and errors only.
+    as_json, quiet : bool
+        As of `Console`.
     """
 
+    kind_key = "kind"
+
     def __init__(self, *, as_json: bool = False, quiet: bool = False) -> None:
-        self.as_json = as_json
-        self.quiet = quiet
-        self.failed = False
+        super().__init__(as_json=as_json, quiet=quiet)
+        self._failure_printed = False
         self._silent = os.environ.get("RANK", "0") != "0"
-        self._changing = 0
+        self._shown = 0
         self._counted_at = time.monotonic()
 
     def event(self, event: Event) -> None:
-        """Print what a training says."""
-        self.failed = self.failed or event.kind == "failed"
-        if self._silent:
-            return
+        """Print an event of a training."""
+        self._failure_printed = self._failure_printed or event.kind == "failed"
         if self.as_json:
             self._line(event.to_json())
         elif event.kind == "step":
-            self._change(_step_text(event))
+            self._show(_step_text(event))
         elif event.kind == "epoch":
             self.say(_epoch_text(event))
         # a failure is raised as well, and printed as an error there
         elif event.message and event.kind not in {"failed", "checkpoint", "preview"}:
             self.say(event.message)
 
+    def facts(self, kind: str, facts: dict[str, Any]) -> None:
+        """Print a JSON object for programs."""
+        if self.as_json:
+            self._event(kind, **facts)
+
     def evaluated(self, progress: EvaluationProgress) -> None:
-        """Show how far an evaluation is."""
+        """Show the progress of an evaluation."""
         if self.as_json:
             facts = {"done": progress.done, "total": progress.total, "image": progress.name}
             self.facts("progress", facts)
         else:
-            self._change(f"{progress.done}/{progress.total} images  {progress.name}")
+            self._show(f"{progress.done}/{progress.total} images  {progress.name}")
 
     def counted(self, what: str, done: int, total: int) -> None:
-        """Show how far a pass over files or patches is."""
+        """Show the progress of a pass over files or patches."""
         if not self.as_json:
-            self._change(f"{done}/{total} {what}")
+            self._show(f"{done}/{total} {what}")
         elif time.monotonic() - self._counted_at >= COUNT_SECONDS:
             self._counted_at = time.monotonic()
             self.facts("counted", {"what": what, "done": done, "total": total})
 
-    def say(self, text: str) -> None:
-        """Tell people something; programs don't need it."""
-        if not (self.as_json or self.quiet):
-            self.result(text)
+    def error(self, text: str, *, code: int | None = None, slide: str | None = None) -> None:
+        """Print an error, unless another process does."""
+        if not self._silent:
+            super().error(text, code=code, slide=slide)
 
-    def result(self, text: str) -> None:
-        """Print what a command was asked for, as text."""
-        if not self.as_json and not self._silent:
-            self.end_line()
-            self._line(text)
+    def end_progress(self) -> None:
+        """Clear the changing line."""
+        if self._shown:
+            sys.stderr.write("\r" + " " * self._shown + "\r")
+            sys.stderr.flush()
+            self._shown = 0
 
-    def facts(self, kind: str, facts: dict[str, Any]) -> None:
-        """Print a JSON line for programs."""
-        if self.as_json and not self._silent:
-            self._line(json.dumps({"kind": kind, **facts}, ensure_ascii=False, allow_nan=False))
-
-    def error(self, text: str, code: int) -> None:
-        """Print an error: as a JSON line unless the training said it, or on standard error."""
-        self.end_line()
-        if self._silent:
-            return
-        if not self.as_json:
-            sys.stderr.write(f"plimseg: {text}\n")
-        elif not self.failed:
+    def _json_error(self, text: str, code: int | None, slide: str | None) -> None:
+        if not self._failure_printed:  # as an event of the training
             self._line(Event("failed", message=text, data={"code": code}).to_json())
 
-    def end_line(self) -> None:
-        """Take the changing line away."""
-        if self._changing:
-            sys.stderr.write("\r" + " " * self._changing + "\r")
-            sys.stderr.flush()
-            self._changing = 0
-
-    def _change(self, text: str) -> None:
+    def _show(self, text: str) -> None:
+        """Replace the changing line, on terminals only."""
         if self.quiet or self._silent or not sys.stderr.isatty():
             return
-        shown = text[: shutil.get_terminal_size().columns - 1]
-        sys.stderr.write("\r" + shown.ljust(self._changing))
+        fitting = text[: shutil.get_terminal_size().columns - 1]
+        sys.stderr.write("\r" + fitting.ljust(self._shown))
         sys.stderr.flush()
-        self._changing = len(shown)
+        self._shown = len(fitting)
 
     def _line(self, text: str) -> None:
-        sys.stdout.write(text + "\n")
-        sys.stdout.flush()
+        if not self._silent:
+            super()._line(text)
 
 
 def time_left(seconds: float) -> str:
-    """Return a time for people, in steps that do not flicker: "3 min"."""
+    """Return a duration for people, coarse enough not to flicker: "3 min"."""
     if seconds < 60:
         return "under a minute"
     minutes = round(seconds / 60)

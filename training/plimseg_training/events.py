@@ -1,116 +1,26 @@
-"""What a training says while it runs: events as JSON lines, and one history row an epoch."""
+"""What a training writes while it runs: events as JSON lines, and one history row per epoch."""
 
 from __future__ import annotations
 
 import csv
-import json
-import math
 import sys
-import time
-from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from napari_plimseg.files import atomic_write
+from napari_plimseg.training_runs.events import Event
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 
-KINDS = (
-    "start", "scan", "stage", "step", "epoch", "preview", "checkpoint", "warning", "stopped",
-    "done", "failed",
-)  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Event:
-    """One thing that a training says.
-
-    Parameters
-    ----------
-    kind : str
-        One of `KINDS`.
-    message : str
-        For people.
-    stage : str
-        "stage1", "pseudo_masks", "stage2", or "" outside of stages.
-    epoch, epochs : int
-        Epochs begun, from 1, and all epochs; 0 where there are none.
-    step, steps : int
-        Steps done in this epoch, and all of its steps.
-    seconds_left : float or None
-        Estimate for the stage; None before there is one.
-    losses : dict
-        Loss terms by name; means over the epoch in an "epoch" event.
-    scores : dict
-        Measured on validation images.
-    learning_rate : float
-        Of the first group of weights.
-    items_per_second : float
-        Since the last "step" event.
-    memory_mb : float
-        Most memory so far, of the device or of the process.
-    data : dict
-        More for programs: a preview's file, a scan's counts.
-    time : float
-        Seconds since 1970.
-    """
-
-    kind: str
-    message: str = ""
-    stage: str = ""
-    epoch: int = 0
-    epochs: int = 0
-    step: int = 0
-    steps: int = 0
-    seconds_left: float | None = None
-    losses: dict[str, float] = field(default_factory=dict)
-    scores: dict[str, float] = field(default_factory=dict)
-    learning_rate: float = 0.0
-    items_per_second: float = 0.0
-    memory_mb: float = 0.0
-    data: dict[str, Any] = field(default_factory=dict)
-    time: float = field(default_factory=time.time)
-
-    def __post_init__(self) -> None:
-        if self.kind not in KINDS:
-            raise ValueError(f"'{self.kind}' is not a kind of event")
-
-    def to_json(self) -> str:
-        """Return one line of strict JSON, without fields that say nothing."""
-        said = {
-            name: value
-            for name, value in asdict(self).items()
-            if value not in ("", 0, None, {}) or name == "kind"
-        }
-        return json.dumps(_finite(said), ensure_ascii=False, allow_nan=False)
-
-    @classmethod
-    def from_json(cls, line: str) -> Event:
-        """Read a line of `to_json`; keys of newer versions are left out.
-
-        Raises
-        ------
-        ValueError
-            When the line is no event.
-        """
-        data = json.loads(line)
-        if not isinstance(data, dict) or "kind" not in data:
-            raise ValueError("no event")
-        known = {f.name for f in fields(cls)}
-        for name in {"losses", "scores"} & set(data):
-            data[name] = {key: float(number) for key, number in data[name].items()}
-        return cls(**{name: value for name, value in data.items() if name in known})
-
-
 class ProgressLog:
-    """Writes events to the run folder's `progress.jsonl` and, as they come, to a stream.
+    """Appends events to the run folder's `progress.jsonl` and, at once, to a stream.
 
     Parameters
     ----------
     path : Path
-        The file; lines are added to it.
+        The file; lines are appended to it.
     stream : text stream, optional
         Where a program reads the same lines, for example `sys.stdout`.
     """
@@ -119,7 +29,7 @@ class ProgressLog:
         self._path = path
         self._stream = stream
         path.parent.mkdir(parents=True, exist_ok=True)
-        # a training that was killed while writing leaves half a line
+        # a training killed while writing leaves half a line; end it, so that only that line is lost
         if path.exists() and not path.read_bytes().endswith(b"\n") and path.stat().st_size:
             with path.open("a", encoding="utf-8") as file:
                 file.write("\n")
@@ -135,7 +45,7 @@ class ProgressLog:
 
 
 def read_events(path: str | Path) -> list[Event]:
-    """Return the events in a `progress.jsonl`; torn or foreign lines are left out.
+    """Return the events in a `progress.jsonl`; incomplete and unknown lines are skipped.
 
     A missing file holds no events.
     """
@@ -147,13 +57,13 @@ def read_events(path: str | Path) -> list[Event]:
     for line in lines:
         try:
             events.append(Event.from_json(line))
-        except (ValueError, TypeError, AttributeError):
+        except ValueError:
             continue
     return events
 
 
 def write_history(path: Path, stage: str, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Write a stage's rows to `history.csv`, atomically; rows of other stages stay.
+    """Write a stage's rows to `history.csv`, atomically; other stages' rows are kept.
 
     Parameters
     ----------
@@ -162,7 +72,7 @@ def write_history(path: Path, stage: str, rows: Sequence[Mapping[str, Any]]) -> 
     stage : str
         Its old rows are replaced.
     rows : sequence of mappings
-        One an epoch; the columns are those of all rows together.
+        One per epoch; the columns are those of all rows together.
     """
     kept = [row for row in read_history(path) if row.get("stage") != stage]
     everything = [*kept, *({"stage": stage, **row} for row in rows)]
@@ -174,7 +84,7 @@ def write_history(path: Path, stage: str, rows: Sequence[Mapping[str, Any]]) -> 
 
 
 def read_history(path: str | Path) -> list[dict[str, str]]:
-    """Return the rows of a `history.csv` as text, cells that are empty left out."""
+    """Return the rows of a `history.csv` as text, without empty cells."""
     try:
         with Path(path).open(newline="", encoding="utf-8") as file:
             rows = list(csv.DictReader(file))
@@ -184,7 +94,7 @@ def read_history(path: str | Path) -> list[dict[str, str]]:
 
 
 def memory_mb(device_type: str) -> float:
-    """Return the most memory used so far: of a CUDA device, else of this process; 0 if unknown."""
+    """Return the peak memory so far: of a CUDA device, else of this process; 0 if unknown."""
     if device_type == "cuda":
         import torch
 
@@ -195,14 +105,3 @@ def memory_mb(device_type: str) -> float:
         return 0.0
     used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return used / (1e6 if sys.platform == "darwin" else 1e3)
-
-
-def _finite(value: Any) -> Any:
-    """Return plain data in which numbers that JSON lacks are text."""
-    if isinstance(value, float) and not math.isfinite(value):
-        return str(value)
-    if isinstance(value, dict):
-        return {name: _finite(inner) for name, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(inner) for inner in value]
-    return value

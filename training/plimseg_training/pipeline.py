@@ -11,16 +11,16 @@ import torch
 from napari_plimseg.files import atomic_write, write_json
 from napari_plimseg.inference.devices import describe_device
 from napari_plimseg.models.encoders.loading import is_image_text, load_backbone, load_matcher
+from napari_plimseg.training_runs.events import Event
+from napari_plimseg.training_runs.run_folder import RunFolder
 from plimseg_training.data.datasets import TrainingData
 from plimseg_training.data.tagged_folder import read_pixels, read_truth
-from plimseg_training.events import Event
 from plimseg_training.loop.loop import train
 from plimseg_training.loop.reporter import reported_run
 from plimseg_training.loop.task import Stopped
 from plimseg_training.report.live_previews import LivePreviews
 from plimseg_training.report.previews import encoded, preview_sheet
 from plimseg_training.report.report import folder_summary, write_report
-from plimseg_training.run_folder import RunFolder
 from plimseg_training.stages.class_gate import fitted_gate
 from plimseg_training.stages.distillation import STUDENT_WIDTH, DistillTask
 from plimseg_training.stages.pseudo_masks import (

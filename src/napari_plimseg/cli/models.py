@@ -1,45 +1,45 @@
-"""`plimseg models`: list, import, remove and download models."""
+"""`plimseg models`: list, import, remove and download models and encoders."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from napari_plimseg.cli.console import add_command
 from napari_plimseg.errors import ConfigError
 
 if TYPE_CHECKING:
     import argparse
 
+    from napari_plimseg.cli.console import Commands
     from napari_plimseg.cli.output import Output
 
 
-def add_models_parser(models: argparse.ArgumentParser, common: argparse.ArgumentParser) -> None:
-    """Add the subcommands of `plimseg models`; without one, models are listed."""
-    models.set_defaults(command=list_models)
-    commands = models.add_subparsers(metavar="COMMAND")
-    listing = commands.add_parser("list", parents=[common], help="list models and encoders")
-    listing.set_defaults(command=list_library)
-    importing = commands.add_parser(
-        "import", parents=[common], help="import a model file or a folder"
+def add_parser(commands: Commands) -> None:
+    """Add `plimseg models` and its subcommands; without one, models are listed."""
+    models = add_command(
+        commands, "models", list_models, help="list, import, remove or download models"
+    )
+    below = models.add_subparsers(metavar="COMMAND")
+    add_command(below, "list", list_library, help="list models and encoders")
+    importing = add_command(
+        below, "import", import_path, help="import a model file or a folder into the library"
     )
     importing.add_argument("path", metavar="PATH", help="a .safetensors file or a folder")
     importing.add_argument(
         "--encoder", metavar="NAME", help="PATH has the weights of this encoder from the list"
     )
-    importing.set_defaults(command=import_path)
-    remove = commands.add_parser("remove", parents=[common], help="delete one of your models")
+    remove = add_command(below, "remove", remove_model, help="delete one of your models")
     remove.add_argument("name", metavar="NAME", help="as `plimseg models list` prints it")
     remove.add_argument(
         "--yes", action="store_true", help="delete it; without, only show what would be deleted"
     )
-    remove.set_defaults(command=remove_model)
-    download = commands.add_parser(
-        "download", parents=[common], help="download an encoder; only this uses the network"
+    download = add_command(
+        below, "download", download_encoder, help="download an encoder; only this uses the network"
     )
     download.add_argument("name", metavar="NAME", help="as `plimseg models list` prints it")
     download.add_argument(
         "--yes", action="store_true", help="download it; without, only show its size and license"
     )
-    download.set_defaults(command=download_encoder)
 
 
 def list_models(options: argparse.Namespace, output: Output) -> int:

@@ -1,11 +1,10 @@
-"""What the command line prints: text and a bar for people, JSON lines for programs."""
+"""What `plimseg` prints about slides, runs and models."""
 
 from __future__ import annotations
 
-import json
-import sys
 from typing import TYPE_CHECKING, Any
 
+from napari_plimseg.cli.console import Console
 from napari_plimseg.inference.progress import ProgressBar
 
 if TYPE_CHECKING:
@@ -18,71 +17,33 @@ if TYPE_CHECKING:
     from napari_plimseg.results.measure import ClassArea
 
 
-class Output:
-    """Prints events.
+class Output(Console):
+    """Prints slides, runs, masks and models.
 
     Parameters
     ----------
-    as_json : bool
-        One JSON object a line on standard output, nothing else there.
-    quiet : bool
-        No progress.
+    as_json, quiet : bool
+        As of `Console`.
     """
 
     def __init__(self, *, as_json: bool = False, quiet: bool = False) -> None:
-        self.as_json = as_json
-        self.quiet = quiet
+        super().__init__(as_json=as_json, quiet=quiet)
         self._bar = ProgressBar(only_on_terminal=True)
 
-    def _line(self, text: str) -> None:
-        sys.stdout.write(text + "\n")
-        sys.stdout.flush()
-
-    def _event(self, kind: str, /, **facts: Any) -> None:
-        self._line(json.dumps({"event": kind, **facts}, ensure_ascii=False))
-
-    def say(self, text: str) -> None:
-        """Tell people something; programs don't need it."""
-        if not (self.as_json or self.quiet):
-            self._line(text)
-
-    def error(self, text: str, *, code: int | None = None, slide: str | None = None) -> None:
-        """Print an error: as an event, or on standard error."""
-        self.end_progress()
-        if self.as_json:
-            self._event("error", message=text, code=code, slide=slide)
-        else:
-            sys.stderr.write(f"plimseg: {text}\n")
-
-    def slide_facts(self, facts: dict[str, Any]) -> None:
-        """Print what a slide is."""
+    def slide(self, facts: dict[str, Any]) -> None:
+        """Print what a slide is, for programs; `plimseg info` has the text for people."""
         if self.as_json:
             self._event("slide", **facts)
-            return
-        mpp = facts["mpp"]
-        self._line(f"{facts['slide']}: {facts['format']}")
-        self._line(f"  size    {facts['width']} x {facts['height']} px")
-        if mpp is None:
-            self._line("  pixel   size not in the file; give it with --mpp")
-        else:
-            width, height = (facts[side] * mpp / 1000 for side in ("width", "height"))
-            self._line(f"  pixel   {mpp:.4g} um, so {width:.2f} x {height:.2f} mm")
-        for i, level in enumerate(facts["levels"]):
-            self._line(
-                f"  level {i} {level['width']} x {level['height']} (1:{level['downsample']:g})"
-            )
-        for note in facts["notes"]:
-            self._line(f"  note    {note}")
 
     def start(self, slide: str, model: str) -> None:
-        """Say that a slide's run begins."""
+        """Print that a slide's run starts."""
         if self.as_json:
             self._event("start", slide=slide, model=model)
         else:
             self.say(f"{slide}: segmenting with {model}")
 
     def progress(self, slide: str, progress: Progress) -> None:
-        """Show how far a run is: a bar on a terminal, a line each in JSON."""
+        """Show a run's progress: a bar on a terminal, or JSON lines."""
         if self.quiet:
             return
         if self.as_json:
@@ -103,7 +64,7 @@ class Output:
         self._bar.show(progress)
 
     def end_progress(self) -> None:
-        """Take the bar away."""
+        """Remove the progress bar."""
         self._bar.close()
 
     def result(
@@ -182,7 +143,7 @@ class Output:
             self._line(f"  about    {model.description}")
 
     def library_entry(self, entry: ModelEntry) -> None:
-        """Print one line of the library: a model or an encoder, here or not."""
+        """Print one line of the library: a model or an encoder, installed or not."""
         if self.as_json:
             self._event(
                 "library_entry",

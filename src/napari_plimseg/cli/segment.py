@@ -1,27 +1,98 @@
-"""What `plimseg segment`, `export` and `demo` do, slide by slide."""
+"""`plimseg segment`: segment slides and export the masks."""
 
 from __future__ import annotations
 
+import argparse
 import contextlib
-import os
-import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import yaml
 
-from napari_plimseg.errors import ConfigError, ExportError, PlimsegError
+from napari_plimseg.cli.console import add_command, exit_code
+from napari_plimseg.cli.export import add_export_options, parse_formats
+from napari_plimseg.cli.paths import check_writable, distinct_stems, expand
+from napari_plimseg.errors import ConfigError, PlimsegError
 from napari_plimseg.tissue import COLORECTAL, PRESETS, TissueClass, TissueClasses
 
 if TYPE_CHECKING:
-    import argparse
     from collections.abc import Sequence
 
+    from napari_plimseg.cli.console import Commands
     from napari_plimseg.cli.output import Output
     from napari_plimseg.inference.job import SegmentationJob
-    from napari_plimseg.results.measure import MaskArray
     from napari_plimseg.slides.slide import Region
+
+
+EXIT_CODES = """exit codes: 0 done, 1 unexpected error, 2 wrong option, 3 slide can't be opened,
+4 model can't be used, 6 mask store damaged or disk full, 7 export can't be written,
+8 some of several slides failed (the others are done), 130 interrupted (finished work is kept).
+For research use only; not a medical device."""
+
+
+def add_parser(commands: Commands) -> None:
+    """Add `plimseg segment`."""
+    parser = add_command(
+        commands,
+        "segment",
+        _run,
+        help="segment slides and export the masks",
+        epilog=EXIT_CODES,
+    )
+    _add_options(parser)
+
+
+def segment_options(arguments: Sequence[str]) -> argparse.Namespace:
+    """Return the options of `plimseg segment` for the given arguments."""
+    parser = argparse.ArgumentParser()
+    _add_options(parser)
+    return parser.parse_args(arguments)
+
+
+def _add_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("slides", nargs="+", metavar="SLIDE", help="files, folders or patterns")
+    model = parser.add_argument_group("model and classes")
+    model.add_argument("--model", default="bundled", help="a name of `plimseg models`, or a file")
+    model.add_argument(
+        "--classes",
+        metavar="LIST",
+        help="'gland, stroma, fat', a YAML file, or one of: colorectal, luad_histoseg, ...",
+    )
+    model.add_argument(
+        "--prompts", metavar="FILE", help="YAML: class name -> words that describe it"
+    )
+    where = parser.add_argument_group("where and at which resolution")
+    where.add_argument("--region", metavar="X,Y,W,H", help="level-0 pixels; default: all")
+    where.add_argument("--mpp", type=float, help="um per level-0 pixel, if missing in the file")
+    where.add_argument("--no-tissue", action="store_true", help="also segment empty glass")
+    run = parser.add_argument_group("how to run")
+    run.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps")
+    run.add_argument("--tile-size", type=int, default=1024, help="pixels (default 1024)")
+    run.add_argument(
+        "--batch-size", type=int, default=0, help="tiles per batch (default: automatic)"
+    )
+    run.add_argument("--readers", type=int, default=2, help="reading threads (default 2)")
+    run.add_argument("--threads", type=int, default=0, help="CPU threads of the model")
+    run.add_argument(
+        "--resume",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="continue an earlier run (default); --no-resume starts over",
+    )
+    run.add_argument(
+        "--probabilities", action="store_true", help="keep the probability of every class"
+    )
+    parser.add_argument("--out", type=Path, default=Path(), help="folder for results")
+    add_export_options(parser, out=False)
+
+
+def _run(options: argparse.Namespace, output: Output) -> int:
+    formats = parse_formats(options.formats)
+    paths = expand(options.slides)
+    job = job_from_options(options, formats)
+    failures = segment_slides(job, paths, distinct_stems(paths), output, mpp=options.mpp)
+    return exit_code(failures, len(paths))
 
 
 def parse_region(text: str) -> Region:
@@ -109,7 +180,7 @@ def job_from_options(options: argparse.Namespace, formats: tuple[str, ...]) -> S
         at=options.at,
         resume=options.resume,
     ).loaded()
-    _check_writable(options.out)
+    check_writable(options.out)
     return job
 
 
@@ -164,116 +235,3 @@ def _log(slide: str, model: str, step: object, output: Output) -> None:
         output.result(step.info, step.areas, step.files, step.seconds, step.unreadable_tiles)
     elif isinstance(step, PlimsegError):
         output.error(str(step), code=step.exit_code, slide=slide)
-
-
-def _check_writable(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / f".plimseg-probe-{os.getpid()}"
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise ExportError(
-            f"can't be written to ({error.strerror})",
-            path=folder,
-            remedy="Choose another folder with --out.",
-        ) from error
-
-
-def export_mask(
-    path: Path,
-    *,
-    slide_path: str | None,
-    folder: Path | None,
-    formats: Sequence[str],
-    explicit: bool,
-    at: Literal["mask", "slide"],
-    with_corrections: bool,
-    output: Output,
-) -> list[Path]:
-    """Export a mask store or a label TIFF in other formats; return the files.
-
-    A store is exported with the corrections that lie beside it, unless they are not wanted.
-    """
-    from napari_plimseg.results.corrections.corrections import corrected
-    from napari_plimseg.results.export.formats import FORMATS, export_all
-    from napari_plimseg.results.export.label_tiff import read_label_tiff
-    from napari_plimseg.results.mask_store import MaskStore
-    from napari_plimseg.slides import open_slide
-
-    mask: MaskArray
-    if path.is_dir():
-        with MaskStore.open(path) as store:
-            mask, info = store.read_classes(), store.info
-            if with_corrections:
-                mask, corrections = corrected(mask, info, path.parent)
-                if corrections.pixels:
-                    output.say(f"  with corrections: {corrections.pixels:,} pixels")
-                if corrections.note():
-                    output.say(f"  note: {corrections.note()}")
-    else:
-        mask, info = read_label_tiff(path)
-    if slide_path is None:
-        without = [key for key in formats if not FORMATS[key].needs_slide]
-        if explicit and len(without) < len(formats):
-            (missing, *_) = (FORMATS[key] for key in formats if key not in without)
-            raise ExportError(
-                f"the export '{missing.title}' needs the slide",
-                remedy="Give it with --slide SLIDE.",
-            )
-        formats = without
-    stem = path.name.removesuffix(".plimseg").removesuffix(".mask.ome.tif")
-    target = path.parent if folder is None else folder
-    _check_writable(target)
-    with contextlib.ExitStack() as stack:
-        slide = None if slide_path is None else stack.enter_context(open_slide(slide_path))
-        if slide is not None and slide.shape != info.slide_shape:
-            raise ExportError(
-                f"the mask belongs to a slide of {info.slide_shape[1]} x {info.slide_shape[0]} "
-                f"pixels, not to '{slide.name}'",
-                path=path,
-                remedy="Give the slide that the mask was made of.",
-            )
-        return export_all(target, stem, mask, info, slide, formats=tuple(formats), at=at)
-
-
-def export_objects(path: Path, slide_path: str, folder: Path, output: Output) -> Path:
-    """Write what a person corrected in a mask as images with outlines; return the table."""
-    from napari_plimseg.files import fingerprint
-    from napari_plimseg.results.corrections.corrections import corrected
-    from napari_plimseg.results.corrections.objects import export_corrected_objects
-    from napari_plimseg.results.mask_store import MaskStore
-    from napari_plimseg.slides import open_slide
-
-    _check_writable(folder)
-    with MaskStore.open(path) as store, open_slide(slide_path) as slide:
-        if fingerprint(slide.path) != store.info.slide_fingerprint:
-            raise ExportError(
-                f"the mask belongs to '{store.info.slide_name}', not to '{slide.name}'",
-                path=path,
-                remedy="Give the slide that the mask was made of.",
-            )
-        mask, corrections = corrected(store.read_classes(), store.info, path.parent)
-        found = export_corrected_objects(folder, slide, mask, corrections)
-    output.say(
-        f"  {found.objects} corrected object(s) in {found.fields} field(s). To train on them: "
-        f"plimseg train wsi_sam --set data.train={folder}"
-    )
-    return found.table
-
-
-def show_result(path: Path, store: Path, output: Output) -> None:
-    """Open napari on a slide and its mask; say why not where there is no screen."""
-    if sys.platform == "linux" and not (
-        os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
-    ):
-        output.say("No screen here, so the viewer stays closed; look at the overlay picture.")
-        return
-    try:
-        from napari_plimseg._widgets.open_in_viewer import show_slide_and_mask
-    except ImportError as error:
-        output.say(
-            f"The viewer needs napari with a Qt binding (pip install 'napari[all]'): {error}"
-        )
-        return
-    show_slide_and_mask(path, store)

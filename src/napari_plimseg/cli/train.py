@@ -1,8 +1,7 @@
-"""`plimseg train | evaluate | scan | cut`: handed to the training package, in its own process."""
+"""`plimseg train | evaluate | scan | cut`: run by the training package in its own process."""
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import signal
 import subprocess
@@ -10,10 +9,12 @@ import sys
 import threading
 from typing import TYPE_CHECKING, Any
 
-from napari_plimseg.errors import ConfigError
+from napari_plimseg.training_runs.process import training_program
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from napari_plimseg.cli.console import Commands
 
 
 COMMANDS = {
@@ -22,7 +23,13 @@ COMMANDS = {
     "scan": "check a folder of tagged images and count its tags",
     "cut": "cut tagged patches out of annotated slides or images",
 }
-_MODULE = "plimseg_training"
+"""The commands of the training package, with their help."""
+
+
+def add_parser(commands: Commands) -> None:
+    """Add the commands to the list that `plimseg --help` prints; `main` never parses them."""
+    for name, what in COMMANDS.items():
+        commands.add_parser(name, help=what)
 
 
 def run_training_command(arguments: Sequence[str], *, replace_process: bool = False) -> int:
@@ -33,20 +40,15 @@ def run_training_command(arguments: Sequence[str], *, replace_process: bool = Fa
     arguments : sequence of str
         The command and its options, untouched.
     replace_process : bool
-        Let the command take this process over where the system can, so that signals, and being
-        killed, reach it and nothing else.
+        Replace this process by the command where the system can, so that signals, SIGKILL
+        included, reach the training itself.
 
     Raises
     ------
     ConfigError
         When the training package is not installed.
     """
-    if importlib.util.find_spec(_MODULE) is None:
-        raise ConfigError(
-            f"'{arguments[0]}' needs the training package, which is not installed",
-            remedy="Install napari-plimseg again: pip install --force-reinstall napari-plimseg.",
-        )
-    command = [sys.executable, "-m", _MODULE, *arguments]
+    command = [*training_program(f"'{arguments[0]}'"), *arguments]
     sys.stdout.flush()
     sys.stderr.flush()
     if replace_process and os.name == "posix":
@@ -55,7 +57,11 @@ def run_training_command(arguments: Sequence[str], *, replace_process: bool = Fa
 
 
 def _supervised(command: list[str]) -> int:
-    """Run a process in a group of its own, hand it each signal once, return its exit code."""
+    """Run a process, forward each signal to it once, and return its exit code.
+
+    It gets its own process group: otherwise Ctrl-C would reach it twice, from the terminal and
+    from here, and the second signal ends a training without saving.
+    """
     on_windows = sys.platform == "win32"
     own_group: dict[str, Any] = (
         {"creationflags": 0x200} if on_windows else {"process_group": 0}
@@ -63,7 +69,7 @@ def _supervised(command: list[str]) -> int:
     process = subprocess.Popen(command, **own_group)  # noqa: S603 - no shell, our own interpreter
 
     def forward(number: int, frame: object) -> None:
-        # a group of its own on Windows can be told CTRL_BREAK only
+        # on Windows, a process group only receives CTRL_BREAK
         process.send_signal(getattr(signal, "CTRL_BREAK_EVENT", number) if on_windows else number)
 
     before = {}

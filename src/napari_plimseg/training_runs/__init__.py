@@ -1,1 +1,1 @@
-"""Trainings that run as processes of their own: started, watched, stopped; no Qt, no torch."""
+"""Trainings in their own processes: start, watch, stop; without Qt and torch."""

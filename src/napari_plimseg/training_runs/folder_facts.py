@@ -1,4 +1,4 @@
-"""What `plimseg scan` and `plimseg train --dry-run` tell of a folder of images, as objects."""
+"""The JSON output of `plimseg scan` and `plimseg train --dry-run`, as objects."""
 
 from __future__ import annotations
 
@@ -15,30 +15,31 @@ if TYPE_CHECKING:
 LAYOUTS = {
     "names": "tags in the file names",
     "csv": "a table of tags",
-    "folders": "one folder a class",
+    "folders": "one folder per class",
     "glas": "the GlaS data set",
     "wsss4luad": "the WSSS4LUAD data set",
     "luad_histoseg": "the LUAD-HistoSeg data set",
     "bcss_wsss": "the BCSS-WSSS data set",
 }
-"""How the layouts of folders are called for people."""
-_UNTOLD = ("unknown mpp",)
+"""Names of the folder layouts for people."""
+_HANDLED = ("unknown mpp",)
+"""Problems that the dock solves itself: it asks for the pixel size."""
 
 
 @dataclass(frozen=True)
 class FolderProblem:
-    """One thing that is wrong with a folder.
+    """One mistake in a folder.
 
     Parameters
     ----------
     file : str
-        The file or folder concerned, by its name.
+        Name of the file or folder.
     text : str
-        The mistake and what to do about it.
+        The mistake and how to correct it.
     fatal : bool
         Whether training can't start.
     kind : str
-        A short word for the mistake.
+        A short name of the mistake.
     """
 
     file: str
@@ -56,19 +57,19 @@ class FolderFacts:
     usable : bool
         Whether training can start.
     problems : tuple of FolderProblem
-        Those that stop a training first.
+        Fatal ones first.
     layout : str
-        How the folder says its tags, for people.
+        Where the tags come from, for people.
     images, windows, groups, with_truth : int
         Images, tagged windows in them, slides or patients, and images with an expert mask.
     mpp : float or None
-        Pixel size in um where the folder tells it.
+        Pixel size in um where the folder states it.
     tags : mapping of str to int
-        Windows of each tag.
+        Windows per tag.
     samples : mapping of str to tuple of Path
-        Some images of each tag.
+        Some images per tag.
     classes : TissueClasses or None
-        What the folder's tags are.
+        The folder's tags.
     """
 
     usable: bool
@@ -92,11 +93,14 @@ class FolderFacts:
         """One line for people."""
         if not self.usable:
             count = sum(problem.fatal for problem in self.problems)
-            things = "one thing stops" if count == 1 else f"{count} things stop"
-            return f"{things} a training: see below."
+            return (
+                "1 error must be fixed first."
+                if count == 1
+                else f"{count} errors must be fixed first."
+            )
         of = f"{self.groups} slides or patients" if self.groups > 1 else "one slide or patient"
         if self.groups == self.images:
-            of = "slides not told apart"
+            of = "slides unknown"
         parts = [f"{self.images:,} images", of]
         if self.windows != self.images:
             parts.insert(1, f"{self.windows:,} tagged windows")
@@ -104,7 +108,7 @@ class FolderFacts:
         return " · ".join(parts)
 
     @classmethod
-    def of(cls, told: Iterable[Mapping[str, Any]]) -> FolderFacts:
+    def of(cls, printed: Iterable[Mapping[str, Any]]) -> FolderFacts:
         """Build from the JSON objects of `plimseg scan --json`.
 
         Raises
@@ -115,8 +119,8 @@ class FolderFacts:
         problems: list[FolderProblem] = []
         facts: Mapping[str, Any] = {}
         try:
-            for one in told:
-                if one["kind"] == "problem" and one["problem"] not in _UNTOLD:
+            for one in printed:
+                if one["kind"] == "problem" and one["problem"] not in _HANDLED:
                     problems.append(
                         FolderProblem(one["file"], one["text"], one["fatal"], one["problem"])
                     )
@@ -142,21 +146,21 @@ class FolderFacts:
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ConfigError(
-                f"the check of the folder told something else ({type(error).__name__})",
-                remedy="Install napari-plimseg again: its two packages do not fit each other.",
+                f"the check of the folder returned something else ({type(error).__name__})",
+                remedy="Install napari-plimseg again: its two packages do not match.",
             ) from error
 
 
 @dataclass(frozen=True)
 class TrainingPlan:
-    """What a training would take on this machine.
+    """The size, duration and memory of a training on this computer.
 
     Parameters
     ----------
     training, validation, measured : int
-        Images trained on, held out, and held out with an expert mask.
+        Training images, validation images, and validation images with an expert mask.
     seconds : mapping of str to float
-        By effort, roughly.
+        Rough duration by effort.
     memory_mb : float
     device : str
     """
@@ -169,9 +173,9 @@ class TrainingPlan:
     device: str
 
     @classmethod
-    def of(cls, told: Sequence[Mapping[str, Any]]) -> TrainingPlan | None:
+    def of(cls, printed: Sequence[Mapping[str, Any]]) -> TrainingPlan | None:
         """Build from the JSON objects of `plimseg train --dry-run --json`; None without a plan."""
-        for one in told:
+        for one in printed:
             if one.get("kind") == "plan":
                 return cls(
                     int(one["training_images"]),
@@ -185,16 +189,16 @@ class TrainingPlan:
 
 
 def following(before: TissueClasses, after: TissueClasses) -> TissueClasses:
-    """Return edited classes that still find the folder's tags.
+    """Return edited classes that still match the folder's tags.
 
-    A class that was renamed keeps its old name as its last prompt, since the files say the old one.
+    A renamed class keeps its old name as its last prompt, because the files still use it.
 
     Parameters
     ----------
     before : TissueClasses
-        As the folder says them.
+        As the folder has them.
     after : TissueClasses
-        As a person edited them, in the same order.
+        As the user edited them, in the same order.
     """
     for old, new in zip(before, after, strict=True):
         known = {text.casefold() for text in (new.name, *new.prompts)}

@@ -1,4 +1,4 @@
-"""What a training has told so far: how far it is, its curves, pictures and scores."""
+"""A training so far: its progress, curves, pictures and scores."""
 
 from __future__ import annotations
 
@@ -7,9 +7,12 @@ import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from napari_plimseg.training_runs.events import ENDS
+
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from pathlib import Path
+
+    from napari_plimseg.training_runs.events import Event
 
 
 Point = tuple[float, float]
@@ -28,21 +31,21 @@ _MOST_POINTS = 4000
 
 @dataclass
 class RunHistory:
-    """Grows with the events of a training, in the order in which they were told.
+    """Summary of a training's events, updated with each of them in order.
 
     Parameters
     ----------
     stage : str
         One of `STAGES`; rounds of self-training count as the second stage. Empty before.
     epoch, epochs, step, steps : int
-        As the last event told.
+        Of the last event.
     seconds_left : float or None
         Estimate for the stage.
     device : str
     memory_mb : float
-        Most memory used so far.
+        Peak memory so far.
     tags : dict of str to int
-        Windows of each tag that are trained on.
+        Training windows per tag.
     message, error : str
         The last message for people; why the training failed.
     warnings : list of str
@@ -76,12 +79,12 @@ class RunHistory:
 
     @property
     def title(self) -> str:
-        """What goes on, for people."""
+        """The current stage, for people."""
         return _TITLES.get(self.stage, "Checking the images")
 
     @property
     def fraction(self) -> float:
-        """Roughly how much of everything is done, 0 to 1."""
+        """Roughly how much of the training is done, 0 to 1."""
         if self.last_kind == "done":
             return 1.0
         if self.stage not in _BEGINS:
@@ -91,104 +94,83 @@ class RunHistory:
             inside = (max(self.epoch - 1, 0) + inside) / self.epochs
         return _BEGINS[self.stage] + _LENGTHS[self.stage] * min(inside, 1.0)
 
-    def add(self, event: Mapping[str, Any]) -> None:
-        """Take one event; what is missing or of another type in it is left out."""
-        kind = event["kind"]
-        told = _Told(event)
-        if kind in ("start", "stopped", "done", "failed"):
-            self.last_kind = kind
-        stage = "stage2" if told.text("stage").startswith("stage2") else told.text("stage")
-        if kind == "start":
-            self.error, self.seconds_left, self.stage = "", None, ""
-            self.device = str(told.mapping("data").get("device", ""))
-        elif kind == "scan":
-            tags = told.mapping("data").get("tags")
-            self.tags = dict(tags) if isinstance(tags, dict) else {}
-        elif kind == "warning":
-            self.warnings = [*self.warnings, told.text("message")][-_KEPT_WARNINGS:]
-        elif kind == "failed":
-            self.error = told.text("message") or "The training failed without saying why."
-        elif kind == "done":
-            self.scores = told.numbers("scores")
-        elif kind == "preview":
-            self._add_picture(str(told.mapping("data").get("file", "")))
-        elif kind in ("stage", "step", "epoch") and stage in STAGES:
-            self._add_progress(kind, stage, told)
-        if kind not in ("preview", "checkpoint", "step") and told.text("message"):
-            self.message = told.text("message")
+    def add(self, event: Event) -> None:
+        """Take one event into account."""
+        if event.kind in ENDS:
+            self.last_kind = event.kind
+        match event.kind:
+            case "start":
+                self.error, self.seconds_left, self.stage = "", None, ""
+                self.device = str(event.data.get("device", ""))
+            case "scan":
+                tags = event.data.get("tags")
+                self.tags = dict(tags) if isinstance(tags, dict) else {}
+            case "warning":
+                self.warnings = [*self.warnings, event.message][-_KEPT_WARNINGS:]
+            case "failed":
+                self.error = event.message or "The training failed without an error message."
+            case "done":
+                self.scores = _finite(event.scores)
+            case "preview":
+                self._add_picture(str(event.data.get("file", "")))
+            case "stage" | "step" | "epoch":
+                self._add_progress(event)
+        if event.message and event.kind not in ("preview", "checkpoint", "step"):
+            self.message = event.message
 
     def _add_picture(self, path: str) -> None:
         if path:
             self.pictures[path] = self.pictures.pop(path, 0) + 1
 
-    def _add_progress(self, kind: str, stage: str, told: _Told) -> None:
+    def _add_progress(self, event: Event) -> None:
+        stage = "stage2" if event.stage.startswith("stage2") else event.stage
+        if stage not in STAGES:
+            return
         self.stage = stage
-        for name in ("epoch", "epochs", "step", "steps"):
-            setattr(self, name, int(told.number(name)))
-        left = told.number("seconds_left")
-        self.seconds_left = left or None
-        self.memory_mb = max(self.memory_mb, told.number("memory_mb"))
-        if kind == "step" and self.epochs:
+        self.epoch, self.epochs = event.epoch, event.epochs
+        self.step, self.steps = event.step, event.steps
+        left = event.seconds_left
+        self.seconds_left = left if left and math.isfinite(left) else None
+        self.memory_mb = max(self.memory_mb, event.memory_mb)
+        if event.kind == "step" and self.epochs:
             at = self.epoch - 1 + self.step / max(self.steps, 1)
-            _continue(self.losses.setdefault(stage, []), at, told.numbers("losses").get("loss"))
-        elif kind == "epoch":
+            _extend(self.losses.setdefault(stage, []), at, _finite(event.losses).get("loss"))
+        elif event.kind == "epoch":
             self.step = self.steps = 0
             self.epoch = min(self.epoch + 1, self.epochs)
-            scores = told.numbers("scores")
+            scores = _finite(event.scores)
             miou = scores.get("miou", scores.get("score"))
-            _continue(self.mious.setdefault(stage, []), told.number("epoch"), miou)
+            _extend(self.mious.setdefault(stage, []), float(event.epoch), miou)
 
 
-class _Told:
-    """An event whose values may be of any type."""
-
-    def __init__(self, event: Mapping[str, Any]) -> None:
-        self._event = event
-
-    def text(self, name: str) -> str:
-        value = self._event.get(name)
-        return value if isinstance(value, str) else ""
-
-    def number(self, name: str) -> float:
-        value = self._event.get(name)
-        usable = isinstance(value, int | float) and math.isfinite(value)
-        return float(value) if usable and value is not None else 0.0
-
-    def mapping(self, name: str) -> dict[str, Any]:
-        value = self._event.get(name)
-        return value if isinstance(value, dict) else {}
-
-    def numbers(self, name: str) -> dict[str, float]:
-        return {
-            key: float(value)
-            for key, value in self.mapping(name).items()
-            if isinstance(value, int | float) and math.isfinite(value)
-        }
+def _finite(values: dict[str, float]) -> dict[str, float]:
+    """Return the values that a curve or a table can show."""
+    return {name: value for name, value in values.items() if math.isfinite(value)}
 
 
-def _continue(points: list[Point], at: float, value: float | None) -> None:
-    """Add a point; a training that was resumed does some of its steps again."""
+def _extend(points: list[Point], at: float, value: float | None) -> None:
+    """Add a point; a resumed training repeats some of its steps, so later points are replaced."""
     while points and points[-1][0] >= at:
         points.pop()
     if value is not None:
         points.append((at, value))
     if len(points) > _MOST_POINTS:
-        del points[: len(points) // 2 : 2]  # old points stand closer than a screen shows
+        del points[: len(points) // 2 : 2]  # old points are closer together than screen pixels
 
 
 _MOST_BYTES = 1 << 18
 
 
 class LineTail:
-    """Gives the whole lines that were added since the last time.
+    """Reads the complete lines appended to a file since the last call.
 
-    A line that is still being written waits for its end. A file that became shorter is read from
-    its beginning.
+    A line still being written is read once it is complete. A file that became shorter is read
+    from its beginning.
 
     Parameters
     ----------
     path : Path
-        It need not be there yet.
+        It need not exist yet.
     """
 
     def __init__(self, path: Path) -> None:
@@ -196,7 +178,10 @@ class LineTail:
         self._offset = 0
 
     def new_lines(self) -> list[str]:
-        """Return the lines added, a quarter of a megabyte at most; the rest comes the next time."""
+        """Return the lines added, at most a quarter of a megabyte; the next call returns more.
+
+        The limit keeps the window responsive when it attaches to a long training.
+        """
         try:
             size = self._path.stat().st_size
             if size < self._offset:
@@ -207,20 +192,20 @@ class LineTail:
                 file.seek(self._offset)
                 added = file.read(_MOST_BYTES)
         except OSError:
-            return []  # not there yet, or gone: there is nothing to read
+            return []  # not created yet, or deleted
         end = added.rfind(b"\n") + 1
         if end == 0 and len(added) == _MOST_BYTES:
-            end = len(added)  # no line of ours is so long
+            end = len(added)  # none of our lines is this long: skip it
         self._offset += end
         return added[:end].decode("utf-8", errors="replace").splitlines()
 
     def new_objects(self) -> tuple[list[dict[str, Any]], list[str]]:
-        """Return the JSON objects added, and the lines that are none."""
+        """Return the JSON objects with a "kind" that were added, and all other lines."""
         objects, others = [], []
         for line in self.new_lines():
             try:
                 value = json.loads(line)
-            except ValueError:
+            except (ValueError, RecursionError):
                 value = None
             if isinstance(value, dict) and isinstance(value.get("kind"), str):
                 objects.append(value)

@@ -1,4 +1,4 @@
-"""One training as a process of its own: start, watch, stop, go on."""
+"""One training in its own process: start, watch, stop, resume."""
 
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_plimseg.errors import ConfigError, TagError
+from napari_plimseg.training_runs.events import Event
 from napari_plimseg.training_runs.history import LineTail, RunHistory
-from napari_plimseg.training_runs.run_folder import RunFiles, RunStatus, last_end, name_problem
+from napari_plimseg.training_runs.run_folder import RunFolder, RunStatus, last_end, name_problem
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
@@ -31,8 +32,13 @@ _PATIENCE = 3.0
 _NEW_GROUP_NO_WINDOW = 0x200 | 0x08000000  # what Windows calls these two flags
 
 
-def training_program() -> list[str]:
+def training_program(what: str = "training") -> list[str]:
     """Return the command that starts the training package.
+
+    Parameters
+    ----------
+    what : str
+        What needs it, for the message.
 
     Raises
     ------
@@ -41,31 +47,32 @@ def training_program() -> list[str]:
     """
     if importlib.util.find_spec(MODULE) is None:
         raise ConfigError(
-            "the training package is not installed",
+            f"{what} needs the training package, which is not installed",
             remedy="Install napari-plimseg again: pip install --force-reinstall napari-plimseg.",
         )
     return [sys.executable, "-m", MODULE]
 
 
 def start_process(command: Sequence[str], output: Path) -> subprocess.Popen[bytes]:
-    """Start a process that a closing viewer or terminal does not take with it.
+    """Start a process that outlives the viewer or terminal that started it.
 
     Parameters
     ----------
     command : sequence of str
         Program and arguments; no shell reads them.
     output : Path
-        Takes what it prints, errors too; a pipe would end the process when the viewer is gone.
+        Receives what it prints, errors included. With a pipe instead, the process would die at
+        its first print after the viewer closed.
 
     Returns
     -------
     subprocess.Popen
     """
     environment = dict(os.environ)
-    # one core is left to the window
+    # one core stays free, so that the window keeps responding
     environment.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 2) - 1)))
     environment["PYTHONIOENCODING"] = "utf-8"
-    apart: dict[str, Any] = (
+    detached: dict[str, Any] = (
         {"creationflags": _NEW_GROUP_NO_WINDOW} if os.name == "nt" else {"start_new_session": True}
     )
     with output.open("wb") as file:
@@ -75,14 +82,14 @@ def start_process(command: Sequence[str], output: Path) -> subprocess.Popen[byte
             stdout=file,
             stderr=subprocess.STDOUT,
             env=environment,
-            **apart,
+            **detached,
         )
 
 
 def run_command(
     arguments: Sequence[str], program: Sequence[str] | None = None
 ) -> Generator[dict[str, Any] | None, None, int]:
-    """Run a command to its end and yield the JSON objects that it prints.
+    """Run a command and yield the JSON objects that it prints.
 
     Closing the generator ends the process.
 
@@ -91,28 +98,29 @@ def run_command(
     arguments : sequence of str
         The command and its options; `--json` is added.
     program : sequence of str, optional
-        What is started in place of the training package.
+        Started instead of the training package.
 
     Yields
     ------
     dict or None
-        What it told, or None where it told nothing for a while.
+        A printed object, or None when nothing was printed for a while, so that the caller can
+        cancel.
 
     Returns
     -------
     int
-        The exit code: 0, or 5 when images or tags are wrong and the lines say how.
+        The exit code: 0, or 5 when images or tags are wrong, as the objects describe.
 
     Raises
     ------
     TagError
-        When the command failed; with the sentence that it told.
+        When the command failed; with its error message.
     """
     started = training_program() if program is None else list(program)
     with tempfile.TemporaryDirectory(prefix="plimseg-") as folder:
         output = Path(folder) / "output.jsonl"
         process = start_process([*started, *arguments, "--json"], output)
-        tail, failure, last_words = LineTail(output), "", ""
+        tail, failure, last_line = LineTail(output), "", ""
         try:
             while True:
                 running = process.poll() is None
@@ -122,7 +130,7 @@ def run_command(
                         failure = str(found.get("message", ""))
                     else:
                         yield found
-                last_words = others[-1] if others else last_words
+                last_line = others[-1] if others else last_line
                 if not running and not objects and not others:
                     break
                 yield None
@@ -132,19 +140,19 @@ def run_command(
             end_process(process)
     code = process.returncode
     if failure or code not in (0, TagError.exit_code):
-        raise CommandError(failure or f"The command ended with code {code}. {last_words}".strip())
+        raise CommandError(failure or f"The command ended with code {code}. {last_line}".strip())
     return code
 
 
 class CommandError(TagError):
-    """A command of the training package failed; its own sentence says why."""
+    """A command of the training package failed; the message is the command's own."""
 
-    def __init__(self, sentence: str) -> None:
-        super().__init__(sentence)
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
 
 
 def end_process(process: subprocess.Popen[bytes]) -> None:
-    """End a process that is not wanted any more and wait for it."""
+    """End a process and wait for it: first politely, then, if it does not react, at once."""
     if process.poll() is None:
         process.terminate()
         try:
@@ -154,19 +162,20 @@ def end_process(process: subprocess.Popen[bytes]) -> None:
             process.wait()
 
 
-EFFORTS = ("quick", "balanced", "best")
+EFFORTS = {"quick": 0.3, "balanced": 1.0, "best": 2.5}
+"""The factor by which each multiplies the epochs of all stages."""
 _STOPPED_CODE = 130
 _LOCK_SECONDS = 1.0
 _KEPT_LINES = 20
 _UNEXPECTED = (
-    "The training stopped unexpectedly{why}. What it saved is there: Resume goes on from its last "
-    "checkpoint."
+    "The training stopped unexpectedly{why}. Its work is saved: press Resume to continue from the "
+    "last checkpoint."
 )
-_NEVER_BEGAN = "The training stopped unexpectedly{why} before it saved anything. Start it again."
+_NOTHING_SAVED = "The training stopped unexpectedly{why} before it saved anything. Start it again."
 
 
 class TrainingState(Enum):
-    """What a training does."""
+    """What a training process is doing."""
 
     STARTING = "starting"
     RUNNING = "running"
@@ -177,18 +186,18 @@ class TrainingState(Enum):
 
     @property
     def is_alive(self) -> bool:
-        """Whether there is a process."""
+        """Whether the process is running."""
         return self in (TrainingState.STARTING, TrainingState.RUNNING, TrainingState.STOPPING)
 
 
 @dataclass(frozen=True)
 class TrainingRequest:
-    """What is to be trained.
+    """What to train.
 
     Parameters
     ----------
     source : Path
-        Folder, or CSV, of tagged images.
+        Folder, or CSV file, of tagged images.
     name : str
         Of the model.
     effort : str
@@ -196,9 +205,9 @@ class TrainingRequest:
     backbone : str
         Name of an image encoder.
     classes : TissueClasses, optional
-        Edited by the user; what the folder says when None.
+        As edited by the user; None uses those of the folder.
     mpp : float, optional
-        Pixel size of the images in um; None when the folder tells it.
+        Pixel size of the images in um; None when the folder states it.
 
     Raises
     ------
@@ -221,16 +230,16 @@ class TrainingRequest:
             raise ConfigError(f"'{self.effort}' is not one of the efforts {', '.join(EFFORTS)}")
         if self.mpp is not None and not 0.05 <= self.mpp <= 20:
             raise ConfigError(
-                f"{self.mpp:g} µm is no size of a pixel", remedy="0.25 at 40x, 0.5 at 20x."
+                f"a pixel can't be {self.mpp:g} µm", remedy="Typical: 0.25 at 40x, 0.5 at 20x."
             )
 
     def arguments(self, run_folder: Path) -> list[str]:
-        """Write what the command reads into the run folder and return the command's options."""
+        """Write the classes into the run folder and return the command's arguments."""
         set_to: dict[str, Any] = {"name": self.name, "model.backbone": self.backbone}
         if self.mpp is not None:
             set_to["data.mpp"] = self.mpp
         if self.classes is not None:
-            classes = RunFiles(run_folder).classes
+            classes = RunFolder(run_folder).classes
             self.classes.to_yaml(classes)
             set_to["data.classes"] = str(classes)
         options = ["train", str(self.source), "--out", str(run_folder), "--effort", self.effort]
@@ -240,20 +249,20 @@ class TrainingRequest:
 
 
 class TrainingProcess:
-    """Watches the training in a run folder, whoever started it.
+    """Watches the training in a run folder, whichever program started it.
 
-    Its process reads nothing from this one and prints into a file, so it can outlive the viewer;
-    another viewer takes it up again. It is stopped by a file in its folder, on every system.
+    The two processes share only files: the training prints into one and is stopped by another.
+    So it can outlive the viewer, and another viewer can attach to it, on every system.
 
     Parameters
     ----------
     run_folder : Path
     process : subprocess.Popen, optional
-        When it was started here.
+        When it was started by this program.
     """
 
     def __init__(self, run_folder: Path, process: subprocess.Popen[bytes] | None = None) -> None:
-        self.files = RunFiles(run_folder)
+        self.files = RunFolder(run_folder)
         self.history = RunHistory()
         self.state = TrainingState.STARTING
         self.error = ""
@@ -277,21 +286,21 @@ class TrainingProcess:
         PlimsegError
             When the folder can't be written or there is no training package.
         """
-        _made(run_folder)
+        _create(run_folder)
         return cls._launch(request.arguments(run_folder), run_folder, program)
 
     @classmethod
     def resume(cls, run_folder: Path, program: Sequence[str] | None = None) -> TrainingProcess:
-        """Go on with the training in a folder.
+        """Resume the training in a folder.
 
         Raises
         ------
         ConfigError
-            When there is nothing to go on with.
+            When there is nothing to resume.
         """
-        if not RunFiles(run_folder).can_resume:
+        if not RunFolder(run_folder).can_resume:
             raise ConfigError(
-                "there is no training to go on with", path=run_folder, remedy="Start a new one."
+                "there is no training to resume", path=run_folder, remedy="Start a new one."
             )
         return cls._launch(["train", "--resume", "--out", str(run_folder)], run_folder, program)
 
@@ -300,7 +309,7 @@ class TrainingProcess:
         cls, arguments: Sequence[str], run_folder: Path, program: Sequence[str] | None
     ) -> TrainingProcess:
         started = training_program() if program is None else list(program)
-        files = RunFiles(run_folder)
+        files = RunFolder(run_folder)
         with contextlib.suppress(OSError):
             files.stop_file.unlink(missing_ok=True)
         try:
@@ -316,42 +325,38 @@ class TrainingProcess:
         """Whether this program started the process."""
         return self._process is not None
 
-    @property
-    def process_id(self) -> int | None:
-        """Number of the process, when it was started here."""
-        return None if self._process is None else self._process.pid
-
     def poll(self) -> bool:
-        """Read what is new; return whether anything is. Never waits."""
+        """Read new events and output; return whether there were any. Never waits."""
         before = self.state
         alive = self.state.is_alive and self._is_alive()
         events, _ = self._events.new_objects()
-        for event in events:
-            self.history.add(event)
+        for found in events:
+            with contextlib.suppress(ValueError):  # a damaged line costs that line only
+                self.history.add(Event.from_dict(found))
         printed = self._read_printed()
         if self.state is TrainingState.STARTING and self.history.stage:
             self.state = TrainingState.RUNNING
         if self.state is TrainingState.STOPPING and alive:
-            self._ask_to_stop()  # a training that is just starting removes an old stop file
+            self._request_stop()  # again: a training that is just starting removes old stop files
         if self.state.is_alive and not alive and not events and not printed:
             self._on_end()
         return bool(events) or printed or self.state is not before
 
     def stop(self) -> None:
-        """Ask the training to finish its step, save and end."""
+        """Ask the training to finish its step, save and exit."""
         if self.state.is_alive and self.state is not TrainingState.STOPPING:
             self.state = TrainingState.STOPPING
             self.stopping_since = time.monotonic()
-            self._ask_to_stop()
+            self._request_stop()
 
     def kill(self) -> None:
-        """End the process at once; it can go on from its last checkpoint."""
+        """End the process at once; it can resume from its last checkpoint."""
         if self._process is not None and self._process.poll() is None:
             self.state = TrainingState.STOPPING
             self._process.kill()
 
     def stop_and_wait(self, seconds: float) -> bool:
-        """Ask to stop and wait for the end, not longer than `seconds`; return whether it ended."""
+        """Ask to stop and wait for at most `seconds`; return whether the process ended."""
         self.stop()
         end = time.monotonic() + seconds
         while self.state.is_alive and time.monotonic() < end:
@@ -377,7 +382,7 @@ class TrainingProcess:
         self._last_lines = [*self._last_lines, *others][-_KEPT_LINES:]
         return bool(objects or others)
 
-    def _ask_to_stop(self) -> None:
+    def _request_stop(self) -> None:
         with contextlib.suppress(OSError):
             if not self.files.stop_file.exists():
                 self.files.stop_file.touch()
@@ -399,16 +404,16 @@ class TrainingProcess:
         why = f" (signal {-code})" if code is not None and code < 0 else ""
         if code is not None and code > 0:
             why = f" (code {code})"
-        text = (_UNEXPECTED if self.files.can_resume else _NEVER_BEGAN).format(why=why)
-        return f"{text} It said: {self._last_lines[-1][:200]}" if self._last_lines else text
+        text = (_UNEXPECTED if self.files.can_resume else _NOTHING_SAVED).format(why=why)
+        return f"{text} Its last output: {self._last_lines[-1][:200]}" if self._last_lines else text
 
 
-def _made(folder: Path) -> None:
+def _create(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigError(
-            f"the folder for the training can't be made ({error.strerror or error})",
+            f"the folder for the training can't be created ({error.strerror or error})",
             path=folder,
-            remedy="Free some space, or set PLIMSEG_DATA_DIR to a folder that you may write to.",
+            remedy="Free some space, or set PLIMSEG_DATA_DIR to a folder that you can write to.",
         ) from error

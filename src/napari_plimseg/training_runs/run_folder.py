@@ -1,11 +1,11 @@
-"""The folders of trainings: where they are, how they stand, and which can go on."""
+"""The folders of trainings: their files, their states, and which can resume."""
 
 from __future__ import annotations
 
 import json
 import re
 from dataclasses import dataclass
-from enum import Enum
+from enum import StrEnum
 from typing import TYPE_CHECKING
 
 import filelock
@@ -13,18 +13,18 @@ import filelock
 from napari_plimseg.errors import ConfigError
 from napari_plimseg.files import user_data_dir
 from napari_plimseg.models.library import RESERVED
+from napari_plimseg.training_runs.events import ENDS
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 
-_ENDS = ("start", "stopped", "done", "failed")
 _NAME = re.compile(r"\w[\w .+-]{0,79}")
 _TAIL_BYTES = 1 << 16
 
 
-class RunStatus(Enum):
-    """How the training in a folder stands."""
+class RunStatus(StrEnum):
+    """The state of the training in a folder."""
 
     NEW = "new"
     RUNNING = "running"
@@ -34,36 +34,64 @@ class RunStatus(Enum):
 
 
 @dataclass(frozen=True)
-class RunFiles:
-    """The files of one training that this side reads.
+class RunFolder:
+    """The files of one training: the trainer writes them, docks and reports read them.
 
     Parameters
     ----------
     root : Path
-        The run folder; it need not exist yet.
+        The folder; it need not exist yet.
     """
 
     root: Path
 
     @property
     def recipe(self) -> Path:
-        """Written when the images were found in order: from then on the training can go on."""
+        """The exact recipe, with every key.
+
+        Written once the images have passed their checks: from then on the training can resume.
+        """
         return self.root / "recipe.yaml"
 
     @property
+    def folder_summary(self) -> Path:
+        """What the scan of the tagged folder found, with its digest."""
+        return self.root / "folder.json"
+
+    @property
+    def classes(self) -> Path:
+        """The tissue classes as the user edited them in the dock."""
+        return self.root / "classes.yaml"
+
+    @property
     def progress(self) -> Path:
-        """Events, one JSON object a line."""
+        """Events, one JSON object per line."""
         return self.root / "progress.jsonl"
 
     @property
     def console(self) -> Path:
-        """What the process printed."""
+        """What the process printed, when a dock started it."""
         return self.root / "console.log"
 
     @property
-    def classes(self) -> Path:
-        """The tissue classes that the user edited."""
-        return self.root / "classes.yaml"
+    def history(self) -> Path:
+        """One row per epoch."""
+        return self.root / "history.csv"
+
+    @property
+    def pseudo_masks(self) -> Path:
+        """Folder of pseudo masks."""
+        return self.root / "pseudo_masks"
+
+    @property
+    def previews(self) -> Path:
+        """Folder of pictures for people."""
+        return self.root / "previews"
+
+    @property
+    def live(self) -> Path:
+        """Folder of pictures that are redrawn while a stage trains."""
+        return self.root / "live"
 
     @property
     def report(self) -> Path:
@@ -71,37 +99,53 @@ class RunFiles:
         return self.root / "report.html"
 
     @property
-    def model(self) -> Path:
-        """What the training is for."""
+    def model_file(self) -> Path:
+        """The trained model, written last: a folder with this file is finished."""
         return self.root / "model.safetensors"
 
     @property
+    def fast_model_file(self) -> Path:
+        """The fast student, where the recipe asks for one."""
+        return self.root / "fast.safetensors"
+
+    @property
     def stop_file(self) -> Path:
-        """When this file appears, the training finishes its step, saves and ends."""
+        """When this file appears, the training finishes its step, saves and ends.
+
+        A file works on every system and from every process, where signals do not.
+        """
         return self.root / "stop"
+
+    @property
+    def lock_file(self) -> Path:
+        """Locked by the process that trains here."""
+        return self.root / ".lock"
+
+    def stage(self, name: str) -> Path:
+        """Return the folder of a stage's checkpoints."""
+        return self.root / name
 
     @property
     def is_locked(self) -> bool:
         """Whether a process trains here."""
-        lock = self.root / ".lock"
-        if not lock.exists():
+        if not self.lock_file.exists():
             return False
         try:
-            with filelock.FileLock(lock, timeout=0):
+            with filelock.FileLock(self.lock_file, timeout=0):
                 return False
         except (filelock.Timeout, OSError):
             return True
 
     @property
     def can_resume(self) -> bool:
-        """Whether there is something to go on with."""
-        return self.recipe.is_file() and not self.model.is_file()
+        """Whether there is an unfinished training to resume."""
+        return self.recipe.is_file() and not self.model_file.is_file()
 
     def status(self) -> RunStatus:
-        """Return how the training stands; one that was killed counts as stopped."""
+        """Return the training's state; one that was killed counts as stopped."""
         if self.is_locked:
             return RunStatus.RUNNING
-        if self.model.is_file():
+        if self.model_file.is_file():
             return RunStatus.FINISHED
         last = last_end(self.progress)
         if last is None:
@@ -116,13 +160,13 @@ class KnownRun:
 
     Parameters
     ----------
-    files : RunFiles
+    files : RunFolder
     status : RunStatus
     changed : float
         Seconds since 1970 of its last event.
     """
 
-    files: RunFiles
+    files: RunFolder
     status: RunStatus
     changed: float
 
@@ -133,15 +177,15 @@ class KnownRun:
 
 
 def runs_folder() -> Path:
-    """Return where the dock's trainings lie; it may not exist yet."""
+    """Return the folder of the dock's trainings; it may not exist yet."""
     return user_data_dir() / "trainings"
 
 
 def list_runs(folder: Path | None = None) -> list[KnownRun]:
-    """Return the trainings that run, can go on or are finished, newest first."""
+    """Return the trainings that are running, can resume or are finished, newest first."""
     found = []
     for progress in (folder or runs_folder()).glob("*/progress.jsonl"):
-        files = RunFiles(progress.parent)
+        files = RunFolder(progress.parent)
         status = files.status()
         if status is RunStatus.RUNNING or files.recipe.is_file():
             try:
@@ -153,12 +197,12 @@ def list_runs(folder: Path | None = None) -> list[KnownRun]:
 
 
 def new_run_folder(name: str, folder: Path | None = None) -> Path:
-    """Return a folder for a training that no other has; it is not made yet.
+    """Return an unused folder for a training; it is not created yet.
 
     Raises
     ------
     ConfigError
-        When no file can have that name.
+        When a file can't have that name.
     """
     why_not = name_problem(name)
     if why_not:
@@ -173,24 +217,24 @@ def new_run_folder(name: str, folder: Path | None = None) -> Path:
 
 
 def name_problem(name: str) -> str:
-    """Return why a model can't have a name, as a sentence; empty when it can."""
+    """Return why a model can't have this name, as a sentence; empty when it can."""
     if not name.strip():
         return "Type a name for the model."
     if not _NAME.fullmatch(name) or name.endswith((" ", ".")):
         return "A model's name has letters, digits, spaces and .+-_ only, 80 at most."
     if name.casefold() in RESERVED:
-        return f"'{name}' is the name of a model that comes along: type another one."
+        return f"'{name}' is the name of a bundled model: type another one."
     return ""
 
 
 def usable_name(text: str) -> str:
-    """Return a name for a model that is like `text`."""
+    """Return a valid model name made from `text`."""
     kept = "".join(c if c.isalnum() or c in " .+-_" else "-" for c in text)
     return kept.lstrip(" .+-_")[:60].rstrip(" .") or "my tissue"
 
 
 def last_end(progress: Path) -> str | None:
-    """Return how the last part of a training began or ended; None when nothing was told.
+    """Return how the last session of a training began or ended; None without any event.
 
     Parameters
     ----------
@@ -216,6 +260,6 @@ def last_end(progress: Path) -> str | None:
             kind = json.loads(line)["kind"]
         except (ValueError, TypeError, KeyError):
             continue
-        if kind in _ENDS:
+        if kind in ENDS:
             return str(kind)
     return "start"

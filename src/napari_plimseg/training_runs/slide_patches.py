@@ -1,4 +1,4 @@
-"""Tagged patches from the masks of open slides: the model's, with the person's corrections."""
+"""Tagged patches cut from open slides, by their masks with the user's corrections."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ DEFAULT_MPP = 0.5
 
 @dataclass(frozen=True, eq=False)
 class SlideMask:
-    """A slide and its mask, to be cut into patches.
+    """A slide and its mask, to cut into patches.
 
     Parameters
     ----------
     path : Path
         The slide.
     mask : array of uint8, shape (h, w)
-        Mask ids, what a person painted included.
+        Mask ids, corrections included.
     info : MaskInfo
-        What the mask is a mask of; its mpp is that of the slide.
+        Describes the mask; its mpp is the slide's.
     mpp_is_given : bool
-        Whether a person typed the slide's pixel size.
+        Whether the user entered the slide's pixel size.
     """
 
     path: Path
@@ -45,23 +45,23 @@ class SlideMask:
     def __post_init__(self) -> None:
         if self.info.mpp is None:
             raise ConfigError(
-                "its pixel size is not known",
+                "its pixel size is unknown",
                 path=self.path,
-                remedy="Type it in the PLIMSeg dock first.",
+                remedy="Enter it in the PLIMSeg dock first.",
             )
 
 
 def cut_slides(
     slides: Sequence[SlideMask], out: Path, *, mpp: float = DEFAULT_MPP, patch: int = PATCH
 ) -> Generator[dict[str, Any] | None, None, None]:
-    """Cut slides into tagged patches of one folder.
+    """Cut slides into tagged patches in one folder.
 
     Parameters
     ----------
     slides : sequence of SlideMask
-        Of the same tissue classes.
+        With the same tissue classes.
     out : Path
-        Takes the patches and their `tags.csv`.
+        Receives the patches and their `tags.csv`.
     mpp : float
         Pixel size of the patches in um; a coarser slide's own where it is larger.
     patch : int
@@ -70,14 +70,14 @@ def cut_slides(
     Yields
     ------
     dict or None
-        What the command tells, as `run_command` does; at the end "cut" with the folder's table.
+        As `run_command`; the last object of each slide is "cut", with the path of the table.
 
     Raises
     ------
     ConfigError
-        When there are no slides, or they have other classes.
+        When there are no slides, or their classes differ.
     TagError
-        When a slide gives no patch.
+        When no patch has a tag.
     """
     if not slides:
         raise ConfigError("there is no slide with a mask", remedy="Generate a mask first.")
@@ -85,7 +85,7 @@ def cut_slides(
     if any(slide.info.classes.names != classes.names for slide in slides):
         raise ConfigError(
             "the masks have different classes",
-            remedy="Close those that are of another set of classes.",
+            remedy="Close the slides with other classes.",
         )
     finest = max(mpp, *(slide.info.mpp or 0.0 for slide in slides))
     patches = 0
@@ -102,10 +102,10 @@ def cut_slides(
             ]
             if slide.mpp_is_given:
                 arguments += ["--source-mpp", f"{slide.info.mpp:g}"]
-            for told in run_command(arguments):
-                if told is not None and told["kind"] == "cut":
-                    patches += int(told["patches"])
-                yield told
+            for found in run_command(arguments):
+                if found is not None and found["kind"] == "cut":
+                    patches += int(found["patches"])
+                yield found
     if not patches:
         raise TagError(
             "no patch has a tag", path=out, remedy="Segment or paint more of the slide first."

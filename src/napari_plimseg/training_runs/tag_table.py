@@ -1,4 +1,4 @@
-"""The tags of a folder of images: a table on disk that each change reaches at once."""
+"""The tags of a folder of images, kept in a table that is saved with each change."""
 
 from __future__ import annotations
 
@@ -38,21 +38,21 @@ class TagTable:
     """Images of a folder and their tags.
 
     `tags.csv` holds the tagged images, in the form that training reads: `file,class 1,class 2`.
-    Images that were looked at but must not be trained on (unsure, or with nothing of the classes)
-    stand in `tags.aside.json`. A table that is there is gone on with; as it was is kept beside it
-    as `tags.csv.bak` once a session.
+    Images that were viewed but must not be trained on (unsure, or showing none of the classes)
+    are listed in `tags.aside.json`, because training rejects rows without tags. An existing table
+    is continued; its previous state is saved as `tags.csv.bak` once per session.
 
     Parameters
     ----------
     folder : Path
-        With images in it; folders in it are not looked into.
+        A folder of images; its subfolders are ignored.
     classes : sequence of str
-        Class names to begin with; those of the table come first.
+        Initial class names; those of the table come first.
 
     Raises
     ------
     TagError
-        When the folder has no images, or its table can't be gone on with.
+        When the folder has no images, or its table can't be continued.
     """
 
     def __init__(self, folder: Path, classes: Sequence[str] = ()) -> None:
@@ -90,32 +90,27 @@ class TagTable:
 
     @property
     def done(self) -> int:
-        """Number of images that were looked at."""
+        """Number of images that are tagged or set aside."""
         return sum(self.state(name) != "untagged" for name in self.images)
-
-    @property
-    def last_changed(self) -> str | None:
-        """The image of the last change that can be undone."""
-        return self._undo[-1][0] if self._undo else None
 
     def tags(self, name: str) -> frozenset[str]:
         """Return the tags of an image; those of an unsure one are a guess."""
         return self._tags.get(name, frozenset())
 
     def state(self, name: str) -> State:
-        """Return whether an image was looked at, and what came of it."""
+        """Return whether an image is tagged or set aside, and why."""
         aside = self._aside.get(name)
         if aside is not None:
             return aside
         return "tagged" if self._tags.get(name) else "untagged"
 
     def counts(self) -> dict[str, int]:
-        """Return how many images have each tag; unsure ones are left out."""
+        """Return how many images have each tag, without unsure ones."""
         sure = [tags for name, tags in self._tags.items() if name not in self._aside]
         return {name: sum(name in tags for tags in sure) for name in self._classes}
 
     def next_untagged(self, after: str | None = None) -> str | None:
-        """Return the next image that nobody looked at, from the beginning again at the end."""
+        """Return the next untagged image; the search wraps around at the end."""
         start = 0 if after is None else self.images.index(after) + 1
         for name in (*self.images[start:], *self.images[:start]):
             if self.state(name) == "untagged":
@@ -123,25 +118,25 @@ class TagTable:
         return None
 
     def toggle(self, name: str, tag: str) -> None:
-        """Give an image a tag, or take it away."""
+        """Add a tag to an image, or remove it."""
         if tag not in self._classes:
             raise TagError(f"there is no class '{tag}'")
         self._change(name, self.tags(name) ^ {tag}, "unsure" if self._is_unsure(name) else None)
 
     def set_tags(self, name: str, tags: Iterable[str]) -> None:
-        """Give an image these tags and no other."""
+        """Replace the tags of an image."""
         self._change(name, frozenset(tags) & set(self._classes), None)
 
     def toggle_unsure(self, name: str) -> None:
-        """Set an image aside, or take it back; its tags stay."""
+        """Mark an image as unsure, or as sure again; its tags are kept."""
         self._change(name, self.tags(name), None if self._is_unsure(name) else "unsure")
 
     def set_nothing(self, name: str) -> None:
-        """Say that an image shows none of the classes: it is not trained on."""
+        """Mark an image as showing none of the classes: it is not trained on."""
         self._change(name, frozenset(), "nothing")
 
     def undo(self) -> str | None:
-        """Take the last change back; return its image, None when there is none."""
+        """Undo the last change; return its image, or None when there is none."""
         if not self._undo:
             return None
         name, tags, aside = self._undo.pop()
@@ -150,36 +145,19 @@ class TagTable:
         return name
 
     def add_class(self, name: str) -> None:
-        """Add a class, as the last one.
+        """Append a class.
 
         Raises
         ------
         TagError
-            When a column can't have that name, another one has it, or there are too many.
+            When the name can't be a column, is already used, or there are too many classes.
         """
         name = _checked(name)
         if name.casefold() in {known.casefold() for known in self._classes}:
-            raise TagError(f"there is a class '{name}' already", remedy="Choose another name.")
+            raise TagError(f"the class '{name}' already exists", remedy="Choose another name.")
         if len(self._classes) >= MAX_CLASSES:
             raise TagError(f"more than {MAX_CLASSES} classes can't be tagged")
         self._classes.append(name)
-        self.save()
-
-    def remove_class(self, name: str) -> None:
-        """Remove a class that no image is tagged with.
-
-        Raises
-        ------
-        TagError
-            When images have that tag.
-        """
-        used = sum(name in tags for tags in self._tags.values())
-        if used:
-            raise TagError(
-                f"{used} images are tagged '{name}'",
-                remedy="Take the tag away from them first.",
-            )
-        self._classes.remove(name)
         self.save()
 
     def save(self) -> None:
@@ -188,7 +166,7 @@ class TagTable:
         Raises
         ------
         TagError
-            When the disk refuses; what is in memory stays, and the next change tries again.
+            When the disk refuses; the tags stay in memory, and the next change tries again.
         """
         try:
             if not self._backed_up:
@@ -314,7 +292,7 @@ class TagTable:
 
     def _refused(self, problem: str) -> TagError:
         return TagError(
-            problem, path=self.path, remedy="Correct it, or put it elsewhere to tag anew."
+            problem, path=self.path, remedy="Correct it, or move it away to start a new one."
         )
 
 
@@ -341,7 +319,7 @@ def _rows(path: Path) -> list[list[str]]:
         raise TagError(
             "it can't be read as text",
             path=path,
-            remedy="Save it as CSV in UTF-8, or put it elsewhere to tag anew.",
+            remedy="Save it as CSV in UTF-8, or move it away to start a new one.",
         ) from error
     if not text.strip():
         return [["file"]]
@@ -355,7 +333,7 @@ def _checked(name: str) -> str:
     if not name or name.casefold() in _RESERVED or re.search(r"[,;\t|/+\n\"]", name):
         raise TagError(
             f"'{name}' can't be the name of a class",
-            remedy="Use words without commas and other separators; 'file', 'group' and the like "
-            "have a meaning of their own.",
+            remedy="Use words without commas or other separators; 'file', 'group' and similar "
+            "names are reserved.",
         )
     return name

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from napari_plimseg.training_runs.events import Event
     from plimseg_training.config.recipe import StageConfig
-    from plimseg_training.events import Event
 
 EVERY_STEP = LoopOptions(report_seconds=0, threads=0)
 

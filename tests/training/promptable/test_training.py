@@ -11,8 +11,14 @@ import torch
 from napari_plimseg.errors import ConfigError, PlimsegError, TagError
 from napari_plimseg.models.promptable.model_file import load_hint_model
 from napari_plimseg.models.promptable.prompt_tensors import PatchHints
+from napari_plimseg.training_runs.run_folder import RunFolder
 from plimseg_training.__main__ import main
-from plimseg_training.promptable.config import HintRecipe, is_hint_recipe, load_hint_recipe
+from plimseg_training.promptable.config import (
+    HintRecipe,
+    hint_recipes,
+    is_hint_recipe,
+    load_hint_recipe,
+)
 from plimseg_training.promptable.objects import Objects, window
 from plimseg_training.promptable.simulated_prompts import (
     DrawConfig,
@@ -33,12 +39,10 @@ from plimseg_training.promptable.task import (
     values_at,
 )
 from plimseg_training.promptable.training import (
-    hint_recipes,
     objects_of,
     starting_model,
     train_hint_recipe,
 )
-from plimseg_training.run_folder import RunFolder
 from tests.support.prompt_objects import MPP, SIDE, disc, glands, recipe
 
 if TYPE_CHECKING:

@@ -13,10 +13,10 @@ from safetensors.torch import load_file
 from napari_plimseg.errors import ConfigError, ModelError
 from napari_plimseg.models.library import list_models, models_folder
 from napari_plimseg.models.loading import load_model
-from plimseg_training.commands import listed
+from napari_plimseg.training_runs.run_folder import RunFolder
+from plimseg_training.commands.train import listed
 from plimseg_training.loop.task import Stopped
 from plimseg_training.pipeline import train_recipe
-from plimseg_training.run_folder import RunFolder
 from plimseg_training.stages.distillation import (
     DistillTask,
     soft_loss,

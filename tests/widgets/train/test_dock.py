@@ -15,7 +15,7 @@ from PIL import Image
 from napari_plimseg.results.analysis.comparison import DISAGREE
 from napari_plimseg.tissue import TissueClass
 from napari_plimseg.training_runs.process import TrainingProcess, TrainingState
-from napari_plimseg.training_runs.run_folder import RunFiles, runs_folder
+from napari_plimseg.training_runs.run_folder import RunFolder, runs_folder
 from tests.support.paths import ROOT
 
 if TYPE_CHECKING:
@@ -114,7 +114,7 @@ def test_a_folder_is_shown(dock: TrainDock, patches: Path, qtbot) -> None:  # ty
 def test_a_wrong_folder_says_what_stops(dock: TrainDock, tmp_path: Path, qtbot) -> None:  # type: ignore[no-untyped-def]
     (tmp_path / "empty").mkdir()
     chosen(dock, tmp_path / "empty", qtbot)
-    assert "one thing stops a training" in dock.folder_section.summary.text()
+    assert "1 error must be fixed first" in dock.folder_section.summary.text()
     assert "there are no images. Choose another folder." in dock.folder_section.problems.text()
     assert "can't be trained on yet" in dock.panel.line.text()
 
@@ -178,7 +178,7 @@ def test_a_killed_training_offers_to_go_on(
     ready(dock, patches, qtbot)
     dock.start()
     qtbot.waitUntil(lambda: bool(dock.process.history.losses), timeout=WAIT)
-    os.kill(dock.process.process_id, signal.SIGKILL)
+    os.kill(int((dock.process.files.root / "pid").read_text()), signal.SIGKILL)
     assert ended(dock, qtbot) is TrainingState.FAILED
     assert "stopped unexpectedly" in dock.banner.text
     assert dock.panel.resume_button.isEnabled()
@@ -198,7 +198,7 @@ def test_a_failure_has_its_sentence(
 def test_another_day_the_unfinished_training_is_offered(
     make_dock: Callable[[], TrainDock], qtbot
 ) -> None:  # type: ignore[no-untyped-def]
-    files = RunFiles(runs_folder() / "glands")
+    files = RunFolder(runs_folder() / "glands")
     files.root.mkdir(parents=True)
     files.recipe.write_text("name: glands\n")
     files.progress.write_text(
@@ -208,7 +208,7 @@ def test_another_day_the_unfinished_training_is_offered(
     dock = make_dock()
     qtbot.waitUntil(lambda: dock.process is not None, timeout=WAIT)
     assert ended(dock, qtbot) is TrainingState.FAILED
-    assert "Resume goes on" in dock.banner.text
+    assert "press Resume" in dock.banner.text
     assert dock.panel.resume_button.isEnabled()
     assert dock.curves.loss.curves
 

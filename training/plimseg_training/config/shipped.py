@@ -1,4 +1,4 @@
-"""Recipes that come along, the default one for a folder, and how much effort they take."""
+"""The bundled recipes, the default one for a folder, and how much effort they take."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari_plimseg.errors import ConfigError
+from napari_plimseg.training_runs.process import EFFORTS
 from plimseg_training.config.recipe import Recipe, load_recipe
 
 if TYPE_CHECKING:
@@ -14,35 +15,33 @@ if TYPE_CHECKING:
 
 
 DEFAULT = "bundled"
-EFFORTS = {"quick": 0.3, "balanced": 1.0, "best": 2.5}
-"""By which factor the epochs of all stages are multiplied."""
 
 
 def recipes_folder() -> Path:
-    """Return where the recipes lie that come along: beside this package, or in it."""
+    """Return the folder of the bundled recipes: in this package, or beside it in a checkout."""
     package = Path(__file__).resolve().parent.parent
     inside = package / "recipes"
     return inside if inside.is_dir() else package.parent / "recipes"
 
 
 def known_recipes() -> dict[str, Path]:
-    """Return the recipes that come along by name."""
+    """Return the bundled recipes by name."""
     return {path.stem: path for path in sorted(recipes_folder().glob("*.yaml"))}
 
 
 def chosen_recipe(source: str | Path) -> Recipe:
-    """Return the recipe that a user means.
+    """Return the recipe for what a user named.
 
     Parameters
     ----------
     source : str or Path
-        A recipe's file, the name of one that comes along, or a folder (or CSV) of tagged images,
-        for which the default recipe is taken.
+        A recipe's file, the name of a bundled one, or a folder (or CSV file) of tagged images,
+        which gets the default recipe.
 
     Raises
     ------
     ConfigError
-        When there is no such thing.
+        When it is none of these.
     """
     path, known = Path(source), known_recipes()
     if path.is_dir() or path.suffix.lower() == ".csv":
@@ -60,12 +59,12 @@ def chosen_recipe(source: str | Path) -> Recipe:
         return load_recipe(known[str(source)])
     raise ConfigError(
         f"'{path.name}' is neither a recipe nor a folder of images",
-        remedy=f"Recipes that come along: {', '.join(known) or 'none'}.",
+        remedy=f"Bundled recipes: {', '.join(known) or 'none'}.",
     )
 
 
 def with_effort(recipe: Recipe, effort: str) -> Recipe:
-    """Return a recipe whose stages take fewer or more epochs, at least one."""
+    """Return a recipe with fewer or more epochs in all stages, at least one each."""
     factor = EFFORTS[effort]
     if factor == 1:
         return recipe

@@ -13,6 +13,7 @@ import torch
 
 from napari_plimseg.errors import ConfigError
 from napari_plimseg.inference.devices import is_out_of_memory
+from napari_plimseg.training_runs.run_folder import RunFolder
 from plimseg_training.events import write_history
 from plimseg_training.loop.checkpoints import Checkpoints
 from plimseg_training.loop.distributed import join_world, prefetch
@@ -36,14 +37,14 @@ from plimseg_training.loop.step import (
     steps_of_epoch,
 )
 from plimseg_training.loop.task import DivergedError, LoopOptions, Task, TrainingResult
-from plimseg_training.run_folder import RunError, RunFolder, writing
+from plimseg_training.run_folder import RunError, writing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
+    from napari_plimseg.training_runs.events import Event, EventKind
     from plimseg_training.config.recipe import Recipe, StageConfig
-    from plimseg_training.events import Event
 
 
 __all__ = ["BAD_IN_A_ROW", "DivergedError", "LoopOptions", "Task", "TrainingResult", "train"]
@@ -400,7 +401,7 @@ class _Training:
         else:
             self._log("checkpoint", data={"file": f"{self.task.name}/{LAST}"})
 
-    def _log(self, kind: str, message: str = "", **more: Any) -> None:
+    def _log(self, kind: EventKind, message: str = "", **more: Any) -> None:
         self.reporter.log(kind, self.at, message, **more)
 
     def _count_seconds(self) -> None:

@@ -7,17 +7,20 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from napari_plimseg.inference.devices import pick_device
-from plimseg_training.events import Event, ProgressLog, memory_mb
+from napari_plimseg.training_runs.events import Event
+from plimseg_training.events import ProgressLog, memory_mb
 from plimseg_training.loop.distributed import join_world
 from plimseg_training.loop.task import Stopped
+from plimseg_training.run_folder import locked
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from napari_plimseg.training_runs.events import EventKind
+    from napari_plimseg.training_runs.run_folder import RunFolder
     from plimseg_training.loop.distributed import World
     from plimseg_training.loop.state import Position
     from plimseg_training.loop.step import Stepper
-    from plimseg_training.run_folder import RunFolder
 
 
 @contextmanager
@@ -46,7 +49,7 @@ def reported_run(
     RunError
         When another training holds the folder.
     """
-    with join_world(pick_device(device)) as world, run.locked():
+    with join_world(pick_device(device)) as world, locked(run):
         log = ProgressLog(run.progress)
 
         def emit(event: Event) -> None:
@@ -131,7 +134,7 @@ class Reporter:
             self.log("step", at, losses=losses, step=at.step, steps=steps, items_per_second=rate)
             self._last_step, self._items = time.monotonic(), 0
 
-    def log(self, kind: str, at: Position, message: str = "", **more: Any) -> None:
+    def log(self, kind: EventKind, at: Position, message: str = "", **more: Any) -> None:
         """Log an event of this stage; `more` are fields of `Event`."""
         if not self._world.is_first:
             return

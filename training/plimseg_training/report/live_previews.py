@@ -7,8 +7,8 @@ import time
 from typing import TYPE_CHECKING
 
 from napari_plimseg.files import atomic_write
+from napari_plimseg.training_runs.events import Event
 from plimseg_training.data.tagged_folder import read_pixels
-from plimseg_training.events import Event
 from plimseg_training.report.previews import encoded, preview_sheet
 
 if TYPE_CHECKING:

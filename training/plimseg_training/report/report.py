@@ -17,13 +17,14 @@ from typing import TYPE_CHECKING, Any
 from PIL import Image
 
 from napari_plimseg.files import atomic_write
-from plimseg_training.events import Event, read_events
+from napari_plimseg.training_runs.run_folder import RunFolder
+from plimseg_training.events import read_events
 from plimseg_training.report.html import Series, facts, heat_table, line_chart, page, picture, table
-from plimseg_training.run_folder import RunFolder
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from napari_plimseg.training_runs.events import Event
     from plimseg_training.data.scan import FolderReport
     from plimseg_training.data.tagged_folder import TaggedFolder
     from plimseg_training.evaluation.evaluate import Evaluation

@@ -1,0 +1,183 @@
+"""What both command lines share: common options, printing, logging, error messages, exit codes."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import sys
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from napari_plimseg.errors import PlimsegError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    Commands = argparse._SubParsersAction[argparse.ArgumentParser]
+
+EXIT_UNEXPECTED = 1
+EXIT_SOME_FAILED = 8
+EXIT_INTERRUPTED = 130
+
+
+class Console:
+    """Prints text for people, or one JSON object per line for programs.
+
+    Parameters
+    ----------
+    as_json : bool
+        One JSON object per line on standard output, nothing else there.
+    quiet : bool
+        Results and errors only.
+    """
+
+    kind_key = "event"
+    """The key of a JSON object that names its kind."""
+
+    def __init__(self, *, as_json: bool = False, quiet: bool = False) -> None:
+        self.as_json = as_json
+        self.quiet = quiet
+
+    def say(self, text: str) -> None:
+        """Print a message that only people need."""
+        if not self.quiet:
+            self.text(text)
+
+    def text(self, text: str) -> None:
+        """Print a result as text; programs get it as JSON instead."""
+        if not self.as_json:
+            self.end_progress()
+            self._line(text)
+
+    def error(self, text: str, *, code: int | None = None, slide: str | None = None) -> None:
+        """Print an error: as a JSON object, or on standard error."""
+        self.end_progress()
+        if self.as_json:
+            self._json_error(text, code, slide)
+        else:
+            sys.stderr.write(f"plimseg: {text}\n")
+
+    def end_progress(self) -> None:
+        """Remove a progress display from the terminal; here there is none."""
+
+    def _json_error(self, text: str, code: int | None, slide: str | None) -> None:
+        self._event("error", message=text, code=code, slide=slide)
+
+    def _event(self, kind: str, /, **facts: Any) -> None:
+        self._line(json.dumps({self.kind_key: kind, **facts}, ensure_ascii=False))
+
+    def _line(self, text: str) -> None:
+        sys.stdout.write(text + "\n")
+        sys.stdout.flush()
+
+
+AnyConsole = TypeVar("AnyConsole", bound=Console)
+
+
+def make_parser(description: str, epilog: str, modules: Iterable[Any]) -> argparse.ArgumentParser:
+    """Return the parser of a program.
+
+    Parameters
+    ----------
+    description, epilog : str
+        For `--help`.
+    modules : iterable of modules
+        Each adds its commands with `add_parser(commands)`.
+    """
+    parser = argparse.ArgumentParser(
+        prog="plimseg",
+        description=description,
+        epilog=epilog,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    for module in modules:
+        module.add_parser(commands)
+    return parser
+
+
+def add_command(
+    commands: Commands,
+    name: str,
+    run: Callable[[argparse.Namespace, AnyConsole], int],
+    **about: Any,
+) -> argparse.ArgumentParser:
+    """Add a command with the options that all commands have.
+
+    Parameters
+    ----------
+    commands : argparse's action of subparsers
+        What `add_parser` of a command's module gets.
+    name : str
+        As typed by the user.
+    run : callable
+        Gets the parsed options and the console, and returns the exit code.
+    **about
+        `help`, `epilog` and the like, for argparse.
+
+    Returns
+    -------
+    argparse.ArgumentParser
+        For the command's own arguments.
+    """
+    parser = commands.add_parser(
+        name, formatter_class=argparse.RawDescriptionHelpFormatter, **about
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON object per line")
+    parser.add_argument("--quiet", action="store_true", help="print results and errors only")
+    parser.add_argument("--verbose", action="store_true", help="print log messages of libraries")
+    parser.set_defaults(command=run)
+    return parser
+
+
+def run_program(
+    parser: argparse.ArgumentParser,
+    arguments: Sequence[str] | None,
+    make_console: Callable[..., Console],
+) -> int:
+    """Parse the arguments, run the command and return the exit code.
+
+    Every error becomes one line and its exit code; only `--verbose` shows where it came from.
+    """
+    options = parser.parse_args(arguments)
+    logging.basicConfig(
+        level=logging.DEBUG if options.verbose else logging.WARNING,
+        format="%(levelname)s %(name)s: %(message)s",
+        stream=sys.stderr,
+    )
+    console = make_console(as_json=options.json, quiet=options.quiet)
+    command: Callable[[argparse.Namespace, Console], int] = options.command
+    try:
+        return command(options, console)
+    except KeyboardInterrupt:
+        console.error(
+            "interrupted; finished work is kept, run the command again to continue",
+            code=EXIT_INTERRUPTED,
+        )
+        return EXIT_INTERRUPTED
+    except PlimsegError as error:
+        if options.verbose:
+            logging.getLogger(__name__).exception("the cause of the error")
+        console.error(str(error), code=error.exit_code)
+        return error.exit_code
+    except BrokenPipeError:
+        # whoever read our output has exited (`| head`): nobody is left to read an error, and
+        # Python must not fail again when it flushes standard output at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_UNEXPECTED
+    except Exception as error:
+        if options.verbose:
+            raise
+        text = f"unexpected error: {error or type(error).__name__} ({type(error).__name__})."
+        console.error(
+            f"{text} Run it again with --verbose and report what it prints.", code=EXIT_UNEXPECTED
+        )
+        return EXIT_UNEXPECTED
+
+
+def exit_code(failures: Sequence[int], count: int) -> int:
+    """Return the exit code for `count` slides, of which those with exit codes `failures` failed."""
+    if not failures:
+        return 0
+    return failures[0] if count == 1 else EXIT_SOME_FAILED

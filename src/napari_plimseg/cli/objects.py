@@ -1,0 +1,61 @@
+"""`plimseg objects`: corrected objects as images with outlines, to train a promptable model on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from napari_plimseg.cli.console import add_command
+from napari_plimseg.cli.paths import check_writable
+from napari_plimseg.errors import ExportError
+
+if TYPE_CHECKING:
+    import argparse
+
+    from napari_plimseg.cli.console import Commands
+    from napari_plimseg.cli.output import Output
+
+
+def add_parser(commands: Commands) -> None:
+    """Add `plimseg objects`."""
+    parser = add_command(
+        commands,
+        "objects",
+        _run,
+        help="write corrected objects as images with outlines, to train points and boxes on",
+    )
+    parser.add_argument("mask", type=Path, metavar="MASK", help="a .plimseg folder")
+    parser.add_argument("--slide", required=True, help="the slide itself")
+    parser.add_argument(
+        "--out", type=Path, required=True, help="folder; it may hold objects of other slides"
+    )
+
+
+def _run(options: argparse.Namespace, output: Output) -> int:
+    output.files([export_objects(options.mask, options.slide, options.out, output)])
+    return 0
+
+
+def export_objects(path: Path, slide_path: str, folder: Path, output: Output) -> Path:
+    """Write what a person corrected in a mask as images with outlines; return the table."""
+    from napari_plimseg.files import fingerprint
+    from napari_plimseg.results.corrections.corrections import corrected
+    from napari_plimseg.results.corrections.objects import export_corrected_objects
+    from napari_plimseg.results.mask_store import MaskStore
+    from napari_plimseg.slides import open_slide
+
+    check_writable(folder)
+    with MaskStore.open(path) as store, open_slide(slide_path) as slide:
+        if fingerprint(slide.path) != store.info.slide_fingerprint:
+            raise ExportError(
+                f"the mask belongs to '{store.info.slide_name}', not to '{slide.name}'",
+                path=path,
+                remedy="Give the slide that the mask was made of.",
+            )
+        mask, corrections = corrected(store.read_classes(), store.info, path.parent)
+        found = export_corrected_objects(folder, slide, mask, corrections)
+    output.say(
+        f"  {found.objects} corrected object(s) in {found.fields} field(s). To train on them: "
+        f"plimseg train wsi_sam --set data.train={folder}"
+    )
+    return found.table
