@@ -2,7 +2,8 @@
 
 `draw_architecture.py` draws them, and the architecture tests check them. An import is one pair of
 importing and imported module, however often it is written; imports inside functions and for type
-hints count. A package counts as a module when its `__init__.py` holds more than a docstring.
+hints count. The `__init__.py` of a package with code in it is the package's face: imports lead to it
+and from it (as its stub `__init__.pyi` says where there is one), but it is no module of its own.
 """
 
 from __future__ import annotations
@@ -12,6 +13,10 @@ from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = (ROOT / "src" / "napari_plimseg", ROOT / "training" / "plimseg_training")
@@ -24,12 +29,11 @@ class ImportGraph:
     Parameters
     ----------
     lines : dict of str to int
-        Length of each module, by dotted name; a package is named like its folder.
+        Length of each module, by dotted name; faces of packages are left out.
     imports : set of (str, str)
         Importing and imported module.
     folders : dict of str to str
-        For each module the folder that holds it, dotted; of a module that is a package's
-        `__init__.py`, the package itself.
+        For each module the folder that holds it, dotted; for a face the package itself.
     """
 
     lines: dict[str, int]
@@ -67,25 +71,26 @@ def read_imports(packages: tuple[Path, ...] = PACKAGES) -> ImportGraph:
     trees: dict[str, ast.Module] = {}
     lines: dict[str, int] = {}
     folders: dict[str, str] = {}
-    is_package: set[str] = set()
+    faces: set[str] = set()
     for package in packages:
         for path in sorted(package.rglob("*.py")):
             parts = path.relative_to(package.parent).with_suffix("").parts
-            text = path.read_text("utf-8")
-            tree = ast.parse(text, filename=str(path))
             if parts[-1] == "__init__":
-                parts = parts[:-1]
-                if not _has_code(tree):
-                    continue
-                is_package.add(".".join(parts))
+                name = ".".join(parts[:-1])
+                stub = path.with_suffix(".pyi")
+                tree = _parsed(stub if stub.exists() else path)
+                if _has_code(tree):
+                    faces.add(name)
+                    trees[name], folders[name] = tree, name
+                continue
             name = ".".join(parts)
-            trees[name] = tree
-            lines[name] = len(text.splitlines())
-            folders[name] = name if name in is_package else ".".join(parts[:-1])
+            trees[name] = _parsed(path)
+            lines[name] = len(path.read_text("utf-8").splitlines())
+            folders[name] = ".".join(parts[:-1])
     imports = {
         (name, other)
         for name, tree in trees.items()
-        for other in _imported(tree, name, name in is_package, lines)
+        for other in _imported(tree, name, name in faces, trees)
         if other != name
     }
     return ImportGraph(lines, frozenset(imports), folders)
@@ -131,6 +136,10 @@ def reachable(arrows: frozenset[tuple[str, str]]) -> dict[str, set[str]]:
     return found
 
 
+def _parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_text("utf-8"), filename=str(path))
+
+
 def _has_code(tree: ast.Module) -> bool:
     return any(
         not (isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant))
@@ -138,7 +147,9 @@ def _has_code(tree: ast.Module) -> bool:
     )
 
 
-def _imported(tree: ast.Module, name: str, is_package: bool, known: dict[str, int]) -> set[str]:
+def _imported(
+    tree: ast.Module, name: str, is_package: bool, known: Mapping[str, object]
+) -> set[str]:
     found = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):

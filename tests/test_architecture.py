@@ -28,8 +28,8 @@ LAYERS = {
         {"inference"},
         {"training_runs"},
         {"settings"},
-        {"api"},
         {"_reader", "_writer", "_sample_data", "_widgets"},
+        {"api"},  # a Segmentation can show itself in the viewer
         {"cli"},
     ],
     "napari_plimseg._widgets": [
@@ -62,7 +62,7 @@ LAYERS = {
     ],
     "napari_plimseg.inference": [
         {"devices", "progress"},
-        {"plan", "engine", "slide_run", "cohort"},
+        {"plan", "engine", "job", "cohort"},
         {"promptable"},
     ],
     "plimseg_training": [
