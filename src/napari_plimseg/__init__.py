@@ -6,7 +6,7 @@ nor napari. `__init__.pyi` lists them, for type checkers and for the loader alik
 
 import lazy_loader
 
-__version__ = "0.1.0"
+from napari_plimseg._version import __version__
 
 __getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
 __all__ += ["__version__"]

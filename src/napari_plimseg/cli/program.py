@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from napari_plimseg import __version__
+from napari_plimseg._version import __version__
 from napari_plimseg.cli import demo, export, info, models, objects, segment, train
 from napari_plimseg.cli.console import make_parser, run_program
 from napari_plimseg.cli.output import Output

@@ -30,7 +30,7 @@ import zarr
 from zarr import create_array
 from zarr.codecs import ZstdCodec
 
-from napari_plimseg import __version__
+from napari_plimseg._version import __version__
 from napari_plimseg.errors import StoreError
 from napari_plimseg.files import sync_folder, write_json
 from napari_plimseg.results.mask_info import MaskInfo

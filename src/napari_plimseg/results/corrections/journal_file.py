@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_plimseg import __version__
+from napari_plimseg._version import __version__
 from napari_plimseg.errors import CorrectionsError
 from napari_plimseg.results.corrections.sparse_mask import SparseMask
 from napari_plimseg.tiling import Window

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, TextIO
 
 import numpy as np
 
-from napari_plimseg import __version__
+from napari_plimseg._version import __version__
 from napari_plimseg.errors import ExportError
 from napari_plimseg.results.export.writing import RESEARCH_USE, export_to
 from napari_plimseg.tissue import UNREADABLE

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from napari_plimseg import __version__
+from napari_plimseg._version import __version__
 from napari_plimseg.errors import ExportError, PlimsegError
 from napari_plimseg.results.export.writing import RESEARCH_USE, export_to
 from napari_plimseg.results.mask_info import MaskInfo
