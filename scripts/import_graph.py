@@ -2,8 +2,8 @@
 
 `draw_architecture.py` draws them, and the architecture tests check them. An import is one pair of
 importing and imported module, however often it is written; imports inside functions and for type
-hints count. The `__init__.py` of a package with code in it is the package's face: imports lead to it
-and from it (as its stub `__init__.pyi` says where there is one), but it is no module of its own.
+hints count. The `__init__.py` of a package with code in it is the package's face: imports lead to
+it and from it (as its stub `__init__.pyi` says where there is one), but it is no module.
 """
 
 from __future__ import annotations
