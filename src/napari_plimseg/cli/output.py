@@ -161,6 +161,6 @@ class Output(Console):
                 scores=dict(entry.scores),
             )
             return
-        self._line(f"{entry.key:<24} {entry.kind.value:<12} {entry.state.value}")
+        self._line(f"{entry.key:<24} {entry.kind.value:<12} {entry.state.label}")
         if entry.reason:
             self._line(f"  {entry.reason}")

@@ -79,12 +79,21 @@ class Task(Enum):
 
 
 class EntryState(Enum):
-    """Whether an entry can be used."""
+    """Whether an entry can be used.
+
+    The values are printed by `plimseg models list --json`, so programs rely on them; people read
+    the `label`.
+    """
 
     READY = "ready"
-    NOT_HERE = "not installed"
+    NOT_HERE = "not here"
     PARTIAL = "incomplete"
     DAMAGED = "damaged"
+
+    @property
+    def label(self) -> str:
+        """What people read."""
+        return "not installed" if self is EntryState.NOT_HERE else self.value
 
 
 @dataclass(frozen=True)
@@ -154,7 +163,7 @@ class ModelEntry:
         if self.available and not self.name:
             raise ValueError(f"'{self.key}' is ready and has no name to load it by")
         if self.available == bool(self.reason):
-            raise ValueError(f"'{self.key}' is {self.state.value} because of '{self.reason}'")
+            raise ValueError(f"'{self.key}' is {self.state.label} because of '{self.reason}'")
         if self.downloadable and self.available:
             raise ValueError(f"'{self.key}' is ready and can still be downloaded")
         if self.mpp <= 0 or self.size_bytes < 0:

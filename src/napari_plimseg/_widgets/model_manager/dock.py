@@ -55,7 +55,7 @@ def details_html(entry: ModelEntry) -> str:
     """Return everything that is known of an entry."""
     parts = [f"<p><b>{escape(entry.title)}</b><br>{escape(entry.description)}</p>"]
     if entry.reason:
-        parts.append(f"<p><b>{entry.state.value.capitalize()}.</b> {escape(entry.reason)}</p>")
+        parts.append(f"<p><b>{entry.state.label.capitalize()}.</b> {escape(entry.reason)}</p>")
     rows = [("Licence", escape(entry.license)), ("Source", _source(entry))]
     if entry.gated:
         rows.append(("Access", "its authors ask for an agreement first"))
@@ -386,7 +386,7 @@ class ModelsDock(QWidget):
         self._entries = {e.key: e for e in entries}
         self.table.clear()
         for e in entries:
-            item = QTreeWidgetItem([e.title, e.kind.value, size_text(e.size_bytes), e.state.value])
+            item = QTreeWidgetItem([e.title, e.kind.value, size_text(e.size_bytes), e.state.label])
             item.setData(0, _KEY, e.key)
             item.setToolTip(0, e.title)
             item.setToolTip(3, e.reason)
