@@ -61,7 +61,7 @@ def load_model(
 
 
 def _file_of(name: str) -> Path:
-    """Return the path that a name stands for: itself, or the user's model of that name."""
+    """Return the path of a model: the name itself, or the user's model of that name."""
     path, own = Path(name), models_folder() / f"{name}.safetensors"
     return own if not path.is_file() and own.is_file() else path
 

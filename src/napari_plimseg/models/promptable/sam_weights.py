@@ -266,7 +266,7 @@ def load_sam(source: str, *, side: int | None = None) -> SamWeights:
 
 
 def _place(source: str) -> Path:
-    """Return the folder or file that a SAM's name stands for."""
+    """Return the folder or file of a SAM with this name."""
     refusal = ModelError(f"'{source}' is not the name of a SAM", remedy=_REMEDY)
     try:
         name = EncoderName.parse(source)
