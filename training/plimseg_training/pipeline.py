@@ -50,7 +50,7 @@ PREVIEWS = 6
 
 
 def matcher_name(recipe: Recipe) -> str:
-    """Return the name of a recipe's matcher; an encoder without text has the bundled one."""
+    """Return the name of a recipe's matcher; a vision-only encoder gets the bundled one."""
     if recipe.matching.matcher != "backbone":
         return recipe.matching.matcher
     return recipe.model.backbone if is_image_text(recipe.model.backbone) else "bundled"
@@ -66,19 +66,19 @@ def train_recipe(
 ) -> Path:
     """Train all stages of a recipe and write the model file.
 
-    Each stage goes on where it was when the training was stopped or killed.
+    Each stage resumes from its last checkpoint when the training was stopped or killed.
 
     Parameters
     ----------
     recipe : Recipe
     run_folder : Path
-        Takes everything: checkpoints, pseudo masks, previews, report and model file.
+        For all output: checkpoints, pseudo masks, previews, report and model file.
     resume : bool
-        Whether to go on with what is there.
+        Whether to resume a training found in the folder.
     on_event : callable
-        Is told how it goes.
+        Called with every event.
     should_stop : callable
-        Asked after each step.
+        Called after each step; True stops the training.
 
     Returns
     -------
@@ -88,9 +88,9 @@ def train_recipe(
     Raises
     ------
     Stopped
-        When `should_stop` said so.
+        When `should_stop` returned True.
     PlimsegError
-        When recipe, folder or disk don't allow it.
+        When the recipe, the folder or the disk prevents it.
     """
     run = RunFolder(run_folder)
     with reported_run(run, recipe.device, on_event) as (world, emit):
@@ -118,7 +118,7 @@ class _Training:
         self.device = world.device
 
     def run(self) -> Path:
-        """Run what is not done yet."""
+        """Run all parts that are not finished yet."""
         recipe, run = self.recipe, self.run_folder
         about = {"device": describe_device(self.device)}
         self.log(Event("start", f"Training '{recipe.name}' on {self.device}", data=about))
@@ -145,7 +145,7 @@ class _Training:
     def _tell_scan(self, data: TrainingData) -> None:
         held = len(data.validation.images) if data.validation else 0
         message = (
-            f"{len(data.train.images)} images to train on, {held} to measure on, "
+            f"{len(data.train.images)} training images, {held} validation images, "
             f"{data.mpp} um per pixel"
         )
         counts = {
@@ -163,12 +163,12 @@ class _Training:
         data: TrainingData,
         draw: Callable[[LivePreviews], None],
     ) -> None:
-        """Train one stage; `draw` shows how far it is."""
+        """Train one stage; `draw` updates the live previews."""
         shown = LivePreviews(self.run_folder.live, data.train, _spread(data.train.images), self.log)
 
-        def told(event: Event) -> None:
+        def log_and_draw(event: Event) -> None:
             self.log(event)
-            # between two epochs, where the network's mode is set anew
+            # Between two epochs, after which the network is set to training mode again.
             if event.kind == "epoch" and self.world.is_first:
                 draw(shown)
 
@@ -179,7 +179,7 @@ class _Training:
             seed=self.recipe.seed,
             device=self.device,
             resume=self.resume or task.name != "stage1",
-            on_event=told,
+            on_event=log_and_draw,
             should_stop=self.should_stop,
             recipe=self.recipe,
             digest=data.digest() + (task.digest() if isinstance(task, DistillTask) else ""),
@@ -188,12 +188,12 @@ class _Training:
             raise Stopped
 
     def _stage1(self, data: TrainingData, encoders: Encoders) -> Targets:
-        """Train the cam network and write the pseudo masks of all training images."""
+        """Train the CAM network and write the pseudo masks of all training images."""
         targets = Targets(self.run_folder.pseudo_masks)
         task = Stage1Task(self.recipe, data.train, data.validation, encoders)
 
         def draw(shown: LivePreviews) -> None:
-            shown.draw("stage1", lambda image: _strongest(task.cams(image)), "cams so far")
+            shown.draw("stage1", lambda image: _strongest(task.cams(image)), "CAMs so far")
 
         self._train(task, self.recipe.stage1, data, draw)
         exclusive = not data.train.classes.has_background
@@ -216,7 +216,7 @@ class _Training:
         scores: Callable[[TaggedImage], Tensor],
         config: PseudoMaskConfig,
     ) -> None:
-        """Write the pseudo masks that are not there yet, from class scores (C, H, W)."""
+        """Write missing pseudo masks, from class scores (C, H, W)."""
         mine = folder.images if self.world.is_first else ()
         missing = [image for image in mine if not targets.path(image).is_file()]
         for number, image in enumerate(missing):
@@ -248,7 +248,7 @@ class _Training:
         cams: NDArray[np.float32] | None = None,
         prediction: NDArray[np.uint8] | None = None,
     ) -> None:
-        # an image that is only measured on may share its name with one that has a pseudo mask
+        # a validation image may have the same name as a training image with a pseudo mask
         known = cams is not None and targets.path(image).is_file()
         sheet = preview_sheet(
             read_pixels(image),
@@ -267,7 +267,7 @@ class _Training:
         self.log(Event("preview", stage=stage, data={"file": str(path)}))
 
     def _stage2(self, data: TrainingData, encoders: Encoders, targets: Targets) -> Stage2Task:
-        """Train the segmentation network, then again on what it makes of the training images."""
+        """Train the segmentation network, and in each further round on its own predictions."""
         task = Stage2Task(self.recipe, data.train, data.validation, encoders, targets)
         self._train(task, self.recipe.stage2, data, _drawn(task, targets))
         for number in range(1, self.recipe.stage2.self_training_rounds + 1):
@@ -287,7 +287,7 @@ class _Training:
         return task
 
     def _student(self, teacher: TrainedModel) -> TrainedModel | None:
-        """Train the fast student on what the trained network predicts, where it is asked for."""
+        """Train the fast student on the network's predictions, if the recipe has one."""
         recipe, data = self.recipe, teacher.data
         if recipe.distill.student == "none":
             return None
@@ -305,7 +305,7 @@ class _Training:
     def _finish(
         self, trained: TrainedModel, student: TrainedModel | None, targets: Targets
     ) -> Path:
-        """Measure, write the model files and the report."""
+        """Evaluate, and write the model files and the report."""
         run, data = self.run_folder, trained.data
         if not self.world.is_first:
             self.world.wait_for_all()
@@ -318,27 +318,27 @@ class _Training:
             for image in _spread(data.validation.images):
                 mask = trained.mask_ids(image)
                 self._preview(image, data.validation, targets, prediction=mask)
-        # last: a run with this file is finished
+        # written last, because this file marks a run as finished
         trained.save(run.model_file, scores)
-        told = ", ".join(f"{name} {score:.1f}" for name, score in scores.items())
-        self.log(Event("done", f"Wrote {run.model_file.name}. {told}".strip(), scores=scores))
+        summary = ", ".join(f"{name} {score:.1f}" for name, score in scores.items())
+        self.log(Event("done", f"Wrote {run.model_file.name}. {summary}".strip(), scores=scores))
         masks = [targets(image) for image in data.train.images]
         shares = coverage(masks, len(data.train.classes))
-        told = ", ".join(
+        summary = ", ".join(
             f"{name} {100 * share:.1f} %"
             for name, share in zip([*data.train.classes.names, "ignored"], shares, strict=True)
         )
-        notes = [f"Pseudo masks: {told}."]
+        notes = [f"Pseudo masks: {summary}."]
         if student is not None:
-            told = ", ".join(f"{name} {score:.1f}" for name, score in fast.items())
-            notes.append(f"The fast student, {run.fast_model_file.name}: {told or 'not measured'}.")
+            summary = ", ".join(f"{name} {score:.1f}" for name, score in fast.items())
+            notes.append(f"Fast student {run.fast_model_file.name}: {summary or 'not evaluated'}.")
         write_report(run.root, notes=notes)
         self.world.wait_for_all()
         return run.model_file
 
 
 def _strongest(cams: Tensor) -> NDArray[np.uint8]:
-    """Return mask ids of cam logits (C, h, w); 0 where no cam is above one half."""
+    """Return mask ids of CAM logits (C, h, w); 0 where no probability exceeds one half."""
     best, index = cams.float().max(0)
     return torch.where(best > 0, index + 1, 0).cpu().numpy().astype(np.uint8)
 
@@ -346,7 +346,7 @@ def _strongest(cams: Tensor) -> NDArray[np.uint8]:
 def _drawn(
     task: Stage2Task | DistillTask, targets: Targets | None
 ) -> Callable[[LivePreviews], None]:
-    """Return what shows how far the segmentation network is."""
+    """Return a function that draws the segmentation network's current predictions."""
 
     def mask_of(image: TaggedImage) -> NDArray[np.uint8]:
         return as_mask_ids(task.logits(image).argmax(0).cpu().numpy().astype(np.int16))

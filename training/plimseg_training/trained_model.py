@@ -1,4 +1,4 @@
-"""A trained network as the plugin sees it, and its way into a model file."""
+"""A trained network as the plugin runs it: scores and model file."""
 
 from __future__ import annotations
 
@@ -32,20 +32,20 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class TrainedModel:
-    """What is known of a trained network beside its weights.
+    """A trained network with everything needed to write its model file.
 
     Parameters
     ----------
     title : str
-        What people read in the list of models.
+        Title in the list of models.
     task : SegmentationTask
         With its trained network.
     data : TrainingData
-        That it was trained on.
+        Its training data.
     width : int
-        Of its head.
+        Channels of its head.
     backbone_inside : bool
-        Whether the encoder's weights go into the file: they must where training changed them.
+        Whether to store the encoder's weights in the file, as is necessary if they were trained.
     gate : ClassGate or None
     """
 
@@ -57,7 +57,7 @@ class TrainedModel:
     gate: ClassGate | None = None
 
     def model(self) -> SegModel:
-        """Return the network as the plugin sees it, in windows."""
+        """Return the network as the plugin runs it, in windows."""
         network = self.task.network
         return SegModel(
             network.backbone,
@@ -74,12 +74,12 @@ class TrainedModel:
         return (logits.argmax(0).cpu().numpy() + 1).astype(np.uint8)
 
     def measured(self, path: Path, device: torch.device) -> dict[str, float]:
-        """Return the scores on the validation part, in percent; none without truth.
+        """Return the scores on the validation part in percent; empty without truth.
 
         Parameters
         ----------
         path : Path
-            Takes all that was counted, as JSON.
+            JSON file for the whole evaluation.
         device : torch.device
         """
         validation = self.data.validation
@@ -102,7 +102,7 @@ class TrainedModel:
         ----------
         path : Path
         scores : mapping of str to float
-            In percent, by name.
+            Scores in percent by name.
         """
         network, train = self.task.network, self.data.train
         header = segmentation_header(

@@ -204,13 +204,25 @@ def test_a_pixel_has_the_class_of_its_centre(tmp_path):
 @pytest.mark.parametrize(
     ("content", "says", "remedy"),
     [
-        ("{", "not readable as GeoJSON", "Export it from QuPath"),
-        ("3", "no list of features", "Export it from QuPath"),
-        (json.dumps([box("tumor nest", 0, 0, 9, 9)]), "'tumor nest', which is no class", "Known"),
-        (json.dumps([{**box("tumour", 0, 0, 9, 9), "geometry": None}]), "no geometry", "Delete it"),
-        (json.dumps([box("tumour", 0, 1e300, 9, 9)]), "no geometry", "Delete it"),
-        (json.dumps([box(None, 0, 0, 9, 9)]), "no outline in it has a class", "Set the class"),
-        (json.dumps([box("tumour", 5000, 0, 9, 9)]), "no patch of it has a tag", "lies on the"),
+        ("{", "can't be read as GeoJSON", "Export it from QuPath"),
+        ("3", "without a list of features", "Export it from QuPath"),
+        (
+            json.dumps([box("tumor nest", 0, 0, 9, 9)]),
+            "'tumor nest', which is not a class",
+            "Known",
+        ),
+        (
+            json.dumps([{**box("tumour", 0, 0, 9, 9), "geometry": None}]),
+            "not a valid geometry",
+            "Delete it",
+        ),
+        (json.dumps([box("tumour", 0, 1e300, 9, 9)]), "not a valid geometry", "Delete it"),
+        (json.dumps([box(None, 0, 0, 9, 9)]), "none of its outlines has a class", "Set the class"),
+        (
+            json.dumps([box("tumour", 5000, 0, 9, 9)]),
+            "none of its patches has a tag",
+            "is on the",
+        ),
     ],
 )
 def test_annotations_that_can_not_be_used(tmp_path, content, says, remedy):
@@ -239,7 +251,7 @@ def test_masks_that_can_not_be_used(tmp_path):
     for name, wrong, says in (
         ("values", values * 3, "the value 3"),
         ("shape", values[:, :128], "not the shape of the slide"),
-        ("nothing", values * 0, "shows no class"),
+        ("nothing", values * 0, "contains no class"),
     ):
         drawn = mask(tmp_path / f"{name}.png", wrong)
         with pytest.raises(TagError, match=says):
@@ -264,7 +276,7 @@ def test_patches_of_other_settings_are_not_mixed(tmp_path):
     own = tmp_path / "own"
     own.mkdir()
     (own / "tags.csv").write_text("file,tumour\n")
-    with pytest.raises(TagError, match="not made by cutting"):
+    with pytest.raises(TagError, match="a table of another origin"):
         cut_patches(image, drawn, own, **options)
     assert (own / "tags.csv").read_text() == "file,tumour\n"
 

@@ -236,7 +236,7 @@ def test_csv_with_truth(tmp_path):
     table = "file,tumour,stroma,truth\n0.png,1,0,truth\\0.png\n1.png,0,1,\n2.png,1,1,\n"
     folder = scan_folder(csv_folder(tmp_path, table, files=3), classes=TWO).raise_if_fatal()
     assert read_truth(folder.images[0], folder)[0, :4].tolist() == [0, 1, 2, 0]
-    with pytest.raises(TagError, match="no mask is known"):
+    with pytest.raises(TagError, match="no known mask"):
         read_truth(folder.images[1], folder)
 
 

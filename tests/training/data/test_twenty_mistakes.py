@@ -147,8 +147,8 @@ MISTAKES = {
     "folder missing": Mistake(_missing, "no_such", "no such folder", "Correct the path"),
     "path is a file": Mistake(_file, "picture.png", "a file, not a folder", "Give the folder"),
     "folder empty": Mistake(_empty, "data", "is empty", "tags.csv"),
-    "no images": Mistake(_texts_only, "data", "no images", "Put PNG, JPEG"),
-    "nothing tells the tags": Mistake(_untagged, "data", "nothing tells the tags", "tags.csv"),
+    "no images": Mistake(_texts_only, "data", "no images", "Add PNG, JPEG"),
+    "nothing tells the tags": Mistake(_untagged, "data", "the images have no tags", "tags.csv"),
     "table of another name": Mistake(
         _other_table, "labels.csv", "only read when it is called tags.csv", "Rename it"
     ),
@@ -157,10 +157,10 @@ MISTAKES = {
         options={"layout": "csvs"},
     ),
     "no validation part": Mistake(
-        _good, "data", "no validation part", "Make a sub-folder", options={"split": "validation"}
+        _good, "data", "no validation part", "Make a subfolder", options={"split": "validation"}
     ),
     "classes not known": Mistake(
-        _names(), "data", "nothing tells what they stand for", "Set data.classes", options={}
+        _names(), "data", "the classes are unknown", "Set data.classes", options={}
     ),
     "classes in another order": Mistake(
         lambda root: named_folder(root, ["[1 0 0 1]", "[0 1 1 0]"]), "data",
@@ -186,10 +186,11 @@ MISTAKES = {
         "1000-0-0-[1 0].png", "gives the same image other tags", "Delete the wrong one",
     ),
     "all-zero tags in a table": Mistake(
-        _table("0.png,0,0\n" + good_rows()[12:]), "0.png", "no tag at all", "Tag at least one class"
+        _table("0.png,0,0\n" + good_rows()[12:]), "0.png", "no tag in line 2",
+        "Tag at least one class",
     ),
     "table with other values": Mistake(
-        _table("0.png,yes,0\n"), "0.png", "'yes' below 'tumour'", "Write 1"
+        _table("0.png,yes,0\n"), "0.png", "'yes' in column 'tumour'", "Write 1"
     ),
     "table without file column": Mistake(
         _table("a,1,0\n", "tumour,stroma,x\n"), "tags.csv", "no column 'file'", "Begin with"
@@ -198,7 +199,7 @@ MISTAKES = {
         lambda root: csv_folder(root, '\n"",\n'), "tags.csv", "has no header", "Begin with"
     ),
     "table that is a spreadsheet": Mistake(
-        lambda root: csv_folder(root, "PK\0\0"), "tags.csv", "no text", "Save it as CSV"
+        lambda root: csv_folder(root, "PK\0\0"), "tags.csv", "not text", "Save it as CSV"
     ),
     "table without classes": Mistake(
         _table("0.png\n", "file\n"), "tags.csv", "no classes", "Add a column"
@@ -208,7 +209,8 @@ MISTAKES = {
         "Rename or delete",
     ),
     "unknown class in a table": Mistake(
-        _table("0.png,1,0\n", "file,tumour,stromma\n"), "tags.csv", "'stromma' is no class",
+        _table("0.png,1,0\n", "file,tumour,stromma\n"), "tags.csv",
+        "'stromma' is not a class",
         "Did you mean 'stroma'",
     ),
     "unknown class in words": Mistake(
@@ -301,7 +303,7 @@ MISTAKES = {
         _table("0.png,1,0\n1.png,1,0\n"), "data", "every tag is 'tumour'", "show other classes"
     ),
     "unknown class folder": Mistake(
-        _class_folders("tumour", "stroma", "old"), "old", "'old' is no class", "Known classes"
+        _class_folders("tumour", "stroma", "old"), "old", "'old' is not a class", "Known classes"
     ),
     "image beside the class folders": Mistake(
         _image_beside_folders,
@@ -316,7 +318,7 @@ MISTAKES = {
         options=LUAD_VALIDATION,
     ),
     "pixel size not known": Mistake(
-        _good, "data", "how large a pixel is", "Set data.mpp", fatal=False
+        _good, "data", "pixel size is unknown", "Set data.mpp", fatal=False
     ),
 }  # fmt: skip
 
@@ -378,7 +380,7 @@ def test_a_folder_that_may_not_be_read(tmp_path, monkeypatch):
     (problem,) = scan_folder(tmp_path / "data").problems
     assert (problem.file, problem.fatal) == ("data", True)
     assert "Permission denied" in problem.text
-    assert "Check the rights" in problem.text
+    assert "Check its permissions" in problem.text
 
 
 def test_one_in_a_hundred_may_be_unreadable(tmp_path):

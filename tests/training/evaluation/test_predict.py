@@ -144,7 +144,7 @@ def test_classes_match_by_name_and_as_told() -> None:
     assert left_out.known.tolist() == [True, False]
     rest = ClassMap.between(model, data, {"tumour": "gland", "*": "other"})
     assert rest.matrix.tolist() == [[True, False, False, False], [False, True, True, True]]
-    with pytest.raises(ConfigError, match=r"'tumour' is none.*--map 'tumour=CLASS'"):
+    with pytest.raises(ConfigError, match=r"no class 'tumour'.*--map 'tumour=CLASS'"):
         ClassMap.between(model, data)
     with pytest.raises(ConfigError, match="none of the data's tissue classes"):
         ClassMap.between(model, data, {"tumour": "-", "normal": "-", "stroma": "-"})

@@ -29,8 +29,8 @@ from plimseg_training.promptable.simulated_prompts import (
     jittered,
 )
 from plimseg_training.promptable.task import (
+    CachedMaps,
     HintTask,
-    KeptMaps,
     PointSampling,
     TrainedParts,
     dice_loss,
@@ -246,7 +246,7 @@ def test_batches_repeat_and_views_take_turns(folder: Path) -> None:
 def test_kept_maps_are_those_made_again(folder: Path) -> None:
     task = task_of(folder)
     sample = task.batch(0, 0, [0])[0]
-    kept, none_left = KeptMaps(task.model, task.device), KeptMaps(task.model, task.device, 0)
+    kept, none_left = CachedMaps(task.model, task.device), CachedMaps(task.model, task.device, 0)
     first, again, fresh = (
         maps.encoded([((1,), sample.pair.hr)]).final for maps in (kept, kept, none_left)
     )

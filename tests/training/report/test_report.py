@@ -124,7 +124,7 @@ def test_the_report_holds_everything_and_needs_nothing(run_folder: Path) -> None
         "my <run>", "finished", "research use only", "Seed", "7", "x & y", "1,200", "unreadable",
         "It is empty.", "a batch had <no> finite loss", "OEEM-Dice", "C: oracle tags",
         "my model on glas: 1 images, 1 not scored", "Note: A note.", "stage1 a", "0.5 um",
-        "Stage 1: cam network", "Look at the validation.", "123 MB",
+        "Stage 1: CAM network", "Look at the validation.", "123 MB",
     ):  # fmt: skip
         assert said in found.text, said
     assert found.seen.count("svg") == 3

@@ -212,5 +212,5 @@ def test_a_student_may_begin_where_another_ended(trained):
     assert torch.equal(warm.state_dict()[name], kept["backbone." + name].float())
     assert not torch.equal(warm.state_dict()[name], fresh.state_dict()[name])
     assert warm.is_trainable
-    with pytest.raises(ModelError, match="no 'small' one"):
+    with pytest.raises(ModelError, match="not of the kind 'small'"):
         started_backbone(run.model_file, 0)

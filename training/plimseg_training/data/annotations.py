@@ -1,4 +1,4 @@
-"""Outlines or masks that a person made, read as mask ids at any place and scale of a slide."""
+"""Manual outlines or masks, read as mask ids at any position and scale of a slide."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ _FARTHEST = 1 << 31
 
 
 class Annotation(Protocol):
-    """Mask ids of a slide, by place."""
+    """Mask ids of a slide by position."""
 
     def ids(self, y: int, x: int, height: int, width: int, downsample: float) -> NDArray[np.uint8]:
-        """Return the mask ids of a window, as `Slide.read_at` places it; 0 where none is drawn.
+        """Return the mask ids of a window, placed as in `Slide.read_at`; 0 where nothing is drawn.
 
         Parameters
         ----------
         y, x, height, width : int
-            The window in pixels of the virtual level.
+            The window in pixels of a virtual level with this downsample.
         downsample : float
-            Level-0 pixels per pixel.
+            Level-0 pixels per pixel of the window.
 
         Returns
         -------
@@ -50,24 +50,24 @@ class Annotation(Protocol):
 def read_annotation(
     path: Path, slide: Slide, classes: TissueClasses, values: Mapping[int, int] | None = None
 ) -> Annotation:
-    """Read what a person drew on a slide.
+    """Read a manual annotation of a slide.
 
     Parameters
     ----------
     path : Path
-        QuPath GeoJSON (`.geojson`, `.json`), whose outlines count from the slide's bounds; or a
-        mask image over those bounds, at any scale.
+        QuPath GeoJSON (`.geojson`, `.json`) with coordinates relative to the slide's bounds, or a
+        mask image of these bounds at any scale.
     slide : Slide
         The slide it belongs to.
     classes : TissueClasses
-        Whose names, or prompts, the outlines' classifications are.
+        The outlines' classifications are names or prompts of these.
     values : mapping of int to int, optional
-        From values of a mask image to mask ids; by default they are mask ids.
+        From values of a mask image to mask ids; by default the values are mask ids.
 
     Raises
     ------
     TagError
-        When it can't be read, names a class that is not known, or does not fit the slide.
+        When it can't be read, names an unknown class, or does not fit the slide.
     """
     if path.suffix.lower() in (".geojson", ".json"):
         return Outlines(path, slide, classes)
@@ -75,23 +75,23 @@ def read_annotation(
 
 
 class Outlines:
-    """QuPath annotations; smaller ones lie over larger ones.
+    """QuPath annotations; smaller ones are drawn over larger ones.
 
-    Classes that end in `*` ("Ignore*") cover what lies below them with nothing.
+    Classes that end in `*` ("Ignore*") erase what is below them.
 
     Parameters
     ----------
     path : Path
         The GeoJSON file.
     slide : Slide
-        Coordinates count from its bounds.
+        Coordinates are relative to its bounds.
     classes : TissueClasses
-        Names of classifications are looked up here.
+        For looking up the names of classifications.
 
     Raises
     ------
     TagError
-        When the file is no GeoJSON, or holds no classified area, or an unknown class.
+        When the file is not GeoJSON, or has no classified area, or an unknown class.
     """
 
     def __init__(self, path: Path, slide: Slide, classes: TissueClasses) -> None:
@@ -111,7 +111,7 @@ class Outlines:
                 areas.append((float(area.area), mask_id, moved))
         if not any(mask_id for _, mask_id, _ in areas):
             raise TagError(
-                "no outline in it has a class",
+                "none of its outlines has a class",
                 path=path,
                 remedy="Set the class of each annotation in QuPath and export again.",
             )
@@ -121,7 +121,7 @@ class Outlines:
         self._tree = shapely.STRtree(self._areas)
 
     def ids(self, y: int, x: int, height: int, width: int, downsample: float) -> NDArray[np.uint8]:
-        """Return the mask ids of a window: a pixel has the class of its center."""
+        """Return the mask ids of a window: a pixel has the class at its center."""
         import shapely
         from rasterio.features import rasterize
         from rasterio.transform import Affine
@@ -144,7 +144,7 @@ def _features(path: Path) -> list[dict[str, Any]]:
         data = json.loads(path.read_text("utf-8-sig"))
     except (OSError, ValueError, RecursionError) as error:
         raise TagError(
-            "it is not readable as GeoJSON",
+            "it can't be read as GeoJSON",
             path=path,
             remedy="Export it from QuPath: File, Export objects as GeoJSON.",
         ) from error
@@ -152,7 +152,7 @@ def _features(path: Path) -> list[dict[str, Any]]:
         data = data.get("features", [data])
     if not isinstance(data, list) or not all(isinstance(one, dict) for one in data):
         raise TagError(
-            "it is JSON but holds no list of features",
+            "it is JSON without a list of features",
             path=path,
             remedy="Export it from QuPath: File, Export objects as GeoJSON.",
         )
@@ -167,23 +167,23 @@ def _class_name(feature: dict[str, Any]) -> str | None:
 
 
 def _area(feature: dict[str, Any], path: Path) -> Any:
-    """Return a valid shape with an area, or None for points and lines."""
+    """Return a valid shape with an area; None for points and lines."""
     import shapely
     from shapely.geometry import shape
 
     try:
         area = shape(feature.get("geometry") or {})
         if not (np.abs(shapely.get_coordinates(area)) < _FARTHEST).all():
-            raise ValueError("a coordinate is no place on a slide")
+            raise ValueError("a coordinate can't be on a slide")
         if not area.is_valid:
             area = shapely.make_valid(area)
-    except Exception as error:  # shapely raises anything for what is no geometry
+    except Exception as error:  # shapely raises exceptions of any type for invalid geometries
         raise TagError(
-            "an outline in it is no geometry",
+            "one of its outlines is not a valid geometry",
             path=path,
             remedy="Delete it in QuPath, or export the annotations again.",
         ) from error
-    # mending an outline may leave lines beside the areas
+    # repairing an outline may leave lines besides the areas
     parts = shapely.get_parts(shapely.get_parts(area))
     polygons = [part for part in parts if part.geom_type == "Polygon"]
     return shapely.union_all(polygons) if polygons else None
@@ -198,28 +198,29 @@ def _mask_id(name: str, finder: ClassNames, classes: TissueClasses, path: Path) 
     if is_background_name(name):
         return classes.background_id or 0
     raise TagError(
-        f"it has outlines of '{name}', which is no class", path=path, remedy=finder.remedy(name)
+        f"it has outlines of '{name}', which is not a class", path=path, remedy=finder.remedy(name)
     )
 
 
 class MaskImage:
-    """A mask over a slide's bounds, at any scale.
+    """A mask image of a slide's bounds, at any scale.
 
     Parameters
     ----------
     path : Path
-        Values are mask ids, or colors those of the classes; 0 and 255 are not annotated.
+        Its values are mask ids, or its colors are those of the classes. 0 and 255 mean not
+        annotated.
     slide : Slide
         The mask covers its bounds.
     classes : TissueClasses
-        Which ids and colors there are.
+        Known ids and colors.
     values : mapping of int to int, optional
-        From values to mask ids, where they are not mask ids.
+        From values to mask ids, if the values are not mask ids.
 
     Raises
     ------
     TagError
-        When it can't be read, is of another shape than the slide, or holds unknown values.
+        When it can't be read, has another shape than the slide, or unknown values.
     """
 
     def __init__(
@@ -230,14 +231,14 @@ class MaskImage:
         values: Mapping[int, int] | None = None,
     ) -> None:
         if path.resolve() == slide.path.resolve():
-            raise TagError("it is the slide itself", path=path, remedy="Give its annotation.")
+            raise TagError("it is the slide itself", path=path, remedy="Choose its annotation.")
         pixels = read_mask(path)
         known = {i: i for i in range(1, len(classes) + 1)} if values is None else dict(values)
         if pixels.ndim == 2:
             unknown = set(np.unique(pixels).tolist()) - set(known) - {0, 255}
             if unknown:
                 raise TagError(
-                    f"it holds the value {min(unknown)}, which stands for no class",
+                    f"it has the value {min(unknown)}, which is not a class",
                     path=path,
                     remedy=f"Known values: {', '.join(map(str, sorted(known)))}.",
                 )
@@ -248,19 +249,19 @@ class MaskImage:
                 f"the mask is {pixels.shape[1]} x {pixels.shape[0]} px, which is not the shape of "
                 f"the slide ({bounds.width:.0f} x {bounds.height:.0f} px)",
                 path=path,
-                remedy="Export the mask over the whole slide.",
+                remedy="Export a mask of the whole slide.",
             )
         self._pixels = truth_ids_of(pixels, known, classes)
         if not self._pixels.any():
             raise TagError(
-                "it shows no class",
+                "it contains no class",
                 path=path,
-                remedy="Save class numbers from 1 on, or the classes' own colors.",
+                remedy="Save class numbers from 1 on, or the colors of the classes.",
             )
         self._corner = (bounds.y, bounds.x)
 
     def ids(self, y: int, x: int, height: int, width: int, downsample: float) -> NDArray[np.uint8]:
-        """Return the mask ids of a window: those of the mask pixel below each pixel's center."""
+        """Return the mask ids of a window: those of the mask pixel at each pixel's center."""
         ids = np.zeros((height, width), np.uint8)
         places, inside = [], []
         for axis, (start, count) in enumerate(((y, height), (x, width))):

@@ -1,4 +1,4 @@
-"""Tagged patches from annotated slides and images, so that people can start from what they have."""
+"""Cutting of annotated slides and images into tagged patches for training."""
 
 from __future__ import annotations
 
@@ -37,18 +37,18 @@ _FIXED = ("file", "y", "x", "height", "width", "group", "mpp")
 
 @dataclass(frozen=True)
 class CutSummary:
-    """What `cut_patches` made of one slide.
+    """Result of `cut_patches` for one slide.
 
     Parameters
     ----------
     table : Path
         The `tags.csv`.
     patches : int
-        Patches of this slide in the table.
+        Number of patches of this slide in the table.
     written : int
-        Patch files written now; the others were there already.
+        Number of patch files written; the others existed already.
     tag_counts : tuple of int
-        How many patches have each tag, in tag order.
+        Number of patches with each tag, in tag order.
     """
 
     table: Path
@@ -77,11 +77,11 @@ def cut_patches(
     source_mpp: float | None = None,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> CutSummary:
-    """Cut an annotated slide or image into tagged patches, as `scan` reads them.
+    """Cut an annotated slide or image into a folder of tagged patches for training.
 
-    Every class that covers enough of a patch is tagged. A patch without a tag, or with too much
-    tissue that nobody annotated, is left out: its tags would be wrong. Several slides may be cut
-    into one folder; a second run writes only what is missing.
+    A patch is tagged with every class that covers enough of it. Patches without a tag, or with
+    too much tissue that is not annotated, are skipped, because their tags would be wrong. Several
+    slides may be cut into one folder; a second run only writes missing patches.
 
     Parameters
     ----------
@@ -92,23 +92,23 @@ def cut_patches(
     out : str or Path
         The folder for PNG patches and `tags.csv`.
     patch, stride : int
-        Side and step in pixels of the patches.
+        Side and step of the patches in pixels.
     classes : TissueClasses
         In tag order.
     mpp : float, optional
-        Resolution of the patches in um/px; that of the source when None.
+        Resolution of the patches in um/px; that of the source by default.
     minimum_fraction : float
-        The part of a patch that a class must cover to be tagged.
+        Fraction of a patch that a class must cover to be tagged.
     write_images : bool
-        False writes only `tags.csv`, with windows of the source; for plain images.
+        False writes only `tags.csv`, with windows of the source, which must be a plain image.
     maximum_unknown : float
-        The part of a patch that may be neither annotated nor white.
+        Largest fraction of a patch that may be neither annotated nor white.
     values : mapping of int to int, optional
         From values of a mask image to mask ids.
     source_mpp : float, optional
-        Pixel size of the source in um, where its file does not tell it.
+        Pixel size of the source in um, if its file does not contain it.
     on_progress : callable, optional
-        Told how many windows are done, of how many.
+        Called with the numbers of finished and of all windows.
 
     Returns
     -------
@@ -119,16 +119,16 @@ def cut_patches(
     SlideError
         When the source can't be read, or its pixel size is needed and unknown.
     TagError
-        When the annotation can't be used, no patch has a tag, or `out` holds other patches.
+        When the annotation can't be used, no patch has a tag, or `out` contains other patches.
     ConfigError
-        When patch, stride or fractions make no sense.
+        When patch, stride or fractions are out of range.
     """
     source, out = Path(source), Path(out)
     if patch < 32 or stride < 1 or not (0 < minimum_fraction < 1 and 0 <= maximum_unknown <= 1):
         raise ConfigError(
             f"patches of {patch} px every {stride} px with fractions {minimum_fraction} and "
             f"{maximum_unknown} can't be cut",
-            remedy="Patches have at least 32 px, strides at least 1 px, fractions lie in 0 to 1.",
+            remedy="Patches need at least 32 px, strides at least 1 px, fractions 0 to 1.",
         )
     with open_slide(source) as slide:
         if source_mpp is not None:
@@ -137,9 +137,9 @@ def cut_patches(
         plain = source.suffix.lower() in IMAGE_SUFFIXES and len(slide.levels) == 1
         if not write_images and not (plain and downsample == 1):
             raise ConfigError(
-                "windows can only point into a plain image at its own resolution",
+                "windows need a plain image at its own resolution",
                 path=source,
-                remedy="Let the patches be written as images.",
+                remedy="Write the patches as images.",
             )
         settings = {
             "source": fingerprint(source),
@@ -163,10 +163,10 @@ def cut_patches(
             rows.append([name, *map(str, window), source.stem, size, *map(str, tags)])
     if not rows:
         raise TagError(
-            "no patch of it has a tag",
+            "none of its patches has a tag",
             path=source,
-            remedy="Look whether the annotation lies on the tissue and covers whole patches; "
-            "smaller patches or a larger maximum_unknown take more.",
+            remedy="Check that the annotation is on the tissue and covers whole patches; smaller "
+            "patches or a larger maximum_unknown keep more of them.",
         )
     table = out / TABLE
     header = [*_FIXED, *(classes[i - 1].name for i in classes.tissue_ids)]
@@ -177,7 +177,7 @@ def cut_patches(
 
 @dataclass(frozen=True)
 class _Cut:
-    """Walks over a slide's windows."""
+    """Iterates over a slide's windows."""
 
     slide: Slide
     downsample: float
@@ -187,7 +187,7 @@ class _Cut:
     def tagged(
         self, drawn: Annotation, classes: int, on_progress: Callable[[int, int], None] | None
     ) -> Iterator[tuple[tuple[int, int, int, int], tuple[int, ...], NDArray[np.uint8]]]:
-        """Yield window, tags and pixels of every patch whose tags can be trusted."""
+        """Yield window, tags and pixels of every patch with reliable tags."""
         bounds = self.slide.bounds
         top, left = round(bounds.y / self.downsample), round(bounds.x / self.downsample)
         size = (
@@ -210,7 +210,7 @@ class _Cut:
 
 
 def _check_record(out: Path, name: str, settings: dict[str, Any], classes: TissueClasses) -> None:
-    """Note this slide in the record of what lies in `out`, or say what differs."""
+    """Add this slide to the record of the folder `out`, or refuse if settings differ."""
     path = out / RECORD
     tissue = [classes[i - 1].name for i in classes.tissue_ids]
     before: dict[str, Any] = {"classes": tissue, "slides": {}}
@@ -226,9 +226,9 @@ def _check_record(out: Path, name: str, settings: dict[str, Any], classes: Tissu
             ) from error
         if named != tissue:
             raise TagError(
-                f"the folder holds patches tagged with the classes {', '.join(named)}",
+                f"the folder contains patches with the classes {', '.join(named)}",
                 path=path,
-                remedy="Give the same classes, or another folder.",
+                remedy="Use the same classes, or another folder.",
             )
         for key, value in slides.get(name, {}).items():
             if settings.get(key) != value:
@@ -240,11 +240,11 @@ def _check_record(out: Path, name: str, settings: dict[str, Any], classes: Tissu
                 )
     elif (out / TABLE).exists():
         raise TagError(
-            "the folder holds a table that was not made by cutting",
+            "the folder contains a table of another origin",
             path=out / TABLE,
-            remedy="Choose another folder, so that nothing of yours is overwritten.",
+            remedy="Choose another folder, so that your table is not overwritten.",
         )
-    # the record goes first: a run that ends early leaves patches whose settings are known
+    # written before the patches, so that an interrupted run leaves patches with known settings
     write_json(path, {"classes": tissue, "slides": {**before["slides"], name: settings}})
 
 
@@ -264,7 +264,7 @@ def _relative(source: Path, out: Path) -> str:
 
 
 def _write_table(path: Path, header: list[str], rows: Iterable[list[str]], group: str) -> None:
-    """Write the rows of one slide beside those of the others."""
+    """Write the rows of one slide, and keep those of others."""
     kept: list[list[str]] = []
     if path.is_file():
         with path.open(encoding="utf-8", newline="") as file:

@@ -1,4 +1,4 @@
-"""The images of a recipe: scanned, put together and split."""
+"""The images of a recipe: scanned, combined and split into training and validation."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class TrainingData:
     train : TaggedFolder
     validation : TaggedFolder or None
     report : FolderReport
-        Of the scan of the training folder.
+        Result of scanning the training folder.
     """
 
     train: TaggedFolder
@@ -39,7 +39,7 @@ class TrainingData:
         Raises
         ------
         ConfigError, TagError
-            When the recipe names no folder, or the scan finds what must not be trained on.
+            When the recipe names no folder, or the scan finds a fatal problem.
         """
         found = cls._of_main_folder(recipe)
         for folder in recipe.data.more:
@@ -47,7 +47,7 @@ class TrainingData:
         return found
 
     def _with_more(self, root: Path, mpp: float | None) -> TrainingData:
-        """Return the same with the images of one more folder to train on."""
+        """Return a copy with the images of one more folder for training."""
         classes = self.train.classes
         report = scan_folder(root, classes=classes, mpp=mpp or self.train.mpp, whole=False)
         added = [
@@ -83,7 +83,7 @@ class TrainingData:
             other = check_validation(
                 data.validation, classes=folder.classes, layout=data.layout, mpp=data.mpp
             )
-            if data.validation != data.train:  # where they are one, the scan has compared them
+            if data.validation != data.train:  # parts of one folder were compared by its scan
                 shared = shared_pictures(report.pixel_hashes, other.pixel_hashes)
                 report = replace(report, problems=(*report.problems, *shared))
             return cls(folder, other.raise_if_fatal(), report)
@@ -91,13 +91,13 @@ class TrainingData:
             unknown = sorted(set(data.validation_groups) - set(folder.groups))
             if unknown:
                 raise ConfigError(
-                    f"the key 'data.validation_groups' names '{unknown[0]}', which is not there",
-                    remedy=f"There are: {', '.join(folder.groups[:20])}.",
+                    f"the key 'data.validation_groups' names '{unknown[0]}', which does not exist",
+                    remedy=f"Groups: {', '.join(folder.groups[:20])}.",
                 )
             held = [i for i in folder.images if i.group in data.validation_groups]
             rest = [i for i in folder.images if i.group not in data.validation_groups]
             if not rest:
-                raise ConfigError("all groups are for validation, and none is left to train on")
+                raise ConfigError("all groups are for validation, and none is left for training")
             return cls(folder.restricted(rest), folder.restricted(held), report)
         if data.validation_fraction and len(folder.groups) > 1:
             first, second = folder.split(data.validation_fraction, recipe.seed)
@@ -106,12 +106,12 @@ class TrainingData:
 
     @property
     def mpp(self) -> float:
-        """Micrometers per pixel of the training images."""
+        """Pixel size of the training images in micrometers."""
         if self.train.mpp is None:
             raise ConfigError(
-                "the pixel size of the images is not known",
+                "the pixel size of the images is unknown",
                 path=self.train.root,
-                remedy="Say it in um: --set data.mpp=0.5 (0.25 at 40x, 0.5 at 20x, 1.0 at 10x).",
+                remedy="Set it in um: --set data.mpp=0.5 (0.25 at 40x, 0.5 at 20x, 1.0 at 10x).",
             )
         return self.train.mpp
 

@@ -1,4 +1,4 @@
-"""What a layout's reader gives to the check: files with their tags, none of them opened yet."""
+"""Entries of a tagged folder: files with their tags, before any file is opened."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing that is wrong with a tagged folder.
+    """One problem of a tagged folder.
 
     Parameters
     ----------
     file : str
-        The file or folder concerned, without the folders above it.
+        The file or folder, without its parent folders.
     kind : str
-        A short word for the mistake, the same for all files that share it: "unreadable".
+        Short name of the problem, the same for all affected files: "unreadable".
     text : str
-        The mistake and what to do about it, as sentences.
+        The problem and its remedy, as sentences.
     fatal : bool
-        Whether training must not start.
+        Whether it prevents training.
     """
 
     file: str
@@ -52,18 +52,18 @@ _NEAR = 0.85
 
 @dataclass(frozen=True)
 class FolderEntry:
-    """One image file that a reader found.
+    """One image file found by the reader of a layout.
 
     Parameters
     ----------
     path : Path
         The file.
     tags : tuple of tuple of int
-        One row a window; empty when they are made from the truth.
+        One row per window; empty when they are made from the truth.
     windows : tuple of tuple of int
         y, x, height, width; empty for the whole image.
     group : str
-        Slide or patient; the file's own name when nothing tells.
+        Slide or patient; the file's name if unknown.
     truth : Path, optional
         A mask.
     """
@@ -77,30 +77,30 @@ class FolderEntry:
 
 @dataclass(frozen=True)
 class FolderIndex:
-    """One part of a tagged folder, read but not opened.
+    """The entries of one part of a tagged folder, before any file is opened.
 
     Parameters
     ----------
     root : Path
-        The folder that file names are told from.
+        The folder to which file names are relative.
     layout : str
-        The layout that it has.
+        Name of its layout.
     classes : TissueClasses
         In tag order.
     entries : tuple of FolderEntry
         The files.
     mpp : float, optional
-        What the layout or the names tell.
+        Pixel size in um, from the layout or the file names.
     truth_ids : mapping of int to int
         From values of truth files to mask ids.
     unscored : frozenset of int
-        Values of truth files that are meant not to be scored.
+        Values of truth files that are deliberately not scored.
     rule : WindowRule, optional
-        How windows and tags are made from truth, for entries without tags.
+        How to make windows and tags from truth, for entries without tags.
     groups_known : bool
-        Whether slides or patients could be told apart.
+        Whether the slides or patients are known.
     problems : tuple of Problem
-        What was wrong already.
+        Problems found so far.
     """
 
     root: Path
@@ -120,16 +120,16 @@ class FolderIndex:
 
 
 class LayoutError(TagError):
-    """A folder can't be read as any layout; carries the problem for the report.
+    """The folder can't be read in any layout; has the problem for the report.
 
     Parameters
     ----------
     file : str
-        The file or folder concerned.
+        The file or folder.
     kind : str
-        The mistake in a word.
+        Short name of the problem.
     text : str
-        The mistake and the remedy, as sentences.
+        The problem and its remedy, as sentences.
     """
 
     def __init__(self, file: str, kind: str, text: str) -> None:
@@ -138,10 +138,10 @@ class LayoutError(TagError):
 
 
 def class_key(name: str) -> str:
-    """Return what two spellings of one class have in common.
+    """Return a key that is the same for different spellings of a class.
 
-    Case, blanks, dashes, leading numbers, a plural s, and British or American spelling of tumour
-    make no difference.
+    It ignores case, blanks, dashes, leading numbers, a plural s, and the British or American
+    spelling of tumor.
     """
     key = re.sub(r"[\s_\-]+", " ", name.strip().casefold())
     key = re.sub(r"^\d+[\s.)]+(?=\D)", "", key).replace("tumour", "tumor")
@@ -149,14 +149,14 @@ def class_key(name: str) -> str:
 
 
 def is_background_name(name: str) -> bool:
-    """Return whether a class name means slide without tissue, which is never tagged."""
+    """Return whether a class name means background, which is never tagged."""
     return class_key(name) in _BACKGROUND_KEYS
 
 
 def made_classes(names: Sequence[str]) -> TissueClasses:
-    """Make classes from names that a user typed; background comes last.
+    """Create classes from the user's names, with background last.
 
-    A class that the bundled model knows by that name has its color, others fresh ones.
+    Classes of the bundled model keep its colors; others get new ones.
     """
     classes = TissueClasses(COLORECTAL.classes[-1:])
     known = {class_key(each.name): each.color for each in COLORECTAL}
@@ -169,12 +169,12 @@ def made_classes(names: Sequence[str]) -> TissueClasses:
 
 
 class ClassNames:
-    """Finds the class that a user's word means.
+    """Finds classes by the words of a user.
 
     Parameters
     ----------
     classes : TissueClasses
-        Names count before prompts; a prompt that two classes share means neither.
+        Names take precedence over prompts; prompts shared by two classes are ignored.
     """
 
     def __init__(self, classes: TissueClasses) -> None:
@@ -192,11 +192,11 @@ class ClassNames:
             self._by_key[class_key(classes[i - 1].name)] = i - 1
 
     def index(self, word: str) -> int | None:
-        """Return the position in tag order, or None."""
+        """Return the class's index in tag order, or None."""
         return self._by_key.get(class_key(word))
 
     def remedy(self, word: str) -> str:
-        """Return a sentence that names the nearest class, or all of them."""
+        """Return a sentence with the most similar class, or with all classes."""
         near = difflib.get_close_matches(class_key(word), list(self._by_key), 1)
         known = ", ".join(self._classes[i - 1].name for i in self._classes.tissue_ids)
         if near:
@@ -205,7 +205,7 @@ class ClassNames:
 
 
 def spelling_problems(file: str, names: Sequence[str], what: str) -> list[Problem]:
-    """Return problems for names that are two spellings of one class, or might be."""
+    """Return problems for names that are, or may be, two spellings of one class."""
     problems = []
     for i, first in enumerate(names):
         for second in names[i + 1 :]:
@@ -248,10 +248,10 @@ def parse_tags(text: str, count: int | None = None) -> tuple[int, ...]:
     Parameters
     ----------
     text : str
-        `"a-[1 0 1 0].png"`, `"a+0[1101].png"` or `"[1, 0, 0]"`: a bracket that ends the name,
-        with one 0 or 1 for each class, all apart by blanks, all apart by commas, or not apart.
+        `"a-[1 0 1 0].png"`, `"a+0[1101].png"` or `"[1, 0, 0]"`: a bracket at the end of the name,
+        with one 0 or 1 for each class, separated by blanks, by commas, or not at all.
     count : int, optional
-        How many tags there must be.
+        Required number of tags.
 
     Returns
     -------
@@ -261,7 +261,7 @@ def parse_tags(text: str, count: int | None = None) -> tuple[int, ...]:
     Raises
     ------
     TagError
-        When there is no such bracket, or it holds anything but `count` zeros and ones.
+        When there is no such bracket, or it contains anything but `count` zeros and ones.
     """
     found = _BRACKET.search(text)
     if found is None:
@@ -284,11 +284,11 @@ def parse_tags(text: str, count: int | None = None) -> tuple[int, ...]:
         raise TagError(
             f"the tag '{wrong[0]}' in [{inner}] is neither 0 nor 1",
             path=text,
-            remedy="Write 1 for a class that the image shows and 0 for one that it does not.",
+            remedy="Write 1 for each class in the image and 0 for the others.",
         )
     if count is not None and len(parts) != count:
         raise TagError(
-            f"[{inner}] holds {len(parts)} tags where there are {count} classes",
+            f"[{inner}] has {len(parts)} tags where there are {count} classes",
             path=text,
             remedy="Rename the file, or set data.classes to the classes in the order of the tags.",
         )
@@ -296,20 +296,20 @@ def parse_tags(text: str, count: int | None = None) -> tuple[int, ...]:
 
 
 def has_tags(name: str) -> bool:
-    """Return whether a file name ends in a bracket, right or wrong, before its suffix."""
+    """Return whether a file name ends in a bracket, valid or not, before its suffix."""
     return _BRACKET.search(name) is not None
 
 
 def name_without_tags(stem: str) -> str:
-    """Return a file's stem without the tags at its end, or as it is when it has none."""
+    """Return a file's stem without the tags at its end, if any."""
     return _ENDING.sub("", stem) or stem
 
 
 def group_in_name(name: str) -> str | None:
-    """Return the patient or slide that a name without tags tells, or None.
+    """Return the patient or slide in a name without tags, or None.
 
-    A TCGA barcode gives the patient; `1031280-2300-27920`, a name and two coordinates, gives what
-    stands before the coordinates.
+    A TCGA barcode contains the patient; in `1031280-2300-27920`, a name and two coordinates, the
+    slide is the part before the coordinates.
     """
     barcode = _TCGA.match(name)
     if barcode:

@@ -1,4 +1,4 @@
-"""Training images and truth masks from files to arrays."""
+"""Reading of training images and truth masks."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ _DIRECT = ("RGB", "L", "P", "1")
 
 
 def is_image_file(path: Path) -> bool:
-    """Return whether a file's name says that it is a training image; hidden files never are."""
+    """Return whether a file is a training image by its name; hidden files never are."""
     return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
 
 
 def image_files(folder: Path) -> list[Path]:
-    """Return the image files that lie in a folder itself, sorted by name."""
+    """Return the image files directly in a folder, sorted by name."""
     return sorted(path for path in folder.iterdir() if is_image_file(path) and path.is_file())
 
 
 def is_there(path: Path) -> bool:
-    """Return whether a path that a user wrote is a file; an impossible name is none."""
+    """Return whether a path written by a user is a file; False for an invalid name."""
     try:
         return path.is_file()
     except (OSError, ValueError):
@@ -39,9 +39,9 @@ def is_there(path: Path) -> bool:
 
 
 def read_rgb(path: Path) -> NDArray[np.uint8]:
-    """Decode one training image whole.
+    """Decode a whole training image.
 
-    Gray, palette and bilevel images become RGB; transparent ones are laid over white.
+    Gray, palette and bilevel images become RGB; transparent ones are put on white.
 
     Parameters
     ----------
@@ -55,7 +55,7 @@ def read_rgb(path: Path) -> NDArray[np.uint8]:
     Raises
     ------
     TagError
-        When the file is missing, damaged, cut short, of 16 bits, or of other colors than these.
+        When the file is missing, damaged, truncated, of 16 bits, or in another color space.
     """
     image = _loaded(path)
     if image.mode in _TRANSPARENT or "transparency" in image.info:
@@ -64,7 +64,7 @@ def read_rgb(path: Path) -> NDArray[np.uint8]:
         image = Image.alpha_composite(white, over)
     elif image.mode not in _DIRECT:
         raise TagError(
-            f"its colors ({image.mode}) are not 8-bit RGB or gray",
+            f"its color mode ({image.mode}) is not 8-bit RGB or gray",
             path=path,
             remedy="Save it as an 8-bit RGB PNG.",
         )
@@ -72,7 +72,7 @@ def read_rgb(path: Path) -> NDArray[np.uint8]:
 
 
 def read_mask(path: Path) -> NDArray[np.uint8]:
-    """Decode one truth mask whole.
+    """Decode a whole truth mask.
 
     Parameters
     ----------
@@ -82,12 +82,12 @@ def read_mask(path: Path) -> NDArray[np.uint8]:
     Returns
     -------
     ndarray of uint8, shape (h, w) or (h, w, 3)
-        Palette indices or gray values; three channels when the file holds colors.
+        Palette indices or gray values; three channels if the file is in color.
 
     Raises
     ------
     TagError
-        When the file can't be read or holds values above 255.
+        When the file can't be read or has values above 255.
     """
     image = _loaded(path, wide=True)
     if image.mode in ("RGB", "RGBA"):
@@ -101,7 +101,7 @@ def read_mask(path: Path) -> NDArray[np.uint8]:
         )
     if values.size and (int(values.min()) < 0 or int(values.max()) > 255):
         raise TagError(
-            f"it holds the value {int(values.max())}",
+            f"it has the value {int(values.max())}",
             path=path,
             remedy="Save the mask with values 0 to 255.",
         )
@@ -115,9 +115,9 @@ def _loaded(path: Path, *, wide: bool = False) -> Image.Image:
             deep = image.mode.startswith(("I", "F")) or ";16" in raw
             if deep and not wide:
                 raise TagError(
-                    "it has 16 bits or more a channel",
+                    "it has 16 bits or more per channel",
                     path=path,
-                    remedy="Save it as an 8-bit RGB PNG; stained tissue needs no more.",
+                    remedy="Save it as an 8-bit RGB PNG, which is enough for stained tissue.",
                 )
             image.load()
             return image
@@ -125,13 +125,13 @@ def _loaded(path: Path, *, wide: bool = False) -> Image.Image:
         raise
     except FileNotFoundError as error:
         raise TagError(
-            "the file does not exist", path=path, remedy="Put it there, or take it off the list."
+            "the file does not exist", path=path, remedy="Add it, or remove it from the list."
         ) from error
-    except Exception as error:  # decoders raise anything; this is the boundary
+    except Exception as error:  # image decoders raise exceptions of any type
         if path.is_file() and path.stat().st_size == 0:
             reason = "the file is empty"
         else:
             reason = f"it can't be decoded ({type(error).__name__})"
         raise TagError(
-            reason, path=path, remedy="Copy it again from where it came from, or delete it."
+            reason, path=path, remedy="Copy it again from its source, or delete it."
         ) from error

@@ -1,4 +1,4 @@
-"""Layouts of tagged folders: which one a folder has, and the files and tags it holds."""
+"""Layouts of tagged folders: detecting a folder's layout, and listing its files and tags."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ if TYPE_CHECKING:
 
 
 GLAS_RULE = WindowRule(side=112, stride=56, minimum=0.05, strictly=True)
-"""As OEEM cuts GlaS: both classes are tagged above 5 % of the window."""
+"""The rule of OEEM for GlaS: a class is tagged if it covers more than 5 % of a window."""
 WSSS4LUAD_RULE = WindowRule(side=224, stride=56, minimum=0.03)
-"""Gives 413 windows of the 31 images, 288 of tumour and stroma, 11 of tumour alone."""
+"""Yields 413 windows of the 31 images: 288 with tumour and stroma, 11 with only tumour."""
 GLAS_MPP = 0.62
 WSSS4LUAD_MPP = 1.0
 
@@ -52,7 +52,7 @@ def read_glas(root: Path, classes: TissueClasses | None, split: str) -> FolderIn
     Parameters
     ----------
     root : Path
-        Holds `Grade.csv`, which names each image's patient.
+        Contains `Grade.csv` with each image's patient.
     classes : TissueClasses, optional
         Gland first, other tissue second.
     split : {"train", "validation", "test"}
@@ -61,7 +61,7 @@ def read_glas(root: Path, classes: TissueClasses | None, split: str) -> FolderIn
     Raises
     ------
     LayoutError
-        When `Grade.csv` can't be understood, or the part is not there.
+        When `Grade.csv` can't be read, or the part does not exist.
     """
     classes = classes or GLAS
     if len(classes.tissue_ids) != 2:
@@ -75,7 +75,7 @@ def read_glas(root: Path, classes: TissueClasses | None, split: str) -> FolderIn
         raise LayoutError(
             root.name,
             "missing part",
-            "GlaS has no validation part. Leave data.validation out: patients of the training "
+            "GlaS has no validation part. Omit data.validation: patients of the training "
             "part are held out.",
         )
     patients = _patients(root / "Grade.csv")
@@ -91,10 +91,10 @@ def read_glas(root: Path, classes: TissueClasses | None, split: str) -> FolderIn
         mask = masks.get(path.stem if in_folders else path.stem + _ANNOTATION)
         patient = patients.get(path.stem)
         if mask is None:
-            text = "its mask is missing, and with it the tags. Copy it from the data set."
+            text = "its mask is missing, and so are its tags. Copy the mask from the data set."
             problems.append(Problem(path.name, "missing mask", text, fatal=True))
         elif patient is None:
-            text = "Grade.csv has no row for it, so its patient is not known. Add the row."
+            text = "Grade.csv has no row for it, so its patient is unknown. Add the row."
             problems.append(Problem(path.name, "unknown patient", text, fatal=True))
         else:
             entries.append(FolderEntry(path, group=f"patient {patient}", truth=mask))
@@ -104,7 +104,7 @@ def read_glas(root: Path, classes: TissueClasses | None, split: str) -> FolderIn
         classes=classes,
         entries=tuple(entries),
         mpp=GLAS_MPP,
-        truth_ids={0: 2} | dict.fromkeys(range(1, 256), 1),  # one value a gland
+        truth_ids={0: 2} | dict.fromkeys(range(1, 256), 1),  # one value per gland
         unscored=frozenset(),
         rule=GLAS_RULE,
         problems=tuple(problems),
@@ -123,7 +123,7 @@ def _patients(path: Path) -> dict[str, str]:
         raise LayoutError(
             path.name,
             "unreadable table",
-            "it can't be read. GlaS brings it: it names each image's patient. Copy it again.",
+            "it can't be read. It is part of GlaS and names each image's patient. Copy it again.",
         ) from error
     rows = [[cell.strip() for cell in row] for row in csv.reader(io.StringIO(text)) if row]
     header = [cell.casefold().replace("_", " ") for cell in rows[0]] if rows else []
@@ -144,7 +144,8 @@ def read_wsss4luad(root: Path, classes: TissueClasses | None) -> FolderIndex:
     Parameters
     ----------
     root : Path
-        Holds `img` and `mask`: values 0 tumour, 1 stroma, 2 normal, 3 white, which is not scored.
+        Contains `img` and `mask` with values 0 tumour, 1 stroma, 2 normal and 3 white, which is
+        not scored.
     classes : TissueClasses, optional
         Tumour epithelium, stroma, normal.
     """
@@ -161,7 +162,7 @@ def read_wsss4luad(root: Path, classes: TissueClasses | None) -> FolderIndex:
     for path in image_files(root / "img"):
         mask = masks.get(path.stem)
         if mask is None:
-            text = "its mask is missing, and with it the tags. Copy it from the data set."
+            text = "its mask is missing, and so are its tags. Copy the mask from the data set."
             problems.append(Problem(path.name, "missing mask", text, fatal=True))
         else:
             entries.append(FolderEntry(path, group=path.stem, truth=mask))
@@ -189,13 +190,13 @@ _BY_NAME = ("names", "luad_histoseg", "bcss_wsss", "wsss4luad")
 _MPP = {"luad_histoseg": 1.0, "bcss_wsss": 0.25, "wsss4luad": 1.0}
 _ANY_PIXEL = WindowRule(side=0, stride=0, minimum=0.0, strictly=True)
 _HOW = (
-    "Write tags into the names ('a-[1 0].png'), or put a tags.csv with the columns 'file' and one "
-    "for each class there, or make one sub-folder for each class."
+    "Write tags into the names ('a-[1 0].png'), or add a tags.csv with a column 'file' and one "
+    "column per class, or make one subfolder per class."
 )
 
 
 def part_folder(root: Path, split: str) -> Path | None:
-    """Return the sub-folder of one part ("train" or "training", "val" or "valid"), or None."""
+    """Return the subfolder of a part ("train" or "training", "val" or "valid"), or None."""
     wanted = _PARTS[split]
     found = [p for p in root.iterdir() if p.is_dir() and p.name.casefold() in wanted]
     return min(found, key=lambda p: wanted.index(p.name.casefold())) if found else None
@@ -204,7 +205,7 @@ def part_folder(root: Path, split: str) -> Path | None:
 def list_folder(
     root: Path, *, classes: TissueClasses | None, layout: str, split: str
 ) -> FolderIndex:
-    """Read one part of a tagged folder without opening its images.
+    """List one part of a tagged folder without opening its images.
 
     Parameters
     ----------
@@ -224,26 +225,26 @@ def list_folder(
     Raises
     ------
     LayoutError
-        When the folder can't be read as any layout, or has no such part.
+        When the folder can't be read in any layout, or has no such part.
     TagError
-        When a name holds wrong tags and nothing can be told without it.
+        When a file name has invalid tags.
     """
     _check_words(layout, split, root)
     if not root.exists():
         raise LayoutError(
             root.name,
             "missing folder",
-            "there is no such folder. Correct the path; relative paths count from the recipe.",
+            "there is no such folder. Correct the path; it may be relative to the recipe's folder.",
         )
     if root.is_file():
         if root.suffix.lower() != ".csv":
             raise LayoutError(
                 root.name,
                 "not a folder",
-                "this is a file, not a folder. Give the folder that it lies in, or a CSV of tags.",
+                "this is a file, not a folder. Give the folder that contains it, or a CSV of tags.",
             )
         return read_csv(root, classes)
-    layout = recognize(root, split) if layout == "auto" else layout
+    layout = detect_layout(root, split) if layout == "auto" else layout
     part = part_folder(root, split)
     if layout == "glas":
         return read_glas(root, classes, split)
@@ -254,8 +255,8 @@ def list_folder(
         raise LayoutError(
             root.name,
             "missing part",
-            f"there is no {split} part. Make a sub-folder '{_PARTS[split][0]}', or leave it out: "
-            "a part of the training images is then held out.",
+            f"there is no {split} part. Make a subfolder '{_PARTS[split][0]}', or omit it: then "
+            "some of the training images are held out.",
         )
     folder = part or root
     if layout == "csv":
@@ -276,19 +277,19 @@ def _check_words(layout: str, split: str, root: Path) -> None:
 
 
 def has_part(root: Path, split: str) -> bool:
-    """Return whether a folder has a sub-folder for a part."""
+    """Return whether a folder has a subfolder for a part."""
     return root.is_dir() and part_folder(root, split) is not None
 
 
-def recognize(root: Path, split: str = "train") -> str:
+def detect_layout(root: Path, split: str = "train") -> str:
     """Return the layout of a folder: one of `LAYOUTS`.
 
-    The training part tells; `split` does where there is none.
+    It is detected from the training part, or from `split` if there is none.
 
     Raises
     ------
     LayoutError
-        When it is empty, or holds no images, or nothing tells their tags.
+        When it is empty, or has no images, or no tags.
     """
     training = part_folder(root, "train") or part_folder(root, split) or root
     if _tags_csv(training) or _tags_csv(root):
@@ -312,17 +313,15 @@ def recognize(root: Path, split: str = "train") -> str:
             tables[0],
             "unknown layout",
             "a table beside the images is only read when it is called tags.csv. "
-            "Rename it, or give the CSV itself as data.train.",
+            "Rename it, or set data.train to the CSV file.",
         )
     if any(is_image_file(p) for p in inside):
-        raise LayoutError(
-            training.name, "unknown layout", f"nothing tells the tags of the images. {_HOW}"
-        )
+        raise LayoutError(training.name, "unknown layout", f"the images have no tags. {_HOW}")
     raise LayoutError(
         training.name,
         "no images",
-        "there are no images in it. Put PNG, JPEG, BMP, TIFF or WebP files there; "
-        "'plimseg cut' makes them from slides.",
+        "it contains no images. Add PNG, JPEG, BMP, TIFF or WebP files; 'plimseg cut' makes "
+        "them from slides.",
     )
 
 
@@ -331,7 +330,7 @@ def _tags_csv(folder: Path) -> Path | None:
 
 
 def _data_set(names: Sequence[str]) -> str:
-    """Tell a data set by how it writes names: its class order hangs on it."""
+    """Recognize a public data set by its file names, because it determines the class order."""
     tagged = [name for name in names if has_tags(name)]
     if any(re.search(r"MPP-[0-9.]+\+[0-9]+\[[01]{4}\]", name) for name in tagged):
         return "bcss_wsss"
@@ -344,12 +343,12 @@ def _data_set(names: Sequence[str]) -> str:
 
 
 def _data_set_of_masks(folder: Path) -> str:
-    """Tell a data set by the palette of its masks."""
+    """Recognize a public data set by the palette of its masks."""
     for path in image_files(folder / "mask")[:1]:
         try:
             with Image.open(path) as image:
                 palette = image.getpalette() or []
-        except (OSError, SyntaxError, ValueError):  # the check of the folder will name it
+        except (OSError, SyntaxError, ValueError):  # the scan of the folder reports it
             continue
         for name in ("luad_histoseg", "bcss_wsss"):
             colors = [channel for color in PRESETS[name].colors for channel in color]
@@ -365,8 +364,8 @@ def _read_names(folder: Path, classes: TissueClasses | None, layout: str) -> Fol
         raise LayoutError(
             folder.name,
             "unknown classes",
-            "the names hold tags, but nothing tells what they stand for. Set data.classes to the "
-            "class names in the order of the tags.",
+            "the file names have tags, but the classes are unknown. Set data.classes to the class "
+            "names in the order of the tags.",
         )
     _check_order(classes, layout, folder)
     count = len(classes.tissue_ids)
@@ -397,7 +396,7 @@ def _read_names(folder: Path, classes: TissueClasses | None, layout: str) -> Fol
 
 
 def _check_order(classes: TissueClasses, layout: str, folder: Path) -> None:
-    """Refuse classes in another order than a known data set writes its tags."""
+    """Refuse classes in another order than the tags of a known data set."""
     if layout not in PRESETS:
         return
     finder = ClassNames(PRESETS[layout])
@@ -406,8 +405,8 @@ def _check_order(classes: TissueClasses, layout: str, folder: Path) -> None:
         if place is not None and place != i - 1:
             order = ", ".join(PRESETS[layout][k - 1].name for k in PRESETS[layout].tissue_ids)
             text = (
-                f"data.classes has '{classes[i - 1].name}' at place {i}, and this data set "
-                f"({layout}) at place {place + 1}. Its order is: {order}."
+                f"data.classes has '{classes[i - 1].name}' at place {i}, but this data set "
+                f"({layout}) has it at place {place + 1}. Its order is: {order}."
             )
             raise LayoutError(folder.name, "class order", text)
 
@@ -422,7 +421,7 @@ def _with_names(
         if not has_tags(path.name):
             text = (
                 "there are no tags at the end of its name. Rename it as in 'name-[1 0].png', "
-                "or take it out of the folder."
+                "or remove it from the folder."
             )
             problems.append(Problem(path.name, "no tags", text, fatal=True))
             continue
@@ -448,7 +447,7 @@ def _with_masks(folder: Path, problems: list[Problem]) -> list[FolderEntry]:
     for path in image_files(folder / "img"):
         mask = masks.get(path.stem)
         if mask is None:
-            text = "there is no mask of this name in 'mask'; the image is left out. Add the mask."
+            text = "there is no mask of this name in 'mask', so the image is skipped. Add the mask."
             problems.append(Problem(path.name, "missing mask", text, fatal=False))
             continue
         entries.append(FolderEntry(path, truth=mask))
@@ -467,7 +466,7 @@ def _mpp_in_names(entries: Iterable[FolderEntry]) -> float | None:
 def _grouped(
     entries: Sequence[FolderEntry], *, keep_single: bool
 ) -> tuple[list[FolderEntry], bool]:
-    """Name every entry's slide or patient; each file is its own where names tell nothing."""
+    """Fill in every entry's slide or patient; each file is its own group if names show none."""
     names = [name_without_tags(entry.path.stem) for entry in entries]
     found = [entry.group or group_in_name(n) for entry, n in zip(entries, names, strict=True)]
     distinct = {group or name for group, name in zip(found, names, strict=True)}
@@ -487,7 +486,7 @@ def _read_folders(folder: Path, classes: TissueClasses | None) -> FolderIndex:
     for path in inside:
         if is_image_file(path):
             text = (
-                "it lies beside the class folders, so its class is not known; it is left out. "
+                "it is beside the class folders, so its class is unknown and it is skipped. "
                 "Move it into the folder of its class."
             )
             problems.append(Problem(path.name, "no tags", text, fatal=False))
@@ -495,8 +494,8 @@ def _read_folders(folder: Path, classes: TissueClasses | None) -> FolderIndex:
     for path in named:
         if is_background_name(path.name):
             text = (
-                "images of background are left out: background is never tagged. "
-                "Set data.white_background where glass is white."
+                "images of background are skipped, because background is never tagged. "
+                "Set data.white_background if the glass is white."
             )
             problems.append(Problem(path.name, "background", text, fatal=False))
         else:
@@ -514,7 +513,7 @@ def _read_folders(folder: Path, classes: TissueClasses | None) -> FolderIndex:
     for path in tissue:
         index = finder.index(path.name)
         if index is None:
-            text = f"the folder '{path.name}' is no class. {finder.remedy(path.name)}"
+            text = f"the folder '{path.name}' is not a class. {finder.remedy(path.name)}"
             problems.append(Problem(path.name, "unknown class", text, fatal=True))
             continue
         tags = tuple(int(i == index) for i in range(count))

@@ -1,4 +1,4 @@
-"""The one pass before the first epoch: every file is opened, and all that is wrong is told."""
+"""The scan of a folder before training: every file is opened and every problem reported."""
 
 from __future__ import annotations
 
@@ -32,18 +32,18 @@ _SHOWN_PER_KIND = 20
 
 @dataclass(frozen=True)
 class FolderReport:
-    """What the check before the first epoch found.
+    """Result of a scan.
 
     Parameters
     ----------
     folder : TaggedFolder or None
-        What training may use; None when a problem is fatal.
+        Training data; None when a problem is fatal.
     problems : tuple of Problem
         Fatal ones first.
     root : Path, optional
-        What was checked.
+        The scanned folder or file.
     pixel_hashes : mapping of str to str
-        From image names to a SHA-256 of their pixels, to find pictures in two folders.
+        From image names to a SHA-256 of their pixels, to find duplicates in other folders.
     """
 
     folder: TaggedFolder | None
@@ -57,11 +57,11 @@ class FolderReport:
 
     @property
     def fatal(self) -> tuple[Problem, ...]:
-        """The problems that keep training from starting."""
+        """The problems that prevent training."""
         return tuple(problem for problem in self.problems if problem.fatal)
 
     def table(self) -> str:
-        """Return the problems as aligned text, at most twenty of a kind."""
+        """Return the problems as aligned text, at most twenty per kind."""
         if not self.problems:
             return "No problems."
         rows = [("", "file", "problem")]
@@ -79,18 +79,18 @@ class FolderReport:
         return "\n".join(f"{a:<{first}}  {b:<{second}}  {c}" for a, b, c in rows)
 
     def raise_if_fatal(self) -> TaggedFolder:
-        """Return the folder, or say what keeps training from starting.
+        """Return the folder, or raise the first fatal problem.
 
         Raises
         ------
         TagError
-            With the first fatal problem and how many more there are.
+            With the first fatal problem and the number of others.
         """
         fatal = self.fatal
         if fatal:
             more = ""
             if len(fatal) > 1:
-                more = f" ({len(fatal)} problems stop the training; 'plimseg scan' lists them all)"
+                more = f" ({len(fatal)} problems prevent training; 'plimseg scan' lists them all)"
             raise TagError(fatal[0].text.rstrip(".") + "." + more, path=fatal[0].file)
         if self.folder is None:
             raise TagError("nothing was read", path=self.root)
@@ -102,16 +102,16 @@ SMALLEST_SIDE = 32
 
 @dataclass(frozen=True)
 class Opened:
-    """One file after it was opened.
+    """Result of opening one file.
 
     Parameters
     ----------
     image : TaggedImage or None
-        None when the file is left out.
+        None when the file is skipped.
     pixel_hash : str
         SHA-256 of size and pixels; empty when they can't be read.
     problems : tuple of Problem
-        What is wrong with it.
+        Problems of the file.
     """
 
     image: TaggedImage | None
@@ -120,23 +120,23 @@ class Opened:
 
 
 def open_entry(entry: FolderEntry, listing: FolderIndex) -> Opened:
-    """Decode one file whole, and its truth where it has one.
+    """Decode a whole file, and its truth if it has any.
 
     Parameters
     ----------
     entry : FolderEntry
-        What the reader of the layout found.
+        The file.
     listing : FolderIndex
-        Where it belongs.
+        The index that contains it.
 
     Returns
     -------
     Opened
-        Mistakes are in it; nothing is raised for them.
+        With any problems; none is raised.
     """
     name = place_of(entry.path, listing.root)
     if not is_there(entry.path):
-        return Opened(None, "", ())  # the reader of the table has told it
+        return Opened(None, "", ())  # already reported by the reader of the table
     try:
         pixels = read_rgb(entry.path)
     except TagError as error:
@@ -147,8 +147,8 @@ def open_entry(entry: FolderEntry, listing: FolderIndex) -> Opened:
     size = (pixels.shape[0], pixels.shape[1])
     if min(size) < SMALLEST_SIDE:
         text = (
-            f"it is only {size[1]} x {size[0]} px; it is left out. Networks need at least "
-            f"{SMALLEST_SIDE} px a side: cut larger patches."
+            f"it is only {size[1]} x {size[0]} px, so it is skipped. Networks need at least "
+            f"{SMALLEST_SIDE} px per side: cut larger patches."
         )
         return Opened(None, "", (Problem(name, "too small", text, fatal=False),))
     problems: list[Problem] = []
@@ -182,9 +182,9 @@ def _tagged(
         if outside.any():
             y, x, height, width = wide[outside][0]
             text = (
-                f"the window y={y}, x={x}, {height} x {width} lies outside the image of "
-                f"{size[0]} x {size[1]} px. Correct the row; y and height count down, x and "
-                "width across."
+                f"the window y={y}, x={x}, {height} x {width} is outside the image of "
+                f"{size[0]} x {size[1]} px. Correct the row; y and height are vertical, x and "
+                "width horizontal."
             )
             problems.append(Problem(name, "wrong window", text, fatal=True))
             return None
@@ -197,12 +197,12 @@ def _tagged(
             shown = tags.any(1)
             windows, tags = windows[shown], tags[shown]
         if len(tags) == 0:
-            text = "its mask shows no class; it is left out. Look at the mask."
+            text = "its mask contains no class, so it is skipped. Check the mask."
             problems.append(Problem(name, "empty mask", text, fatal=False))
             return None
     if entry.tags and not tags.any(1).all():
         text = (
-            "all its tags are 0. Tag at least one class, or take the file out if it shows none "
+            "all its tags are 0. Tag at least one class, or remove the file if it shows none "
             "of them."
         )
         problems.append(Problem(name, "all-zero tags", text, fatal=True))
@@ -237,7 +237,7 @@ def _truth(
         unknown = sorted(set(np.unique(values).tolist()) - known)
         if unknown:
             text = (
-                f"the mask holds the value {unknown[0]}, which stands for no class (known: "
+                f"the mask has the value {unknown[0]}, which is not a class (known: "
                 f"{', '.join(map(str, sorted(listing.truth_ids)))}). Correct the mask, or "
                 "data.classes."
             )
@@ -246,8 +246,8 @@ def _truth(
     ids = truth_ids_of(values, listing.truth_ids, listing.classes)
     if values.ndim == 3 and not ids.any():
         text = (
-            "the mask is a color picture in none of the classes' colors. Save class numbers "
-            "(8-bit palette or gray), or set the colors in data.classes."
+            "the mask is a color image without any of the classes' colors. Save class "
+            "numbers (8-bit palette or gray), or set the colors in data.classes."
         )
         problems.append(Problem(name, "mask values", text, fatal=True))
         return None
@@ -255,7 +255,7 @@ def _truth(
 
 
 def place_of(path: Path, root: Path) -> str:
-    """Return a file's name with the folders below the root, which tell twins apart."""
+    """Return a file's path relative to the root, which distinguishes files of the same name."""
     return path.relative_to(root).as_posix() if path.is_relative_to(root) else path.name
 
 
@@ -275,31 +275,31 @@ def scan_folder(
     on_progress: Callable[[int, int], None] | None = None,
     whole: bool = True,
 ) -> FolderReport:
-    """Read one part of a tagged folder: every file is opened once, every mistake is reported.
+    """Read one part of a tagged folder: open every file once and report every problem.
 
     Parameters
     ----------
     root : str or Path
         A folder, or a CSV file of tags.
     classes : TissueClasses, optional
-        In tag order. By default those of the recognized data set, the columns of the CSV or the
-        names of the folders.
+        In tag order. By default those of a recognized data set, the columns of the CSV file or
+        the names of the folders.
     layout : str
-        "auto", or one of the names that `TaggedFolder.layout` can have.
+        "auto", or a name of `layouts.LAYOUTS`.
     split : {"train", "validation", "test"}
-        Which part. Images of `img/` with `mask/` get tags from their masks, for scoring only: a
-        class is tagged when a single pixel shows it.
+        Which part. Images in `img/` with masks in `mask/` get tags from these, for scoring only:
+        a class is tagged if it covers a single pixel.
     mpp : float, optional
-        Micrometers per pixel; by default what the data set or the names tell.
+        Pixel size in micrometers; by default that of the data set or the file names.
     on_progress : callable, optional
-        Told how many files are done, of how many.
+        Called with the numbers of finished and of all files.
     whole : bool
-        False for a folder that comes on top of another one, and may lack classes.
+        False for an additional folder, which need not contain every class.
 
     Returns
     -------
     FolderReport
-        Mistakes are in the report; nothing is raised for them.
+        With all problems; none is raised.
     """
     root = Path(root).absolute()
     try:
@@ -307,7 +307,7 @@ def scan_folder(
     except LayoutError as error:
         return FolderReport(None, (error.found,), root)
     except OSError as error:
-        text = f"it can't be read ({error.strerror}). Check the rights on it, or the connection."
+        text = f"it can't be read ({error.strerror}). Check its permissions, or the connection."
         return FolderReport(None, (Problem(root.name, "unreadable folder", text, True),), root)
     problems = list(listing.problems)
     opened = _open_all(listing, on_progress)
@@ -321,17 +321,16 @@ def scan_folder(
     problems += _odd_sizes(images)
     if whole and not any(
         problem.fatal for problem in problems
-    ):  # what it leaves out would mislead here
+    ):  # files missing because of a fatal problem would mislead here
         problems += _classes_seldom(images, listing) if images else [_no_images(listing)]
     mpp = listing.mpp if mpp is None else mpp
     if mpp is None:
-        text = "nothing tells how large a pixel is. Set data.mpp in um/px (10x: 1.0, 20x: 0.5)."
+        text = "the pixel size is unknown. Set data.mpp in um/px (10x: 1.0, 20x: 0.5)."
         problems.append(Problem(root.name, "unknown mpp", text, fatal=False))
     if not listing.groups_known and split == "train" and len(images) > 1:
         text = (
-            "names do not tell slides or patients apart, so every file counts as its own. If "
-            "some are of one slide, name it in a column 'group' of tags.csv; scores are too "
-            "good otherwise."
+            "file names do not show which slide an image is from. If several come from one slide, "
+            "add a column 'group' to tags.csv; otherwise scores will be too optimistic."
         )
         problems.append(Problem(root.name, "unknown groups", text, fatal=False))
     if split == "train" and has_part(root, "validation"):
@@ -355,7 +354,7 @@ def _open_all(listing: FolderIndex, on_progress: Callable[[int, int], None] | No
 
 
 def _uniquely_named(images: Sequence[TaggedImage], root: Path) -> list[TaggedImage]:
-    """Name images after their folder too, or their suffix, where a stem occurs twice."""
+    """Add the folder's name, or a number, to images whose stem occurs twice."""
     counts = Counter(image.name for image in images)
     named = []
     taken: set[str] = set()
@@ -381,7 +380,7 @@ def _skipped_too_many(problems: Iterable[Problem], files: int, root: Path) -> li
     if len(skipped) <= max(_SKIPPED_FILES, _SKIPPED_FRACTION * files):
         return []
     text = (
-        f"{len(skipped)} of {files} files can't be used, '{skipped[0].file}' for one "
+        f"{len(skipped)} of {files} files can't be used, '{skipped[0].file}' for example "
         f"({skipped[0].kind}): {skipped[0].text}"
     )
     return [Problem(root.name, f"many {skipped[0].kind}", text, fatal=True)]
@@ -416,7 +415,7 @@ def _odd_sizes(images: Sequence[TaggedImage]) -> list[Problem]:
     for image, side in zip(images, sides, strict=True):
         if not usual / _ODD_RATIO <= side <= usual * _ODD_RATIO:
             text = (
-                f"it is {image.size[1]} x {image.size[0]} px where about {usual:.0f} px a side "
+                f"it is {image.size[1]} x {image.size[0]} px where about {usual:.0f} px per side "
                 "are usual. Check that it has the same magnification as the others."
             )
             problems.append(Problem(image.path.name, "odd size", text, fatal=False))
@@ -429,7 +428,7 @@ def _classes_seldom(images: Sequence[TaggedImage], listing: FolderIndex) -> list
     tagged = [listing.classes[i - 1].name for i in ids if counts[i - 1]]
     if len(tagged) < 2:
         text = (
-            f"every tag is '{tagged[0]}', so there is nothing to tell it from. Add images that "
+            f"every tag is '{tagged[0]}', so there is nothing to distinguish. Add images that "
             "show other classes."
         )
         return [Problem(listing.root.name, "one class", text, fatal=True)]
@@ -438,22 +437,22 @@ def _classes_seldom(images: Sequence[TaggedImage], listing: FolderIndex) -> list
         if counts[i - 1] == 0:
             name = listing.classes[i - 1].name
             text = (
-                f"no image is tagged '{name}', so it can't be learned. Add images of it, or take "
-                "it out of data.classes."
+                f"no image is tagged '{name}', so it can't be learned. Add images of it, or remove "
+                "it from data.classes."
             )
             problems.append(Problem(listing.root.name, "missing class", text, fatal=False))
     return problems
 
 
 def _no_images(listing: FolderIndex) -> Problem:
-    text = "there is no image to train on. Put images with tags there."
+    text = "there is no training image. Add images with tags."
     return Problem(listing.root.name, "no images", text, fatal=True)
 
 
 def _compared_with_validation(
     root: Path, listing: FolderIndex, images: Sequence[TaggedImage], hashes: dict[str, str]
 ) -> list[Problem]:
-    """Compare with the validation part of the same folder; its own mistakes are told elsewhere."""
+    """Compare with the validation part of the same folder, whose own problems are not reported."""
     try:
         other = list_folder(
             root, classes=listing.classes, layout=listing.layout, split="validation"
@@ -467,8 +466,8 @@ def _compared_with_validation(
     both = sorted(groups & {image.group for image in images}) if listing.groups_known else []
     if both:
         text = (
-            f"{len(both)} slides or patients are in training and in validation, '{both[0]}' for "
-            "one, so the score is too good. Keep each in one part."
+            f"{len(both)} slides or patients are in both training and validation ('{both[0]}', "
+            "...), so scores will be too optimistic. Keep each in one part."
         )
         problems.append(Problem(root.name, "shared groups", text, fatal=False))
     return problems
@@ -481,15 +480,15 @@ def check_validation(
     layout: str = "auto",
     mpp: float | None = None,
 ) -> FolderReport:
-    """Read the folder that a recipe names as `data.validation`.
+    """Read the folder `data.validation` of a recipe.
 
-    It may hold a part `val`, or images in `img/` with masks in `mask/`, or be a tagged folder like
-    the one to train on.
+    It may have a part `val`, or images in `img/` with masks in `mask/`, or be a tagged folder like
+    the training folder.
 
     Parameters
     ----------
     root, classes, layout, mpp
-        As `scan_folder` takes them.
+        As in `scan_folder`.
     """
     folder = Path(root).absolute()
     masked = (folder / "img").is_dir() and (folder / "mask").is_dir()
@@ -498,7 +497,7 @@ def check_validation(
 
 
 def shared_pictures(training: Mapping[str, str], validation: Mapping[str, str]) -> list[Problem]:
-    """Return a problem for every picture that is in training and in validation.
+    """Return a problem for every image that is in both training and validation.
 
     Parameters
     ----------
@@ -510,8 +509,8 @@ def shared_pictures(training: Mapping[str, str], validation: Mapping[str, str]) 
     for name, hashed in validation.items():
         if hashed in by_hash:
             text = (
-                f"it is the same picture as '{by_hash[hashed]}' of the training part, so the "
-                "score is too good. Delete one of them."
+                f"it is the same picture as '{by_hash[hashed]}' of the training part, so scores "
+                "will be too optimistic. Delete one of them."
             )
             problems.append(Problem(name, "in two parts", text, fatal=False))
     return problems

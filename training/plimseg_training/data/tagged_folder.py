@@ -1,7 +1,7 @@
-"""Folders of images with tags: what training reads, whatever the layout on disk.
+"""Folders of tagged images: the training data, independent of the layout on disk.
 
-A tagged image has one or more *windows*, each with its tags. An ordinary patch has one window,
-the whole file; a GlaS image has hundreds that overlap.
+A tagged image has one or more *windows*, each with its own tags. A patch has one window, the
+whole file; a GlaS image has hundreds of overlapping ones.
 """
 
 from __future__ import annotations
@@ -44,18 +44,18 @@ class TaggedImage:
     windows : ndarray of int32, shape (N, 4)
         y, x, height and width of each window in the image's pixels.
     tags : ndarray of uint8, shape (N, C)
-        0 or 1 for each window and class; classes in tag order without background.
+        0 or 1 for each window and class; classes in tag order, without background.
     group : str
-        Slide or patient; splits never cut a group.
+        Slide or patient; a split never separates images of a group.
     truth : Path, optional
-        A mask where one is known. Only for scoring.
+        A known mask, used for scoring only.
     given_name : str
-        Takes the place of the file's stem where two files of a folder share one.
+        Replaces the file's stem where two files of a folder have the same one.
 
     Raises
     ------
     TagError
-        When windows and tags do not fit each other or the image, or a tag is neither 0 nor 1.
+        When windows, tags and image do not match, or a tag is neither 0 nor 1.
     """
 
     path: Path
@@ -70,7 +70,7 @@ class TaggedImage:
         windows = np.array(self.windows, np.int32)
         tags = np.array(self.tags)
         if windows.ndim != 2 or windows.shape[1] != 4 or len(windows) == 0:
-            raise TagError("there is no window y, x, height, width", path=self.path)
+            raise TagError("it has no window (y, x, height, width)", path=self.path)
         if tags.ndim != 2 or len(tags) != len(windows):
             raise TagError(
                 f"{len(windows)} windows can't have tags of the shape {tags.shape}", path=self.path
@@ -80,7 +80,7 @@ class TaggedImage:
         low, high = windows[:, :2], windows[:, :2] + windows[:, 2:]
         if (low < 0).any() or (windows[:, 2:] < 1).any() or (high > self.size).any():
             raise TagError(
-                f"a window lies outside the image of {self.size[0]} x {self.size[1]} px",
+                f"a window is outside the image of {self.size[0]} x {self.size[1]} px",
                 path=self.path,
             )
         tags = tags.astype(np.uint8)
@@ -96,28 +96,28 @@ class TaggedImage:
 
 @dataclass(frozen=True, eq=False)
 class TaggedFolder:
-    """Images with tags of one set of classes.
+    """Tagged images with the same classes.
 
     Parameters
     ----------
     root : Path
         The folder.
     layout : str
-        How it was read: "names", "csv", "folders", "glas", "wsss4luad", "luad_histoseg" or
+        Its layout: "names", "csv", "folders", "glas", "wsss4luad", "luad_histoseg" or
         "bcss_wsss".
     classes : TissueClasses
-        In tag order; background, if any, last and never tagged.
+        In tag order; background, if any, is last and never tagged.
     images : tuple of TaggedImage
-        At least one, all with one tag for each class but background.
+        At least one, all with one tag for each class except background.
     mpp : float, optional
-        Micrometers per pixel; None when nothing tells.
+        Pixel size in micrometers; None if unknown.
     truth_ids : mapping of int to int
-        From values of a truth file to mask ids; a value that it lacks is not scored.
+        From values of truth files to mask ids; other values are not scored.
 
     Raises
     ------
     TagError
-        When there are no images, two share a name, or tags do not fit the classes.
+        When there are no images, two have the same name, or tags do not match the classes.
     """
 
     root: Path
@@ -136,7 +136,7 @@ class TaggedFolder:
         for image in self.images:
             if image.tags.shape[1] != count:
                 raise TagError(
-                    f"{image.tags.shape[1]} tags stand where there are {count} classes",
+                    f"it has {image.tags.shape[1]} tags for {count} classes",
                     path=image.path,
                 )
             if image.name in seen:
@@ -144,7 +144,9 @@ class TaggedFolder:
             seen.add(image.name)
         wrong = [i for i in self.truth_ids.values() if not 1 <= i <= len(self.classes)]
         if wrong:
-            raise TagError(f"truth has the mask id {wrong[0]}, which no class has", path=self.root)
+            raise TagError(
+                f"the truth has the mask id {wrong[0]}, which is not a class", path=self.root
+            )
 
     @property
     def groups(self) -> tuple[str, ...]:
@@ -152,7 +154,7 @@ class TaggedFolder:
         return tuple(sorted({image.group for image in self.images}))
 
     def tag_counts(self) -> NDArray[np.int64]:
-        """Return how many windows have each tag, shape (C,)."""
+        """Return the number of windows with each tag, shape (C,)."""
         counts: NDArray[np.int64] = self._counts.sum(0)
         return counts
 
@@ -171,18 +173,18 @@ class TaggedFolder:
         return replace(self, images=tuple(images))
 
     def split(self, fraction: float, seed: int) -> tuple[TaggedFolder, TaggedFolder]:
-        """Part the images into training and validation, whole groups at a time.
+        """Split the images into training and validation by whole groups.
 
-        Groups are taken for validation until the part of images and the part of windows of every
-        class are as near to `fraction` as a greedy search finds. The same folder, fraction and
-        seed give the same parts.
+        A greedy search adds groups to the validation part until its share of the images, and of
+        the tagged windows of every class, is as close to `fraction` as it can get. The same
+        folder, fraction and seed give the same parts.
 
         Parameters
         ----------
         fraction : float
-            Wanted part of the validation images, between 0 and 1.
+            Wanted share of the validation images, between 0 and 1.
         seed : int
-            Chooses among good splits.
+            Selects one of several good splits.
 
         Returns
         -------
@@ -191,21 +193,21 @@ class TaggedFolder:
         Raises
         ------
         TagError
-            When `fraction` is not between 0 and 1, or all images are of one group.
+            When `fraction` is not between 0 and 1, or all images belong to one group.
         """
         if not 0 < fraction < 1:
             raise TagError(
-                f"a validation part of {fraction} can't be split off",
+                f"a validation fraction of {fraction} is out of range",
                 path=self.root,
                 remedy="Set data.validation_fraction between 0 and 1, 0.15 for example.",
             )
         groups = self.groups
         if len(groups) < 2:
             raise TagError(
-                f"all images are of one slide or patient ('{groups[0]}'), so none can be held out",
+                f"all images are from one slide or patient ('{groups[0]}'); none can be held out",
                 path=self.root,
-                remedy="Add images of another slide, give a folder as data.validation, or tell "
-                "slides apart by a column 'group' in tags.csv.",
+                remedy="Add images of another slide, set data.validation to a folder, or name the "
+                "slides in a column 'group' of tags.csv.",
             )
         number = {group: i for i, group in enumerate(groups)}
         measures = np.zeros((len(groups), self._counts.shape[1] + 1))
@@ -220,9 +222,9 @@ class TaggedFolder:
         )
 
     def digest(self) -> str:
-        """Return a SHA-256 over classes, names, windows, tags and the content of the files.
+        """Return a SHA-256 of classes, names, windows, tags and file contents.
 
-        The same images with the same tags give the same digest wherever the folder lies.
+        The same images with the same tags have the same digest in any location.
         """
         total = hashlib.sha256()
         total.update("\n".join(self.classes.names).encode())
@@ -235,7 +237,7 @@ class TaggedFolder:
 
 
 def _groups_near(measures: NDArray[np.float64], wanted: NDArray[np.float64], seed: int) -> set[int]:
-    """Choose rows whose sum comes near `wanted`: at least one, never all."""
+    """Choose rows whose sum is close to `wanted`: at least one, never all."""
     rng = np.random.default_rng(seed)
     tries = [_greedy(measures, wanted, rng) for _ in range(_TRIES)]
     return min(tries, key=lambda found: found[0])[1]
@@ -244,7 +246,7 @@ def _groups_near(measures: NDArray[np.float64], wanted: NDArray[np.float64], see
 def _greedy(
     measures: NDArray[np.float64], wanted: NDArray[np.float64], rng: np.random.Generator
 ) -> tuple[float, set[int]]:
-    # looking at a few groups a step keeps splits of different seeds different
+    # comparing only a few random groups per step gives different splits for different seeds
     candidates = int(np.clip(len(measures) // 4, 2, 16))
     left = list(range(len(measures)))
     chosen: set[int] = set()
@@ -275,15 +277,15 @@ def read_pixels(image: TaggedImage) -> NDArray[np.uint8]:
     Raises
     ------
     TagError
-        When the file can't be read, or has another size than it had when it was scanned.
+        When the file can't be read, or its size has changed since the scan.
     """
     pixels = read_rgb(image.path)
     if pixels.shape[:2] != image.size:
         raise TagError(
-            f"it is {pixels.shape[0]} x {pixels.shape[1]} px now and was "
+            f"it is {pixels.shape[0]} x {pixels.shape[1]} px now, and was "
             f"{image.size[0]} x {image.size[1]} px when the folder was checked",
             path=image.path,
-            remedy="Start the training again.",
+            remedy="Restart the training.",
         )
     return pixels
 
@@ -299,10 +301,10 @@ def read_truth(image: TaggedImage, folder: TaggedFolder) -> NDArray[np.uint8]:
     Raises
     ------
     TagError
-        When there is no truth, it can't be read, or it has another size than the image.
+        When there is no truth, or it can't be read or does not have the image's size.
     """
     if image.truth is None:
-        raise TagError("no mask is known for it", path=image.path)
+        raise TagError("it has no known mask", path=image.path)
     values = read_mask(image.truth)
     if values.shape[:2] != image.size:
         raise TagError(
@@ -317,21 +319,21 @@ def read_truth(image: TaggedImage, folder: TaggedFolder) -> NDArray[np.uint8]:
 def truth_ids_of(
     values: NDArray[np.uint8], truth_ids: Mapping[int, int], classes: TissueClasses
 ) -> NDArray[np.uint8]:
-    """Return mask ids from what a truth file holds.
+    """Convert the values of a truth file to mask ids.
 
     Parameters
     ----------
     values : ndarray of uint8, shape (h, w) or (h, w, 3)
-        As `read_mask` gives it; colors are taken for the classes' own.
+        Result of `read_mask`; colors are those of the classes.
     truth_ids : mapping of int to int
         From values to mask ids.
     classes : TissueClasses
-        Whose colors an RGB truth shows.
+        For the colors of an RGB truth.
 
     Returns
     -------
     ndarray of uint8, shape (h, w)
-        0 where a value or color stands for no class.
+        0 where a value or color is not a class.
     """
     if values.ndim == 3:
         ids = np.zeros(values.shape[:2], np.uint8)

@@ -1,4 +1,4 @@
-"""`tags.csv`: one row a file or a window, with a column a class or one column of words."""
+"""`tags.csv`: one row per file or window, with one column per class or one column of words."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ _MPP = "mpp"
 
 @dataclass(frozen=True)
 class Columns:
-    """Where things stand in a row of a table of tags.
+    """Column indices of a table of tags.
 
     Parameters
     ----------
@@ -53,7 +53,7 @@ class Columns:
     window : tuple of int
         Columns of y, x, height and width; empty when there are none.
     group, truth, mpp, words : int or None
-        Columns of these, where there are any.
+        Columns of these, if present.
     classes : dict of int to str
         Columns of 0 and 1, with their names.
     """
@@ -68,14 +68,14 @@ class Columns:
 
 
 def read_table(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
-    """Read a table whatever spreadsheet wrote it.
+    """Read a table as written by any spreadsheet program.
 
     Returns
     -------
     header : list of str
-        The first line that is not empty.
+        The first non-empty line.
     rows : list of (int, list of str)
-        Line numbers and cells without blanks around them; empty lines are left out.
+        Line numbers and stripped cells, without empty lines.
 
     Raises
     ------
@@ -97,7 +97,7 @@ def read_table(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
         raise LayoutError(
             path.name,
             "unreadable table",
-            "it is empty or no text. Save it as CSV (a spreadsheet's own format is not read).",
+            "it is empty or not text. Save it as CSV, not in a spreadsheet's own format.",
         )
     first = text.lstrip().splitlines()[0]
     separator = max(",;\t", key=first.count)
@@ -121,12 +121,12 @@ def read_table(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
 
 
 def find_columns(header: Sequence[str], path: Path) -> Columns:
-    """Tell what the columns of a table of tags hold.
+    """Identify the columns of a table of tags.
 
     Raises
     ------
     LayoutError
-        When a column is missing, doubled, unnamed or not known; the message names it.
+        When a column is missing, duplicated, unnamed or unknown; the message names it.
     """
     plain = [cell.casefold() for cell in header]
 
@@ -168,21 +168,22 @@ def find_columns(header: Sequence[str], path: Path) -> Columns:
     if words is not None and rest:
         raise refuse(
             "unknown column",
-            f"beside 'tags' there is the column '{next(iter(rest.values()))}', which is not "
-            "known. Delete it, or delete 'tags'.",
+            f"besides 'tags' there is an unknown column '{next(iter(rest.values()))}'. Delete it, "
+            "or delete 'tags'.",
         )
     if words is None and not rest:
         raise refuse(
             "missing column",
             "it has no classes. Add a column with 0 and 1 for each class, or a column 'tags' "
-            "with words.",
+            "with class names.",
         )
     return Columns(file, tuple(window), group, truth, mpp, words, rest)
 
 
 _LONG = 80
 _LARGEST = 1 << 31
-_MPP_SPREAD = 1.25  # slides of one scanner differ a little, and cutting may snap to a level
+# slides of one scanner differ slightly, and cutting may round to a level's pixel size
+_MPP_SPREAD = 1.25
 _TRUE = frozenset({"1", "1.0", "true"})
 _FALSE = frozenset({"0", "0.0", "false"})
 _NOTHING = frozenset({"", "-", "none", "no"})
@@ -203,16 +204,16 @@ def read_csv(path: Path, classes: TissueClasses | None) -> FolderIndex:
 
     The header names `file`; optionally `y,x,height,width` of a window, `group` (slide or patient),
     `truth` (a mask with mask ids) and `mpp` (um/px, one for all rows); then either one column for
-    each class with 0 or 1, or a column `tags` with words: "tumour, stroma". Commas, semicolons
-    and tabs separate; a byte order
-    mark and any line ends are accepted. Several rows of one file are several windows.
+    each class with 0 or 1, or a column `tags` with words: "tumour, stroma". Separators are commas,
+    semicolons or tabs; a byte order mark and any line ends are accepted. Several rows of a file
+    are several windows.
 
     Parameters
     ----------
     path : Path
-        The table; file names in it count from its folder.
+        The table; file names in it are relative to its folder.
     classes : TissueClasses, optional
-        In tag order; by default the columns, or the words in the order of their first use.
+        In tag order; by default the columns, or the words in the order of first use.
 
     Returns
     -------
@@ -221,7 +222,7 @@ def read_csv(path: Path, classes: TissueClasses | None) -> FolderIndex:
     Raises
     ------
     LayoutError
-        When the table or its header can't be understood.
+        When the table or its header is invalid.
     """
     header, rows = read_table(path)
     columns = find_columns(header, path)
@@ -267,14 +268,14 @@ def _mpp(rows: Sequence[tuple[int, list[str]]], columns: Columns, path: Path) ->
         raise LayoutError(
             path.name,
             "wrong mpp",
-            f"the column 'mpp' holds {', '.join(sorted(found)[:3]) or 'nothing'}, which is not one "
+            f"the column 'mpp' has {', '.join(sorted(found)[:3]) or 'nothing'}, which is not one "
             "pixel size in um/px. Write the same number in every row; train other sizes apart.",
         )
     return values[len(values) // 2]
 
 
 def _words_used(rows: Sequence[tuple[int, list[str]]], columns: Columns) -> list[str]:
-    """Return the words in the order of first use, one for each spelling but case and blanks."""
+    """Return the words in the order of first use, ignoring case and blanks."""
     found: dict[str, str] = {}
     for _, cells in rows:
         if columns.words is not None and len(cells) > columns.words:
@@ -295,13 +296,13 @@ def _classes_from(names: Sequence[str], path: Path) -> TissueClasses:
         raise LayoutError(
             path.name,
             "no tags",
-            "no row has a tag. Write 1 below the classes that an image shows, or their names.",
+            "no row has a tag. Write 1 in the columns of an image's classes, or their names.",
         )
     return made_classes(tissue)
 
 
 class _Reader:
-    """Rows to tags; what is wrong with a row goes to the problems."""
+    """Reads rows; adds what is wrong with a row to the problems."""
 
     def __init__(
         self, path: Path, columns: Columns, classes: TissueClasses, problems: list[Problem]
@@ -315,7 +316,7 @@ class _Reader:
         for i, name in columns.classes.items():
             self._position[i] = self._finder.index(name)
             if self._position[i] is None and not is_background_name(name):
-                text = f"the column '{name}' is no class. {self._finder.remedy(name)}"
+                text = f"the column '{name}' is not a class. {self._finder.remedy(name)}"
                 problems.append(Problem(path.name, "unknown class", text, fatal=True))
 
     def row(self, line: int, cells: list[str]) -> _Row | None:
@@ -328,13 +329,15 @@ class _Reader:
                 self._path.name,
                 "short row",
                 f"line {line} has {len(cells)} cells where the first line has {width}. "
-                "Fill the row; put names with a separator in them between quotes.",
+                "Fill the row; put names that contain a separator in quotes.",
             )
             return None
         name = cells[columns.file].replace("\\", "/")
         if not name:
             self._wrong(
-                self._path.name, "short row", f"line {line} names no file. Fill it or delete it."
+                self._path.name,
+                "short row",
+                f"line {line} names no file. Complete it or delete it.",
             )
             return None
         window = self._window(line, name, cells)
@@ -345,8 +348,8 @@ class _Reader:
             self._wrong(
                 name,
                 "all-zero tags",
-                f"line {line} gives it no tag at all. Tag at least one class, or delete the row "
-                "if it shows none of them.",
+                f"it has no tag in line {line}. Tag at least one class, or delete the row if the "
+                "image shows none of them.",
             )
             return None
         group = "" if columns.group is None else cells[columns.group]
@@ -371,7 +374,7 @@ class _Reader:
                 name,
                 "wrong window",
                 f"line {line} has the window {', '.join(texts)}, which is not four whole "
-                "numbers of pixels. Write y, x, height and width in pixels.",
+                "numbers. Write y, x, height and width in pixels.",
             )
             return ()
         return y, x, height, width
@@ -387,7 +390,7 @@ class _Reader:
                     self._wrong(
                         name,
                         "unknown class",
-                        f"line {line} has the tag '{word}', which is no class. "
+                        f"line {line} has the tag '{word}', which is not a class. "
                         f"{self._finder.remedy(word)}",
                     )
                     return None
@@ -397,8 +400,8 @@ class _Reader:
                 self._wrong(
                     name,
                     "wrong tags",
-                    f"line {line} has '{cells[i]}' below '{column}', which is neither 0 nor 1. "
-                    "Write 1 when the image shows the class and 0 when it does not.",
+                    f"line {line} has '{cells[i]}' in column '{column}', which is neither 0 nor 1. "
+                    "Write 1 if the image shows the class, otherwise 0.",
                 )
                 return None
             index = self._position[i]
@@ -420,19 +423,21 @@ def _by_file(path: Path, rows: Sequence[_Row], problems: list[Problem]) -> list[
                 continue
             same = first.tags == row.tags
             text = f"lines {first.line} and {row.line} are both for it" + (
-                "; one is left out. Delete one."
+                "; one is skipped. Delete one."
                 if same
                 else " and give different tags. Delete the wrong one."
             )
             kind = "doubled row" if same else "conflicting tags"
             problems.append(Problem(name, kind, text, fatal=not same))
         if None in kept and len(kept) > 1:
-            text = "one row tags the whole image and others tag windows. Give all or none a window."
+            text = (
+                "one row is for the whole image and others for windows. Give all a window, or none."
+            )
             problems.append(Problem(name, "conflicting tags", text, fatal=True))
             continue
         groups = {row.group for row in of_file}
         if len(groups) > 1:
-            text = f"its rows name the groups {', '.join(sorted(groups))}. Give it one."
+            text = f"its rows name the groups {', '.join(sorted(groups))}. Use one group."
             problems.append(Problem(name, "conflicting groups", text, fatal=True))
             continue
         stem = name_without_tags((path.parent / name).stem)
@@ -457,7 +462,7 @@ def _compare_with_folder(
     present = image_files(folder)
     for path in present:
         if path not in listed and path.name not in tagged_before:
-            text = "it lies in the folder but has no row in the table; it is left out. Add a row."
+            text = "it has no row in the table, so it is skipped. Add a row."
             problems.append(Problem(path.name, "not in table", text, fatal=False))
     names = [path.name for path in present]
     for entry in entries:
@@ -467,6 +472,6 @@ def _compare_with_folder(
             meant = f"Did you mean '{near[0]}'? " if near else ""
             text = (
                 f"the table names it, but there is no such file. {meant}"
-                "File names count from the table's folder; correct the row or add the file."
+                "File names are relative to the table's folder; correct the row or add the file."
             )
             problems.append(Problem(name, "missing file", text, fatal=False))

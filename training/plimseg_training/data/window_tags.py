@@ -1,4 +1,4 @@
-"""Windows over an image, and their tags from a mask."""
+"""Windows over an image, and their tags made from a mask."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class WindowRule:
-    """How an image with a mask is cut into tagged windows.
+    """How to cut an image with a mask into tagged windows.
 
     Parameters
     ----------
     side : int
-        Window side in pixels; 0 takes the whole image.
+        Window side in pixels; 0 means the whole image.
     stride : int
-        Step between windows; one more window lies at the border where steps leave a rest.
+        Step between windows; one more window ends at the border where the steps do not.
     minimum : float
         The fraction of a window that a class must cover to be tagged.
     strictly : bool
-        Whether the fraction must be above `minimum` (GlaS as OEEM cuts it), not just reach it.
+        Whether the fraction must exceed `minimum` (as OEEM cuts GlaS), not just reach it.
     """
 
     side: int
@@ -42,8 +42,8 @@ class WindowRule:
             )
         if not 0 <= self.minimum < 1:
             raise TagError(
-                f"the smallest fraction {self.minimum} is not between 0 and 1",
-                remedy="0.05 is usual.",
+                f"the minimum fraction {self.minimum} is not between 0 and 1",
+                remedy="A usual value is 0.05.",
             )
 
     def windows(self, size: tuple[int, int]) -> NDArray[np.int32]:
@@ -59,7 +59,7 @@ class WindowRule:
         mask : ndarray of uint8, shape (h, w)
             Mask ids; 1 to `classes` can be tagged.
         classes : int
-            C, the classes without background.
+            C, the number of classes without background.
 
         Returns
         -------
@@ -71,14 +71,14 @@ class WindowRule:
 
 
 def window_grid(size: tuple[int, int], side: int, stride: int) -> NDArray[np.int32]:
-    """Return overlapping windows that cover an image to its borders.
+    """Return overlapping windows that cover a whole image.
 
     Parameters
     ----------
     size : tuple of int
         Height and width of the image in pixels.
     side, stride : int
-        Window side and step in pixels. Where the image is smaller, the window ends with it.
+        Window side and step in pixels. Windows are limited to the size of the image.
 
     Returns
     -------
@@ -102,7 +102,7 @@ def _starts(length: int, side: int, stride: int) -> list[int]:
 def class_fractions(
     mask: NDArray[np.uint8], windows: NDArray[np.int32], classes: int
 ) -> NDArray[np.float64]:
-    """Return which part of each window each class covers.
+    """Return the fraction of each window that each class covers.
 
     Parameters
     ----------
@@ -111,12 +111,12 @@ def class_fractions(
     windows : ndarray of int, shape (N, 4)
         y, x, height, width, inside the mask.
     classes : int
-        How many mask ids from 1 on are counted.
+        Number of mask ids, from 1 on, to count.
 
     Returns
     -------
     ndarray of float64, shape (N, classes)
-        Of the whole window: pixels that are not scored count as no class.
+        Fractions of the whole window: unscored pixels count as none of the classes.
     """
     top, left = windows[:, 0], windows[:, 1]
     bottom, right = top + windows[:, 2], left + windows[:, 3]

@@ -1,4 +1,4 @@
-"""How well a model's masks agree with known ones, under the published protocols."""
+"""Scores of a model on images with known masks, under the published protocols."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ ALL_OTHERS = "*"
 
 @dataclass(frozen=True, eq=False)
 class ClassMap:
-    """From a model's channels to those of a data set's classes.
+    """Maps the channels of a model to the classes of a data set.
 
     Parameters
     ----------
     matrix : ndarray of bool, shape (K, C)
-        Whether channel `c` of the model counts for class `k` of the data set; several channels of
+        Whether channel `c` of the model counts for class `k` of the data set. Several channels of
         one class are summed.
     """
 
@@ -46,12 +46,12 @@ class ClassMap:
 
     @property
     def known(self) -> NDArray[np.bool_]:
-        """Which classes of the data set the model can predict, (K,)."""
+        """Whether the model can predict each class of the data set, (K,)."""
         known: NDArray[np.bool_] = np.asarray(self.matrix.any(1))
         return known
 
     def __call__(self, probabilities: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Turn a model's probabilities (C, H, W) into those of the data set's classes (K, H, W)."""
+        """Convert probabilities (C, H, W) of the model to those of the data's classes (K, H, W)."""
         count = len(probabilities)
         if np.array_equal(self.matrix, np.eye(len(self.matrix), count, dtype=bool)):
             return probabilities[: len(self.matrix)]
@@ -61,20 +61,20 @@ class ClassMap:
     def between(
         cls, model: TissueClasses, data: TissueClasses, chosen: Mapping[str, str] | None = None
     ) -> Self:
-        """Match classes by name, and as the user says.
+        """Match classes by name, and as the user specifies.
 
         Parameters
         ----------
         model, data : TissueClasses
         chosen : mapping of str to str, optional
-            Name of a model's class -> name of a data set's class, or "-" to leave it out; "*"
-            stands for every class that has no counterpart otherwise.
+            Name of a model's class -> name of a data set's class, or "-" to ignore it; "*"
+            means every class without a counterpart of the same name.
 
         Raises
         ------
         ConfigError
-            When a tissue class of the model has no counterpart, a name is not known, or no class
-            of the data set is left.
+            When a tissue class of the model has no counterpart, a name is unknown, or no class of
+            the data set can be predicted.
         """
         matrix = np.zeros((len(data), len(model)), bool)
         chosen = dict(chosen or {})
@@ -96,9 +96,8 @@ class ClassMap:
                 matrix[names[name.casefold()], column] = True
             else:
                 raise ConfigError(
-                    f"the model's class '{name}' is none of the data's ({', '.join(data.names)})",
-                    remedy=f"Say what it stands for: --map '{name}=CLASS', or '{name}=-' to "
-                    "leave it out.",
+                    f"the data has no class '{name}' of the model, only {', '.join(data.names)}",
+                    remedy=f"Map it with --map '{name}=CLASS', or ignore it with --map '{name}=-'.",
                 )
         if not matrix[[i - 1 for i in data.tissue_ids]].any():
             raise ConfigError(
@@ -114,7 +113,7 @@ def parse_class_map(entries: Sequence[str]) -> dict[str, str]:
     Raises
     ------
     ConfigError
-        Naming the entry that has no equals sign or an empty side.
+        When an entry has no equals sign or an empty side.
     """
     chosen = {}
     for entry in entries:
@@ -143,15 +142,15 @@ class ImageScore:
 
 @dataclass(frozen=True)
 class ProtocolResult:
-    """What one protocol says of a model on a data set.
+    """Result of a model on a data set under one protocol.
 
     Parameters
     ----------
     protocol : Protocol
     tta : bool
-        Whether predictions are means over flips and quarter turns.
+        Whether predictions are averaged over flips and quarter turns.
     score : Score
-        Over the pixels of all images together.
+        Score over the pixels of all images together.
     images : tuple of ImageScore
     """
 
@@ -162,7 +161,7 @@ class ProtocolResult:
 
     @property
     def title(self) -> str:
-        """What people read."""
+        """Title for display."""
         return self.protocol.title + (", TTA" if self.tta else "")
 
     def to_dict(self) -> dict[str, Any]:
@@ -191,7 +190,7 @@ class Skipped:
     Parameters
     ----------
     file : str
-        Its name.
+        File name.
     reason : str
     """
 
@@ -206,22 +205,22 @@ class Evaluation:
     Parameters
     ----------
     model : str
-        What people call it.
+        Name for display.
     model_identity : str
     data : str
         Name of the data's folder.
     classes : tuple of str
-        The data's classes.
+        Classes of the data.
     results : tuple of ProtocolResult
-        A protocol each, first without TTA, then with it.
+        One per protocol, without and then with TTA.
     images : int
         Number of images scored.
     skipped : tuple of Skipped
     notes : tuple of str
-        What a reader of the numbers has to know.
+        Caveats for readers of the scores.
     seconds : float
     device : str
-        In words.
+        Description of the device.
     """
 
     model: str
@@ -257,14 +256,14 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class EvaluationProgress:
-    """How far an evaluation is.
+    """Progress of an evaluation.
 
     Parameters
     ----------
     done, total : int
-        Images.
+        Number of images.
     name : str
-        The image done last.
+        The latest image.
     """
 
     done: int
@@ -284,38 +283,39 @@ def evaluate(
     gate: bool | None = None,
     on_progress: Callable[[EvaluationProgress], None] | None = None,
 ) -> Evaluation:
-    """Score a model on the images of a folder whose masks are known.
+    """Score a model on the images of a folder that have known masks.
 
-    Every image is predicted at the model's pixel size and compared at its own. Tags are used by
-    protocol C only, and there they come from the truth. Images are read one by one.
+    Every image is predicted at the model's pixel size and compared at its own. Only protocol C
+    uses tags, and takes them from the truth. Images are read one by one.
 
     Parameters
     ----------
     model : DenseModel, str or Path
-        A model, or what `load_model` takes. One that reads text is told the folder's classes.
+        A model, or a name or file for `load_model`. A model that reads text gets the folder's
+        classes.
     folder : TaggedFolder
     protocol : str
-        "A", "B", "C", "oeem", or "all" that say something about the classes.
+        "A", "B", "C", "oeem", or "all" that are meaningful for the classes.
     tta : bool
-        Also score means over the eight flips and quarter turns.
+        Whether to score predictions averaged over the eight flips and quarter turns too.
     device : torch.device or str
-        "auto", or a device of this machine.
+        "auto", or a device of this computer.
     class_map : mapping of str to str, optional
-        Class of the model -> class of the data, for names that differ.
+        Class of the model -> class of the data, where names differ.
     tile_size : int
         Side of a tile in the model's pixels.
     gate : bool, optional
-        Whether classes are left out where the model does not see them; None does as its file
-        says.
+        Whether to suppress classes that the model does not detect around a place; None uses the
+        setting of its file.
     on_progress : callable, optional
         Called after every image.
 
     Raises
     ------
     TagError
-        When no image has a truth, or none can be read.
+        When no image has truth, or none can be read.
     ConfigError
-        When classes don't fit each other or the protocol, or the model has no gate.
+        When classes don't match each other or the protocol, or the model has no gate.
     ModelError
         When the model can't be loaded.
     """
@@ -385,7 +385,7 @@ def _loaded(name: str | Path, folder: TaggedFolder) -> DenseModel:
     from napari_plimseg.models.encoders.cards import is_encoder_name
     from napari_plimseg.models.loading import load_model
 
-    # a model file keeps its own classes, which the class map then matches
+    # a model file has fixed classes, which the class map then matches
     return load_model(name, folder.classes if is_encoder_name(str(name)) else None)
 
 
@@ -396,7 +396,7 @@ def _with_gate(model: DenseModel, wanted: bool | None) -> DenseModel:
     if wanted and own is None:
         raise ConfigError(
             f"the model '{model.name}' has no class gate",
-            remedy="Train it with gate.by=tags, or leave --gate out.",
+            remedy="Train it with gate.by=tags, or omit --gate.",
         )
     if wanted is False and isinstance(model, SegModel) and own is not None:
         return model.without_gate()
@@ -420,13 +420,13 @@ def _score(
 def mask_of(
     probabilities: NDArray[np.float32], allowed: NDArray[np.bool_] | None = None
 ) -> NDArray[np.uint8]:
-    """Return the mask ids (H, W) of the likeliest classes.
+    """Return the mask ids (H, W) of the most probable classes.
 
     Parameters
     ----------
     probabilities : ndarray of float32, shape (K, H, W)
     allowed : ndarray of bool, shape (K,), optional
-        The classes to choose from; all when None.
+        The classes to choose from; None allows all.
     """
     if allowed is not None:
         probabilities = np.where(allowed[:, None, None], probabilities, -np.inf)
@@ -437,7 +437,8 @@ def mask_of(
 def _pooled(images: list[ImageScore], folder: TaggedFolder, skipped: list[Skipped]) -> Score:
     if not images:
         raise TagError(
-            f"none of its images could be scored; the last: {skipped[-1].reason}", path=folder.root
+            f"none of its images could be scored; the last one: {skipped[-1].reason}",
+            path=folder.root,
         )
     total = images[0].score
     for image in images[1:]:
@@ -451,8 +452,9 @@ def _notes(
     notes = []
     if folder.mpp is None:
         notes.append(
-            f"The pixel size of the images is not known; they were taken to be at the model's "
-            f"{model.mpp:g} um/px. Give it with --mpp."
+            f"The pixel size of the images is unknown; the model's {model.mpp:g} um/px was "
+            "assumed. "
+            "Set it with --mpp."
         )
     missing = [n for n, k in zip(folder.classes.names, classes.known, strict=True) if not k]
     if missing:

@@ -1,4 +1,4 @@
-"""Scores of a segmentation, all of them from one confusion matrix."""
+"""Scores of a segmentation, all computed from one confusion matrix."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def confusion_matrix(
     truth: NDArray[np.uint8], mask: NDArray[np.uint8], classes: int
 ) -> NDArray[np.int64]:
-    """Count the pixels of each truth and mask id.
+    """Count the pixels of each pair of truth and mask id.
 
     Parameters
     ----------
@@ -37,14 +37,14 @@ def confusion_matrix(
     Raises
     ------
     ConfigError
-        When the shapes differ or an id is that of no class.
+        When the shapes differ or an id is not that of a class.
     """
     if truth.shape != mask.shape:
-        raise ConfigError(f"a truth of {truth.shape} pixels for a mask of {mask.shape}")
+        raise ConfigError(f"truth and mask differ in shape: {truth.shape} and {mask.shape}")
     counted = truth > 0
     true, found = truth[counted].astype(np.int64), mask[counted].astype(np.int64)
     if len(true) and (true.max() > classes or found.max() > classes or found.min() < 1):
-        raise ConfigError(f"an id is none of the {classes} classes")
+        raise ConfigError(f"an id is not one of the {classes} classes")
     pairs = (true - 1) * classes + found - 1
     return np.bincount(pairs, minlength=classes * classes).reshape(classes, classes)
 
@@ -53,7 +53,7 @@ def confusion_matrix(
 class Score:
     """Agreement of masks with truths under one protocol.
 
-    A class that occurs neither in truth nor in mask has no score (NaN) and is left out of means.
+    A class that occurs neither in truth nor in mask has no score (NaN) and is excluded from means.
 
     Parameters
     ----------
@@ -62,7 +62,7 @@ class Score:
     names : tuple of str
         The K class names.
     scored : tuple of int
-        Rows of the classes that enter the means; the others only take part in the counting.
+        Rows of the classes included in the means; the others only count as wrong predictions.
     """
 
     confusion: NDArray[np.int64]
@@ -102,12 +102,12 @@ class Score:
 
     @property
     def dice_of_miou(self) -> float:
-        """2m / (1 + m) with m the mIoU: what several papers print as Dice; not the mean Dice."""
+        """2m / (1 + m) with m the mIoU, which several papers report as Dice; not the mean Dice."""
         return 2 * self.miou / (1 + self.miou)
 
     @property
     def fwiou(self) -> float:
-        """IoU of the scored classes, weighted by how often each occurs in the truth."""
+        """IoU of the scored classes, weighted by their frequency in the truth."""
         rows = list(self.scored)
         weights = self.confusion.sum(1)[rows]
         total = weights.sum()
@@ -115,7 +115,7 @@ class Score:
 
     @property
     def pixel_accuracy(self) -> float:
-        """Share of the counted pixels whose class is right."""
+        """Share of the counted pixels with the right class."""
         return self._agreement.pixel_accuracy
 
     @property
@@ -128,7 +128,7 @@ class Score:
         return Agreement(self.confusion, self.names)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return every score by its name, for JSON; a score that does not exist is None."""
+        """Return every score by name, for JSON; undefined scores are None."""
         return {
             "miou": _plain(self.miou),
             "fwiou": _plain(self.fwiou),

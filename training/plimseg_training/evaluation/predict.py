@@ -1,4 +1,4 @@
-"""A dense model on an image file: class probabilities at the image's own resolution."""
+"""Predictions of a dense model for an image: class probabilities at the image's resolution."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _SMALLEST_TILE = 128
 
 @dataclass(frozen=True, eq=False)
 class ImageMaps:
-    """Class probabilities of an image on the model's grid, interpolated when asked for.
+    """Class probabilities of an image on the model's grid, interpolated on demand.
 
     Parameters
     ----------
@@ -52,7 +52,7 @@ class ImageMaps:
         return _interpolated(over_rows, self.step, 0, self.shape[1], axis=2)
 
     def bands(self, rows: int = _ROWS_AT_ONCE) -> Iterator[tuple[slice, NDArray[np.float32]]]:
-        """Yield bands of rows and their probabilities, so that memory stays small."""
+        """Yield bands of rows with their probabilities, to save memory."""
         for start in range(0, self.shape[0], rows):
             stop = min(start + rows, self.shape[0])
             yield slice(start, stop), self.rows(start, stop)
@@ -67,20 +67,20 @@ def predict_image(
     device: torch.device | str = "cpu",
     tile_size: int = TILE_SIZE,
 ) -> NDArray[np.float32]:
-    """Return the class probabilities of an image at its own resolution.
+    """Return the class probabilities of an image at its full resolution.
 
     Parameters
     ----------
     model : DenseModel
     rgb : ndarray of uint8, shape (H, W, 3)
     mpp : float or None
-        Micrometers per pixel of the image; where None, the image is taken to be at the model's.
+        Pixel size of the image in micrometers; None assumes the model's.
     tta : bool
         Average over the eight flips and quarter turns.
     device : torch.device or str
-        Where the model is.
+        Device of the model.
     tile_size : int
-        Side of a tile in the model's pixels; memory grows with it, the result does not change.
+        Side of a tile in the model's pixels; affects memory, not the result.
 
     Returns
     -------
@@ -100,7 +100,7 @@ def predict_maps(
     device: torch.device | str = "cpu",
     tile_size: int = TILE_SIZE,
 ) -> tuple[ImageMaps, ImageMaps | None]:
-    """Return the maps of an image, and with `tta` also their mean over flips and quarter turns.
+    """Return the maps of an image, and with `tta` their mean over flips and quarter turns too.
 
     Parameters
     ----------
@@ -116,9 +116,9 @@ def predict_maps(
     Raises
     ------
     ConfigError
-        When the image is not RGB of uint8, or the pixel size is impossible.
+        When the image is not RGB of uint8, or the pixel size is out of range.
     PlimsegError
-        When one tile does not fit into memory.
+        When not even a small tile fits into memory.
     """
     if rgb.ndim != 3 or rgb.shape[2] != 3 or rgb.dtype != np.uint8 or 0 in rgb.shape:
         raise ConfigError(f"an image of {rgb.shape} {rgb.dtype} is not RGB of 8 bits")
@@ -128,7 +128,7 @@ def predict_maps(
     working = resampled(rgb, ratio)
     height, width = working.shape[:2]
     step = model.alignment
-    # a multiple of the alignment before any turn, so that every turn has the same grid
+    # padded to a multiple of the alignment before turning, so that all turns share one grid
     framed = np.pad(working, ((0, -height % step), (0, -width % step), (0, 0)), mode="reflect")
     maps = ImageMaps(np.zeros((1, 1, 1), np.float32), rgb.shape[:2], ratio * model.mask_stride)
     rows, columns = -(-height // model.mask_stride), -(-width // model.mask_stride)
@@ -149,7 +149,7 @@ def predict_maps(
 
 
 def resampled(rgb: NDArray[np.uint8], ratio: float) -> NDArray[np.uint8]:
-    """Resample an image the way slides are read: by overlap when shrinking, linearly when not.
+    """Resample an image as slides are read: by area when shrinking, linearly otherwise.
 
     Parameters
     ----------
@@ -160,7 +160,7 @@ def resampled(rgb: NDArray[np.uint8], ratio: float) -> NDArray[np.uint8]:
     Returns
     -------
     ndarray of uint8, shape (ceil(H / ratio), ceil(W / ratio), 3)
-        What reaches beyond the image repeats its border.
+        Pixels beyond the image repeat its border.
     """
     if abs(ratio - 1) < 1e-6:
         return rgb
@@ -180,7 +180,7 @@ def _tiled(
 ) -> NDArray[np.float32]:
     """Return the maps (B, C, H / s, W / s) of images whose sides are multiples of the alignment.
 
-    Each tile is seen with the model's halo; beyond the images the halo mirrors them.
+    Each tile includes the model's halo, which mirrors the images beyond their borders.
     """
     import torch
 
@@ -203,7 +203,7 @@ def _tiled(
                 if not is_out_of_memory(error):
                     raise
                 maps = None
-            if maps is None:  # outside the except block: the failed tensors are freed by now
+            if maps is None:  # outside the except block, where the failed tensors are freed
                 smaller = size // 2 // model.alignment * model.alignment
                 if smaller < max(model.alignment, _SMALLEST_TILE):
                     raise PlimsegError(
@@ -218,7 +218,7 @@ def _tiled(
                 result = np.empty(shape, np.float32)
             result[:, :, y // stride : bottom // stride, x // stride : right // stride] = core
     if result is None:
-        raise ConfigError("an image without pixels can't be predicted")
+        raise ConfigError("the image has no pixels")
     return result
 
 

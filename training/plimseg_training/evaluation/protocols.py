@@ -1,9 +1,9 @@
-"""How published work counts pixels: protocols A, B, C and that of OEEM.
+"""Published ways to count pixels: protocols A, B, C and that of OEEM.
 
-A: truth background is dropped and background is never predicted. The primary one.
-B: background is a class of the counting; the mean is over the tissue classes.
-C: B, with the classes that the truth of an image lacks masked out: oracle tags, which no user has.
-OEEM: two classes, every pixel counted, both in the mean (GlaS: gland and the rest).
+A: background is ignored in the truth and never predicted. The primary protocol.
+B: background is counted as a class; the mean is over the tissue classes.
+C: B without the classes missing in the truth of an image: oracle tags, which no user has.
+OEEM: two classes, all pixels counted, both classes in the mean (GlaS: gland and the rest).
 """
 
 from __future__ import annotations
@@ -27,20 +27,20 @@ ProtocolKey = Literal["A", "B", "C", "oeem"]
 
 @dataclass(frozen=True)
 class Protocol:
-    """One way to count.
+    """One way to count pixels.
 
     Parameters
     ----------
     key : str
-        What `--protocol` takes.
+        Value of `--protocol`.
     title : str
-        What people read; oracle information is said in it.
+        Title for display; it names any use of oracle tags.
     counts_background : bool
-        Whether background takes part, in truth and in prediction.
+        Whether background counts in truth and prediction.
     oracle_tags : bool
-        Whether the classes that an image's truth lacks can't be predicted on it.
+        Whether classes missing in an image's truth can't be predicted on it.
     scores_background : bool
-        Whether background enters the means.
+        Whether background is included in the means.
     """
 
     key: ProtocolKey
@@ -50,21 +50,21 @@ class Protocol:
     scores_background: bool = False
 
     def check(self, classes: TissueClasses) -> None:
-        """Refuse classes that the protocol is not made for.
+        """Refuse classes to which the protocol does not apply.
 
         Raises
         ------
         ConfigError
-            When OEEM's protocol is asked for other than two classes.
+            When OEEM's protocol is used for more or fewer than two classes.
         """
         if self.key == "oeem" and len(classes) != 2:
             raise ConfigError(
-                f"OEEM's protocol counts two classes, and these are {len(classes)}",
+                f"OEEM's protocol is for two classes, and there are {len(classes)}",
                 remedy="Choose protocol A, B or C.",
             )
 
     def counted_ids(self, classes: TissueClasses) -> tuple[int, ...]:
-        """Return the mask ids of the confusion matrix's rows."""
+        """Return the mask ids of the rows of the confusion matrix."""
         every = tuple(range(1, len(classes) + 1))
         return every if self.counts_background else classes.tissue_ids
 
@@ -77,15 +77,14 @@ class Protocol:
         ----------
         classes : TissueClasses
         truth : ndarray of uint8, shape (H, W)
-            Mask ids; read by protocols with oracle tags only.
+            Mask ids; only used with oracle tags.
         known : ndarray of bool, shape (K,)
-            The classes that the model has.
+            Whether the model can predict each class.
 
         Returns
         -------
         ndarray of bool, shape (K,)
-            Never all false where `known` is not: an image on which an oracle leaves nothing to
-            predict is predicted without it.
+            Oracle tags are ignored on an image where they would leave no class to predict.
         """
         counted = np.zeros(len(classes), bool)
         counted[[i - 1 for i in self.counted_ids(classes)]] = True
@@ -103,12 +102,12 @@ class Protocol:
     def score(
         self, truth: NDArray[np.uint8], mask: NDArray[np.uint8], classes: TissueClasses
     ) -> Score:
-        """Count the pixels of one mask, or of a part of it.
+        """Count the pixels of a mask, or of a part of it.
 
         Parameters
         ----------
         truth, mask : ndarray of uint8, shape (H, W)
-            Mask ids. Truth 0 is not counted.
+            Mask ids. Pixels with truth 0 are not counted.
         classes : TissueClasses
 
         Returns
@@ -117,7 +116,7 @@ class Protocol:
             Over the counted classes, in mask-id order.
         """
         ids = self.counted_ids(classes)
-        # background is the last id, so dropping it leaves the others where they are
+        # background is the last id, so removing it does not change the other ids
         counted = np.where(truth <= len(ids), truth, 0).astype(np.uint8)
         scored = [
             row for row, i in enumerate(ids) if self.scores_background or i in classes.tissue_ids
@@ -140,19 +139,20 @@ PROTOCOLS: dict[str, Protocol] = {
 
 
 def chosen_protocols(key: str, classes: TissueClasses) -> tuple[Protocol, ...]:
-    """Return the protocols of a key, or with "all" those that say something about the classes.
+    """Return the protocol of a key, or with "all" those that are meaningful for the classes.
 
     Parameters
     ----------
     key : str
         "A", "B", "C", "oeem" or "all".
     classes : TissueClasses
-        B is A where there is no background, and OEEM's needs two classes; "all" leaves them out.
+        "all" excludes B without background, where it equals A, and OEEM's unless there are two
+        classes.
 
     Raises
     ------
     ConfigError
-        When there is no such protocol, or it is not made for these classes.
+        When there is no such protocol, or it does not apply to these classes.
     """
     if key == "all":
         keys = ["A", *(["B"] if classes.has_background else []), "C"]
@@ -160,7 +160,7 @@ def chosen_protocols(key: str, classes: TissueClasses) -> tuple[Protocol, ...]:
     known = {name.casefold(): protocol for name, protocol in PROTOCOLS.items()}
     if key.casefold() not in known:
         raise ConfigError(
-            f"there is no protocol '{key}'", remedy=f"There is: {', '.join(PROTOCOLS)}, all."
+            f"there is no protocol '{key}'", remedy=f"Protocols: {', '.join(PROTOCOLS)}, all."
         )
     protocol = known[key.casefold()]
     protocol.check(classes)

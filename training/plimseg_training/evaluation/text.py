@@ -1,4 +1,4 @@
-"""An evaluation as text and as a CSV of images."""
+"""An evaluation as text and as a CSV file with one row per image."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 
 
 def percent(score: float) -> str:
-    """Return a score in percent with two decimals; a dash for one that does not exist."""
+    """Return a score in percent with two decimals; a dash if it is undefined."""
     return "-" if math.isnan(score) else f"{100 * score:.2f}"
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> str:
-    """Return rows as text in columns: the first to the left, the others to the right."""
+    """Return rows as aligned text: the first column to the left, the others to the right."""
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     lines = []
     for row in rows:
@@ -32,7 +32,7 @@ def aligned(rows: Sequence[Sequence[str]]) -> str:
 
 
 def summary_rows(results: Sequence[ProtocolResult]) -> list[list[str]]:
-    """Return the means of each protocol, one row each, below a row of headings."""
+    """Return one row of mean scores per protocol, below a row of headings."""
     rows = [["protocol", "mIoU", "FwIoU", "Dice (true)", "2m/(1+m)", "pixel acc."]]
     for result in results:
         score = result.score
@@ -42,7 +42,7 @@ def summary_rows(results: Sequence[ProtocolResult]) -> list[list[str]]:
 
 
 def class_rows(results: Sequence[ProtocolResult]) -> list[list[str]]:
-    """Return IoU and true Dice of each class under each protocol, below a row of headings."""
+    """Return IoU and true Dice per class and protocol, below a row of headings."""
     names: list[str] = []
     for result in results:
         names += [name for name in result.score.names if name not in names]
@@ -55,7 +55,7 @@ def class_rows(results: Sequence[ProtocolResult]) -> list[list[str]]:
 
 
 def confusion_rows(result: ProtocolResult) -> list[list[str]]:
-    """Return the confusion matrix in percent of each truth class, below a row of headings."""
+    """Return the confusion matrix in percent of the truth, below a row of headings."""
     score = result.score
     rows = [["truth \\ mask", *score.names, "pixels"]]
     for name, counts in zip(score.names, score.confusion, strict=True):
@@ -66,7 +66,7 @@ def confusion_rows(result: ProtocolResult) -> list[list[str]]:
 
 
 def evaluation_text(evaluation: Evaluation) -> str:
-    """Return an evaluation for people: means, classes, confusion, notes and what was skipped."""
+    """Return an evaluation as text: means, classes, confusion, notes and skipped images."""
     first = evaluation.results[0]
     parts = [
         f"{evaluation.model} on {evaluation.data}: {evaluation.images} images, "
@@ -87,8 +87,8 @@ def evaluation_text(evaluation: Evaluation) -> str:
     )
     if any(r.protocol.oracle_tags for r in evaluation.results):
         parts.append(
-            "Oracle tags: classes that the truth of an image lacks can't be predicted on it. "
-            "No user has them."
+            "Oracle tags: classes missing in the truth of an image can't be predicted on it. "
+            "No user has such tags."
         )
     parts += [f"Note: {note}" for note in evaluation.notes]
     if evaluation.skipped:
@@ -102,7 +102,7 @@ def evaluation_text(evaluation: Evaluation) -> str:
 
 
 def write_image_scores(path: Path, evaluation: Evaluation) -> None:
-    """Write the IoU of every image under every protocol as a CSV."""
+    """Write the IoU of every image under every protocol as a CSV file."""
     with atomic_write(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["image", "protocol", "tta", "miou", *evaluation.classes])

@@ -1,7 +1,7 @@
-"""Objects to train hints on: connected regions of masks, and patches around them.
+"""Objects to train on: connected regions of masks, and patches around them.
 
-An image of a tagged folder has a truth; where the folder also has `instances`, with one value an
-object, that tells touching objects apart.
+The images of a tagged folder have truth masks. A folder `instances` beside them, with one value
+per object, separates objects that touch.
 """
 
 from __future__ import annotations
@@ -42,11 +42,11 @@ class HintObject:
     Parameters
     ----------
     image : int
-        Position in the folder.
+        Index in the folder.
     label : int
         Its value in `Objects.labels`.
     center : (float, float)
-        (y, x) of its box's middle, in pixels of the training's resolution.
+        Center (y, x) of its box, in pixels at the training resolution.
     """
 
     image: int
@@ -56,12 +56,12 @@ class HintObject:
 
 @dataclass(frozen=True)
 class Pair:
-    """HR and LR patch with the same center, and the object in both.
+    """HR and LR patch with the same center, and the object's mask in both.
 
     Parameters
     ----------
     hr, lr : ndarray of uint8, shape (side, side, 3)
-        White outside of the image.
+        White outside the image.
     hr_mask, lr_mask : ndarray of bool, shape (side, side)
     """
 
@@ -71,7 +71,7 @@ class Pair:
     lr_mask: NDArray[np.bool_]
 
     def flipped(self, *, turns: int, mirrored: bool) -> Pair:
-        """Return both patches and masks mirrored and turned in the same way."""
+        """Return both patches and masks mirrored and rotated in the same way."""
 
         def turned(array: NDArray[np.generic]) -> NDArray[np.generic]:
             array = array[:, ::-1] if mirrored else array
@@ -86,15 +86,15 @@ class Objects:
     Parameters
     ----------
     folder : TaggedFolder
-        With truth.
+        Images with truth.
     mpp : float
-        Micrometers per pixel of the HR patches.
+        Pixel size of the HR patches in micrometers.
     image_mpp : float, optional
-        Of the images; as the folder says when None.
+        Pixel size of the images; that of the folder by default.
     leave_out : sequence of str
-        Classes whose regions are no objects.
+        Classes whose regions are not objects.
     min_area : int
-        Smallest object, in pixels of that resolution.
+        Area of the smallest object in pixels at the training resolution.
 
     Raises
     ------
@@ -123,7 +123,7 @@ class Objects:
         )
         if not self.items:
             raise TagError(
-                "its masks show no object to give hints for",
+                "its masks contain no object",
                 path=folder.root,
                 remedy="Check the masks, and the keys data.leave_out and data.min_area.",
             )
@@ -132,7 +132,7 @@ class Objects:
         return len(self.items)
 
     def digest(self) -> str:
-        """Return a digest of the images, and of which objects they have where."""
+        """Return a digest of the images and of their objects."""
         told = [(item.image, item.label, item.center) for item in self.items]
         return self.folder.digest() + hashlib.sha256(repr(told).encode()).hexdigest()
 
@@ -142,20 +142,20 @@ class Objects:
         return f"{self.folder.images[item.image].path.name}, object {item.label}"
 
     def pair(self, index: int, side: int, shift: tuple[float, float] = (0.0, 0.0)) -> Pair:
-        """Cut HR and LR patch around an object; HR always shows a part of it.
+        """Cut the HR and LR patches around an object; HR always shows a part of it.
 
         Parameters
         ----------
         index : int
         side : int
-            Of both, in pixels; a multiple of 4.
+            Side of both patches in pixels; a multiple of 4.
         shift : (float, float)
-            Moves the center (y, x), in pixels of the HR patch.
+            Shift (y, x) of the center in pixels of the HR patch.
         """
         pair = self._pair(index, side, shift)
         if pair.hr_mask.any():
             return pair
-        # the middle of a large ring's box shows nothing of it
+        # the center of a large ring's box shows nothing of the ring
         return self._pair(index, side, self._toward(index))
 
     def _pair(self, index: int, side: int, shift: tuple[float, float]) -> Pair:
@@ -173,7 +173,7 @@ class Objects:
         )
 
     def _toward(self, index: int) -> tuple[float, float]:
-        """Return the shift that brings a pixel of an object to the patch's middle."""
+        """Return the shift that moves a pixel of the object to the patch's center."""
         item = self.items[index]
         _, labels = self.image(item.image)
         rows, columns = np.nonzero(labels == item.label)
@@ -192,7 +192,7 @@ class Objects:
         return found
 
     def _image(self, number: int) -> tuple[NDArray[np.uint8], NDArray[np.int32]]:
-        """Return pixels (H, W, 3) and labels (H, W) of an image at the training's resolution."""
+        """Return pixels (H, W, 3) and labels (H, W) of an image at the training resolution."""
         image = self.folder.images[number]
         pixels, labels = read_pixels(image), self._labels(image)
         size = tuple(max(1, round(n * self._scale)) for n in image.size)
@@ -206,7 +206,7 @@ class Objects:
         return rounded, labels[rows[:, None], columns]
 
     def _labels(self, image: TaggedImage) -> NDArray[np.int32]:
-        """Return labels (H, W) of the objects, 0 between them."""
+        """Return labels (H, W) of the objects, 0 elsewhere."""
         instances = instances_of(image)
         if instances is None:
             values = read_truth(image, self.folder)
@@ -214,7 +214,7 @@ class Objects:
         else:
             values = read_mask(instances)
             if values.ndim != 2 or values.shape != image.size:
-                raise TagError("it does not fit its image", path=instances)
+                raise TagError("it does not have the size of its image", path=instances)
         labels = np.zeros(values.shape, np.int32)
         count = 0
         for value in np.unique(values[values > 0]):
@@ -225,7 +225,7 @@ class Objects:
 
 
 def instances_of(image: TaggedImage) -> Path | None:
-    """Return the mask with one value an object, where an image's folder has one."""
+    """Return the mask with one value per object, if an image has one."""
     folder = image.path.parent.parent / INSTANCES
     for suffix in (".png", ".bmp", ".tif", ".tiff"):
         path = folder / f"{image.path.stem}{suffix}"
@@ -235,7 +235,7 @@ def instances_of(image: TaggedImage) -> Path | None:
 
 
 def window(array: NDArray[Any], y: int, x: int, side: int, fill: int) -> NDArray[Any]:
-    """Return `side` x `side` pixels from (y, x) on; `fill` outside of the array."""
+    """Return `side` x `side` pixels from (y, x) on, with `fill` outside the array."""
     out = np.full((side, side, *array.shape[2:]), fill, array.dtype)
     top, left = max(0, y), max(0, x)
     bottom, right = min(array.shape[0], y + side), min(array.shape[1], x + side)

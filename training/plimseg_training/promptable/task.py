@@ -1,4 +1,4 @@
-"""Training of a model for hints as the training loop sees it."""
+"""Training of a promptable model as the training loop sees it."""
 
 from __future__ import annotations
 
@@ -28,16 +28,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class PointSampling:
-    """How many points of a mask are compared, and where.
+    """Number and choice of the points at which masks are compared.
+
+    Comparing points in place of all pixels, mostly uncertain ones near edges, is the loss of
+    PointRend (Kirillov et al., CVPR 2020) and Mask2Former.
 
     Parameters
     ----------
     points : int
-        A mask.
+        Points per mask.
     oversample : float
-        So many times as many are drawn at first.
+        Ratio of candidates to points.
     uncertain : float
-        Share of the points that are the most uncertain of those; the rest is random.
+        Share of the points taken from the most uncertain candidates; the rest is random.
     """
 
     points: int = 112 * 112
@@ -46,7 +49,7 @@ class PointSampling:
 
     def __post_init__(self) -> None:
         if self.points < 1 or self.oversample < 1 or not 0 <= self.uncertain <= 1:
-            raise ValueError(f"{self} is impossible")
+            raise ValueError(f"{self} is out of range")
 
 
 def values_at(maps: Tensor, places: Tensor) -> Tensor:
@@ -56,9 +59,9 @@ def values_at(maps: Tensor, places: Tensor) -> Tensor:
     ----------
     maps : Tensor
     places : Tensor
-        (x, y) as shares of the map's width and height, 0 to 1.
+        (x, y) as fractions of the map's width and height, 0 to 1.
     """
-    # "border": zeros around the map would make every border look uncertain
+    # "border", because zeros around the map would make every border look uncertain
     found = F.grid_sample(
         maps, 2 * places[:, None] - 1, mode="bilinear", padding_mode="border", align_corners=False
     )
@@ -67,7 +70,7 @@ def values_at(maps: Tensor, places: Tensor) -> Tensor:
 
 @torch.no_grad()
 def uncertain_places(logits: Tensor, sampling: PointSampling) -> Tensor:
-    """Return places (B, N, 2), mostly where logits (B, 1, H, W) are nearest to 0."""
+    """Return places (B, N, 2), mostly where logits (B, 1, H, W) are closest to 0."""
     batch = len(logits)
     drawn = torch.rand(batch, int(sampling.points * sampling.oversample), 2, device=logits.device)
     kept = int(sampling.points * sampling.uncertain)
@@ -78,20 +81,20 @@ def uncertain_places(logits: Tensor, sampling: PointSampling) -> Tensor:
 
 
 def dice_loss(logits: Tensor, truth: Tensor) -> Tensor:
-    """Return 1 - Dice, smoothed by one point, of (B, N) logits and truth in [0, 1], averaged."""
+    """Return the mean of 1 - Dice, smoothed by one point, of logits and truth (B, N)."""
     share = logits.sigmoid()
     both = 2 * (share * truth).sum(1) + 1
     return (1 - both / (share.sum(1) + truth.sum(1) + 1)).mean()
 
 
 def mask_loss(logits: Tensor, truth: Tensor, sampling: PointSampling) -> tuple[Tensor, Tensor]:
-    """Return cross-entropy and Dice loss of a batch at uncertain points.
+    """Return cross-entropy and Dice loss of a batch at mostly uncertain points.
 
     Parameters
     ----------
     logits : Tensor, shape (B, 1, h, w)
     truth : Tensor of float, shape (B, 1, H, W)
-        0 or 1, of the same patches at any resolution.
+        0 or 1, for the same patches at any resolution.
     sampling : PointSampling
     """
     logits = logits.float()
@@ -106,17 +109,17 @@ _MOST_VALIDATED = 200
 
 @dataclass(frozen=True)
 class HintSample:
-    """One object in one view, with its first hints.
+    """One object in one view, with its first prompts.
 
     Parameters
     ----------
     key : (int, int)
-        Object and view.
+        Indices of object and view.
     pair : Pair
         Patches and masks.
     hints : PatchHints
     seed : tuple of int
-        Of the corrections.
+        Seed of the corrections.
     """
 
     key: tuple[int, int]
@@ -126,9 +129,9 @@ class HintSample:
 
 
 class TrainedParts(nn.Module):
-    """The weights of a model that training changes, under their names in it.
+    """The trained weights of a model, under their names in it.
 
-    Checkpoints hold these only: a frozen SAM has a hundred times as many.
+    Checkpoints contain only these, because a frozen SAM has a hundred times as many.
     """
 
     def __init__(self, model: WsiSam) -> None:
@@ -138,18 +141,18 @@ class TrainedParts(nn.Module):
                 self.register_parameter(name.replace(".", "/"), parameter)
 
 
-class KeptMaps:
-    """What the frozen part of the encoder gives of patches, in half precision, as memory allows.
+class CachedMaps:
+    """Cached maps of the encoder's frozen part, in half precision, as memory allows.
 
-    Maps are rounded also when they are made, so that it does not matter to a training whether
-    they were kept or made again.
+    Maps are rounded to half precision also when they are not cached, so that the result of a
+    training does not depend on the size of the cache.
 
     Parameters
     ----------
     model : WsiSam
     device : torch.device
     budget : int
-        Bytes.
+        Size of the cache in bytes.
     """
 
     def __init__(self, model: WsiSam, device: torch.device, budget: int = BUDGET_BYTES) -> None:
@@ -160,7 +163,7 @@ class KeptMaps:
         self._known: dict[tuple[object, ...], tuple[Tensor, Tensor]] = {}
 
     def encoded(self, patches: Sequence[tuple[tuple[object, ...], NDArray[np.uint8]]]) -> Encoded:
-        """Return what the encoder gives of patches (side, side, 3), each with its key."""
+        """Return the encoder's maps of patches (side, side, 3), each with its cache key."""
         final, early = zip(*(self._of(key, patch) for key, patch in patches), strict=True)
         maps = torch.cat(final).float(), torch.cat(early).float()
         return self._encoder.encoded(maps) if self._projects else Encoded(*maps)
@@ -191,9 +194,9 @@ class HintTask:
     model : WsiSam
         Its trainable weights are trained.
     objects : Objects
-        To train on.
+        Training objects.
     validation : Objects or None
-        To measure on.
+        Validation objects.
     device : torch.device
     """
 
@@ -214,20 +217,20 @@ class HintTask:
         self.device = device
         self.network = TrainedParts(model)
         self.sampling = PointSampling()
-        self._maps = KeptMaps(model, device)
-        self._measured_maps = KeptMaps(model, device)
+        self._maps = CachedMaps(model, device)
+        self._measured_maps = CachedMaps(model, device)
 
     def parameter_groups(self) -> list[dict[str, Any]]:
-        """Return all that is trained."""
+        """Return one group of all trained weights."""
         rate = self.recipe.training.learning_rate
         return [{"params": list(self.network.parameters()), "lr": rate}]
 
     def epoch_items(self, epoch: int) -> int:
-        """Return how many objects an epoch has."""
+        """Return the number of objects per epoch."""
         return len(self.objects)
 
     def digest(self) -> str:
-        """Return a digest of what is trained on."""
+        """Return a digest of objects and initial weights."""
         more = self.validation.digest() if self.validation else ""
         return self.objects.digest() + more + self.model.source_digest
 
@@ -236,11 +239,11 @@ class HintTask:
         return [self.objects.name(index) for index in indices]
 
     def batch(self, seed: int, epoch: int, indices: Sequence[int]) -> tuple[HintSample, ...]:
-        """Return the objects in an epoch's view, with new hints."""
+        """Return objects in the view of an epoch, with new prompts."""
         return tuple(self._sample(seed, epoch, index) for index in indices)
 
     def loss(self, batch: Sequence[HintSample]) -> tuple[Tensor, dict[str, float]]:
-        """Return the mean loss over resolutions and rounds of correction, and its parts."""
+        """Return the mean loss over resolutions and correction rounds, and its terms."""
         encoded = {name: self._encoded(batch, name) for name in self.model.resolutions}
         truth = {
             name: torch.stack([_as_tensor(_mask_of(s.pair, name)) for s in batch]).to(self.device)
@@ -263,7 +266,7 @@ class HintTask:
         return total, parts
 
     def validate(self) -> dict[str, float]:
-        """Return mean Dice of validation objects, in the HR patch, from their box and one click."""
+        """Return the mean Dice of validation objects in the HR patch, from a box and a click."""
         if self.validation is None:
             return {}
         step = max(1, len(self.validation) // _MOST_VALIDATED)
@@ -284,7 +287,7 @@ class HintTask:
 
     @torch.no_grad()
     def predicted(self, index: int, pair: Pair, hints: PatchHints) -> NDArray[np.bool_]:
-        """Return the mask (side, side) of hints for validation object `index`."""
+        """Return the mask (side, side) predicted from prompts for a validation object."""
         encoded = {
             name: self._measured_maps.encoded([((index, name), _patch_of(pair, name))])
             for name in self.model.resolutions
@@ -325,7 +328,7 @@ class HintTask:
         masks: DualMasks,
         number: int,
     ) -> tuple[list[PatchHints], list[NDArray[np.float32] | None]]:
-        """Return hints with a click in the largest mistake, and the masks to refine."""
+        """Return prompts with a click in the largest error, and the masks to refine."""
         found = (masks.of_patch(self.model.side)[:, 0].detach() > 0).cpu().numpy()
         hr = None if masks.hr is None else masks.hr[:, 0].detach().float().cpu().numpy()
         lr = None if masks.lr is None else masks.lr[:, 0].detach().float().cpu().numpy()

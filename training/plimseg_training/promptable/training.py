@@ -1,4 +1,4 @@
-"""The whole training of a model for hints: objects, network, loop, scores, model file."""
+"""The whole training of a promptable model: objects, network, loop, scores, model file."""
 
 from __future__ import annotations
 
@@ -44,19 +44,19 @@ def train_hint_recipe(
     on_event: Callable[[Event], None] = lambda event: None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> Path | None:
-    """Train a model for hints and write its file.
+    """Train a promptable model and write its file.
 
     Parameters
     ----------
     recipe : HintRecipe
     run_folder : Path
-        Takes checkpoints, history, scores and the model file.
+        For checkpoints, history, scores and the model file.
     resume : bool
-        Whether to go on with what is there.
+        Whether to resume a training found in the folder.
     on_event : callable
-        Is told how it goes.
+        Called with every event.
     should_stop : callable
-        Asked after each step.
+        Called after each step; True stops the training.
 
     Returns
     -------
@@ -66,7 +66,7 @@ def train_hint_recipe(
     Raises
     ------
     PlimsegError
-        When recipe, folder, pretrained weights or disk don't allow it.
+        When the recipe, the folder, the pretrained weights or the disk prevents it.
     """
     run = RunFolder(run_folder)
     with reported_run(run, recipe.device, on_event) as (world, emit):
@@ -76,8 +76,8 @@ def train_hint_recipe(
         if world.is_first and not run.recipe.exists():
             recipe.to_yaml(run.recipe)
         held = len(validation) if validation else 0
-        told = f"{len(objects)} objects to train on, {held} to measure on"
-        emit(Event("scan", f"{told}, {recipe.objects.mpp} um per pixel"))
+        counts = f"{len(objects)} training objects, {held} validation objects"
+        emit(Event("scan", f"{counts}, {recipe.objects.mpp} um per pixel"))
         task = HintTask(recipe, starting_model(recipe), objects, validation, world.device)
         result = train(
             task,
@@ -88,7 +88,7 @@ def train_hint_recipe(
             resume=resume,
             on_event=emit,
             should_stop=should_stop,
-            recipe=cast("Recipe", recipe),  # it is only asked for its plain data
+            recipe=cast("Recipe", recipe),  # the loop only calls its to_dict()
             digest=task.digest(),
         )
         if result.stopped:
@@ -97,7 +97,7 @@ def train_hint_recipe(
         scores.pop("score", None)
         if world.is_first:
             write_json(run.root / "evaluation.json", scores)
-            # last: a run with this file is finished
+            # written last, because this file marks a run as finished
             save_hint_model(
                 run.model_file,
                 task.model,
@@ -108,18 +108,18 @@ def train_hint_recipe(
                 training_sha256=data.train.digest(),
             )
         world.wait_for_all()
-        told = ", ".join(f"{name} {score:.1f}" for name, score in scores.items())
-        emit(Event("done", f"Wrote {run.model_file.name}. {told}".strip(), scores=scores))
+        summary = ", ".join(f"{name} {score:.1f}" for name, score in scores.items())
+        emit(Event("done", f"Wrote {run.model_file.name}. {summary}".strip(), scores=scores))
         return run.model_file
 
 
 def objects_of(recipe: HintRecipe) -> tuple[TrainingData, Objects, Objects | None]:
-    """Scan the recipe's folders and return the data and the objects of both parts.
+    """Scan the recipe's folders; return the data, and the objects of both parts.
 
     Raises
     ------
     ConfigError, TagError
-        When there are no masks, or they show no object.
+        When there are no masks, or they contain no object.
     """
     data = TrainingData.of(recipe.for_data())
     config = recipe.objects
@@ -127,7 +127,7 @@ def objects_of(recipe: HintRecipe) -> tuple[TrainingData, Objects, Objects | Non
     train_part = _with_masks(data.train)
     if train_part is None:
         raise TagError(
-            "its images have no masks, and a model for hints learns from masks",
+            "its images have no masks, and a promptable model is trained on masks",
             path=data.train.root,
             remedy="Put images into 'img' and masks of the same names into 'mask'.",
         )
@@ -139,14 +139,14 @@ def objects_of(recipe: HintRecipe) -> tuple[TrainingData, Objects, Objects | Non
 
 
 def starting_model(recipe: HintRecipe) -> WsiSam:
-    """Return the model that the training starts from, with what is trained set free.
+    """Return the initial model, with its trained parts unfrozen.
 
-    A model for hints keeps its projections, so that few maps have to be kept.
+    A promptable model keeps its projections frozen, so that only small maps must be cached.
 
     Raises
     ------
     ModelError, ConfigError
-        When its weights are not there or are something else.
+        When its weights are missing or of another kind.
     """
     config = recipe.model
     start = config.start

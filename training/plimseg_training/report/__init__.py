@@ -1,1 +1,1 @@
-"""What a training shows people: report and previews."""
+"""Report and preview pictures of a training."""

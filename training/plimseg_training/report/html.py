@@ -1,4 +1,4 @@
-"""The pieces of a report: tables, a heat table, line charts and pictures as plain HTML and SVG."""
+"""Building blocks of a report: tables, heat table, line charts and pictures as HTML and SVG."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ svg .line { fill: none; stroke-width: 1.8; stroke-linejoin: round; }
   margin-right: 6px; border-radius: 2px; }
 details summary { cursor: pointer; color: var(--faint); }
 """
-# told apart on white and on near-black, also by people who see few colors
+# distinguishable on white and on near-black, also for color-blind readers
 LINE_COLORS = ("#3b82f6", "#e07b00", "#12a37f", "#c2418f", "#7c6ff0", "#8a8f98", "#b58900")
 _WIDTH, _HEIGHT = 460, 210
 _LEFT, _RIGHT, _TOP, _BOTTOM = 46, 10, 10, 26
@@ -85,12 +85,12 @@ def table(rows: Sequence[Sequence[str]], *, kind: str = "", caption: str = "") -
 
 
 def heat_table(names: Sequence[str], counts: Sequence[Sequence[float]]) -> str:
-    """Return a confusion matrix whose cells are colored by their share of the row.
+    """Return a confusion matrix with cells colored by their share of the row.
 
     Parameters
     ----------
     names : sequence of str
-        Of the K classes.
+        Names of the K classes.
     counts : sequence of sequences of numbers, shape (K, K)
         Rows are the truth.
     """
@@ -115,13 +115,13 @@ def heat_table(names: Sequence[str], counts: Sequence[Sequence[float]]) -> str:
 
 
 def facts(pairs: Mapping[str, str]) -> str:
-    """Return a list of names and what they are."""
+    """Return a list of names with values; empty values are skipped."""
     inside = "".join(f"<dt>{escape(n)}</dt><dd>{escape(v)}</dd>" for n, v in pairs.items() if v)
     return f"<dl>{inside}</dl>"
 
 
 def picture(content: bytes, kind: str, caption: str) -> str:
-    """Return a picture inside the page.
+    """Return a picture embedded in the page.
 
     Parameters
     ----------
@@ -152,7 +152,7 @@ def line_chart(title: str, series: Mapping[str, Series], x_label: str = "epoch")
     Returns
     -------
     str
-        "" when there is nothing to draw.
+        Empty when there is nothing to draw.
     """
     lines = {n: [p for p in points if math.isfinite(p[1])] for n, points in series.items()}
     lines = {name: points for name, points in lines.items() if points}
@@ -207,7 +207,7 @@ def line_chart(title: str, series: Mapping[str, Series], x_label: str = "epoch")
 
 
 def page(title: str, body: str) -> str:
-    """Return a whole page that needs nothing from outside."""
+    """Return a complete page without external resources."""
     return (
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'

@@ -1,4 +1,4 @@
-"""Small pictures of a few training images, drawn anew while a stage trains."""
+"""Small preview pictures of a few training images, updated while a stage trains."""
 
 from __future__ import annotations
 
@@ -22,24 +22,24 @@ if TYPE_CHECKING:
 
 
 PAUSE_SECONDS = 10.0
-"""Pictures are drawn no more often, and take a twentieth of the training at most."""
+"""Shortest time between updates, which also take at most a twentieth of the training time."""
 _SHARE = 20
 _SIDE = 150
 
 
 class LivePreviews:
-    """Draws what a network makes of some images, so that people see it grow.
+    """Draws the current predictions for some images, to show the progress.
 
     Parameters
     ----------
     folder : Path
-        Takes one JPEG an image, the next in place of the last.
+        For one JPEG per image, which each update overwrites.
     data : TaggedFolder
-        Whose classes are drawn.
+        Defines the classes.
     images : sequence of TaggedImage
         Some of its images.
-    tell : callable
-        Is told of each picture.
+    log : callable
+        Called with an event for each picture.
     """
 
     def __init__(
@@ -47,12 +47,12 @@ class LivePreviews:
         folder: Path,
         data: TaggedFolder,
         images: Sequence[TaggedImage],
-        tell: Callable[[Event], None],
+        log: Callable[[Event], None],
     ) -> None:
         self._folder = folder
         self._data = data
         self._images = tuple(images)
-        self._log = tell
+        self._log = log
         self._next = 0.0
 
     def draw(
@@ -62,20 +62,20 @@ class LivePreviews:
         caption: str,
         pseudo_mask_of: Callable[[TaggedImage], NDArray[np.uint8]] | None = None,
     ) -> None:
-        """Draw all pictures, unless the last ones are too fresh.
+        """Draw all pictures, unless the last update was too recent.
 
-        A disk that refuses costs the pictures, not the training.
+        When the disk is full, pictures are skipped and the training continues.
 
         Parameters
         ----------
         stage : str
-            What trains.
+            Name of the stage.
         mask_of : callable
-            Returns mask ids (h, w) as the network finds them now.
+            Returns the network's current mask ids (h, w) of an image.
         caption : str
-            What these are.
+            Caption of these masks.
         pseudo_mask_of : callable, optional
-            Returns mask ids (h, w) that the network learns from.
+            Returns the mask ids (h, w) of an image's pseudo mask.
         """
         begun = time.monotonic()
         if begun < self._next:

@@ -1,4 +1,4 @@
-"""Pictures for people: an image beside its cams, pseudo mask, prediction and truth."""
+"""Preview pictures: an image next to its CAMs, pseudo mask, prediction and truth."""
 
 from __future__ import annotations
 
@@ -49,16 +49,16 @@ def preview_sheet(
     rgb : ndarray of uint8, shape (H, W, 3)
     classes : TissueClasses
     tags : array of 0 and 1, shape (C,) or (N, C)
-        Of the image or of its windows; a class counts when any window has it.
+        Tags of the image or of its windows; a class counts if any window has it.
     cams : ndarray of float, shape (C, h, w), optional
-        Of any size; all are shown from 0 to the largest value of the image, and captions name
-        the largest of each.
+        Of any size; all are scaled from 0 to the maximum over the image, and captions show the
+        maximum of each.
     pseudo_mask, prediction, truth : ndarray of uint8, shape (h, w), optional
-        Mask ids of any size; 0 and 255 (nothing said) show pale with gray stripes.
+        Mask ids of any size; 0 and 255 (no class) are drawn pale with gray stripes.
     prediction_caption : str
-        What stands above the prediction.
+        Caption of the prediction.
     name : str
-        What the picture is called.
+        Title of the picture.
     side : int
         Longest side of the image in a panel, in pixels.
 
@@ -115,7 +115,7 @@ def painted(
     mask : ndarray of uint8, shape (h, w)
         Mask ids.
     colors : sequence of colors
-        Of mask ids 1 and up; other ids become pale with gray stripes.
+        Colors of mask ids from 1 on; other ids are drawn pale with gray stripes.
     opacity : float
 
     Returns
@@ -143,7 +143,7 @@ def encoded(picture: NDArray[np.uint8], quality: int = 82) -> bytes:
 
 
 def _heated(image: NDArray[np.uint8], cam: NDArray[np.floating], top: float) -> NDArray[np.uint8]:
-    """Blend a cam over a gray image: dark where it says nothing, bright where it is largest."""
+    """Blend a CAM over a gray image: dark at zero, bright at the maximum."""
     height, width = image.shape[:2]
     shares = np.clip(np.nan_to_num(cam.astype(np.float32)) / (top if top > 0 else 1.0), 0, 1)
     fitted = np.asarray(
@@ -201,7 +201,7 @@ def _legend_places(
     width: int,
     font: ImageFont.FreeTypeFont | ImageFont.ImageFont,
 ) -> list[tuple[int, int]]:
-    """Return left side and line of each entry, broken into lines of at most `width`."""
+    """Return x position and line of each entry, wrapped to lines of at most `width`."""
     places, x, line = [], 0, 0
     for text, _, _ in legend:
         needed = 18 + round(font.getlength(text)) + 16

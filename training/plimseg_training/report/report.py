@@ -1,4 +1,4 @@
-"""The report of a training: one HTML file that needs nothing else."""
+"""The report of a training: one self-contained HTML file."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 
 EVALUATION_FILES = "evaluation*.json"
-"""Evaluations in a run folder, each written from `Evaluation.to_dict`."""
+"""Evaluations in a run folder, each written by `Evaluation.to_dict`."""
 RESEARCH_USE = "For research use only; not a medical device."
 _JPEG = b"\xff\xd8"
 _PICTURES = 24
@@ -39,7 +39,7 @@ _PICTURE_BYTES = 300_000
 _PROBLEMS = 200
 _PACKAGES = ("napari-plimseg", "torch", "numpy", "pillow", "open_clip_torch", "safetensors")
 _STAGES = {
-    "stage1": "Stage 1: cam network",
+    "stage1": "Stage 1: CAM network",
     "stage2": "Stage 2: segmentation network",
     "distill": "Fast student",
 }
@@ -51,19 +51,19 @@ def write_report(
     evaluations: Sequence[Evaluation] = (),
     notes: Sequence[str] = (),
 ) -> Path:
-    """Write `report.html` from what a run folder holds.
+    """Write `report.html` from the contents of a run folder.
 
-    What is missing is left out, so a training that was stopped can be reported too.
+    Missing parts are skipped, so that a stopped training can have a report too.
 
     Parameters
     ----------
     run_folder : str or Path
-        With any of `recipe.yaml`, `folder.json`, `progress.jsonl`, `previews/*.png` (or
+        May contain `recipe.yaml`, `folder.json`, `progress.jsonl`, `previews/*.png` (or
         `.jpg`) and `evaluation*.json`.
     evaluations : sequence of Evaluation
-        More than what the files hold.
+        Further evaluations, without a file in the folder.
     notes : sequence of str
-        Sentences for the head of the report.
+        Sentences for the top of the report.
 
     Returns
     -------
@@ -93,7 +93,7 @@ def write_report(
 
 
 def seconds_of(events: Sequence[Event]) -> float:
-    """Return how long a training ran, the time between stopping and going on left out."""
+    """Return how long a training ran, without the time between a stop and its resumption."""
     return sum(
         max(0.0, later.time - earlier.time)
         for earlier, later in itertools.pairwise(events)
@@ -102,7 +102,7 @@ def seconds_of(events: Sequence[Event]) -> float:
 
 
 def duration(seconds: float) -> str:
-    """Return a time for people: "1 h 05 min"."""
+    """Return a duration as text: "1 h 05 min"."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     if hours:
@@ -118,12 +118,12 @@ def _head(
     status = "not started" if last is None else state.get(last.kind, "not finished")
     pairs = {
         "State": status if last is None or last.kind != "failed" else f"failed: {last.message}",
-        "Begun": _when(events[0].time) if events else "",
+        "Started": _when(events[0].time) if events else "",
         "Ended": _when(events[-1].time) if events and status != "not finished" else "",
         "Time": duration(seconds_of(events)) if events else "",
         "Seed": _recipe_value(recipe, "seed"),
         "Machine": _machine(events),
-        "Most memory": _memory(events),
+        "Peak memory": _memory(events),
         "Versions": ", ".join(f"{n} {v}" for n, v in _versions().items()),
         "Model file": _model_file(run),
     }
@@ -175,8 +175,8 @@ def _scores(evaluations: Sequence[Mapping[str, Any]]) -> str:
         if any(r["oracle_tags"] for r in results):
             parts.append(
                 _paragraph(
-                    "Oracle tags: classes that the truth of an image lacks can't be predicted on "
-                    "it. No user has them."
+                    "Oracle tags: classes missing in the truth of an image can't be predicted on "
+                    "it. No user has such tags."
                 )
             )
         parts.append(f"<h3>Confusion under {escape(results[0]['title'])}</h3>")
@@ -189,7 +189,7 @@ def _curves(events: Sequence[Event]) -> str:
     by_stage: dict[str, dict[int, Event]] = {}
     for event in events:
         if event.kind == "epoch" and event.stage:
-            # an epoch that was done again after a stop counts once, as it was done last
+            # an epoch that was repeated after a kill counts once, with its latest result
             by_stage.setdefault(event.stage, {})[event.epoch] = event
     parts = []
     for stage, epochs in by_stage.items():
@@ -261,7 +261,7 @@ def _data(data: Mapping[str, Any]) -> str:
     pairs = {
         "Folder": str(data.get("name", "")),
         "Layout": str(data.get("layout", "")),
-        "Pixel size": "not known" if mpp is None else f"{mpp:g} um",
+        "Pixel size": "unknown" if mpp is None else f"{mpp:g} um",
         "SHA-256 of images and tags": str(data.get("digest", "")),
     }
     parts = ["<h2>Data</h2>", facts(pairs)]
@@ -281,7 +281,7 @@ def _data(data: Mapping[str, Any]) -> str:
         parts += [_paragraph("Class columns: windows with that tag."), table(rows)]
     problems = data.get("problems", [])
     if problems:
-        rows = [["file", "problem", "what it means"]]
+        rows = [["file", "problem", "description"]]
         rows += [[p["file"], p["kind"], p["text"]] for p in problems[:_PROBLEMS]]
         count = int(data.get("problem_count", len(problems)))
         parts.append(f"<h3>Found by the check: {count}</h3>" + table(rows, kind="text"))
@@ -366,19 +366,19 @@ def folder_summary(
     training: TaggedFolder | None = None,
     validation: TaggedFolder | None = None,
 ) -> dict[str, Any]:
-    """Return what was scanned and how it was split, as plain data for `folder.json`.
+    """Return the scanned folder and its split as plain data for `folder.json`.
 
     Parameters
     ----------
     report : FolderReport
-        Of the scan.
+        Result of the scan.
     training, validation : TaggedFolder, optional
-        The parts that are trained and measured on.
+        The two parts.
 
     Returns
     -------
     dict
-        Folder names are their last part only: what lies above may be named for patients.
+        Only with the last part of folder names: the folders above may be named after patients.
     """
     folder = report.folder or training
     parts = {"training": training, "validation": validation}
@@ -386,7 +386,7 @@ def folder_summary(
         "name": "" if folder is None else folder.root.name,
         "layout": "" if folder is None else folder.layout,
         "mpp": None if folder is None else folder.mpp,
-        # reading every file once is enough: what was trained on is what counts
+        # the digest reads every file, so only that of the training part is computed
         "digest": "" if folder is None else (training or folder).digest(),
         "classes": {} if folder is None else folder.classes.to_dict(),
         "parts": {name: _part(part) for name, part in parts.items() if part is not None},

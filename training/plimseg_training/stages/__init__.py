@@ -1,1 +1,1 @@
-"""The stages of PLIMSeg: losses, cams, pseudo masks, the segmentation network."""
+"""The stages of PLIMSeg: losses, CAMs, pseudo masks and the segmentation network."""

@@ -1,4 +1,4 @@
-"""The class gate of a trained network: its thresholds, chosen by the tags of training windows."""
+"""The class gate of a trained network, with thresholds chosen from the training windows' tags."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ if TYPE_CHECKING:
 
 
 def fitted_gate(config: GateConfig, task: SegmentationTask, mpp: float) -> ClassGate | None:
-    """Return the gate that a recipe asks for, or None.
+    """Return the gate that a recipe asks for, if any.
 
     Parameters
     ----------
     config : GateConfig
     task : SegmentationTask
-        With its trained network; the tags are those of its training images.
+        With its trained network; the tags of its training images set the thresholds.
     mpp : float
-        Micrometers per pixel of the images.
+        Pixel size of the images in micrometers.
     """
     if config.by == "none":
         return None
@@ -49,7 +49,7 @@ def fitted_gate(config: GateConfig, task: SegmentationTask, mpp: float) -> Class
 def gated_logits(
     task: SegmentationTask, gate: ClassGate | None, image: TaggedImage, mpp: float
 ) -> Tensor:
-    """Return the logits (C, H, W) of a whole image, minus infinity where the gate says so."""
+    """Return the logits (C, H, W) of a whole image, minus infinity where the gate is closed."""
     coarse = task.coarse_logits(image)[None]
     stride = task.network.head.stride
     logits = full_size(coarse[0], stride, image.size)
@@ -62,19 +62,19 @@ def gated_logits(
 def gate_thresholds(
     scores: NDArray[np.float32], tags: NDArray[np.uint8], keep: float
 ) -> tuple[float, ...]:
-    """Return the greatest threshold a class that a share of its tagged windows reaches.
+    """Return for each class the highest threshold that a share of its tagged windows reaches.
 
     Parameters
     ----------
     scores, tags : ndarray, shape (N, C)
-        Of the windows.
+        Scores and tags of the windows.
     keep : float
-        The share.
+        Share of a class's tagged windows that the gate must let through.
 
     Returns
     -------
     tuple of float
-        A class that no window is tagged with is never left out.
+        The gate is always open for a class without any tagged window: nothing is known of it.
     """
     found = []
     for score, tagged in zip(scores.T, tags.T > 0, strict=True):

@@ -1,4 +1,4 @@
-"""What the stages are to the training loop, and how they are measured."""
+"""What the tasks of all stages share: parameter groups, tag losses and validation."""
 
 from __future__ import annotations
 
@@ -39,19 +39,19 @@ class StageNetwork(Protocol):
 
     @property
     def head(self) -> nn.Module:
-        """What is trained in any case."""
+        """The part that is always trained."""
 
 
 class StageTask:
-    """What is alike in the tasks of all stages: their items are the images of a folder.
+    """Base of the tasks of all stages, whose items are the images of a folder.
 
     Attributes
     ----------
     folder : TaggedFolder
     source : SampleSource
-        Of the folder's images.
+        Makes samples of the folder's images.
     stage : StageConfig
-        Of this stage.
+        Settings of this stage.
     """
 
     folder: TaggedFolder
@@ -59,12 +59,12 @@ class StageTask:
     stage: StageConfig
 
     def groups_of(self, network: StageNetwork) -> list[dict[str, Any]]:
-        """Return what is trained of a network, with learning rates."""
+        """Return the parameter groups of a network, with learning rates."""
         groups = [{"params": list(network.head.parameters()), "lr": self.stage.learning_rate}]
         return groups + network.backbone.parameter_groups(self.stage.backbone_learning_rate)
 
     def epoch_items(self, epoch: int) -> int:
-        """Return how many images an epoch has."""
+        """Return the number of images per epoch."""
         return len(self.source)
 
     def names(self, indices: Sequence[int]) -> list[str]:
@@ -73,13 +73,13 @@ class StageTask:
 
 
 class SegmentationNetwork(nn.Module):
-    """Image encoder and segmentation head: what is trained last and the plugin runs.
+    """Image encoder and segmentation head: the network that the plugin runs.
 
     Parameters
     ----------
     backbone : Backbone
     classes : int
-        Channels, background among them.
+        Number of classes, including background.
     width : int
     """
 
@@ -97,16 +97,16 @@ class SegmentationNetwork(nn.Module):
 
 
 class SegmentationTask(StageTask):
-    """What is alike where a segmentation network is trained: tags, logits and scores.
+    """Base of the tasks that train a segmentation network: tags, logits and scores.
 
     Attributes
     ----------
     network : SegmentationNetwork
     validation : TaggedFolder or None
-        To measure on, where it has truth.
+        Images with truth to validate on.
     device : torch.device
     blocks : FeatureCache or None
-        Of a frozen encoder.
+        Cached features of a frozen encoder.
     """
 
     network: SegmentationNetwork
@@ -116,15 +116,15 @@ class SegmentationTask(StageTask):
 
     @property
     def tissue(self) -> int:
-        """How many classes can be tagged."""
+        """Number of classes that can be tagged."""
         return len(self.folder.classes.tissue_ids)
 
     def parameter_groups(self) -> list[dict[str, Any]]:
-        """Return what is trained, with learning rates."""
+        """Return the parameter groups, with learning rates."""
         return self.groups_of(self.network)
 
     def tag_loss(self, logits: Tensor, samples: Sequence[Sample]) -> Tensor:
-        """Return how far windows' predictions (B, C, h, w) are from their tags."""
+        """Return the tag loss of the samples' windows, given logits (B, C, h, w)."""
         loss, losses = TagLoss(), []
         for one, sample in zip(logits.float(), samples, strict=True):
             if len(sample.windows):
@@ -141,18 +141,18 @@ class SegmentationTask(StageTask):
 
     @torch.inference_mode()
     def coarse_logits(self, image: TaggedImage) -> Tensor:
-        """Return the logits (C, h, w) of a whole image, as the network is now."""
+        """Return the current network's logits (C, h, w) of a whole image."""
         self.network.eval()
         source = SampleSource((image,), blocks=self.blocks)
         coarse: Tensor = self.network([source.sample(0, np.random.default_rng(0))])[0]
         return coarse.float()
 
     def logits(self, image: TaggedImage) -> Tensor:
-        """Return the logits (C, H, W) of a whole image on its own grid."""
+        """Return the logits (C, H, W) of a whole image at its full size."""
         return full_size(self.coarse_logits(image), self.network.head.stride, image.size)
 
     def validate(self) -> dict[str, float]:
-        """Return the agreement with the truth of the validation images."""
+        """Return the scores on the validation images that have truth."""
         if self.validation is None:
             return {}
         score = score_of_logits(self.validation, self.logits)
@@ -162,7 +162,7 @@ class SegmentationTask(StageTask):
 
 
 def encoded(backbone: Backbone, samples: Sequence[Sample], device: torch.device) -> list[Tensor]:
-    """Return the encoder's blocks of samples of one size, computed or remembered."""
+    """Return the encoder's blocks of samples of one size, computed or from the cache."""
     if samples[0].blocks:
         return [torch.stack(maps) for maps in zip(*(s.blocks for s in samples), strict=True)]
     pixels = torch.stack([s.pixels for s in samples if s.pixels is not None])
@@ -171,7 +171,7 @@ def encoded(backbone: Backbone, samples: Sequence[Sample], device: torch.device)
 
 
 def score_of_logits(folder: TaggedFolder, logits: Callable[[TaggedImage], Tensor]) -> Score | None:
-    """Return how the strongest class agrees with truth, pooled over images; None without truth.
+    """Return the score of the strongest class, pooled over images; None without truth.
 
     Parameters
     ----------
@@ -193,6 +193,6 @@ def score_of_logits(folder: TaggedFolder, logits: Callable[[TaggedImage], Tensor
 
 
 def full_size(logits: Tensor, stride: int, size: Sequence[int]) -> Tensor:
-    """Return (C, h, w) logits on the image's own grid, (C, H, W)."""
+    """Return logits (C, h, w) interpolated to the image's full size, (C, H, W)."""
     full = F.interpolate(logits[None], scale_factor=stride, mode="bilinear", align_corners=False)
     return full[0, :, : size[0], : size[1]]

@@ -1,4 +1,4 @@
-"""The fast student: a small network that learns what the trained one predicts."""
+"""The fast student: a small network trained on the predictions of the large one."""
 
 from __future__ import annotations
 
@@ -34,21 +34,22 @@ if TYPE_CHECKING:
 
 
 STUDENT_WIDTH = 48
-"""Of the student's head."""
+"""Channels of the student's head."""
 _SMALLEST_SIDE = 32
 
 
 def soft_loss(logits: Tensor, teacher: Tensor, temperature: float) -> Tensor:
-    """Return `T^2 KL(p_T || q_T)`, the mean over places (Hinton et al. 2015).
+    """Return `T^2 KL(p_T || q_T)`, averaged over pixels (Hinton et al. 2015).
 
     Parameters
     ----------
     logits : Tensor, shape (B, C, h, w)
-        Of the student.
+        Logits of the student.
     teacher : Tensor, shape (B, C, h, w)
-        Log probabilities.
+        Log probabilities of the teacher.
     temperature : float
-        T: both are divided by it before they are made probabilities again.
+        T: both are divided by it before the softmax. The factor T^2 keeps the size of the
+        gradient the same for any T.
     """
     wanted = (teacher.float() / temperature).log_softmax(1)
     found = (logits.float() / temperature).log_softmax(1)
@@ -58,16 +59,16 @@ def soft_loss(logits: Tensor, teacher: Tensor, temperature: float) -> Tensor:
 class DistillTask(SegmentationTask):
     """The student as the training loop sees it.
 
-    It is taught by what the teacher makes of an image as it is, computed once an image; only the
-    student sees changed stains.
+    The teacher predicts every image once, unchanged; only the student sees stain jitter, and so
+    learns to ignore it.
 
     Parameters
     ----------
     recipe : Recipe
     folder : TaggedFolder
-        To train on.
+        Training images.
     validation : TaggedFolder or None
-        To measure on, where it has truth.
+        Images with truth to validate on.
     teacher : SegmentationTask
         With its trained network.
     """
@@ -102,7 +103,7 @@ class DistillTask(SegmentationTask):
         )
 
     def digest(self) -> str:
-        """Return a digest of the images without tags and of the start: others make another run."""
+        """Return a digest of the untagged images and the initial weights, which define the run."""
         digest = hashlib.sha256()
         for image in self.source.images[len(self.folder.images) :]:
             digest.update(f"{image.path.name} {image.size}".encode())
@@ -111,7 +112,7 @@ class DistillTask(SegmentationTask):
         return digest.hexdigest()
 
     def batch(self, seed: int, epoch: int, indices: Sequence[int]) -> tuple[Sample, ...]:
-        """Return the samples of some images in an epoch; those without tags have no windows."""
+        """Return samples of some images in an epoch; untagged images have no windows."""
         samples = []
         for index in indices:
             random = np.random.default_rng((seed, epoch, index))
@@ -122,7 +123,7 @@ class DistillTask(SegmentationTask):
         return tuple(samples)
 
     def loss(self, batch: Sequence[Sample]) -> tuple[Tensor, dict[str, float]]:
-        """Return the mean loss of the batch's samples, and its parts."""
+        """Return the mean loss over a batch, and its terms."""
         total, parts = torch.zeros((), device=self.device), {"soft": 0.0, "tags": 0.0}
         for samples in alike(batch):
             share = len(samples) / len(batch)
@@ -140,14 +141,14 @@ class DistillTask(SegmentationTask):
 
 
 class TeacherMaps:
-    """What a trained network predicts of whole images, remembered.
+    """Cached predictions of a trained network for whole images.
 
     Parameters
     ----------
     teacher : SegmentationTask
         With its trained network.
     multiple : int
-        Maps cover images up to multiples of this, by their border.
+        Maps are padded to a multiple of this many pixels by repeating their border.
     """
 
     def __init__(self, teacher: SegmentationTask, multiple: int) -> None:
@@ -157,9 +158,9 @@ class TeacherMaps:
         self._lock = threading.Lock()
 
     def of(self, image: TaggedImage) -> list[Tensor]:
-        """Return log probabilities (C, h, w) at the stride of the teacher's head, in a list."""
+        """Return a list of one map: log probabilities (C, h, w) at the teacher's stride."""
         key = str(image.path)
-        # threads that make batches ahead share the network
+        # prefetching threads share the network
         with self._lock:
             if key not in self._known:
                 found = self._teacher.coarse_logits(image).log_softmax(0)
@@ -175,7 +176,7 @@ class TeacherMaps:
 
 
 def started_backbone(start: Path | None, seed: int) -> SmallBackbone:
-    """Return the student's encoder, all of it trainable, with weights drawn or of a model file.
+    """Return the student's encoder, fully trainable, with random weights or those of a model file.
 
     Raises
     ------
@@ -188,7 +189,7 @@ def started_backbone(start: Path | None, seed: int) -> SmallBackbone:
     header, tensors = load_model_file(start)
     if header.network.get("backbone") != backbone.spec:
         raise ModelError(
-            f"its encoder is no '{SMALL}' one that a student could begin with",
+            f"its encoder is not of the kind '{SMALL}', so a student can't start from it",
             path=start,
             remedy="Give the fast.safetensors of another training, or leave distill.start out.",
         )
@@ -203,13 +204,13 @@ def started_backbone(start: Path | None, seed: int) -> SmallBackbone:
 
 
 def untagged_images(folders: Sequence[Path], tissue: int) -> tuple[TaggedImage, ...]:
-    """Return the images of folders and their sub-folders, none of them tagged.
+    """Return the images of folders and their subfolders, without tags.
 
     Parameters
     ----------
     folders : sequence of Path
     tissue : int
-        How many classes there are to tag.
+        Number of classes that can be tagged.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Maps of frozen networks, computed once an image and kept while memory allows."""
+"""Features of frozen networks, computed once per image and cached as memory allows."""
 
 from __future__ import annotations
 
@@ -24,29 +24,29 @@ BUDGET_BYTES = 4 << 30
 
 
 class MapsOfImages(Protocol):
-    """Gives maps of whole images that cover them up to a multiple of the coarsest stride."""
+    """A source of maps of whole images, padded to a multiple of the coarsest stride."""
 
     def of(self, image: TaggedImage) -> list[Tensor]:
         """Return the maps (C, h, w) of an image."""
 
 
 class FeatureCache:
-    """What frozen networks make of whole images, remembered in half precision.
+    """Cached feature maps of frozen networks for whole images, in half precision.
 
-    An image's maps are rounded to half precision also when they are made, so that it does not
-    matter to a training whether they were remembered or made again.
+    Maps are rounded to half precision also when they are not cached, so that the result of a
+    training does not depend on the size of the cache.
 
     Parameters
     ----------
     compute : callable
         From (1, 3, H, W) RGB in [0, 1] to maps (1, C, h, w).
     device : torch.device
-        Where `compute` runs.
+        Device of `compute`.
     multiple : int
-        Images are continued to multiples of this at their lower and right edges, so that maps of
-        all strides cover the same pixels, also when they are turned over.
+        Images are padded to a multiple of this at their lower and right edges, so that maps of
+        all strides cover the same pixels, also when they are flipped.
     budget : int
-        Bytes to remember; beyond it, images are computed each time they are asked for.
+        Size of the cache in bytes; further images are computed every time.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class FeatureCache:
     def of(self, image: TaggedImage) -> list[Tensor]:
         """Return the maps (C, h, w) of an image, on the device."""
         key = str(image.path)
-        # threads that make batches ahead share the networks and the memory
+        # prefetching threads share the networks and the cache
         with self._lock:
             maps = self._known.get(key)
             if maps is None:
@@ -85,13 +85,13 @@ class FeatureCache:
 
 
 class DerivedFeatureCache:
-    """Maps that follow cheaply from remembered ones, and are remembered too.
+    """Maps derived cheaply from cached ones, and cached too.
 
     Parameters
     ----------
     source : FeatureCache
     derive : callable
-        From the source's maps (1, C, h, w) to one map (1, D, h, w).
+        From the source's maps (1, C, h, w) to a single map (1, D, h, w).
     """
 
     def __init__(self, source: FeatureCache, derive: Callable[[list[Tensor]], Tensor]) -> None:
@@ -101,7 +101,7 @@ class DerivedFeatureCache:
 
     @torch.no_grad()
     def of(self, image: TaggedImage) -> list[Tensor]:
-        """Return the one map (D, h, w) of an image, in a list."""
+        """Return a list of one map (D, h, w) of an image."""
         key = str(image.path)
         if key not in self._known:
             derived = self._derive([maps[None] for maps in self._source.of(image)])
@@ -110,12 +110,12 @@ class DerivedFeatureCache:
 
 
 def stride_of(size: tuple[int, int], maps: Tensor, multiple: int) -> int:
-    """Return the pixels per cell of maps (..., h, w) of an image continued to a multiple."""
+    """Return the pixels per cell of maps (..., h, w) of an image padded to a multiple."""
     sides = zip(size, maps.shape[-2:], strict=True)
     return round(max(-(-side // multiple) * multiple / cells for side, cells in sides))
 
 
 def to_unit(pixels: NDArray[np.uint8]) -> Tensor:
     """Return RGB (H, W, 3) of uint8 as (3, H, W) in [0, 1]."""
-    # a copy: pictures read from a file can't be written to, and torch has no such tensors
+    # a copy, because arrays of decoded images are read-only and torch has no read-only tensors
     return torch.tensor(pixels).movedim(-1, -3).float() / 255

@@ -72,7 +72,7 @@ class Similarity(Protocol):
 
 @dataclass(frozen=True)
 class ClimsSimilarity:
-    """The cosine itself, clamped: the form of CLIMS, `step/train_clims.py`."""
+    """The clamped cosine: the form of CLIMS, `step/train_clims.py`."""
 
     def __call__(self, vectors: Tensor, texts: Tensor) -> Tensor:
         """Return (E, L) similarities of (E, D) vectors with (L, D) texts."""
@@ -81,16 +81,19 @@ class ClimsSimilarity:
 
 @dataclass(frozen=True)
 class ContrastiveSimilarity:
-    """Softmax of the cosines over all texts: the form of QA-CLIMS, free of the cosines' range.
+    """Softmax of the cosines over all texts: the form of QA-CLIMS.
+
+    Unlike the clamped cosine it does not depend on the range of a matcher's cosines, which is
+    narrow and different for each matcher.
 
     Parameters
     ----------
     temperature : float
         What the cosines are divided by.
     offsets : tuple of float
-        Taken from the cosines with the first texts, since some texts lie nearer to all images
-        than others; the texts after them have the offsets' mean taken away. None at all when
-        empty.
+        Subtracted from the cosines with the first texts, because some texts are closer to all
+        images than others; the mean offset is subtracted for all other texts. Nothing is
+        subtracted when empty.
     """
 
     temperature: float = 0.07
@@ -112,14 +115,14 @@ class ContrastiveSimilarity:
 
 @dataclass(frozen=True)
 class SigmoidSimilarity:
-    """Sigmoid of the cosine, shifted to lie between matched and mismatched ones.
+    """Sigmoid of the cosine, centered between matched and mismatched ones.
 
     Parameters
     ----------
     scale : float
         Steepness.
     center : float
-        The cosine that gives one half; `calibrated_center` finds it.
+        The cosine whose similarity is one half; see `Calibration.center`.
     """
 
     scale: float = 20.0
@@ -287,7 +290,7 @@ def losses_by_weight(
 
 
 class TagLoss(nn.Module):
-    """`L_cls`: binary cross-entropy of pooled cam logits with tags."""
+    """`L_cls`: binary cross-entropy of pooled CAM logits with tags."""
 
     def forward(self, logits: Tensor, tags: Tensor) -> Tensor:
         """Return the loss of logits (N, C) and tags (N, C); 0 when there are no windows."""
@@ -298,7 +301,7 @@ class TagLoss(nn.Module):
 
 @dataclass(frozen=True)
 class Calibration:
-    """What the cosines of a matcher look like on the training windows themselves.
+    """Statistics of a matcher's cosines on the training windows.
 
     Parameters
     ----------
@@ -307,8 +310,8 @@ class Calibration:
     threshold : float
         Median of the mismatched cosines: tau of the form "clims".
     offsets : tuple of float
-        One a class: halfway between the mean cosines of its text with windows that have the
-        class (alone, where there are such) and with windows that lack it.
+        One per class: halfway between the mean cosines of its text with windows of the class
+        (of this class only, if any) and with windows without it.
     """
 
     matched: float
@@ -331,12 +334,12 @@ def calibrate(vectors: Tensor, tags: Tensor, texts: Tensor) -> Calibration:
         Unit vectors of windows.
     tags : Tensor, shape (N, C)
     texts : Tensor, shape (C, D)
-        Of the classes.
+        Text vectors of the classes.
 
     Returns
     -------
     Calibration
-        With zeros and ones where there is no window to measure.
+        With zeros and ones where no window can be measured.
     """
     cosines = _cosines(vectors, texts)  # (N, C)
     present = tags > 0
@@ -373,6 +376,7 @@ def similarity_of(form: Form, temperature: float, calibration: Calibration) -> S
 
 
 def _cosines(vectors: Tensor, texts: Tensor) -> Tensor:
-    """Return (E, L) cosines, in single precision also where the networks run in less."""
+    """Return cosines (E, L) in single precision."""
+    # half precision would round differences that the temperature then magnifies
     with torch.autocast(vectors.device.type, enabled=False):
         return vectors.float() @ texts.float().T

@@ -1,4 +1,4 @@
-"""Regions under the cams through the frozen matcher, and the losses between them and the texts."""
+"""The losses between texts and regions under CAMs, as the frozen matcher sees both."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ if TYPE_CHECKING:
 
 
 NON_TISSUE = ("background", "empty glass slide", "adipose tissue")
-"""What is no tissue class of most data sets, and lies beside tissue everywhere."""
+"""Texts of non-tissue: a class in few data sets, and next to tissue on every slide."""
 
 
 @torch.no_grad()
 def class_texts(classes: TissueClasses, matcher: Matcher) -> Tensor:
-    """Return a unit vector a class without background, (C, D), from its prompts and templates."""
+    """Return a unit vector per tissue class, (C, D), from its prompts in all templates."""
     vectors = []
     for mask_id in classes.tissue_ids:
         texts = [t.format(text) for text in classes[mask_id - 1].texts for t in TEMPLATES]
@@ -41,7 +41,7 @@ def class_texts(classes: TissueClasses, matcher: Matcher) -> Tensor:
 
 @torch.no_grad()
 def other_texts(classes: TissueClasses, matcher: Matcher) -> Tensor:
-    """Return unit vectors of what is no tissue, (B, D), but for what is itself a class."""
+    """Return unit vectors of non-tissue, (B, D), except for texts that are classes themselves."""
     named = {text for tissue_class in classes for text in tissue_class.texts}
     free = [text for text in NON_TISSUE if text not in named] or [NON_TISSUE[1]]
     return torch.stack(
@@ -54,9 +54,9 @@ def other_texts(classes: TissueClasses, matcher: Matcher) -> Tensor:
 
 @torch.no_grad()
 def class_means(vectors: Tensor, tags: Tensor) -> Tensor:
-    """Return the mean vectors of windows with one tag only, (C, D): the control without text.
+    """Return the mean vectors of windows with a single tag, (C, D): the control without text.
 
-    Where a class never stands alone, the mean over all windows with it serves.
+    A class that never occurs alone gets the mean of all its windows.
 
     Parameters
     ----------
@@ -71,25 +71,25 @@ def class_means(vectors: Tensor, tags: Tensor) -> Tensor:
 
 
 class RegionMatching(nn.Module):
-    """The three losses and the area term on the windows of one sample.
+    """The losses between regions and texts, on the windows of one sample.
 
     Parameters
     ----------
     config : MatchingConfig
-        Form, weights, and in which space regions are cut out.
+        Form, weights, and the space in which regions are masked.
     prototypes : Tensor, shape (C, D)
-        What classes are matched with.
+        The vectors that classes are matched with.
     others : Tensor, shape (B, D)
-        Texts of what is no tissue.
+        Texts of non-tissue.
     calibration : Calibration
         The matcher's cosines on the training windows.
     exclusive : bool
-        Whether every pixel belongs to one of the classes: cams are then made probabilities by a
-        softmax, where CLIMS has a sigmoid a class and background as the rest.
+        Whether every pixel belongs to one of the classes. CAMs then become probabilities by a
+        softmax; otherwise by a sigmoid per class with background as the rest, as in CLIMS.
     matcher : Matcher or None
-        Sees masked images; not needed in the space "features".
+        Encodes masked images; not needed in the space "features".
     fill : Tensor or None, shape (3,)
-        Color in place of what is masked.
+        Color of masked pixels.
     """
 
     prototypes: Tensor
@@ -118,7 +118,7 @@ class RegionMatching(nn.Module):
         self.losses = nn.ModuleDict(losses_by_weight(config, similarity, calibration))
 
     def activations(self, cams: Tensor) -> Tensor:
-        """Return P in [0, 1] of cam logits (C, h, w)."""
+        """Return P in [0, 1] of CAM logits (C, h, w)."""
         return cams.softmax(0) if self.exclusive else cams.sigmoid()
 
     def forward(
@@ -132,9 +132,9 @@ class RegionMatching(nn.Module):
             Logits.
         sample : Sample
         pooling : WindowPooling
-            Of the sample's windows on the cams' grid.
+            Of the sample's windows on the grid of the CAMs.
         random : Generator
-            Chooses windows where not all fit into one call of the matcher.
+            Chooses pairs when not all fit into one call of the matcher.
         """
         pairs = self.pairs(self.activations(cams), sample, pooling, random)
         texts = torch.cat([self.prototypes, self.others])
@@ -149,9 +149,9 @@ class RegionMatching(nn.Module):
         pooling: WindowPooling,
         random: np.random.Generator,
     ) -> Pairs:
-        """Return what the matcher sees under the activations (C, h, w) of each class, and beside.
+        """Return vectors of the regions under activations P (C, h, w), and of the rest.
 
-        Parameters are those of `forward`.
+        The other parameters are those of `forward`.
         """
         if self.config.space == "image":
             return self._pairs_of_images(activations, sample, pooling, random)
@@ -170,7 +170,7 @@ class RegionMatching(nn.Module):
     def _pairs_of_features(
         self, activations: Tensor, sample: Sample, pooling: WindowPooling
     ) -> Pairs:
-        """Mask the matcher's dense vectors: means weighted with P, and with what P leaves."""
+        """Mask the matcher's dense vectors: means weighted with P and with 1 - P."""
         if sample.matched is None:
             raise ValueError("the sample has no vectors of the matcher")
         vectors, fine = sample.matched, activations  # (D, h, w), (C, h, w)
@@ -201,7 +201,7 @@ class RegionMatching(nn.Module):
         pooling: WindowPooling,
         random: np.random.Generator,
     ) -> Pairs:
-        """Mask the image itself, as CLIMS does."""
+        """Mask the image, as CLIMS does."""
         if sample.pixels is None or self.matcher is None:
             raise ValueError("masking images needs pixels and a matcher")
         present, window, tissue_class = self._tagged(sample.tags, activations.device)
@@ -244,7 +244,7 @@ def window_vectors(matched: Sequence[Tensor], pooled: Sequence[WindowPooling]) -
 
 
 def _embedded(matcher: Matcher, pictures: Sequence[Tensor]) -> Tensor:
-    """Return unit vectors of pictures, (N, D); those of one size go through in one call."""
+    """Return unit vectors of pictures, (N, D); pictures of one size are encoded in one call."""
     places: dict[torch.Size, list[int]] = {}
     for place, picture in enumerate(pictures):
         places.setdefault(picture.shape, []).append(place)

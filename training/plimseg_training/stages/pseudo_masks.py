@@ -1,4 +1,4 @@
-"""From cams and tags to pseudo masks, the labels of stage 2."""
+"""Pseudo masks from CAMs and tags: the labels of stage 2."""
 
 from __future__ import annotations
 
@@ -32,10 +32,11 @@ _FLOOR = 1e-8
 
 @torch.inference_mode()
 def refined(scores: Tensor, pixels: Tensor, iterations: int = 10) -> Tensor:
-    """Return class scores that spread over pixels of like color and stop at edges.
+    """Return class scores spread over pixels of similar color, up to edges.
 
-    Each pixel takes the mean of its neighbors' scores at several distances, weighted by how
-    alike their colors are for the local contrast (PAMR; Araslanov and Roth, CVPR 2020).
+    Each pixel gets the mean of its neighbors' scores at several distances, weighted by the
+    similarity of their colors relative to the local contrast (PAMR; Araslanov and Roth, CVPR
+    2020).
 
     Parameters
     ----------
@@ -59,7 +60,7 @@ def refined(scores: Tensor, pixels: Tensor, iterations: int = 10) -> Tensor:
 
 
 def _neighbors(maps: Tensor) -> Tensor:
-    """Return the eight neighbors at each distance, from (C, 1, H, W) to (C, K, H, W)."""
+    """Return the eight neighbors at each distance: (C, 1, H, W) becomes (C, K, H, W)."""
     kernel = torch.zeros(8, 1, 3, 3, dtype=maps.dtype, device=maps.device)
     for i, place in enumerate(place for place in range(9) if place != 4):
         kernel[i, 0, place // 3, place % 3] = 1
@@ -72,17 +73,17 @@ def _neighbors(maps: Tensor) -> Tensor:
 
 
 IGNORED = -1
-"""Target of a pixel that stage 2 does not learn from."""
+"""Target of a pixel that stage 2 ignores."""
 _WHITE = 200
 _SMALLEST_WHITE = 50
 _STORED_IGNORED = 255
 
 
 def probabilities_of(cams: Tensor, *, exclusive: bool) -> Tensor:
-    """Return class scores in [0, 1] of cam logits (C, H, W).
+    """Return class scores in [0, 1] of CAM logits (C, H, W).
 
-    Where the classes divide the whole image among them, their softmax; else the positive part of
-    each cam by its largest value, as CLIMS does at inference.
+    Softmax where the classes cover the whole image; otherwise the positive part of each CAM
+    divided by its maximum, as CLIMS does at inference.
     """
     if exclusive:
         return cams.softmax(0)
@@ -98,23 +99,23 @@ def pseudo_mask(
     *,
     white_background: bool = False,
 ) -> NDArray[np.int16]:
-    """Return the labels that an image's cams and tags give.
+    """Return the labels of an image, made from its CAMs and tags.
 
     Parameters
     ----------
     scores : Tensor, shape (C, H, W)
         In [0, 1].
     image : TaggedImage
-        With windows and tags.
+        Its windows and tags say which classes are allowed where.
     rgb : ndarray of uint8, shape (H, W, 3)
     config : PseudoMaskConfig
     white_background : bool
-        Whether white pixels are background, of class index C.
+        Whether white pixels become background, class index C.
 
     Returns
     -------
     ndarray of int16, shape (H, W)
-        Class indices; -1 where unsure.
+        Class indices; -1 where uncertain.
     """
     if config.refine == "pamr":
         pixels = torch.from_numpy(rgb).to(scores.device).permute(2, 0, 1).float() / 255
@@ -137,7 +138,7 @@ def pseudo_mask(
 
 
 def white_pixels(rgb: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    """Return where an image shows empty glass: gray value above 200, in pieces of 50 and more."""
+    """Return where an image shows empty glass: gray above 200, in regions of 50 px or more."""
     gray = rgb @ np.array([0.299, 0.587, 0.114], np.float32)
     pieces, count = ndimage.label(gray > _WHITE)
     sizes = np.bincount(pieces.ravel(), minlength=count + 1)
@@ -147,7 +148,7 @@ def white_pixels(rgb: NDArray[np.uint8]) -> NDArray[np.bool_]:
 
 
 def write_pseudo_mask(path: Path, mask: NDArray[np.int16]) -> None:
-    """Write a pseudo mask as PNG: class index + 1, and 255 where ignored."""
+    """Write a pseudo mask as a PNG: class index + 1, and 255 where ignored."""
     stored = np.where(mask == IGNORED, _STORED_IGNORED, mask + 1).astype(np.uint8)
     try:
         with atomic_write(path) as temporary:
@@ -156,23 +157,23 @@ def write_pseudo_mask(path: Path, mask: NDArray[np.int16]) -> None:
         raise StoreError(
             f"a pseudo mask can't be written ({error.strerror or type(error).__name__})",
             path=path,
-            remedy="Make room on the disk and resume.",
+            remedy="Free some disk space and resume.",
         ) from error
 
 
 def read_pseudo_mask(path: Path, size: tuple[int, int]) -> NDArray[np.int16]:
-    """Read what `write_pseudo_mask` wrote of an image of a size (height, width).
+    """Read a file written by `write_pseudo_mask` for an image of a size (height, width).
 
     Raises
     ------
     StoreError
-        When the file is missing, damaged, or of another image.
+        When the file is missing, damaged, or does not fit the image.
     """
     remedy = "Delete it and resume."
     try:
         with Image.open(path) as image:
             stored = np.array(image)
-    except Exception as error:  # decoders raise anything; this is the boundary
+    except Exception as error:  # image decoders raise exceptions of any type
         raise StoreError("a pseudo mask can't be read", path=path, remedy=remedy) from error
     if stored.shape != size or stored.dtype != np.uint8:
         raise StoreError(
@@ -186,10 +187,10 @@ def read_pseudo_mask(path: Path, size: tuple[int, int]) -> NDArray[np.int16]:
 
 
 def coverage(masks: list[NDArray[np.int16]], classes: int) -> NDArray[np.float64]:
-    """Return the share of each class, and of ignored pixels last, (classes + 1,)."""
+    """Return the share of each class, then that of ignored pixels, (classes + 1,)."""
     counts = np.zeros(classes + 1, np.int64)
     for mask in masks:
-        # ignored pixels, -1, are counted last
+        # the modulo moves ignored pixels, -1, to the end
         places = mask.ravel().astype(np.int64) % (classes + 1)
         counts += np.bincount(places, minlength=classes + 1)
     return np.asarray(counts / max(1, counts.sum()))
@@ -197,7 +198,7 @@ def coverage(masks: list[NDArray[np.int16]], classes: int) -> NDArray[np.float64
 
 @dataclass(frozen=True)
 class Targets:
-    """Pseudo masks in a folder, by image.
+    """Pseudo masks of images, stored in a folder.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""What a network is trained on: images or crops, turned and stained at random, tags kept true."""
+"""Training samples: images or crops, randomly flipped and stain-jittered, with correct tags."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-# optical densities of hematoxylin, eosin and what is left (Ruifrok and Johnston 2001)
+# optical densities of hematoxylin, eosin and the residual (Ruifrok and Johnston 2001)
 _STAINS = ((0.650, 0.704, 0.286), (0.072, 0.990, 0.105), (0.268, 0.570, 0.776))
 _STAIN_SPREAD = 0.15
 _SHIFT_SPREAD = 0.03
@@ -28,10 +28,10 @@ _BLUR_CHANCE = 0.2
 
 
 def stain_jitter(pixels: Tensor, random: np.random.Generator) -> Tensor:
-    """Return an image as another laboratory and another scanner might have made it.
+    """Return an image as if stained in another laboratory and scanned by another scanner.
 
-    The amounts of hematoxylin and eosin are scaled and shifted (Tellez et al. 2018), brightness
-    changes a little, and sometimes the image is blurred.
+    The amounts of hematoxylin and eosin are scaled and shifted (Tellez et al. 2018), the
+    brightness changes slightly, and sometimes the image is blurred.
 
     Parameters
     ----------
@@ -64,14 +64,14 @@ _TRIES = 10
 
 @dataclass(frozen=True)
 class Flip:
-    """One of the eight ways to lay down an image; quarter turns as transposition.
+    """One of the eight flips and quarter turns of an image.
 
     Parameters
     ----------
     rows, columns : bool
         Whether rows and columns are reversed.
     transposed : bool
-        Whether rows and columns change places afterwards.
+        Whether rows and columns are swapped afterwards.
     """
 
     rows: bool = False
@@ -79,26 +79,26 @@ class Flip:
     transposed: bool = False
 
     @classmethod
-    def drawn(cls, random: np.random.Generator, *, square: bool) -> Flip:
-        """Draw one; only square images can be transposed without changing size."""
+    def draw(cls, random: np.random.Generator, *, square: bool) -> Flip:
+        """Draw one; only square images can be transposed without changing their size."""
         rows, columns, transposed = (bool(v) for v in random.integers(0, 2, 3))
         return cls(rows, columns, transposed and square)
 
     def maps(self, maps: Tensor) -> Tensor:
-        """Turn (..., h, w)."""
+        """Flip maps (..., h, w)."""
         axes = [axis for axis, turned in ((-2, self.rows), (-1, self.columns)) if turned]
         maps = maps.flip(axes) if axes else maps
         return maps.transpose(-2, -1) if self.transposed else maps
 
     def windows(self, windows: NDArray[np.int32], size: tuple[int, int]) -> NDArray[np.int32]:
-        """Turn windows (N, 4) of an image of a size."""
+        """Flip windows (N, 4) of an image of a size (height, width)."""
         turned = flipped(windows, size, rows=self.rows, columns=self.columns)
         return turned[:, [1, 0, 3, 2]] if self.transposed else turned
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One image or crop with all that is known of it.
+    """One image or crop, with its tags and targets.
 
     Parameters
     ----------
@@ -108,13 +108,13 @@ class Sample:
     windows, tags : ndarray
         (N, 4) and (N, C).
     pixels : Tensor or None, shape (3, H, W)
-        RGB in [0, 1]; None where frozen maps stand in for it.
+        RGB in [0, 1]; None where cached features replace it.
     blocks : tuple of Tensor
-        Frozen maps of the encoder (C, h, w); empty where `pixels` are to be encoded.
+        Cached features of a frozen encoder (C, h, w); empty where `pixels` must be encoded.
     matched : Tensor or None, shape (D, h, w)
         The frozen matcher's unit vectors, or a teacher's log probabilities.
     target : Tensor or None, shape (H, W)
-        Class indices to learn, -1 where ignored.
+        Target class indices, -1 where ignored.
     """
 
     name: str
@@ -129,7 +129,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class SampleSource:
-    """Makes samples of images: the same ones for the same seed, epoch and index.
+    """Makes samples of images, always the same ones for a seed, epoch and index.
 
     Parameters
     ----------
@@ -138,13 +138,13 @@ class SampleSource:
     crop : int
         Side of square crops in pixels; 0 for whole images.
     blocks : FeatureCache or None
-        Of a frozen encoder. They are maps of whole images, which can be cut and turned only.
+        Features of a frozen encoder: maps of whole images, which can only be cropped and flipped.
     matched : MapsOfImages or None
-        Of the matcher, or what a teacher predicts, likewise.
+        Vectors of the matcher, or predictions of a teacher; likewise of whole images.
     multiple : int
-        Pixels per cell of the coarsest maps; crops of maps begin and end at multiples of it.
+        Pixels per cell of the coarsest maps; crops of maps start and end at multiples of it.
     with_pixels : bool
-        Whether samples have pixels also where there are frozen maps.
+        Whether samples have pixels even if there are cached features.
     """
 
     images: Sequence[TaggedImage]
@@ -169,9 +169,9 @@ class SampleSource:
         Parameters
         ----------
         index : int
-            Of the image.
+            Index of the image.
         random : Generator
-            All chance comes from it.
+            Source of all randomness.
         target : ndarray of int16, shape (H, W), optional
             Class indices of the whole image, -1 where ignored.
         """
@@ -192,38 +192,38 @@ class SampleSource:
         if self.augment == "full" and found.pixels is not None:
             found = replace(found, pixels=stain_jitter(found.pixels, random))
         if self.augment != "none":
-            found = _turned(found, random, self.multiple)
+            found = _flipped(found, random, self.multiple)
         return found
 
 
-def _turned(sample: Sample, random: np.random.Generator, multiple: int) -> Sample:
+def _flipped(sample: Sample, random: np.random.Generator, multiple: int) -> Sample:
     height, width = sample.size
     frozen = bool(sample.blocks) or sample.matched is not None
-    turn = Flip.drawn(random, square=height == width)
-    # maps cover the image up to the next multiple of their stride: what is added at the end of
-    # the image lies at its beginning when it is turned over
+    flip = Flip.draw(random, square=height == width)
+    # Maps cover the image padded to the next multiple of their stride. A flip moves this padding
+    # to the start, so the pixels must be padded before they are flipped.
     size = (-(-height // multiple) * multiple, -(-width // multiple) * multiple)
     if not frozen:
         size = sample.size
     pad = (0, size[1] - width, 0, size[0] - height)
     target, pixels = sample.target, sample.pixels
     if target is not None:
-        target = turn.maps(F.pad(target, pad, value=-1))
+        target = flip.maps(F.pad(target, pad, value=-1))
     if pixels is not None:
-        pixels = turn.maps(F.pad(pixels, pad, value=1.0))
+        pixels = flip.maps(F.pad(pixels, pad, value=1.0))
     return replace(
         sample,
-        size=(size[1], size[0]) if turn.transposed else size,
-        windows=turn.windows(sample.windows, size),
+        size=(size[1], size[0]) if flip.transposed else size,
+        windows=flip.windows(sample.windows, size),
         pixels=pixels,
-        blocks=tuple(turn.maps(maps) for maps in sample.blocks),
-        matched=None if sample.matched is None else turn.maps(sample.matched),
+        blocks=tuple(flip.maps(maps) for maps in sample.blocks),
+        matched=None if sample.matched is None else flip.maps(sample.matched),
         target=target,
     )
 
 
 def _cropped(sample: Sample, side: int, random: np.random.Generator, multiple: int) -> Sample:
-    """Cut a square that holds at least one whole window, where that is possible."""
+    """Crop a square that contains at least one whole window, if possible."""
     height, width = sample.size
     step = multiple if sample.blocks or sample.matched is not None else 1
     rows, columns = (min(side // step * step, length) for length in (height, width))
@@ -237,7 +237,7 @@ def _cropped(sample: Sample, side: int, random: np.random.Generator, multiple: i
             break
 
     def cut(maps: Tensor, stride: int, end: int) -> Tensor:
-        """Cut maps of a stride that begin with the image; they end at a multiple of `end`."""
+        """Crop maps of a stride; the crop's sides are padded to a multiple of `end` pixels."""
         top, left = y // stride, x // stride
         bottom, right = (
             top - (-rows // end) * end // stride,
@@ -261,7 +261,7 @@ def _cropped(sample: Sample, side: int, random: np.random.Generator, multiple: i
 
 
 def alike(samples: Sequence[Sample]) -> Iterator[list[Sample]]:
-    """Yield groups of samples of one size, which a network can take in one call."""
+    """Yield groups of samples of the same size, which a network can process in one call."""
     groups: dict[tuple[int, int], list[Sample]] = {}
     for sample in samples:
         groups.setdefault(sample.size, []).append(sample)

@@ -1,4 +1,4 @@
-"""PLIMSeg stage 1: a cam network taught by tags, its cams constrained by matching with texts."""
+"""PLIMSeg stage 1: a CAM network trained on tags, with CAMs constrained by texts."""
 
 from __future__ import annotations
 
@@ -40,22 +40,22 @@ _CALIBRATION_IMAGES = 64
 _COLOR_IMAGES = 8
 HEAD_BLOCKS = 3
 CAM_STRIDE = 16
-"""Cams are made of the last blocks only, on the coarsest grid up to this stride: finer ones cost
-four times as much and were no better on GlaS; coarser ones have few cells in a window."""
+"""CAMs use the last blocks only, on the coarsest grid up to this stride: a finer grid costs four
+times as much and was no better on GlaS; a coarser one has too few cells per window."""
 
 
 @dataclass(frozen=True)
 class Encoders:
-    """The networks that are there before training, and what is remembered of them.
+    """The pretrained networks of stage 1, and the caches of their features.
 
     Parameters
     ----------
     backbone : Backbone
     matcher : Matcher
     blocks : FeatureCache or None
-        Of the backbone, when it stays as it is and samples are whole images.
+        Features of the backbone, if it is frozen and pixels do not change between epochs.
     matched : FeatureCache, DerivedFeatureCache or None
-        Of the matcher, when regions are masked in its features.
+        Vectors of the matcher, if regions are masked in its features.
     device : torch.device
     """
 
@@ -69,7 +69,7 @@ class Encoders:
     def of(
         cls, backbone: Backbone, matcher: Matcher, recipe: Recipe, device: torch.device
     ) -> Encoders:
-        """Move the networks to the device, and remember maps where stage 1 allows it."""
+        """Move the networks to the device, and cache features where stage 1 allows it."""
         backbone.to(device)
         matcher.to(device)
         multiple = max(backbone.strides)
@@ -84,7 +84,7 @@ class Encoders:
         return cls(backbone, matcher, blocks, matched, device)
 
     def for_stage2(self, recipe: Recipe) -> Encoders:
-        """Return the networks as stage 2 uses them; the matcher has done its work."""
+        """Return the networks as stage 2 uses them, without the matcher's cache."""
         fresh = _cached_features(self.backbone, recipe, recipe.stage2, self.device)
         return replace(self, blocks=fresh and (self.blocks or fresh), matched=None)
 
@@ -92,9 +92,9 @@ class Encoders:
 def _cached_features(
     backbone: Backbone, recipe: Recipe, stage: StageConfig, device: torch.device
 ) -> FeatureCache | None:
-    """Free what a stage trains of the backbone; return a memory of its maps when that is nothing.
+    """Unfreeze the backbone blocks that a stage trains; return a cache if there are none.
 
-    Pixels that change with every epoch leave nothing to remember either.
+    Stain jitter changes the pixels in every epoch, so that caching features would be useless.
     """
     trained = recipe.model.train_blocks if stage.backbone_learning_rate else "none"
     backbone.set_trainable(trained)
@@ -104,7 +104,7 @@ def _cached_features(
 
 
 class Stage1(nn.Module):
-    """Image encoder and cam head: what stage 1 trains.
+    """Image encoder and CAM head: the network of stage 1.
 
     Parameters
     ----------
@@ -122,25 +122,25 @@ class Stage1(nn.Module):
         self.head = CamNet(backbone.block_channels[self.first :], strides, prototypes, width, grid)
 
     def forward(self, blocks: Sequence[Tensor]) -> Tensor:
-        """Return cam logits (B, C, h, w) of the encoder's blocks."""
+        """Return CAM logits (B, C, h, w) of the encoder's blocks."""
         cams: Tensor = self.head(blocks[self.first :])
         return cams
 
     def encoded(self, samples: Sequence[Sample]) -> list[Tensor]:
-        """Return the blocks of samples of one size, computed or remembered."""
+        """Return the blocks of samples of one size, computed or from the cache."""
         return encoded(self.backbone, samples, self.head.prototypes.device)
 
 
 @dataclass(frozen=True)
 class Stage1Batch:
-    """Samples of a batch, and where training stands.
+    """The samples of a batch, and their epoch.
 
     Parameters
     ----------
     samples : tuple of Sample
     epoch : int
     random : Generator
-        Of what the loss draws.
+        Random numbers for the loss.
     """
 
     samples: tuple[Sample, ...]
@@ -155,9 +155,9 @@ class Stage1Task(StageTask):
     ----------
     recipe : Recipe
     folder : TaggedFolder
-        To train on; its truth is never looked at.
+        Training images; their truth is never used.
     validation : TaggedFolder or None
-        To measure on, where it has truth.
+        Images with truth to validate on.
     encoders : Encoders
     """
 
@@ -173,7 +173,7 @@ class Stage1Task(StageTask):
         smallest = min(int(image.windows[:, 2:].min()) for image in folder.images)
         if recipe.stage1.crop and recipe.stage1.crop < smallest:
             raise ConfigError(
-                f"the key 'stage1.crop' is {recipe.stage1.crop}, and no tagged window fits into it",
+                f"the key 'stage1.crop' is {recipe.stage1.crop}, too small for any tagged window",
                 remedy=f"Write {smallest} or more, or 0 for whole images.",
             )
         self.recipe = recipe
@@ -198,7 +198,7 @@ class Stage1Task(StageTask):
         self.network = Stage1(encoders.backbone, texts, recipe.model.width).to(self.device)
 
     def _matching(self, texts: Tensor) -> RegionMatching:
-        """Measure the matcher on the training windows and build the losses on it."""
+        """Calibrate the matcher on the training windows and build the losses."""
         config, matcher, classes = self.recipe.matching, self.encoders.matcher, self.folder.classes
         vectors, tags = self._window_vectors(self.folder.images[:_CALIBRATION_IMAGES])
         if config.prototypes == "class_means":
@@ -231,17 +231,17 @@ class Stage1Task(StageTask):
         return window_vectors(matched, pooled), torch.from_numpy(tags).to(self.device)
 
     def _mean_color(self) -> Tensor:
-        """Return the mean RGB of some images, (3,): what masked pixels are filled with."""
+        """Return the mean RGB of some images, (3,), to fill masked pixels with."""
         images = self.folder.images[:: max(1, len(self.folder.images) // _COLOR_IMAGES)]
         means = [to_unit(read_pixels(image)).mean((1, 2)) for image in images]
         return torch.stack(means).mean(0)
 
     def parameter_groups(self) -> list[dict[str, Any]]:
-        """Return what is trained, with learning rates."""
+        """Return the parameter groups, with learning rates."""
         return self.groups_of(self.network)
 
     def batch(self, seed: int, epoch: int, indices: Sequence[int]) -> Stage1Batch:
-        """Return the samples of some images in an epoch."""
+        """Return samples of some images in an epoch."""
         samples = tuple(
             self.source.sample(index, np.random.default_rng((seed, epoch, index)))
             for index in indices
@@ -249,7 +249,7 @@ class Stage1Task(StageTask):
         return Stage1Batch(samples, epoch, np.random.default_rng((seed, epoch, *indices)))
 
     def loss(self, batch: Stage1Batch) -> tuple[Tensor, dict[str, float]]:
-        """Return the mean loss of the batch's samples, and its parts."""
+        """Return the mean loss over a batch, and its terms."""
         matching = self.recipe.matching
         matches = matching.is_used and batch.epoch >= matching.warm_up_epochs
         parts: dict[str, float] = {}
@@ -279,7 +279,7 @@ class Stage1Task(StageTask):
 
     @torch.inference_mode()
     def cams(self, image: TaggedImage) -> Tensor:
-        """Return cam logits (C, h, w) of a whole image, as the network is now."""
+        """Return the current network's CAM logits (C, h, w) of a whole image."""
         self.network.eval()
         source = SampleSource((image,), blocks=self.encoders.blocks)
         blocks = self.network.encoded([source.sample(0, np.random.default_rng(0))])
@@ -288,15 +288,15 @@ class Stage1Task(StageTask):
 
     @torch.inference_mode()
     def averaged_cams(self, image: TaggedImage, scales: Sequence[float], *, flips: bool) -> Tensor:
-        """Return cam logits on the image's own grid, averaged over sizes and mirror images.
+        """Return CAM logits at the image's full size, averaged over scales and flips.
 
         Parameters
         ----------
         image : TaggedImage
         scales : sequence of float
-            1 is the image's own size.
+            Relative image sizes; 1 is the original.
         flips : bool
-            Whether images mirrored left to right, top to bottom, and both, are averaged too.
+            Whether to average over horizontal, vertical and combined flips too.
 
         Returns
         -------
@@ -306,29 +306,29 @@ class Stage1Task(StageTask):
         stride, found = self.network.head.stride, []
         for scale in scales:
             size = [max(SMALLEST_SIDE, round(side * scale)) for side in image.size]
-            for turn in dict.fromkeys(Flip(r, c) for r in (False, flips) for c in (False, flips)):
-                cams = turn.maps(self.network(self._turned_blocks(image, size, turn)))
+            for flip in dict.fromkeys(Flip(r, c) for r in (False, flips) for c in (False, flips)):
+                cams = flip.maps(self.network(self._flipped_blocks(image, size, flip)))
                 cams = full_size(cams[0].float(), stride, size)
                 found.append(F.interpolate(cams[None], image.size, mode="bilinear")[0])
         return torch.stack(found).mean(0)
 
-    def _turned_blocks(self, image: TaggedImage, size: Sequence[int], turn: Flip) -> list[Tensor]:
-        """Return the encoder's blocks of an image at a size, mirrored; remembered ones if any."""
-        memory = self.encoders.blocks
-        if memory is not None and tuple(size) == image.size:
-            return [turn.maps(maps)[None] for maps in memory.of(image)]
+    def _flipped_blocks(self, image: TaggedImage, size: Sequence[int], flip: Flip) -> list[Tensor]:
+        """Return the encoder's blocks of a flipped image at a size, from the cache if possible."""
+        cache = self.encoders.blocks
+        if cache is not None and tuple(size) == image.size:
+            return [flip.maps(maps)[None] for maps in cache.of(image)]
         pixels = to_unit(read_pixels(image)).to(self.device)[None]
         if tuple(size) != image.size:
             pixels = F.interpolate(pixels, tuple(size), mode="bilinear", antialias=True)
         multiple = max(self.encoders.backbone.strides)
         pad = (0, -size[1] % multiple, 0, -size[0] % multiple)
-        # continued before it is mirrored, so that mirroring is its own inverse for maps too
+        # padded before it is flipped, so that flipping the maps back undoes it exactly
         pixels = F.pad(pixels, pad, mode="reflect")
-        blocks: list[Tensor] = self.network.backbone(turn.maps(pixels))
+        blocks: list[Tensor] = self.network.backbone(flip.maps(pixels))
         return blocks
 
     def validate(self) -> dict[str, float]:
-        """Return the cams' agreement with the truth of the validation images, without tags."""
+        """Return the scores of the CAMs, without tags, on validation images that have truth."""
         if self.validation is None:
             return {}
         stride = self.network.head.stride

@@ -1,4 +1,4 @@
-"""PLIMSeg stage 2: a segmentation network taught by pseudo masks, and still by tags."""
+"""PLIMSeg stage 2: a segmentation network trained on pseudo masks and tags."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ if TYPE_CHECKING:
 
 
 class PseudoMaskLoss(nn.Module):
-    """Cross-entropy with pseudo masks, ignored pixels left out.
+    """Cross-entropy with pseudo masks, without ignored pixels.
 
     Parameters
     ----------
     hard_pixels : {"none", "oeem"}
-        "oeem" is online easy example mining (Li et al., MICCAI 2022): within an image, a pixel
-        weighs as much as the network already agrees with its label, since those that it can't
-        learn are mostly wrong. Images of one class are left as they are.
+        "oeem" is online easy example mining (Li et al., MICCAI 2022): within an image, a pixel's
+        weight grows with the network's agreement with its label, because labels that it can't
+        learn are mostly wrong. Images of a single class are not weighted.
     """
 
     def __init__(self, hard_pixels: str = "none") -> None:
@@ -67,14 +67,14 @@ class Stage2Task(SegmentationTask):
     ----------
     recipe : Recipe
     folder : TaggedFolder
-        To train on.
+        Training images.
     validation : TaggedFolder or None
-        To measure on, where it has truth.
+        Images with truth to validate on.
     encoders : Encoders
     targets : callable
         From a tagged image to its pseudo mask, class indices (H, W).
     name : str
-        Of the stage; rounds of self-training have their own.
+        Name of the stage; each round of self-training has its own.
     """
 
     def __init__(
@@ -109,7 +109,7 @@ class Stage2Task(SegmentationTask):
         ).to(self.device)
 
     def batch(self, seed: int, epoch: int, indices: Sequence[int]) -> tuple[Sample, ...]:
-        """Return the samples of some images in an epoch."""
+        """Return samples of some images in an epoch."""
         return tuple(
             self.source.sample(
                 index,
@@ -120,7 +120,7 @@ class Stage2Task(SegmentationTask):
         )
 
     def loss(self, batch: Sequence[Sample]) -> tuple[Tensor, dict[str, float]]:
-        """Return the mean loss of the batch's samples, and its parts."""
+        """Return the mean loss over a batch, and its terms."""
         total, parts = torch.zeros((), device=self.device), {"masks": 0.0, "tags": 0.0}
         for samples in alike(batch):
             share = len(samples) / len(batch)

@@ -1,4 +1,4 @@
-"""From maps to windows: pooling, and what the tags of windows say about a pixel."""
+"""Pooling of maps over windows, and the classes that windows' tags allow at a pixel."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ Pooling = Literal["mean", "smooth_max"]
 
 
 class WindowPooling:
-    """Pools maps over windows, cells that lie partly inside counting in part.
+    """Pools maps over windows; cells on a window's edge count by their overlap.
 
     Parameters
     ----------
     windows : ndarray of int, shape (N, 4)
-        y, x, height, width in pixels of the image whose upper left corner is the maps'.
+        y, x, height, width in pixels; the image and its maps share the upper left corner.
     cells : tuple of int
-        Rows and columns of the maps.
+        Number of rows and columns of the maps.
     stride : int
         Pixels per cell.
     """
@@ -45,17 +45,17 @@ class WindowPooling:
         if maps.dtype != torch.float64:
             maps = maps.float()
         rows, columns = self._rows.to(maps.dtype), self._columns.to(maps.dtype)
-        # mixed precision would round what is compared afterwards
+        # mixed precision would round means that are then compared with each other
         with torch.autocast(maps.device.type, enabled=False):
             return torch.einsum("nh,khw,nw->nk", rows, maps, columns)
 
     def smooth_max(self, logits: Tensor, sharpness: float = SHARPNESS) -> Tensor:
         """Return `log(mean(exp(r z))) / r` of (C, h, w) logits over the windows, (N, C).
 
-        Between the mean and the maximum (Pinheiro and Collobert, CVPR 2015): a class that fills
-        a small part of a window is enough for its tag, as the tags' own rule says.
+        Between the mean and the maximum (Pinheiro and Collobert, CVPR 2015): a window is tagged
+        with a class as soon as the class fills a small part of it, which a mean would miss.
         """
-        # a window may lie far below the image's peak, where exp() is zero in single precision
+        # far below the image's peak, exp() underflows to zero in single precision
         wide = logits.float() if logits.device.type == "mps" else logits.double()
         peak = wide.detach().amax((1, 2), keepdim=True)  # (C, 1, 1)
         mean = self.mean((sharpness * (wide - peak)).exp())
@@ -70,7 +70,7 @@ class WindowPooling:
 def _shares(
     starts: NDArray[np.int32], lengths: NDArray[np.int32], cells: int, stride: int
 ) -> Tensor:
-    """Return how each window's side spreads over the cells, (N, cells), rows adding up to 1."""
+    """Return the share of each window's side in every cell, (N, cells); rows add up to 1."""
     edges = np.arange(cells) * stride
     ends = starts + lengths
     covered = np.minimum(ends[:, None], edges + stride) - np.maximum(starts[:, None], edges)
@@ -81,11 +81,11 @@ def _shares(
 def allowed_classes(
     windows: NDArray[np.int32], tags: NDArray[np.uint8], size: tuple[int, int]
 ) -> NDArray[np.bool_]:
-    """Return which classes the tags allow at each pixel.
+    """Return the classes that the tags allow at each pixel.
 
-    A class is possible where every window over the pixel is tagged with it. Tags leave out what
-    covers a few per cent of a window, so windows can contradict each other; the class that most
-    of the windows there have is then the only one allowed. Where no window lies, all are.
+    A class is allowed where every window over the pixel is tagged with it. Tags omit classes that
+    cover only a few percent of a window, so windows can contradict each other; then only the
+    class with most tags is allowed. Pixels without a window allow all classes.
 
     Parameters
     ----------
@@ -119,7 +119,7 @@ def allowed_classes(
 def flipped(
     windows: NDArray[np.int32], size: tuple[int, int], *, rows: bool, columns: bool
 ) -> NDArray[np.int32]:
-    """Return windows (N, 4) as they lie in the image turned over."""
+    """Return windows (N, 4) in the coordinates of the flipped image."""
     turned = windows.copy()
     if rows:
         turned[:, 0] = size[0] - windows[:, 0] - windows[:, 2]
@@ -131,7 +131,7 @@ def flipped(
 def inside(
     windows: NDArray[np.int32], tags: NDArray[np.uint8], crop: tuple[int, int, int, int]
 ) -> tuple[NDArray[np.int32], NDArray[np.uint8]]:
-    """Return the windows that lie wholly in a crop (y, x, height, width), in its pixels."""
+    """Return the windows entirely inside a crop (y, x, height, width), in its coordinates."""
     y, x, height, width = crop
     moved = windows - np.array([y, x, 0, 0], windows.dtype)
     kept = (
