@@ -1,10 +1,10 @@
-"""Measure the bundled model: tiles that it was not trained on, unseen words, and GlaS outlines.
+"""Evaluate the bundled model on held-out tiles, unseen words and outlines of GlaS.
 
     PYTHONPATH=scripts python benchmarks/bundled_quality.py --data DATA [--every 3]
 
-Prints one table. Agreement on GlaS is pooled over pixels: the mean of the IoU of gland and of the
-rest, and the Dice of gland, at 0.62 um/px resampled to the model's 0.5. None of CRC-VAL-HE-7K and
-GlaS was trained or tuned on. The color threshold is Otsu's on hematoxylin, image by image.
+Prints one table. Scores on GlaS are pooled over pixels: the mean IoU of gland and the rest, and
+the Dice of gland, at 0.62 um/px resampled to the model's 0.5. CRC-VAL-HE-7K and GlaS were used
+neither for training nor for tuning. The color threshold is Otsu's on hematoxylin for each image.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def classes_of(texts: list[tuple[str, ...]]) -> TissueClasses:
 
 
 def maps(model: DenseModel, pixels: NDArray[np.uint8]) -> torch.Tensor:
-    """Return the probabilities (C, H, W) of a picture, seen as the engine would show it."""
+    """Return the probabilities (C, H, W) of a picture, tiled as by the engine."""
     height, width = pixels.shape[:2]
     halo, step = model.halo, model.alignment
     framed = np.pad(
@@ -118,7 +118,7 @@ def held_out_tiles(data: Path) -> None:
 
 
 class Agreement:
-    """Pixels counted by truth and prediction."""
+    """Pixel counts by truth and prediction."""
 
     def __init__(self) -> None:
         self.counts = np.zeros((2, 2))
@@ -186,9 +186,9 @@ def glas(data: Path, every: int, tissue: str | None) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--every", type=int, default=1, help="take every n-th GlaS image")
+    parser.add_argument("--every", type=int, default=1, help="use every n-th GlaS image")
     parser.add_argument("--only", choices=("tiles", "held-out", "glas"))
-    parser.add_argument("--tissue", help="measure this nine-class segmentation model too")
+    parser.add_argument("--tissue", help="evaluate this nine-class segmentation model too")
     options = parser.parse_args()
     if options.only in (None, "tiles"):
         tiles(options.data, options.tissue)

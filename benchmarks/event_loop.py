@@ -1,15 +1,15 @@
 #!/usr/bin/env python3
-"""How long napari's window does not answer while the engine runs, a training runs, one paints.
+"""Measure how long napari's window freezes during inference, training and painting.
 
 Usage: python benchmarks/event_loop.py [--slide FILE] [--seconds N] [--phases idle run ...]
 
 Without a screen: scripts/with_screen.sh python benchmarks/event_loop.py
-A timer of 5 ms ticks in the event loop of a real napari. Printed are the longest time between two
-ticks, the 99th percentile, and the longest time in which the main thread itself was busy ("own
-work": on a loaded machine the rest is other programs), and where the main thread was in the
-longest gap. "idle" and "look" are the yardsticks: the same window with nothing to do, and the same
-zooming as in "zoom" with no engine. On a quiet machine the longest gap is to stay under 100 ms and
-the 99th percentile under 30 ms.
+A timer ticks every 5 ms in the event loop of a real napari. The output is the longest time between
+two ticks, the 99th percentile, the longest time in which the main thread itself was busy ("own
+work": on a busy machine the rest is other programs), and the stack of the main thread in the
+longest gap. "idle" and "look" are baselines: the same window with nothing to do, and the same
+zooming as in "zoom" without the engine. On a quiet machine the longest gap should stay under
+100 ms and the 99th percentile under 30 ms.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ SAMPLE = Path(__file__).parents[1] / "src" / "napari_plimseg" / "sample" / "CMU-
 
 
 class Gaps:
-    """Ticks in the event loop, and a thread that looks where the main thread is in between."""
+    """Ticks of the event loop, and a thread that samples the main thread's stack in between."""
 
     def __init__(self) -> None:
         from qtpy.QtCore import Qt, QTimer
@@ -79,7 +79,7 @@ class Gaps:
 
 
 def _places(thread: int) -> list[str]:
-    """Return where a thread is, without holding on to it.
+    """Return a thread's stack as text, without keeping references to it.
 
     A frame keeps what its function made: a QPainter that outlives its paintEvent ends the program.
     """
@@ -93,7 +93,7 @@ def _places(thread: int) -> list[str]:
 
 
 def tagged_folder(folder: Path) -> Path:
-    """Cut tagged patches out of the sample slide, for a training."""
+    """Cut tagged patches from the sample slide for a training."""
     from PIL import Image
 
     from napari_plimseg.slides import open_slide
@@ -113,7 +113,7 @@ def tagged_folder(folder: Path) -> Path:
 
 
 class Story:
-    """A napari with docks, and what goes on in it, phase by phase."""
+    """A napari with docks, and the phases of the benchmark."""
 
     def __init__(self, slide: Path, folder: Path, gaps: Gaps) -> None:
         import napari
@@ -151,23 +151,23 @@ class Story:
             self.dock.slide_section.mppTyped.emit(0.5)
 
     def first(self, seconds: float) -> None:
-        """Press *Generate* for the first time: model, store, layers, until the first tile."""
+        """Press *Generate* the first time: model, store and layers, until the first tile."""
         self.dock.start()
         controller = self.dock.controller
         self.spin(180, lambda: getattr(controller.last_progress, "tiles_done", 0) > 0)
 
     def run(self, seconds: float) -> None:
-        """Watch the mask grow."""
+        """Let the mask grow."""
         self.started()
         self.spin(seconds, lambda: not self.dock.controller.is_running)
 
     def zoom(self, seconds: float) -> None:
-        """Look around while the mask grows."""
+        """Zoom and pan while the mask grows."""
         self.started()
         self.look_around(seconds, lambda: self.dock.controller.is_running)
 
     def look(self, seconds: float) -> None:
-        """Look around with no engine: what drawing alone costs on this machine."""
+        """Zoom and pan without the engine, as the baseline of drawing."""
         self.look_around(seconds, lambda: True)
 
     def started(self) -> None:
@@ -227,7 +227,7 @@ PHASES = ("open", "idle", "first", "run", "zoom", "look", "paint", "train")
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--slide", type=Path, default=SAMPLE)
-    parser.add_argument("--seconds", type=float, default=10, help="of each phase")
+    parser.add_argument("--seconds", type=float, default=10, help="duration of each phase")
     parser.add_argument("--phases", nargs="+", choices=PHASES, default=list(PHASES))
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
@@ -245,7 +245,7 @@ def measure(options: argparse.Namespace, folder: Path) -> None:
     for name in options.phases:
         gaps.name = ""
         if name not in ("run", "zoom"):
-            story.stopped()  # between phases, so that stopping is in none of them
+            story.stopped()  # between phases, so that stopping counts in none of them
         gaps.begin(name)
         getattr(story, name)(options.seconds)
     gaps.name = ""

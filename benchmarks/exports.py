@@ -1,7 +1,7 @@
-"""Seconds and peak memory of every export of a large mask.
+"""Measure time and peak memory of every export of a large mask.
 
-Each export runs in a process of its own, so that its peak is its own; the peak counts what the
-process needs on top of the mask, which is mapped from a file.
+Each export runs in a separate process to have a separate peak. The peak is the memory needed
+besides the mask, which is mapped from a file.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ DOWNSAMPLE = 4
 
 
 class StripedSlide(Slide):
-    """A pink slide whose pixels are made when they are read."""
+    """A pink slide whose pixels are generated on reading."""
 
     def __init__(self, shape: tuple[int, int]) -> None:
         levels = tuple(
@@ -44,7 +44,7 @@ class StripedSlide(Slide):
 
 
 def make_mask(file: Path, side: int) -> None:
-    """Write a mask like that of a slide: regions of nine classes with ragged rims."""
+    """Write a mask similar to that of a slide: regions of nine classes with rough edges."""
     rng = np.random.default_rng(0)
     best = np.full((side, side), -np.inf, np.float32)
     mask = np.zeros((side, side), np.uint8)
@@ -89,14 +89,14 @@ def measured(name: str, folder: Path, side: int, pipe: Any) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--side", type=int, default=8192, help="mask pixels a side")
+    parser.add_argument("--side", type=int, default=8192, help="mask pixels per side")
     side = parser.parse_args().side
     processes = multiprocessing.get_context("spawn")
     print(f"mask {side} x {side}, slide {side * DOWNSAMPLE} x {side * DOWNSAMPLE}")
     print(f"{'export':<22}{'seconds':>9}{'peak MiB':>10}{'file MB':>9}")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        # in a process of its own too: a child's peak begins at its parent's
+        # also in a separate process, because a child's peak starts at its parent's
         maker = processes.Process(target=make_mask, args=(folder / "mask.npy", side))
         maker.start()
         maker.join()

@@ -1,13 +1,13 @@
-"""How well points and boxes find glands that the model never saw: one table.
+"""Evaluate points and boxes on unseen glands; prints one table.
 
     PYTHONPATH=scripts python benchmarks/hint_quality.py --data DATA [--model NAME=FILE ...]
 
 The glands are those of GlaS' train part of patients 3, 5 and 7 (docs/models.md describes DATA), of
-at least 300 um2 and not the whole picture. Dice of each gland against its outline, in %, mean over
-glands: from its box, from the box with each side moved by up to 10 % and 20 % of its size, and
-after 1, 2, 3 and 5 clicks, the first in its middle and each further one in the middle of the
-largest mistake. The floors are the box itself, and the largest ellipse in it. Several files under
-one NAME are seeds: the table gives mean and standard deviation.
+at least 300 um2 and smaller than the picture. The score is the Dice of each gland in %, averaged
+over glands: from its box, from the box with each side moved by up to 10 % and 20 % of its size, and
+after 1, 2, 3 and 5 clicks, the first at its center and each further one at the center of the
+largest error. The baselines are the box itself, and the largest ellipse in it. Several files with
+the same NAME are seeds: the table shows mean and standard deviation.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ def jittered_boxes(glands: list[NDArray[np.bool_]], amount: float, seed: int) ->
 
 
 def answers(session: HintSession, *, centered: bool) -> Callable[[list[Hint]], list[NDArray]]:
-    """Return what gives the masks of hints, in pixels of the picture."""
+    """Return a function from prompts to masks, in pixels of the picture."""
     height, width = session.slide.shape
     rows, columns = np.arange(height) + 0.5, np.arange(width) + 0.5
     downsample = session.pair_for([Hint(points=((1, 1, True),))]).downsample
@@ -89,7 +89,7 @@ def answers(session: HintSession, *, centered: bool) -> Callable[[list[Hint]], l
     whole = PatchPair(y, x, downsample, side)
 
     def answer(hints: list[Hint]) -> list[NDArray[np.bool_]]:
-        # one patch holds a picture of GlaS; encoding one for each gland changes little
+        # one patch contains a picture of GlaS; encoding one per gland changes little
         masks = session.segment_each(hints) if centered else session._masks(whole, hints)
         return [mask.at(rows, columns) for mask in masks]
 
@@ -150,10 +150,12 @@ def floor(pictures: list[tuple[Path, Path]], *, ellipse: bool) -> dict[str, floa
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--model", action="append", help="NAME=FILE; without, the shipped one")
-    parser.add_argument("--pictures", type=int, help="only the first so many")
-    parser.add_argument("--centered", action="store_true", help="a patch of its own for each gland")
-    parser.add_argument("--out", type=Path, help="append one JSON line a model to this file")
+    parser.add_argument("--model", action="append", help="NAME=FILE; default: the shipped model")
+    parser.add_argument("--pictures", type=int, help="number of pictures; default: all")
+    parser.add_argument(
+        "--centered", action="store_true", help="encode a separate patch for each gland"
+    )
+    parser.add_argument("--out", type=Path, help="append one JSON line per model to this file")
     options = parser.parse_args()
     pictures = glas_pictures(options.data / "glas", validation=True)[: options.pictures]
     count = sum(len(glands_of(outlines)) for _, outlines in pictures)

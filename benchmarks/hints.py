@@ -1,9 +1,9 @@
-"""How long a hint takes: in a new place, nearby, and in a place known from an earlier session.
+"""Measure the time of a prompt: at a new place, nearby, and at a cached place.
 
     python benchmarks/hints.py [SLIDE] [--model MODEL] [--mpp 0.25] [--threads 2]
 
-Prints the median and the longest of several places, in milliseconds of wall time and of processor
-time. Wall times mean something only while nothing else runs.
+Prints the median and the maximum over several places, in milliseconds of wall time and processor
+time. Wall times are only meaningful while nothing else runs.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("slide", nargs="?", type=Path, default=SAMPLE)
     parser.add_argument("--model", default="bundled")
-    parser.add_argument("--mpp", type=float, help="where the slide does not say")
+    parser.add_argument("--mpp", type=float, help="pixel size, if the slide has none")
     parser.add_argument("--places", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args()
@@ -63,7 +63,7 @@ def main() -> None:
             box = Hint(boxes=(Region(y - size / 2, x - size / 2, size, size),))
             nearby = Hint(points=((y, x, True), (y + size, x, False)), boxes=box.boxes)
             later = HintSession(slide, model, EmbeddingCache(Path(folder)))
-            later._key((1.0, 0, 0))  # the slide's fingerprint is found once
+            later._key((1.0, 0, 0))  # the slide's fingerprint is computed once
             for what, work in (
                 ("box in a new place", lambda box=box: session.segment([box])),
                 ("two clicks more", lambda hint=nearby: session.segment([hint])),

@@ -1,18 +1,16 @@
-"""Kill napari in the middle of painting, generating and training, and count what is lost.
+"""Kill napari while it is painting, generating and training, and count what is lost.
 
     scripts/with_screen.sh python benchmarks/kill_napari.py [--kills 20] [--what painting ...]
 
-A real napari paints with brush strokes, polygons, the eraser and undo at random rates on a mask,
-and notes in a file of its own what the layer showed after each step, and when. It is killed with
-SIGKILL at a random moment. Then the corrections are opened: a pixel whose painting is older than
-two seconds must be as it was painted, a younger one as it was at some moment since. The next
-napari opens what the last one left.
+A real napari paints on a mask with brush strokes, polygons, the eraser and undo at random rates,
+and logs the layer and the time after each step. It is killed with SIGKILL at a random moment. Then
+the corrections are opened: a pixel painted more than two seconds earlier must be as painted, a
+newer one as at some moment since. The next napari opens the same result.
 
-While generating, each tile that the dock was told of two seconds before the kill must be in the
-result. While training, each kill comes some time after the first step that the training has made
-since napari was opened: every second time the training is killed with napari, else it goes on
-alone. The next napari takes it up or resumes it, and no step before its last checkpoint is done
-again.
+While generating, each tile reported to the dock two seconds before the kill must be in the result.
+While training, each kill happens some time after the first step since napari was opened: every
+second time the training is killed too, otherwise it keeps running. The next napari attaches to it
+or resumes it, and must not repeat a step before its last checkpoint.
 """
 
 from __future__ import annotations
@@ -49,7 +47,7 @@ SAMPLE = Path(__file__).parents[1] / "src" / "napari_plimseg" / "sample" / "CMU-
 
 
 def make_store(folder: Path) -> MaskStore:
-    """Make a finished result of the sample slide: every class somewhere."""
+    """Create a finished result of the sample slide that contains every class."""
     with open_slide(SAMPLE) as slide:
         shape = tuple(int(np.ceil(side / DOWNSAMPLE)) for side in slide.shape)
         info = MaskInfo(
@@ -81,7 +79,7 @@ def make_store(folder: Path) -> MaskStore:
 
 
 class Painter:
-    """Steps that a person might take, on the layer of a mask."""
+    """Steps of a person on the layer of a mask."""
 
     def __init__(self, layer: Any, log: Path, seed: int) -> None:
         self.layer = layer
@@ -133,7 +131,7 @@ class Painter:
 
 
 def paint(folder: Path, seed: int) -> None:
-    """Open napari on the result and paint until killed."""
+    """Open the result in napari and paint until killed."""
     import napari
     from qtpy.QtCore import QTimer
 
@@ -162,7 +160,7 @@ def paint(folder: Path, seed: int) -> None:
 
 
 def steps_of(log: Path) -> list[tuple[float, int, int, np.ndarray]]:
-    """Return what the painter noted: when, where, and the mask ids there."""
+    """Return the painter's log: time, place and mask ids of each step."""
     data, position, steps = log.read_bytes(), 0, []
     while position + LOG_HEAD.size <= len(data):
         when, y, x, height, width = LOG_HEAD.unpack_from(data, position)
@@ -177,7 +175,7 @@ def steps_of(log: Path) -> list[tuple[float, int, int, np.ndarray]]:
 def judge(
     before: np.ndarray, found: np.ndarray, model: np.ndarray, log: Path, killed: float
 ) -> tuple[int, int, int]:
-    """Return steps, pixels painted, and pixels older than promised that are not as painted."""
+    """Return steps, painted pixels, and pixels that should have been saved but differ."""
     state = before.copy()
     allowed = None
     steps = steps_of(log)
@@ -185,7 +183,7 @@ def judge(
         if allowed is None and when > killed - PROMISE_SECONDS:
             allowed = found == state
         part = slice(y, y + block.shape[0]), slice(x, x + block.shape[1])
-        # 0 is the eraser: the model's output comes back
+        # 0 is the eraser, which restores the model's output
         state[part] = np.where(block == 0, model[part], block)
         if allowed is not None:
             allowed[part] |= found[part] == state[part]
@@ -194,7 +192,7 @@ def judge(
 
 
 def start_napari(what: str, folder: Path, seed: int, log: Path) -> subprocess.Popen[bytes]:
-    """Start a napari that does something, and return when it is at it."""
+    """Start a napari with a task, and return once it works on it."""
     arguments = ["--child", what, "--folder", str(folder), "--seed", str(seed)]
     napari = subprocess.Popen([sys.executable, __file__, *arguments])
     while not log.exists():
@@ -205,7 +203,7 @@ def start_napari(what: str, folder: Path, seed: int, log: Path) -> subprocess.Po
 
 
 def kill_after(napari: subprocess.Popen[bytes], seconds: float) -> float:
-    """Wait, kill, and return when that was."""
+    """Wait, kill, and return the time of the kill."""
     time.sleep(seconds)
     killed = time.time()
     napari.send_signal(signal.SIGKILL)
@@ -233,7 +231,7 @@ def kill_painting(folder: Path, kills: int, seed: int, rng: random.Random) -> No
 
 def kill_generating(folder: Path, kills: int, seed: int, rng: random.Random) -> None:
     lost_kills = 0
-    print("kill  after s  tiles told  lost tiles (older than 2 s)")
+    print("kill  after s  tiles seen  lost tiles (older than 2 s)")
     for number in range(kills):
         log = folder / f"generating-{number}.log"
         after = rng.uniform(0.2, 6)
@@ -246,7 +244,7 @@ def kill_generating(folder: Path, kills: int, seed: int, rng: random.Random) -> 
 
 def kill_training(folder: Path, kills: int, seed: int, rng: random.Random) -> None:
     tagged_folder(folder / "patches")
-    print("kill  after s  with the training  checkpoints so far  not gone on from")
+    print("kill  after s  with the training  checkpoints so far  not resumed from")
     lost_of_finished = 0
     for number in range(kills):
         log = folder / "training.log"

@@ -1,4 +1,4 @@
-"""For `kill_napari.py`: naparis that generate and train until killed, and what they leave."""
+"""For `kill_napari.py`: napari processes that generate and train until killed, and checks."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _PATIENCE_SECONDS = 300
 
 
 def generate(folder: Path, log: Path) -> None:
-    """Open napari, go on with the run of the last one, and note each finished tile."""
+    """Open napari, continue the last run, and log each finished tile."""
     import napari
     from qtpy.QtCore import QTimer
 
@@ -40,12 +40,12 @@ def generate(folder: Path, log: Path) -> None:
 
     dock.controller.progressed.connect(note)
     dock.open_slide(str(SAMPLE))
-    QTimer.singleShot(1500, dock.start)  # the result of the last one is looked up first
+    QTimer.singleShot(1500, dock.start)  # the dock looks for the last result first
     napari.run()
 
 
 def lost_tiles(folder: Path, log: Path, before: float) -> tuple[int, int]:
-    """Return the tiles told as finished before a time, and how many of them are not there.
+    """Return the number of tiles reported as finished before a time, and of missing ones.
 
     A result that is complete is removed, so that the next napari begins anew.
     """
@@ -68,7 +68,7 @@ def lost_tiles(folder: Path, log: Path, before: float) -> tuple[int, int]:
 
 
 def train(folder: Path, log: Path) -> None:
-    """Open napari and begin a training, or go on with the one that the last napari left."""
+    """Open napari and start a training, or continue that of the last napari."""
     import napari
     from qtpy.QtCore import QTimer
 
@@ -88,7 +88,7 @@ def train(folder: Path, log: Path) -> None:
             return
         if process is not None:
             if process.state.is_alive or dock.state.why_not("resume"):
-                return  # it is running still, or has not been looked at yet
+                return  # it is still running, or its state is not known yet
             begun.append(True)
             dock.resume()
         elif dock.folder is None:
@@ -96,7 +96,7 @@ def train(folder: Path, log: Path) -> None:
         else:
             dock.folder_section.mpp_edit.setText("0.5")
             dock.folder_section.mpp_edit.editingFinished.emit()
-            dock.setup.efforts["best"].setChecked(True)  # lasts for several kills
+            dock.setup.efforts["best"].setChecked(True)  # long enough for several kills
             begun.append(True)
             dock.start()
 
@@ -107,19 +107,19 @@ def train(folder: Path, log: Path) -> None:
 
 
 def _has_stepped(folder: Path, since: float) -> bool:
-    """Whether a training has learned something since a moment."""
+    """Whether a training has made a step since a moment."""
     return any(event["kind"] == "step" and event["time"] > since for event in _events(folder))
 
 
 def _events(folder: Path) -> Iterator[dict[str, Any]]:
     for path in sorted((folder / RUNS).glob("*/progress.jsonl")):
         for line in path.read_text("utf-8", errors="replace").splitlines():
-            with contextlib.suppress(ValueError):  # cut off by the kill
+            with contextlib.suppress(ValueError):  # truncated by the kill
                 yield json.loads(line)
 
 
 def steps_taken_back(folder: Path) -> tuple[int, int]:
-    """Return the checkpoints that were told of, and how many later starts did not go on from."""
+    """Return the number of reported checkpoints, and of those that a later start ignored."""
     order = {"stage1": 1, "pseudo_masks": 2, "stage2": 3}
     checkpoint: tuple[int, int, int] | None = None
     known = lost = 0
@@ -142,7 +142,7 @@ def steps_taken_back(folder: Path) -> tuple[int, int]:
 
 
 def put_away_finished(folder: Path) -> bool:
-    """Move a training that has ended out of the way, so that the next napari begins another."""
+    """Move a finished training away, so that the next napari starts another."""
     is_done = any(event["kind"] == "done" for event in _events(folder))
     if is_done:
         wait_for(lambda: not any(_is_locked(run) for run in (folder / RUNS).iterdir()))
@@ -152,7 +152,7 @@ def put_away_finished(folder: Path) -> bool:
 
 
 def end_training(folder: Path) -> None:
-    """Kill the training itself, too, as when the power goes; whoever started it."""
+    """Kill the training too, as in a power failure, whoever started it."""
     for process in psutil.process_iter(["cmdline"]):
         words = process.info["cmdline"] or ()
         if "plimseg_training" in words and any(str(folder) in word for word in words):
@@ -168,7 +168,7 @@ def _is_locked(run: Path) -> bool:
 
 
 def wait_for(until: Callable[[], bool]) -> None:
-    """Wait until something is so.
+    """Wait until a condition holds.
 
     Raises
     ------

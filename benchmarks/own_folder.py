@@ -1,11 +1,11 @@
-"""A user's own folder of 200 tagged images, from the folder to the list of models: one table.
+"""Train on a user's folder of 200 tagged images, up to the list of models; prints one table.
 
     python benchmarks/own_folder.py GLAS
 
-Cuts 200 patches of 224 px out of GlaS images of all patients but three, writes them with nothing
-but their tags in the file names, as a user would have them, and runs `plimseg train FOLDER` with
-the default recipe. Then measures the model on the images of the other patients, whole and without
-tags, and looks for it in the list that the dock shows. Prints the time and leaves a picture.
+Cuts 200 patches of 224 px from GlaS images of all patients but three, writes them with only their
+tags in the file names, as a user might have them, and runs `plimseg train FOLDER` with the default
+recipe. Then evaluates the model on whole images of the other patients, without tags, and checks
+that the dock lists it. Prints the time and writes a picture.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ def main() -> None:
 
 
 def write_patches(folder: object, out: Path, count: int) -> dict[str, int]:
-    """Write patches with their tags in the names; each of the three kinds of tags a third."""
+    """Write patches with their tags in the names, a third for each of the three tag sets."""
     random, side, found = np.random.default_rng(0), 224, {}
     out.mkdir(parents=True)
     images = [i for i in folder.images if i.group not in HELD_OUT]  # type: ignore[attr-defined]
@@ -101,7 +101,7 @@ def write_patches(folder: object, out: Path, count: int) -> dict[str, int]:
         y, x = (int(random.integers(0, length - side + 1)) for length in image.size)
         truth = read_truth(image, folder)[y : y + side, x : x + side]  # type: ignore[arg-type]
         tags = " ".join(str(int((truth == k).mean() > 0.05)) for k in (1, 2))
-        # glands that fill a whole patch are rare: after a while patches of both take their place
+        # glands that fill a whole patch are rare, so patches of both replace them after a while
         if found.get(tags, 0) >= wanted.get(tags, 0) and (number < 20_000 or tags != "1 1"):
             continue
         found[tags] = found.get(tags, 0) + 1

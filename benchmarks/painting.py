@@ -1,14 +1,13 @@
 #!/usr/bin/env python3
-"""What painting costs on the largest mask that can be edited, in a real window of napari.
+"""Measure painting on the largest editable mask, in a real window of napari.
 
 Usage: python benchmarks/painting.py [--side PIXELS] [--brush PIXELS] [--rounds N]
 
 Without a screen: scripts/with_screen.sh python benchmarks/painting.py
-Prints milliseconds: of the main thread's work on one event of the mouse ("work"), and until the
-window is drawn again after it ("with drawing"; without a graphics card the processor draws). A
-stroke is to stay under 16 ms median and undo under 50 ms. Then, for what goes through the whole
-mask, how long it takes, and the longest times for which the window does not answer meanwhile, as
-`event_loop.py` measures them.
+Prints milliseconds: the main thread's work on one mouse event ("work"), and the time until the
+window is drawn again ("with drawing"; without a graphics card the processor draws). A stroke
+should stay under a median of 16 ms and undo under 50 ms. For operations on the whole mask, it
+prints their duration and the longest freezes of the window, measured as in `event_loop.py`.
 """
 
 from __future__ import annotations
@@ -36,7 +35,9 @@ def main() -> None:
     parser.add_argument("--side", type=int, default=16_384)
     parser.add_argument("--brush", type=int, default=64)
     parser.add_argument("--rounds", type=int, default=60)
-    parser.add_argument("--places", action="store_true", help="where the main thread was")
+    parser.add_argument(
+        "--places", action="store_true", help="print the main thread's stack in the longest gaps"
+    )
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         os.environ["PLIMSEG_DATA_DIR"] = folder
@@ -54,7 +55,7 @@ def made_mask(side: int) -> np.ndarray:
 
 
 def opened(viewer: Any, mask: np.ndarray, folder: Path) -> Any:
-    """Return a mask view of a store of which only the description is written."""
+    """Return a mask view of a store without any written tile."""
     from napari_plimseg._widgets.viewer.mask_layer import MaskView
     from napari_plimseg.results.mask_info import MaskInfo
     from napari_plimseg.results.mask_store import MaskStore, StoreLayout
@@ -106,7 +107,7 @@ def measure(options: argparse.Namespace, folder: Path) -> None:
     layer.mode = "paint"
     scene = getattr(viewer, "scene", viewer)
     center = options.side // 2
-    scene.camera.zoom = 1 / layer.scale[0]  # one pixel of the mask a pixel of the screen
+    scene.camera.zoom = 1 / layer.scale[0]  # one mask pixel per screen pixel
     scene.camera.center = layer.data_to_world((center, center))
     settle()
     rng = np.random.default_rng(1)
@@ -161,7 +162,7 @@ def measure(options: argparse.Namespace, folder: Path) -> None:
 def whole_mask(
     options: argparse.Namespace, viewer: Any, dock: Any, view: Any, settle: Callable[..., None]
 ) -> None:
-    """Time what changes or looks at much of the mask, and what the window feels of it."""
+    """Time operations on large parts of the mask, and the window's freezes."""
     from napari_plimseg._widgets.review.correct.cleanup_panel import CleanupOperation
 
     layer, correct = view.layer, dock.correct
@@ -188,7 +189,7 @@ def whole_mask(
         y, x = next(place for place in places if layer.data[tuple(place)] == 2)
         layer.fill((y, x), 5)
 
-    layer.data[layer.data == 3] = 2  # so that a region goes through the whole mask
+    layer.data[layer.data == 3] = 2  # so that one region spans the whole mask
     layer.refresh()
     phase("nothing", lambda: settle(seconds=5.0), lambda: True)
     for number in (1, 2, 3):

@@ -1,4 +1,4 @@
-"""What the matching losses bring, against every control: one table.
+"""Compare the matching losses with all controls; prints one table.
 
     python benchmarks/quality.py GLAS --recipe glas_oeem
     python benchmarks/quality.py WSSS4LUAD --recipe wsss4luad --folds 4 --more NORMAL_LUNG
@@ -6,11 +6,11 @@
 
 Trains both stages of each arm with three seeds on the training part (GlaS: by patient; WSSS4LUAD:
 by image) and scores on the rest, which no arm sees. mIoU in %, pooled over pixels, mean and
-standard deviation over seeds: of the cams (no tags given), of the pseudo masks (training images,
-with tags) on all their pixels and where they are sure enough to be learned from, and of the
-segmentation network (no tags, no test-time augmentation). All arms share the frozen encoder's maps,
-epochs, order and learning rates. About an hour on two cores. With --backbone the arms stand on
-another encoder; the matcher stays the bundled one.
+standard deviation over seeds: of the CAMs (without tags), of the pseudo masks (training images,
+with tags) on all pixels and on those that stage 2 uses, and of the segmentation network (no tags,
+no test-time augmentation). All arms share the frozen encoder's features, epochs, order and learning
+rates. Takes about an hour on two cores. With --backbone the arms use another encoder; the matcher
+remains the bundled one.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ COLUMNS = ("cam", "pseudo", "sure", "final")
 
 @dataclass(frozen=True)
 class Arm:
-    """One row of the table: what differs from the recipe."""
+    """One row of the table: its differences from the recipe."""
 
     name: str
     matching: dict[str, Any]
@@ -92,7 +92,7 @@ def arms_of(weight: float) -> list[Arm]:
 
 
 class Laboratory:
-    """Data and frozen maps that all arms share."""
+    """Data and cached features shared by all arms."""
 
     def __init__(self, recipe: Recipe, folds: int) -> None:
         self.recipe = recipe
@@ -104,7 +104,7 @@ class Laboratory:
         self.encoders: dict[str, Encoders] = {}
 
     def encoders_for(self, recipe: Recipe) -> Encoders:
-        """Return the encoders of a recipe; their maps are computed once."""
+        """Return the encoders of a recipe; their features are computed once."""
         matching = recipe.matching
         key = f"{matching.matcher} {matching.space} {matching.is_used}"
         if matching.matcher == "random":
@@ -115,7 +115,7 @@ class Laboratory:
                 self.backbone, load_matcher(name, seed=recipe.seed), recipe, torch.device("cpu")
             )
             if self.encoders:
-                # the encoder is the same: so are its maps
+                # the same encoder has the same features
                 blocks = next(iter(self.encoders.values())).blocks
                 matched = made.matched
                 if hasattr(matched, "_source"):
@@ -136,7 +136,7 @@ class Laboratory:
         found: dict[str, list[np.ndarray]] = {name: [] for name in COLUMNS}
         for data in self.folds:
             self.run_fold(arm, recipe, data, found)
-        # pixels of all folds are counted together
+        # pixels of all folds are pooled
         return {
             name: 100 * score_of(sum(confusions), self.classes).miou
             for name, confusions in found.items()
@@ -185,7 +185,7 @@ class Laboratory:
     def mask(
         self, arm: Arm, recipe: Recipe, task: Stage1Task | None, image: TaggedImage
     ) -> np.ndarray:
-        """Return the labels that an arm gives stage 2."""
+        """Return an arm's labels for stage 2."""
         white, rgb = recipe.data.white_background, read_pixels(image)
         classes = len(self.classes.tissue_ids)
         if task is not None:
@@ -194,7 +194,7 @@ class Laboratory:
             scores = probabilities_of(cams, exclusive=exclusive)
             return pseudo_mask(scores, image, rgb, recipe.pseudo_masks, white_background=white)
         if arm.masks == "truth":
-            if image.truth is None:  # of a further folder: one tag, the whole image
+            if image.truth is None:  # from a further folder: one tag for the whole image
                 return np.full(image.size, image.tags[0].argmax(), np.int16)
             truth = read_truth(image, self.folds[0].train)
             return np.where(truth == 0, IGNORED, truth.astype(np.int16) - 1).astype(np.int16)
@@ -206,7 +206,7 @@ class Laboratory:
         return found
 
     def shipped(self) -> float:
-        """Return the score of the shipped model, told the classes' prompts, without training."""
+        """Return the score of the shipped model, given the classes' prompts, without training."""
         model = load_model("bundled", self.classes)
         tissue = len(self.classes.tissue_ids)
         total = np.zeros((tissue, tissue), np.int64)
@@ -223,7 +223,7 @@ class Laboratory:
 
 
 def folds_of(data: TrainingData, count: int) -> list[TrainingData]:
-    """Return folds by image in which kinds of tags are spread evenly; further folders train."""
+    """Return folds by image, with tag sets spread evenly; further folders are for training."""
     assert data.validation is not None
     own = [i for i in (*data.train.images, *data.validation.images) if i.truth is not None]
     further = [i for i in data.train.images if i.truth is None]
@@ -246,7 +246,7 @@ def strongest(logits: torch.Tensor) -> np.ndarray:
 
 
 def confusion(folder: TaggedFolder, mask: Any) -> np.ndarray:
-    """Return the pooled confusion matrix of masks with truth; no class on either side, no count."""
+    """Return the pooled confusion matrix, without pixels that have no class in mask or truth."""
     tissue = len(folder.classes.tissue_ids)
     total = np.zeros((tissue, tissue), np.int64)
     for image in folder.images:
@@ -289,7 +289,7 @@ def fit(task: Any, stage: Any, seed: int) -> None:
 
 
 def settings_of(recipe: Recipe) -> str:
-    """Return what rows must share to be compared: tables of other settings are others."""
+    """Return the settings that rows must have in common to be comparable."""
     stages = (
         f"{name}: {stage.epochs} epochs at {stage.learning_rate:g}"
         for name, stage in (("stage 1", recipe.stage1), ("stage 2", recipe.stage2))
@@ -302,15 +302,17 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("--recipe", default="glas_oeem")
     parser.add_argument("--backbone", help="image encoder of all arms, instead of the recipe's")
-    parser.add_argument("--weight", type=float, default=0.1, help="of each matching loss")
+    parser.add_argument("--weight", type=float, default=0.1, help="weight of each matching loss")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--folds", type=int, default=1, help="cross-validation by image")
-    parser.add_argument("--more", type=Path, action="append", help="further folder to train on")
+    parser.add_argument("--more", type=Path, action="append", help="further training folder")
     parser.add_argument(
-        "--only", action="append", help="arms whose name holds this text, in this order; repeatable"
+        "--only",
+        action="append",
+        help="arms whose name contains this text, in this order; repeatable",
     )
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
-    parser.add_argument("--out", type=Path, help="append one JSON line a run to this file")
+    parser.add_argument("--out", type=Path, help="append one JSON line per run to this file")
     options = parser.parse_args()
     recipe = chosen_recipe(options.recipe).override(options.set)
     recipe = replace(recipe, data=replace(recipe.data, train=options.data))
@@ -321,7 +323,7 @@ def main() -> None:
     laboratory = Laboratory(recipe, options.folds)
     settings = settings_of(recipe)
     print(settings)
-    print(f"{'arm':44s} {' '.join(f'{name:>12s}' for name in COLUMNS)}   seconds a run")
+    print(f"{'arm':44s} {' '.join(f'{name:>12s}' for name in COLUMNS)}   seconds per run")
     wanted = options.only or [""]
     arms = [arm for text in wanted for arm in arms_of(options.weight) if text in arm.name]
     for arm in arms:

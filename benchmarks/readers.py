@@ -1,9 +1,10 @@
-"""Megapixels a second of our slide readers, OpenSlide and tifffile's zarr view, side by side.
+"""Compare the speed of our slide readers, OpenSlide and tifffile's zarr view.
 
 Run: python benchmarks/readers.py [SLIDE...]
 
-The contestants take turns round by round, so that a busy machine slows all of them; the table
-gives medians and ratios. Every round opens the slide anew: no cache of ours is warm.
+The readers alternate in every round, so that a busy machine slows all of them; the table shows
+medians and ratios in megapixels per second. Every round reopens the slide, so that our caches are
+empty.
 """
 
 from __future__ import annotations
@@ -69,7 +70,7 @@ def windows(shape: tuple[int, int], side: int, shift: int) -> list[tuple[int, in
 def measure(
     path: Path, reader: str, places: list[tuple[int, int]], side: int, threads: int
 ) -> float:
-    """Return megapixels a second."""
+    """Return megapixels per second."""
     read, close = READERS[reader](path)
     start = time.perf_counter()
     if threads == 1:

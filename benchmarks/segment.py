@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""Time, memory and tiling invariance of segmenting a whole slide with the bundled model.
+"""Measure time, memory and tiling invariance of segmenting a slide with the bundled model.
 
 Usage: python benchmarks/segment.py [SLIDE] [--tile-sizes 512,1024,2048] [--rounds 2]
 
-Each run is a process of its own, so that its peak memory is its own; the tile sizes take turns.
-Prints one table: median seconds, working megapixels a second, peak memory, and the share of mask
-pixels that differ from the first tile size.
+Each run is a separate process to have a separate memory peak; the tile sizes alternate. Prints one
+table: median seconds, working megapixels per second, peak memory, and the share of mask pixels
+that differ from the first tile size.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""How much faster the fast student is than the network that taught it, at equal pixels.
+"""Compare the speed of the fast student with that of its teacher.
 
     OMP_NUM_THREADS=1 python benchmarks/student_speed.py --rounds 6
 
-Both see the same batch of windows, by turns, so that a busy machine slows both alike. Seconds of
-processor time a window, the best of all rounds.
+Both run on the same batch of windows alternately, so that a busy machine slows both. Prints the
+processor time per window, the best of all rounds.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ WINDOWS = 4
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--backbone", default="bundled", help="image encoder of the teacher")
-    parser.add_argument("--width", type=int, default=96, help="of the teacher's head")
+    parser.add_argument("--width", type=int, default=96, help="width of the teacher's head")
     parser.add_argument("--classes", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=6)
     options = parser.parse_args()
@@ -47,7 +47,7 @@ def main() -> None:
                 best[name] = min(best[name], (time.process_time() - begun) / WINDOWS)
     for name, (encoder, head) in networks.items():
         weights = sum(p.numel() for part in (encoder, head) for p in part.parameters())
-        print(f"{name}  {weights / 1e6:5.2f} M weights  {1000 * best[name]:6.1f} ms a window")
+        print(f"{name}  {weights / 1e6:5.2f} M weights  {1000 * best[name]:6.1f} ms per window")
     print(f"the student is {best['teacher'] / best['student']:.1f} times as fast")
 
 

@@ -4,7 +4,7 @@
     python scripts/build_bundled_model.py --data DATA
 
 Takes about fifteen minutes on two cores; the same seed on the same machine gives the same file.
-The folder of data is described in docs/models.md.
+docs/models.md describes DATA.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from napari_plimseg.models.weights import SCALE_SUFFIX, quantized
 ROOT = Path(__file__).resolve().parent.parent
 SAMPLE_SLIDE = ROOT / "src" / "napari_plimseg" / "sample" / "CMU-1-Small-Region.svs"
 MPP = 0.5
-WINDOW, STEP = 320, 256  # pixels; windows at fixed places make the mask free of the tiling
+WINDOW, STEP = 320, 256  # pixels; fixed windows make the mask independent of the tiling
 
 
 def main() -> None:
@@ -39,10 +39,10 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder of training data")
     parser.add_argument("--out", type=Path, default=bundled_folder())
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--cache", type=Path, help="keep the extracted vectors in this file")
+    parser.add_argument("--cache", type=Path, help="file for caching the extracted vectors")
     options = parser.parse_args()
     torch.manual_seed(options.seed)
-    torch.set_num_threads(1)  # sums in one order, and no slower than two threads on small steps
+    torch.set_num_threads(1)  # reproducible sums, and as fast as two threads on small steps
     options.out.mkdir(parents=True, exist_ok=True)
     minilm.write_tokenizer(options.out / TOKENIZER_FILE)
 
@@ -76,7 +76,8 @@ def write_bundle(model: BundledClip, folder: Path) -> None:
     """Write configuration and weights: large matrices and kernels in int8, the rest in fp32."""
     stored: dict[str, torch.Tensor] = {}
     for name, tensor in model.state_dict().items():
-        # a batch norm's scale has no rows to speak of, and the stem is small and comes first
+        # scales of batch norms have no rows to quantize by, and errors in the small stem, the
+        # first layer, would affect all others
         large = tensor.ndim > 1 and tensor.shape[1] > 3
         if large and name.startswith(("text.minilm", "visual.trunk")):
             stored[name], stored[name + SCALE_SUFFIX] = quantized(tensor)

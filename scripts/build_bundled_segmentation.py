@@ -2,10 +2,9 @@
 
     python scripts/build_bundled_segmentation.py --data DATA --work WORK --out tissue.safetensors
 
-Puts mosaics together from tiles with one tag each, trains
-`training/recipes/bundled_colorectal.yaml` on them and writes the head; the encoder is the shipped
-image-text model's. The same seed on the same machine gives the same mosaics. docs/models.md
-describes DATA.
+Composes mosaics of tiles with one tag each, trains `training/recipes/bundled_colorectal.yaml` on
+them and writes the head; the encoder is that of the shipped image-text model. The same seed on the
+same machine gives the same mosaics. docs/models.md describes DATA.
 """
 
 from __future__ import annotations
@@ -33,15 +32,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, required=True, help="folder of training data")
     parser.add_argument("--out", type=Path, required=True, help="model file to write")
-    parser.add_argument("--work", type=Path, required=True, help="mosaics and run; is resumed")
     parser.add_argument(
-        "--mosaics", type=int, nargs=2, default=(192, 24), help="training, held out"
+        "--work", type=Path, required=True, help="folder for mosaics and run; resumed if it exists"
     )
-    parser.add_argument("--lc25000", action="store_true", help="with tiles of two tags each, too")
-    parser.add_argument("--set", nargs="*", default=[], help="KEY=VALUE of the recipe")
+    parser.add_argument(
+        "--mosaics",
+        type=int,
+        nargs=2,
+        default=(192, 24),
+        help="numbers of training and held-out mosaics",
+    )
+    parser.add_argument("--lc25000", action="store_true", help="add tiles with two tags each")
+    parser.add_argument("--set", nargs="*", default=[], help="recipe settings KEY=VALUE")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    torch.set_num_threads(1)  # sums in one order
+    torch.set_num_threads(1)  # reproducible sums
     folder, run = options.work / "mosaics", options.work / "run"
     training, held = tiles(options.data, lc25000=options.lc25000)
     write_folder(folder, training, held, tuple(options.mosaics), options.seed)
@@ -51,7 +56,7 @@ def main() -> None:
         recipe, run, on_event=lambda event: event.message and print(event.message, flush=True)
     )
     header, tensors = load_model_file(trained)
-    # glass was tagged like a tissue; to those who use the model it is the background
+    # training tags glass like a tissue, but users of the model expect a background class
     shipped = replace(header, classes=COLORECTAL, title=TITLE, license=LICENSE)
     save_model(options.out, shipped, tensors)
     print(f"wrote {options.out}: {options.out.stat().st_size / 1e6:.1f} MB")

@@ -1,13 +1,13 @@
-"""Build the model for points and boxes that ships with the package.
+"""Build the promptable model (points and boxes) that ships with the package.
 
     python scripts/build_promptable_model.py --data DATA --out hints.safetensors
     python scripts/build_promptable_model.py --data DATA --outlines glas --out own.safetensors
 
-Runs the bundled image tower once over scenes whose objects are known (`hint_model/scenes.py`), and
-trains projection, prompt encoder and dual decoder on the maps. The tower is frozen and is not in
-the file. Without --outlines only data is read whose terms allow to ship the weights. With it, the
-folder DATA/glas is learned from as well, whose license allows research only: such weights may not
-be handed on. docs/models.md describes DATA.
+Runs the bundled image tower once on scenes with known objects (`hint_model/scenes.py`), and trains
+projection, prompt encoder and dual decoder on its maps. The tower is frozen and not part of the
+file. Without --outlines, only data is used whose terms permit shipping the weights. With it, the
+folder DATA/glas is used too, whose license permits research only: such weights must not be
+distributed. docs/models.md describes DATA.
 """
 
 from __future__ import annotations
@@ -58,15 +58,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, required=True, help="folder of training data")
     parser.add_argument("--out", type=Path, required=True, help="model file to write")
-    parser.add_argument("--work", type=Path, required=True, help="maps; kept for the next time")
-    parser.add_argument("--scenes", type=int, default=120, help="collages")
-    parser.add_argument("--outlines", choices=["glas"], help="learn from outlines as well")
-    parser.add_argument("--outlines-only", action="store_true", help="and from nothing else")
+    parser.add_argument("--work", type=Path, required=True, help="folder for caching the maps")
+    parser.add_argument("--scenes", type=int, default=120, help="number of collages")
+    parser.add_argument("--outlines", choices=["glas"], help="train on these outlines too")
+    parser.add_argument(
+        "--outlines-only", action="store_true", help="train on nothing but these outlines"
+    )
     parser.add_argument("--resolutions", nargs="+", default=RESOLUTIONS, choices=RESOLUTIONS)
     parser.add_argument("--steps", type=int, default=Settings.steps)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    torch.set_num_threads(1)  # sums in one order
+    torch.set_num_threads(1)  # reproducible sums
     options.work.mkdir(parents=True, exist_ok=True)
     backbone = load_backbone("bundled")
     axes, sources = maps(backbone, options)
@@ -96,7 +98,7 @@ def main() -> None:
 def maps(
     backbone: DenseNetBackbone, options: argparse.Namespace
 ) -> tuple[tuple[Tensor, Tensor], dict[str, list[MapsOfScene]]]:
-    """Return the axes of the tower's maps, and the scenes of each source, computed once."""
+    """Return the axes of the tower's maps, and the scenes of each source, from a cache if any."""
 
     def random(part: int, number: int = 0) -> np.random.Generator:
         return np.random.default_rng((options.seed, part, number))
@@ -131,7 +133,7 @@ def maps(
 
 
 def assembled(trainee: Trainee, axes: tuple[Tensor, Tensor], backbone: DenseNetBackbone) -> WsiSam:
-    """Return the finished model: the axes and the last projection become one."""
+    """Return the finished model, with axes and last projection combined."""
     deep, early = axes
     shape = trainee.decoder.shape
     encoder = BackboneEncoder(

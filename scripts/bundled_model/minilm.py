@@ -34,7 +34,7 @@ def _archive() -> zipfile.ZipFile:
 
 
 def load() -> MiniLm:
-    """Return the encoder; the second sentence's type embedding and the pooler are left out."""
+    """Return the encoder, without the second sentence's type embedding and the pooler."""
     source = safetensors.torch.load(_archive().read("model.safetensors"))
     words = source["embeddings.word_embeddings.weight"]
     state: dict[str, Tensor] = {
@@ -49,10 +49,7 @@ def load() -> MiniLm:
         there, here = f"encoder.layer.{i}", f"layers.{i}"
         for kind in ("weight", "bias"):
             state[f"{here}.self_attn.in_proj_{kind}"] = torch.cat(
-                [
-                    source[f"{there}.attention.self.{part}.{kind}"]
-                    for part in ("query", "key", "value")
-                ]
+                [source[f"{there}.attention.self.{part}.{kind}"] for part in _INPUTS]
             )
             for ours, theirs in _NAMES.items():
                 state[f"{here}.{ours}.{kind}"] = source[f"{there}.{theirs}.{kind}"]

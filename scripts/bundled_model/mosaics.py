@@ -1,8 +1,8 @@
-"""A tagged folder of mosaics: pictures put together from tiles that each show one tissue.
+"""A tagged folder of mosaics: pictures composed of tiles that each show one tissue.
 
-A tile has one tag and no outlines. In a mosaic several tissues lie side by side, so that windows
-with one tag and windows with several both occur, as in a user's own folder. What the tags say is
-all that training sees; where the pieces lie is written down for held-out mosaics only.
+A tile has one tag and no outlines. A mosaic shows several tissues side by side, so that there are
+windows with one tag and with several, as in a user's own folder. Training only sees the tags; the
+outlines of the pieces are stored for held-out mosaics only.
 """
 
 from __future__ import annotations
@@ -44,16 +44,16 @@ ORDER = tuple(CLASSES)
 TRAINING, HELD_OUT = "training", "held out"
 
 SIDE = 448
-WINDOW = 112  # pixels; windows lie edge to edge, and pieces don't end where they do
+WINDOW = 112  # pixels; windows are adjacent, and their edges are not those of the pieces
 SMALLEST_SHARE = 0.05  # of a window that a piece must cover for its tags
-BORDER = 32  # pixels that a curved border strays from a straight one, and by which that is moved
+BORDER = 32  # pixels by which borders are bent and shifted
 KATHER_MPP, MPP = 0.495, 0.5
 HELD_OUT_EVERY = 5
 
 
 @dataclass(frozen=True)
 class Tile:
-    """Pixels (h, w, 3) of one picture, and the keys of `CLASSES` that it shows, main one first."""
+    """Pixels (h, w, 3) of a picture, and its tissues as keys of `CLASSES`, main one first."""
 
     pixels: NDArray[np.uint8]
     tags: tuple[str, ...]
@@ -61,7 +61,7 @@ class Tile:
 
 @dataclass(frozen=True)
 class Mosaic:
-    """A picture put together.
+    """A composed picture.
 
     `pieces` (SIDE, SIDE) is the index into `tiles` of each pixel.
     """
@@ -75,7 +75,7 @@ class Mosaic:
         return window_grid(self.pieces.shape, WINDOW, WINDOW)
 
     def tags(self) -> list[list[str]]:
-        """Return the tags of each window: those of every piece that covers enough of it."""
+        """Return the tags of each window: those of all pieces that cover enough of it."""
         ids = (self.pieces + 1).astype(np.uint8)
         shares = class_fractions(ids, self.windows(), len(self.tiles))  # (N, tiles)
         shown = [[self.tiles[i] for i in np.flatnonzero(row >= SMALLEST_SHARE)] for row in shares]
@@ -90,14 +90,14 @@ class Mosaic:
 
 
 def tiles(data: Path, *, lc25000: bool = False) -> tuple[list[Tile], list[Tile]]:
-    """Return the tiles to train on, and every fifth of each folder for choosing among settings."""
+    """Return training tiles, and every fifth tile of each folder as held out for tuning."""
     training: list[Tile] = []
     held: list[Tile] = []
     folders = [(data / NCT_FOLDER / name, name) for name in NCT_CLASSES]
     kather = data / "kather2016-samples"
     folders += [(kather / folder, name) for folder, name in KATHER_2016.items()]
     for folder, name in folders:
-        if name in CLASSES:  # "COMPLEX" is no one tissue
+        if name in CLASSES:  # "COMPLEX" is not a single tissue
             for number, path in enumerate(sorted(folder.iterdir())):
                 pixels = read_rgb(path)
                 if folder.parent == kather:
@@ -116,8 +116,8 @@ def tiles(data: Path, *, lc25000: bool = False) -> tuple[list[Tile], list[Tile]]
 
 
 def mosaic(tiles: Sequence[Tile], random: np.random.Generator) -> Mosaic:
-    """Put tiles together, four large or sixteen small pieces, every class as likely as another."""
-    count = int(random.choice([2, 4]))  # pieces a side
+    """Compose tiles, four large or sixteen small pieces, with equal odds for every class."""
+    count = int(random.choice([2, 4]))  # pieces per side
     cell = SIDE // count
     moved = _moved(random, min(BORDER, cell // 4))  # (2, SIDE, SIDE)
     rows, columns = (moved // cell).astype(int).clip(0, count - 1)
@@ -139,7 +139,7 @@ def mosaic(tiles: Sequence[Tile], random: np.random.Generator) -> Mosaic:
 
 
 def _moved(random: np.random.Generator, reach: int) -> NDArray[np.float64]:
-    """Return where each pixel is looked up, (2, SIDE, SIDE): shifted, and half the time bent."""
+    """Return the source of each pixel, (2, SIDE, SIDE): shifted, and half the time bent."""
     places = np.indices((SIDE, SIDE)).astype(float)
     places += random.uniform(-reach, reach, (2, 1, 1))
     if random.random() < 0.5:
@@ -151,7 +151,7 @@ def _moved(random: np.random.Generator, reach: int) -> NDArray[np.float64]:
 def _shown(
     pixels: NDArray[np.uint8], size: tuple[int, int], random: np.random.Generator
 ) -> NDArray[np.uint8]:
-    """Return a tile of a size as another laboratory may have made it, turned and cut at random."""
+    """Return a tile of a size, rotated and cropped at random, as if from another laboratory."""
     pixels = np.rot90(pixels, int(random.integers(4)))
     pixels = pixels[:, ::-1] if random.random() < 0.5 else pixels
     lacking = [max(0, wanted - had) for wanted, had in zip(size, pixels.shape, strict=False)]
@@ -176,7 +176,7 @@ def write_folder(
     folder : Path
     training, held : sequence of Tile
     counts : tuple of int
-        Mosaics to train on and held-out ones.
+        Numbers of training and of held-out mosaics.
     seed : int
     """
     folder.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Where the pictures lie that the shipped models are trained on, and what their folders mean."""
+"""Locations and labels of the pictures used to train the shipped models."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ OSTEOSARCOMA = {"Viable": "BONE_TUM", "Non-Viable-Tumor": "BONE_NEC", "Non-Tumor
 
 
 def is_held_out(path: Path) -> bool:
-    """Return whether a picture of LC25000 or the osteosarcoma set is kept for measuring."""
+    """Return whether a picture of LC25000 or the osteosarcoma set is held out for testing."""
     return zlib.crc32(path.name.encode()) % 10 < HELD_OUT_SHARE
 
 
@@ -39,7 +39,7 @@ def read_rgb(path: Path) -> NDArray[np.uint8]:
 
 
 def blank_glass() -> Iterator[NDArray[np.uint8]]:
-    """Give pictures of empty glass in the shades that scanners make of it."""
+    """Yield pictures of empty glass in the shades of different scanners."""
     random = np.random.default_rng(0)
     for shade in range(214, 256, 3):
         tint = random.integers(-3, 4, 3)

@@ -1,10 +1,10 @@
 """Train the projection of the image tower, the text adapter and the scale of their cosine.
 
-The trunk and the sentence encoder stay as they are. A step draws vectors of pixels, each with a
-distribution over concepts, and *episodes*: sets of two to eleven captions that stand for the
-classes that some user might type. The target of a pixel in an episode is how well each caption
-fits its concepts, and the loss is the cross entropy of softmax(scale * cosine) with that target.
-So captions that mean several concepts ("gland", "tissue") are learned beside specific ones.
+The trunk and the sentence encoder are frozen. A step draws vectors of pixels, each with a
+distribution over concepts, and *episodes*: sets of two to eleven captions, like the classes that a
+user might type. The target of a pixel in an episode is the fit of each caption to its concepts, and
+the loss is the cross-entropy of softmax(scale * cosine) with this target. In this way, captions
+of several concepts ("gland", "tissue") are learned together with specific ones.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ COLORECTAL_CONCEPTS = 9
 
 
 class Captions:
-    """Sentence vectors of every caption in every template, and what they fit."""
+    """Sentence vectors of every caption in every template, and their fits to concepts."""
 
     def __init__(self, tower: TextTower) -> None:
         phrases, self.fits = phrases_and_fits(CAPTIONS)  # (P, 15)
@@ -49,7 +49,7 @@ class Captions:
         ]
 
     def draw(self, generator: torch.Generator) -> Tensor:
-        """Return one noisy sentence vector a caption, (P, 384), in a random template each."""
+        """Return one noisy sentence vector per caption, (P, 384), each in a random template."""
         count, templates, width = self.sentences.shape
         template = torch.randint(templates, (count,), generator=generator)
         vectors = self.sentences[torch.arange(count), template]
@@ -101,7 +101,7 @@ def train(
             chosen = captions.episode(generator)
             target = fits[:, chosen]
             total = target.sum(1, keepdim=True)
-            # a pixel that no caption of the episode fits teaches nothing
+            # a pixel that no caption of the episode fits has no target
             target = torch.where(total > 0.1, target / total.clamp_min(0.1), 0.0)
             loss = loss - (target * logits.index_select(1, chosen).log_softmax(1)).sum(1).mean()
         optimizer.zero_grad()

@@ -1,8 +1,8 @@
 """Scenes of real crypts: tiles of LC25000 side by side, with outlines of 198 crypts.
 
-`crypts.json` gives each crypt as a closed line of (x, y) in pixels of its tile of 224. An ellipse
-was put around each by eye, and then moved to where the dark rim of nuclei ends: the best closed
-path through 72 rays, smooth from ray to ray. Tiles that show other tissue, and glass, lie between.
+`crypts.json` has each crypt as a closed line of (x, y) in pixels of its tile (224 px). An ellipse
+was drawn around each by eye, and then fitted to the outer edge of the dark rim of nuclei: the best
+closed path through 72 rays, smooth from ray to ray. Tiles of other tissue, and glass, are between.
 """
 
 from __future__ import annotations
@@ -26,21 +26,21 @@ if TYPE_CHECKING:
 
 OUTLINES = Path(__file__).with_name("crypts.json")
 TILE = 224
-SCALES = (0.7, 1.0, 1.0, 1.4)  # pixels of a scene per pixel of a tile, which is about 1 um
-CRYPTS, OTHERS = 0.8, 0.1  # of the places; glass in the rest
-FEW = 0.4  # of the scenes: glass but for some tiles in the middle, as at the edge of a section
+SCALES = (0.7, 1.0, 1.0, 1.4)  # scene pixels per tile pixel, which is about 1 um
+CRYPTS, OTHERS = 0.8, 0.1  # shares of the cells; the rest is glass
+FEW = 0.4  # share of scenes that are mostly glass, as at the edge of a section
 _MOST = 255
 
 
 def crypts(folder: Path, count: int, random: np.random.Generator) -> Iterator[Scene]:
-    """Give scenes of tiles from the folders `colon_n` and `colon_aca` of LC25000.
+    """Yield scenes of tiles from the folders `colon_n` and `colon_aca` of LC25000.
 
     Parameters
     ----------
     folder : Path
-        Of LC25000.
+        LC25000.
     count : int
-        Scenes.
+        Number of scenes.
     random : Generator
     """
     outlines = json.loads(OUTLINES.read_text("utf-8"))
@@ -96,7 +96,7 @@ def _scene(
 
 
 def _labels(lines: list[list[tuple[int, int]]], cell: int) -> NDArray[np.intp]:
-    """Return the number of each crypt (cell, cell), from 1 on."""
+    """Return the labels of the crypts (cell, cell), from 1 on."""
     image = Image.new("I", (cell, cell))
     drawing = ImageDraw.Draw(image)
     for number, line in enumerate(lines, 1):
@@ -112,7 +112,7 @@ def _moved(pixels: NDArray[Any], turns: int, mirrored: bool) -> NDArray[Any]:
 def _inside(
     y: int, x: int, cell: int, side: int
 ) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
-    """Return where a cell lies in the field, and which part of it does."""
+    """Return a cell's position in the field, and its visible part."""
     spans = [(max(0, start), min(side, start + cell)) for start in (y, x)]
     window = tuple(slice(a, b) for a, b in spans)
     cut = tuple(slice(a - start, b - start) for (a, b), start in zip(spans, (y, x), strict=True))

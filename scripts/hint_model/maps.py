@@ -1,4 +1,4 @@
-"""What the frozen image tower makes of scenes, reduced once and kept in half precision."""
+"""Maps of scenes from the frozen image tower, reduced once and cached in half precision."""
 
 from __future__ import annotations
 
@@ -19,31 +19,31 @@ if TYPE_CHECKING:
     from napari_plimseg.models.encoders.bundled_backbone import DenseNetBackbone
 
 FINAL, EARLY = 256, 16  # channels kept of the deep maps (2560) and of the first block (256)
-_PER_MAP = 400  # places of each map from which the axes are found
+_PER_MAP = 400  # sampled cells per map for computing the axes
 
 
 def axes_of_samples(samples: Tensor, kept: int) -> Tensor:
     """Return the strongest directions (kept, channels) in samples (N, channels), scaled.
 
-    Products with samples have a mean square of about 1. The mean is not taken away, so that one
-    matrix is all there is to it.
+    Products with samples have a mean square of about 1. The mean is not subtracted, so that the
+    reduction is a single matrix.
     """
     values, vectors = torch.linalg.eigh(samples.T @ samples / len(samples))
     values, vectors = values[-kept:].flip(0), vectors[:, -kept:].flip(1)
-    # the weakest directions are mostly noise: they are not blown up to the size of the others
+    # the weakest directions are mostly noise and must not be scaled up to the others
     return (vectors / (values + values[1] * 1e-2).sqrt()).T.contiguous()
 
 
 @dataclass(frozen=True)
 class MapsOfScene:
-    """A scene as training sees it.
+    """A scene as used in training.
 
     Attributes
     ----------
     final : Tensor of half, shape (2, FINAL, h, w)
-        Of the fine and the coarse patch, every 16 pixels.
+        Deep maps of the fine and the coarse patch, with stride 16.
     early : Tensor of half, shape (2, EARLY, 4 h, 4 w)
-        Every 4 pixels.
+        Early maps, with stride 4.
     ids : ndarray of uint8, shape (layers, SIDE, SIDE)
     source : str
     """
@@ -57,7 +57,7 @@ class MapsOfScene:
 @torch.inference_mode()
 def raw_maps(backbone: DenseNetBackbone, patches: Sequence[NDArray[np.uint8]]) -> list[Tensor]:
     """Return the deep maps (B, 2560, h, w) and the first block's (B, 256, 4 h, 4 w)."""
-    # channels last in memory: a quarter faster on a CPU
+    # channels-last memory is a quarter faster on a CPU
     pixels = torch.from_numpy(np.stack(patches)).permute(0, 3, 1, 2).float() / 255
     backbone = backbone.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     first, second, third, fourth = backbone(pixels)
@@ -65,7 +65,7 @@ def raw_maps(backbone: DenseNetBackbone, patches: Sequence[NDArray[np.uint8]]) -
 
 
 def axes_of(backbone: DenseNetBackbone, scenes: Iterable[Scene]) -> tuple[Tensor, Tensor]:
-    """Return the axes of deep and of early maps of some scenes."""
+    """Return the axes of the deep and the early maps of some scenes."""
     samples: list[list[Tensor]] = [[], []]
     generator = torch.Generator().manual_seed(0)
     for scene in scenes:
@@ -78,7 +78,7 @@ def axes_of(backbone: DenseNetBackbone, scenes: Iterable[Scene]) -> tuple[Tensor
 
 @torch.inference_mode()
 def maps_of(backbone: DenseNetBackbone, axes: tuple[Tensor, Tensor], scene: Scene) -> MapsOfScene:
-    """Run the tower over both patches of a scene."""
+    """Run the tower on both patches of a scene."""
     final, early = (
         F.conv2d(maps, axis[..., None, None]).half()
         for axis, maps in zip(axes, raw_maps(backbone, [scene.fine, scene.coarse]), strict=True)

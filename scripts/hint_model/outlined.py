@@ -1,4 +1,4 @@
-"""Scenes from pictures whose objects somebody has outlined, such as the glands of GlaS."""
+"""Scenes from pictures with manually outlined objects, such as the glands of GlaS."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ GLAS_VALIDATION = ("3", "5", "7")  # patients
 
 
 def glas_pictures(folder: Path, *, validation: bool) -> list[tuple[Path, Path]]:
-    """Return pictures and their outlines of the patients for training, or of the others."""
+    """Return pictures and outlines of the training patients, or of the others."""
     rows = [line.split(",") for line in (folder / "Grade.csv").read_text("utf-8").splitlines()[1:]]
     names = [row[0] for row in rows if (row[1].strip() in GLAS_VALIDATION) == validation]
     found = []
@@ -35,16 +35,16 @@ def glas_pictures(folder: Path, *, validation: bool) -> list[tuple[Path, Path]]:
 def outlined_scenes(
     pictures: Sequence[tuple[Path, Path]], mpp: float, each: int, random: np.random.Generator
 ) -> Iterator[Scene]:
-    """Give fields around random places of pictures; what lies beyond their edge is white.
+    """Yield fields around random positions of pictures, white beyond their edges.
 
     Parameters
     ----------
     pictures : sequence of (Path, Path)
-        A picture, and a picture of its objects' ids.
+        Files of a picture and of its objects' ids.
     mpp : float
-        Of both.
+        Pixel size of both.
     each : int
-        Fields a picture.
+        Fields per picture.
     random : Generator
     """
     for picture, outlines in pictures:

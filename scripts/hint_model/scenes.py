@@ -1,10 +1,9 @@
-"""Scenes of real tissue with exact outlines: what the promptable model is trained on.
+"""Scenes of real tissue with exact outlines: the training data of the promptable model.
 
-A scene is put together at one pixel size from the pixels of tiles that each show one tissue:
-regions that share bent borders, and on them objects such as glands, follicles, vessels and pools,
-some with a lumen. The pixels are those of sections; where one tissue ends is known exactly. Real
-fields come from two slides whose terms allow it, with connected regions of the bundled model's own
-masks as outlines.
+A scene is composed, at one pixel size, of tiles that each show one tissue: regions with curved
+borders, and on them objects such as glands, follicles, vessels and pools, some with a lumen. The
+pixels are real, and the outlines are known exactly. Real fields come from two slides whose terms
+permit it, with connected regions of the bundled model's masks as objects.
 """
 
 from __future__ import annotations
@@ -29,12 +28,12 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-SIDE = 512  # pixels of a patch; a scene is twice that, so that it holds the low-resolution field
+SIDE = 512  # pixels of a patch; a scene is twice as large, to contain the low-resolution field
 TILE_MPP = 0.5
 IDS_STEP = 2  # scene pixels per pixel of the ids
 GLASS = ORDER.index("BACK")
-GLASS_BRIGHTNESS = 205  # least mean of a tile of glass; the set's own ones hold pen marks
-# tissues that objects are made of, and what may fill their lumen
+GLASS_BRIGHTNESS = 205  # minimum mean of a glass tile, which excludes those with pen marks
+# tissues of objects, and possible contents of their lumen
 OBJECTS = {
     "TUM": ("BACK", "DEB", "MUC", "BACK"), "NORM": ("BACK", "MUC"), "LYM": (),
     "MUS": ("BACK", "DEB"), "ADI": (), "MUC": ("TUM",), "DEB": (), "STR": ("BACK",),
@@ -49,14 +48,14 @@ class Scene:
     Attributes
     ----------
     fine : ndarray of uint8, shape (SIDE, SIDE, 3)
-        The middle of the field.
+        The center of the field.
     coarse : ndarray of uint8, shape (SIDE, SIDE, 3)
-        All of it, at half the resolution.
+        The whole field at half the resolution.
     ids : ndarray of uint8, shape (layers, SIDE, SIDE)
         Objects of the whole field, 0 for none; objects of one layer don't overlap. A pixel covers
-        `IDS_STEP` fine pixels a side, which makes the ids as large as `coarse`.
+        `IDS_STEP` fine pixels per side, so that ids and `coarse` have the same size.
     source : str
-        Where it comes from.
+        Name of its source.
     """
 
     fine: NDArray[np.uint8]
@@ -74,7 +73,7 @@ def scene_of(field: NDArray[np.uint8], ids: NDArray[np.uint8], source: str) -> S
 
 
 def collage(tiles: Sequence[Tile], random: np.random.Generator) -> Scene:
-    """Put one scene together."""
+    """Compose one scene."""
     side = 2 * SIDE
     mpp = float(random.choice([0.6, 1.0, 1.0, 1.0, 1.6]))
     tissues, layers = _layout(side, mpp, random)
@@ -129,7 +128,7 @@ def _layout(
 
 
 def _regions(side: int, random: np.random.Generator) -> tuple[NDArray[np.intp], int]:
-    """Return which of a few bent Voronoi cells each pixel lies in, and how many there are."""
+    """Return the index of each pixel's curved Voronoi cell, and the number of cells."""
     count = int(random.integers(1, 7))
     seeds = random.uniform(0, side, (count, 2))
     small = side // 4
@@ -163,7 +162,7 @@ def _blob(radius: float, random: np.random.Generator) -> tuple[NDArray[np.bool_]
 def _overlap(
     top: int, left: int, shape: tuple[int, ...], side: int
 ) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
-    """Return the slices of a field, and of what lies at `top`, `left`, where both overlap."""
+    """Return the slices of a field, and of an array at `top`, `left`, where both overlap."""
     window, cut = [], []
     for start, length in zip((top, left), shape, strict=True):
         first = max(start, 0)
@@ -176,7 +175,7 @@ def _overlap(
 def _texture(
     tiles: Sequence[Tile], side: int, mpp: float, random: np.random.Generator
 ) -> NDArray[np.float32]:
-    """Return (side, side, 3) pixels of one tissue: a tile beside its mirror images, seamless."""
+    """Return (side, side, 3) pixels of one tissue: a tile and its mirror images, seamless."""
     tile = tiles[int(random.integers(len(tiles)))]
     piece = np.rot90(_shrunk(tile.pixels, TILE_MPP / mpp), int(random.integers(4)))
     whole = np.pad(piece, ((0, len(piece)), (0, len(piece)), (0, 0)), mode="symmetric")
@@ -194,7 +193,7 @@ def _shrunk(pixels: NDArray[np.uint8], factor: float) -> NDArray[np.uint8]:
 def fields(
     path: Path, mpp: float, work: Path, count: int, random: np.random.Generator
 ) -> Iterator[Scene]:
-    """Give fields of a real slide with connected regions of the bundled model's mask as objects.
+    """Yield fields of a real slide with connected regions of the bundled model's mask as objects.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Trains a promptable model on the maps of scenes: boxes, points, and clicks where it was wrong."""
+"""Training of a promptable model on maps of scenes: boxes, points and correcting clicks."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ JITTERS = (0.0, 0.1, 0.2)
 
 @dataclass(frozen=True)
 class Settings:
-    """How a promptable model is trained.
+    """Settings of the training.
 
     Parameters
     ----------
@@ -43,7 +43,7 @@ class Settings:
     rate : float
         Highest learning rate.
     resolutions : tuple of str
-        Both, or one of them for the ablation.
+        Both, or one for the ablation.
     seed : int
     """
 
@@ -64,7 +64,7 @@ class Settings:
 
 
 class Trainee(nn.Module):
-    """The trained parts: the last projection of the deep map, its norm, and the decoder."""
+    """The trained parts: last projection of the deep map, its norm, and the decoder."""
 
     def __init__(self, settings: Settings) -> None:
         super().__init__()
@@ -73,7 +73,7 @@ class Trainee(nn.Module):
         self.decoder = DualDecoder(settings.shape, settings.resolutions)
 
     def encoded(self, final: Tensor, early: Tensor) -> Encoded:
-        """Return what the finished model's encoder gives."""
+        """Return the output of the finished model's encoder."""
         return Encoded(self.norm(self.neck(final.float())), F.pixel_unshuffle(early.float(), 2))
 
 
@@ -95,7 +95,7 @@ class Example:
 
 
 def objects_of(scene: MapsOfScene) -> list[tuple[int, int]]:
-    """Return (layer, id) of the objects that show enough of themselves in the fine patch."""
+    """Return (layer, id) of the objects with a large enough part in the fine patch."""
     quarter = SIDE // 4
     middle = scene.ids[:, quarter:-quarter, quarter:-quarter]
     found = []
@@ -109,7 +109,7 @@ def objects_of(scene: MapsOfScene) -> list[tuple[int, int]]:
 
 
 def example_of(scene: MapsOfScene, layer: int, number: int, symmetry: int) -> Example:
-    """Return one object of a scene, turned and mirrored."""
+    """Return one object of a scene, rotated and mirrored."""
     turns, mirrored = symmetry % 4, symmetry >= 4
 
     def moved(maps: Tensor) -> Tensor:
@@ -129,7 +129,7 @@ def example_of(scene: MapsOfScene, layer: int, number: int, symmetry: int) -> Ex
 
 
 def first_hints(example: Example, random: np.random.Generator) -> PatchHints:
-    """Return a box, exact or not, or points, or both, as a person may give them."""
+    """Return a box, exact or not, or points, or both, as a person may place them."""
     inside = example.inside
     rows, columns = (np.flatnonzero(inside.any(axis)) for axis in (1, 0))
     y0, x0, y1, x1 = rows[0] * 2.0, columns[0] * 2.0, rows[-1] * 2.0 + 2, columns[-1] * 2.0 + 2
@@ -156,7 +156,7 @@ def jittered(
     random: np.random.Generator,
     size: tuple[int, int] = (SIDE, SIDE),
 ) -> tuple[float, float, float, float]:
-    """Return a box whose sides were each moved by up to `amount` of its own, inside of `size`."""
+    """Return a box with each side moved by up to `amount` of its length, within `size`."""
     y0, x0, y1, x1 = box
     moves = random.uniform(-amount, amount, 4) * (y1 - y0, x1 - x0, y1 - y0, x1 - x0)
     a, b, c, d = (float(v) for v in np.clip(np.add(box, moves), 0, (*size, *size)))
@@ -164,7 +164,7 @@ def jittered(
 
 
 def place_in(region: NDArray[np.bool_], random: np.random.Generator) -> tuple[float, float]:
-    """Return a place (y, x) in fine pixels, in the deeper half of a region (2 pixels a step)."""
+    """Return a position (y, x) in fine pixels in the deeper half of a region (2 px per cell)."""
     depth = ndimage.distance_transform_edt(np.pad(region, 1))[1:-1, 1:-1]
     rows, columns = np.nonzero(depth >= depth.max() * random.uniform(0.2, 0.8))
     chosen = int(random.integers(len(rows)))
@@ -174,12 +174,12 @@ def place_in(region: NDArray[np.bool_], random: np.random.Generator) -> tuple[fl
 def correction(
     wrong_in: NDArray[np.bool_], wrong_out: NDArray[np.bool_], step: float
 ) -> tuple[float, float, bool] | None:
-    """Return the click that a person would make: in the middle of the largest mistake.
+    """Return the click of a person: in the middle of the largest error.
 
     Parameters
     ----------
     wrong_in, wrong_out : ndarray of bool
-        Where the object was missed, and where something else was taken for it.
+        False negatives and false positives.
     step : float
         Pixels of the patch per pixel of these.
     """
@@ -195,7 +195,9 @@ def correction(
 
 def loss_of(logits: Tensor, truth: Tensor) -> Tensor:
     """Return BCE, most of it near the object, plus the Dice loss; of (B, H, W)."""
-    rows = F.max_pool2d(truth[:, None].ceil(), (17, 1), 1, (8, 0))  # rows, then columns: far faster
+    rows = F.max_pool2d(
+        truth[:, None].ceil(), (17, 1), 1, (8, 0)
+    )  # rows, then columns, is far faster
     near = F.max_pool2d(rows, (1, 17), 1, (0, 8))[:, 0]
     each = F.binary_cross_entropy_with_logits(logits, truth, reduction="none")
     close, far = ((each * w).sum((1, 2)) / w.sum((1, 2)).clamp_min(1) for w in (near, 1 - near))
@@ -215,10 +217,10 @@ def train(
     Parameters
     ----------
     sources : sequence of (float, sequence of MapsOfScene)
-        The share of the examples that comes from each, and its scenes.
+        Share of the examples from each source, and its scenes.
     settings : Settings
     on_step : callable, optional
-        Told the number of the step and its loss.
+        Called with the number of the step and its loss.
     """
     torch.manual_seed(settings.seed)
     random = np.random.default_rng(settings.seed)
@@ -279,7 +281,7 @@ def _corrected(
     hints: list[PatchHints],
     random: np.random.Generator,
 ) -> tuple[list[PatchHints], list[NDArray[np.float32] | None]]:
-    """Return hints with one more click, and half the time with the mask that it corrects."""
+    """Return prompts with one more click, and half the time the mask that it corrects."""
     masks, _ = decode(trainee.decoder, hr, lr, hints, [None] * len(hints))
     corrected: list[PatchHints] = []
     coarse_masks: list[NDArray[np.float32] | None] = []
@@ -296,7 +298,7 @@ def _corrected(
 
 
 def of_fine(logits: dict[str, NDArray[np.float32]]) -> NDArray[np.float32]:
-    """Return the logits (4 h, 4 w) of the fine patch; of the coarse one's middle without them."""
+    """Return the logits (4 h, 4 w) of the fine patch, or else of the coarse one's center."""
     if "hr" in logits:
         return logits["hr"]
     quarter = len(logits["lr"]) // 4
