@@ -551,6 +551,13 @@ def test_docks_remember_what_they_remembered() -> None:
 # -- recipes
 
 
+def former_keys(now: Any, former: Any) -> Any:
+    """Return what a recipe has under the keys of the former version; there may be new ones."""
+    if not isinstance(former, dict):
+        return now
+    return {key: former_keys(now[key], value) for key, value in former.items()}
+
+
 def test_a_recipe_with_every_key(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     for name in ("images", "measured", "models"):
         shutil.copytree(FORMER / name, tmp_path / name)
@@ -568,7 +575,7 @@ def test_a_recipe_with_every_key(tmp_path: Path, capfd: pytest.CaptureFixture[st
         part[key] = [str(tmp_path / name) for name in part[key]]
     (plan,) = (event for event in events if event["kind"] == "plan")
     recipe = plan["data"]["recipe"] if "data" in plan else plan["recipe"]
-    assert {key: recipe[key] for key in written} == written, "a key has another meaning"
+    assert former_keys(recipe, written) == written, "a key has another meaning"
 
 
 def test_a_recipe_for_points_and_boxes_with_every_key(tmp_path: Path) -> None:
