@@ -6,11 +6,16 @@ import gc
 import os
 import subprocess
 import sys
+from typing import TYPE_CHECKING
 
 import pytest
 from qtpy.QtCore import QObject
 
-from napari_plimseg._widgets.common.background_job import BackgroundJob
+from napari_plimseg._widgets.common.background_job import BackgroundJob, error_behind
+from napari_plimseg.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 pytestmark = pytest.mark.gui
 
@@ -64,3 +69,45 @@ def test_work_is_asked_to_end_when_its_job_is_garbage(qtbot) -> None:  # type: i
         del owner, job
     gc.collect()
     qtbot.waitUntil(lambda: all(latest.stop.is_set() for latest in asked), timeout=5000)
+
+
+class Run:
+    """Collects the signals of one run of a job."""
+
+    def __init__(self, qtbot, work: Callable[[], object]) -> None:  # type: ignore[no-untyped-def]
+        self.values: list[object] = []
+        self.errors: list[str] = []
+        self.ends: list[bool] = []
+        self._owner = QObject()
+        self.job = BackgroundJob(self._owner)
+        self.job.yielded.connect(self.values.append)
+        self.job.failed.connect(self.errors.append)
+        self.job.finished.connect(self.ends.append)
+        self.job.start(work)
+        qtbot.waitUntil(lambda: bool(self.ends), timeout=5000)
+
+
+@pytest.mark.parametrize("value", [7, None, [1, 2], ("a", "b")])
+def test_a_plain_function_emits_its_value_once(qtbot, value: object) -> None:  # type: ignore[no-untyped-def]
+    run = Run(qtbot, lambda: value)
+    assert run.values == [value]
+    assert run.ends == [True]
+    assert not run.errors
+
+
+def test_a_generator_emits_each_value(qtbot) -> None:  # type: ignore[no-untyped-def]
+    run = Run(qtbot, lambda: (number for number in range(3)))
+    assert run.values == [0, 1, 2]
+    assert run.ends == [True]
+    assert not run.errors
+
+
+def test_a_plain_function_that_fails_emits_its_message(qtbot) -> None:  # type: ignore[no-untyped-def]
+    def fail() -> None:
+        raise ConfigError("no such class", remedy="Choose another.")
+
+    run = Run(qtbot, fail)
+    assert run.values == []
+    assert run.ends == [False]
+    assert run.errors == [str(error_behind(run.errors[0]))]
+    assert "no such class" in run.errors[0]

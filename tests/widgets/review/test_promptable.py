@@ -430,7 +430,7 @@ def test_of_regions_picked_in_a_row_the_last_counts_and_none_after_escape(
 def test_a_region_in_a_window_of_a_mask(review: Review, origin: tuple[int, int]) -> None:
     target = replace(review.correct.target, origin=origin)
     review.layer.data[50:60, 60:80] = 2
-    start = next(region_search(target, *level_0_of(target, 55.0, 65.0))())
+    start = region_search(target, *level_0_of(target, 55.0, 65.0))()
     np.testing.assert_array_equal(start.region.part.inside, np.ones((10, 20), bool))
     assert (start.mask.y, start.mask.x) == (50 + origin[0], 60 + origin[1])
     lower = HintMask(start.mask.y + 5, start.mask.x, 8.0, np.ones((20, 20), np.bool_), 1.0)

@@ -1,10 +1,11 @@
-"""Work in a thread whose results arrive in the main thread, one at a time."""
+"""Functions and generators that run in a thread; their results arrive in the main thread."""
 
 from __future__ import annotations
 
 import atexit
 import concurrent.futures.thread  # noqa: F401 - its end is registered before ours and comes later
 import contextlib
+import inspect
 import logging
 import queue
 import threading
@@ -19,7 +20,10 @@ from qtpy.QtCore import QCoreApplication, QObject, QTimer, Signal
 from napari_plimseg.errors import PlimsegError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterator
+    from collections.abc import Callable, Iterator
+
+    Work = Callable[[], object]
+    """A function whose return value is the one result, or a generator function."""
 
 
 _held: set[Callable[..., None]] = set()
@@ -115,24 +119,24 @@ getattr(threading, "_register_atexit", atexit.register)(_at_exit)
 
 
 class BackgroundJob(QObject):
-    """Runs a generator in a thread and emits what it yields in the main thread.
+    """Runs a function or a generator in a thread and emits its results in the main thread.
 
-    The thread only ever touches a queue, which a timer empties, so nothing of Qt or napari is
-    called from it and a window that closes meanwhile can't be hurt.
+    The thread only fills a queue, which a timer empties in the main thread. So the thread never
+    calls Qt or napari, and closing the window while it runs is safe.
 
     Parameters
     ----------
     parent : QObject
-        Owner; when it goes, the job is asked to stop.
+        Owner; the job is asked to stop when it is destroyed.
 
     Attributes
     ----------
     yielded : Signal(object)
-        Each value in order.
+        Each value of a generator in order, or the value that a function returned.
     failed : Signal(str)
-        The error's sentence, at most once, before `finished`.
+        The error message, at most once, before `finished`.
     finished : Signal(bool)
-        True when the generator ended by itself, False when it was stopped or failed.
+        True when the work ran to its end, False when it was stopped or failed.
     """
 
     yielded = Signal(object)
@@ -147,7 +151,7 @@ class BackgroundJob(QObject):
         self._thread: threading.Thread | None = None
         self._timer = QTimer(self)
         self._timer.setInterval(POLL_MS)
-        self._timer.timeout.connect(self._take)
+        self._timer.timeout.connect(self._emit_results)
         application = QCoreApplication.instance()
         if application is not None and not application.property(_LINKED):
             application.setProperty(_LINKED, True)
@@ -155,23 +159,29 @@ class BackgroundJob(QObject):
 
     @property
     def is_running(self) -> bool:
-        """Whether the work goes on or results wait to be taken."""
+        """Whether the work is running or results have not been emitted yet."""
         return self._thread is not None
 
-    def start(self, work: Callable[[], Generator[Any, None, None]]) -> None:
-        """Run the generator that `work` returns; one at a time.
+    def start(self, work: Work) -> None:
+        """Run `work` in a thread; a job runs one at a time.
+
+        Parameters
+        ----------
+        work : callable
+            Takes no arguments. A plain function emits what it returns (None, too) once. A
+            generator function emits each value that it yields and can be stopped between them.
 
         Raises
         ------
         RuntimeError
-            When the last one is still going on.
+            When the previous work is still running.
         """
         if self._thread is not None:
             raise RuntimeError("the job is still running")
         self._latest.stop = stop = threading.Event()
         self._items = items = queue.SimpleQueue[tuple[str, Any]]()
         self._thread = thread = threading.Thread(
-            target=_work_through, args=(work, stop, items), name="plimseg-job", daemon=True
+            target=_run, args=(work, stop, items), name="plimseg-job", daemon=True
         )
         running = _Running(thread, stop)
         _running.difference_update([job for job in _running if not job.thread.is_alive()])
@@ -180,17 +190,17 @@ class BackgroundJob(QObject):
         self._timer.start()
 
     def stop(self) -> None:
-        """Ask the work to end at its next yield."""
+        """Ask the work to end at its next yield; a plain function runs to its end."""
         self._latest.ask()
 
     def stop_and_wait(self) -> None:
-        """Ask the work to end and wait for it, five seconds at most."""
+        """Ask the work to end and wait for it, at most `PATIENCE_SECONDS`."""
         self._latest.ask()
         if self._thread is not None:
             self._thread.join(PATIENCE_SECONDS)
 
-    def _take(self) -> None:
-        # few at a time, so that the window answers between them
+    def _emit_results(self) -> None:
+        # a few at a time, so that the window stays responsive between them
         for _ in range(_BATCH):
             try:
                 kind, value = self._items.get_nowait()
@@ -209,11 +219,11 @@ class BackgroundJob(QObject):
 
 def run_once(
     parent: QObject,
-    work: Callable[[], Generator[Any, None, None]],
+    work: Work,
     on_item: Callable[[Any], None],
     on_failed: Callable[[str], None],
 ) -> None:
-    """Run a generator in a job of its own, which goes when it is done."""
+    """Run a function or a generator in a new job, which is deleted when it is done."""
     job = BackgroundJob(parent)
 
     def go(_: bool) -> None:
@@ -232,17 +242,18 @@ def _stop_with_application() -> None:
     stop_jobs()
 
 
-def _work_through(
-    work: Callable[[], Generator[Any, None, None]],
-    stop: threading.Event,
-    items: queue.SimpleQueue[tuple[str, Any]],
-) -> None:
+def _run(work: Work, stop: threading.Event, items: queue.SimpleQueue[tuple[str, Any]]) -> None:
     try:
-        with contextlib.closing(work()) as steps:
-            for step in steps:
-                items.put(("item", step))
-                if stop.is_set():
-                    break
+        result = work()
+        if inspect.isgenerator(result):
+            # closed here, so that its `finally` runs in this thread and not when it is collected
+            with contextlib.closing(result) as values:
+                for value in values:
+                    items.put(("item", value))
+                    if stop.is_set():
+                        break
+        else:
+            items.put(("item", result))
         items.put(("stopped" if stop.is_set() else "end", None))
     except PlimsegError as error:
         _logger.info("a job ended with: %s", type(error).__name__)

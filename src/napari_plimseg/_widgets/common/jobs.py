@@ -1,4 +1,4 @@
-"""Areas and exported files, as generators that a thread runs: no Qt, no napari."""
+"""Work that several docks run in a thread: areas, exports, models. Without Qt and napari."""
 
 from __future__ import annotations
 
@@ -7,8 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
-
     import numpy as np
     from numpy.typing import NDArray
 
@@ -16,7 +14,6 @@ if TYPE_CHECKING:
     from napari_plimseg.models.segmentation.base import DenseModel
     from napari_plimseg.results.mask_info import MaskInfo
     from napari_plimseg.slides.slide import Slide
-    from napari_plimseg.slides.tissue_mask import TissueMask, TissueMaskSettings
     from napari_plimseg.tiling import Window
     from napari_plimseg.tissue import Color, TissueClasses
 
@@ -34,10 +31,8 @@ class AreaRow:
     percent: str
 
 
-def measure_areas(
-    mask: NDArray[np.uint8], info: MaskInfo, step: int
-) -> Generator[tuple[list[AreaRow], str], None, None]:
-    """Yield the areas of the tissue classes that occur, largest first, and their unit.
+def measure_areas(mask: NDArray[np.uint8], info: MaskInfo, step: int) -> tuple[list[AreaRow], str]:
+    """Return the areas of the tissue classes that occur, largest first, and their unit.
 
     `mask` is what the layer shows, every `step`-th pixel of the mask of `info`.
     """
@@ -58,7 +53,7 @@ def measure_areas(
         for area in sorted(area_table(mask, shown), key=lambda area: -area.pixels)
         if area.kind == "tissue" and area.pixels
     ]
-    yield rows, "px" if info.mpp is None else "mm²"
+    return rows, "px" if info.mpp is None else "mm²"
 
 
 def export_name(slide: Slide, key: str) -> str:
@@ -74,8 +69,8 @@ def export_files(
     slide: Slide,
     mask: NDArray[np.uint8],
     info: MaskInfo,
-) -> Generator[list[Path], None, None]:
-    """Export a mask and yield the paths written.
+) -> list[Path]:
+    """Export a mask and return the paths written.
 
     Parameters
     ----------
@@ -98,9 +93,8 @@ def export_files(
     from napari_plimseg.results.export.formats import FORMATS, export_all
 
     if key == EVERYTHING:
-        yield export_all(target, Path(slide.name).stem, mask, info, slide)
-    else:
-        yield [FORMATS[key].write(target, mask, info, slide, "mask")]
+        return export_all(target, Path(slide.name).stem, mask, info, slide)
+    return [FORMATS[key].write(target, mask, info, slide, "mask")]
 
 
 @dataclass(frozen=True)
@@ -150,10 +144,3 @@ class ModelCache:
             self._model = load_model(name, classes)
             self._key = (name, classes)
         return self._model
-
-
-def find_tissue(slide: Slide, settings: TissueMaskSettings) -> Generator[TissueMask, None, None]:
-    """Yield the tissue mask of a slide."""
-    from napari_plimseg.slides.tissue_mask import tissue_mask
-
-    yield tissue_mask(slide, settings)

@@ -19,11 +19,11 @@ from qtpy.QtWidgets import (
 
 from napari_plimseg._widgets.common.background_job import run_once
 from napari_plimseg._widgets.common.banner import FlowText
-from napari_plimseg._widgets.common.jobs import find_tissue
 from napari_plimseg._widgets.common.tooltips import TOOLTIPS
 from napari_plimseg._widgets.viewer.mask_layer import show_tissue
 from napari_plimseg._widgets.viewer.slide_layers import slide_of
 from napari_plimseg.slides.slide import MPP_RANGE, usable_mpp
+from napari_plimseg.slides.tissue_mask import tissue_mask
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -200,7 +200,7 @@ class TissuePreview(QObject):
             how = settings.tissue_settings()
             run_once(
                 self,
-                lambda: find_tissue(slide, how),
+                lambda: tissue_mask(slide, how),
                 functools.partial(self._on_tissue, slide),
                 lambda text: self.messageEmitted.emit("error", text),
             )

@@ -20,7 +20,7 @@ from napari_plimseg.errors import CorrectionsError
 
 if TYPE_CHECKING:
     import weakref
-    from collections.abc import Callable, Generator, Iterable
+    from collections.abc import Callable, Iterable
 
     from napari.layers import Labels
     from napari.viewer import Viewer
@@ -289,10 +289,9 @@ class CorrectionRecorder(QObject):
             self.flush_and_release()
 
 
-def _write(corrections: Corrections) -> Generator[None, None, None]:
+def _write(corrections: Corrections) -> None:
     corrections.flush()
-    corrections.journal.mask.counts()  # counted here, known in the dock
-    yield
+    corrections.journal.mask.counts()  # slow the first time and cached: the dock asks for it later
 
 
 def _cells(rows: slice, columns: slice) -> Iterable[tuple[int, int]]:

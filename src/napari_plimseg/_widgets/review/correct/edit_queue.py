@@ -12,7 +12,7 @@ from qtpy.QtCore import QObject, Signal
 from napari_plimseg._widgets.common.background_job import BackgroundJob
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
+    from collections.abc import Callable
 
     from numpy.typing import NDArray
 
@@ -113,12 +113,12 @@ class EditQueue(QObject):
         order = self._now = self._waiting.popleft()
         data = order.painter.target.layer.data
 
-        def steps() -> Generator[list[tuple[Edit, NDArray[np.uint8]]], None, None]:
-            mask = np.array(data)  # people go on painting
+        def find() -> list[tuple[Edit, NDArray[np.uint8]]]:
+            mask = np.array(data)  # a copy, because the layer can be painted meanwhile
             pieces = order.work(mask).split(PIECE_SIDE)
-            yield [(piece, mask[piece.window]) for piece in pieces]
+            return [(piece, mask[piece.window]) for piece in pieces]
 
-        self._job.start(steps)
+        self._job.start(find)
         self.changed.emit()
 
     def _on_found(self, pieces: list[tuple[Edit, NDArray[np.uint8]]]) -> None:

@@ -24,7 +24,6 @@ from qtpy.QtWidgets import (
 from napari_plimseg._widgets.common.background_job import BackgroundJob, on_destroyed
 from napari_plimseg._widgets.common.collapsible import CollapsibleSection
 from napari_plimseg._widgets.common.icons import tool_button, tool_icon
-from napari_plimseg._widgets.common.jobs import find_tissue
 from napari_plimseg._widgets.common.tooltips import TOOLTIPS
 from napari_plimseg._widgets.review.correct.class_chips import KEYED, ClassChips
 from napari_plimseg._widgets.review.correct.cleanup_panel import CleanupPanel
@@ -42,6 +41,7 @@ from napari_plimseg._widgets.viewer.napari_private import unwrapped
 from napari_plimseg.errors import PlimsegError
 from napari_plimseg.results.editing.operations import connected_region, relabel
 from napari_plimseg.settings import load_settings
+from napari_plimseg.slides.tissue_mask import tissue_mask
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -418,11 +418,7 @@ class CorrectSection(CorrectParts):
             return
         settings = load_settings().tissue_settings()
 
-        def work() -> Generator[tuple[Slide, TissueMask], None, None]:
-            for tissue in find_tissue(slide, settings):
-                yield slide, tissue
-
-        self._tissue_job.start(work)
+        self._tissue_job.start(lambda: (slide, tissue_mask(slide, settings)))
 
     def _on_tissue(self, found: tuple[Slide, TissueMask]) -> None:
         slide, tissue = found

@@ -25,8 +25,6 @@ from napari_plimseg._widgets.viewer.outlines import OutlineLayer
 from napari_plimseg.tissue import NOT_COMPUTED
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
-
     from napari.viewer import Viewer
     from numpy.typing import NDArray
 
@@ -210,10 +208,10 @@ class ShowPanel(QWidget):
             self._view.set_opacity(name, percent / 100)
 
 
-def _uncertainty(view: MaskView) -> Generator[tuple[MaskView, NDArray[Any]], None, None]:
+def _uncertainty(view: MaskView) -> tuple[MaskView, NDArray[Any]]:
     confidence = overlay_values(view.store, CONFIDENCE, view.info.classes, view.step)
     computed = view.layer.data != NOT_COMPUTED
-    yield view, np.where(computed, 255 - confidence, np.uint8(0))
+    return view, np.where(computed, 255 - confidence, np.uint8(0))
 
 
 def _slider(tooltip: str) -> QSlider:

@@ -1,4 +1,4 @@
-"""The work behind *Judge*, as generators that a thread runs: no Qt, no napari."""
+"""The work behind *Inspect* that runs in a thread. Without Qt and napari."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from napari_plimseg.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Mapping
+    from collections.abc import Callable, Mapping
 
     from numpy.typing import NDArray
 
@@ -42,7 +42,7 @@ class ShownMask:
 
 @dataclass(frozen=True, eq=False)
 class Compared:
-    """A comparison and what it was made from, for making it anew with other choices."""
+    """A comparison and its inputs, so that it can be repeated with other choices."""
 
     other: OtherMask
     mapping: Mapping[int, int]
@@ -54,23 +54,14 @@ def find_uncertain(
     shown: ShownMask,
     reviewed: tuple[ReviewedRegion, ...],
     corrected: NDArray[np.uint8] | None = None,
-) -> Generator[tuple[list[UncertainRegion], float], None, None]:
-    """Yield the worklist and the reviewed part of the tissue, 0 to 1."""
+) -> tuple[list[UncertainRegion], float]:
+    """Return the worklist and the reviewed fraction of the tissue, 0 to 1."""
     from napari_plimseg.results.analysis.uncertainty import reviewed_share, worklist
 
     regions = worklist(
         store, shown.ids, reviewed=reviewed, mask_step=shown.step, corrected=corrected
     )
-    yield regions, reviewed_share(shown.ids, store.info, reviewed, mask_step=shown.step)
-
-
-def count_reviewed(
-    shown: ShownMask, reviewed: tuple[ReviewedRegion, ...]
-) -> Generator[float, None, None]:
-    """Yield the reviewed part of the tissue, 0 to 1."""
-    from napari_plimseg.results.analysis.uncertainty import reviewed_share
-
-    yield reviewed_share(shown.ids, shown.info, reviewed, mask_step=shown.step)
+    return regions, reviewed_share(shown.ids, store.info, reviewed, mask_step=shown.step)
 
 
 def compare_with(
@@ -78,8 +69,8 @@ def compare_with(
     read_other: Callable[[], OtherMask],
     mapping: Mapping[int, int] | None,
     count_background: bool,
-) -> Generator[Compared, None, None]:
-    """Yield the comparison with another mask; classes are matched when there is no mapping.
+) -> Compared:
+    """Return the comparison with another mask; classes are matched when there is no mapping.
 
     Raises
     ------
@@ -99,7 +90,7 @@ def compare_with(
         mask_step=shown.step,
         count_background=count_background,
     )
-    yield Compared(other, mapping, result)
+    return Compared(other, mapping, result)
 
 
 def mask_of_labels(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,11 +23,11 @@ from qtpy.QtWidgets import (
 from napari_plimseg._widgets.common.background_job import BackgroundJob
 from napari_plimseg._widgets.common.banner import FlowText
 from napari_plimseg._widgets.common.tooltips import TOOLTIPS
-from napari_plimseg._widgets.review.inspect.jobs import ShownMask, count_reviewed, find_uncertain
+from napari_plimseg._widgets.review.inspect.jobs import ShownMask, find_uncertain
 from napari_plimseg._widgets.viewer.camera import CameraWatch, camera, canvas_size, show_world_box
 from napari_plimseg.errors import PlimsegError
 from napari_plimseg.results.analysis.review_log import ReviewedRegion, ReviewLog
-from napari_plimseg.results.analysis.uncertainty import analysis_step
+from napari_plimseg.results.analysis.uncertainty import analysis_step, reviewed_share
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -389,7 +388,10 @@ class Review(QObject):
         if self._count.is_running:
             self._count_again = True
             return
-        self._count.start(functools.partial(count_reviewed, _shown(view), log.regions))
+        shown, reviewed = _shown(view), log.regions
+        self._count.start(
+            lambda: reviewed_share(shown.ids, shown.info, reviewed, mask_step=shown.step)
+        )
 
     def _on_share(self, share: float) -> None:
         self.share = share

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from napari_plimseg.results.mask_info import MaskInfo
     from napari_plimseg.slides.slide import Slide
 
-    Work = Callable[[], Generator["str | Answer", None, None]]
+    Work = Callable[[], Generator["str | Answer", None, None] | None]
 
 
 LOADING = "Loading the model…"
@@ -107,15 +107,12 @@ class PromptService:
             mask = session.refine(hints[0], coarser=draft.coarser)
         yield Answer(draft, mask, (time.perf_counter() - began) * 1000, session.weights_name)
 
-    def prepare(
-        self, slide: Slide, pixel_size: float | None, start: Start
-    ) -> Generator[str | Answer, None, None]:
-        """Encode what lies around a region, so that its first hint is answered at once."""
+    def prepare(self, slide: Slide, pixel_size: float | None, start: Start) -> None:
+        """Encode the surroundings of a region, so that its first hint is answered at once."""
         from napari_plimseg.inference.promptable.geometry import Hint
 
         y, x = start.place
         self.session(slide, pixel_size).prepare([Hint(((y, x, True),), mask=start.mask)])
-        yield from ()
 
     def preparation(self, target: EditTarget, typed_um: float, start: Start) -> Work:
         """Return the work that gets ready for hints on a region."""
@@ -196,13 +193,11 @@ class PromptService:
         return lambda: self.find_class(slide, pixel_size, ids, placed, frame, mask_id)
 
 
-def region_search(
-    target: EditTarget, y: float, x: float
-) -> Callable[[], Generator[Start, None, None]]:
+def region_search(target: EditTarget, y: float, x: float) -> Callable[[], Start]:
     """Return the work that finds the region of a mask at a level-0 place, to be refined."""
     mask, background = target.layer.data, target.info.classes.background_id
 
-    def work() -> Generator[Start, None, None]:
+    def work() -> Start:
         from napari_plimseg.inference.promptable.geometry import HintMask
 
         row, column = (round(v) for v in pixel_of(target, y, x))
@@ -211,7 +206,7 @@ def region_search(
         )
         part, (top, left) = region.part, target.origin
         on_slide = HintMask(part.top + top, part.left + left, target.downsample, part.inside, 1.0)
-        yield Start(region, on_slide, (y, x))
+        return Start(region, on_slide, (y, x))
 
     return work
 

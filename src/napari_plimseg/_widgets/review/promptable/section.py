@@ -484,7 +484,9 @@ class HintSection(HintParts):
         self._job.start(work)
         self.refresh_state()
 
-    def _on_item(self, item: str | Answer) -> None:
+    def _on_item(self, item: str | Answer | None) -> None:
+        if item is None:  # surroundings were encoded, there is no answer to show
+            return
         if isinstance(item, str):
             if not self._why_not():
                 self.state.setText(item)

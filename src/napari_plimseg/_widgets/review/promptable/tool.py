@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from napari_plimseg._widgets.review.correct.painter import EditTarget
     from napari_plimseg._widgets.review.promptable.proposals import Start
 
-    Work = Callable[[], Generator[Start, None, None]]
+    Work = Callable[[], Start]
 
 
 KEYS = {"P": "point_in", "Shift-P": "point_out", "X": "box", "M": "refine", "Z": ""}
@@ -103,7 +103,7 @@ def _between(one: tuple[float, float], other: tuple[float, float]) -> Region:
 
 
 class RegionPicker(QObject):
-    """RunLengthMask the work of `region_search`; only the last one asked for counts.
+    """Runs the work of `region_search`; only the result of the last request is emitted.
 
     Parameters
     ----------
