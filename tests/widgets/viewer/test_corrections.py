@@ -139,7 +139,7 @@ def test_the_row_in_the_dock(masked: PlimsegDock, qtbot, monkeypatch) -> None:  
     view, row = view_of(masked), masked.results.corrections_row
     layer, model = view.layer, view.layer.data.copy()
     assert not row.shown.isEnabled()
-    assert "paint on the mask layer" in row.discard.toolTip()
+    assert "No corrections yet" in row.discard.toolTip()
     stroke(layer, 2)
     wait_saved(view, qtbot)
     painted = layer.data.copy()
@@ -214,7 +214,7 @@ def test_a_reopened_slide_shows_its_corrections(
     assert again is not view
     np.testing.assert_array_equal(again.layer.data, painted)
     count = np.count_nonzero(painted != model)
-    assert f"reopened. Your corrections ({count} pixels) lie over it." in masked.banner.text
+    assert f"reopened. Your corrections were applied ({count} pixels)." in masked.banner.text
     np.testing.assert_array_equal(again.pixels.model, model)
 
 

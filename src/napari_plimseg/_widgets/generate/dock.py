@@ -40,7 +40,10 @@ from napari_plimseg._widgets.generate.results import ResultsSection, ResultTools
 from napari_plimseg._widgets.generate.run import EngineWatch, RunController, RunPanel, finished_text
 from napari_plimseg._widgets.generate.slide_section import SlideSection, TissuePreview
 from napari_plimseg._widgets.generate.state import DockState, Phase
-from napari_plimseg._widgets.viewer.corrections_panel import CorrectionsControl, said_of
+from napari_plimseg._widgets.viewer.corrections_panel import (
+    CorrectionsControl,
+    describe_corrections,
+)
 from napari_plimseg._widgets.viewer.cursor_status import CursorStatus
 from napari_plimseg._widgets.viewer.mask_layer import recolored
 from napari_plimseg._widgets.viewer.regions import (
@@ -49,7 +52,7 @@ from napari_plimseg._widgets.viewer.regions import (
     chosen_region,
     closed_shapes,
     find_region_layer,
-    view_centre,
+    view_center,
 )
 from napari_plimseg._widgets.viewer.slide_layers import (
     SlideOpener,
@@ -405,7 +408,7 @@ class PlimsegDock(DockParts):
             self._stopped.add(slide)
             text += f": {100 * done:.0f} % of the slide is done"
         self.banner.show_message(
-            "warning" if view.note else "info", f"{text}. {said_of(view)}".rstrip()
+            "warning" if view.note else "info", f"{text}. {describe_corrections(view)}".rstrip()
         )
         self.refresh_state()
 
@@ -553,7 +556,7 @@ class PlimsegDock(DockParts):
                 classes=self.class_list.edited,
                 settings=settings.run_settings(),
                 region=chosen_region(self._viewer, layer, self.run_on.choice),
-                focus=view_centre(self._viewer, layer),
+                focus=view_center(self._viewer, layer),
                 folder=settings.results_path,
                 digest_names=True,
             )
@@ -586,7 +589,7 @@ class PlimsegDock(DockParts):
             view = self.controller.view_of(self._running_slide)
             doubtful = progress.unreadable_tiles or (view is not None and view.note)
             if view is not None:
-                text = f"{text} {said_of(view)}".rstrip()
+                text = f"{text} {describe_corrections(view)}".rstrip()
             self.banner.show_message("warning" if doubtful else "good", text)
             self._scroll_down = True
         else:

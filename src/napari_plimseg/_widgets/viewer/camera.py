@@ -1,8 +1,10 @@
-"""Where the window looks, in every supported napari."""
+"""The camera of the window, in every supported napari."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
+
+from napari_plimseg._widgets.viewer.napari_private import canvas_size
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,17 +21,10 @@ def camera(viewer: Viewer) -> Any:
     return viewer.camera if scene is None else scene.camera
 
 
-def canvas_size(viewer: Viewer) -> tuple[int, int]:
-    """Return the canvas's screen pixels (height, width)."""
-    canvas = getattr(viewer, "canvas", None)
-    height, width = viewer._canvas_size if canvas is None else canvas.size
-    return int(height), int(width)
-
-
 def show_world_box(
     viewer: Viewer, y: float, x: float, height: float, width: float, *, at_least: float
 ) -> None:
-    """Move the camera so that a rectangle fills the window but for a margin.
+    """Move the camera so that a rectangle fills the window except for a margin.
 
     Parameters
     ----------
@@ -37,7 +32,7 @@ def show_world_box(
     y, x, height, width : float
         World coordinates.
     at_least : float
-        World length that the window shows at least, so that small things keep their surroundings.
+        Smallest world length that the window shows, so that small objects appear in context.
     """
     room = 1 - 2 * _MARGIN
     canvas_height, canvas_width = canvas_size(viewer)
@@ -49,13 +44,13 @@ def show_world_box(
 
 
 class CameraWatch:
-    """Calls back when the window shows another part or at another zoom.
+    """Calls back when the camera moves or zooms, or the window is resized.
 
     Parameters
     ----------
     viewer : napari.Viewer
     on_moved : callable
-        Called without arguments, several times for one movement.
+        Called without arguments, several times per movement.
     """
 
     def __init__(self, viewer: Viewer, on_moved: Callable[[], None]) -> None:
@@ -69,7 +64,7 @@ class CameraWatch:
             emitter.connect(self._moved)
 
     def disconnect(self) -> None:
-        """Leave the viewer alone."""
+        """Stop following the viewer."""
         for emitter in self._emitters:
             emitter.disconnect(self._moved)
         self._emitters.clear()

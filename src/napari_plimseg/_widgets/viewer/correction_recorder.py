@@ -1,4 +1,4 @@
-"""Turns what is painted on a mask's layer into corrections, on the disk within two seconds."""
+"""Records what is painted on a mask layer as corrections, saved within two seconds."""
 
 from __future__ import annotations
 
@@ -32,41 +32,41 @@ if TYPE_CHECKING:
 _logger = logging.getLogger(__name__)
 
 CELL = 256
-"""Changes are looked for in squares of so many shown pixels."""
+"""Side in shown pixels of the square cells in which changes are searched for."""
 SAVE_AFTER_MS = 500
 RETRY_MS = 5000
 _BUDGET_SECONDS = 0.006
 
 
 class CorrectionRecorder(QObject):
-    """Watches the layer of a mask and saves what a person paints there.
+    """Watches the layer of a mask and saves what is painted there.
 
-    Events only note which squares of the layer changed. Half a second after the first change,
-    also in the middle of a long stroke, those squares are compared with what is known, a few
-    milliseconds at a time, and a thread puts the differences on the disk.
+    Event handlers only note which cells of the layer changed. Half a second after the first change,
+    even during a long stroke, those cells are compared with the recorded state, a few milliseconds
+    at a time so that painting stays smooth, and a thread writes the differences to the disk.
 
     Parameters
     ----------
     viewer : napari.Viewer
-        Holds the layer; everything is saved at once when the layer is taken out.
+        Holds the layer; everything is saved when the layer is removed from it.
     layer : napari.layers.Labels
-        What people paint on.
+        The layer to watch.
     pixels : MaskPixels
         The layer's array and the model's output below it.
     corrections : Corrections
-        Gets what was painted.
+        Receives what was painted.
     redraw_others : weakref.WeakMethod
-        Given rows and columns of the layer, lets the other masks of the slide show that part too.
-        Weak, since who owns that method owns the recorder.
+        Given rows and columns of the layer, redraws that part in the other masks of the slide.
+        Weak, because the owner of that method owns the recorder.
 
     Attributes
     ----------
     changed : Signal()
         Something was painted, erased, undone or redone.
     saved : Signal()
-        Everything is on the disk.
+        Everything is saved.
     failed : Signal(str)
-        Saving failed, with a sentence on why and what to do; told once until it works again.
+        Saving failed; the message says why and what to do. Emitted once until saving works again.
     """
 
     changed = Signal()
@@ -109,25 +109,26 @@ class CorrectionRecorder(QObject):
 
     @property
     def is_saved(self) -> bool:
-        """Whether everything painted is on the disk."""
+        """Whether everything painted is saved."""
         return not self._dirty and not self._job.is_running and self.corrections.is_saved
 
     @property
     def text(self) -> str:
-        """How things stand, in a few words for a dock."""
+        """The state of saving in a few words."""
         if self.problem:
-            return "Corrections are not saved yet"
+            return "Corrections not saved yet"
         return "All corrections saved" if self.is_saved else "Saving…"
 
     def note(self, rows: slice, columns: slice) -> None:
-        """Mark a part of the layer as changed: it is compared and saved within two seconds."""
+        """Mark a part of the layer as changed: it is recorded and saved within two seconds."""
         self._mark(self._dirty, rows, columns)
         self._soon()
 
     def commit(self, rows: slice, columns: slice, *, unnoted: bool = False) -> None:
-        """Make corrections of what was painted in a part, now; saving follows.
+        """Record what was painted in a part now; saving follows.
 
-        With `unnoted` also of what nothing told of, such as a script that writes into the array.
+        With `unnoted`, changes without an event are recorded too, such as those of a script that
+        writes into the array.
         """
         self.follow()
         for cell in _cells(rows, columns):
@@ -137,14 +138,14 @@ class CorrectionRecorder(QObject):
             self._soon()
 
     def commit_all(self) -> None:
-        """Make corrections of everything painted, now; saving follows."""
+        """Record everything painted now; saving follows."""
         self._look_back()
         self.follow()
         while self._dirty:
             self._record(next(iter(self._dirty)))
 
     def follow(self) -> None:
-        """Show what another program or a discarding left, but what was painted just now."""
+        """Show corrections that were replaced from outside; unrecorded painting stays on top."""
         generation = self.corrections.journal.generation
         if generation == self._generation:
             return
@@ -156,7 +157,7 @@ class CorrectionRecorder(QObject):
         self._layer.refresh(extent=False)
 
     def flush_and_release(self) -> None:
-        """Save everything before returning, and let other programs correct the slide."""
+        """Save everything before returning, and release the slide for other programs."""
         self._timer.stop()
         self.commit_all()
         try:
@@ -168,7 +169,7 @@ class CorrectionRecorder(QObject):
             self._on_saved()
 
     def draw(self, rows: slice, columns: slice) -> None:
-        """Draw a part of the layer whose array was changed by the program, not by painting."""
+        """Draw a part of the layer whose array was changed by code, not by painting."""
         self._is_drawing = True
         try:
             draw_part(self._layer, rows, columns)
@@ -188,7 +189,7 @@ class CorrectionRecorder(QObject):
             cells[cell] = None
 
     def _on_drawn(self, event: Any) -> None:
-        # in the middle of a stroke, long before napari's paint event at its end
+        # emitted during a stroke, long before napari's paint event at its end
         if self._is_drawing or not self._pixels.shows_corrections:
             return
         (y, x), (height, width) = event.offset[:2], event.data.shape[:2]
@@ -200,11 +201,11 @@ class CorrectionRecorder(QObject):
         self._stroke.clear()
         self._look_back()
         if erases(event.value):
-            self._timer.start(0)  # what the model said comes back at once
+            self._timer.start(0)  # the model's output should be shown immediately
 
     def _on_redrawn(self, event: Any = None) -> None:
-        # undo and redo tell nothing but that the layer is drawn anew, and so does a stroke that
-        # napari gives up and takes back
+        # undo and redo emit no other event than this one, and so does a stroke that napari cancels
+        # and reverts
         if self._stroke and self._pixels.shows_corrections:
             self._dirty |= self._stroke
             self._soon()
@@ -215,7 +216,7 @@ class CorrectionRecorder(QObject):
         if data is shown:
             return
         if getattr(data, "shape", None) != shown.shape:
-            _logger.warning("the mask layer got other data; it is not recorded")
+            _logger.warning("the data of the mask layer was replaced; it is not recorded")
             return
         self._pixels.shown = data
         self.note(slice(0, shown.shape[0]), slice(0, shown.shape[1]))

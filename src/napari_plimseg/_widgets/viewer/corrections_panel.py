@@ -1,4 +1,4 @@
-"""What the dock says about corrections, and what can be done with all of them at once."""
+"""The state of the corrections in a dock; hiding, discarding and restoring all of them."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ if TYPE_CHECKING:
     from napari_plimseg._widgets.viewer.mask_layer import MaskView
 
 
-BUTTON = "Bring discarded corrections back"
-HIDDEN = "The corrections of this mask are hidden: show them again first."
+BUTTON = "Restore discarded corrections"
+HIDDEN = "Corrections are hidden. Show them in the PLIMSeg dock first."
 
 
 class DiscardedRow(QWidget):
-    """Offers to bring back what was discarded last; not there when nothing was.
+    """Offers to restore what was discarded last; hidden when nothing was.
 
     Attributes
     ----------
     messageEmitted : Signal(str, str)
-        A kind of message (as `Banner.show_message` takes it) and a sentence for the person.
+        Kind and text of a message, see `Banner.show_message`.
     """
 
     messageEmitted = Signal(str, str)
@@ -38,7 +38,7 @@ class DiscardedRow(QWidget):
         super().__init__(parent)
         self._view: MaskView | None = None
         self._known: tuple[object, int] = (None, -1)
-        self._is_there = False
+        self._has_discarded = False
         self.button = QPushButton(BUTTON)
         self.button.clicked.connect(lambda: self.restore())
         column = QVBoxLayout(self)
@@ -47,20 +47,20 @@ class DiscardedRow(QWidget):
         self.hide()
 
     def show_view(self, view: MaskView | None) -> None:
-        """Be about the corrections of a mask; the disk is asked only when they were replaced."""
+        """Show the state of a mask; the disk is read only after its corrections were replaced."""
         self._view = view
         corrections = None if view is None or view.recorder is None else view.corrections
         generation = -1 if corrections is None else corrections.journal.generation
         if self._known != (corrections, generation):
             self._known = corrections, generation
-            self._is_there = corrections is not None and bool(corrections.list_discarded())
-        self.setVisible(self._is_there)
+            self._has_discarded = corrections is not None and bool(corrections.list_discarded())
+        self.setVisible(self._has_discarded)
         shown = view is not None and view.shows_corrections
         self.button.setEnabled(shown)
         self.button.setToolTip(TOOLTIPS["restore"] if shown else HIDDEN)
 
     def restore(self) -> None:
-        """Bring back what was discarded last, in every mask of the slide."""
+        """Restore what was discarded last, in every mask of the slide."""
         view = self._view
         if view is None or view.corrections is None:
             return
@@ -74,11 +74,9 @@ class DiscardedRow(QWidget):
         else:
             if found:
                 pixels = view.corrected_pixels
-                self.messageEmitted.emit("good", f"The corrections are back ({pixels:,} pixels).")
+                self.messageEmitted.emit("good", f"Corrections restored ({pixels:,} pixels).")
             else:
-                self.messageEmitted.emit(
-                    "warning", "The discarded corrections are not there any more."
-                )
+                self.messageEmitted.emit("warning", "The discarded corrections no longer exist.")
         for recorder in recorders:
             recorder.follow()
             recorder.changed.emit()
@@ -86,11 +84,11 @@ class DiscardedRow(QWidget):
         self.show_view(view)
 
 
-BRING_BACK = f"'{BUTTON}' in PLIMSeg Review shows them again."
+RESTORE_HINT = "Use Restore in PLIMSeg Review to get the corrections back."
 
 
 class CorrectionsRow(QWidget):
-    """Says whether corrections are saved; hides and discards them."""
+    """Shows whether corrections are saved; hides and discards them."""
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -109,10 +107,10 @@ class CorrectionsRow(QWidget):
         layout.addWidget(self.state)
 
     def show_view(self, view: MaskView | None) -> None:
-        """Show how things stand with the corrections of a mask."""
+        """Show the state of the corrections of a mask."""
         recorder = None if view is None else view.recorder
         pixels = 0 if view is None else view.corrected_pixels
-        why_not = "" if pixels else "Nothing is corrected yet: paint on the mask layer."
+        why_not = "" if pixels else "No corrections yet."
         if view is not None and recorder is None:
             why_not = view.note
         hidden = view is not None and not view.shows_corrections
@@ -123,7 +121,7 @@ class CorrectionsRow(QWidget):
             control.setEnabled(not why_not)
             control.setToolTip(why_not or TOOLTIPS[name])
         if hidden:
-            text = "This is the model's output alone. Show the corrections to paint again."
+            text = "Only the model's mask is shown. Show corrections to paint."
         elif recorder is None or not (pixels or recorder.problem):
             text = why_not
         else:
@@ -132,19 +130,19 @@ class CorrectionsRow(QWidget):
 
 
 class CorrectionsControl(QObject):
-    """Does what the row asks for, and tells when saving fails.
+    """Does what the row's buttons request, and shows when saving fails.
 
     Parameters
     ----------
     row : CorrectionsRow
-        In the dock, which owns this object.
+        Owner of this object.
     banner : Banner
-        Tells what went wrong.
+        Shows errors.
 
     Attributes
     ----------
     changed : Signal()
-        The mask shows something else.
+        What the mask shows has changed.
     """
 
     changed = Signal()
@@ -154,13 +152,13 @@ class CorrectionsControl(QObject):
         self._row = row
         self._banner = banner
         self._view: MaskView | None = None
-        self._told = ""
+        self._shown_error = ""
         self._watched: weakref.WeakSet[CorrectionRecorder] = weakref.WeakSet()
         row.shown.toggled.connect(self._on_toggled)
         row.discard.clicked.connect(self.ask_and_discard)
 
     def show_view(self, view: MaskView | None) -> None:
-        """Stand for the corrections of this mask from now on."""
+        """Show and change the corrections of another mask."""
         self._view = view
         recorder = None if view is None else view.recorder
         if recorder is not None and recorder not in self._watched:
@@ -171,7 +169,7 @@ class CorrectionsControl(QObject):
         self._row.show_view(view)
 
     def ask_and_discard(self) -> None:
-        """Ask, then put all corrections of the slide aside."""
+        """Discard all corrections of the slide after a confirmation."""
         view = self._view
         if view is None:
             return
@@ -179,8 +177,7 @@ class CorrectionsControl(QObject):
             self._row,
             "Discard corrections",
             f"Discard all corrections of this slide ({view.corrected_pixels:,} pixels)? "
-            "The masks show what the models said.\n\n"
-            f"They are kept beside the results: {BRING_BACK}",
+            f"The model's masks are shown again. {RESTORE_HINT}",
             QMessageBox.StandardButton.Discard | QMessageBox.StandardButton.Cancel,
             QMessageBox.StandardButton.Cancel,
         )
@@ -188,7 +185,7 @@ class CorrectionsControl(QObject):
             self.discard()
 
     def discard(self) -> None:
-        """Put all corrections of the slide aside; every mask of it shows the model's output."""
+        """Move all corrections of the slide aside; its masks show the model's output again."""
         view = self._view
         if view is None or view.corrections is None:
             return
@@ -201,7 +198,7 @@ class CorrectionsControl(QObject):
         for recorder in recorders:
             recorder.follow()
         if folder is not None:
-            self._banner.show_message("info", f"Corrections discarded. {BRING_BACK}")
+            self._banner.show_message("info", f"Corrections discarded. {RESTORE_HINT}")
         self.changed.emit()
 
     def _on_toggled(self, on: bool) -> None:
@@ -215,17 +212,17 @@ class CorrectionsControl(QObject):
 
     def _on_saved(self) -> None:
         self._row.show_view(self._view)
-        if self._banner.kind == "error" and self._banner.text == self._told:
+        if self._banner.kind == "error" and self._banner.text == self._shown_error:
             self._banner.show_message("good", "All corrections are saved now.")
 
     def _on_failed(self, text: str) -> None:
-        self._told = text
+        self._shown_error = text
         self._banner.show_message("error", text)
         self._row.show_view(self._view)
 
 
-def said_of(view: MaskView) -> str:
-    """Return sentences on the corrections of a mask, for the message above it; may be empty."""
+def describe_corrections(view: MaskView) -> str:
+    """Return sentences about the corrections of a mask, for the dock's message; may be empty."""
     pixels = view.corrected_pixels
-    sentences = [f"Your corrections ({pixels:,} pixels) lie over it."] if pixels else []
+    sentences = [f"Your corrections were applied ({pixels:,} pixels)."] if pixels else []
     return " ".join([*sentences, view.note] if view.note else sentences)

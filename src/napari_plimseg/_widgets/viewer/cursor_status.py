@@ -1,4 +1,4 @@
-"""The class under the cursor and how sure the model was of it."""
+"""The class under the cursor and the model's confidence, in the status bar."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 
 _BLOCK = 256
 _SEPARATOR = "  ·  "
-_NOTHING_UNDER_THE_CURSOR = "Ready"  # what napari says when the mouse leaves the slide
+_NOTHING_UNDER_THE_CURSOR = "Ready"  # napari's status when the mouse leaves the slide
 
 
 class StoreBlocks:
-    """Reads single pixels from a store through one block in memory.
+    """Reads single pixels of a store through a cached block.
 
-    A store decodes a whole tile for a single pixel; a mouse asks for many pixels of the same tile.
+    A store decodes a whole tile to read one pixel, and a moving mouse reads many pixels per tile.
     """
 
     def __init__(self) -> None:
@@ -33,7 +33,7 @@ class StoreBlocks:
         self._block: NDArray[np.uint8] | None = None  # (2, h, w)
 
     def forget(self) -> None:
-        """Read anew next time: the store has grown."""
+        """Drop the block after the store changed."""
         self._key = None
 
     def at(self, view: MaskView, row: int, column: int) -> tuple[int, int]:
@@ -53,7 +53,7 @@ class StoreBlocks:
 def describe_pixel(view: MaskView, world: NDArray[np.float64], blocks: StoreBlocks) -> str:
     """Return "stroma · 87 %" for a world position; empty outside the mask.
 
-    A pixel that was painted by hand has the class that was painted and no confidence of the model.
+    A corrected pixel has the painted class and no confidence.
     """
     pixel = view.mask_pixel(world)
     if pixel is None:
@@ -76,14 +76,14 @@ def describe_pixel(view: MaskView, world: NDArray[np.float64], blocks: StoreBloc
 
 
 class CursorStatus:
-    """Adds the class under the cursor to whatever napari writes into the status bar.
+    """Appends the class under the cursor to napari's status bar.
 
     Parameters
     ----------
     viewer : napari.Viewer
         Its cursor and status bar.
     current_view : callable
-        Returns the mask shown now, or None.
+        Returns the current mask, or None.
     """
 
     def __init__(self, viewer: Viewer, current_view: Callable[[], MaskView | None]) -> None:
@@ -96,7 +96,7 @@ class CursorStatus:
         viewer.events.status.connect(self._on_status)
 
     def disconnect(self) -> None:
-        """Leave the viewer alone."""
+        """Stop following the viewer."""
         self._viewer.cursor.events.position.disconnect(self._on_moved)
         self._viewer.events.status.disconnect(self._on_status)
 
@@ -110,7 +110,7 @@ class CursorStatus:
             self._write(without(self._viewer.status, before))
 
     def _on_status(self, event: Any = None) -> None:
-        # napari writes its own status from a thread of its own, at any time after the move
+        # napari writes its status from another thread, at any time after the move
         if self._writing:
             return
         if self._viewer.status == _NOTHING_UNDER_THE_CURSOR:
@@ -126,7 +126,7 @@ class CursorStatus:
 
 
 def with_text(status: Any, text: str) -> Any:
-    """Return a status of napari, a string or a dictionary, with a text added once."""
+    """Return a status of napari, a string or a dictionary, with a text appended once."""
     if not text:
         return status
     if isinstance(status, dict):
@@ -136,7 +136,7 @@ def with_text(status: Any, text: str) -> Any:
 
 
 def without(status: Any, text: str) -> Any:
-    """Return a status of napari without a text that was added."""
+    """Return a status of napari without an appended text."""
     if not text:
         return status
     if isinstance(status, dict):

@@ -11,7 +11,7 @@ import numpy as np
 from napari_plimseg._widgets.viewer.correction_recorder import CELL, CorrectionRecorder
 from napari_plimseg._widgets.viewer.mask_pixels import MaskPixels
 from napari_plimseg._widgets.viewer.napari_private import (
-    HistoryKept,
+    SavedHistory,
     draw_part,
     unwrapped,
 )
@@ -41,7 +41,7 @@ COLORMAPS = ("magma", "viridis", "inferno", "turbo", "gray")
 
 
 def recolored(shown: TissueClasses, edited: TissueClasses) -> TissueClasses:
-    """Return `shown` with the colours that classes of the same names have in `edited`."""
+    """Return `shown` with the colors that classes of the same names have in `edited`."""
     colors = {c.name: c.color for c in edited}
     return dataclasses.replace(
         shown,
@@ -56,7 +56,7 @@ def label_colors(
 ) -> dict[int | None, tuple[float, float, float, float]]:
     """Return red, green, blue and alpha (0 to 1) by mask id.
 
-    Hidden classes are transparent; of the others, `opacities` gives alpha by name, else it is 1.
+    Hidden classes are transparent. `opacities` gives alpha by name for the others, by default 1.
     """
     clear = (0.0, 0.0, 0.0, 0.0)
     colors: dict[int | None, tuple[float, float, float, float]] = {
@@ -92,46 +92,46 @@ def fading_colormap(name: str) -> Colormap:
 
 
 MAX_SIDE = 16_384
-"""Label layers beyond this are not tiled into textures and every brush stroke redraws them."""
+"""Beyond this side, napari does not tile the texture and redraws it for every brush stroke."""
 MASK_OPACITY = 0.5
 VIEW_KEY = "plimseg_view"
-"""Key of a labels layer's metadata under which its `MaskView` stands."""
+"""Key of a labels layer's metadata that holds its `MaskView`."""
 CONFIDENCE = "confidence"
 _recorded: weakref.WeakSet[MaskView] = weakref.WeakSet()
-"""The masks whose painting is recorded."""
+"""The masks whose corrections are recorded."""
 
 
 def decimation(shape: tuple[int, int], max_side: int = MAX_SIDE) -> int:
-    """Return every how manyth mask pixel is shown, so that no side is longer than `max_side`."""
+    """Return the step between shown mask pixels that keeps each side within `max_side`."""
     return max(1, -(-max(shape) // max_side))
 
 
 class MaskView:
-    """A Labels layer that shows a mask and grows with it, the person's corrections on top.
+    """A labels layer that shows a mask, while it is computed too, with corrections on top.
 
     Parameters
     ----------
     viewer : napari.Viewer
         Gets the layer.
     slide : Slide
-        What the mask is a mask of.
+        The slide of the mask.
     store : MaskStore
-        Where the mask is kept, as the model made it.
+        Holds the mask as computed by the model.
     mask : ndarray of uint8, shape (h, w)
-        What the store holds already.
+        The part of the mask that is computed already.
     classes : TissueClasses
-        Names and colours to show.
+        Names and colors to show.
 
     Attributes
     ----------
     layer : napari.layers.Labels
-        What people see and paint on: every `step`-th pixel of the mask.
+        Shows every `step`-th pixel of the mask, and can be painted on.
     pixels : MaskPixels
         The model's output and the layer's array.
     corrections : Corrections or None
-        What was painted, beside the store; None when it can't be kept, and `note` says why.
+        What was painted, saved beside the store; None when that is impossible, see `note`.
     recorder : CorrectionRecorder or None
-        Turns what is painted into corrections and saves them.
+        Records and saves what is painted.
     """
 
     def __init__(
@@ -152,14 +152,13 @@ class MaskView:
         self.info: MaskInfo = dataclasses.replace(store.info, classes=classes)
         self.corrections, self._problem = _corrections_of(store, self.info)
         self.recorder: CorrectionRecorder | None = None
-        commit_shared(
-            self
-        )  # what was painted on another mask in the last half second shows here too
+        # what was painted on another mask in the last half second must show here, too
+        commit_shared(self)
         self.pixels = MaskPixels(mask, self.step, self.corrections)
         self.hidden = frozenset(hidden)
         self.opacities: dict[str, float] = {}
         self._shown_colors = label_colors(classes, hidden)
-        self._kept_history: HistoryKept | None = None
+        self._saved_history: SavedHistory | None = None
         self._undrawn: list[tuple[slice, slice]] = []
         self.layer: Labels = unwrapped(
             viewer.add_labels(
@@ -187,38 +186,38 @@ class MaskView:
         """Return scale, translation and units of a layer with this mask's shown pixels."""
         size = self.info.napari_scale[0] * self.step
         level_0_pixel = self.info.mpp or 1.0
-        shift = (size - level_0_pixel) / 2  # napari's origin is the centre of the first pixel
+        shift = (size - level_0_pixel) / 2  # napari's origin is the center of the first pixel
         unit = "micrometer" if self.info.mpp else "pixel"
         return {"scale": (size, size), "translate": (shift, shift), "units": (unit, unit)}
 
     def is_in(self, viewer: Viewer) -> bool:
-        """Whether the layer is still there; people may have deleted it."""
+        """Whether the layer is still in the viewer; the user may have deleted it."""
         return self.layer in viewer.layers
 
     @property
     def shows_corrections(self) -> bool:
-        """Whether corrections are shown, and painting makes more of them."""
+        """Whether corrections are shown, so that the mask can be painted."""
         return self.pixels.shows_corrections
 
     @property
     def corrected_pixels(self) -> int:
-        """Number of mask pixels that a person corrected and this mask shows."""
+        """Number of corrected mask pixels."""
         return 0 if self.corrections is None else self.corrections.pixels
 
     @property
     def note(self) -> str:
-        """What is special about the corrections, as sentences; empty when nothing is."""
+        """Sentences about problems with the corrections; empty without problems."""
         return self._problem if self.corrections is None else self.corrections.note()
 
     def fill(self, window: Window, mask: NDArray[np.uint8]) -> None:
         """Write a finished tile into the layer's array, without drawing it yet.
 
-        It takes the place of older output of the model, never of what a person painted.
+        It replaces older output of the model, but never corrections.
         """
         self._fill(*shown_part(window, mask, self.step))
 
     def take(self, mask: NDArray[np.uint8]) -> None:
-        """Take over all that a store holds; what a person painted stays."""
+        """Show the whole mask of a store; corrections stay."""
         output = mask[:: self.step, :: self.step]
         height, width = output.shape
         for top in range(0, height, CELL):
@@ -235,9 +234,9 @@ class MaskView:
         self._undrawn.append((rows, columns))
 
     def refresh_window(self, rows: slice, columns: slice) -> None:
-        """Show what was written into the corrections of a part, and save it soon.
+        """Show changed corrections in a part of the mask, in every mask of the slide.
 
-        The part is given in mask pixels at full resolution. Other masks of the slide show it too.
+        The part is given in mask pixels at full resolution.
         """
         rows, columns = (
             slice(part.start // self.step, -(-part.stop // self.step)) for part in (rows, columns)
@@ -247,14 +246,14 @@ class MaskView:
             self.redraw_others(rows, columns)
 
     def redraw_others(self, rows: slice, columns: slice) -> None:
-        """Let the other masks of the slide show the corrections of a part, in shown pixels."""
+        """Show the corrections of a part, in shown pixels, in the other masks of the slide."""
         for other in sharing(self):
             if other is not self:
                 scale = (self.info.downsample * self.step) / (other.info.downsample * other.step)
                 other.redraw(_scaled(rows, scale), _scaled(columns, scale))
 
     def redraw(self, rows: slice, columns: slice) -> None:
-        """Show what the corrections hold in a part, given in shown pixels."""
+        """Show the corrections of a part, given in shown pixels."""
         rows, columns = (
             slice(max(0, part.start), min(part.stop, side))
             for part, side in zip((rows, columns), self.pixels.shown.shape, strict=True)
@@ -265,30 +264,30 @@ class MaskView:
             self.recorder.draw(rows, columns)
 
     def show_corrections(self, on: bool) -> None:
-        """Show the corrections, or the model's output alone, which can't be painted on."""
+        """Show the corrections, or only the model's output, which can't be painted on."""
         if self.recorder is None or on == self.pixels.shows_corrections:
             return
         if not on:
             self.recorder.commit_all()
-            self._kept_history = HistoryKept(self.layer)
+            self._saved_history = SavedHistory(self.layer)
         self.pixels.shows_corrections = on
         self.layer.editable = on
-        if on and self._kept_history is not None:
-            self._kept_history.put_back()
+        if on and self._saved_history is not None:
+            self._saved_history.restore()
         self.pixels.redraw_all()
         self.refresh()
 
     def overlay_values(self, what: str) -> NDArray[np.uint8]:
-        """Return what an overlay shows, for the pixels of this layer."""
+        """Return the values of an overlay for the pixels of this layer."""
         return overlay_values(self.store, what, self.info.classes, self.step)
 
     def refresh(self) -> None:
-        """Draw all of the mask."""
+        """Draw the whole mask."""
         self._undrawn.clear()
         self.layer.refresh(extent=False)
 
     def draw_filled(self) -> None:
-        """Draw the tiles that were filled in since the last time, and no other part."""
+        """Draw only the tiles that were filled since the last call."""
         parts, self._undrawn = self._undrawn, []
         for rows, columns in parts:
             if self.recorder is None:
@@ -297,7 +296,7 @@ class MaskView:
                 self.recorder.draw(rows, columns)
 
     def set_classes(self, classes: TissueClasses, hidden: Collection[str]) -> None:
-        """Show other colours or names of the same classes, or hide some."""
+        """Change colors or names of the classes, or hide some."""
         self.hidden = frozenset(hidden)
         colors = label_colors(classes, hidden, self.opacities)
         self._set_info(dataclasses.replace(self.info, classes=classes))
@@ -306,21 +305,22 @@ class MaskView:
             self.layer.colormap = label_colormap(classes, hidden, self.opacities)
 
     def set_opacity(self, name: str, opacity: float) -> None:
-        """Show one class less (0 to 1); hidden classes stay hidden."""
+        """Set the opacity (0 to 1) of one class; hidden classes stay hidden."""
         self.opacities[name] = opacity
         self.set_classes(self.info.classes, self.hidden)
 
     def full_mask(self, shown: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Return the mask (h, w) at full size; `shown` is the layer's data, painting included.
+        """Return the mask (h, w) at full resolution with everything painted.
 
-        Works in any thread: it touches the store and the corrections only.
+        `shown` is the data of the layer. It can be called in any thread, because it only reads the
+        store and the corrections.
         """
         if self.step == 1:
             return np.array(shown, np.uint8)
         mask = self.store.read_classes()
         if self.corrections is not None and self.shows_corrections:
             self.corrections.apply(mask)
-        # what was painted in the last half second is no correction yet
+        # what was painted in the last half second is not recorded as a correction yet
         painted = (shown != mask[:: self.step, :: self.step]) & (shown != NOT_COMPUTED)
         if painted.any():
             step = self.step
@@ -330,7 +330,7 @@ class MaskView:
         return mask
 
     def set_mpp(self, mpp: float) -> None:
-        """Lie on the slide again after its pixel size was typed anew."""
+        """Move the layer onto the slide after the pixel size was changed."""
         self._set_info(dataclasses.replace(self.info, mpp=mpp))
         for name, value in self.placement().items():
             setattr(self.layer, name, value)
@@ -349,7 +349,7 @@ class MaskView:
 
 
 def sharing(view: MaskView) -> list[MaskView]:
-    """Return all masks that show the same corrections as one mask, itself among them."""
+    """Return all masks that share the corrections of one mask, itself included."""
     if view.corrections is None:
         return [view]
     journal = view.corrections.journal
@@ -357,7 +357,7 @@ def sharing(view: MaskView) -> list[MaskView]:
 
 
 def commit_shared(view: MaskView) -> list[CorrectionRecorder]:
-    """Make corrections of all that is painted in masks that share them; return who records it."""
+    """Record everything painted in masks that share corrections; return their recorders."""
     recorders = [v.recorder for v in sharing(view) if v.recorder is not None]
     for recorder in recorders:
         recorder.commit_all()
@@ -365,9 +365,9 @@ def commit_shared(view: MaskView) -> list[CorrectionRecorder]:
 
 
 def mask_view_of(layer: Layer | None) -> MaskView | None:
-    """Return the mask that a layer shows; None for other layers, copies of masks among them."""
+    """Return the mask that a layer shows; None for other layers and for copies of mask layers."""
     view = None if layer is None else layer.metadata.get(VIEW_KEY)
-    # a view that is being made has no layer yet
+    # during the construction of a view, its layer does not exist yet
     shown = getattr(view, "layer", None) if isinstance(view, MaskView) else None
     return view if shown is not None and shown is unwrapped(layer) else None
 
@@ -379,20 +379,20 @@ def mask_views(viewer: Viewer) -> list[MaskView]:
 
 
 class OverlayView:
-    """An Image layer with the confidence or the probability of one class.
+    """An image layer with the confidence, or the probability of one class.
 
     Parameters
     ----------
     viewer : napari.Viewer
         Gets the layer.
     view : MaskView
-        The mask that it belongs to.
+        The mask it belongs to.
     values : ndarray of uint8, shape (h, w)
-        255 = 1, for the pixels that the mask's layer shows.
+        255 = 1, for the pixels of the mask's layer.
     title : str
         The layer's name.
     opacity, colormap
-        How it is drawn.
+        Passed on to the layer.
     """
 
     def __init__(
@@ -420,7 +420,7 @@ class OverlayView:
         )
 
     def is_in(self, viewer: Viewer) -> bool:
-        """Whether the layer is still there."""
+        """Whether the layer is still in the viewer."""
         return self.layer in viewer.layers
 
     def fill(self, tile: TileDone, what: str) -> None:
@@ -442,11 +442,11 @@ def _corrections_of(store: MaskStore, info: MaskInfo) -> tuple[Corrections | Non
     try:
         return Corrections.open(store.path.parent, info), ""
     except CorrectionsError as error:
-        return None, f"{error} What you paint is not kept until then."
+        return None, f"{error} Until then, corrections are not saved."
 
 
 def show_tissue(viewer: Viewer, slide_layer: Image, tissue: TissueMask, name: str) -> None:
-    """Show a tissue mask over its slide; the layer of that name is used again."""
+    """Show a tissue mask over its slide, in an existing layer of that name if there is one."""
     size = slide_layer.scale * tissue.downsample
     placement = {
         "scale": size,
@@ -465,9 +465,9 @@ def show_tissue(viewer: Viewer, slide_layer: Image, tissue: TissueMask, name: st
 def overlay_values(
     store: MaskStore, what: str, classes: TissueClasses, step: int
 ) -> NDArray[np.uint8]:
-    """Read what an overlay shows from the store: (h, w) of every `step`-th pixel.
+    """Read the values of an overlay from the store: (h, w), every `step`-th pixel.
 
-    Tile rows are read one after another, so that memory stays small.
+    Rows of tiles are read one after another, so that little memory is needed.
     """
     height, width = store.info.shape
     out = np.zeros((-(-height // step), -(-width // step)), np.uint8)
@@ -488,7 +488,7 @@ def overlay_values(
 def shown_part(
     window: Window, values: NDArray[np.uint8], step: int
 ) -> tuple[slice, slice, NDArray[np.uint8]]:
-    """Return rows and columns of a decimated layer and the pixels of a tile that it shows."""
+    """Return rows and columns of a downsampled layer, and the tile's pixels that it shows."""
     first_row, first_column = -(-window.y // step), -(-window.x // step)
     block = values[first_row * step - window.y :: step, first_column * step - window.x :: step]
     rows = slice(first_row, first_row + block.shape[0])

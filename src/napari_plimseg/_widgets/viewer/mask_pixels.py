@@ -1,4 +1,4 @@
-"""What a mask's layer shows: the model's output and the corrections over it; no Qt, no napari."""
+"""What a mask layer shows: the model's output and the corrections over it. No Qt, no napari."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ if TYPE_CHECKING:
 
 
 class MaskPixels:
-    """The array of a mask's layer, and the model's output below what a person painted.
+    """The array of a mask layer, and the model's output below the corrections.
 
-    Both take memory: two bytes a shown pixel, so that what was painted is told from what a run
-    fills in without reading the disk.
+    Both are kept in memory, two bytes per shown pixel, so that painting can be distinguished from
+    the output of a run without reading the disk.
 
     Parameters
     ----------
     mask : ndarray of uint8, shape (H, W)
         The model's output at full resolution.
     step : int
-        Every how manyth pixel is shown.
+        Every `step`-th pixel is shown.
     corrections : Corrections or None
-        None where they can't be kept.
+        None if they can't be saved.
 
     Attributes
     ----------
     model, shown : ndarray of uint8, shape (h, w)
         Mask ids; `shown` is the layer's own array.
     shows_corrections : bool
-        False while the model's output is shown alone.
+        False while only the model's output is shown.
     """
 
     def __init__(self, mask: NDArray[np.uint8], step: int, corrections: Corrections | None) -> None:
@@ -47,14 +47,14 @@ class MaskPixels:
             corrections.apply(self.shown, step)
 
     def is_news(self, rows: slice, columns: slice, block: NDArray[np.uint8]) -> bool:
-        """Whether an output of the model for a part differs from the last one."""
+        """Whether new output of the model for a part differs from the current one."""
         return bool(np.any((block != NOT_COMPUTED) & (block != self.model[rows, columns])))
 
     def fill(self, rows: slice, columns: slice, block: NDArray[np.uint8]) -> None:
-        """Take over a new output of the model for a part; corrections stay over it."""
+        """Replace the model's output of a part; corrections stay on top."""
         part = self.model[rows, columns]
         np.copyto(part, block, where=block != NOT_COMPUTED)
-        if self.corrections is None:  # painting can't be told from older output: it stays
+        if self.corrections is None:  # painting can't be distinguished from older output: both stay
             shown = self.shown[rows, columns]
             empty = (shown == NOT_COMPUTED) | (shown == UNREADABLE)
             np.copyto(shown, part, where=empty)
@@ -62,17 +62,17 @@ class MaskPixels:
             self.redraw(rows, columns)
 
     def redraw(self, rows: slice, columns: slice) -> None:
-        """Show again what is known of a part; what was painted and not recorded goes."""
+        """Show model output and corrections of a part; unrecorded painting is lost."""
         self.shown[rows, columns] = self.merged(rows, columns)
 
     def redraw_all(self) -> None:
-        """Show again what is known everywhere."""
+        """Show model output and corrections everywhere; unrecorded painting is lost."""
         np.copyto(self.shown, self.model)
         if self.corrections is not None and self.shows_corrections:
             self.corrections.apply(self.shown, self.step)
 
     def merged(self, rows: slice, columns: slice) -> NDArray[np.uint8]:
-        """Return the model's output of a part with the corrections over it, where they show."""
+        """Return the model's output of a part, with the corrections over it if they are shown."""
         block = self.model[rows, columns].copy()
         if self.corrections is not None and self.shows_corrections:
             painted = self.corrections.read(rows, columns, self.step)
@@ -80,14 +80,14 @@ class MaskPixels:
         return block
 
     def record(self, rows: slice, columns: slice) -> tuple[bool, bool]:
-        """Make corrections of what was painted in a part.
+        """Record what was painted in a part as corrections.
 
         Returns
         -------
         recorded : bool
-            Whether a correction was made or taken back.
+            Whether a correction was added or removed.
         restored : bool
-            Whether pixels were erased, and so show the model's output again.
+            Whether pixels were erased, so that the model's output is shown again.
         """
         if self.corrections is None or not self.shows_corrections:
             return False, False

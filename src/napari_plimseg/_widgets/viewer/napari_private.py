@@ -1,12 +1,13 @@
-"""The few things that napari's public interface does not offer, each with a plain way round.
+"""Everything that depends on napari's private interface, each with a public fallback.
 
-Docks get napari's objects behind a proxy that warns of every private name; `unwrapped` gives the
-object itself. Where a later napari lacks one of the private names used here, things get slower,
-not wrong.
+napari has no public way to change a window of a labels layer within its undo history, to redraw
+only a part of a layer, or to read that history. Where a later napari lacks one of the private
+names used here, the plugin gets slower, not wrong. No other module uses private names of napari.
 """
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,14 +16,27 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from napari.layers import Labels
+    from napari.viewer import Viewer
+    from numpy.typing import NDArray
 
 
 PixelSpan = tuple[slice, slice]
+"""Rows and columns of a layer."""
 
 
 def unwrapped(thing: Any) -> Any:
-    """Return a napari object without the proxy that plugins get it in."""
+    """Return a napari object without the proxy that plugins receive.
+
+    The proxy warns about every private name and makes `is` comparisons fail.
+    """
     return getattr(thing, "__wrapped__", thing)
+
+
+def canvas_size(viewer: Viewer) -> tuple[int, int]:
+    """Return the canvas's screen pixels (height, width); public from napari 0.9 on."""
+    canvas = getattr(viewer, "canvas", None)
+    height, width = viewer._canvas_size if canvas is None else canvas.size
+    return int(height), int(width)
 
 
 def edit_spans(item: Sequence[Any]) -> Iterator[PixelSpan]:
@@ -42,10 +56,18 @@ def erases(item: Sequence[Any]) -> bool:
     return any(np.any(np.asarray(edit[-1]) == 0) for edit in item)
 
 
-class HistoryWatch:
-    """Tells what was painted, undone and redone on a labels layer since the last look.
+def history_stacks(layer: Labels) -> tuple[list[Any], list[Any]] | None:
+    """Return a layer's undo and redo stacks, last item on top; None where they can't be read."""
+    try:
+        return layer._undo_history, layer._redo_history
+    except AttributeError:
+        return None
 
-    napari tells of painting only; undo and redo show in its two stacks.
+
+class HistoryWatch:
+    """Finds what was painted, undone and redone on a labels layer since the last look.
+
+    napari emits an event for painting only; undo and redo are visible in its two stacks.
 
     Parameters
     ----------
@@ -59,10 +81,9 @@ class HistoryWatch:
         self.new_items()
 
     def new_items(self) -> list[Any] | None:
-        """Return the history items that came since; None when that can't be known."""
-        try:
-            stacks = (self._layer._undo_history, self._layer._redo_history)
-        except AttributeError:
+        """Return the history items added since the last call; None when that is unknown."""
+        stacks = history_stacks(self._layer)
+        if stacks is None:
             return None
         found: list[Any] = []
         for number, stack in enumerate(stacks):
@@ -72,15 +93,18 @@ class HistoryWatch:
                     break
                 items.append(item)
             else:
-                if known is not None:  # it was taken off: nothing came on top
+                if known is not None:  # the known item was removed: nothing was added on top
                     items = []
             found += items
             self._tops[number] = stack[-1] if stack else None
         return found
 
 
-class HistoryKept:
-    """Keeps a labels layer's undo over a time in which it can't be edited."""
+class SavedHistory:
+    """Keeps a labels layer's undo history while it can't be edited.
+
+    napari empties the history of a layer that becomes read-only.
+    """
 
     def __init__(self, layer: Labels) -> None:
         self._layer = layer
@@ -90,10 +114,88 @@ class HistoryKept:
             if hasattr(layer, name)
         }
 
-    def put_back(self) -> None:
-        """Let the person undo again what was painted before."""
+    def restore(self) -> None:
+        """Make it possible again to undo what was painted before."""
         for name, stack in self._stacks.items():
             setattr(self._layer, name, stack)
+
+
+def is_drawing(layer: Labels) -> bool:
+    """Whether a mouse stroke is collecting its changes for one step of the history."""
+    return bool(getattr(layer, "_block_history", False))
+
+
+def can_paint_windows(layer: Labels) -> bool:
+    """Whether `paint_window` works: history items are windows with a mask, not index lists."""
+    return hasattr(layer, "_paint_region_with_mask") and hasattr(layer, "_partial_labels_refresh")
+
+
+def paint_window(layer: Labels, window: PixelSpan, where: NDArray[np.bool_], mask_id: int) -> None:
+    """Set pixels of a window, without drawing them.
+
+    Parameters
+    ----------
+    layer : napari.layers.Labels
+    window : tuple of slice
+        Rows and columns.
+    where : ndarray of bool, shape (h, w)
+        Which pixels of the window change.
+    mask_id : int
+        Their new value.
+    """
+    layer._paint_region_with_mask(window, where, mask_id, [0, 1], refresh=False)
+
+
+def draw_painted(layer: Labels) -> None:
+    """Draw what `paint_window` changed."""
+    layer._partial_labels_refresh()
+
+
+def can_collect_steps(layer: Labels) -> bool:
+    """Whether `collecting` and `append_step` work."""
+    return hasattr(layer, "_staged_history") and hasattr(layer, "_append_to_undo_history")
+
+
+@contextlib.contextmanager
+def collecting(layer: Labels, edits: list[Any]) -> Iterator[None]:
+    """Add the changes made inside to `edits` instead of to the undo history."""
+    staged, blocked = layer._staged_history, layer._block_history
+    layer._staged_history, layer._block_history = edits, True
+    try:
+        yield
+    finally:
+        layer._staged_history, layer._block_history = staged, blocked
+
+
+def append_step(layer: Labels, edits: list[Any]) -> None:
+    """Add collected changes to the undo history as one step."""
+    layer._append_to_undo_history(edits)
+
+
+def can_replay_edits(layer: Labels, item: Sequence[Any]) -> bool:
+    """Whether `replay_edit` works for every edit of a history item."""
+    return hasattr(layer, "_replay_masked_atom") and all(
+        hasattr(edit, "slice_key") for edit in item
+    )
+
+
+def replay_edit(layer: Labels, edit: Any, *, undo: bool) -> None:
+    """Undo or redo one edit of a history item, without drawing it."""
+    layer._replay_masked_atom(edit, undo)
+
+
+def replay_undrawn(layer: Labels, method: str) -> bool:
+    """Call napari's own "undo" or "redo" without drawing; return False where it drew everything.
+
+    Drawing uploads the whole mask, which takes seconds on a large one.
+    """
+    replay = getattr(type(layer), method)
+    if not hasattr(layer, "_block_refresh"):
+        replay(layer)
+        return False
+    with layer._block_refresh():
+        replay(layer)
+    return True
 
 
 def draw_part(layer: Labels, rows: slice, columns: slice) -> None:

@@ -1,9 +1,9 @@
-"""Outlines of the classes that are as thick on the screen at every zoom.
+"""Outlines of the classes with the same thickness on the screen at every zoom.
 
-napari's own contours are lines of data pixels, which vanish when zoomed out, and on a mask of
-16,384 pixels a side computing them takes most of a minute. Here the part of the mask in the window
-is sampled once a screen pixel, outlined, and shown in a layer of its own: a few milliseconds
-whatever the size of the mask.
+napari's contours are lines of data pixels, which vanish when zoomed out, and computing them for a
+mask of 16,384 pixels per side takes most of a minute. Here the part of the mask in view is sampled
+at screen resolution, outlined, and shown in a separate layer. This takes a few milliseconds for a
+mask of any size.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from qtpy.QtCore import QObject, QTimer, Signal
 
-from napari_plimseg._widgets.viewer.camera import CameraWatch, camera, canvas_size
+from napari_plimseg._widgets.viewer.camera import CameraWatch, camera
+from napari_plimseg._widgets.viewer.napari_private import canvas_size
 
 if TYPE_CHECKING:
     from napari.layers import Labels
@@ -25,19 +26,19 @@ if TYPE_CHECKING:
 
 
 SCREEN_PIXELS = 2
-"""Thickness of a line inside each of two neighbouring classes."""
-_AROUND = 0.25  # of the window's sides; small movements need no new lines
+"""Thickness of the line inside each of two neighboring classes."""
+_AROUND = 0.25  # margin, in sides of the window, so that small movements need no new lines
 _THROTTLE_MS = 60
 
 
 def outline_ids(ids: NDArray[np.uint8], thickness: int = SCREEN_PIXELS) -> NDArray[np.uint8]:
-    """Keep the ids of pixels at the border of their region, 0 elsewhere.
+    """Return the ids of pixels at the border of their region, 0 elsewhere.
 
     Parameters
     ----------
     ids : ndarray of uint8, shape (h, w)
     thickness : int
-        How many pixels from the border inwards, along rows and columns.
+        Pixels from the border inward, along rows and columns.
     """
     edge = np.zeros(ids.shape, bool)
     for shift in range(1, thickness + 1):
@@ -51,10 +52,10 @@ def outline_ids(ids: NDArray[np.uint8], thickness: int = SCREEN_PIXELS) -> NDArr
 
 
 def without_specks(ids: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Give what is nowhere two pixels thick the id of a neighbour that is.
+    """Replace structures less than two pixels thick by a neighbor that is thicker.
 
-    Of structures smaller than a screen pixel, sampling hits some here and there; outlined, they
-    would be crosses all over the slide.
+    Sampling hits structures smaller than a screen pixel at random. Outlined, they would appear as
+    crosses all over the slide.
 
     Parameters
     ----------
@@ -83,7 +84,7 @@ def without_specks(ids: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 class OutlineLayer(QObject):
-    """Shows the outlines of a mask in a layer of its own, drawn anew when the window moves.
+    """Shows the outlines of a mask in a separate layer, redrawn when the camera moves.
 
     Parameters
     ----------
@@ -97,9 +98,9 @@ class OutlineLayer(QObject):
     Attributes
     ----------
     layer : napari.layers.Labels
-        The lines; it can't be painted on.
+        The lines; read-only.
     removed : Signal()
-        Somebody deleted the layer.
+        The user deleted the layer.
     """
 
     removed = Signal()
@@ -173,7 +174,7 @@ class OutlineLayer(QObject):
         self._place(lines, sample * pixel, origin * pixel + np.asarray(mask.translate[-2:]))
 
     def _place(self, lines: NDArray[np.uint8], scale: float, shift: NDArray[np.float64]) -> None:
-        # each setter makes napari look at all layers anew: only what changed is set
+        # each setter makes napari update all layers, so only set what changed
         layer = self.layer
         if layer.data.shape == lines.shape:
             layer.data[:] = lines
@@ -188,11 +189,11 @@ class OutlineLayer(QObject):
     def _window(self, sample: float, around: float) -> tuple[float, float, float, float]:
         """Return top, left, bottom, right of the window in mask pixels, inside the mask."""
         mask = self._view.layer
-        centre = np.asarray(mask.world_to_data(camera(self._viewer).center[-2:]), float) + 0.5
+        center = np.asarray(mask.world_to_data(camera(self._viewer).center[-2:]), float) + 0.5
         half = np.array(canvas_size(self._viewer)) * sample * (0.5 + around)
         limits = np.array(mask.data.shape, float)
-        top, left = np.clip(centre - half, 0, limits)
-        bottom, right = np.clip(centre + half, 0, limits)
+        top, left = np.clip(center - half, 0, limits)
+        bottom, right = np.clip(center + half, 0, limits)
         return float(top), float(left), float(bottom), float(right)
 
     def _colormap(self) -> DirectLabelColormap:
@@ -228,7 +229,8 @@ def _sampled(
 ) -> NDArray[np.uint8]:
     """Return the mask at rows and columns, both ascending.
 
-    Whole pieces of rows first: pixel by pixel, a large mask misses the processor's cache each time.
+    Contiguous parts of rows are read first: reading single pixels of a large mask would miss the
+    processor's cache every time.
     """
     pieces = np.asarray(mask[rows, columns[0] : columns[-1] + 1])
     return pieces[:, columns - columns[0]]

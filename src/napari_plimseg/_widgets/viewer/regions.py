@@ -1,12 +1,13 @@
-"""The part of the slide that a person sees or has drawn, in level-0 pixels."""
+"""The part of the slide that is in view or drawn, in level-0 pixels."""
 
 from __future__ import annotations
 
 from enum import Enum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from napari_plimseg._widgets.viewer.camera import camera
 from napari_plimseg.errors import ConfigError
 from napari_plimseg.slides.slide import Region
 
@@ -50,26 +51,21 @@ def visible_region(layer: Image) -> Region:
     return Region(float(top_left[0]), float(top_left[1]), float(height), float(width))
 
 
-def view_centre(viewer: Viewer, layer: Image) -> tuple[float, float]:
+def view_center(viewer: Viewer, layer: Image) -> tuple[float, float]:
     """Return the level-0 (y, x) in the middle of the window."""
-    y, x = np.asarray(layer.world_to_data(np.asarray(_camera(viewer).center)[-2:]), float)
+    y, x = np.asarray(layer.world_to_data(np.asarray(camera(viewer).center)[-2:]), float)
     return float(y), float(x)
 
 
-def _camera(viewer: Viewer) -> Any:
-    scene = getattr(viewer, "scene", None)  # the camera's home from napari 0.9 on
-    return viewer.camera if scene is None else scene.camera
-
-
 def closed_shapes(layer: Shapes | None) -> int:
-    """Return how many shapes of a layer have an inside."""
+    """Return how many shapes of a layer enclose an area."""
     return 0 if layer is None else sum(kind in _CLOSED for kind in layer.shape_type)
 
 
 def drawn_polygons(shapes: Shapes, slide_layer: Image) -> list[NDArray[np.float64]]:
     """Return the outlines of closed shapes, each (N, 2) of level-0 (y, x).
 
-    napari counts from the centre of the first pixel, the slide from its corner.
+    napari's origin is the center of the first pixel, the slide's is the pixel's corner.
     """
     polygons = []
     for kind, corners in zip(shapes.shape_type, shapes.data, strict=True):
@@ -83,16 +79,16 @@ def drawn_polygons(shapes: Shapes, slide_layer: Image) -> list[NDArray[np.float6
 
 
 def _ellipse(box: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return an outline (N, 2) of the ellipse in a box of four corners, which may be turned."""
+    """Return an outline (N, 2) of the ellipse in a box of four corners, which may be rotated."""
     corners = np.asarray(box, float)
-    centre = corners.mean(0)
+    center = corners.mean(0)
     half_a, half_b = (corners[1] - corners[0]) / 2, (corners[3] - corners[0]) / 2
     angles = np.linspace(0, 2 * np.pi, _ELLIPSE_CORNERS, endpoint=False)
-    return centre + np.cos(angles)[:, None] * half_a + np.sin(angles)[:, None] * half_b
+    return center + np.cos(angles)[:, None] * half_a + np.sin(angles)[:, None] * half_b
 
 
 def chosen_region(viewer: Viewer, layer: Image, run_on: RunOn) -> RunRegion | None:
-    """Return the part of a slide that the user asks for; None is the whole slide.
+    """Return the part of a slide to run on; None is the whole slide.
 
     Raises
     ------
@@ -110,7 +106,7 @@ def chosen_region(viewer: Viewer, layer: Image, run_on: RunOn) -> RunRegion | No
 
 
 def find_region_layer(viewer: Viewer) -> Shapes | None:
-    """Return the layer that people draw regions on, or None."""
+    """Return the layer for drawn regions, or None."""
     from napari.layers import Shapes
 
     for layer in viewer.layers:
@@ -120,7 +116,7 @@ def find_region_layer(viewer: Viewer) -> Shapes | None:
 
 
 def add_region_layer(viewer: Viewer, slide_layer: Image) -> Shapes:
-    """Add the layer that people draw regions on, with the rectangle tool in hand."""
+    """Add the layer for drawn regions and activate its rectangle tool."""
     line = 5.0 * max(slide_layer.level_shapes[0][:2]) / 1000
     shapes = viewer.add_shapes(
         name=REGION_LAYER,

@@ -1,4 +1,4 @@
-"""The slides among the viewer's layers, and which one the dock is about."""
+"""The slides among the viewer's layers, and the current one."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ def slide_of(layer: Layer | None) -> Slide | None:
 class ViewerSlides:
     """Follows the slide layers of a viewer.
 
-    The current slide is that of the layer selected last; a newly opened one becomes current.
+    The current slide is the one selected or opened last.
 
     Parameters
     ----------
     viewer : napari.Viewer
         The viewer.
     on_changed : callable
-        Called without arguments when slides come or go or another one becomes current.
+        Called without arguments when slides are added or removed or another one becomes current.
     on_shapes : callable
         Called without arguments when shapes may have been drawn or removed.
     """
@@ -61,7 +61,7 @@ class ViewerSlides:
         self._current = next(reversed(self.layers), None)
 
     def disconnect(self) -> None:
-        """Leave the viewer alone."""
+        """Stop following the viewer."""
         events = self._viewer.layers.events
         events.inserted.disconnect(self._on_inserted)
         events.removed.disconnect(self._on_removed)
@@ -85,7 +85,7 @@ class ViewerSlides:
 
     @property
     def position(self) -> int | None:
-        """Place of the current slide in `layers`."""
+        """Index of the current slide in `layers`."""
         return None if self._current is None else self.layers.index(self._current)
 
     def choose(self, position: int) -> None:
@@ -95,12 +95,12 @@ class ViewerSlides:
         self._on_changed()
 
     def set_mpp(self, mpp: float) -> None:
-        """Take a pixel size that the user typed, and show the slide's layers at it.
+        """Set the pixel size of the current slide and rescale its layers.
 
         Raises
         ------
         SlideError
-            When the pixel size is not usable.
+            When the pixel size is out of range.
         """
         slide = self.slide
         if slide is None:
@@ -143,14 +143,14 @@ class ViewerSlides:
 
 
 class ThemeColor:
-    """Tells the text colour of the viewer's theme, now and whenever it changes.
+    """Passes on the text color of the viewer's theme, now and whenever it changes.
 
     Parameters
     ----------
     viewer : napari.Viewer
         The viewer.
     on_changed : callable
-        Called with the colour as "#rrggbb".
+        Called with the color as "#rrggbb".
     """
 
     def __init__(self, viewer: Viewer, on_changed: Callable[[str], None]) -> None:
@@ -160,7 +160,7 @@ class ThemeColor:
         self._on_theme()
 
     def disconnect(self) -> None:
-        """Leave the viewer alone."""
+        """Stop following the viewer."""
         self._viewer.events.theme.disconnect(self._on_theme)
 
     def _on_theme(self, event: Any = None) -> None:
@@ -170,7 +170,7 @@ class ThemeColor:
 
 
 def _nothing() -> None:
-    """Do nothing: stands for callbacks of a dock that is gone."""
+    """Do nothing; replaces the callbacks of a closed dock."""
 
 
 def slide_file_filter() -> str:
@@ -191,11 +191,11 @@ class SlideOpener(QObject):
     Attributes
     ----------
     opened : Signal()
-        The slide is in the viewer.
+        The slide was added to the viewer.
     failed : Signal(str)
-        It can't be opened; the sentence says why.
+        The slide can't be opened; the message says why.
     folderChosen : Signal(str)
-        Where the file lies that was chosen in the dialog.
+        Folder of the file chosen in the dialog.
     """
 
     opened = Signal()
@@ -220,11 +220,11 @@ class SlideOpener(QObject):
         self._add_layers(lambda: read_slides(path))
 
     def open_sample(self) -> None:
-        """Open the slide that comes with the plugin."""
+        """Open the sample slide of the plugin."""
         self._add_layers(cmu_1_small_region)
 
     def _add_layers(self, read: Callable[[], list[LayerData]]) -> None:
-        # not through viewer.open: when a reader refuses, napari has a sentence of its own
+        # not with viewer.open: napari would replace a reader's message by its own
         try:
             for data, facts, _ in read():
                 self._viewer.add_image(data, **facts)
