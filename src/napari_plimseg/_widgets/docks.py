@@ -1,4 +1,4 @@
-"""How one dock of the plugin finds or opens another one in the same window."""
+"""The table of the plugin's docks; finding or opening one in the same window."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class MainDock(Protocol):
-    """What the other docks may ask of the dock *PLIMSeg*."""
+    """The part of the dock *PLIMSeg* that the other docks use."""
 
     @property
     def is_running(self) -> bool:
@@ -27,7 +27,7 @@ class MainDock(Protocol):
 
     @property
     def settings(self) -> DockSettings:
-        """What a run would use."""
+        """The settings of the next run."""
 
     @property
     def model_name(self) -> str:
@@ -35,7 +35,7 @@ class MainDock(Protocol):
 
     @property
     def edited_classes(self) -> TissueClasses | None:
-        """Classes that the user changed; None for the model's own."""
+        """The classes as edited by the user; None for the model's own."""
 
     def reload_models(self) -> None:
         """List the models again, keeping the choice."""
@@ -44,21 +44,21 @@ class MainDock(Protocol):
         """List the models again and choose one by name; return whether it is chosen."""
 
     def open_slide_with_result(self, path: Path, mpp: float | None, store: Path) -> None:
-        """Open a slide, or choose it where it is open, and show a result of it."""
+        """Open a slide, or select it if it is open, and show a result of it."""
 
 
 @dataclass(frozen=True)
 class DockKind:
-    """One dock of the plugin, by name: importing it takes time.
+    """One dock of the plugin. It is named and not imported, because importing takes time.
 
     Parameters
     ----------
     short : str
-        On the button that opens it.
+        Label of the button that opens it, and of its tab.
     title : str
-        As in the menu of plugins.
+        As in the plugin menu.
     module, widget : str
-        Where its class is.
+        Module below `_widgets`, and name of the class.
     """
 
     short: str
@@ -80,7 +80,7 @@ DOCKS = {
     "models": DockKind("Models", "PLIMSeg Models", "model_manager.dock", "ModelsDock"),
     "batch": DockKind("Batch", "PLIMSeg Batch", "batch.dock", "BatchDock"),
 }
-"""Those that the main dock opens."""
+"""The docks that the main dock can open."""
 
 
 def main_dock(viewer: Viewer) -> MainDock | None:
@@ -89,12 +89,12 @@ def main_dock(viewer: Viewer) -> MainDock | None:
 
 
 def open_main_dock(viewer: Viewer) -> MainDock:
-    """Return the dock *PLIMSeg* of a viewer; it is opened when it is not there."""
+    """Return the dock *PLIMSeg* of a viewer; it is opened if necessary."""
     return cast("MainDock", _opened(viewer, _MAIN))
 
 
 def open_dock(viewer: Viewer, key: str) -> QWidget:
-    """Bring a dock to the front, and open it when it is not there.
+    """Bring a dock to the front; it is opened if necessary.
 
     Parameters
     ----------
@@ -120,14 +120,14 @@ def _opened(viewer: Viewer, kind: DockKind) -> QWidget:
     dock = _found(viewer, kind)
     if dock is None:
         dock = kind.widget_class()(viewer)
-        # one beside the other as tabs: two on top of each other don't fit on a small screen
+        # as tabs, because two docks above each other don't fit on a small screen
         viewer.window.add_dock_widget(dock, name=kind.title, area="right", tabify=True)
         _shorten_tabs(viewer)
     return dock
 
 
 def _shorten_tabs(viewer: Viewer) -> None:
-    # five titles that all begin with "PLIMSeg" are cut there; bars and menus keep them whole
+    # tabs elide the five titles, which all begin with "PLIMSeg"; menus keep the full titles
     for kind in (_MAIN, *DOCKS.values()):
         dock = _found(viewer, kind)
         frame = None if dock is None else dock.parentWidget()

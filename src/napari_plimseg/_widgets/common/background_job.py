@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import atexit
-import concurrent.futures.thread  # noqa: F401 - its end is registered before ours and comes later
+import concurrent.futures.thread  # noqa: F401 - must register its exit handler before ours
 import contextlib
 import inspect
 import logging
@@ -26,38 +26,39 @@ if TYPE_CHECKING:
     """A function whose return value is the one result, or a generator function."""
 
 
-_held: set[Callable[..., None]] = set()
+_referenced: set[Callable[..., None]] = set()
 
 
 def on_destroyed(watched: QObject, work: Callable[[], object]) -> None:
-    """Call a function once, when an object of Qt is destroyed, whoever destroys it.
+    """Call a function once, when a Qt object is destroyed, whoever destroys it.
 
-    It is kept until then. A function that nothing but the connection holds becomes garbage together
-    with the object; Python empties garbage before it frees it, and PyQt would call what is empty,
-    which is the end of the program.
+    The function is referenced until then. If only the connection referenced it, it could become
+    garbage together with the object; Python clears garbage before freeing it, and PyQt would then
+    call a cleared function, which crashes the program.
 
     Parameters
     ----------
     watched : QObject
     work : callable
-        Without arguments. It is not to hold `watched` if that has no parent, or neither goes.
+        Called without arguments. It must not reference `watched` if that has no parent, otherwise
+        neither is ever freed.
     """
 
-    def go(*_: object) -> None:
-        _held.discard(go)
+    def on_signal(*_: object) -> None:
+        _referenced.discard(on_signal)
         work()
 
-    _held.add(go)
-    watched.destroyed.connect(go)
+    _referenced.add(on_signal)
+    watched.destroyed.connect(on_signal)
 
 
 _logger = logging.getLogger(__name__)
 
 POLL_MS = 40
 PATIENCE_SECONDS = 5.0
-"""How long a closing window waits for its work."""
+"""How long a closing window waits for its jobs."""
 EXIT_PATIENCE_SECONDS = 30.0
-"""How long the interpreter waits, without a window, for work that can't be interrupted."""
+"""How long the interpreter waits at exit for work that can't be interrupted."""
 _BATCH = 16
 _ERRORS_KEPT = 8
 _LINKED = "plimseg_stops_jobs"
@@ -65,7 +66,7 @@ _LINKED = "plimseg_stops_jobs"
 
 @dataclass(frozen=True, eq=False)
 class _Running:
-    """A thread that was started and what asks it to end."""
+    """A started thread and the event that asks it to end."""
 
     thread: threading.Thread
     stop: threading.Event
@@ -73,7 +74,7 @@ class _Running:
 
 @dataclass(eq=False)
 class _Latest:
-    """What asks the newest work of a job to end; holds nothing of the job."""
+    """Asks the current work of a job to end; it does not reference the job."""
 
     stop: threading.Event
 
@@ -86,17 +87,17 @@ _errors: deque[tuple[str, BaseException]] = deque(maxlen=_ERRORS_KEPT)
 
 
 def error_behind(sentence: str) -> BaseException | None:
-    """Return the error of the job that failed with a sentence, None when it is not known."""
-    return next((error for said, error in reversed(_errors) if said == sentence), None)
+    """Return the exception behind an error message of a job, None when it is unknown."""
+    return next((error for message, error in reversed(_errors) if message == sentence), None)
 
 
 def stop_jobs(seconds: float = PATIENCE_SECONDS) -> bool:
-    """Ask all work to end and wait for it; return whether it has ended.
+    """Ask all jobs to end and wait for them; return whether they have ended.
 
     Parameters
     ----------
     seconds : float
-        Longest time for all of it together.
+        Longest time to wait for all jobs together.
     """
     jobs = list(_running)
     for job in jobs:
@@ -108,13 +109,13 @@ def stop_jobs(seconds: float = PATIENCE_SECONDS) -> bool:
 
 
 def _at_exit() -> None:
-    # a thread that is in compiled code when the interpreter goes takes the process down with
-    # std::terminate; objects of Qt may be gone by then, so they can't be asked
+    # a thread inside compiled code at interpreter exit ends the process with std::terminate;
+    # Qt objects may be destroyed by then, so jobs can't be reached through them
     if not stop_jobs(EXIT_PATIENCE_SECONDS):
-        _logger.warning("some work did not end within %.0f s", EXIT_PATIENCE_SECONDS)
+        _logger.warning("some jobs did not end within %.0f s", EXIT_PATIENCE_SECONDS)
 
 
-# pools of threads refuse work once the interpreter ends, so jobs must have ended before
+# thread pools refuse work once the interpreter exits, so jobs must have ended before
 getattr(threading, "_register_atexit", atexit.register)(_at_exit)
 
 
@@ -146,7 +147,7 @@ class BackgroundJob(QObject):
     def __init__(self, parent: QObject) -> None:
         super().__init__(parent)
         self._latest = _Latest(threading.Event())
-        on_destroyed(self, self._latest.ask)  # a parent that is destroyed can't be asked
+        on_destroyed(self, self._latest.ask)  # by then the job itself is destroyed
         self._items: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self._timer = QTimer(self)
@@ -226,15 +227,15 @@ def run_once(
     """Run a function or a generator in a new job, which is deleted when it is done."""
     job = BackgroundJob(parent)
 
-    def go(_: bool) -> None:
-        # the job's connections may hold the last reference to the parent, which would then be
-        # destroyed in the middle of the job's destruction, and its children, the job too, with it
+    def delete(_: bool) -> None:
+        # the job's connections may hold the last reference to the parent: destroying the job would
+        # destroy the parent, which would destroy its children, the half-destroyed job among them
         job.setParent(None)
         job.deleteLater()
 
     job.yielded.connect(on_item)
     job.failed.connect(on_failed)
-    job.finished.connect(go)
+    job.finished.connect(delete)
     job.start(work)
 
 
@@ -257,15 +258,15 @@ def _run(work: Work, stop: threading.Event, items: queue.SimpleQueue[tuple[str, 
         items.put(("stopped" if stop.is_set() else "end", None))
     except PlimsegError as error:
         _logger.info("a job ended with: %s", type(error).__name__)
-        items.put(("error", _kept(str(error), error)))
+        items.put(("error", _remember(str(error), error)))
     except Exception as error:
         _logger.exception("unexpected error in a job")
-        items.put(("error", _kept(f"Unexpected {type(error).__name__}: {error}", error)))
+        items.put(("error", _remember(f"Unexpected {type(error).__name__}: {error}", error)))
 
 
-def _kept(sentence: str, error: BaseException) -> str:
+def _remember(sentence: str, error: BaseException) -> str:
     found: BaseException | None = error
-    while found is not None:  # the places are kept, not the slides and arrays in them
+    while found is not None:  # keep the traceback, but free slides and arrays in its frames
         traceback.clear_frames(found.__traceback__)
         found = found.__cause__ or found.__context__
     _errors.append((sentence, error))
@@ -273,13 +274,13 @@ def _kept(sentence: str, error: BaseException) -> str:
 
 
 _BUDGET_SECONDS = 0.008
-_AT_ONCE = 4  # steps, however long they take: what is small is done when `start` returns
+_AT_ONCE = 4  # steps done inside `start` in any case, so that small tasks finish there
 
 
 class TimeSlicedTask:
-    """Goes through an iterator bit by bit; the window answers in between.
+    """Runs an iterator in short slices, so that the window stays responsive.
 
-    What must not happen in the middle of it calls `finish` first.
+    Code that must not run in the middle of it calls `finish` first.
     """
 
     def __init__(self) -> None:
@@ -288,39 +289,39 @@ class TimeSlicedTask:
 
     @property
     def is_running(self) -> bool:
-        """Whether something is left to do."""
+        """Whether steps are left."""
         return self._steps is not None
 
     def start(self, steps: Iterator[object], on_done: Callable[[], None] | None = None) -> None:
-        """Finish what was begun before, and begin something else; a little of it is done at once.
+        """Finish the previous iterator, and run the first steps of another one.
 
         Parameters
         ----------
         steps : iterator
             Each of its steps is short.
         on_done : callable, optional
-            Called once there are no more.
+            Called after the last step.
         """
         self.finish()
         self._steps, self._on_done = steps, on_done
-        self._go_on()
+        self._run_slice()
 
     def finish(self) -> None:
-        """Do what is left now."""
+        """Run all remaining steps now."""
         steps = self._steps
         if steps is not None:
             for _ in steps:
                 pass
             self._end()
 
-    def _go_on(self) -> None:
+    def _run_slice(self) -> None:
         steps = self._steps
         if steps is None:
             return
         end = time.perf_counter() + _BUDGET_SECONDS
         for count, _ in enumerate(steps, start=1):
             if count > _AT_ONCE and time.perf_counter() > end:
-                QTimer.singleShot(0, self._go_on)
+                QTimer.singleShot(0, self._run_slice)
                 return
         self._end()
 

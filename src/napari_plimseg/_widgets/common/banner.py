@@ -1,4 +1,4 @@
-"""A coloured line at the top of the dock that says what happened."""
+"""A colored message at the top of a dock."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ _COLORS = {"error": "#a32020", "warning": "#8a5a00", "info": "#1f5c99", "good": 
 
 
 class Banner(QFrame):
-    """Shows one sentence on a coloured ground; the cross hides it.
+    """Shows one message on a colored background; the cross hides it.
 
-    An error offers a report of itself that can be posted in public.
-    The colours stand on their own, so the text reads in dark and light themes.
+    For an error it offers a report that can be posted in public. The colors do not depend on the
+    theme, so the text is readable in dark and light ones.
     """
 
     def __init__(self, parent: QWidget | None = None) -> None:
@@ -45,16 +45,16 @@ class Banner(QFrame):
 
     @property
     def text(self) -> str:
-        """The sentence shown, empty when hidden."""
+        """The message shown, empty when hidden."""
         return "" if self.isHidden() else self.label.text()
 
     def show_message(self, kind: str, text: str) -> None:
-        """Show a sentence.
+        """Show a message.
 
         Parameters
         ----------
         kind : {"error", "warning", "info", "good"}
-            Decides the colour.
+            Determines the color.
         text : str
             One or two sentences.
         """
@@ -73,7 +73,7 @@ class Banner(QFrame):
         self.updateGeometry()
 
     def copy_report(self) -> None:
-        """Put a report of the error on the clipboard."""
+        """Copy a report of the error to the clipboard."""
         sentence, error, device = failure_of(self)
         clipboard = QGuiApplication.clipboard()
         if clipboard is not None:
@@ -81,13 +81,13 @@ class Banner(QFrame):
             self.copy_button.setText("Copied")
 
     def clear(self) -> None:
-        """Forget the last sentence."""
+        """Forget the last message."""
         self.kind = ""
         self.hide()
 
 
 def failure_of(banner: Banner) -> tuple[str, BaseException | None, str]:
-    """Return the error that a banner shows: its sentence, itself where known, and the device."""
+    """Return the error that a banner shows: message, exception if known, and device."""
     sentence = banner.text if banner.kind == "error" else ""
     return sentence, error_behind(sentence), load_settings().device
 
@@ -101,7 +101,7 @@ class FlowText(QLabel):
         self.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Minimum)
 
     def minimumSizeHint(self) -> QSize:
-        """Return a size that lets the dock be narrow."""
+        """Return a small width, so that the dock can be narrow."""
         box = QRect(QPoint(0, 0), QSize(max(self.width(), 120), 4000))
         flags = int(Qt.TextFlag.TextWordWrap.value)
         return QSize(60, self.fontMetrics().boundingRect(box, flags, self.text()).height())

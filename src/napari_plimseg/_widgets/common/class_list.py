@@ -1,4 +1,4 @@
-"""The list of tissue classes: an eye, a colour, a name and the words that describe it."""
+"""The list of tissue classes: visibility, color, name and descriptive words."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _ROWS_SHOWN = 9
 
 
 def same_words(first: TissueClasses, second: TissueClasses) -> bool:
-    """Whether two sets ask the same of a model: names and words, not colours."""
+    """Whether two sets of classes are the same to a model: names and words, not colors."""
     return first.has_background == second.has_background and [
         (c.name, c.prompts) for c in first
     ] == [(c.name, c.prompts) for c in second]
@@ -41,13 +41,13 @@ class ClassList(QWidget):
     Attributes
     ----------
     classesChanged : Signal()
-        Names, words, colours or the number of classes changed by hand.
+        The user changed names, words, colors or the number of classes.
     visibilityChanged : Signal()
-        An eye was pressed.
+        The user clicked an eye.
     classPicked : Signal(str)
-        The row of a class was selected by hand.
+        The user selected the row of a class.
     refused : Signal(str)
-        A change was not taken; the sentence says why.
+        A change was rejected; the message says why.
     """
 
     classesChanged = Signal()
@@ -113,25 +113,25 @@ class ClassList(QWidget):
 
     @property
     def edited(self) -> TissueClasses | None:
-        """The classes when names or words differ from the model's own, else None."""
+        """The classes if their names or words differ from the model's own, else None."""
         if self._classes is None or self._own is None or same_words(self._classes, self._own):
             return None
         return self._classes
 
     def show_classes(self, classes: TissueClasses, own: TissueClasses | None = None) -> None:
-        """Show classes; `own` are those that Reset brings back, `classes` themselves when None."""
+        """Show classes; *Reset* restores `own`, or `classes` themselves when it is None."""
         self._classes, self._own = classes, own or classes
         self.hidden &= set(classes.names)
         self._fill()
 
     def set_icon_color(self, color: str) -> None:
-        """Draw the eyes in the text colour of the theme."""
+        """Draw the eyes in the text color of the theme."""
         self._icon_color = QColor(color)
         if self._classes is not None:
             self._fill()
 
     def set_enabled(self, why_not: str) -> None:
-        """Allow changes, or say why there are none; eyes and colours always work."""
+        """Enable changes, or show why they are disabled; eyes and colors always work."""
         for button, tooltip in (
             (self.add_button, "add"),
             (self.remove_button, "remove"),
@@ -191,13 +191,13 @@ class ClassList(QWidget):
             self.visibilityChanged.emit()
         elif column == COLOR:
             color = QColorDialog.getColor(
-                QColor(*tissue_class.color), self, f"Colour of {tissue_class.name}"
+                QColor(*tissue_class.color), self, f"Color of {tissue_class.name}"
             )
             if color.isValid():
                 self.set_color(tissue_class.name, (color.red(), color.green(), color.blue()))
 
     def set_color(self, name: str, color: tuple[int, int, int]) -> None:
-        """Give a class another colour."""
+        """Change the color of a class."""
         if self._classes is not None:
             old = self._classes[self._classes.mask_id(name) - 1]
             self._take(self._classes.replaced(name, dataclasses.replace(old, color=color)))

@@ -1,4 +1,4 @@
-"""A part of a dock that can be folded away, and that grows with what is in it."""
+"""A collapsible section of a dock that grows and shrinks with its content."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ _FOLDING_MS = 120
 class CollapsibleSection(QCollapsible):
     """A title that shows or hides a widget.
 
-    `QCollapsible` keeps the height that its content had when it was opened; here the content may
-    grow and shrink afterwards.
+    `QCollapsible` fixes the height of its content when it is expanded; here that limit is removed,
+    so that the content can grow and shrink.
 
     Parameters
     ----------
     title : str
-        What is written on it.
+        Text of the button.
     content : QWidget
-        What is folded away.
+        What is shown or hidden.
     is_open : bool
-        Whether it is open at first.
+        Whether it is expanded at first.
     """
 
     def __init__(self, title: str, content: QWidget, *, is_open: bool = False) -> None:
@@ -50,12 +50,12 @@ class CollapsibleSection(QCollapsible):
             self.open()
 
     def open(self) -> None:
-        """Unfold at once."""
+        """Expand without an animation."""
         self.expand(animate=False)
         self._free()
 
     def show_theme(self, ink: QColor) -> None:
-        """Draw the arrow in the text colour of the theme."""
+        """Draw the arrow in the text color of the theme."""
         self.setExpandedIcon(arrow(True, ink))
         self.setCollapsedIcon(arrow(False, ink))
 

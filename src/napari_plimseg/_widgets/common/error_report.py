@@ -1,8 +1,9 @@
-"""*Copy report*: what a developer needs to know of an error, and nothing of a patient.
+"""*Copy report*: what a developer needs to know about an error, without any patient data.
 
-The report is built from an allow-list: versions, system, processor, the places in *code* where
-the error passed, and the words of the error that this package's own source holds. Everything
-else in a sentence (names of files and folders, numbers, words that somebody typed) is replaced.
+The report is built from an allow-list: versions, system, processor, the places in the *code* that
+the error passed through, and those words of its message that occur in this package's source.
+Everything else in a message (file and folder names, numbers, typed words) is replaced, because
+file names of slides often contain names or numbers of patients.
 """
 
 from __future__ import annotations
@@ -43,11 +44,11 @@ def error_report(
     Parameters
     ----------
     sentence : str
-        What the dock said.
+        The message shown in the dock.
     error : BaseException, optional
-        With its traceback, where there is one.
+        With its traceback.
     device : str
-        "cpu", "cuda:0" and the like, from the engine.
+        Device of the engine, such as "cpu" or "cuda:0".
     """
     hider = _Hider()
     lines = ["napari-plimseg report (no file names, no slide names, no patient data)", ""]
@@ -63,7 +64,7 @@ def error_report(
 
 
 class _Hider:
-    """Replaces what is not known; the same text gets the same number."""
+    """Replaces unknown text; the same text gets the same number."""
 
     def __init__(self) -> None:
         self._numbers: dict[str, int] = {}
@@ -110,7 +111,7 @@ def _traceback(error: BaseException, hider: _Hider) -> Iterator[str]:
 
 
 def _module(filename: str) -> str:
-    """Return a module's place in its package; where that lies on this disk is nobody's business."""
+    """Return a module's path within its package, without the private folders above it."""
     path = Path(filename)
     if path.is_relative_to(_ROOT):
         return f"napari_plimseg/{path.relative_to(_ROOT).as_posix()}"
@@ -129,7 +130,7 @@ def _function(name: str) -> str:
 
 @functools.cache
 def _own_words() -> frozenset[str]:
-    """Return every word of the sentences in this package's source and of the system's errors."""
+    """Return every word in this package's messages and in the system's error messages."""
     words = {w for code in errno.errorcode for w in _WORD.findall(os.strerror(code))}
     for path in _ROOT.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):

@@ -1,4 +1,4 @@
-"""A window of help that stays open beside the work: keys, first steps, and *Copy report*."""
+"""A help window that stays open while working: keys, first steps, and *Copy report*."""
 
 from __future__ import annotations
 
@@ -30,24 +30,24 @@ if TYPE_CHECKING:
 
 STEPS = (
     ("Open a slide.", "Drop a file on the window, or press Sample slide."),
-    ("Generate pseudo masks.", "Choose the tissue classes, press the green button and watch."),
+    ("Generate pseudo masks.", "Choose the tissue classes, then press Generate pseudo masks."),
     ("Correct and export.", "Paint on the mask layer, then export for QuPath or a spreadsheet."),
 )
 _SEEN = "first_run_seen"
 
 
 def wants_first_run() -> bool:
-    """Whether the card was not dismissed yet on this computer."""
+    """Whether the card was not yet dismissed on this computer."""
     return not remembered(_SEEN, False)
 
 
 class FirstRunCard(QFrame):
-    """Shows the first steps until *Got it* is pressed; hidden from the start afterwards.
+    """Shows the first steps until *Got it* is pressed; never again afterwards.
 
     Attributes
     ----------
     dismissed : Signal()
-        The card is gone for good.
+        The card was hidden for good.
     """
 
     dismissed = Signal()
@@ -92,7 +92,7 @@ class Shortcut:
     Parameters
     ----------
     keys : str
-        As they stand on the keyboard, several with commas.
+        As labeled on the keyboard, separated by commas.
     what : str
         What they do.
     """
@@ -102,50 +102,50 @@ class Shortcut:
 
 
 SHORTCUTS: dict[str, tuple[Shortcut, ...]] = {
-    "Looking": (
+    "Viewing": (
         Shortcut("Mouse wheel", "zoom"),
         Shortcut("Drag", "move the slide"),
-        Shortcut("Space", "move the slide while a tool is in hand"),
-        Shortcut("Ctrl+R", "show everything"),
+        Shortcut("Space", "move the slide while another tool is active"),
+        Shortcut("Ctrl+R", "show the whole slide"),
         Shortcut("V", "show or hide the selected layer"),
     ),
     "Correcting (a mask selected, PLIMSeg Review open)": (
-        Shortcut("1 to 9", "choose the class"),
+        Shortcut("1 to 9", "select the class"),
         Shortcut("B or P", "brush"),
-        Shortcut("E", "eraser: back to what the model said"),
-        Shortcut("F", "fill: the region that you click becomes the chosen class"),
-        Shortcut("G", "polygon; a double click closes it"),
+        Shortcut("E", "eraser: restore the model's mask"),
+        Shortcut("F", "fill: set the clicked region to the selected class"),
+        Shortcut("G", "polygon; double-click to close it"),
         Shortcut("L", "pick the class under the cursor"),
         Shortcut("Z", "move and zoom"),
         Shortcut("[ and ]", "smaller and larger brush"),
         Shortcut("Alt+mouse", "size of the brush: move left or right"),
         Shortcut("Ctrl+Z", "undo"),
         Shortcut("Ctrl+Shift+Z", "redo"),
-        Shortcut("Esc", "call off a click that is waited for"),
+        Shortcut("Esc", "cancel an operation that waits for a click"),
     ),
-    "Points and boxes (a hint tool in hand, PLIMSeg Review open)": (
+    "Smart select (one of its tools active)": (
         Shortcut("P", "point inside the object"),
-        Shortcut("Shift+P", "point outside of it; holding Shift turns a point round, too"),
-        Shortcut("X", "box around it"),
-        Shortcut("M", "refine a region of the mask: click it first"),
-        Shortcut("Enter", "accept into the chosen class"),
-        Shortcut("Esc", "discard; a second time puts the tool down"),
-        Shortcut("Backspace", "take the last hint back"),
-        Shortcut("Z", "put the tool down"),
+        Shortcut("Shift+P", "point outside the object; or hold Shift and click"),
+        Shortcut("X", "box around the object"),
+        Shortcut("M", "refine a region of the mask"),
+        Shortcut("Enter", "accept: assign the selected class"),
+        Shortcut("Esc", "discard; press again to deactivate the tool"),
+        Shortcut("Backspace", "remove the last point or box"),
+        Shortcut("Z", "deactivate the tool"),
     ),
-    "Judging (a mask selected, PLIMSeg Review open)": (
+    "Inspecting (a mask selected, PLIMSeg Review open)": (
         Shortcut("O", "outlines or fill"),
         Shortcut("N", "next uncertain region"),
         Shortcut("R", "mark the region as reviewed"),
-        Shortcut("Shift+R", "mark all that the window shows as reviewed"),
+        Shortcut("Shift+R", "mark the current view as reviewed"),
     ),
     "Tagging images": (
-        Shortcut("1 to 9", "give or take a tag"),
+        Shortcut("1 to 9", "add or remove a tag"),
         Shortcut("Space, →", "next image"),
-        Shortcut("←, Backspace", "image before"),
+        Shortcut("←, Backspace", "previous image"),
         Shortcut("U", "next image without tags"),
-        Shortcut("=", "same tags as the last image"),
-        Shortcut("0", "nothing of these"),
+        Shortcut("=", "same tags as the previous image"),
+        Shortcut("0", "none of the classes"),
         Shortcut("?", "unsure"),
         Shortcut("Home, End", "first and last image"),
         Shortcut("Ctrl+Z", "undo"),
@@ -153,15 +153,15 @@ SHORTCUTS: dict[str, tuple[Shortcut, ...]] = {
     "napari": (
         Shortcut("Ctrl+O", "open files"),
         Shortcut("Ctrl+Shift+P", "find any command by name"),
-        Shortcut("Ctrl+F", "whole screen"),
-        Shortcut("Ctrl+Alt+/", "every key of napari"),
+        Shortcut("Ctrl+F", "full screen"),
+        Shortcut("Ctrl+Alt+/", "all keyboard shortcuts of napari"),
     ),
 }
 """By group, in the order in which they are shown."""
 
 
 Failure = tuple[str, BaseException | None, str]
-"""The last error's sentence, itself where it is known, and the device."""
+"""Message and exception (if known) of the last error, and the device."""
 
 
 def help_html() -> str:
@@ -185,7 +185,7 @@ class HelpPanel(QDialog):
     Parameters
     ----------
     parent : QWidget
-        The dock that it belongs to.
+        The dock it belongs to.
     last_failure : callable, optional
         Returns a `Failure`, for the report.
     """
@@ -216,7 +216,7 @@ class HelpPanel(QDialog):
         self.resize(420, 560)
 
     def copy_report(self) -> None:
-        """Put the report on the clipboard and show it, so that people see what they send."""
+        """Copy the report to the clipboard and show it, so that people see what they send."""
         sentence, error, device = self._last_failure()
         report = error_report(sentence, error, device=device)
         QGuiApplication.clipboard().setText(report)

@@ -1,4 +1,4 @@
-"""Small pictures drawn from code, in the colours of the theme."""
+"""Icons drawn by code, in the colors of the theme."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _SIZE = 32
 
 
 def swatch(color: Color) -> QIcon:
-    """Return a square of a class's colour with a gray rim that shows on any ground."""
+    """Return a square in a class's color, with a gray rim visible on any background."""
     picture, painter = _canvas()
     painter.setPen(QPen(QColor(128, 128, 128), 2))
     painter.setBrush(QColor(*color))
@@ -28,7 +28,7 @@ def swatch(color: Color) -> QIcon:
 
 
 def eye(is_open: bool, color: QColor) -> QIcon:
-    """Return an open eye, or one struck through and pale."""
+    """Return an open eye, or a pale one struck through."""
     picture, painter = _canvas()
     if not is_open:
         color = QColor(color)
@@ -47,7 +47,7 @@ def eye(is_open: bool, color: QColor) -> QIcon:
 
 
 def arrow(is_down: bool, color: QColor) -> QIcon:
-    """Return the arrow of a part that can be opened: down when it is open, else to the right."""
+    """Return the arrow of a collapsible section: down when expanded, else to the right."""
     picture, painter = _canvas()
     painter.setPen(Qt.PenStyle.NoPen)
     painter.setBrush(color)
@@ -71,13 +71,13 @@ CHOSEN_STYLE = (
     "QToolButton:checked {background: rgba(90, 130, 255, 110);}"
     "QToolButton:hover:!checked {background: rgba(128, 128, 128, 60);}"
 )
-"""Marks the tool and the class in use; the theme of napari leaves such buttons bare."""
+"""Highlights the active tool and class; napari's theme draws checked buttons like others."""
 _TOOL_SIZE = 48
 _PEN = 3.0
 
 
 def tool_icon(name: str, color: QColor) -> QIcon:
-    """Return the picture of a tool: a key of `DRAWN`."""
+    """Return the icon of a tool, a key of `DRAWN`."""
     picture = QPixmap(_TOOL_SIZE, _TOOL_SIZE)
     picture.fill(Qt.GlobalColor.transparent)
     painter = QPainter(picture)
@@ -210,11 +210,11 @@ DRAWN: dict[str, Callable[[QPainter, QColor], None]] = {
     "box": _box,
     "refine": _refine,
 }
-"""What draws each picture."""
+"""The function that draws each icon."""
 
 
 def tool_button(text: str) -> QToolButton:
-    """Return a button that takes a tool into the hand; `tool_icon` gives it its picture."""
+    """Return a button that activates a tool; its icon comes from `tool_icon`."""
     button = QToolButton()
     button.setText(text)
     button.setCheckable(True)

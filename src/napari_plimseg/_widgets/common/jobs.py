@@ -23,7 +23,7 @@ EVERYTHING = "all"
 
 @dataclass(frozen=True)
 class AreaRow:
-    """One line of the table of areas, as text for people."""
+    """One row of the table of areas, formatted for display."""
 
     name: str
     color: Color
@@ -34,7 +34,7 @@ class AreaRow:
 def measure_areas(mask: NDArray[np.uint8], info: MaskInfo, step: int) -> tuple[list[AreaRow], str]:
     """Return the areas of the tissue classes that occur, largest first, and their unit.
 
-    `mask` is what the layer shows, every `step`-th pixel of the mask of `info`.
+    `mask` holds every `step`-th pixel of the mask that `info` describes.
     """
     import dataclasses
 
@@ -57,7 +57,7 @@ def measure_areas(mask: NDArray[np.uint8], info: MaskInfo, step: int) -> tuple[l
 
 
 def export_name(slide: Slide, key: str) -> str:
-    """Return the file name that an export of a slide gets unless the user types another."""
+    """Return the default file name for an export of a slide."""
     from napari_plimseg.results.export.formats import FORMATS
 
     return f"{Path(slide.name).stem}{FORMATS[key].suffix}"
@@ -77,13 +77,13 @@ def export_files(
     key : str
         A key of `FORMATS`, or "all".
     target : Path
-        The file, or the folder when everything is exported.
+        The file, or the folder for "all".
     slide : Slide
-        For its name and, in the overlay picture, its pixels.
+        For its name and, in the overlay image, its pixels.
     mask : ndarray of uint8, shape (h, w)
         Mask ids.
     info : MaskInfo
-        What the mask is a mask of.
+        Describes the mask.
 
     Raises
     ------
@@ -99,27 +99,27 @@ def export_files(
 
 @dataclass(frozen=True)
 class Stage:
-    """What is going on before there are tiles, for people."""
+    """What a run is doing before its first tile, for display."""
 
     text: str
 
 
 @dataclass(frozen=True, eq=False)
 class TileDone:
-    """Progress, and what the finished tile holds.
+    """Progress of a run, and the content of the finished tile.
 
     Parameters
     ----------
     progress : Progress
-        As the engine tells it.
+        As reported by the engine.
     window : Window or None
         Mask pixels of the tile.
     mask : ndarray of uint8, shape (h, w), or None
         Mask ids.
     confidence : ndarray of uint8, shape (h, w), or None
-        Probability of the chosen class, 255 = 1.
+        Probability of the predicted class, 255 = 1.
     probabilities : ndarray of uint8, shape (C, h, w), or None
-        Probability of every class, where the store keeps them.
+        Probability of every class, if the store keeps them.
     """
 
     progress: Progress
@@ -130,14 +130,14 @@ class TileDone:
 
 
 class ModelCache:
-    """Loads models and keeps the last one, so that a second run starts at once."""
+    """Loads models and caches the last one, so that a second run starts immediately."""
 
     def __init__(self) -> None:
         self._key: tuple[str | Path, TissueClasses | None] | None = None
         self._model: DenseModel | None = None
 
     def model(self, name: str | Path, classes: TissueClasses | None) -> DenseModel:
-        """Return the model of that name for those classes; the first time this is slow."""
+        """Return the named model for these classes; slow unless it is cached."""
         if self._model is None or self._key != (name, classes):
             from napari_plimseg.models.loading import load_model
 

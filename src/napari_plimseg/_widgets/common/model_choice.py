@@ -1,4 +1,4 @@
-"""The choice of a model, with what people should know about it in the tooltip."""
+"""The choice of a model, with a description of it as tooltip."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 
 
 def describe_model(info: ModelEntry) -> str:
-    """Return a tooltip: what a model is, its pixel size, licence, source and size."""
+    """Return a tooltip: description, pixel size, license, source and file size of a model."""
     lines = [
         f"<b>{escape(info.title)}</b>",
         escape(info.description),
         f"Works at {info.mpp:g} µm/px",
-        f"Licence: {escape(info.license)}",
+        f"License: {escape(info.license)}",
         f"Source: {escape(info.source)}",
     ]
     if info.size_bytes:
@@ -36,12 +36,12 @@ def describe_model(info: ModelEntry) -> str:
 
 
 class ModelChoice(QComboBox):
-    """Lists the models of the catalogue.
+    """Lists the models of the library.
 
     Attributes
     ----------
     changed : Signal()
-        Another model was chosen by hand.
+        The user chose another model.
     """
 
     changed = Signal()
@@ -75,7 +75,7 @@ class ModelChoice(QComboBox):
         self.set_enabled("")
 
     def reload(self) -> None:
-        """List the models anew: some were made, fetched or removed. The choice stays if it can."""
+        """List the models again, keeping the choice if that model still exists."""
         enabled, before = self.isEnabled(), self.name
         why_not = "" if enabled else self.toolTip()
         self._fill(before)
@@ -84,7 +84,7 @@ class ModelChoice(QComboBox):
             self.changed.emit()
 
     def choose(self, name: str) -> bool:
-        """Choose a model by its name in the catalogue; return whether it can be used."""
+        """Choose a model by its name in the library; return whether it can be used."""
         row = self.findData(name)
         if row < 0 or not self._infos[row].available:
             return False
@@ -95,13 +95,13 @@ class ModelChoice(QComboBox):
 
     @property
     def info(self) -> ModelEntry | None:
-        """The chosen model, None when there is none at all."""
+        """The chosen model, None when no model is listed."""
         row = self.currentIndex()
         return self._infos[row] if 0 <= row < len(self._infos) else None
 
     @property
     def name(self) -> str:
-        """Name of the chosen model in the catalogue."""
+        """Name of the chosen model in the library."""
         return "" if self.info is None else self.info.name
 
     @property
@@ -109,11 +109,11 @@ class ModelChoice(QComboBox):
         """Why the chosen model can't be used; empty when it can."""
         info = self.info
         if info is None:
-            return self._error or "There is no model: install the plugin again."
+            return self._error or "No model found. Reinstall the plugin."
         return "" if info.available else info.reason
 
     def choose_model_of(self, made: MaskInfo) -> TissueClasses | None:
-        """Choose the model that made a mask; return its own classes, None when it is not here."""
+        """Choose the model that made a mask; return its classes, None when it is not installed."""
         for row, info in enumerate(self._infos):
             if made.model_name in (info.name, info.title):
                 self.setCurrentIndex(row)
@@ -122,7 +122,7 @@ class ModelChoice(QComboBox):
         return None
 
     def set_enabled(self, why_not: str) -> None:
-        """Allow another choice, or say why not."""
+        """Enable the choice, or show why it is disabled."""
         self.setEnabled(not why_not)
         info = self.info
         self.setToolTip(why_not or (TOOLTIPS["model"] if info is None else describe_model(info)))

@@ -1,6 +1,12 @@
-"""Every tooltip of the dock, in one place."""
+"""All tooltips of the docks, in one place, and the switch that shows them or a reason."""
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from qtpy.QtWidgets import QWidget
+
 
 TOOLTIPS: dict[str, str] = {
     "slide": "The slide to segment. It follows the slide layer that you select in the layer list.",
@@ -41,14 +47,12 @@ TOOLTIPS: dict[str, str] = {
     "colormap": "Colours of the overlay, from 0 (transparent) to 100 %.",
     "areas": "Area of each class as the mask layer shows it, your corrections included.",
     "export_all": "All of these into one folder.",
-    "corrections_shown": "Show what you painted over the model's output. Without it the mask can't "
-    "be painted on.",
-    "discard": "Go back to what the model said, everywhere on this slide. PLIMSeg Review "
-    "has a button that takes this back.",
-    "restore": (
-        "Show the corrections of this slide again that were discarded last. What is painted now is "
-        "discarded in their place, and can be brought back the same way."
-    ),
+    "corrections_shown": "Show your corrections over the model's mask. The mask can only be "
+    "painted while they are shown.",
+    "discard": "Show the model's mask again, everywhere on this slide. Restore in PLIMSeg Review "
+    "gets the corrections back.",
+    "restore": "Show the discarded corrections of this slide again. Corrections made since then "
+    "are discarded instead, and can be restored the same way.",
     "open_folder": "Show the exported file in its folder.",
     "tag_class": "Give the image this tag, or take it away. Its number key does the same.",
     "tag_back": "The image before (left arrow).",
@@ -86,33 +90,31 @@ TOOLTIPS: dict[str, str] = {
     "train_shown": "Which of the two masks is seen on the slide; the layer list has all.",
     "train_runs": "Earlier trainings on this computer.",
     "train_pictures": "Training images and what the network makes of them now. Click to enlarge.",
-    "inspect_fill": "How much of the mask's colours covers the slide. With outlines it has a value "
-    "of its own.",
-    "inspect_outlines": "Lines around the classes, as thick at every zoom, instead of the fill. "
-    "Key O.",
-    "inspect_uncertainty": "Show where the model was unsure of its choice: the brighter, the less "
-    "sure; clear where it was sure.",
-    "inspect_class_opacity": "How strongly this class is shown. At 0 it is hidden.",
-    "inspect_next": "Go to the region where the model was least sure over the largest area. Key N.",
-    "inspect_reviewed": "Remember this region as looked at and go to the next. It is not offered "
-    "again. Key R.",
-    "inspect_reviewed_view": "Remember all that the window shows now as looked at. Key Shift+R.",
-    "inspect_refresh": "Look for uncertain regions again, for instance after a run went on.",
-    "inspect_list": "Regions where the model was unsure, the most important first. Click a row to "
-    "move there; click its tick to take a review back.",
-    "inspect_compare": "Compare this mask with a truth, with the result of another model or with "
+    "inspect_fill": "Opacity of the mask. Outlines have their own setting.",
+    "inspect_outlines": "Show outlines of the classes instead of the fill. Key O.",
+    "inspect_uncertainty": "Show where the model was unsure: the brighter, the less sure.",
+    "inspect_class_opacity": "Opacity of this class. At 0 it is hidden.",
+    "inspect_next": "Go to the most uncertain region that is not reviewed yet. Key N.",
+    "inspect_reviewed": "Mark this region as reviewed and go to the next one. Key R.",
+    "inspect_reviewed_view": "Mark everything in the current view as reviewed. Key Shift+R.",
+    "inspect_refresh": "Search for uncertain regions again, for example after a run continued.",
+    "inspect_list": "Uncertain regions, the most important first. Click a row to go there. Click "
+    "its check mark to mark it as not reviewed.",
+    "inspect_compare": "Compare this mask with expert annotations, another model's result or "
     "another layer.",
-    "inspect_background": "Count pixels that either mask calls background. Much empty glass makes "
-    "the scores look better than the tissue deserves.",
-    "inspect_mapping": "Which class each number or name of the other mask stands for.",
-    "inspect_scores": "IoU and Dice of each class in percent, and its area in the other mask "
-    "(there) and in this one (here), in mm² or pixels.",
+    "inspect_background": "Include pixels that either mask calls background. Large areas of glass "
+    "improve the scores without saying anything about tissue.",
+    "inspect_mapping": "Choose the class of this mask that each class of the other mask "
+    "corresponds to.",
+    "inspect_scores": "IoU and Dice per class in percent, and the area of the class in the truth "
+    "and in this mask, in mm² or pixels.",
     "inspect_copy": "Copy scores and confusion matrix as CSV, for a spreadsheet.",
-    "inspect_close": "Take the comparison and its layer away.",
-    "inspect_areas": "Area of each class as the mask shows it, your corrections included.",
+    "inspect_close": "Close the comparison and remove its layer.",
+    "inspect_areas": "Area of each class in the mask, your corrections included.",
     "dismiss": "Hide this message.",
-    "copy_report": "Copy versions and the last error, without any file name or patient data.",
-    "first_run": "Hide these steps. They stay in the help.",
+    "copy_report": "Copy versions and the last error. The report contains no file names and no "
+    "patient data.",
+    "first_run": "Hide these steps. They remain available in the help.",
     "models_import": "Take a model file, a folder, or the weights of an encoder into the library. "
     "They are checked first and copied as a whole.",
     "models_weights": "Take the files of the selected encoder from this computer.",
@@ -129,55 +131,70 @@ TOOLTIPS: dict[str, str] = {
     "batch_setup": "What every slide is segmented with, and where the results go.",
     "batch_folder": "Where masks and exports go, and where the list itself is kept.",
     "batch_mpp": "Micrometres per pixel of the selected slides, which don't tell it themselves.",
-    "review_mask": "The mask that is corrected and judged. It follows the layer that you select.",
-    "tool_move": "Move and zoom the slide. Key Z; or hold the space bar with any tool.",
-    "tool_brush": "Paint the chosen class. Key B; the keys [ and ] change the size. Drag with the "
+    "review_mask": "The mask to correct and inspect. It follows the selected layer.",
+    "tool_move": "Move and zoom the slide. Key Z, or hold the space bar with any tool.",
+    "tool_brush": "Paint the selected class. Key B; keys [ and ] change the size. Drag with the "
     "right button around a region to fill it.",
-    "tool_erase": "Take corrections back: what the model said returns. Key E.",
-    "tool_fill": "Click a region and all of it becomes the chosen class. Key F.",
-    "tool_polygon": "Click corners around a region, double-click to fill it with the chosen class. "
-    "Key G; Escape begins anew.",
-    "tool_pick": "Choose the class under the cursor. Key L.",
+    "tool_erase": "Remove corrections: the model's mask is shown again. Key E.",
+    "tool_fill": "Click a region to set all of it to the selected class. Key F.",
+    "tool_polygon": "Click corners around a region, double-click to fill it with the selected "
+    "class. Key G; Esc starts over.",
+    "tool_pick": "Select the class under the cursor. Key L.",
     "protect": "Protect {name}: no tool changes its pixels.",
-    "unprotect": "{name} is protected: no tool changes its pixels. Click to allow changes.",
+    "unprotect": "{name} is protected: no tool changes its pixels. Click to unprotect.",
     "brush_size": "Diameter of the brush. Keys [ and ].",
-    "only_tissue": "Leave glass as it is, wherever the brush goes.",
-    "undo": "Take the last change back. Ctrl+Z.",
-    "redo": "Make the change again that was taken back. Ctrl+Shift+Z.",
-    "edit_region": "This slide is shown coarser than its mask. Open what the window shows, up to "
-    "4,096 pixels a side, with every pixel of the mask.",
-    "region_done": "Close the window; what you painted is in the mask.",
-    "region_discard": "Close the window and put back what was there before.",
-    "cleanup_scope": "What the operations below work on.",
-    "cleanup_holes": "Fill what the class or region encloses, up to this size.",
-    "cleanup_small": "Give regions of the class below this size to what surrounds them; a region "
-    "that you click goes whatever its size.",
-    "cleanup_smooth": "Smooth the outline; no gaps open between neighbours.",
-    "cleanup_grow": "Move the outline outwards.",
-    "cleanup_shrink": "Move the outline inwards; the nearest class moves in.",
-    "open_review": "Correct the mask by hand, and see where the model was unsure.",
+    "only_tissue": "Do not paint on glass.",
+    "undo": "Undo the last change. Ctrl+Z.",
+    "redo": "Redo the last undone change. Ctrl+Shift+Z.",
+    "edit_region": "This mask is shown downsampled. Open the current view at full resolution, up "
+    "to 4,096 pixels per side.",
+    "region_done": "Close the region and keep what you painted.",
+    "region_discard": "Close the region and restore what was there before.",
+    "cleanup_scope": "What the operations below change.",
+    "cleanup_holes": "Fill holes in the class or region up to this size.",
+    "cleanup_small": "Merge regions of the class below this size into their surroundings. A "
+    "clicked region is merged whatever its size.",
+    "cleanup_smooth": "Smooth the outline without opening gaps between neighbors.",
+    "cleanup_grow": "Move the outline outward.",
+    "cleanup_shrink": "Move the outline inward; the nearest class fills the space.",
+    "open_review": "Correct the mask and see where the model was unsure.",
     "open_train": "Train a model of your own from images with tags, or from corrected masks.",
     "open_models": "See which models are here; import, download and remove them.",
     "open_batch": "Segment many slides, one after another.",
     "help": "Keys, first steps, and a report of the last error.",
-    "copy_error": "Copy a report of this error: versions and places in the code, no file name and "
-    "no patient data.",
+    "copy_error": "Copy a report of this error. It contains no file names and no patient data.",
     "close_help": "Close this window.",
-    "hint_point_in": "Click inside an object: its mask is proposed. Key P with a hint tool.",
-    "hint_point_out": "Click on what does not belong to the object. Shift+P, or hold Shift.",
-    "hint_box": "Drag a box around an object. Key X with a hint tool.",
-    "hint_refine": "Click a region of the mask, then what it lacks (+) and has too much (−). Enter "
-    "gives it the new outline, as one step: what it loses goes back to the class that the "
-    "model saw there or, where that is the same, to the nearest neighbour. Key M with a hint tool.",
-    "hint_accept": "Give the proposed pixels the class, undoably. Enter.",
-    "hint_discard": "Forget the proposal. Escape; Backspace takes back the last hint only.",
-    "hint_wider": "Look at twice the surroundings, for an object that goes on beyond them.",
-    "hint_words": "A tissue that you describe, such as gland or necrosis; commas separate words "
-    "for the same. Left empty, the regions of the chosen class in the mask are taken.",
-    "hint_find": "Propose every object in view at once. A click with Point − leaves one out.",
-    "hint_one_by_one": "Show one proposal after another: Enter accepts it, Escape skips it.",
-    "hint_model": "What answers points and boxes. Train your own with: plimseg train, wsi_sam.",
-    "hint_pixel_size": "Micrometres per pixel of the slide, which does not tell it itself.",
+    "prompt_point_in": "Click inside an object to propose its mask. Key P while a Smart select "
+    "tool is active.",
+    "prompt_point_out": "Click an area that is not part of the object. Shift+P, or hold Shift.",
+    "prompt_box": "Drag a box around an object. Key X while a Smart select tool is active.",
+    "prompt_refine": "Click a region of the mask, then what is missing (+) and what is too much "
+    "(−). Enter applies the new outline. Removed pixels get the model's class back, or that of the "
+    "nearest neighbor. Key M while a Smart select tool is active.",
+    "prompt_accept": "Assign the selected class (can be undone). Enter.",
+    "prompt_discard": "Discard the proposal. Esc; Backspace removes only the last point or box.",
+    "prompt_wider": "Double the context around the object, for one that is cut off.",
+    "prompt_words": "Describe a tissue, such as gland or necrosis; separate synonyms by commas. "
+    "When empty, the regions of the selected class are used.",
+    "prompt_find": "Propose every object in view. Click one with Point − to drop it.",
+    "prompt_one_by_one": "Show one proposal after another: Enter accepts it, Esc skips it.",
+    "prompt_model": "The Smart select model. Train your own with: plimseg train, recipe wsi_sam.",
+    "prompt_pixel_size": "The slide has no pixel size. Enter it in micrometers per pixel.",
     "fold": "Show or hide this part.",
 }
 """Text by control; a disabled control shows the reason instead."""
+
+
+def allow(widget: QWidget, why_not: str, tooltip: str) -> None:
+    """Enable a control, or disable it and show the reason as its tooltip.
+
+    Parameters
+    ----------
+    widget : QWidget
+    why_not : str
+        Why the control can't be used; empty enables it.
+    tooltip : str
+        A key of `TOOLTIPS`.
+    """
+    widget.setEnabled(not why_not)
+    widget.setToolTip(why_not or TOOLTIPS[tooltip])
