@@ -50,8 +50,8 @@ def play(options: argparse.Namespace, folder: Path) -> int:
     import napari
     from story.on_the_slide import SLIDE_STEPS, Story
     from story.screen import Screen
-    from story.with_hints import HINT_STEPS
     from story.with_models import MODEL_STEPS
+    from story.with_prompts import PROMPT_STEPS
 
     viewer = napari.Viewer(show=True)
     viewer.theme = options.theme
@@ -59,7 +59,7 @@ def play(options: argparse.Namespace, folder: Path) -> int:
     story = Story(screen, folder, options.slide, options.mpp, options.data or TILES)
     began = time.monotonic()
     code = 0
-    steps = {**SLIDE_STEPS, **HINT_STEPS, **MODEL_STEPS}
+    steps = {**SLIDE_STEPS, **PROMPT_STEPS, **MODEL_STEPS}
     names = list(steps)
     begin = names.index(options.begin) if options.begin else 1
     for name in [names[0], *names[begin:]]:

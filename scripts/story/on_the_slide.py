@@ -181,17 +181,19 @@ def correct_by_brush(story: Story) -> str:
     screen.look_at_all(story.slide_layer, 2.5)
     y, x, mask_id = _middle_of_largest(before, near=_centre(story))
     other = 1 if mask_id != 1 else 2
-    screen.press(correct.tools["brush"])
+    screen.press(correct.controls.tools["brush"])
     QTest.keyClick(screen.canvas, str(other))
     check("the number key chose the class", layer.selected_label == other)
-    correct.brush_size.setValue(24)
+    correct.controls.brush_size.setValue(24)
     screen.drag_over(layer, [(y + dy, x + dx) for dy, dx in _stroke(48)])
     painted = layer.data != before
     check("the brush painted", painted.sum() > 500 and (layer.data[painted] == other).all())
     corrections = view.corrections
     screen.wait(
         "it is saved",
-        lambda: correct.saved_text.text() == "All corrections saved" and corrections.pixels,
+        lambda: (
+            correct.controls.saved_text.text() == "All corrections saved" and corrections.pixels
+        ),
         _SAVED_WITHIN,
     )
     check("all of it is a correction", corrections.pixels == int(painted.sum()))
@@ -199,7 +201,7 @@ def correct_by_brush(story: Story) -> str:
     check("the journal is on the disk", any(p.is_file() for p in journal.rglob("*")))
     check("the model's output stays", np.array_equal(view.store.read_classes(), before))
     story.picture("corrected")
-    return f"{int(painted.sum()):,} pixels; {correct.saved_text.text()}"
+    return f"{int(painted.sum()):,} pixels; {correct.controls.saved_text.text()}"
 
 
 def relabel_region(story: Story) -> str:
@@ -209,8 +211,8 @@ def relabel_region(story: Story) -> str:
     before = layer.data.copy()
     y, x, mask_id = _middle_of_largest(before, near=_centre(story))
     other = 5 if mask_id != 5 else 3
-    screen.press(correct.chips.chips[other - 1].button)
-    screen.press(correct.tools["fill"])
+    screen.press(correct.controls.chips.chips[other - 1].button)
+    screen.press(correct.controls.tools["fill"])
     screen.click_on(layer, y, x)
     screen.wait(
         "the region is changed", lambda: layer.data[y, x] == other and not correct.is_working
@@ -220,13 +222,13 @@ def relabel_region(story: Story) -> str:
     check("the region changed, and nothing else", np.array_equal(layer.data != before, region))
     story.picture("relabelled")
     # a large edit is taken back in pieces
-    screen.press(correct.undo_button)
+    screen.press(correct.controls.undo_button)
     screen.wait("undo brings it back", lambda: np.array_equal(layer.data, before))
-    screen.press(correct.redo_button)
+    screen.press(correct.controls.redo_button)
     screen.wait("redo makes it again", lambda: np.array_equal(layer.data != before, region))
     QTest.keyClick(screen.canvas, Qt.Key.Key_Z, Qt.KeyboardModifier.ControlModifier)
     screen.wait("Ctrl+Z brings it back too", lambda: np.array_equal(layer.data, before))
-    screen.press(correct.tools["move"])
+    screen.press(correct.controls.tools["move"])
     return f"{int(region.sum()):,} pixels, taken back, again, and back"
 
 

@@ -29,44 +29,44 @@ def box_and_points(story: Story) -> str:
     if main_dock(story.screen.viewer).view is None:
         generate_view(story)
     screen, view, review = story.screen, story.view, story.review
-    hints, correct, layer = review.hints, review.correct, view.layer
+    prompts, correct, layer = review.prompts, review.correct, view.layer
     box = _object(story)
     _look_at(story, box)
-    screen.press(_fold_button(hints))
-    screen.press(correct.chips.chips[_OTHER_CLASS - 1].button)
+    screen.press(_fold_button(prompts))
+    screen.press(correct.controls.chips.chips[_OTHER_CLASS - 1].button)
     before = layer.data.copy()
 
-    screen.press(hints.tools["box"])
+    screen.press(prompts.controls.tools["box"])
     screen.drag_over(layer, _pixels(view, [(0, 0), (0.5, 0.5), (1, 1)], box))
-    screen.wait("the box is answered", lambda: _is_answered(hints), _ENCODES_WITHIN)
-    boxed = _mask(hints)
+    screen.wait("the box is answered", lambda: _is_answered(prompts), _ENCODES_WITHIN)
+    boxed = _mask(prompts)
     check("the mask lies in the box", 0.2 < boxed.mean() < 1)
     story.picture("box")
 
-    screen.press(hints.tools["point_in"])
+    screen.press(prompts.controls.tools["point_in"])
     screen.click_on(layer, *_pixels(view, [(0.5, 0.5)], box)[0])
-    screen.wait("the point is answered", lambda: _is_answered(hints), _ANSWERS_WITHIN)
-    check("the middle is inside", _at(hints, box, 0.5, 0.5))
-    screen.press(hints.tools["point_out"])
+    screen.wait("the point is answered", lambda: _is_answered(prompts), _ANSWERS_WITHIN)
+    check("the middle is inside", _at(prompts, box, 0.5, 0.5))
+    screen.press(prompts.controls.tools["point_out"])
     screen.click_on(layer, *_pixels(view, [(0.06, 0.06)], box)[0])
-    screen.wait("the other point is answered", lambda: _is_answered(hints), _ANSWERS_WITHIN)
-    check("the corner is outside", not _at(hints, box, 0.06, 0.06))
+    screen.wait("the other point is answered", lambda: _is_answered(prompts), _ANSWERS_WITHIN)
+    check("the corner is outside", not _at(prompts, box, 0.06, 0.06))
     check("nothing is painted yet", np.array_equal(layer.data, before))
     story.picture("hints")
 
-    screen.press(hints.accept_button)
+    screen.press(prompts.controls.accept_button)
     changed = layer.data != before
     check("the object has the class", changed.any() and (layer.data[changed] == _OTHER_CLASS).all())
-    screen.press(hints.tools["point_out"])  # puts it down
-    screen.press(correct.undo_button)
+    screen.press(prompts.controls.tools["point_out"])  # deactivates it
+    screen.press(correct.controls.undo_button)
     check("undo takes it back", np.array_equal(layer.data, before))
-    screen.press(_fold_button(hints))
+    screen.press(_fold_button(prompts))
     return f"{int(changed.sum()):,} pixels from a box and two points"
 
 
 _OTHER_CLASS = 4  # no class of what lies there
 
-HINT_STEPS: dict[str, Callable[[Story], str]] = {"box and points": box_and_points}
+PROMPT_STEPS: dict[str, Callable[[Story], str]] = {"box and points": box_and_points}
 """In the order in which they are played."""
 
 
@@ -99,23 +99,27 @@ def _pixels(view: Any, places: list[tuple[float, float]], box: Region) -> list[t
     ]
 
 
-def _is_answered(hints: Any) -> bool:
-    return bool(hints.answers) and not hints.is_working and hints.answers[0].draft == hints.draft
+def _is_answered(prompts: Any) -> bool:
+    return (
+        bool(prompts.state.answers)
+        and not prompts.is_working
+        and prompts.state.answers[0].draft == prompts.state.draft
+    )
 
 
-def _mask(hints: Any) -> NDArray[np.bool_]:
+def _mask(prompts: Any) -> NDArray[np.bool_]:
     """Return what is shown in the box that was drawn, at 40 x 40 places."""
-    box = hints.draft.box
+    box = prompts.state.draft.box
     steps = (np.arange(40) + 0.5) / 40
-    found: NDArray[np.bool_] = hints.answers[0].mask.at(
+    found: NDArray[np.bool_] = prompts.state.answers[0].mask.at(
         box.y + steps * box.height, box.x + steps * box.width
     )
     return found
 
 
-def _at(hints: Any, box: Region, v: float, u: float) -> bool:
+def _at(prompts: Any, box: Region, v: float, u: float) -> bool:
     place = np.array([box.y + v * box.height]), np.array([box.x + u * box.width])
-    return bool(hints.answers[0].mask.at(*place)[0, 0])
+    return bool(prompts.state.answers[0].mask.at(*place)[0, 0])
 
 
 def _fold_button(section: Any) -> Any:

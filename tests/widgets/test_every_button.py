@@ -303,7 +303,7 @@ def review_coarse(house: House) -> ReviewDock:
 def review_region(house: House) -> ReviewDock:
     dock = review_coarse(house)
     dock.correct.open_region()
-    assert dock.correct.done_button.isVisibleTo(dock)
+    assert dock.correct.controls.done_button.isVisibleTo(dock)
     return dock
 
 
@@ -317,7 +317,7 @@ def review_exported(house: House) -> ReviewDock:
     mask = np.full((100, 100), 2, np.uint8)
     house.viewer.add_labels(mask, name="exported", metadata={MASK_KEY: info_for(mask)})
     dock = review_dock(house)
-    assert "open it first" in dock.hints.accept_button.toolTip()
+    assert "Open it first" in dock.prompts.controls.accept_button.toolTip()
     return dock
 
 
@@ -356,87 +356,87 @@ def hinting(house: House, **mask: Any) -> ReviewDock:
     dock = review_dock(house)
     dock.correct.choose_class(1)
     dock._folds[1].open()
-    dock.hints.choose_tool("box")
+    dock.prompts.choose_tool("box")
     return dock
 
 
 def answered(house: House, dock: ReviewDock) -> ReviewDock:
-    house.wait(lambda: not dock.hints.is_working)
+    house.wait(lambda: not dock.prompts.is_working)
     return dock
 
 
-def hints_with_proposal(house: House) -> ReviewDock:
+def prompts_with_proposal(house: House) -> ReviewDock:
     house.offer_hints(hint_info(), hint_info("trained"))
     dock = hinting(house)
-    dock.hints.add_box(Region(90.0, 90.0, 120.0, 120.0))
+    dock.prompts.add_box(Region(90.0, 90.0, 120.0, 120.0))
     answered(house, dock)
-    assert len(dock.hints.answers) == 1
+    assert len(dock.prompts.state.answers) == 1
     return dock
 
 
-def hints_cut_off(house: House) -> ReviewDock:
+def prompts_cut_off(house: House) -> ReviewDock:
     dock = hinting(house)
-    dock.hints.add_point(650, 480, positive=True)
+    dock.prompts.add_point(650, 480, positive=True)
     answered(house, dock)
-    assert dock.hints.wider_button.isEnabled()
+    assert dock.prompts.controls.wider_button.isEnabled()
     return dock
 
 
-def hints_refining(house: House) -> ReviewDock:
+def prompts_refining(house: House) -> ReviewDock:
     dock = hinting(house)
-    dock.hints.refine_region(200, 200)
-    house.wait(lambda: bool(dock.hints.answers) and not dock.hints.is_working)
-    assert dock.hints.draft.start is not None
+    dock.prompts.refine_region(200, 200)
+    house.wait(lambda: bool(dock.prompts.state.answers) and not dock.prompts.is_working)
+    assert dock.prompts.state.draft.start is not None
     return dock
 
 
-def hints_found(house: House) -> ReviewDock:
+def prompts_found(house: House) -> ReviewDock:
     dock = hinting(house)
     dock.inspect.view.layer.data[:] = 2
     dock.inspect.view.layer.data[20:50, 20:50] = dock.inspect.view.layer.data[150:175] = 1
-    dock.hints.find_all()
+    dock.prompts.find_all()
     answered(house, dock)
-    assert len(dock.hints.answers) == 2
+    assert len(dock.prompts.state.answers) == 2
     return dock
 
 
-def hints_one_by_one(house: House) -> ReviewDock:
-    dock = hints_found(house)
-    dock.hints.one_by_one.setChecked(True)
+def prompts_one_by_one(house: House) -> ReviewDock:
+    dock = prompts_found(house)
+    dock.prompts.controls.one_by_one.setChecked(True)
     return dock
 
 
-def hints_looking(house: House) -> ReviewDock:
+def prompts_looking(house: House) -> ReviewDock:
     dock = hinting(house)
     house.hints.gate.clear()
-    dock.hints.add_box(Region(90.0, 90.0, 120.0, 120.0))
-    house.wait(lambda: "Looking around" in dock.hints.state.text())
+    dock.prompts.add_box(Region(90.0, 90.0, 120.0, 120.0))
+    house.wait(lambda: "Encoding" in dock.prompts.controls.status.text())
     return dock
 
 
-def hints_failed(house: House) -> ReviewDock:
+def prompts_failed(house: House) -> ReviewDock:
     dock = hinting(house)
-    dock.hints.add_point(-90, -90, positive=True)
+    dock.prompts.add_point(-90, -90, positive=True)
     answered(house, dock)
     assert dock.banner.kind == "error"
     return dock
 
 
-def hints_without_model(house: House) -> ReviewDock:
+def prompts_without_model(house: House) -> ReviewDock:
     with house.patch.context() as patch:
         offer_hints(patch, house.hints, hint_info(reason="It is not here."))
         return hinting(house)
 
 
-def hints_without_mpp(house: House) -> ReviewDock:
+def prompts_without_mpp(house: House) -> ReviewDock:
     dock = hinting(house, mpp=None)
-    assert dock.hints.pixel_row.isVisibleTo(dock)
-    dock.hints.add_box(Region(90.0, 90.0, 120.0, 120.0))
+    assert dock.prompts.controls.pixel_row.isVisibleTo(dock)
+    dock.prompts.add_box(Region(90.0, 90.0, 120.0, 120.0))
     return answered(house, dock)
 
 
-def hints_closing(house: House) -> ReviewDock:
-    dock = hints_looking(house)
+def prompts_closing(house: House) -> ReviewDock:
+    dock = prompts_looking(house)
     house.viewer.window.remove_dock_widget(dock)
     return dock
 
@@ -723,10 +723,10 @@ def help_panel(house: House) -> QWidget:
 
 FIRST = {
     review_region_left: "CorrectSection.discard_button",
-    hints_with_proposal: "HintSection.model",
-    hints_cut_off: "HintSection.wider_button",
-    hints_found: "HintSection.accept_button",
-    hints_one_by_one: "HintSection.discard_button",
+    prompts_with_proposal: "PromptControls.model",
+    prompts_cut_off: "PromptControls.wider_button",
+    prompts_found: "PromptControls.accept_button",
+    prompts_one_by_one: "PromptControls.discard_button",
 }
 """What is pressed first in a state: other presses would end it."""
 
@@ -738,9 +738,9 @@ STATES: dict[str, tuple[Callable[[House], QWidget], ...]] = {
     "review": (
         review_dock, review_with_mask, review_painted, review_hidden, review_coarse, review_region,
         review_exported, review_with_two, review_searching, review_compared, review_comparing,
-        review_compare_failed, review_region_left, hints_with_proposal, hints_cut_off, hints_found,
-        hints_refining, hints_one_by_one, hints_looking, hints_failed, hints_without_model,
-        hints_without_mpp, hints_closing, review_closing,
+        review_compare_failed, review_region_left, prompts_with_proposal, prompts_cut_off,
+        prompts_found, prompts_refining, prompts_one_by_one, prompts_looking, prompts_failed,
+        prompts_without_model, prompts_without_mpp, prompts_closing, review_closing,
     ),
     "train": (
         train_dock, train_with_slide, train_wrong_folder, train_ready, train_running,

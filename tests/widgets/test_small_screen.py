@@ -12,7 +12,7 @@ from napari_plimseg._widgets.common.background_job import error_behind, run_once
 from napari_plimseg._widgets.common.banner import Banner
 from napari_plimseg._widgets.common.help import wants_first_run
 from napari_plimseg._widgets.docks import DOCKS, main_dock, open_dock, open_main_dock
-from napari_plimseg._widgets.review.promptable.section import HintParts
+from napari_plimseg._widgets.review.promptable.section import PromptControls
 from napari_plimseg.errors import SlideError
 from napari_plimseg.settings import remember
 from napari_plimseg.tissue import TissueClass
@@ -52,7 +52,7 @@ def test_no_dock_needs_more_than_a_small_screen(
 
 @pytest.mark.parametrize("name", ["gland", "poorly differentiated adenocarcinoma, mucinous"])
 def test_the_chosen_class_needs_no_wider_dock(qtbot, name: str) -> None:  # type: ignore[no-untyped-def]
-    parts = HintParts()
+    parts = PromptControls()
     qtbot.addWidget(parts)
     parts.show_class(TissueClass(name, (1, 2, 3)))
     assert parts.accept_button.text().startswith(f"Accept: {name[:5]}")

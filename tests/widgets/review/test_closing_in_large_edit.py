@@ -71,8 +71,8 @@ def begin():
     if edit == "holes":
         correct.choose_class(1)
         # of the specks, not the strokes
-        correct.cleanup.numbers[CleanupOperation.HOLES].setValue(0.0004)
-        correct.cleanup.buttons[CleanupOperation.HOLES].click()
+        correct.controls.cleanup.numbers[CleanupOperation.HOLES].setValue(0.0004)
+        correct.controls.cleanup.buttons[CleanupOperation.HOLES].click()
     else:
         view.layer.fill((0, 0), 2)
     watch()

@@ -39,7 +39,7 @@ def review(make_napari_viewer_proxy: Callable, tmp_path: Path, qtbot):  # type: 
 
 
 def test_discarded_corrections_come_back_by_a_button(review: Review) -> None:
-    row, view = review.correct.discarded, review.view
+    row, view = review.correct.controls.discarded, review.view
     assert not row.isVisibleTo(review.dock)
     review.layer.data_setitem((np.array([5, 6]), np.array([5, 6])), np.array([2, 2], np.uint8))
     view.recorder.commit_all()
@@ -84,8 +84,8 @@ def polygon(review: Review) -> None:
 
 
 def grow(review: Review) -> None:
-    review.correct.cleanup.numbers[CleanupOperation.GROW].setValue(12.0)  # µm: 3 pixels
-    review.correct.cleanup.buttons[CleanupOperation.GROW].click()
+    review.correct.controls.cleanup.numbers[CleanupOperation.GROW].setValue(12.0)  # µm: 3 pixels
+    review.correct.controls.cleanup.buttons[CleanupOperation.GROW].click()
     review.wait_done()
 
 
@@ -99,10 +99,14 @@ def test_without_a_mask_the_dock_says_what_to_do(make_napari_viewer_proxy: Calla
     assert "Generate a mask in the PLIMSeg dock" in dock.no_mask.text()
     assert not any(fold.isVisibleTo(dock) for fold in dock._folds)
     correct = dock.correct
-    for control in (*correct.tools.values(), correct.undo_button, correct.brush_size):
+    for control in (
+        *correct.controls.tools.values(),
+        correct.controls.undo_button,
+        correct.controls.brush_size,
+    ):
         assert not control.isEnabled()
         assert "Generate a mask" in control.toolTip()
-    for name in correct.tools:
+    for name in correct.controls.tools:
         correct.choose_tool(name)  # harmless
     correct.undo()
 
@@ -114,13 +118,13 @@ def test_a_tool_changes_the_mask_in_one_undoable_step(review: Review) -> None:
         changed = review.layer.data != review.model
         assert changed.any(), review.dock.banner.text
         assert (review.layer.data[changed] == 1).all()
-        assert review.correct.undo_button.isEnabled()
-        assert not review.correct.redo_button.isEnabled()
+        assert review.correct.controls.undo_button.isEnabled()
+        assert not review.correct.controls.redo_button.isEnabled()
         painted = review.layer.data.copy()
-        review.correct.undo_button.click()
+        review.correct.controls.undo_button.click()
         np.testing.assert_array_equal(review.layer.data, review.model)
-        assert not review.correct.undo_button.isEnabled()
-        review.correct.redo_button.click()
+        assert not review.correct.controls.undo_button.isEnabled()
+        review.correct.controls.redo_button.click()
         np.testing.assert_array_equal(review.layer.data, painted)
         review.layer.undo()  # what napari's own key calls
         np.testing.assert_array_equal(review.layer.data, review.model)
@@ -131,7 +135,7 @@ def test_a_protected_class_stays(review: Review) -> None:
     review.layer.data[90:100, 95:105] = 1
     before = review.layer.data.copy()
     review.correct.choose_class(1)
-    review.correct.chips.chips[2].lock.click()
+    review.correct.controls.chips.chips[2].lock.click()
     assert review.correct.painter.protected == {3}
     for tool in TOOLS:
         tool(review)
@@ -143,13 +147,13 @@ def test_a_protected_class_stays(review: Review) -> None:
         review.correct.redo()
         np.testing.assert_array_equal(review.layer.data, after)
         review.correct.undo()
-    review.correct.chips.chips[2].lock.click()
+    review.correct.controls.chips.chips[2].lock.click()
     assert review.correct.painter.protected == set()
 
 
 def test_only_within_tissue(review: Review, qtbot) -> None:  # type: ignore[no-untyped-def]
     review.correct.choose_class(1)
-    review.correct.only_tissue.setChecked(True)
+    review.correct.controls.only_tissue.setChecked(True)
     qtbot.waitUntil(lambda: review.correct.painter.tissue is not None, timeout=WAIT)
     for tool in TOOLS:
         tool(review)
@@ -165,7 +169,7 @@ def test_until_the_tissue_is_known_nothing_is_painted(review: Review) -> None:
     painter.only_tissue = True
     review.layer.paint((50, 50), 2)
     np.testing.assert_array_equal(review.layer.data, review.model)
-    assert "tissue is still being found" in review.dock.banner.text
+    assert "Still looking for tissue" in review.dock.banner.text
 
 
 def test_erasing_brings_the_model_back(review: Review) -> None:
@@ -183,7 +187,11 @@ def test_picking_takes_the_class_under_the_cursor(review: Review) -> None:
     review.correct.choose_tool("pick")
     review.click(130, 20)
     assert review.layer.selected_label == 3
-    assert [chip.button.isChecked() for chip in review.correct.chips.chips] == [False, False, True]
+    assert [chip.button.isChecked() for chip in review.correct.controls.chips.chips] == [
+        False,
+        False,
+        True,
+    ]
 
 
 def test_a_region_too_large_for_a_click_is_filled_in_a_thread(
@@ -253,7 +261,7 @@ def test_what_is_painted_in_the_middle_of_a_large_edit_comes_after_it(
     np.testing.assert_array_equal(review.layer.data, review.model)
     review.qtbot.waitUntil(lambda: recorder.is_saved, timeout=WAIT)
     assert review.view.corrections.pixels == 0
-    assert not review.correct.undo_button.isEnabled()
+    assert not review.correct.controls.undo_button.isEnabled()
 
 
 def test_a_large_edit_is_whole_when_its_layer_is_let_go_of(
@@ -268,7 +276,7 @@ def test_a_large_edit_is_whole_when_its_layer_is_let_go_of(
     assert (layer.data[:112] == 1).all()
 
 
-def test_undo_calls_off_an_edit_that_is_looked_for(
+def test_undo_cancels_an_edit_that_is_still_computed(
     review: Review, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     in_pieces(monkeypatch)
@@ -280,14 +288,14 @@ def test_undo_calls_off_an_edit_that_is_looked_for(
 
     monkeypatch.setattr(section, "connected_region", slow)
     begin_fill(review)
-    assert "Undo calls it off" in review.dock.banner.text
-    assert review.correct.undo_button.isEnabled()
-    review.correct.undo_button.click()
+    assert "Press Undo to cancel" in review.dock.banner.text
+    assert review.correct.controls.undo_button.isEnabled()
+    review.correct.controls.undo_button.click()
     look.set()
-    assert review.dock.banner.text == "Fill: called off."
+    assert review.dock.banner.text == "Fill: cancelled."
     review.wait_done()
     np.testing.assert_array_equal(review.layer.data, review.model)
-    assert not review.correct.undo_button.isEnabled()
+    assert not review.correct.controls.undo_button.isEnabled()
     begin_fill(review)
     review.wait_done()
     assert (review.layer.data[:112] == 1).all()
@@ -296,7 +304,7 @@ def test_undo_calls_off_an_edit_that_is_looked_for(
 def test_a_label_that_is_no_class_is_not_painted(review: Review) -> None:
     review.layer.paint((50, 50), 77)
     np.testing.assert_array_equal(review.layer.data, review.model)
-    assert "Label 77 is no class" in review.dock.banner.text
+    assert "Label 77 is not a class" in review.dock.banner.text
 
 
 def test_keys_choose_class_and_tool(review: Review, qtbot) -> None:  # type: ignore[no-untyped-def]
@@ -310,13 +318,13 @@ def test_keys_choose_class_and_tool(review: Review, qtbot) -> None:  # type: ign
         review.layer.mode = "transform"
         qtbot.keyClick(review.canvas, key)
         assert str(review.layer.mode) == mode
-        assert sum(button.isChecked() for button in review.correct.tools.values()) == 1
+        assert sum(button.isChecked() for button in review.correct.controls.tools.values()) == 1
         assert not review.layer.preserve_labels
 
 
 def test_choosing_a_class_leaves_the_eraser(review: Review) -> None:
     review.correct.choose_tool("erase")
-    review.correct.chips.chips[1].button.click()
+    review.correct.controls.chips.chips[1].button.click()
     assert str(review.layer.mode) == "paint"
     assert review.layer.selected_label == 2
 
@@ -331,13 +339,13 @@ def test_tidying_a_class(review: Review) -> None:
     ):
         review.layer.data[...] = _put(review.model.copy(), *drawn)
         review.correct.choose_class(1)
-        tidy = review.correct.cleanup
+        tidy = review.correct.controls.cleanup
         tidy.numbers[operation].setValue(number)
         tidy.buttons[operation].click()
         review.wait_done()
         differs = np.argwhere(review.layer.data != wanted)
         assert len(differs) <= may_differ, (operation, differs)
-        assert "pixels changed" in review.dock.banner.text
+        assert "µm² changed" in review.dock.banner.text
 
 
 def _put(
@@ -350,11 +358,11 @@ def _put(
 def test_tidying_the_region_that_is_clicked(review: Review, qtbot) -> None:  # type: ignore[no-untyped-def]
     data = review.layer.data
     data[20:30, 20:30] = data[60:70, 60:70] = 2
-    review.correct.cleanup.scope.setCurrentIndex(1)
-    button = review.correct.cleanup.buttons[CleanupOperation.SMALL]
+    review.correct.controls.cleanup.scope.setCurrentIndex(1)
+    button = review.correct.controls.cleanup.buttons[CleanupOperation.SMALL]
     button.click()
     assert button.isChecked()
-    assert "Click the region" in review.dock.banner.text
+    assert "Click a region" in review.dock.banner.text
     review.drag([(80, 20), (80, 60)])  # moves the slide, tidies nothing
     assert not review.correct.is_working
     review.click(25, 25)
@@ -370,19 +378,19 @@ def test_tidying_the_region_that_is_clicked(review: Review, qtbot) -> None:  # t
 
 def test_hidden_corrections_can_t_be_painted_on(review: Review) -> None:
     review.view.show_corrections(False)
-    assert not review.correct.tools["brush"].isEnabled()
-    assert "hidden" in review.correct.tools["brush"].toolTip()
+    assert not review.correct.controls.tools["brush"].isEnabled()
+    assert "hidden" in review.correct.controls.tools["brush"].toolTip()
     review.correct.choose_tool("brush")
     assert str(review.layer.mode) == "pan_zoom"
     review.view.show_corrections(True)
-    assert review.correct.tools["brush"].isEnabled()
+    assert review.correct.controls.tools["brush"].isEnabled()
 
 
 def test_what_is_painted_is_said_to_be_saved(review: Review, qtbot) -> None:  # type: ignore[no-untyped-def]
     review.layer.paint((50, 50), 2)
-    qtbot.waitUntil(lambda: review.correct.saved_text.text() == "Saving…", timeout=WAIT)
+    qtbot.waitUntil(lambda: review.correct.controls.saved_text.text() == "Saving…", timeout=WAIT)
     qtbot.waitUntil(
-        lambda: review.correct.saved_text.text() == "All corrections saved", timeout=WAIT
+        lambda: review.correct.controls.saved_text.text() == "All corrections saved", timeout=WAIT
     )
     assert review.view.corrected_pixels == (review.layer.data != review.model).sum() > 0
 
@@ -394,8 +402,8 @@ def test_an_exported_mask_can_be_painted_too(review: Review, tmp_path: Path, qtb
     layer = unwrapped(review.viewer.add_labels(np.array(data), **facts))
     qtbot.waitUntil(lambda: review.layer is layer, timeout=WAIT)
     assert review.dock.choice.count() == 2
-    assert review.correct.saved_text.text() == "Not recorded"
-    assert not review.correct.only_tissue.isEnabled()
+    assert review.correct.controls.saved_text.text() == "Not recorded"
+    assert not review.correct.controls.only_tissue.isEnabled()
     review.correct.choose_class(2)
     layer.brush_size = 9
     layer.paint((50, 50), 2)
@@ -415,7 +423,7 @@ def test_letting_go_leaves_the_layer_as_it_was(review: Review) -> None:
     assert not {"paint", "paint_polygon", "fill", "undo", "redo"} & set(vars(layer))
     assert not {"1", "2", "3", "B", "G", "Z"} & {str(key) for key in layer.keymap}
     assert len(layer.mouse_drag_callbacks) == callbacks - 1
-    assert not review.correct.tools["brush"].isEnabled()
+    assert not review.correct.controls.tools["brush"].isEnabled()
 
 
 def test_a_dock_that_is_destroyed_leaves_the_layer_alone(review: Review, qtbot) -> None:  # type: ignore[no-untyped-def]
@@ -448,8 +456,8 @@ def corrections_of(view: MaskView) -> np.ndarray:
 
 
 def test_a_region_is_edited_at_full_resolution(coarse: Review, qtbot) -> None:  # type: ignore[no-untyped-def]
-    assert coarse.correct.region_button.isVisibleTo(coarse.dock)
-    coarse.correct.region_button.click()
+    assert coarse.correct.controls.region_button.isVisibleTo(coarse.dock)
+    coarse.correct.controls.region_button.click()
     layer = coarse.layer
     assert layer is not coarse.view.layer, coarse.dock.banner.text
     opened = coarse.correct.region._open
@@ -474,7 +482,7 @@ def test_a_region_is_edited_at_full_resolution(coarse: Review, qtbot) -> None:  
     layer.undo()
     qtbot.waitUntil(lambda: not corrections_of(coarse.view).any(), timeout=WAIT)
     layer.redo()
-    coarse.correct.done_button.click()
+    coarse.correct.controls.done_button.click()
     np.testing.assert_array_equal(corrections_of(coarse.view), painted)
     assert coarse.layer is coarse.view.layer
     assert coarse.view.layer.visible
@@ -490,7 +498,7 @@ def test_discarding_a_region_puts_back_what_was_there(coarse: Review, qtbot) -> 
     layer.brush_size = 15
     layer.paint((40, 40), 2)
     qtbot.waitUntil(lambda: not np.array_equal(corrections_of(coarse.view), before), timeout=WAIT)
-    coarse.correct.discard_button.click()
+    coarse.correct.controls.discard_button.click()
     np.testing.assert_array_equal(corrections_of(coarse.view), before)
     assert coarse.view.layer.data[21, 21] == 3
 

@@ -11,8 +11,9 @@ import tifffile
 from qtpy.QtGui import QGuiApplication
 
 from napari_plimseg._widgets.review.inspect.section import InspectSection
-from napari_plimseg._widgets.viewer.camera import camera, canvas_size
+from napari_plimseg._widgets.viewer.camera import camera
 from napari_plimseg._widgets.viewer.mask_layer import MaskView
+from napari_plimseg._widgets.viewer.napari_private import canvas_size
 from napari_plimseg._widgets.viewer.outlines import SCREEN_PIXELS, outline_ids, without_specks
 from napari_plimseg.results.analysis.review_log import ReviewLog
 from tests.support.masks import blobs, drawn, info_for
@@ -315,7 +316,7 @@ def test_marking_walks_on_and_is_there_after_reopening(
         review.go_to_next()
         review.mark_reviewed()
     assert review.position is None
-    assert "Every uncertain region is reviewed" in section.worklist.next_button.toolTip()
+    assert "All uncertain regions are reviewed" in section.worklist.next_button.toolTip()
     assert "uncertain region" not in open_view.viewer.layers
 
 

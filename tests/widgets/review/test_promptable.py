@@ -17,7 +17,7 @@ from napari_plimseg._widgets.review.promptable.jobs import (
     region_search,
 )
 from napari_plimseg._widgets.review.promptable.layers import BOXES, POINTS, PREVIEW
-from napari_plimseg._widgets.review.promptable.proposals import Draft
+from napari_plimseg._widgets.review.promptable.proposals import PromptDraft
 from napari_plimseg.files import fingerprint
 from napari_plimseg.inference.promptable import proposals
 from napari_plimseg.inference.promptable.geometry import HintMask
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.gui
 OBJECT = Region(400.0, 480.0, 200.0, 160.0)  # level-0 pixels; 8 to a pixel of the mask
 INSIDE = (slice(50, 75), slice(60, 80))  # in the mask
-"""Of class 1, so the hints are put into class 2."""
+"""Of class 1, so the object is put into class 2."""
 
 
 @pytest.fixture
@@ -75,8 +75,8 @@ def review(
 
 
 def settle(review: Review) -> None:
-    hints = review.dock.hints
-    review.qtbot.waitUntil(lambda: not hints.is_working, timeout=WAIT)
+    prompts = review.dock.prompts
+    review.qtbot.waitUntil(lambda: not prompts.is_working, timeout=WAIT)
 
 
 def press(review: Review, key: str) -> None:
@@ -104,23 +104,23 @@ def overlap_of(review: Review, mask: HintMask) -> float:
 
 
 def draw_box(review: Review) -> None:
-    review.dock.hints.choose_tool("box")
+    review.dock.prompts.choose_tool("box")
     review.drag([(47, 57), (60, 70), (78, 83)])
     settle(review)
 
 
 def click_inside(review: Review) -> None:
-    review.dock.hints.choose_tool("point_in")
+    review.dock.prompts.choose_tool("point_in")
     review.click(62, 70)
     settle(review)
 
 
 @pytest.mark.parametrize("point_at", [draw_box, click_inside])
-def test_a_hint_is_previewed_accepted_and_undone(review: Review, point_at: Callable) -> None:
-    hints = review.dock.hints
+def test_an_answer_is_previewed_accepted_and_undone(review: Review, point_at: Callable) -> None:
+    prompts = review.dock.prompts
     point_at(review)
-    assert PREVIEW in ours(review), hints.state.text()
-    assert hints.state.text().endswith("Enter accepts.")
+    assert PREVIEW in ours(review), prompts.controls.status.text()
+    assert prompts.controls.status.text().startswith("Estimated quality")
     np.testing.assert_array_equal(review.layer.data, review.model)
     assert review.viewer.layers.selection.active is review.layer
     press(review, "Enter")
@@ -128,52 +128,52 @@ def test_a_hint_is_previewed_accepted_and_undone(review: Review, point_at: Calla
     assert overlap(changed) > 0.8
     assert (review.layer.data[changed] == 2).all()
     assert not ours(review)
-    assert "pixels are now" in review.dock.banner.text
-    review.correct.undo_button.click()
+    assert "set to" in review.dock.banner.text
+    review.correct.controls.undo_button.click()
     np.testing.assert_array_equal(review.layer.data, review.model)
 
 
 def test_corrections_are_recorded(review: Review) -> None:
     draw_box(review)
-    review.dock.hints.accept_button.click()
+    review.dock.prompts.controls.accept_button.click()
     review.view.recorder.commit_all()
     rows, columns = INSIDE
     assert (review.view.corrections.read(rows, columns) == 2).mean() > 0.8
 
 
 def test_escape_leaves_nothing_and_then_puts_the_tool_down(review: Review) -> None:
-    hints = review.dock.hints
+    prompts = review.dock.prompts
     before = {str(key) for key in review.layer.keymap}
     draw_box(review)
-    hints.add_point(700, 500, positive=False)
+    prompts.add_point(700, 500, positive=False)
     settle(review)
     assert ours(review) == {PREVIEW, POINTS, BOXES}
     press(review, "Escape")
     assert not ours(review)
-    assert hints.tool == "box"
+    assert prompts.state.tool == "box"
     press(review, "Escape")
-    assert hints.tool == ""
+    assert prompts.state.tool == ""
     assert {str(key) for key in review.layer.keymap} == before
     assert review.layer.mouse_pan
     np.testing.assert_array_equal(review.layer.data, review.model)
 
 
 def test_a_point_outside_takes_away_and_backspace_brings_back(review: Review) -> None:
-    hints = review.dock.hints
+    prompts = review.dock.prompts
     draw_box(review)
-    whole = hints.answers[0].mask.area
-    hints.add_point(500, 560, positive=False)
+    whole = prompts.state.answers[0].mask.area
+    prompts.add_point(500, 560, positive=False)
     settle(review)
-    assert hints.answers[0].mask.area < whole
+    assert prompts.state.answers[0].mask.area < whole
     press(review, "Backspace")
     settle(review)
-    assert hints.answers[0].mask.area == whole
+    assert prompts.state.answers[0].mask.area == whole
 
 
-def test_the_second_hint_in_a_place_needs_no_encoder(review: Review, model: GatedModel) -> None:
+def test_the_second_prompt_in_a_place_needs_no_encoder(review: Review, model: GatedModel) -> None:
     draw_box(review)
     encoded = model.encoded
-    review.dock.hints.discard()
+    review.dock.prompts.discard()
     draw_box(review)
     assert encoded == 2  # both resolutions
     assert model.encoded == encoded
@@ -182,22 +182,24 @@ def test_the_second_hint_in_a_place_needs_no_encoder(review: Review, model: Gate
 def test_a_protected_class_stays(review: Review) -> None:
     review.layer.data[55:60, 60:80] = 3
     before = review.layer.data.copy()
-    review.correct.chips.chips[2].lock.click()
+    review.correct.controls.chips.chips[2].lock.click()
     draw_box(review)
-    review.dock.hints.accept()
+    review.dock.prompts.accept()
     after = review.layer.data
     assert (after != before).any()
     np.testing.assert_array_equal(after == 3, before == 3)
 
 
 def test_everything_of_the_class_in_view(review: Review, model: GatedModel) -> None:
-    hints = review.dock.hints
+    prompts = review.dock.prompts
     review.layer.data[:] = 1
     review.layer.data[45:80, 55:85] = 2  # roughly where it is
-    hints.find_button.click()
+    prompts.controls.find_button.click()
     settle(review)
-    assert len(hints.answers) == 1, hints.state.text()
-    assert hints.answers[0].mask.area == pytest.approx(OBJECT.height * OBJECT.width, rel=0.2)
+    assert len(prompts.state.answers) == 1, prompts.controls.status.text()
+    assert prompts.state.answers[0].mask.area == pytest.approx(
+        OBJECT.height * OBJECT.width, rel=0.2
+    )
 
 
 def show_two(review: Review) -> None:
@@ -209,17 +211,17 @@ def show_two(review: Review) -> None:
 
 
 def test_proposals_one_by_one(review: Review) -> None:
-    hints = review.dock.hints
+    prompts = review.dock.prompts
     show_two(review)
-    hints.one_by_one.setChecked(True)
-    hints.find_button.click()
+    prompts.controls.one_by_one.setChecked(True)
+    prompts.controls.find_button.click()
     settle(review)
-    assert len(hints.answers) == 2, hints.state.text()
-    assert hints.state.text().endswith("1 more. Enter accepts.")
+    assert len(prompts.state.answers) == 2, prompts.controls.status.text()
+    assert prompts.controls.status.text().endswith("1 more. Enter accepts, Esc skips.")
     review.correct.choose_class(3)
     before = review.layer.data.copy()
     press(review, "Escape")  # skips the first, the larger one
-    assert len(hints.answers) == 1
+    assert len(prompts.state.answers) == 1
     np.testing.assert_array_equal(review.layer.data, before)
     press(review, "Enter")
     painted = np.zeros(before.shape, bool)
@@ -229,13 +231,13 @@ def test_proposals_one_by_one(review: Review) -> None:
 
 
 def test_all_proposals_at_once_but_the_one_left_out(review: Review) -> None:
-    hints = review.dock.hints
+    prompts = review.dock.prompts
     show_two(review)
-    hints.find_button.click()
+    prompts.controls.find_button.click()
     settle(review)
-    assert hints.state.text().startswith("2 proposals")
-    hints.add_point(100, 850, positive=False)
-    assert len(hints.answers) == 1
+    assert prompts.controls.status.text().startswith("2 proposals")
+    prompts.add_point(100, 850, positive=False)
+    assert len(prompts.state.answers) == 1
     review.correct.choose_class(3)
     press(review, "Enter")
     assert (review.layer.data[10:20, 100:110] == 2).all()
@@ -254,18 +256,18 @@ def test_typed_words_propose_objects(
         return [Proposal(found.region, 0.9, found)]
 
     monkeypatch.setattr(proposals, "propose_regions", propose)
-    hints = review.dock.hints
-    hints.words.setText("gland")
+    prompts = review.dock.prompts
+    prompts.controls.words.setText("gland")
     if how == "button":
-        hints.find_button.click()
+        prompts.controls.find_button.click()
     else:
-        hints.words.returnPressed.emit()
+        prompts.controls.words.returnPressed.emit()
     settle(review)
     ((words, view),) = asked
     assert words == "gland"
     assert view.y <= OBJECT.y
     assert view.y + view.height >= OBJECT.y + OBJECT.height
-    assert len(hints.answers) == 1, hints.state.text()
+    assert len(prompts.state.answers) == 1, prompts.controls.status.text()
     press(review, "Enter")
     assert overlap(review.layer.data != review.model) > 0.8
 
@@ -274,40 +276,40 @@ def test_words_that_find_nothing_say_what_to_do(
     review: Review, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(proposals, "propose_regions", lambda *_, **__: [])
-    hints = review.dock.hints
-    hints.words.setText("gland")
-    hints.find_button.click()
+    prompts = review.dock.prompts
+    prompts.controls.words.setText("gland")
+    prompts.controls.find_button.click()
     settle(review)
-    assert "Try another word" in hints.state.text()
+    assert "Try another word" in prompts.controls.status.text()
     assert not ours(review)
 
 
 def test_a_search_that_is_discarded_says_nothing_of_what_it_finds_later(
     review: Review, model: GatedModel
 ) -> None:
-    hints = review.dock.hints
+    prompts = review.dock.prompts
     show_two(review)
     model.gate.clear()
-    hints.find_button.click()
-    review.qtbot.waitUntil(lambda: "Object 1 of 2" in hints.state.text(), timeout=WAIT)
+    prompts.controls.find_button.click()
+    review.qtbot.waitUntil(lambda: "Object 1 of 2" in prompts.controls.status.text(), timeout=WAIT)
     press(review, "Escape")
     model.gate.set()
     settle(review)
-    assert not hints.answers
+    assert not prompts.state.answers
     assert not ours(review)
 
 
 def test_a_part_of_an_accepted_object_is_taken_out_again(review: Review) -> None:
-    hints = review.dock.hints
+    prompts = review.dock.prompts
     draw_box(review)
     press(review, "Enter")
     whole = review.layer.data != review.model
     # only the upper part of it is still to be seen as an object
     review.slide.pixels[480:] = 230
-    hints.desk = PromptService()  # what was encoded of the slide as it was is forgotten
+    prompts.service = PromptService()  # what was encoded of the slide as it was is forgotten
     review.correct.choose_class(1)
-    hints.choose_tool("box")
-    hints.add_box(Region(400.0, 480.0, 80.0, 160.0))
+    prompts.choose_tool("box")
+    prompts.add_box(Region(400.0, 480.0, 80.0, 160.0))
     settle(review)
     press(review, "Enter")
     left = review.layer.data != review.model
@@ -318,34 +320,34 @@ def test_a_part_of_an_accepted_object_is_taken_out_again(review: Review) -> None
 
 
 def pick_region(review: Review, y: float, x: float) -> None:
-    review.dock.hints.choose_tool("refine")
+    review.dock.prompts.choose_tool("refine")
     review.click(y, x)
     settle(review)
 
 
 def test_a_region_is_refined_by_points_in_one_step(review: Review) -> None:
-    hints = review.dock.hints
+    prompts = review.dock.prompts
     review.layer.data[50:75, 60:70] = 2  # the left half of the object
     before = review.layer.data.copy()
     review.correct.choose_class(3)  # the region keeps its own class
     pick_region(review, 60, 64)
-    assert hints.state.text().startswith("Click what this region lacks")
-    assert hints.tool == "point_in"
-    assert hints.accept_button.text().endswith(review.info.classes[1].name)
+    assert prompts.controls.status.text().startswith("Point + adds what is missing")
+    assert prompts.state.tool == "point_in"
+    assert prompts.controls.accept_button.text().endswith(review.info.classes[1].name)
     assert ours(review) == {PREVIEW}
     press(review, "Enter")
     assert "Point +" in review.dock.banner.text, "nothing was pointed at yet"
     np.testing.assert_array_equal(review.layer.data, before)
     review.click(62, 76)
     settle(review)
-    assert overlap_of(review, hints.answers[0].mask) > 0.9
+    assert overlap_of(review, prompts.state.answers[0].mask) > 0.9
     np.testing.assert_array_equal(review.layer.data, before)
     names = [layer.name for layer in review.viewer.layers]
     assert names.index(PREVIEW) < names.index(POINTS), "the point is seen on the preview"
     press(review, "Enter")
     assert overlap(review.layer.data[:112] == 2) < 0.3, "the right half of the mask is 2, too"
     assert overlap((review.layer.data == 2) & (review.model != 2)) > 0.9
-    assert "has its new outline" in review.dock.banner.text
+    assert "Outline of" in review.dock.banner.text
     assert not ours(review)
     review.correct.undo()
     np.testing.assert_array_equal(review.layer.data, before)
@@ -355,7 +357,7 @@ def test_a_region_is_refined_by_points_in_one_step(review: Review) -> None:
 def test_what_a_region_gives_up_goes_back_to_the_model_s_class(review: Review) -> None:
     review.layer.data_setitem(np.nonzero(np.ones((9, 9))), 2)  # so that it is a correction
     pick_region(review, 4, 4)
-    review.dock.hints.add_point(*level_0_of(review.correct.target, 4.0, 4.0), positive=False)
+    review.dock.prompts.add_point(*level_0_of(review.correct.target, 4.0, 4.0), positive=False)
     settle(review)
     press(review, "Enter")
     given_up = (review.layer.data[:9, :9] == 1).sum()
@@ -368,7 +370,7 @@ def test_what_a_region_gives_up_goes_back_to_the_model_s_class(review: Review) -
 
 def test_a_region_larger_than_a_patch_changes_around_the_points_alone(review: Review) -> None:
     pick_region(review, 30, 30)
-    review.dock.hints.add_point(*level_0_of(review.correct.target, 30.0, 90.0), positive=False)
+    review.dock.prompts.add_point(*level_0_of(review.correct.target, 30.0, 90.0), positive=False)
     settle(review)
     press(review, "Enter")
     changed = review.layer.data != review.model
@@ -378,23 +380,23 @@ def test_a_region_larger_than_a_patch_changes_around_the_points_alone(review: Re
 
 
 def test_escape_leaves_the_region_as_it_was(review: Review) -> None:
-    hints = review.dock.hints
+    prompts = review.dock.prompts
     pick_region(review, 30, 30)
-    hints.add_point(500, 560, positive=False)
+    prompts.add_point(500, 560, positive=False)
     settle(review)
-    assert hints.answers[0].draft.is_ready
+    assert prompts.state.answers[0].draft.is_ready
     press(review, "Backspace")
-    assert not hints.answers[0].draft.is_ready, "the region as it is"
+    assert not prompts.state.answers[0].draft.is_ready, "the region as it is"
     press(review, "Backspace")
     assert not ours(review)
-    assert not hints.answers
+    assert not prompts.state.answers
     pick_region(review, 30, 30)
-    hints.add_box(OBJECT)
+    prompts.add_box(OBJECT)
     settle(review)
-    assert hints.draft.start is not None
+    assert prompts.state.draft.start is not None
     press(review, "Escape")
     assert not ours(review)
-    assert hints.draft.is_empty
+    assert prompts.state.draft.is_empty
     np.testing.assert_array_equal(review.layer.data, review.model)
 
 
@@ -402,27 +404,27 @@ def test_where_there_is_no_region_it_says_so(review: Review) -> None:
     review.layer.data[:40, :40] = 0
     pick_region(review, 20, 20)
     assert "no region of the mask" in review.dock.banner.text
-    assert not review.dock.hints.answers
-    review.dock.hints.refine_region(-80, -80)
+    assert not review.dock.prompts.state.answers
+    review.dock.prompts.refine_region(-80, -80)
     settle(review)
-    assert "no region of the mask" in review.dock.hints.state.text()
+    assert "no region of the mask" in review.dock.prompts.controls.status.text()
 
 
 def test_of_regions_picked_in_a_row_the_last_counts_and_none_after_escape(
     review: Review, model: GatedModel
 ) -> None:
-    hints = review.dock.hints
+    prompts = review.dock.prompts
     model.gate.clear()
-    hints.choose_tool("refine")
+    prompts.choose_tool("refine")
     for y in (100, 200):
-        hints.refine_region(y, 100)
-        review.qtbot.waitUntil(lambda: bool(hints.answers), timeout=WAIT)
-    assert hints.is_working, "it looks around the first one still"
-    hints.refine_region(1000, 1000)
-    hints.discard()
+        prompts.refine_region(y, 100)
+        review.qtbot.waitUntil(lambda: bool(prompts.state.answers), timeout=WAIT)
+    assert prompts.is_working, "it looks around the first one still"
+    prompts.refine_region(1000, 1000)
+    prompts.discard()
     model.gate.set()
     settle(review)
-    assert not hints.answers
+    assert not prompts.state.answers
     assert not ours(review)
 
 
@@ -442,13 +444,13 @@ def test_a_region_in_a_window_of_a_mask(review: Review, origin: tuple[int, int])
 
 def test_a_class_of_the_mask_is_refined_where_it_lies(review: Review) -> None:
     """The mask is off by half an object; asked for its class, the object is found."""
-    hints = review.dock.hints
+    prompts = review.dock.prompts
     review.layer.data[:] = 1
     review.layer.data[40:65, 50:72] = 2
-    hints.find_button.click()
+    prompts.controls.find_button.click()
     settle(review)
-    assert len(hints.answers) == 1, hints.state.text()
-    assert overlap_of(review, hints.answers[0].mask) > 0.8
+    assert len(prompts.state.answers) == 1, prompts.controls.status.text()
+    assert overlap_of(review, prompts.state.answers[0].mask) > 0.8
     press(review, "Enter")
     truth = np.zeros(review.layer.data.shape, bool)
     truth[INSIDE] = True
@@ -459,13 +461,13 @@ def test_a_class_of_the_mask_is_refined_where_it_lies(review: Review) -> None:
     ("y", "x"), [(0, 0), (0, 700), (1199, 1599), (1199, 700)], ids=lambda n: str(n)
 )
 def test_an_object_at_the_edge_of_the_slide(review: Review, y: int, x: int) -> None:
-    hints, pixels = review.dock.hints, review.slide.pixels
+    prompts, pixels = review.dock.prompts, review.slide.pixels
     pixels[:] = 230
     pixels[max(0, y - 80) : y + 81, max(0, x - 80) : x + 81] = 40
-    hints.choose_tool("point_in")
-    hints.add_point(y, x, positive=True)
+    prompts.choose_tool("point_in")
+    prompts.add_point(y, x, positive=True)
     settle(review)
-    (answer,) = hints.answers
+    (answer,) = prompts.state.answers
     assert not answer.mask.is_cut  # the slide ends there, not what was looked at
     box = answer.mask.bounding_box
     assert box is not None
@@ -480,59 +482,57 @@ def test_an_object_at_the_edge_of_the_slide(review: Review, y: int, x: int) -> N
 
 
 def test_without_a_pixel_size_it_asks_for_it(review: Review) -> None:
-    hints = review.dock.hints
-    assert not hints.pixel_row.isVisibleTo(hints)
+    prompts = review.dock.prompts
+    assert not prompts.controls.pixel_row.isVisibleTo(prompts)
     review.slide._file_mpp = None
     review.view.info = replace(review.view.info, mpp=None)
-    hints.refresh_state()
-    assert hints.pixel_row.isVisibleTo(hints)
-    hints.choose_tool("box")
-    hints.add_box(OBJECT)
+    prompts.refresh_state()
+    assert prompts.controls.pixel_row.isVisibleTo(prompts)
+    prompts.choose_tool("box")
+    prompts.add_box(OBJECT)
     settle(review)
-    assert not hints.answers
+    assert not prompts.state.answers
     assert "pixel size" in review.dock.banner.text
-    assert "pixel size" in hints.state.text()
-    hints.pixel_size.setValue(0.5)  # what was drawn is answered now
+    assert "pixel size" in prompts.controls.status.text()
+    prompts.controls.pixel_size.setValue(0.5)  # what was drawn is answered now
     settle(review)
-    assert overlap_of(review, hints.answers[0].mask) > 0.8
+    assert overlap_of(review, prompts.state.answers[0].mask) > 0.8
 
 
-def test_while_it_looks_the_window_goes_on_and_a_later_hint_wins(
-    review: Review, model: GatedModel
-) -> None:
-    hints = review.dock.hints
+def test_a_later_prompt_replaces_the_one_being_answered(review: Review, model: GatedModel) -> None:
+    prompts = review.dock.prompts
     model.gate.clear()
-    hints.choose_tool("box")
-    hints.add_box(OBJECT)
-    review.qtbot.waitUntil(lambda: "Looking around" in hints.state.text(), timeout=WAIT)
-    hints.add_point(500, 560, positive=False)
+    prompts.choose_tool("box")
+    prompts.add_box(OBJECT)
+    review.qtbot.waitUntil(lambda: "Encoding" in prompts.controls.status.text(), timeout=WAIT)
+    prompts.add_point(500, 560, positive=False)
     model.gate.set()
-    review.qtbot.waitUntil(lambda: bool(hints.answers), timeout=WAIT)
-    assert hints.answers[0].draft.points == ((500, 560, False),)
+    review.qtbot.waitUntil(lambda: bool(prompts.state.answers), timeout=WAIT)
+    assert prompts.state.answers[0].draft.points == ((500, 560, False),)
 
 
 def test_discarded_while_it_looks_nothing_appears(review: Review, model: GatedModel) -> None:
-    hints = review.dock.hints
+    prompts = review.dock.prompts
     model.gate.clear()
-    hints.choose_tool("box")
-    hints.add_box(OBJECT)
+    prompts.choose_tool("box")
+    prompts.add_box(OBJECT)
     press(review, "Escape")
     model.gate.set()
     settle(review)
     assert not ours(review)
-    assert not hints.answers
+    assert not prompts.state.answers
 
 
 def test_closing_in_mid_encoding(review: Review, model: GatedModel) -> None:
     model.gate.clear()
-    hints = review.dock.hints
-    hints.choose_tool("box")
-    hints.add_box(OBJECT)
+    prompts = review.dock.prompts
+    prompts.choose_tool("box")
+    prompts.add_box(OBJECT)
     layer = review.layer
     keys = {str(key) for key in layer.keymap}
     assert "Enter" in keys
     review.viewer.layers.remove(layer)
-    review.qtbot.waitUntil(lambda: hints.tool == "", timeout=WAIT)
+    review.qtbot.waitUntil(lambda: prompts.state.tool == "", timeout=WAIT)
     model.gate.set()
     settle(review)
     assert not ours(review)
@@ -543,22 +543,26 @@ def test_without_a_model_it_says_which_file_is_missing(
     review: Review, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     offer_hints(monkeypatch, GatedModel(), hint_info(reason="Install napari-plimseg again."))
-    hints = review.dock.hints
-    hints.list_models()
-    assert "hints.safetensors" in hints.state.text()
-    for control in (*hints.tools.values(), hints.find_button, hints.accept_button):
+    prompts = review.dock.prompts
+    prompts.list_models()
+    assert "hints.safetensors" in prompts.controls.status.text()
+    for control in (
+        *prompts.controls.tools.values(),
+        prompts.controls.find_button,
+        prompts.controls.accept_button,
+    ):
         assert not control.isEnabled()
         assert "hints.safetensors" in control.toolTip()
-    hints.choose_tool("box")
-    assert hints.tool == ""
+    prompts.choose_tool("box")
+    assert prompts.state.tool == ""
 
 
 def test_beside_the_slide_it_says_so(review: Review) -> None:
-    hints = review.dock.hints
-    hints.choose_tool("point_in")
-    hints.add_point(-50, -50, positive=True)
+    prompts = review.dock.prompts
+    prompts.choose_tool("point_in")
+    prompts.add_point(-50, -50, positive=True)
     settle(review)
-    assert "beside the slide" in hints.state.text()
+    assert "beside the slide" in prompts.controls.status.text()
     assert "Place it on the tissue" in review.dock.banner.text
 
 
@@ -576,7 +580,7 @@ def test_places_and_edits_of_a_window_of_a_mask(review: Review, origin: tuple[in
 
 
 def test_a_draft_needs_a_place() -> None:
-    draft = Draft().with_point(5, 5, positive=False)
+    draft = PromptDraft().with_point(5, 5, positive=False)
     assert not draft.is_ready
     assert draft.with_point(6, 6, positive=True).is_ready
     assert draft.without_last().is_empty
@@ -597,8 +601,8 @@ def test_the_shipped_model(
     made.dock.show()
     made.correct.choose_class(2)
     draw_box(made)
-    assert made.dock.hints.answers, made.dock.hints.state.text()
-    made.dock.hints.accept()
+    assert made.dock.prompts.state.answers, made.dock.prompts.controls.status.text()
+    made.dock.prompts.accept()
     changed = made.layer.data != made.model
     assert changed.any()
     made.correct.undo()

@@ -1,4 +1,4 @@
-"""The dock *PLIMSeg Review*: correct a mask and judge it."""
+"""The dock *PLIMSeg Review*: correct and inspect a mask."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ from napari_plimseg._widgets.common.banner import Banner, FlowText
 from napari_plimseg._widgets.common.collapsible import CollapsibleSection
 from napari_plimseg._widgets.common.tooltips import TOOLTIPS
 from napari_plimseg._widgets.review.correct.painter import EditTarget
-from napari_plimseg._widgets.review.correct.section import NO_MASK, CorrectSection
+from napari_plimseg._widgets.review.correct.section import CorrectSection
 from napari_plimseg._widgets.review.inspect.section import InspectSection
-from napari_plimseg._widgets.review.promptable.section import HintSection
+from napari_plimseg._widgets.review.messages import NO_MASK
+from napari_plimseg._widgets.review.promptable.section import PromptSection
 from napari_plimseg._widgets.viewer.napari_private import unwrapped
 from napari_plimseg._widgets.viewer.slide_layers import ThemeColor
 
@@ -27,12 +28,12 @@ if TYPE_CHECKING:
     from napari.viewer import Viewer
 
 
-_ONE_MASK = "Here you choose between masks as soon as there are several."
+_ONE_MASK = "There is only one mask. With several, choose one here."
 _SCROLL_AFTER_MS = 50
 
 
 class MaskLayers(QObject):
-    """Follows the layers of a viewer that can be corrected; the newest one selected is current.
+    """Follows the layers of a viewer that can be corrected; the last one selected is current.
 
     Parameters
     ----------
@@ -44,7 +45,7 @@ class MaskLayers(QObject):
     Attributes
     ----------
     changed : Signal()
-        Such layers came or went, or another one is current.
+        Such layers were added or removed, or another one is current.
     """
 
     changed = Signal()
@@ -54,7 +55,7 @@ class MaskLayers(QObject):
         self._viewer = viewer
         self._can_edit = can_edit
         self._wanted: Layer | None = None
-        # a mask is told of while it is still being put together
+        # napari emits `inserted` before the mask's view is complete, so look a moment later
         self._timer = QTimer(self)
         self._timer.setSingleShot(True)
         self._timer.timeout.connect(self._look)
@@ -82,8 +83,8 @@ class MaskLayers(QObject):
         self.changed.emit()
 
     def leave(self) -> None:
-        """Leave the viewer alone."""
-        with contextlib.suppress(RuntimeError):  # at the program's end Qt may have taken it away
+        """Stop following the viewer."""
+        with contextlib.suppress(RuntimeError):  # Qt may have destroyed the timer at program end
             self._timer.stop()
         events = self._viewer.layers.events
         events.inserted.disconnect(self._on_inserted)
@@ -113,7 +114,7 @@ class MaskLayers(QObject):
 
 
 class ReviewDock(QWidget):
-    """Corrects a tissue mask by hand and helps to judge it.
+    """Corrects and inspects a tissue mask.
 
     Parameters
     ----------
@@ -131,18 +132,18 @@ class ReviewDock(QWidget):
             QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon
         )
         self.choice.activated.connect(self._on_choice)
-        self.no_mask = FlowText(f"There is no mask yet. {NO_MASK}")
+        self.no_mask = FlowText(f"No mask yet. {NO_MASK}")
         self.correct = CorrectSection(self._viewer)
-        self.hints = HintSection(self._viewer, self.correct)
+        self.prompts = PromptSection(self._viewer, self.correct)
         self.inspect = InspectSection(self._viewer)
         self._folds = [
             CollapsibleSection("Correct", self.correct, is_open=True),
-            CollapsibleSection("Hints", self.hints),
+            CollapsibleSection("Smart select", self.prompts),
             CollapsibleSection("Inspect", self.inspect, is_open=True),
         ]
         self._build()
         self._shown: list[Layer] = []
-        for section in (self.correct, self.hints, self.inspect):
+        for section in (self.correct, self.prompts, self.inspect):
             section.messageEmitted.connect(self.banner.show_message)
         self.masks = MaskLayers(self._viewer, self._can_edit)
         self.masks.changed.connect(self.refresh_state)
@@ -195,17 +196,17 @@ class ReviewDock(QWidget):
         self.no_mask.setVisible(current is None)
         target = None if current is None else self._target(current)
         self.correct.set_target(target)
-        self.hints.set_target(self.correct.target)
+        self.prompts.set_target(self.correct.target)
         self.inspect.set_view(None if target is None else target.view)
         for fold in self._folds:
             fold.setVisible(target is not None)
 
     def _on_stepped(self) -> None:
-        if self.banner.kind == "good":  # it tells of an edit that is not the last one any more
+        if self.banner.kind == "good":  # it describes an edit that is no longer the last one
             self.banner.hide()
 
     def _on_compared(self) -> None:
-        # the table must have its place before it can be brought into sight
+        # the layout must place the table before it can be scrolled into view
         QTimer.singleShot(_SCROLL_AFTER_MS, self._show_comparison)
 
     def _show_comparison(self) -> None:
@@ -224,7 +225,7 @@ class ReviewDock(QWidget):
 
     def _show_theme(self, color: str) -> None:
         self.correct.show_theme(color)
-        self.hints.show_theme(color)
+        self.prompts.show_theme(color)
         ink = QColor(color)
         for fold in self._folds:
             fold.show_theme(ink)

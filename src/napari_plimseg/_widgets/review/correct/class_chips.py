@@ -1,4 +1,4 @@
-"""Buttons for the classes of a mask: which one is painted, and which ones must not be touched."""
+"""Buttons for the classes of a mask: which one to paint, and which ones are protected."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ KEYED = 9
 """Classes up to this mask id have a number key."""
 _COLUMNS = 2
 _HEIGHT = 24
-_BESIDE_NAME = 44  # swatch, padlock and the gaps between them
+_BESIDE_NAME = 44  # pixels for swatch, padlock and gaps
 
 
 class ClassChip(QWidget):
-    """One class: a button that chooses it and a padlock.
+    """One class: a button that selects it, and a padlock.
 
     Attributes
     ----------
     chosen : Signal()
-        The class was chosen by hand.
+        The user selected the class.
     lockChanged : Signal()
-        The padlock was opened or closed by hand.
+        The user opened or closed the padlock.
     """
 
     chosen = Signal()
@@ -71,7 +71,7 @@ class ClassChip(QWidget):
         self._show_lock()
 
     def resizeEvent(self, event: QResizeEvent) -> None:
-        """Cut the name to the room that there is."""
+        """Elide the name to the available width."""
         super().resizeEvent(event)
         number = f"{self.mask_id}  " if self.mask_id <= KEYED else ""
         self.button.setText(
@@ -83,7 +83,7 @@ class ClassChip(QWidget):
         )
 
     def set_icon_color(self, color: QColor) -> None:
-        """Draw the padlock in the text colour of the theme."""
+        """Draw the padlock in the text color of the theme."""
         self._icon_color = color
         self._show_lock()
 
@@ -109,9 +109,9 @@ class ClassChips(QWidget):
     Attributes
     ----------
     classChosen : Signal(int)
-        Mask id of the class chosen by hand.
+        Mask id of the class that the user selected.
     protectionChanged : Signal()
-        `protected` changed by hand.
+        The user changed `protected`.
     """
 
     classChosen = Signal(int)
@@ -131,11 +131,11 @@ class ClassChips(QWidget):
 
     @property
     def protected(self) -> frozenset[int]:
-        """Mask ids that must not be touched."""
+        """Mask ids of the protected classes."""
         return frozenset(chip.mask_id for chip in self.chips if chip.lock.isChecked())
 
     def show_classes(self, classes: TissueClasses | None) -> None:
-        """Show other classes; those of the same name stay protected."""
+        """Show other classes; a class of the same name stays protected."""
         if classes == self._classes:
             return
         locked = {chip.name for chip in self.chips if chip.lock.isChecked()}
@@ -159,12 +159,12 @@ class ClassChips(QWidget):
             self.chips.append(chip)
 
     def show_chosen(self, mask_id: int) -> None:
-        """Mark the class that is painted."""
+        """Highlight the selected class."""
         for chip in self.chips:
             chip.button.setChecked(chip.mask_id == mask_id)
 
     def set_icon_color(self, color: QColor) -> None:
-        """Draw the padlocks in the text colour of the theme."""
+        """Draw the padlocks in the text color of the theme."""
         self._icon_color = color
         for chip in self.chips:
             chip.set_icon_color(color)

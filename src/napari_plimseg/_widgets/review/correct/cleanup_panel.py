@@ -1,4 +1,4 @@
-"""Operations that tidy a class or a region of a mask, each with its one number."""
+"""Cleanup operations on a class or a region of a mask, each with one parameter."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 class CleanupOperation(Enum):
-    """What can be done to a class or a region."""
+    """An operation on a class or a region; the value is its label."""
 
     HOLES = "Fill holes"
     SMALL = "Remove small"
@@ -38,21 +38,21 @@ class CleanupOperation(Enum):
 
 @dataclass(frozen=True)
 class CleanupRequest:
-    """One press on a button.
+    """An operation with its parameter.
 
     Parameters
     ----------
     operation : CleanupOperation
         What to do.
     amount : float
-        Pixels of area for holes and small regions, pixels of length for the others.
+        Area in pixels for holes and small regions, length in pixels for the others.
     """
 
     operation: CleanupOperation
     amount: float
 
     def edit(self, mask: NDArray[np.uint8], what: int | operations.Part) -> operations.Edit:
-        """Return what becomes of a class (its mask id) or a region; may take seconds."""
+        """Return the edit of a class (its mask id) or a region; may take seconds."""
         steps = max(1, round(self.amount))
         if self.operation is CleanupOperation.HOLES:
             return operations.fill_holes(mask, what, max_pixels=steps)
@@ -62,7 +62,7 @@ class CleanupRequest:
             return operations.grow(mask, what, steps)
         if self.operation is CleanupOperation.SHRINK:
             return operations.shrink(mask, what, steps)
-        if isinstance(what, operations.Part):  # a region that is pointed at goes, whatever its size
+        if isinstance(what, operations.Part):  # a clicked region is removed whatever its size
             return operations.remove_region(mask, what)
         return operations.remove_small(mask, what, steps)
 
@@ -89,12 +89,12 @@ _DEFAULT_MM2, _DEFAULT_AREA_PX = 0.01, 500.0
 
 
 class CleanupPanel(QWidget):
-    """Buttons and numbers; a button stays pressed while a click on a region is waited for.
+    """Buttons and parameters; a button stays pressed while waiting for a click on a region.
 
     Attributes
     ----------
     requested : Signal(object)
-        A `CleanupOperation` to do now, or after a click when `on_region`; None cancels.
+        A `CleanupOperation` to run now, or after a click when `on_region`; None cancels.
     """
 
     requested = Signal(object)
@@ -103,7 +103,7 @@ class CleanupPanel(QWidget):
         super().__init__(parent)
         self._pixel_um: float | None = None
         self.scope = QComboBox()
-        self.scope.addItems(["the chosen class", "a region I click"])
+        self.scope.addItems(["selected class", "region I click"])
         self.scope.setToolTip(TOOLTIPS["cleanup_scope"])
         self.scope.setSizeAdjustPolicy(
             QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon
@@ -114,7 +114,7 @@ class CleanupPanel(QWidget):
         grid = QGridLayout(self)
         grid.setContentsMargins(0, 2, 0, 2)
         grid.setSpacing(4)
-        grid.addWidget(QLabel("Clean up"), 0, 0)
+        grid.addWidget(QLabel("Apply to"), 0, 0)
         grid.addWidget(self.scope, 0, 1)
         for row, operation in enumerate(CleanupOperation, start=1):
             button = QPushButton(operation.value)
@@ -134,11 +134,11 @@ class CleanupPanel(QWidget):
 
     @property
     def on_region(self) -> bool:
-        """Whether a region that is clicked is tidied, not a whole class."""
+        """Whether operations apply to a clicked region, not to the whole class."""
         return self.scope.currentIndex() == 1
 
     def request(self, operation: CleanupOperation) -> CleanupRequest:
-        """Return what is asked for, with its number in pixels of the mask."""
+        """Return an operation with its parameter in pixels of the mask."""
         value, pixel = self.numbers[operation].value(), self._pixel_um
         if pixel is None:
             return CleanupRequest(operation, value)
@@ -147,19 +147,19 @@ class CleanupPanel(QWidget):
         return CleanupRequest(operation, value / pixel)
 
     def show_pixel_size(self, pixel_um: float | None) -> None:
-        """Count in micrometres of a mask with pixels of that size, in pixels when unknown."""
+        """Set the pixel size of the mask; parameters are in pixels when it is unknown."""
         if pixel_um != self._pixel_um:
             self._pixel_um = pixel_um
             self._show_units()
 
     def show_waiting(self, waiting: CleanupOperation | None) -> None:
-        """Keep the button pressed that waits for a click."""
+        """Keep the button pressed whose operation waits for a click."""
         for operation, button in self.buttons.items():
             button.setCheckable(self.on_region)
             button.setChecked(self.on_region and operation is waiting)
 
     def set_enabled(self, why_not: str) -> None:
-        """Allow the operations, or say why they can't be used."""
+        """Enable the operations, or show why they can't be used."""
         for operation, button in self.buttons.items():
             button.setEnabled(not why_not)
             button.setToolTip(why_not or TOOLTIPS[f"cleanup_{operation.name.lower()}"])
@@ -184,5 +184,5 @@ class CleanupPanel(QWidget):
         self.requested.emit(None)
 
     def _on_button(self, operation: CleanupOperation) -> None:
-        called_off = self.on_region and not self.buttons[operation].isChecked()
-        self.requested.emit(None if called_off else operation)
+        cancels = self.on_region and not self.buttons[operation].isChecked()
+        self.requested.emit(None if cancels else operation)

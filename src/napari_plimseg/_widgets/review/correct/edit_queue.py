@@ -1,4 +1,4 @@
-"""Edits that go through much of a mask: found in a thread, made in pieces, one after another."""
+"""Edits of large parts of a mask: computed in a thread, applied in pieces, one after another."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ if TYPE_CHECKING:
 
 
 PIECE_SIDE = 512
-"""A change of so many pixels a side takes about a millisecond to make and to draw."""
+"""Applying and drawing a square change with this side in pixels takes about a millisecond."""
 
 
 @dataclass(frozen=True, eq=False)
 class EditRequest:
-    """An edit that somebody asked for.
+    """A requested edit.
 
     Parameters
     ----------
     painter : MaskPainter
-        Makes it.
+        Applies it.
     work : callable
-        Gets a copy of the mask and returns what is to change.
+        Takes a copy of the mask and returns the edit.
     what : str
-        What it is called in messages.
+        Its name in messages.
     """
 
     painter: MaskPainter
@@ -46,7 +46,7 @@ class EditRequest:
 
 
 class EditQueue(QObject):
-    """Finds out what is to change without holding up the window, and has it changed.
+    """Computes edits without blocking the window, and applies them.
 
     Parameters
     ----------
@@ -56,9 +56,9 @@ class EditQueue(QObject):
     Attributes
     ----------
     messageEmitted : Signal(str, str)
-        A kind of message, as `Banner.show_message` takes it, and a sentence.
+        Kind and text of a message, see `Banner.show_message`.
     changed : Signal()
-        `is_working` or `can_call_off` may have changed.
+        `is_working` or `can_cancel` may have changed.
     """
 
     messageEmitted = Signal(str, str)
@@ -71,70 +71,69 @@ class EditQueue(QObject):
         self._job = BackgroundJob(self)
         self._job.yielded.connect(self._on_found)
         self._job.failed.connect(lambda text: self.messageEmitted.emit("error", text))
-        self._job.finished.connect(lambda _: self._go_on())
+        self._job.finished.connect(lambda _: self._advance())
 
     @property
     def is_working(self) -> bool:
-        """Whether something is looked for, made or waits."""
-        return self._job.is_running or self._is_making or bool(self._waiting)
+        """Whether an edit is being computed, applied or waiting."""
+        return self._job.is_running or self._is_applying or bool(self._waiting)
 
     @property
-    def _is_making(self) -> bool:
+    def _is_applying(self) -> bool:
         return self._now is not None and self._now.painter.pieces.is_running
 
     @property
-    def can_call_off(self) -> bool:
-        """Whether an edit is still being looked for, so that nothing has changed yet."""
+    def can_cancel(self) -> bool:
+        """Whether an edit is still being computed, so that nothing has changed yet."""
         return self._now is not None and self._job.is_running
 
-    def add(self, order: EditRequest) -> None:
-        """Make an edit as soon as those before it are made."""
-        self._waiting.append(order)
+    def add(self, request: EditRequest) -> None:
+        """Apply an edit after those requested before it."""
+        self._waiting.append(request)
         self._next()
 
     def cancel(self) -> bool:
-        """Forget what is looked for and what waits; return whether there was something."""
-        if not self.can_call_off or self._now is None:
+        """Drop the edit being computed and those waiting; return whether there was one."""
+        if not self.can_cancel or self._now is None:
             return False
-        self.messageEmitted.emit("info", f"{self._now.what}: called off.")
+        self.messageEmitted.emit("info", f"{self._now.what}: cancelled.")
         self.clear()
         return True
 
     def clear(self) -> None:
-        """Forget everything; the thread ends by itself, and what it finds is dropped."""
+        """Drop all edits; the thread runs to its end and its result is ignored."""
         self._waiting.clear()
         self._now = None
         self._job.stop()
         self.changed.emit()
 
     def _next(self) -> None:
-        if not self._waiting or self._job.is_running or self._is_making:
+        if not self._waiting or self._job.is_running or self._is_applying:
             return
-        order = self._now = self._waiting.popleft()
-        data = order.painter.target.layer.data
+        request = self._now = self._waiting.popleft()
+        data = request.painter.target.layer.data
 
         def find() -> list[tuple[Edit, NDArray[np.uint8]]]:
             mask = np.array(data)  # a copy, because the layer can be painted meanwhile
-            pieces = order.work(mask).split(PIECE_SIDE)
+            pieces = request.work(mask).split(PIECE_SIDE)
             return [(piece, mask[piece.window]) for piece in pieces]
 
         self._job.start(find)
         self.changed.emit()
 
     def _on_found(self, pieces: list[tuple[Edit, NDArray[np.uint8]]]) -> None:
-        order = self._now
-        if order is not None:
-            order.painter.apply_pieces(pieces, lambda size: self._on_made(order, size))
+        request = self._now
+        if request is not None:
+            request.painter.apply_pieces(pieces, lambda size: self._on_applied(request, size))
 
-    def _on_made(self, order: EditRequest, size: int) -> None:
-        pixel = order.painter.target.pixel_um
-        area = "" if pixel is None else f" ({size * (pixel / 1000) ** 2:.3g} mm²)"
+    def _on_applied(self, request: EditRequest, size: int) -> None:
         if size:
-            self.messageEmitted.emit("good", f"{order.what}: {size:,} pixels changed{area}.")
+            area = request.painter.target.area_text(size)
+            self.messageEmitted.emit("good", f"{request.what}: {area} changed.")
         else:
-            self.messageEmitted.emit("info", f"{order.what}: nothing to change.")
-        self._go_on()
+            self.messageEmitted.emit("info", f"{request.what}: nothing to change.")
+        self._advance()
 
-    def _go_on(self) -> None:
+    def _advance(self) -> None:
         self._next()
         self.changed.emit()

@@ -1,4 +1,4 @@
-"""*Edit region*: a window of a coarsely shown mask as a layer of its own, at full resolution."""
+"""*Edit region*: a window of a downsampled mask in a separate layer, at full resolution."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy as np
 from qtpy.QtCore import QCoreApplication, QObject, QTimer
 
 from napari_plimseg._widgets.review.correct.painter import EditTarget
+from napari_plimseg._widgets.review.messages import MOVE_VIEW, OFF_VIEW
 from napari_plimseg._widgets.viewer.mask_layer import MASK_OPACITY, label_colormap
 from napari_plimseg._widgets.viewer.napari_private import edit_spans, unwrapped
 from napari_plimseg.errors import ConfigError
@@ -29,18 +30,18 @@ WRITE_MS = 400
 
 @dataclass(frozen=True, eq=False)
 class OpenRegion:
-    """A window that is open.
+    """The open window.
 
     Parameters
     ----------
     view : MaskView
-        The mask that it belongs to.
+        The mask that it is a part of.
     layer : Labels
-        Its own layer.
+        The layer of the window.
     y, x : int
         Its corner in mask pixels.
     before : ndarray of uint8, shape (h, w)
-        The corrections that lay there when it was opened, 0 for none.
+        The corrections in the window when it was opened, 0 for none.
     model : ndarray of uint8, shape (h, w)
         The model's output.
     """
@@ -54,31 +55,29 @@ class OpenRegion:
 
 
 def visible_pixels(layer: Labels, step: int, shape: tuple[int, int]) -> tuple[slice, slice]:
-    """Return rows and columns of a mask of `shape` that the window shows of its coarse layer.
+    """Return the rows and columns of a mask of `shape` in view, from its downsampled layer.
 
     Raises
     ------
     ConfigError
-        When that is nothing, or more than `MAX_SIDE` a side.
+        When nothing is in view, or more than `MAX_SIDE` pixels per side.
     """
     top_left, bottom_right = np.asarray(layer.corner_pixels, int)[:, -2:] * step
     top, left = np.maximum(top_left, 0)
     bottom, right = np.minimum(bottom_right + step, shape)
     if bottom - top <= step or right - left <= step:
-        raise ConfigError(
-            "the window shows nothing of the mask", remedy="Move the view over the tissue."
-        )
+        raise ConfigError(OFF_VIEW, remedy=MOVE_VIEW)
     if max(bottom - top, right - left) > MAX_SIDE:
         raise ConfigError(
-            f"the window shows {right - left:,} x {bottom - top:,} pixels of the mask, and at most "
-            f"{MAX_SIDE:,} a side can be edited at full resolution",
+            f"the view shows {right - left:,} x {bottom - top:,} pixels of the mask; at most "
+            f"{MAX_SIDE:,} per side can be edited at full resolution",
             remedy="Zoom in and try again.",
         )
     return slice(int(top), int(bottom)), slice(int(left), int(right))
 
 
 class EditRegion(QObject):
-    """Opens one window at a time and writes what is painted there into the corrections.
+    """Opens one window at a time and saves what is painted there as corrections.
 
     Parameters
     ----------
@@ -109,17 +108,17 @@ class EditRegion(QObject):
         return self._open is not None and self._open.layer is layer
 
     def open(self, view: MaskView) -> EditTarget:
-        """Open what the window shows of a mask; the one open before is closed.
+        """Open the part of a mask that is in view; a window open before is closed.
 
         Raises
         ------
         ConfigError
-            When the window shows nothing of the mask or too much, or nothing can be kept.
+            When too little or too much of the mask is in view, or corrections can't be saved.
         """
         self.done()
         if view.corrections is None:
             raise ConfigError(
-                "corrections of this mask can't be kept",
+                "corrections of this mask can't be saved",
                 remedy="See the message in the PLIMSeg dock.",
             )
         rows, columns = visible_pixels(unwrapped(view.layer), view.step, view.info.shape)
@@ -155,7 +154,7 @@ class EditRegion(QObject):
 
     @property
     def target(self) -> EditTarget | None:
-        """What is painted on: the open window."""
+        """The open window as the target of painting."""
         opened = self._open
         if opened is None:
             return None
@@ -171,7 +170,7 @@ class EditRegion(QObject):
         )
 
     def write_back(self) -> None:
-        """Make corrections of what was painted since the last time; saving follows."""
+        """Record what was painted since the last call as corrections; saving follows."""
         opened = self._open
         spans, self._dirty = self._dirty, []
         if opened is None or not spans:
@@ -183,12 +182,12 @@ class EditRegion(QObject):
         self._write(opened, rows, columns, np.where(shown == model, 0, shown).astype(np.uint8))
 
     def done(self) -> None:
-        """Write what is left and close the window."""
+        """Record what is left and close the window."""
         self.write_back()
         self._close()
 
     def discard(self) -> None:
-        """Put the corrections back that lay there before and close the window."""
+        """Restore the corrections from before and close the window."""
         opened = self._open
         self._dirty = []
         if opened is not None:
@@ -203,11 +202,12 @@ class EditRegion(QObject):
         if view.corrections is None:
             return
         if view.recorder is not None:
-            view.recorder.commit_all()  # else its older, coarser look would take this back
+            # otherwise it would record its older, downsampled pixels over these
+            view.recorder.commit_all()
         y, x = opened.y + rows.start, opened.x + columns.start
         view.corrections.write(y, x, block)
         view.refresh_window(slice(y, y + block.shape[0]), slice(x, x + block.shape[1]))
-        if view.recorder is not None:  # it saves what it is told of
+        if view.recorder is not None:  # so that the recorder saves them
             rows, columns = (
                 slice(start // view.step, -(-(start + side) // view.step))
                 for start, side in zip((y, x), block.shape, strict=True)

@@ -1,4 +1,4 @@
-"""Painting on a mask with limits, with napari's own brush, polygon, eraser and undo."""
+"""Painting on a mask within limits, with napari's own brush, polygon, eraser and undo."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from napari_plimseg._reader import MASK_KEY
 from napari_plimseg._widgets.common.background_job import TimeSlicedTask
 from napari_plimseg._widgets.viewer import label_history
 from napari_plimseg._widgets.viewer.mask_layer import mask_view_of
-from napari_plimseg._widgets.viewer.napari_private import unwrapped
+from napari_plimseg._widgets.viewer.napari_private import is_drawing, unwrapped
 from napari_plimseg.results.editing.operations import Edit, allowed_pixels, region_within, relabel
 from napari_plimseg.tissue import NOT_COMPUTED
 
@@ -31,33 +31,35 @@ if TYPE_CHECKING:
     Pixels = NDArray[np.bool_]
 
 
+_SMALLEST_MM2 = 0.1
+"""Smaller areas are given in µm²."""
 QUICK_SIDE = 1024
-"""Regions within this window around a click are found at once, larger ones in a thread."""
+"""Regions within this window around a click are found immediately, larger ones in a thread."""
 
 
 @dataclass(frozen=True, eq=False)
 class EditTarget:
-    """A labels layer that can be corrected, and where it lies on its slide.
+    """A labels layer that can be corrected, and where it is on its slide.
 
     Parameters
     ----------
     layer : Labels
-        Of two dimensions, uint8 mask ids; without napari's proxy.
+        Two-dimensional, uint8 mask ids; without napari's proxy.
     layer_info : MaskInfo
         Classes and pixel size of the mask.
     downsample : float
-        Level-0 pixels per pixel of the layer and side.
+        Level-0 pixels per pixel of the layer along one side.
     slide : Slide, optional
         For finding tissue.
     origin : tuple of int
-        Where the layer begins, in its own pixels counted from the slide's corner (y, x).
+        Where the layer begins (y, x), in its own pixels counted from the slide's corner.
     model_output : callable, optional
-        Returns the model's mask ids of rows and columns, for erasing.
+        Returns the model's mask ids in given rows and columns, for erasing.
     view : MaskView, optional
         The mask behind the layer.
     noted : callable, optional
-        Called with rows and columns of the layer that were changed; when None, the recorder of
-        the view's corrections is.
+        Called with the rows and columns of the layer that changed. When None, the change goes to
+        the recorder of the view's corrections.
     """
 
     layer: Labels
@@ -71,7 +73,7 @@ class EditTarget:
 
     @classmethod
     def of_view(cls, view: MaskView) -> EditTarget:
-        """Return the target of a mask that this program computed."""
+        """Return the target of a mask computed by this plugin."""
         return cls(
             unwrapped(view.layer),
             view.info,
@@ -83,7 +85,7 @@ class EditTarget:
 
     @classmethod
     def of_layer(cls, layer: Layer) -> EditTarget | None:
-        """Return the target of a layer: a mask, or an exported one that was opened; else None."""
+        """Return the target of a mask layer, computed or opened from an export; else None."""
         view = mask_view_of(layer)
         if view is not None:
             return cls.of_view(view)
@@ -98,7 +100,7 @@ class EditTarget:
 
     @property
     def info(self) -> MaskInfo:
-        """Classes and pixel size as they are now; people rename and type anew."""
+        """Classes and pixel size as they are now; people rename classes and edit the pixel size."""
         return self.layer_info if self.view is None else self.view.info
 
     @property
@@ -106,8 +108,16 @@ class EditTarget:
         """Micrometres per pixel of the layer, None when unknown."""
         return None if self.info.mpp is None else self.info.mpp * self.downsample
 
+    def area_text(self, pixels: int) -> str:
+        """Return the area of a number of pixels with its unit, for messages."""
+        size = self.pixel_um
+        if size is None:
+            return f"{pixels:,} pixels"
+        mm2 = pixels * (size / 1000) ** 2
+        return f"{mm2:.3g} mm²" if mm2 >= _SMALLEST_MM2 else f"{mm2 * 1e6:,.0f} µm²"
+
     def note(self, rows: slice, columns: slice) -> None:
-        """Tell the recorder of corrections that a window changed."""
+        """Record that a window changed."""
         recorder = None if self.view is None else self.view.recorder
         if self.noted is not None:
             self.noted(rows, columns)
@@ -116,30 +126,30 @@ class EditTarget:
 
 
 class MaskPainter:
-    """Stands between napari's tools and a mask: limits what they may change.
+    """Limits what napari's tools may change on one mask layer.
 
-    napari asks nobody before it paints, but its brush, polygon and bucket all go through the
-    layer's public methods `paint`, `paint_polygon` and `fill`, and its undo keys through `undo`
-    and `redo`. These are replaced on this one layer until `detach`.
+    napari has no event before it paints. But its brush, polygon and bucket all call the layer's
+    public methods `paint`, `paint_polygon` and `fill`, and its undo keys call `undo` and `redo`.
+    These methods are replaced on this one layer until `detach`.
 
     Parameters
     ----------
     target : EditTarget
-        What is painted on.
+        What to paint on.
     on_changed : callable
         Called without arguments when the history may have changed.
     on_refused : callable
-        Called with a sentence when nothing is painted and why.
+        Called with the reason when nothing is painted.
     on_large_fill : callable
-        Called with y, x and the mask id when a region is too large to be filled at once.
+        Called with y, x and the mask id when a region is too large to fill immediately.
     cancel : callable
-        Called before an undo; returns whether there was an edit still being looked for, which is
-        then called off in place of undoing the last one.
+        Called before an undo. Returns True when it cancelled an edit that was still being computed;
+        then nothing is undone.
 
     Attributes
     ----------
     pieces : TimeSlicedTask
-        A large change that is being made or taken back; finished before anything else changes.
+        A large change being made or undone; it is finished before anything else changes.
     """
 
     def __init__(
@@ -158,7 +168,7 @@ class MaskPainter:
         self._on_changed = on_changed
         self._on_refused = on_refused
         self._on_large_fill = on_large_fill
-        self._call_off = cancel
+        self._cancel = cancel
         self.pieces = TimeSlicedTask()
         layer = target.layer
         self._names = ("paint", "paint_polygon", "fill", "undo", "redo")
@@ -167,7 +177,7 @@ class MaskPainter:
         layer.events.paint.connect(self._on_paint)
 
     def detach(self) -> None:
-        """Give the layer its own methods back."""
+        """Restore the layer's own methods."""
         self.pieces.finish()
         layer = self.target.layer
         for name in self._names:
@@ -175,7 +185,7 @@ class MaskPainter:
         layer.events.paint.disconnect(self._on_paint)
 
     def allowed(self, rows: slice, columns: slice) -> Pixels:
-        """Return where a window (h, w) may be changed now."""
+        """Return which pixels (h, w) of a window may be changed."""
         tissue = None
         if self.only_tissue:
             tissue = self._tissue_in(rows, columns)
@@ -186,7 +196,7 @@ class MaskPainter:
         )
 
     def apply(self, edit: Edit, *, refresh: bool = True) -> int:
-        """Make an edit where it is allowed, as one step of the history; return how many pixels."""
+        """Apply an edit where allowed, as one undo step; return the number of changed pixels."""
         self.pieces.finish()
         edit = self._limited(edit)
         size = edit.size
@@ -198,15 +208,15 @@ class MaskPainter:
     def apply_pieces(
         self, pieces: Sequence[tuple[Edit, Mask]], on_done: Callable[[int], None]
     ) -> None:
-        """Make a large edit where it is allowed, as one step of the history, without a long wait.
+        """Apply a large edit where allowed, as one undo step, without blocking the window.
 
         Parameters
         ----------
         pieces : sequence of (Edit, ndarray of uint8)
-            Its parts, and the mask ids of their windows as they were when it was looked for: what
-            was painted since stays.
+            Its parts, and the mask ids of their windows when the edit was computed. Pixels painted
+            since then are not changed.
         on_done : callable
-            Called with the number of pixels that changed.
+            Called with the number of changed pixels.
         """
         layer, sizes = self.target.layer, [0]
 
@@ -223,24 +233,24 @@ class MaskPainter:
                 yield
 
         self.pieces.start(steps(), lambda: on_done(sum(sizes)))
-        if label_history.is_drawing(layer):  # before the next piece of the stroke
+        if is_drawing(layer):  # the edit belongs to this stroke and must come before its next stamp
             self.pieces.finish()
 
     def paint(self, coord: Sequence[float], new_label: int, refresh: bool = True) -> None:
-        """Set down the brush once; 0 brings the model's output back."""
+        """Apply one stamp of the brush; 0 restores the model's output."""
         y, x = (round(float(c)) for c in coord)
         stamp = brush_stamp(int(self.target.layer.brush_size))  # (s, s)
         half = stamp.shape[0] // 2
         self._paint_shape(y - half, x - half, stamp, new_label, refresh)
 
     def paint_polygon(self, points: Any, new_label: int) -> None:
-        """Paint the inside of an outline (N, 2) of y and x; 0 brings the model's output back."""
+        """Paint the inside of an outline (N, 2) of y and x; 0 restores the model's output."""
         outline = np.asarray(points, float)[:, -2:]
         top, left, inside = polygon_pixels(outline, self.target.layer.data.shape)
         self._paint_shape(top, left, inside, new_label, True)
 
     def fill(self, coord: Sequence[float], new_label: int, refresh: bool = True) -> None:
-        """Give the region under a pixel another class."""
+        """Set the connected region under a pixel to another class."""
         self.pieces.finish()
         y, x = (round(float(c)) for c in coord)
         mask = self.target.layer.data
@@ -249,7 +259,7 @@ class MaskPainter:
         if not self._is_class(new_label):
             return
         if not self.allowed(slice(y, y + 1), slice(x, x + 1)).all():
-            self._on_refused("This place is protected or no tissue, so it stays as it is.")
+            self._on_refused("This place is protected or outside the tissue; nothing was painted.")
             return
         part = region_within(mask, y, x, QUICK_SIDE)
         if part is None:
@@ -258,12 +268,12 @@ class MaskPainter:
             self.apply(relabel(part, new_label), refresh=refresh)
 
     def undo(self) -> None:
-        """Take the last change back, or call off the one that is still being looked for."""
-        if not self._call_off():
+        """Cancel the edit that is still being computed, or else undo the last change."""
+        if not self._cancel():
             self._replay(label_history.undo)
 
     def redo(self) -> None:
-        """Make the change that was taken back last again."""
+        """Redo the change undone last."""
         self._replay(label_history.redo)
 
     def _replay(self, replay: Callable[[Labels], Iterator[tuple[slice, slice]]]) -> None:
@@ -302,7 +312,7 @@ class MaskPainter:
     def _tissue_in(self, rows: slice, columns: slice) -> Pixels:
         shape = rows.stop - rows.start, columns.stop - columns.start
         if self.tissue is None:
-            self._on_refused("The tissue is still being found: nothing is painted until then.")
+            self._on_refused("Still looking for tissue; nothing was painted. Try again soon.")
             return np.zeros(shape, np.bool_)
         y, x = self.target.origin
         return self.tissue.window(self.target.downsample, y + rows.start, x + columns.start, *shape)
@@ -312,7 +322,7 @@ class MaskPainter:
             return True
         if self.target.info.classes.by_id(mask_id) is not None:
             return True
-        self._on_refused(f"Label {mask_id} is no class of this mask. Choose a class to paint with.")
+        self._on_refused(f"Label {mask_id} is not a class of this mask; nothing was painted.")
         return False
 
     def _on_paint(self, event: Any = None) -> None:
@@ -321,7 +331,7 @@ class MaskPainter:
 
 @functools.lru_cache(maxsize=8)
 def brush_stamp(size: int) -> Pixels:
-    """Return the disc (s, s) that a brush of a diameter in pixels covers, as napari's does."""
+    """Return the disc (s, s) that a brush of a diameter in pixels covers, same as napari's."""
     half = size // 2
     y, x = np.ogrid[-half : half + 1, -half : half + 1]
     stamp: Pixels = y * y + x * x <= (half + 0.5) ** 2 if size > 1 else np.ones((1, 1), np.bool_)
@@ -329,7 +339,7 @@ def brush_stamp(size: int) -> Pixels:
 
 
 def polygon_pixels(outline: NDArray[np.float64], shape: tuple[int, int]) -> tuple[int, int, Pixels]:
-    """Return top, left and the pixels (h, w) inside an outline (N, 2), cut to a mask of `shape`."""
+    """Return top, left and pixels (h, w) inside an outline (N, 2), clipped to a mask's `shape`."""
     from PIL import Image, ImageDraw
 
     low = np.maximum(np.floor(outline.min(axis=0)).astype(int), 0)
@@ -341,61 +351,3 @@ def polygon_pixels(outline: NDArray[np.float64], shape: tuple[int, int]) -> tupl
     corners = [(float(x), float(y)) for y, x in outline - low]
     ImageDraw.Draw(picture).polygon(corners, fill=1, outline=1)
     return int(low[0]), int(low[1]), np.asarray(picture).astype(np.bool_)
-
-
-class TargetLink:
-    """Everything that hangs on one layer while it is corrected, taken off by `disconnect`.
-
-    Parameters
-    ----------
-    painter : MaskPainter
-        On that layer already.
-    """
-
-    def __init__(self, painter: MaskPainter) -> None:
-        self.painter = painter
-        self._undone: list[Callable[[], Any]] = [painter.detach]
-        self._signals: list[tuple[Any, Callable[..., Any]]] = []
-
-    def connect(self, emitter: Any, slot: Callable[..., Any]) -> None:
-        """Call `slot` on an event of napari until `disconnect`."""
-        emitter.connect(slot)
-        self._undone.append(lambda: emitter.disconnect(slot))
-
-    def connect_signal(self, signal: Any, slot: Callable[..., Any]) -> None:
-        """Call the slot of a widget on a Qt signal until `disconnect`."""
-        signal.connect(slot)
-        self._signals.append((signal, slot))
-
-    def bind_key(self, key: str, act: Callable[[], None]) -> None:
-        """Let a key act on this layer only; napari's own key of that name rests."""
-        layer = self.painter.target.layer
-        before = layer.bind_key(key, lambda _: act(), overwrite=True)
-        self._undone.append(lambda: layer.bind_key(key, before, overwrite=True))
-
-    def on_click(self, callback: Callable[[Any, Any], Any]) -> None:
-        """Call a mouse callback of the layer."""
-        callbacks = self.painter.target.layer.mouse_drag_callbacks
-        callbacks.append(callback)
-        self._undone.append(lambda: callbacks.remove(callback))
-
-    def disconnect(self, *, widget_is_gone: bool = False) -> None:
-        """Leave the layer as it was; Qt itself takes the slots of a widget that is gone off."""
-        while self._undone:
-            self._undone.pop()()
-        while self._signals and not widget_is_gone:
-            signal, slot = self._signals.pop()
-            signal.disconnect(slot)
-
-
-class HeldLink:
-    """The link of a section, which outlives it, so that it is taken off in any case."""
-
-    def __init__(self) -> None:
-        self.link: TargetLink | None = None
-
-    def let_go(self, *, widget_is_gone: bool = False) -> None:
-        """Leave the layer as it was, if there is one."""
-        if self.link is not None:
-            self.link.disconnect(widget_is_gone=widget_is_gone)
-            self.link = None

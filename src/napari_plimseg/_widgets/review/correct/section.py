@@ -24,19 +24,19 @@ from qtpy.QtWidgets import (
 from napari_plimseg._widgets.common.background_job import BackgroundJob, on_destroyed
 from napari_plimseg._widgets.common.collapsible import CollapsibleSection
 from napari_plimseg._widgets.common.icons import tool_button, tool_icon
-from napari_plimseg._widgets.common.tooltips import TOOLTIPS
+from napari_plimseg._widgets.common.tooltips import TOOLTIPS, allow
 from napari_plimseg._widgets.review.correct.class_chips import KEYED, ClassChips
 from napari_plimseg._widgets.review.correct.cleanup_panel import CleanupPanel
 from napari_plimseg._widgets.review.correct.edit_queue import EditQueue, EditRequest
 from napari_plimseg._widgets.review.correct.edit_region import EditRegion
 from napari_plimseg._widgets.review.correct.painter import (
     EditTarget,
-    HeldLink,
     MaskPainter,
-    TargetLink,
 )
+from napari_plimseg._widgets.review.messages import HIDDEN, NO_MASK
 from napari_plimseg._widgets.viewer import label_history
 from napari_plimseg._widgets.viewer.corrections_panel import DiscardedRow
+from napari_plimseg._widgets.viewer.layer_bindings import LayerBindings
 from napari_plimseg._widgets.viewer.napari_private import unwrapped
 from napari_plimseg.errors import PlimsegError
 from napari_plimseg.results.editing.operations import connected_region, relabel
@@ -63,12 +63,12 @@ TOOLS = {
     "polygon": ("Polygon", "polygon"),
     "pick": ("Pick", "pick"),
 }
-"""Words below the icon and napari's mode by tool."""
+"""Label and napari's mode by tool."""
 MAX_BRUSH = 250
 
 
-class CorrectParts(QWidget):
-    """Builds the section: tools, classes, brush, limits, undo, and what is folded away."""
+class CorrectControls(QWidget):
+    """The controls of the section: tools, classes, brush, limits, undo and cleanup."""
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -130,7 +130,7 @@ class CorrectParts(QWidget):
         return button
 
     def show_theme(self, color: str) -> None:
-        """Draw icons in the text colour of the viewer's theme."""
+        """Draw icons in the text color of the viewer's theme."""
         ink = QColor(color)
         for name, button in self.tools.items():
             button.setIcon(tool_icon(name, ink))
@@ -140,32 +140,25 @@ class CorrectParts(QWidget):
         self.cleanup_section.show_theme(ink)
 
     def show_enabled(self, why_not: str, no_tissue: str, no_undo: str, no_redo: str) -> None:
-        """Enable what can be used and say why the rest can't; empty sentences allow."""
+        """Enable or disable the controls; a text is the reason for disabling, empty enables."""
         for name, button in self.tools.items():
-            _allow(button, why_not, f"tool_{name}")
-        _allow(self.brush_size, why_not, "brush_size")
-        _allow(self.only_tissue, why_not or no_tissue, "only_tissue")
-        _allow(self.undo_button, why_not or no_undo, "undo")
-        _allow(self.redo_button, why_not or no_redo, "redo")
+            allow(button, why_not, f"tool_{name}")
+        allow(self.brush_size, why_not, "brush_size")
+        allow(self.only_tissue, why_not or no_tissue, "only_tissue")
+        allow(self.undo_button, why_not or no_undo, "undo")
+        allow(self.redo_button, why_not or no_redo, "redo")
         self.chips.setEnabled(not why_not)
         self.cleanup.set_enabled(why_not)
-        _allow(self.region_button, why_not, "edit_region")
+        allow(self.region_button, why_not, "edit_region")
         self.done_button.setToolTip(TOOLTIPS["region_done"])
         self.discard_button.setToolTip(TOOLTIPS["region_discard"])
 
 
-def _allow(widget: QWidget, why_not: str, tooltip: str) -> None:
-    widget.setEnabled(not why_not)
-    widget.setToolTip(why_not or TOOLTIPS[tooltip])
-
-
-NO_MASK = "Generate a mask in the PLIMSeg dock, or open an exported label TIFF."
-HIDDEN = "The corrections of this mask are hidden: show them again to paint."
 _NAPARI_BRUSH, _FIRST_BRUSH = 10, 20
-_HELD_PIXELS = 4
+_HELD_PIXELS = 4  # a click may move the mouse this far; beyond that it is a drag
 
 
-class CorrectSection(CorrectParts):
+class CorrectSection(QWidget):
     """Tools for correcting one mask by hand.
 
     Parameters
@@ -176,11 +169,11 @@ class CorrectSection(CorrectParts):
     Attributes
     ----------
     messageEmitted : Signal(str, str)
-        A kind of message (as `Banner.show_message` takes it) and a sentence for the person.
+        Kind and text of a message, see `Banner.show_message`.
     stepped : Signal()
         Something was painted, undone or redone.
     targetOpened : Signal(object)
-        The layer of a region was opened, or that of its mask is to be painted again.
+        The layer that is corrected from now on: a region was opened or closed.
     """
 
     messageEmitted = Signal(str, str)
@@ -190,7 +183,13 @@ class CorrectSection(CorrectParts):
     def __init__(self, viewer: Viewer) -> None:
         super().__init__()
         self._viewer = unwrapped(viewer)
-        held = self._held = HeldLink()
+        self.controls = CorrectControls()
+        column = QVBoxLayout(self)
+        column.setContentsMargins(0, 0, 0, 0)
+        column.addWidget(self.controls)
+        self._painter: MaskPainter | None = None
+        bindings = self._bindings = LayerBindings()  # of the target's layer
+        click = self._click = LayerBindings()  # while a click on a region is waited for
         self._waiting: CleanupOperation | None = None
         self._tissues: weakref.WeakKeyDictionary[Slide, TissueMask] = weakref.WeakKeyDictionary()
         self._edits = EditQueue(self)
@@ -203,41 +202,42 @@ class CorrectSection(CorrectParts):
         region = self.region = EditRegion(self._viewer)
         self._connect()
 
-        def leave() -> None:
-            held.let_go(widget_is_gone=True)
+        def leave() -> None:  # without `self`, which Qt has destroyed by then
+            click.release()
+            bindings.release(widget_is_destroyed=True)
             region.done()
 
         on_destroyed(self, leave)
         self.set_target(None)
 
     def _connect(self) -> None:
-        for name, button in self.tools.items():
+        for name, button in self.controls.tools.items():
             button.clicked.connect(lambda _=False, name=name: self.choose_tool(name))
-        self.chips.classChosen.connect(self.choose_class)
-        self.discarded.messageEmitted.connect(self.messageEmitted)
-        self.chips.protectionChanged.connect(self._on_limits)
-        self.only_tissue.toggled.connect(lambda _: self._on_limits())
-        self.brush_size.valueChanged.connect(self._on_brush_slider)
-        self.undo_button.clicked.connect(lambda: self.undo())
-        self.redo_button.clicked.connect(lambda: self.redo())
-        self.cleanup.requested.connect(self._on_cleanup)
-        self.region_button.clicked.connect(lambda: self.open_region())
-        self.done_button.clicked.connect(lambda: self.close_region())
-        self.discard_button.clicked.connect(lambda: self.discard_region())
+        self.controls.chips.classChosen.connect(self.choose_class)
+        self.controls.discarded.messageEmitted.connect(self.messageEmitted)
+        self.controls.chips.protectionChanged.connect(self._on_limits)
+        self.controls.only_tissue.toggled.connect(lambda _: self._on_limits())
+        self.controls.brush_size.valueChanged.connect(self._on_brush_slider)
+        self.controls.undo_button.clicked.connect(lambda: self.undo())
+        self.controls.redo_button.clicked.connect(lambda: self.redo())
+        self.controls.cleanup.requested.connect(self._on_cleanup)
+        self.controls.region_button.clicked.connect(lambda: self.open_region())
+        self.controls.done_button.clicked.connect(lambda: self.close_region())
+        self.controls.discard_button.clicked.connect(lambda: self.discard_region())
 
     @property
     def target(self) -> EditTarget | None:
-        """What is corrected, or None."""
-        return None if self._held.link is None else self._held.link.painter.target
+        """The layer that is corrected, or None."""
+        return None if self._painter is None else self._painter.target
 
     @property
     def painter(self) -> MaskPainter | None:
-        """What limits painting on the target."""
-        return None if self._held.link is None else self._held.link.painter
+        """The painter of the target, or None."""
+        return self._painter
 
     @property
     def is_working(self) -> bool:
-        """Whether an operation is going on in a thread."""
+        """Whether an edit is being computed or applied."""
         painter = self.painter
         return self._edits.is_working or (painter is not None and painter.pieces.is_running)
 
@@ -251,7 +251,7 @@ class CorrectSection(CorrectParts):
             return
         self.release()
         if target is not None:
-            self._held.link = self._linked(target)
+            self._painter = self._bind(target)
             if target.layer.brush_size == _NAPARI_BRUSH:
                 target.layer.brush_size = _FIRST_BRUSH
         self._show_info()
@@ -260,18 +260,19 @@ class CorrectSection(CorrectParts):
 
     def _show_info(self, event: Any = None) -> None:
         target = self.target
-        self.chips.show_classes(None if target is None else target.info.classes)
-        self.cleanup.show_pixel_size(None if target is None else target.pixel_um)
+        self.controls.chips.show_classes(None if target is None else target.info.classes)
+        self.controls.cleanup.show_pixel_size(None if target is None else target.pixel_um)
         if event is not None:
             self.refresh_state()
 
     def release(self) -> None:
-        """Let go of the layer that is corrected."""
-        self._call_off()
+        """Leave the layer that is corrected as it was before."""
+        self._stop_waiting()
         self._edits.clear()
-        self._held.let_go()
+        self._bindings.release()
+        self._painter = None
 
-    def _linked(self, target: EditTarget) -> TargetLink:
+    def _bind(self, target: EditTarget) -> MaskPainter:
         painter = MaskPainter(
             target,
             on_changed=self._on_history,
@@ -279,71 +280,75 @@ class CorrectSection(CorrectParts):
             on_large_fill=self._fill_large,
             cancel=self._edits.cancel,
         )
-        link = TargetLink(painter)
-        events = target.layer.events
-        link.connect(events.mode, self._on_layer)
-        link.connect(events.selected_label, self._on_layer)
-        link.connect(events.brush_size, self._on_layer)
-        link.connect(events.editable, self._on_layer)
-        link.connect(events.colormap, self._show_info)  # comes with new names and colours too
-        link.connect(events.scale, self._show_info)
+        layer, bindings, events = target.layer, self._bindings, target.layer.events
+        bindings.on_release(painter.detach)
+        bindings.connect(events.mode, self._on_layer)
+        bindings.connect(events.selected_label, self._on_layer)
+        bindings.connect(events.brush_size, self._on_layer)
+        bindings.connect(events.editable, self._on_layer)
+        bindings.connect(events.colormap, self._show_info)  # names and colors of classes changed
+        bindings.connect(events.scale, self._show_info)
         recorder = None if target.view is None else target.view.recorder
         if recorder is not None:
-            link.connect_signal(recorder.changed, self._show_saved)
-            link.connect_signal(recorder.saved, self._show_saved)
-            link.connect_signal(recorder.failed, self._on_not_saved)
+            bindings.connect_signal(recorder.changed, self._show_saved)
+            bindings.connect_signal(recorder.saved, self._show_saved)
+            bindings.connect_signal(recorder.failed, self._on_not_saved)
         for mask_id in range(1, min(len(target.info.classes), KEYED) + 1):
-            link.bind_key(str(mask_id), lambda i=mask_id: self.choose_class(i))
+            bindings.bind_key(layer, str(mask_id), lambda i=mask_id: self.choose_class(i))
         for key, name in (("b", "brush"), ("g", "polygon"), ("z", "move")):
-            link.bind_key(key, lambda name=name: self.choose_tool(name))
-        link.on_click(self._on_click)
-        return link
+            bindings.bind_key(layer, key, lambda name=name: self.choose_tool(name))
+        bindings.on_drag(layer, self._on_click)
+        return painter
+
+    def show_theme(self, color: str) -> None:
+        """Draw icons in the text color of the viewer's theme."""
+        self.controls.show_theme(color)
 
     def refresh_state(self) -> None:
-        """Show what can be used now and say why the rest can't."""
+        """Show the state of the target and what can be used."""
         target = self.target
         layer = None if target is None else target.layer
         why_not = NO_MASK if layer is None else "" if layer.editable else HIDDEN
         can_undo = layer is not None and label_history.can_undo(layer)
-        can_undo |= self._edits.can_call_off
+        can_undo |= self._edits.can_cancel
         can_redo = layer is not None and label_history.can_redo(layer)
-        self.show_enabled(
+        self.controls.show_enabled(
             why_not,
             no_tissue=""
             if target is None or target.slide is not None
-            else "The slide of this mask is not open, so its tissue is not known.",
-            no_undo="" if can_undo else "There is nothing to undo.",
-            no_redo="" if can_redo else "There is nothing to redo.",
+            else "Open the slide of this mask to find its tissue.",
+            no_undo="" if can_undo else "Nothing to undo.",
+            no_redo="" if can_redo else "Nothing to redo.",
         )
         mode = "" if layer is None else str(layer.mode)
         for name, (_, of_tool) in TOOLS.items():
-            self.tools[name].setChecked(mode == of_tool)
-        self.chips.show_chosen(0 if layer is None else int(layer.selected_label))
-        size = self.brush_size.value() if layer is None else int(layer.brush_size)
-        self.brush_size.blockSignals(True)
-        self.brush_size.setValue(min(size, MAX_BRUSH))
-        self.brush_size.blockSignals(False)
+            self.controls.tools[name].setChecked(mode == of_tool)
+        self.controls.chips.show_chosen(0 if layer is None else int(layer.selected_label))
+        size = self.controls.brush_size.value() if layer is None else int(layer.brush_size)
+        self.controls.brush_size.blockSignals(True)
+        self.controls.brush_size.setValue(min(size, MAX_BRUSH))
+        self.controls.brush_size.blockSignals(False)
         pixel = None if target is None else target.pixel_um
-        self.brush_text.setText(
+        self.controls.brush_text.setText(
             f"{size} px" + ("" if pixel is None else f" · {size * pixel:.0f} µm")
         )
-        self.cleanup.show_waiting(self._waiting)
+        self.controls.cleanup.show_waiting(self._waiting)
         self._show_region_buttons()
         self._show_saved()
 
     def choose_tool(self, name: str) -> None:
-        """Take a tool into the hand: a key of `TOOLS`."""
+        """Activate a tool: a key of `TOOLS`."""
         target = self.target
         if target is None or not target.layer.editable:
             return
-        self._call_off()
+        self._stop_waiting()
         self._viewer.layers.selection.active = target.layer
         target.layer.visible = True
         target.layer.mode = TOOLS[name][1]
         self.refresh_state()
 
     def choose_class(self, mask_id: int) -> None:
-        """Paint with another class; a tool that only moves or erases becomes the brush."""
+        """Select the class to paint; the eraser is replaced by the brush."""
         target = self.target
         if target is None:
             return
@@ -354,17 +359,17 @@ class CorrectSection(CorrectParts):
         self.refresh_state()
 
     def undo(self) -> None:
-        """Take the last change back."""
+        """Undo the last change."""
         if self.painter is not None:
             self.painter.undo()
 
     def redo(self) -> None:
-        """Make the change that was taken back last again."""
+        """Redo the change undone last."""
         if self.painter is not None:
             self.painter.redo()
 
     def open_region(self) -> None:
-        """Open what the window shows of a coarsely shown mask at its full resolution."""
+        """Open the current view of a downsampled mask at full resolution."""
         target = self.target
         if target is None or target.view is None:
             return
@@ -377,14 +382,14 @@ class CorrectSection(CorrectParts):
         self.choose_tool("brush")
 
     def close_region(self) -> None:
-        """Close the window; what was painted is in the mask."""
+        """Close the region; what was painted is kept in the mask."""
         view = self.region.view
         self.region.done()
         if view is not None:
             self.targetOpened.emit(unwrapped(view.layer))
 
     def discard_region(self) -> None:
-        """Close the window and put back what was there before."""
+        """Close the region and restore what was there before."""
         view = self.region.view
         self.region.discard()
         if view is not None:
@@ -394,17 +399,17 @@ class CorrectSection(CorrectParts):
         target = self.target
         inside = target is not None and self.region.is_layer(target.layer)
         coarse = target is not None and target.view is not None and target.view.step > 1
-        self.region_button.setVisible(coarse and not inside)
-        self.done_button.setVisible(inside)
-        self.discard_button.setVisible(inside)
+        self.controls.region_button.setVisible(coarse and not inside)
+        self.controls.done_button.setVisible(inside)
+        self.controls.discard_button.setVisible(inside)
 
     def _on_limits(self) -> None:
         painter = self.painter
         if painter is None:
             return
-        painter.protected = self.chips.protected
+        painter.protected = self.controls.chips.protected
         slide = painter.target.slide
-        painter.only_tissue = self.only_tissue.isChecked() and slide is not None
+        painter.only_tissue = self.controls.only_tissue.isChecked() and slide is not None
         if painter.only_tissue and slide is not None:
             painter.tissue = self._tissues.get(slide)
             self._find_tissue()
@@ -432,7 +437,7 @@ class CorrectSection(CorrectParts):
     def _on_layer(self, event: Any = None) -> None:
         target = self.target
         if self._waiting is not None and target is not None and target.layer.mode != "pan_zoom":
-            self._call_off()
+            self._stop_waiting()
         self.refresh_state()
 
     def _on_history(self) -> None:
@@ -441,18 +446,18 @@ class CorrectSection(CorrectParts):
 
     def _show_saved(self) -> None:
         target = self.target
-        self.discarded.show_view(None if target is None else target.view)
+        self.controls.discarded.show_view(None if target is None else target.view)
         recorder = None if target is None or target.view is None else target.view.recorder
         if recorder is not None:
-            self.saved_text.setText(recorder.text)
-            self.saved_text.setToolTip("")
+            self.controls.saved_text.setText(recorder.text)
+            self.controls.saved_text.setToolTip("")
         elif target is None:
-            self.saved_text.clear()
+            self.controls.saved_text.clear()
         else:
-            self.saved_text.setText("Not recorded")
-            self.saved_text.setToolTip(
-                "Corrections of this layer are not kept in a journal: save the layer as a label "
-                "TIFF when you are done."
+            self.controls.saved_text.setText("Not recorded")
+            self.controls.saved_text.setToolTip(
+                "Corrections of an opened file are not saved automatically. Save the layer as a "
+                "label TIFF when you are done."
             )
 
     def _on_not_saved(self, text: str) -> None:
@@ -460,37 +465,33 @@ class CorrectSection(CorrectParts):
         self._show_saved()
 
     def _fill_large(self, y: int, x: int, mask_id: int) -> None:
-        self.messageEmitted.emit(
-            "info", "Fill: the region is large and looked for. Undo calls it off."
-        )
+        self.messageEmitted.emit("info", "Filling a large region… Press Undo to cancel.")
         self._do(lambda mask: relabel(connected_region(mask, y, x), mask_id), "Fill", alone=True)
 
     def _on_cleanup(self, operation: CleanupOperation | None) -> None:
         target = self.target
         if operation is None or target is None:
-            self._call_off()
+            self._stop_waiting()
             self.refresh_state()
-        elif self.cleanup.on_region:
+        elif self.controls.cleanup.on_region:
+            self._stop_waiting()
             self._waiting = operation
             self._viewer.layers.selection.active = target.layer
             target.layer.mode = "pan_zoom"
-            target.layer.cursor = "cross"
-            target.layer.bind_key("Escape", lambda _: self._on_cleanup(None), overwrite=True)
+            self._click.set_attribute(target.layer, "cursor", "cross", "standard")
+            self._click.bind_key(target.layer, "Escape", lambda: self._on_cleanup(None))
             self.messageEmitted.emit(
-                "info", f"Click the region for '{operation.value}'. Escape calls it off."
+                "info", f"Click a region for '{operation.value}'. Press Esc to cancel."
             )
             self.refresh_state()
         else:
-            request = self.cleanup.request(operation)
+            request = self.controls.cleanup.request(operation)
             mask_id = int(target.layer.selected_label)
             self._do(lambda mask: request.edit(mask, mask_id), operation.value)
 
-    def _call_off(self) -> None:
-        if self._waiting is not None:
-            self._waiting = None
-            if self.target is not None:
-                self.target.layer.cursor = "standard"
-                self.target.layer.bind_key("Escape", None)
+    def _stop_waiting(self) -> None:
+        self._waiting = None
+        self._click.release()
 
     def _on_click(self, layer: Any, event: Any) -> Generator[None, None, None]:
         operation = self._waiting
@@ -501,15 +502,15 @@ class CorrectSection(CorrectParts):
         while event.type == "mouse_move":
             yield
         if np.abs(np.asarray(event.pos) - began).max() > _HELD_PIXELS:
-            return  # the slide was moved
+            return  # the drag moved the slide
         y, x = (round(float(c)) for c in np.asarray(layer.world_to_data(event.position))[-2:])
         self._cleanup_region(operation, y, x)
 
     def _cleanup_region(self, operation: CleanupOperation, y: int, x: int) -> None:
-        request = self.cleanup.request(operation)
+        request = self.controls.cleanup.request(operation)
         self._do(lambda mask: request.edit(mask, connected_region(mask, y, x)), operation.value)
 
     def _do(self, work: Work, what: str, *, alone: bool = False) -> None:
-        """Find out in a thread what changes; `alone` drops it while another one is going on."""
+        """Compute an edit in a thread; with `alone`, not while another edit is in progress."""
         if self.painter is not None and not (alone and self.is_working):
             self._edits.add(EditRequest(self.painter, work, what))

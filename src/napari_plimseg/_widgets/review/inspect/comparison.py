@@ -1,4 +1,4 @@
-"""Comparison with a truth, another model's mask or a layer: overlay and table of scores."""
+"""Comparison with expert annotations, another mask or a layer: overlay and table of scores."""
 
 from __future__ import annotations
 
@@ -26,14 +26,13 @@ from superqt import QCollapsible
 
 from napari_plimseg._widgets.common.background_job import BackgroundJob
 from napari_plimseg._widgets.common.banner import FlowText
-from napari_plimseg._widgets.common.tooltips import TOOLTIPS
+from napari_plimseg._widgets.common.tooltips import TOOLTIPS, allow
 from napari_plimseg._widgets.review.inspect.jobs import (
     Compared,
     ShownMask,
     compare_with,
     mask_of_labels,
 )
-from napari_plimseg._widgets.review.promptable.section import allow
 from napari_plimseg._widgets.viewer.mask_layer import mask_view_of
 from napari_plimseg.settings import load_settings
 
@@ -57,7 +56,7 @@ _ROWS_SHOWN = 9
 
 
 def difference_colors() -> Any:
-    """Return the colours of the layer of differences."""
+    """Return the colors of the layer of differences."""
     from napari.utils.colormaps import DirectLabelColormap
 
     from napari_plimseg.results.analysis.comparison import DISAGREE, ONLY_MASK, ONLY_OTHER
@@ -75,13 +74,13 @@ def difference_colors() -> Any:
 
 
 def key_square(color: tuple[float, ...]) -> str:
-    """Return a square in a colour (red, green, blue, ...), for a key in rich text."""
+    """Return a square in a color (red, green, blue, ...), for a legend in rich text."""
     red, green, blue = (round(255 * c) for c in color[:3])
     return f"<span style='color: #{red:02x}{green:02x}{blue:02x}'>■</span>"
 
 
 def percent(value: float) -> str:
-    """Return a share as per cent; a dash for one that is not known."""
+    """Return a fraction in percent; a dash for an unknown one."""
     return "–" if math.isnan(value) else f"{100 * value:.1f}"
 
 
@@ -97,7 +96,7 @@ def amount(pixels: int, result: Comparison) -> str:
 
 
 def score_table(headers: list[str]) -> QTableWidget:
-    """Return an empty table that can't be typed into."""
+    """Return an empty read-only table."""
     table = QTableWidget(0, len(headers))
     table.setHorizontalHeaderLabels(headers)
     table.verticalHeader().hide()
@@ -115,14 +114,14 @@ def score_table(headers: list[str]) -> QTableWidget:
 
 
 def fit_height(table: QTableWidget, row_height: int = _ROW_HEIGHT) -> None:
-    """Make a table as high as its rows, or as the most that are shown at once."""
+    """Make a table as high as its rows, up to `_ROWS_SHOWN`."""
     table.verticalHeader().setDefaultSectionSize(row_height)
     rows = min(max(table.rowCount(), 1), _ROWS_SHOWN)
     table.setFixedHeight(rows * row_height + table.horizontalHeader().sizeHint().height() + 6)
 
 
 _FILES = "Masks (*.tif *.tiff *.png);;All files (*)"
-_LEFT_OUT = "left out"
+_IGNORED = "ignored"
 
 
 class ComparePanel(QWidget):
@@ -131,7 +130,7 @@ class ComparePanel(QWidget):
     Parameters
     ----------
     viewer : napari.Viewer
-        Offers its labels layers and gets the layer of differences.
+        Source of the labels layers to compare with; gets the layer of differences.
 
     Attributes
     ----------
@@ -165,7 +164,7 @@ class ComparePanel(QWidget):
         self.menu.aboutToShow.connect(self._fill_menu)
         self.button.setMenu(self.menu)
         self.summary = FlowText()
-        self.table = score_table(["class", "IoU", "Dice", "there", "here"])
+        self.table = score_table(["class", "IoU", "Dice", "truth", "mask"])
         self.table.setToolTip(TOOLTIPS["inspect_scores"])
         self.background = QCheckBox("Count background")
         self.background.setChecked(True)
@@ -177,10 +176,10 @@ class ComparePanel(QWidget):
         self.close_button = QPushButton("Close")
         self.close_button.setToolTip(TOOLTIPS["inspect_close"])
         self.close_button.clicked.connect(self.close_comparison)
-        self.mapping = score_table(["there", "class here"])
+        self.mapping = score_table(["truth", "mask"])
         self.mapping.horizontalHeader().setSectionResizeMode(QHeaderView.ResizeMode.Stretch)
         self.mapping.setToolTip(TOOLTIPS["inspect_mapping"])
-        self.mapping_box = QCollapsible("Which class is which")
+        self.mapping_box = QCollapsible("Matching classes")
         self.mapping_box.toggleButton().setToolTip(TOOLTIPS["fold"])
         self.mapping_box.layout().setContentsMargins(0, 0, 0, 0)
         self.mapping_box.addWidget(self.mapping)
@@ -204,20 +203,20 @@ class ComparePanel(QWidget):
         column.addWidget(self._result)
 
     def set_view(self, view: MaskView | None) -> None:
-        """Be about another mask; the comparison of the last one goes."""
+        """Compare another mask; an open comparison is closed."""
         if view is not self._view:
             self._view = view
             self.close_comparison()
         self._show_state()
 
     def stop_and_wait(self) -> None:
-        """Wait for the work going on, five seconds at most."""
+        """Stop the job and wait for it."""
         self._job.stop_and_wait()
 
     def _fill_menu(self) -> None:
         self.menu.clear()
         self.menu.addAction("A file…", self.ask_for_file)
-        self.menu.addAction("The result of another model…", self.ask_for_store)
+        self.menu.addAction("Result of another model…", self.ask_for_store)
         others = self.other_layers()
         if others:
             self.menu.addSeparator()
@@ -225,7 +224,7 @@ class ComparePanel(QWidget):
             self.menu.addAction(layer.name, functools.partial(self.compare_with_layer, layer))
 
     def other_layers(self) -> list[Labels]:
-        """Return the labels layers that the mask can be compared with."""
+        """Return the labels layers to compare with."""
         from napari.layers import Labels
 
         own = None if self._view is None else self._view.layer
@@ -238,7 +237,7 @@ class ComparePanel(QWidget):
         ]
 
     def ask_for_file(self) -> None:
-        """Ask for a label TIFF or a picture of class numbers."""
+        """Ask for a label TIFF or an image of class numbers."""
         folder = load_settings().export_folder
         path, _ = QFileDialog.getOpenFileName(self, "Compare with", folder, _FILES)
         if path:
@@ -253,14 +252,14 @@ class ComparePanel(QWidget):
             self.compare_with_file(path)
 
     def compare_with_file(self, path: str | Path) -> None:
-        """Compare with a truth or result on disk."""
+        """Compare with annotations or a result on disk."""
         from napari_plimseg.results.analysis.comparison import read_other_mask
 
         if self._view is not None:
             self._start(functools.partial(read_other_mask, Path(path), self._view.store.info), None)
 
     def compare_with_layer(self, layer: Labels) -> None:
-        """Compare with another labels layer as it is now."""
+        """Compare with the current data of another labels layer."""
         view = self._view
         if view is None:
             return
@@ -332,13 +331,13 @@ class ComparePanel(QWidget):
         self._layer = None
 
     def close_comparison(self) -> None:
-        """Take the comparison and its layer away."""
+        """Close the comparison and remove its layer."""
         self.shown = None
         self._drop_layer()
         self._show_result()
 
     def copy_csv(self) -> None:
-        """Put scores and confusion matrix on the clipboard."""
+        """Copy scores and confusion matrix to the clipboard."""
         clipboard = QGuiApplication.clipboard()
         if self.shown is not None and clipboard is not None:
             clipboard.setText(self.shown.result.to_csv())
@@ -346,9 +345,9 @@ class ComparePanel(QWidget):
     def _show_state(self) -> None:
         problem = ""
         if self._view is None:
-            problem = "This needs a mask that was generated here: generate one first."
+            problem = "Only a mask generated in PLIMSeg can be compared."
         elif self._job.is_running:
-            problem = "A comparison is going on."
+            problem = "A comparison is running."
         allow(self.button, problem, "inspect_compare")
         allow(self.background, problem, "inspect_background")
         choices = (self.mapping.cellWidget(row, 1) for row in range(self.mapping.rowCount()))
@@ -365,19 +364,19 @@ class ComparePanel(QWidget):
         scores = result.agreement
         text = (
             f"<b>{result.title}</b><br>mIoU {percent(scores.miou)} · mean Dice "
-            f"{percent(scores.mean_dice)} · pixels that agree {percent(scores.pixel_accuracy)}"
-            f"<br>{key_square(DISAGREE_COLOR)} differ {key_square(ONLY_MASK_COLOR)} only here "
-            f"{key_square(ONLY_OTHER_COLOR)} only there"
+            f"{percent(scores.mean_dice)} · pixel accuracy {percent(scores.pixel_accuracy)}"
+            f"<br>{key_square(DISAGREE_COLOR)} differ {key_square(ONLY_MASK_COLOR)} only in mask "
+            f"{key_square(ONLY_OTHER_COLOR)} only in truth"
         )
         worst = [
-            f"{there} there, {here} here: {amount(pixels, result)}"
-            for there, here, pixels in result.confusions()
+            f"{truth} in truth, {mask} in mask: {amount(pixels, result)}"
+            for truth, mask, pixels in result.confusions()
         ]
         if worst:
-            text += "<br>Most often: " + "; ".join(worst) + "."
-        left_out = [shown.other.name(i) for i, mask_id in shown.mapping.items() if not mask_id]
-        if left_out:
-            text += f"<br>Left out: {', '.join(left_out)}."
+            text += "<br>Largest differences: " + "; ".join(worst) + "."
+        ignored = [shown.other.name(i) for i, mask_id in shown.mapping.items() if not mask_id]
+        if ignored:
+            text += f"<br>Ignored: {', '.join(ignored)}."
         self.summary.setTextFormat(Qt.TextFormat.RichText)
         self.summary.setText(text)
         rows = result.rows()
@@ -397,7 +396,7 @@ class ComparePanel(QWidget):
 
     def _show_mapping(self, shown: Compared) -> None:
         assert self._view is not None  # noqa: S101 - a comparison is of a mask
-        names = [_LEFT_OUT, *self._view.info.classes.names]
+        names = [_IGNORED, *self._view.info.classes.names]
         self.mapping.setRowCount(len(shown.mapping))
         for row, (other_id, mask_id) in enumerate(shown.mapping.items()):
             self.mapping.setItem(row, 0, QTableWidgetItem(shown.other.name(other_id)))
@@ -413,7 +412,9 @@ class ComparePanel(QWidget):
             self.mapping.setCellWidget(row, 1, choice)
         fit_height(self.mapping, 26)
         if shown.other.names is None and not self._mapping_edited:
-            self.mapping_box.expand(animate=False)  # people should see what was assumed
+            self.mapping_box.expand(
+                animate=False
+            )  # the matching is assumed from the numbers: show it
 
     def _on_mapped(self, other_id: int, mask_id: int) -> None:
         if self.shown is not None and not self._job.is_running:

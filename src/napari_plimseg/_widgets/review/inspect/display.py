@@ -1,4 +1,4 @@
-"""How the mask is shown: fill, outlines, uncertainty, and each class by itself."""
+"""How the mask is shown: fill, outlines, uncertainty, and opacity of each class."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _OVERLAY_OPACITY = 0.8
 
 
 class ShowPanel(QWidget):
-    """Decides how the mask is drawn; the mask itself is not touched.
+    """Controls how the mask is drawn; the mask itself is not changed.
 
     Parameters
     ----------
@@ -55,7 +55,7 @@ class ShowPanel(QWidget):
         super().__init__()
         self._viewer = viewer
         self._view: MaskView | None = None
-        self._fills = {False: 0.5, True: 0.0}  # by whether outlines are on
+        self._fills = {False: 0.5, True: 0.0}  # opacity by whether outlines are shown
         self._rows_of: TissueClasses | None = None
         self.outline: OutlineLayer | None = None
         self.overlay: OverlayView | None = None
@@ -95,7 +95,7 @@ class ShowPanel(QWidget):
         column.addWidget(self.classes)
 
     def set_view(self, view: MaskView | None) -> None:
-        """Be about another mask; layers of the last one go, and its fill comes back."""
+        """Show another mask; layers of the last one are removed and its fill is restored."""
         if view is self._view:
             self.show_classes()
             return
@@ -110,19 +110,19 @@ class ShowPanel(QWidget):
         self.show_classes()
 
     def close_layers(self) -> None:
-        """Leave the viewer as it was without this panel."""
+        """Remove the layers of this panel."""
         if self.outline is not None:
             self.outline.disconnect_viewer()
 
     def mask_changed(self) -> None:
-        """Draw outlines anew: something was painted, undone or filled in."""
+        """Redraw the outlines after the mask changed."""
         if self.outline is not None:
             self.outline.mask_changed()
 
     def show_outlines(self, wanted: bool) -> None:
-        """Show lines instead of the fill, or the fill again."""
+        """Show outlines instead of the fill, or the fill again."""
         if self.outlines.isChecked() != wanted:
-            self.outlines.setChecked(wanted)  # comes back here
+            self.outlines.setChecked(wanted)  # its signal calls this method again
             return
         view = self._view
         if self.outline is not None and not wanted:
@@ -177,7 +177,7 @@ class ShowPanel(QWidget):
         self.overlay = None
 
     def show_classes(self) -> None:
-        """Show a slider for each class; colours and names may have changed."""
+        """Show a slider for each class, with its current color and name."""
         classes = None if self._view is None else self._view.info.classes
         if classes == self._rows_of:
             return

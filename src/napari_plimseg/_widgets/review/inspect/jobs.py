@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class ShownMask:
-    """What a mask layer shows, taken in the main thread for work in another.
+    """What a mask layer shows, read in the main thread for work in another thread.
 
     Parameters
     ----------
@@ -70,7 +70,7 @@ def compare_with(
     mapping: Mapping[int, int] | None,
     count_background: bool,
 ) -> Compared:
-    """Return the comparison with another mask; classes are matched when there is no mapping.
+    """Return the comparison with another mask; without a mapping, classes are matched by name.
 
     Raises
     ------
@@ -118,21 +118,23 @@ def mask_of_labels(
     Raises
     ------
     ConfigError
-        When it is not flat or has labels beyond 255.
+        When it is not two-dimensional or has labels above 255.
     """
     from napari_plimseg.results.analysis.comparison import OtherMask
 
     ids = np.asarray(data)
     if ids.ndim != 2:
-        raise ConfigError(f"'{title}' has {ids.ndim} dimensions", remedy="Choose a flat layer.")
+        raise ConfigError(
+            f"'{title}' has {ids.ndim} dimensions", remedy="Choose a two-dimensional layer."
+        )
     if ids.dtype != np.uint8:
         if ids.size and (int(ids.min()) < 0 or int(ids.max()) > 255):
             raise ConfigError(
-                f"'{title}' has labels up to {ids.max()}, so they are objects and not classes",
+                f"'{title}' has labels up to {ids.max()}, so these are objects, not classes",
                 remedy="Choose a layer whose labels are class numbers.",
             )
         ids = ids.astype(np.uint8)
-    # napari's origin is the centre of the first pixel of the slide, a mask's its outer corner
+    # napari's origin is the center of the slide's first pixel, a mask's is that pixel's corner
     corner = [(t - s / 2) / level_0_pixel + 0.5 for t, s in zip(translate, scale, strict=True)]
     return OtherMask(
         title,

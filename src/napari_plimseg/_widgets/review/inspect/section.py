@@ -15,6 +15,7 @@ from napari_plimseg._widgets.common.tooltips import TOOLTIPS
 from napari_plimseg._widgets.review.inspect.comparison import ComparePanel
 from napari_plimseg._widgets.review.inspect.display import ShowPanel
 from napari_plimseg._widgets.review.inspect.uncertain_regions import Review, WorklistPanel
+from napari_plimseg._widgets.viewer.layer_bindings import LayerBindings
 from napari_plimseg._widgets.viewer.napari_private import unwrapped
 from napari_plimseg._widgets.viewer.slide_layers import ThemeColor
 
@@ -36,7 +37,7 @@ _GAP = 6
 class AreaBars(QWidget):
     """Draws areas as horizontal bars in class colours, with mm² and percent.
 
-    It takes text and colours from the palette, so it fits dark and light themes.
+    Text is drawn in colors of the palette, so it is readable in dark and light themes.
     """
 
     def __init__(self, parent: QWidget | None = None) -> None:
@@ -46,7 +47,7 @@ class AreaBars(QWidget):
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
 
     def show_areas(self, rows: Sequence[AreaRow], unit: str) -> None:
-        """Show areas, the largest first; `unit` stands behind each number."""
+        """Show areas, largest first, each with `unit`."""
         self.rows, self._unit = list(rows), unit
         self.setAccessibleDescription(
             "; ".join(f"{r.name} {r.area} {unit}, {r.percent} percent" for r in self.rows)
@@ -55,11 +56,11 @@ class AreaBars(QWidget):
         self.update()
 
     def sizeHint(self) -> QSize:
-        """Return the size of all bars, or of the line that says there are none."""
+        """Return the size of all bars, or of one line of text when there are none."""
         return QSize(300, max(1, len(self.rows)) * _ROW)
 
     def minimumSizeHint(self) -> QSize:
-        """Return a size that lets the dock be narrow."""
+        """Return a small width, so that the dock can be narrow."""
         return QSize(200, self.sizeHint().height())
 
     def paintEvent(self, event: QPaintEvent) -> None:
@@ -104,7 +105,7 @@ _AREAS_AFTER_MS = 400
 
 
 class InspectSection(QWidget):
-    """Helps to see whether a mask is right, and where not.
+    """Helps to find where a mask is wrong: display, uncertain regions, areas, comparison.
 
     Parameters
     ----------
@@ -114,7 +115,7 @@ class InspectSection(QWidget):
     Attributes
     ----------
     messageEmitted : Signal(str, str)
-        Kind ("error", "warning", "info" or "good") and sentence for the dock's banner.
+        Kind and text of a message, see `Banner.show_message`.
     """
 
     messageEmitted = Signal(str, str)
@@ -138,14 +139,14 @@ class InspectSection(QWidget):
         self._areas_timer.setSingleShot(True)
         self._areas_timer.setInterval(_AREAS_AFTER_MS)
         self._areas_timer.timeout.connect(self._measure)
-        self._watch = _LayerWatch(self._on_mask_changed, self._keys())
+        self._bindings = LayerBindings()
         self._shortcuts = [self._shortcut(key, act) for key, act in self._keys().items()]
-        show_panel, watch = self.show_panel, self._watch
+        show_panel, bindings = self.show_panel, self._bindings
         theme = ThemeColor(viewer, self._show_theme)
 
-        def leave() -> None:
+        def leave() -> None:  # without `self`, which Qt has destroyed by then
             theme.disconnect()
-            watch.set_view(None)
+            bindings.release()
             show_panel.close_layers()
 
         on_destroyed(self, leave)
@@ -181,10 +182,13 @@ class InspectSection(QWidget):
         return shortcut
 
     def set_view(self, view: MaskView | None) -> None:
-        """Be about this mask; None when there is none."""
+        """Inspect another mask; None for none."""
         changed = view is not self.view
         self.view = view
-        self._watch.set_view(view)
+        if changed:
+            self._bindings.release()
+            if view is not None:
+                self._bind(view)
         self.show_panel.set_view(view)
         self.review.set_view(view)
         self.compare.set_view(view)
@@ -192,25 +196,32 @@ class InspectSection(QWidget):
         if changed:
             self.areas.show_areas([], "")
             self._areas_timer.start()
-            self._search_if_seen()
+            self._search_if_visible()
+
+    def _bind(self, view: MaskView) -> None:
+        events = view.layer.events
+        for emitter in (events.paint, events.labels_update, events.set_data):
+            self._bindings.connect(emitter, self._on_mask_changed)
+        for key, act in self._keys().items():
+            self._bindings.bind_key(view.layer, key, act)
 
     def toggle_outlines(self) -> None:
-        """Show lines instead of the fill, or the fill again."""
+        """Show outlines instead of the fill, or the fill again."""
         if self.view is not None:
             self.show_panel.outlines.toggle()
 
     def stop_and_wait(self) -> None:
-        """Wait for the work going on in threads, five seconds each at most."""
+        """Stop all jobs and wait for them."""
         self._areas_job.stop_and_wait()
         self.review.stop_and_wait()
         self.compare.stop_and_wait()
 
     def showEvent(self, event: Any) -> None:
-        """Look for uncertain regions when the section is first seen."""
+        """Search for uncertain regions when the section is first visible."""
         super().showEvent(event)
-        self._search_if_seen()
+        self._search_if_visible()
 
-    def _search_if_seen(self) -> None:
+    def _search_if_visible(self) -> None:
         if self.isVisible() and self.view is not None and self.review.regions is None:
             self.review.search()
 
@@ -219,7 +230,7 @@ class InspectSection(QWidget):
             fold.setExpandedIcon(arrow(True, QColor(color)))
             fold.setCollapsedIcon(arrow(False, QColor(color)))
 
-    def _on_mask_changed(self) -> None:
+    def _on_mask_changed(self, event: Any = None) -> None:
         self.show_panel.mask_changed()
         if not self._areas_timer.isActive():
             self._areas_timer.start()
@@ -237,39 +248,6 @@ class InspectSection(QWidget):
     def _on_areas(self, found: tuple[list[AreaRow], str]) -> None:
         if self.view is not None:
             self.areas.show_areas(*found)
-
-
-class _LayerWatch:
-    """Listens to one mask layer at a time, and binds its keys."""
-
-    def __init__(self, on_changed: Callable[[], None], keys: dict[str, Callable[[], None]]) -> None:
-        self._on_changed = on_changed
-        self._keys = keys
-        self._before: dict[str, Any] = {}
-        self._view: MaskView | None = None
-
-    def set_view(self, view: MaskView | None) -> None:
-        """Leave the layer listened to so far, and listen to that of `view`."""
-        if view is self._view:
-            return
-        if self._view is not None:
-            events = self._view.layer.events
-            for emitter in (events.paint, events.labels_update, events.set_data):
-                emitter.disconnect(self._changed)
-            for key, before in self._before.items():
-                self._view.layer.bind_key(key, before, overwrite=True)
-        self._view = view
-        if view is not None:
-            events = view.layer.events
-            for emitter in (events.paint, events.labels_update, events.set_data):
-                emitter.connect(self._changed)
-            self._before = {
-                key: view.layer.bind_key(key, lambda _, act=act: act(), overwrite=True)
-                for key, act in self._keys.items()
-            }
-
-    def _changed(self, event: Any = None) -> None:
-        self._on_changed()
 
 
 def _heading(text: str) -> QLabel:

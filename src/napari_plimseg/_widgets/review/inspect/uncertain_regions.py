@@ -1,4 +1,4 @@
-"""Walks through the uncertain regions of a mask and remembers what was reviewed."""
+"""The list of uncertain regions of a mask, and which of them were reviewed."""
 
 from __future__ import annotations
 
@@ -24,8 +24,10 @@ from napari_plimseg._widgets.common.background_job import BackgroundJob
 from napari_plimseg._widgets.common.banner import FlowText
 from napari_plimseg._widgets.common.tooltips import TOOLTIPS
 from napari_plimseg._widgets.review.inspect.jobs import ShownMask, find_uncertain
-from napari_plimseg._widgets.viewer.camera import CameraWatch, camera, canvas_size, show_world_box
-from napari_plimseg.errors import PlimsegError
+from napari_plimseg._widgets.review.messages import MOVE_VIEW, OFF_VIEW
+from napari_plimseg._widgets.viewer.camera import CameraWatch, camera, show_world_box
+from napari_plimseg._widgets.viewer.napari_private import canvas_size
+from napari_plimseg.errors import ConfigError, PlimsegError
 from napari_plimseg.results.analysis.review_log import ReviewedRegion, ReviewLog
 from napari_plimseg.results.analysis.uncertainty import analysis_step, reviewed_share
 
@@ -43,11 +45,11 @@ if TYPE_CHECKING:
 _ROW_HEIGHT = 20
 _ROWS_SHOWN = 7
 _MOST_ROWS = 200
-DONE, RANK, SIZE, SURE, CLASSES = range(5)
+DONE, RANK, SIZE, CONFIDENCE, CLASSES = range(5)
 
 
 class WorklistPanel(QWidget):
-    """Shows the worklist and the buttons that walk through it.
+    """Shows the list of uncertain regions and the buttons to go through it.
 
     Attributes
     ----------
@@ -56,7 +58,7 @@ class WorklistPanel(QWidget):
     rowChosen : Signal(int)
         Position in the list of the row that was clicked.
     tickClicked : Signal(int)
-        Position of the row whose tick was clicked.
+        Position of the row whose check mark was clicked.
     """
 
     nextRequested = Signal()
@@ -70,7 +72,7 @@ class WorklistPanel(QWidget):
         super().__init__()
         self.next_button = _button("Next uncertain region", self.nextRequested)
         self.reviewed_button = _button("Mark as reviewed", self.reviewedRequested)
-        self.view_button = _button("Mark view", self.viewReviewedRequested)
+        self.view_button = _button("Mark view as reviewed", self.viewReviewedRequested)
         self.refresh_button = QToolButton()
         self.refresh_button.setText("↻")
         self.refresh_button.clicked.connect(lambda: self.refreshRequested.emit())
@@ -91,7 +93,7 @@ class WorklistPanel(QWidget):
 
     def _build_table(self) -> QTableWidget:
         table = QTableWidget(0, 5)
-        table.setHorizontalHeaderLabels(["", "#", "mm²", "sure", "classes"])
+        table.setHorizontalHeaderLabels(["", "#", "mm²", "confidence", "classes"])
         table.setToolTip(TOOLTIPS["inspect_list"])
         table.verticalHeader().hide()
         table.verticalHeader().setDefaultSectionSize(_ROW_HEIGHT)
@@ -104,7 +106,7 @@ class WorklistPanel(QWidget):
         header = table.horizontalHeader()
         header.setMinimumSectionSize(20)
         header.setSectionResizeMode(QHeaderView.ResizeMode.Fixed)
-        for column, width in ((DONE, 20), (RANK, 30), (SIZE, 48), (SURE, 44)):
+        for column, width in ((DONE, 20), (RANK, 30), (SIZE, 48), (CONFIDENCE, 78)):
             table.setColumnWidth(column, width)
         header.setSectionResizeMode(CLASSES, QHeaderView.ResizeMode.Stretch)
         header.setDefaultAlignment(Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignVCenter)
@@ -112,7 +114,7 @@ class WorklistPanel(QWidget):
         return table
 
     def show_regions(self, regions: Sequence[UncertainRegion]) -> None:
-        """Show the list; rows that are reviewed are ticked and pale."""
+        """Show the list; reviewed rows have a check mark and are pale."""
         table = self.table
         shown = regions[:_MOST_ROWS]
         table.setRowCount(len(shown))
@@ -126,7 +128,7 @@ class WorklistPanel(QWidget):
                 (DONE, "✓" if region.reviewed else ""),
                 (RANK, str(region.rank)),
                 (SIZE, f"{region.pixels:,}" if area is None else f"{area:.3f}"),
-                (SURE, f"{100 * region.mean_confidence:.0f} %"),
+                (CONFIDENCE, f"{100 * region.mean_confidence:.0f} %"),
                 (CLASSES, " / ".join(region.classes)),
             ):
                 item = QTableWidgetItem(text)
@@ -140,7 +142,7 @@ class WorklistPanel(QWidget):
         table.setFixedHeight(rows * _ROW_HEIGHT + table.horizontalHeader().sizeHint().height() + 6)
 
     def select(self, position: int | None) -> None:
-        """Mark the row of the region that the window shows."""
+        """Select the row of the region in view."""
         if position is None or position >= self.table.rowCount():
             self.table.clearSelection()
         else:
@@ -148,7 +150,7 @@ class WorklistPanel(QWidget):
             self.table.scrollTo(self.table.model().index(position, RANK))
 
     def set_enabled(self, next_problem: str, reviewed_problem: str, view_problem: str) -> None:
-        """Allow the buttons, or say why not."""
+        """Enable the buttons, or show why they can't be used."""
         for button, tooltip, problem in (
             (self.next_button, "inspect_next", next_problem),
             (self.reviewed_button, "inspect_reviewed", reviewed_problem),
@@ -171,7 +173,7 @@ def _button(text: str, signal: Signal) -> QPushButton:
 FRAME_LAYER = "uncertain region"
 _FRAME_COLOR = "#ffe000"
 _FRAME_SCREEN_PIXELS = 3
-_ZOOM_CHANGE = 1.2  # the frame is drawn anew when it got so much thicker or thinner
+_ZOOM_CHANGE = 1.2  # the frame is redrawn when its thickness changed by this factor
 _CONTEXT_UM = 400.0
 _CONTEXT_PIXELS = 200.0
 
@@ -182,7 +184,7 @@ class Review(QObject):
     Parameters
     ----------
     viewer : napari.Viewer
-        Its camera jumps, and a frame is drawn in it.
+        Its camera goes to regions, and a frame is drawn in it.
     panel : WorklistPanel
         Shows the list.
     parent : QObject
@@ -191,9 +193,9 @@ class Review(QObject):
     Attributes
     ----------
     failed : Signal(str)
-        The list can't be made, or what was reviewed not be written.
+        The search failed, or a review mark could not be saved.
     listed : Signal()
-        A list is there.
+        The list is complete.
     """
 
     failed = Signal(str)
@@ -231,7 +233,7 @@ class Review(QObject):
         self._show()
 
     def set_view(self, view: MaskView | None) -> None:
-        """Be about another mask."""
+        """List the regions of another mask."""
         if view is self._view:
             return
         self._view, self.log, self.regions, self.position = view, None, None, None
@@ -244,16 +246,16 @@ class Review(QObject):
                 self.log = ReviewLog(view.store)
             except PlimsegError as error:
                 self.failed.emit(str(error))
-                self.log = ReviewLog(view.store)  # the damaged file is out of the way now
+                self.log = ReviewLog(view.store)  # the damaged file has been moved aside
         self._show()
 
     def stop_and_wait(self) -> None:
-        """Wait for the work going on, five seconds at most."""
+        """Stop the jobs and wait for them."""
         self._search.stop_and_wait()
         self._count.stop_and_wait()
 
     def search(self) -> None:
-        """Make the worklist of the mask as it is now."""
+        """Search for the uncertain regions of the current mask."""
         view, log = self._view, self.log
         if view is None or log is None or self._search.is_running:
             return
@@ -280,7 +282,7 @@ class Review(QObject):
         self._show()
 
     def go_to_next(self) -> None:
-        """Move to the next region that is not reviewed; the first time, look for regions."""
+        """Go to the next region that is not reviewed; the first time, search for regions."""
         if self.regions is None:
             self._then_next = True
             self.search()
@@ -297,7 +299,7 @@ class Review(QObject):
             self.go_to(position)
 
     def go_to(self, position: int) -> None:
-        """Show a region of the list in the window, with a frame around it."""
+        """Go to a region of the list and draw a frame around it."""
         view = self._view
         if view is None or self.regions is None or not view.is_in(self._viewer):
             return
@@ -305,7 +307,7 @@ class Review(QObject):
         region = self.regions[position]
         info = view.info
         pixel = info.napari_scale[0]
-        # in world coordinates the slide's corner is half a level-0 pixel before the origin
+        # the slide's corner is half a level-0 pixel before the origin of the world
         shift = -pixel / info.downsample / 2
         show_world_box(
             self._viewer,
@@ -319,7 +321,7 @@ class Review(QObject):
         self._show()
 
     def mark_reviewed(self) -> None:
-        """Remember the region in the window as reviewed, and go to the next."""
+        """Mark the current region as reviewed, and go to the next."""
         if self.position is None or self.regions is None or self._view is None:
             return
         region = self.regions[self.position]
@@ -327,13 +329,13 @@ class Review(QObject):
             self.go_to_next()
 
     def mark_view_reviewed(self) -> None:
-        """Remember what the window shows as reviewed; regions inside are ticked off."""
+        """Mark the current view, and all regions inside it, as reviewed."""
         view = self._view
         if view is None or self.log is None:
             return
         box = _visible_box(self._viewer, view)
         if box is None:
-            self.failed.emit("The window shows nothing of the mask. Move the view over the tissue.")
+            self.failed.emit(str(ConfigError(OFF_VIEW, remedy=MOVE_VIEW)))
             return
         mark = ReviewedRegion.of_mask_pixels(view.store.info, *box)
         if not self._write(lambda log: log.add(mark)):
@@ -345,7 +347,7 @@ class Review(QObject):
         self._show()
 
     def toggle(self, position: int) -> None:
-        """Tick a region off, or take its review back where it was ticked off by itself."""
+        """Mark a region as reviewed, or remove its own mark (not that of a reviewed view)."""
         if self.regions is None:
             return
         if not self.regions[position].reviewed:
@@ -404,20 +406,20 @@ class Review(QObject):
 
     def _show(self) -> None:
         panel, regions = self._panel, self.regions
-        none = "" if self._view is not None else "There is no mask yet: generate one first."
-        searching = "Looking for uncertain regions…" if self._search.is_running else ""
+        none = "" if self._view is not None else "No mask yet. Generate one first."
+        searching = "Searching for uncertain regions…" if self._search.is_running else ""
         left = [r for r in regions or () if not r.reviewed]
         panel.show_regions(regions or ())
         panel.select(self.position)
-        done = "" if regions is None or left else "Every uncertain region is reviewed."
+        done = "" if regions is None or left else "All uncertain regions are reviewed."
         if regions is not None and not regions:
-            done = "There is no large region where the model was unsure."
+            done = "No large uncertain region found."
         panel.set_enabled(
             none or searching or done,
             none or ("" if self.position is not None else "Go to an uncertain region first."),
             none,
         )
-        share = f"{100 * self.share:.0f} % of the tissue is reviewed."
+        share = f"{100 * self.share:.0f} % of the tissue reviewed."
         if none:
             panel.status.setText("")
         elif searching:
@@ -489,14 +491,14 @@ def _shown(view: MaskView) -> ShownMask:
 
 
 def _visible_box(viewer: Viewer, view: MaskView) -> tuple[int, int, int, int] | None:
-    """Return y, x, height, width in mask pixels of what the window shows; None for nothing."""
+    """Return y, x, height, width of the current view in mask pixels; None outside the mask."""
     info = view.info
     pixel = info.napari_scale[0]
     view_camera = camera(viewer)
-    centre = np.asarray(view_camera.center[-2:], float)
+    center = np.asarray(view_camera.center[-2:], float)
     half = np.array(canvas_size(viewer)) / view_camera.zoom / 2
     corner = pixel / info.downsample / 2
-    first, last = (centre - half + corner) / pixel, (centre + half + corner) / pixel
+    first, last = (center - half + corner) / pixel, (center + half + corner) / pixel
     top, left = np.clip(np.round(first), 0, info.shape).astype(int)
     bottom, right = np.clip(np.round(last), 0, info.shape).astype(int)
     if top >= bottom or left >= right:

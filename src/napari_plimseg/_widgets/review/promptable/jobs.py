@@ -1,6 +1,6 @@
-"""What stands behind the section *Hints*: who answers what was pointed at. Without Qt.
+"""The work behind *Smart select*: answering drafts, searching the view, making edits. No Qt.
 
-What needs torch is loaded where it is used, in the thread: the dock opens without it.
+Modules that need torch are imported in the thread that uses them, so that the dock opens quickly.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from napari_plimseg._widgets.review.promptable.proposals import Answer, Draft, Start
+from napari_plimseg._widgets.review.messages import MOVE_VIEW, OFF_VIEW
+from napari_plimseg._widgets.review.promptable.proposals import Answer, PromptDraft, Start
 from napari_plimseg.errors import ConfigError
 from napari_plimseg.models import loading
 from napari_plimseg.models.library import BUNDLED
@@ -39,12 +40,12 @@ if TYPE_CHECKING:
 
 
 LOADING = "Loading the model…"
-LOOKING = "Looking around the hint…"
-ANSWERING = "Answering…"
+ENCODING = "Encoding the surroundings…"
+ANSWERING = "Finding the object…"
 
 
 class PromptService:
-    """Answers drafts, with one session a slide; its generators run in a thread.
+    """Answers drafts, with one session per slide; its methods run in a thread.
 
     Parameters
     ----------
@@ -59,14 +60,14 @@ class PromptService:
         self._lock = threading.Lock()
 
     def session(self, slide: Slide, pixel_size: float | None) -> HintSession:
-        """Return the session of a slide; the last one is kept.
+        """Return the session of a slide; the last one is cached.
 
         Raises
         ------
         ModelError
             When the model can't be loaded.
         SlideError
-            When the slide can't be asked.
+            When the slide can't be used.
         """
         from napari_plimseg.inference.devices import load_torch_library
 
@@ -86,21 +87,21 @@ class PromptService:
             return made
 
     def ask(
-        self, slide: Slide, pixel_size: float | None, draft: Draft
+        self, slide: Slide, pixel_size: float | None, draft: PromptDraft
     ) -> Generator[str | Answer, None, None]:
-        """Yield what is being done, and the answer.
+        """Yield progress texts, then the answer.
 
         Raises
         ------
         PlimsegError
-            When there is no answer, with what to do.
+            When there is no answer; the message says what to do.
         """
         yield LOADING
         session = self.session(slide, pixel_size)
         began = time.perf_counter()
         hints = [draft.hint]
         known = session.is_prepared(hints, coarser=draft.coarser)
-        yield ANSWERING if known else LOOKING
+        yield ANSWERING if known else ENCODING
         if draft.start is None:
             mask = session.segment(hints, coarser=draft.coarser)
         else:
@@ -108,27 +109,27 @@ class PromptService:
         yield Answer(draft, mask, (time.perf_counter() - began) * 1000, session.weights_name)
 
     def prepare(self, slide: Slide, pixel_size: float | None, start: Start) -> None:
-        """Encode the surroundings of a region, so that its first hint is answered at once."""
+        """Encode the surroundings of a region, so that its first point is answered quickly."""
         from napari_plimseg.inference.promptable.geometry import Hint
 
         y, x = start.place
         self.session(slide, pixel_size).prepare([Hint(((y, x, True),), mask=start.mask)])
 
     def preparation(self, target: EditTarget, typed_um: float, start: Start) -> Work:
-        """Return the work that gets ready for hints on a region."""
+        """Return the work of `prepare`."""
         slide, pixel_size = _slide_of(target), assumed_pixel_um(target, typed_um)
         return lambda: self.prepare(slide, pixel_size, start)
 
     def ask_each(
         self, slide: Slide, pixel_size: float | None, proposals: Sequence[Proposal]
     ) -> Generator[str | Answer, None, None]:
-        """Yield the answer of each proposal's box; empty ones are left out."""
+        """Yield the answer for each proposal's box, without empty answers."""
         yield LOADING
         session = self.session(slide, pixel_size)
         for number, proposal in enumerate(proposals, 1):
-            yield f"Object {number} of {len(proposals)}… Escape ends the search."
+            yield f"Object {number} of {len(proposals)}… Press Esc to stop."
             began = time.perf_counter()
-            draft = Draft(box=proposal.box)
+            draft = PromptDraft(box=proposal.box)
             mask = session.segment([draft.hint])
             if mask.mask.any():
                 took = (time.perf_counter() - began) * 1000
@@ -137,10 +138,10 @@ class PromptService:
     def find_words(
         self, slide: Slide, pixel_size: float | None, view: Region, words: str
     ) -> Generator[str | Answer, None, None]:
-        """Yield an object for each region of the view that looks like what the words say."""
+        """Yield an object for each region of the view that matches the words."""
         from napari_plimseg.inference.promptable.proposals import propose_regions
 
-        yield f"Looking for “{words}”…"
+        yield f"Searching for “{words}”…"
         yield from self.ask_each(
             slide, pixel_size, propose_regions(slide, view, words, pixel_size=pixel_size)
         )
@@ -160,27 +161,27 @@ class PromptService:
         """
         from napari_plimseg.inference.promptable.proposals import regions_of_class
 
-        yield "Looking at the mask…"
+        yield "Reading the mask…"
         found = regions_of_class(np.array(ids), where, frame, mask_id)
         yield from self.ask_each(slide, pixel_size, found)
 
-    def question(self, target: EditTarget, typed_um: float, draft: Draft) -> Work:
-        """Return the work that answers a draft; `typed_um` as `assumed_pixel_um` takes it."""
+    def question(self, target: EditTarget, typed_um: float, draft: PromptDraft) -> Work:
+        """Return the work of `ask`; for `typed_um` see `assumed_pixel_um`."""
         slide, pixel_size = _slide_of(target), assumed_pixel_um(target, typed_um)
         return lambda: self.ask(slide, pixel_size, draft)
 
     def search(self, target: EditTarget, typed_um: float, words: str) -> Work:
-        """Return the work that finds every object in view: of words, or of the chosen class.
+        """Return the work that finds every object in view: of words, or of the selected class.
 
         Raises
         ------
         ConfigError
-            When there is nothing to look for, or the window shows nothing of the mask.
+            When neither words nor a class are given, or the mask is outside the view.
         """
         mask_id = int(target.layer.selected_label)
         if not words and target.info.classes.by_id(mask_id) is None:
             raise ConfigError(
-                "there is nothing to look for", remedy="Choose a class first, or type words."
+                "there is nothing to search for", remedy="Select a class first, or type words."
             )
         slide, pixel_size = _slide_of(target), assumed_pixel_um(target, typed_um)
         where = visible_window(target)
@@ -194,7 +195,7 @@ class PromptService:
 
 
 def region_search(target: EditTarget, y: float, x: float) -> Callable[[], Start]:
-    """Return the work that finds the region of a mask at a level-0 place, to be refined."""
+    """Return the work that finds the region of a mask at a level-0 place, to refine it."""
     mask, background = target.layer.data, target.info.classes.background_id
 
     def work() -> Start:
@@ -217,62 +218,63 @@ def _slide_of(target: EditTarget) -> Slide:
     return target.slide
 
 
-def area_text(target: EditTarget, pixels: int) -> str:
-    """Return " (0.12 mm²)" for a number of pixels of a layer; "" when their size is unknown."""
-    size = target.pixel_um
-    return "" if size is None else f" ({pixels * (size / 1000) ** 2:.3g} mm²)"
-
-
-def accepted_words(
+def accepted_message(
     target: EditTarget, pixels: int, name: str, *, is_region: bool
 ) -> tuple[str, str]:
-    """Return the kind of message and the sentence that tell how many pixels were changed."""
+    """Return kind and text of the message after `pixels` of a layer were changed."""
     if not pixels:
-        return "info", "Nothing changes: it is that class already, or protected."
-    count, area = f"{pixels:,} pixels", area_text(target, pixels)
+        return "info", "No change: these pixels have that class, or are protected."
+    area = target.area_text(pixels)
     if is_region:
-        return "good", f"The region of {name} has its new outline: {count} changed{area}."
-    return "good", f"{count} are now {name}{area}."
+        return "good", f"Outline of {name} updated: {area} changed."
+    return "good", f"{area} set to {name}."
 
 
 def needs_pixel_size(target: EditTarget) -> bool:
-    """Whether neither the slide nor the mask knows how large a pixel is."""
+    """Whether the pixel size is unknown to the slide and to the mask."""
     return target.slide is not None and not target.slide.mpp and not target.info.mpp
 
 
 def assumed_pixel_um(target: EditTarget, typed: float) -> float | None:
-    """Return micrometres per level-0 pixel where the slide does not say; 0 typed is unknown."""
+    """Return µm per level-0 pixel to use for a slide of unknown pixel size, None for others.
+
+    Parameters
+    ----------
+    target : EditTarget
+    typed : float
+        What the user entered; 0 is unknown.
+    """
     if target.slide is not None and target.slide.mpp:
         return None
     return target.info.mpp or typed or None
 
 
 def level_0_of(target: EditTarget, y: float, x: float) -> tuple[float, float]:
-    """Return the level-0 place of a place in a layer; napari counts from a pixel's centre."""
+    """Return the level-0 place of a place in a layer, whose origin is the center of a pixel."""
     top, left = target.origin
     return (y + top + 0.5) * target.downsample, (x + left + 0.5) * target.downsample
 
 
 def pixel_of(target: EditTarget, y: float, x: float) -> tuple[float, float]:
-    """Return the place in a layer of a level-0 place."""
+    """Return the place in a layer of a level-0 place; the inverse of `level_0_of`."""
     top, left = target.origin
     return y / target.downsample - top - 0.5, x / target.downsample - left - 0.5
 
 
 def visible_window(target: EditTarget) -> Window:
-    """Return the pixels of a layer that the window shows.
+    """Return the part of a layer that is in view.
 
     Raises
     ------
     ConfigError
-        When it shows nothing of it.
+        When nothing of it is in view.
     """
     low, high = np.asarray(target.layer.corner_pixels)[:, -2:]
     low = np.maximum(low, 0)
     high = np.minimum(high + 1, target.layer.data.shape)
     height, width = (int(n) for n in high - low)
     if height < 2 or width < 2:
-        raise ConfigError("the window shows nothing of the mask", remedy="Move it over the tissue.")
+        raise ConfigError(OFF_VIEW, remedy=MOVE_VIEW)
     return Window(int(low[0]), int(low[1]), height, width)
 
 
@@ -286,9 +288,9 @@ def region_of(target: EditTarget, where: Window) -> Region:
 def pixels_inside(
     target: EditTarget, masks: Sequence[HintMask], *, around: Sequence[HintMask] = ()
 ) -> tuple[int, int, NDArray[np.bool_]]:
-    """Return top, left and which pixels (h, w) of a layer lie in any of the objects.
+    """Return top, left and the pixels (h, w) of a layer inside any of the objects `masks`.
 
-    The window holds these, and the objects `around`, too.
+    The returned window also encloses the objects `around`.
     """
     shape, scale = target.layer.data.shape, target.downsample
     windows = []
@@ -324,7 +326,10 @@ def pixels_inside(
 def edit_of(
     target: EditTarget, masks: Sequence[HintMask], mask_id: int, start: Start | None = None
 ) -> Edit:
-    """Return the edit that gives objects a class, or a region its outline, before protections."""
+    """Return the edit that sets objects to a class, or gives a region its new outline.
+
+    Protected classes and the tissue limit are applied later, by the painter.
+    """
     top, left, inside = pixels_inside(target, masks)
     if start is not None:
         return start.region.outlined(target.layer.data, top, left, inside)

@@ -1,4 +1,4 @@
-"""How hints and their preview look in the viewer: three layers of their own."""
+"""The layers that show prompts and the preview of their answer in the viewer."""
 
 from __future__ import annotations
 
@@ -17,19 +17,21 @@ if TYPE_CHECKING:
     from napari.viewer import Viewer
 
     from napari_plimseg._widgets.review.correct.painter import EditTarget
-    from napari_plimseg._widgets.review.promptable.proposals import Draft
+    from napari_plimseg._widgets.review.promptable.proposals import PromptDraft
     from napari_plimseg.inference.promptable.geometry import HintMask
     from napari_plimseg.slides.slide import Region
 
 
-PREVIEW, POINTS, BOXES = "hint preview", "hints: points", "hints: boxes"
-_INSIDE, _RIM, _GIVEN_UP = 1, 2, 3
+PREVIEW = "Smart select: preview"
+POINTS = "Smart select: points"
+BOXES = "Smart select: boxes"
+_INSIDE, _RIM, _REMOVED = 1, 2, 3
 _POSITIVE, _NEGATIVE = "#30e060", "#ff3040"
-_POINT_SIZE, _BOX_WIDTH = 13, 2.5  # on the screen
+_POINT_SIZE, _BOX_WIDTH = 13, 2.5  # in screen pixels
 
 
-class HintLayers:
-    """Shows what was pointed at and what would become of it; nothing in them is saved.
+class PromptLayers:
+    """Shows points, boxes and the proposed objects; nothing in these layers is saved.
 
     Parameters
     ----------
@@ -48,9 +50,9 @@ class HintLayers:
         color: tuple[int, int, int],
         before: HintMask | None = None,
     ) -> int:
-        """Show objects in the colour of their class; return how many pixels of the layer.
+        """Show objects in the color of their class; return their number of pixels in the layer.
 
-        What a region had `before` and has no more is shown dark.
+        Pixels of the region `before` that are no longer part of it are shown dark.
         """
         others = [] if before is None else [before]
         top, left, inside = pixels_inside(target, masks, around=others)
@@ -62,24 +64,24 @@ class HintLayers:
         shown = wide.astype(np.uint8)
         if others:
             had = np.pad(pixels_inside(target, others, around=masks)[2], 1)
-            shown[had & ~wide] = _GIVEN_UP
+            shown[had & ~wide] = _REMOVED
         shown[ndimage.binary_dilation(wide) & ~wide] = _RIM
         colors = {
             None: (0, 0, 0, 0), 0: (0, 0, 0, 0),
             _INSIDE: (*(c / 255 for c in color), 1.0), _RIM: (1, 1, 1, 1),
-            _GIVEN_UP: (0.1, 0.1, 0.1, 1.0),
+            _REMOVED: (0.1, 0.1, 0.1, 1.0),
         }  # fmt: skip
         self._add(
             PREVIEW, target, "add_labels", shown, (top - 1, left - 1), opacity=0.75, colormap=colors
         )
         layers = self._viewer.layers
-        hints = [layers.index(self._layers[n]) for n in (POINTS, BOXES) if n in self._layers]
-        if hints:
-            layers.move(layers.index(self._layers[PREVIEW]), min(hints))
+        prompts = [layers.index(self._layers[n]) for n in (POINTS, BOXES) if n in self._layers]
+        if prompts:
+            layers.move(layers.index(self._layers[PREVIEW]), min(prompts))
         return count
 
-    def show_draft(self, target: EditTarget, draft: Draft) -> None:
-        """Show points, green inside and red outside, and the box."""
+    def show_draft(self, target: EditTarget, draft: PromptDraft) -> None:
+        """Show points (green inside, red outside) and the box."""
         self.show_box(target, draft.box)
         self._remove(POINTS)
         if not draft.points:
@@ -93,7 +95,7 @@ class HintLayers:
         )  # fmt: skip
 
     def show_box(self, target: EditTarget, box: Region | None) -> None:
-        """Show a box, also while it is drawn; None shows none."""
+        """Show a box, also while it is being drawn; None hides it."""
         self._remove(BOXES)
         if box is None:
             return
@@ -106,7 +108,7 @@ class HintLayers:
         )  # fmt: skip
 
     def clear(self) -> None:
-        """Take everything away."""
+        """Remove the layers."""
         for name in (PREVIEW, POINTS, BOXES):
             self._remove(name)
 
@@ -128,7 +130,7 @@ class HintLayers:
             translate=np.asarray(placed.translate)[-2:] + np.asarray(corner) * scale, **options,
         )  # fmt: skip
         layer.editable = False
-        layers.selection.active = chosen  # keys and clicks go on to the mask
+        layers.selection.active = chosen  # so that keys and clicks still go to the mask
         self._layers[name] = layer
 
     def _remove(self, name: str) -> None:
@@ -141,5 +143,5 @@ class HintLayers:
                 layers.selection.active = chosen
 
     def _screen_pixel(self, target: EditTarget) -> float:
-        """Return how long a pixel of the screen is in pixels of the layer."""
+        """Return the length of a screen pixel in pixels of the layer."""
         return float(1 / (camera(self._viewer).zoom * np.asarray(target.layer.scale)[-1]))

@@ -1,4 +1,4 @@
-"""What was pointed at and answered, until a person accepts or discards it. Without Qt."""
+"""What was pointed at and answered, until it is accepted or discarded. Without Qt."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Start:
-    """A region of the mask that hints refine.
+    """A region of the mask that points and boxes refine.
 
     Parameters
     ----------
     region : RegionToRefine
         In the layer.
     mask : HintMask
-        The same on the slide.
+        The same region on the slide.
     place : tuple of float
         Where it was clicked, level-0 (y, x).
     """
@@ -34,8 +34,8 @@ class Start:
 
 
 @dataclass(frozen=True)
-class Draft:
-    """What a person has pointed at so far, for one object.
+class PromptDraft:
+    """What was pointed at so far, for one object.
 
     Parameters
     ----------
@@ -44,9 +44,9 @@ class Draft:
     box : Region, optional
         Around the object.
     coarser : int
-        Steps of two by which more of the surroundings is looked at than the hints need.
+        How many times the context around the prompts is doubled.
     start : Start, optional
-        The region that they refine, in place of finding an object anew.
+        The region to refine; None to find a new object.
     """
 
     points: tuple[tuple[float, float, bool], ...] = ()
@@ -56,7 +56,7 @@ class Draft:
 
     @property
     def is_ready(self) -> bool:
-        """Whether it says where the object is, or what is wrong with the region."""
+        """Whether it determines an object, or a change of the region to refine."""
         if self.start is not None and self.points:
             return True
         return self.box is not None or any(positive for _, _, positive in self.points)
@@ -68,34 +68,34 @@ class Draft:
 
     @property
     def hint(self) -> Hint:
-        """All of it as one hint.
+        """All of it as one hint for the model.
 
         Raises
         ------
         ConfigError
-            When it does not say where the object is.
+            When it does not determine an object.
         """
         from napari_plimseg.inference.promptable.geometry import Hint
 
         boxes = () if self.box is None else (self.box,)
         return Hint(self.points, boxes, None if self.start is None else self.start.mask)
 
-    def with_point(self, y: float, x: float, *, positive: bool) -> Draft:
+    def with_point(self, y: float, x: float, *, positive: bool) -> PromptDraft:
         """Return the draft with one more point."""
         return replace(self, points=(*self.points, (y, x, positive)))
 
-    def without_last(self) -> Draft:
-        """Return the draft without the last point, or its box, or the region that it refines."""
+    def without_last(self) -> PromptDraft:
+        """Return the draft without the last point, or else its box, or else its region."""
         if self.points:
             return replace(self, points=self.points[:-1])
-        return Draft() if self.box is None else Draft(start=self.start)
+        return PromptDraft() if self.box is None else PromptDraft(start=self.start)
 
-    def with_box(self, box: Region) -> Draft:
+    def with_box(self, box: Region) -> PromptDraft:
         """Return a draft of a new object, or of the same region with another box."""
-        return Draft(box=box) if self.start is None else replace(self, box=box)
+        return PromptDraft(box=box) if self.start is None else replace(self, box=box)
 
-    def wider(self) -> Draft:
-        """Return the draft with twice the surroundings."""
+    def wider(self) -> PromptDraft:
+        """Return the draft with twice the context."""
         return replace(self, coarser=self.coarser + 1)
 
 
@@ -105,66 +105,61 @@ class Answer:
 
     Parameters
     ----------
-    draft : Draft
+    draft : PromptDraft
     mask : HintMask
     milliseconds : float
         From the question to the mask, without loading the model.
     weights : str
-        Which weights answered, for people.
+        Title of the model that answered; empty for a region before its first point.
     """
 
-    draft: Draft
+    draft: PromptDraft
     mask: HintMask
     milliseconds: float
     weights: str
 
 
-NO_OBJECT = (
-    "There is no object here, or one smaller than a pixel of the mask. Draw a box around it, or "
-    "add a point."
-)
-NOT_CUT = "What is shown does not go on beyond what was looked at."
-NOTHING_FOUND = "Nothing was found in view. Try another word, or zoom in."
-
-
 @dataclass
 class Proposals:
-    """The draft in the hand and the objects that are proposed.
+    """The current draft and the proposed objects.
 
     Parameters
     ----------
-    draft : Draft
+    draft : PromptDraft
         What the next point is added to.
     answers : list of Answer
         In the order in which they are shown.
     is_search : bool
-        Whether they were searched for rather than pointed at.
+        Whether they come from a search rather than from points and boxes.
     one_by_one : bool
         Whether only the first is shown.
     """
 
-    draft: Draft = field(default_factory=Draft)
+    draft: PromptDraft = field(default_factory=PromptDraft)
     answers: list[Answer] = field(default_factory=list)
     is_search: bool = False
     one_by_one: bool = False
 
     @property
     def shown(self) -> list[Answer]:
-        """Those that accepting accepts."""
+        """The answers that accepting accepts."""
         return self.answers[:1] if self.one_by_one else self.answers
 
     @property
     def before(self) -> HintMask | None:
-        """The region that is refined, as it was; None for a new object."""
+        """The region to refine as it was; None for a new object."""
         return None if self.draft.start is None else self.draft.start.mask
 
     def mask_id(self, target: EditTarget) -> int:
-        """Return the class that accepting gives: the chosen one, or that of the region."""
+        """Return the class that accepting assigns: the selected one, or the region's own."""
         start = self.draft.start
         return int(target.layer.selected_label) if start is None else start.region.part.mask_id
 
-    def point(self, draft: Draft) -> None:
-        """Point anew; the last answer stays until the next, but one of nothing goes at once."""
+    def set_draft(self, draft: PromptDraft) -> None:
+        """Replace the draft.
+
+        The last answer stays until the next one, unless the new draft determines no object.
+        """
         self.draft = draft
         if draft.start is not None and not draft.is_ready:
             self.begin(draft.start)
@@ -172,13 +167,13 @@ class Proposals:
             self.answers = self.answers[1:]
 
     def begin(self, start: Start) -> None:
-        """Show a region as it is, which the next hints refine."""
+        """Show a region as it is, to be refined."""
         self.forget()
-        self.draft = Draft(start=start)
+        self.draft = PromptDraft(start=start)
         self.answers = [Answer(self.draft, start.mask, 0.0, "")]
 
     def take(self, answer: Answer, *, of_search: bool) -> bool:
-        """Take an answer in; return False for one that nobody waits for any more."""
+        """Add an answer; return False when the draft changed or the search was discarded."""
         if of_search:
             if not self.is_search:
                 return False
@@ -192,26 +187,26 @@ class Proposals:
         return True
 
     def drop_shown(self) -> None:
-        """Forget what is shown."""
+        """Drop the shown answers."""
         self.answers = self.answers[len(self.shown) :]
 
-    def go_on(self) -> bool:
-        """Go to the next one; return whether there is one."""
+    def advance(self) -> bool:
+        """Move on to the next proposal; return whether there is one."""
         rest = self.answers[1:] if self.one_by_one else []
         if rest:
             self.answers, self.draft = rest, rest[0].draft
         return bool(rest)
 
-    def leave_out(self, y: float, x: float) -> bool:
-        """Leave those at a level-0 place out; return whether there were any."""
+    def drop_at(self, y: float, x: float) -> bool:
+        """Drop the answers that cover a level-0 place; return whether there were any."""
         place = np.array([y]), np.array([x])
         kept = [answer for answer in self.answers if not answer.mask.at(*place)[0, 0]]
         if len(kept) == len(self.answers):
             return False
         self.answers = kept
-        self.draft = kept[0].draft if len(kept) == 1 else Draft()
+        self.draft = kept[0].draft if len(kept) == 1 else PromptDraft()
         return True
 
     def forget(self) -> None:
-        """Forget all of it."""
-        self.draft, self.answers, self.is_search = Draft(), [], False
+        """Forget draft and answers."""
+        self.draft, self.answers, self.is_search = PromptDraft(), [], False

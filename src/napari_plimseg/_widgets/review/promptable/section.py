@@ -1,4 +1,4 @@
-"""The section *Hints*: points and boxes on a slide become objects of a mask."""
+"""The section *Smart select*: points and boxes on a slide become objects of a mask."""
 
 from __future__ import annotations
 
@@ -21,31 +21,29 @@ from qtpy.QtWidgets import (
 from napari_plimseg._widgets.common.background_job import BackgroundJob, on_destroyed
 from napari_plimseg._widgets.common.banner import FlowText
 from napari_plimseg._widgets.common.icons import tool_button, tool_icon
-from napari_plimseg._widgets.common.tooltips import TOOLTIPS
-from napari_plimseg._widgets.review.correct.section import HIDDEN, NO_MASK
+from napari_plimseg._widgets.common.tooltips import TOOLTIPS, allow
 from napari_plimseg._widgets.review.promptable.jobs import (
     PromptService,
-    accepted_words,
+    accepted_message,
     edit_of,
     needs_pixel_size,
     region_search,
 )
-from napari_plimseg._widgets.review.promptable.layers import HintLayers
-from napari_plimseg._widgets.review.promptable.proposals import (
-    NO_OBJECT,
-    NOT_CUT,
-    NOTHING_FOUND,
-    Proposals,
+from napari_plimseg._widgets.review.promptable.layers import PromptLayers
+from napari_plimseg._widgets.review.promptable.model import (
+    MESSAGES,
+    PROMPT_TOOLS,
+    PromptModel,
+    Reply,
 )
 from napari_plimseg._widgets.review.promptable.tool import KEYS, PromptTool, RegionPicker
-from napari_plimseg._widgets.viewer.layer_bindings import LayerHold
+from napari_plimseg._widgets.viewer.layer_bindings import LayerBindings
 from napari_plimseg._widgets.viewer.napari_private import unwrapped
 from napari_plimseg.errors import PlimsegError
 from napari_plimseg.models import library
-from napari_plimseg.models.library import HINT_MODEL_FILE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from napari.viewer import Viewer
     from qtpy.QtGui import QShowEvent
@@ -53,42 +51,26 @@ if TYPE_CHECKING:
     from napari_plimseg._widgets.review.correct.painter import EditTarget
     from napari_plimseg._widgets.review.correct.section import CorrectSection
     from napari_plimseg._widgets.review.promptable.jobs import Work
-    from napari_plimseg._widgets.review.promptable.proposals import Answer, Draft, Start
-    from napari_plimseg.models.library import ModelEntry
+    from napari_plimseg._widgets.review.promptable.proposals import Answer, PromptDraft, Start
     from napari_plimseg.slides.slide import Region
     from napari_plimseg.tissue import TissueClass
 
 
-HINT_TOOLS = {
-    "point_in": ("Point +", "Click inside an object."),
-    "point_out": ("Point −", "Click on what does not belong to the object."),
-    "box": ("Box", "Drag a box around an object."),
-    "refine": ("Refine", "Click a region of the mask that is not quite right."),
-}
-"""Words below the icon, and what to do, by tool."""
-NO_SLIDE = "The slide of this mask is not open, so there is nothing to look at: open it first."
-NO_MODEL = (
-    "The model for points and boxes is missing ({file}). {reason} Or put a trained one into the "
-    "folder of models: plimseg train, recipe wsi_sam."
-)
-_ACCEPT_WIDTH = 220  # pixels of text; the dock may be 340 wide
-REFINED = "Click what this region lacks with Point +, and what it has too much with Point −."
-ONLY_PART = " Only the part of it around the click: the rest stays as it is."
-NOTHING_SHOWN = "There is no proposal: click an object or draw a box first."
+_ACCEPT_WIDTH = 220  # pixels of text; the dock may be only 340 wide
 
 
-class HintParts(QWidget):
-    """Builds the section: tools, state, the three answers, and the search in view."""
+class PromptControls(QWidget):
+    """The controls of the section: tools, status, accept and discard, search, model."""
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
-        self.tools = {name: tool_button(text) for name, (text, _) in HINT_TOOLS.items()}
-        self.state = FlowText()
+        self.tools = {name: tool_button(text) for name, (text, _) in PROMPT_TOOLS.items()}
+        self.status = FlowText()
         self.accept_button = QPushButton("Accept")
         self.discard_button = QPushButton("Discard")
-        self.wider_button = QPushButton("Look wider")
+        self.wider_button = QPushButton("Larger context")
         self.words = QLineEdit()
-        self.words.setPlaceholderText("gland, or empty: the chosen class")
+        self.words.setPlaceholderText("e.g. gland (empty = selected class)")
         self.find_button = QPushButton("Find in view")
         self.one_by_one = QCheckBox("One by one")
         self.pixel_row = QWidget()
@@ -97,6 +79,8 @@ class HintParts(QWidget):
         self.pixel_size.setDecimals(3)
         self.pixel_size.setSingleStep(0.05)
         self.pixel_size.setSpecialValueText("unknown")
+        self.pixel_size.setKeyboardTracking(False)  # act on the finished number, not on each digit
+        self.pixel_size.setToolTip(TOOLTIPS["prompt_pixel_size"])
         self.model = QComboBox()
         self.model.setSizeAdjustPolicy(
             QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon
@@ -112,7 +96,7 @@ class HintParts(QWidget):
         for button in self.tools.values():
             tools.addWidget(button, 1)
         column.addLayout(tools)
-        column.addWidget(self.state)
+        column.addWidget(self.status)
         column.addWidget(self.accept_button)
         answers = QHBoxLayout()
         answers.addWidget(self.discard_button, 1)
@@ -134,84 +118,54 @@ class HintParts(QWidget):
         column.addLayout(model)
 
     def show_theme(self, color: str) -> None:
-        """Draw icons in the text colour of the viewer's theme."""
+        """Draw icons in the text color of the viewer's theme."""
         for name, button in self.tools.items():
             button.setIcon(tool_icon(name, QColor(color)))
 
-    def show_models(self, models: Sequence[ModelEntry], chosen: str) -> str:
-        """Offer the models that are here; return the one that is chosen now."""
-        here = [info for info in models if info.available]
+    def show_models(self, state: PromptModel, chosen: str) -> str:
+        """List the models that can be used; return the name of the one chosen now."""
         self.model.clear()
-        for info in here:
+        for info in state.usable_models:
             self.model.addItem(info.title, info.name)
         self.model.setCurrentIndex(max(0, self.model.findData(chosen)))
-        return str(self.model.currentData()) if here else chosen
+        return str(self.model.currentData()) if state.usable_models else chosen
 
-    def show_class(self, chosen: TissueClass | None) -> None:
-        """Show which class takes what is accepted; None shows that there is none."""
-        text = "Accept" if chosen is None else f"Accept: {chosen.name}"
+    def show_class(self, tissue_class: TissueClass | None) -> None:
+        """Show on *Accept* which class is assigned; None for none."""
+        text = "Accept" if tissue_class is None else f"Accept: {tissue_class.name}"
         metrics = self.accept_button.fontMetrics()
         shown = metrics.elidedText(text, Qt.TextElideMode.ElideRight, _ACCEPT_WIDTH)
         self.accept_button.setText(shown)
         icon = QIcon()
-        if chosen is not None:
+        if tissue_class is not None:
             picture = QPixmap(12, 12)
-            picture.fill(QColor(*chosen.color))
+            picture.fill(QColor(*tissue_class.color))
             icon = QIcon(picture)
         self.accept_button.setIcon(icon)
 
-    def show_enabled(self, why_not: str, no_answer: str, not_wider: str) -> None:
-        """Enable what can be used and say why the rest can't; empty sentences allow."""
+    def show_state(self, state: PromptModel) -> None:
+        """Show what can be used, and what is going on."""
         for name, button in self.tools.items():
-            allow(button, why_not, f"hint_{name}")
-        allow(self.accept_button, why_not or no_answer, "hint_accept")
-        allow(self.discard_button, why_not or no_answer, "hint_discard")
-        allow(self.wider_button, why_not or not_wider, "hint_wider")
-        allow(self.words, why_not, "hint_words")
-        allow(self.find_button, why_not, "hint_find")
-        allow(self.one_by_one, why_not, "hint_one_by_one")
-        self.pixel_size.setToolTip(TOOLTIPS["hint_pixel_size"])
-        only_one = "" if self.model.count() > 1 else "There is no other model for points and boxes."
-        allow(self.model, only_one, "hint_model")
+            allow(button, state.why_not(name), f"prompt_{name}")
+            button.setChecked(name == state.tool)
+        for control, name in (
+            (self.accept_button, "accept"),
+            (self.discard_button, "discard"),
+            (self.wider_button, "wider"),
+            (self.words, "words"),
+            (self.find_button, "find"),
+            (self.one_by_one, "one_by_one"),
+            (self.model, "model"),
+        ):
+            allow(control, state.why_not(name), f"prompt_{name}")
+        self.pixel_row.setVisible(state.target is not None and needs_pixel_size(state.target))
+        self.show_class(state.selected_class)
+        self.status.setText(state.status)
+        self.status.setToolTip(state.details)
 
 
-def why_not(target: EditTarget | None, models: Sequence[ModelEntry]) -> str:
-    """Return why nothing can be pointed at, with what to do; empty when it can."""
-    if target is None:
-        return NO_MASK
-    if target.slide is None:
-        return NO_SLIDE
-    if not target.layer.editable:
-        return HIDDEN
-    if not any(info.available for info in models):
-        return NO_MODEL.format(file=HINT_MODEL_FILE, reason=models[0].reason)
-    return ""
-
-
-def words_of(shown: Sequence[Answer], waiting: int, tool: str) -> str:
-    """Return a line on what is shown of `waiting` answers, or on what to do with the tool."""
-    if not shown:
-        return HINT_TOOLS[tool][1] if tool else "Choose a tool, then point."
-    answer = shown[0]
-    start = answer.draft.start
-    if start is not None and not answer.draft.is_ready:
-        return REFINED + (ONLY_PART if start.region.is_cut else "")
-    if len(shown) > 1:
-        return f"{len(shown)} proposals · Enter accepts all. Point − leaves one out."
-    left = f" · {waiting - 1} more" if waiting > 1 else ""
-    cut = " It goes on beyond what was looked at." if answer.mask.is_cut else ""
-    overlap = f"expected overlap {answer.mask.score:.0%}"
-    return f"{answer.milliseconds:.0f} ms · {overlap}{left}.{cut} Enter accepts."
-
-
-def allow(widget: QWidget, why_not: str, tooltip: str) -> None:
-    """Enable a control, or say in its tooltip why it can't be used."""
-    widget.setEnabled(not why_not)
-    widget.setToolTip(why_not or TOOLTIPS[tooltip])
-
-
-class HintSection(HintParts):
-    """Points and boxes for the mask that *Correct* works on, with its class and its limits.
+class PromptSection(QWidget):
+    """Points and boxes for the mask of *Correct*, with its selected class and its limits.
 
     Parameters
     ----------
@@ -222,8 +176,10 @@ class HintSection(HintParts):
 
     Attributes
     ----------
+    state : PromptModel
+        What can be used, asked and shown.
     messageEmitted : Signal(str, str)
-        A kind of message (as `Banner.show_message` takes it) and a sentence for the person.
+        Kind and text of a message, see `Banner.show_message`.
     """
 
     messageEmitted = Signal(str, str)
@@ -232,15 +188,15 @@ class HintSection(HintParts):
         super().__init__()
         self._viewer = unwrapped(viewer)
         self._correct = correct
-        self.desk = PromptService()
-        self.proposals = Proposals()
-        self._target: EditTarget | None = None
-        self._searching = False  # what runs is a search
-        self._again = False
-        self._failure = ""
-        layers = self._layers = HintLayers(self._viewer)
-        watched = self._watched = LayerHold()
-        hand = self._hand = PromptTool(
+        self.state = PromptModel()
+        self.service = PromptService()
+        self.controls = PromptControls()
+        column = QVBoxLayout(self)
+        column.setContentsMargins(0, 0, 0, 0)
+        column.addWidget(self.controls)
+        layers = self._layers = PromptLayers(self._viewer)
+        bindings = self._bindings = LayerBindings()
+        tool = self._tool = PromptTool(
             lambda y, x, positive: self.add_point(y, x, positive=positive),
             lambda box: self._on_box(box),
             lambda box: self._on_drawing(box),
@@ -254,276 +210,237 @@ class HintSection(HintParts):
         self._job.yielded.connect(self._on_item)
         self._job.failed.connect(self._on_failed)
         self._job.finished.connect(self._on_finished)
-        for name, button in self.tools.items():
+        self._connect()
+        for leave in (tool.deactivate, bindings.release, layers.clear):
+            on_destroyed(self, leave)
+        self.list_models()
+
+    def _connect(self) -> None:
+        controls, correct = self.controls, self._correct.controls
+        for name, button in controls.tools.items():
             button.clicked.connect(lambda on, name=name: self.choose_tool(name if on else ""))
         for button in correct.tools.values():
             button.clicked.connect(lambda: self.choose_tool(""))
         correct.cleanup.requested.connect(lambda _: self.choose_tool(""))
-        self.accept_button.clicked.connect(lambda: self.accept())
-        self.discard_button.clicked.connect(lambda: self.discard())
-        self.wider_button.clicked.connect(lambda: self.look_wider())
-        self.find_button.clicked.connect(lambda: self.find_all())
-        self.words.returnPressed.connect(lambda: self.find_all())
-        self.one_by_one.toggled.connect(self._on_one_by_one)
-        self.pixel_size.setKeyboardTracking(False)  # a number counts when it is all there
-        self.pixel_size.valueChanged.connect(lambda _: self._ask_again())
-        self.model.activated.connect(self._on_model)
-
-        for leave in (hand.put_down, watched.let_go, layers.clear):
-            on_destroyed(self, leave)
-        self.list_models()
-
-    @property
-    def tool(self) -> str:
-        """What is in the hand: a key of `HINT_TOOLS`, or ""."""
-        return self._hand.tool
-
-    @property
-    def draft(self) -> Draft:
-        """What was pointed at so far."""
-        return self.proposals.draft
-
-    @property
-    def answers(self) -> list[Answer]:
-        """The objects that are proposed."""
-        return self.proposals.answers
+        controls.accept_button.clicked.connect(lambda: self.accept())
+        controls.discard_button.clicked.connect(lambda: self.discard())
+        controls.wider_button.clicked.connect(lambda: self.look_wider())
+        controls.find_button.clicked.connect(lambda: self.find_all())
+        controls.words.returnPressed.connect(lambda: self.find_all())
+        controls.one_by_one.toggled.connect(self._on_one_by_one)
+        controls.pixel_size.valueChanged.connect(lambda _: self._ask_again())
+        controls.model.activated.connect(self._on_model)
 
     @property
     def is_working(self) -> bool:
-        """Whether a hint is being answered."""
+        """Whether a job is running."""
         return self._job.is_running or self._picker.is_running
 
     def list_models(self) -> None:
-        """Offer the models that are here now."""
-        self._models = library.list_promptable_models()
-        self.desk.model_name = self.show_models(self._models, self.desk.model_name)
+        """List the models that can be used now."""
+        self.state.models = library.list_promptable_models()
+        self.service.model_name = self.controls.show_models(self.state, self.service.model_name)
         self.refresh_state()
 
     def showEvent(self, event: QShowEvent) -> None:
-        """Look for models again: one may have been trained."""
+        """List the models again: one may have been trained."""
         super().showEvent(event)
         self.list_models()
 
     def set_target(self, target: EditTarget | None) -> None:
         """Point at objects for another layer; None for none."""
-        before = self._target
+        before = self.state.target
         if before is not None and target is not None and before.layer is target.layer:
-            self._target = target
+            self.state.target = target
             self.refresh_state()
             return
         self.choose_tool("")
-        self._watched.let_go()
-        self._target = target
+        self._bindings.release()
+        self.state.target = target
         if target is not None:
             events = target.layer.events
             for emitter in (events.selected_label, events.colormap, events.editable):
-                self._watched.connect(emitter, self._on_layer)
-            self._watched.connect(events.mode, self._on_mode)
+                self._bindings.connect(emitter, self._on_layer)
+            self._bindings.connect(events.mode, self._on_mode)
         self.refresh_state()
 
     def choose_tool(self, name: str) -> None:
-        """Take a tool of `HINT_TOOLS` into the hand; "" puts it down and forgets the hints."""
-        target = self._target
-        if name and (target is None or self._why_not()):
+        """Activate a tool of `PROMPT_TOOLS`; "" deactivates it and forgets the draft."""
+        target = self.state.target
+        if name and self.state.problem:
             name = ""
-        if name == self.tool:
+        if name == self.state.tool:
             self.refresh_state()
             return
-        self._hand.put_down()
+        self._tool.deactivate()
+        self.state.tool = ""
         if not name:
             self.discard()
         elif target is not None:
             self._correct.choose_tool("move")
-            self._hand.take(name, target, self._keys())
+            self._tool.activate(name, target, self._keys())
+            self.state.tool = name
         self.refresh_state()
 
     def _keys(self) -> dict[str, Callable[[], None]]:
         others = {"Enter": self.accept, "Escape": self._on_escape, "Backspace": self.take_back}
         return others | {k: lambda name=name: self.choose_tool(name) for k, name in KEYS.items()}
 
+    def show_theme(self, color: str) -> None:
+        """Draw icons in the text color of the viewer's theme."""
+        self.controls.show_theme(color)
+
     def add_point(self, y: float, x: float, *, positive: bool) -> None:
         """Point at a level-0 place: inside the object, or outside of it."""
-        if len(self.proposals.shown) > 1:
-            if positive:
-                self.messageEmitted.emit("info", "Accept or discard these proposals first.")
-            elif self.proposals.leave_out(y, x):
-                self._show_answers()
-            else:
-                self.messageEmitted.emit("info", "There is no proposal under the cursor.")
-            return
-        self._ask(self.draft.with_point(y, x, positive=positive))
+        self._show_reply(self.state.point(y, x, positive=positive))
 
     def add_box(self, box: Region) -> None:
-        """Begin a new object with a box in level-0 pixels, or put it around a region."""
-        draft = self.draft.with_box(box)
-        if draft.start is None and not (self.proposals.is_search and self._job.is_running):
-            self.proposals.forget()
+        """Begin a new object with a box in level-0 pixels, or refine a region with it."""
+        state = self.state
+        draft = state.draft.with_box(box)
+        if draft.start is None and not (state.proposals.is_search and self._job.is_running):
+            state.proposals.forget()
         self._ask(draft)
 
     def refine_region(self, y: float, x: float) -> None:
-        """Refine the region of the mask at a level-0 place by what is pointed at next."""
-        target = self._target
-        if target is None or self._why_not():
+        """Refine the region of the mask at a level-0 place with the next points and boxes."""
+        target = self.state.target
+        if target is None or self.state.problem:
             return
         self._forget()
         self._picker.find(region_search(target, y, x))
 
     def _on_region(self, start: Start) -> None:
-        self.proposals.begin(start)
+        self.state.proposals.begin(start)
         self.choose_tool("point_in")
         self._show_answers()
-        if self._target is not None and not self._job.is_running:
-            self._start(self.desk.preparation(self._target, self.pixel_size.value(), start))
+        target = self.state.target
+        if target is not None and not self._job.is_running:
+            self._start(self.service.preparation(target, self._typed_pixel_um, start))
 
     def take_back(self) -> None:
-        """Take the last hint back."""
-        self._ask(self.draft.without_last())
+        """Remove the last point or box."""
+        self._ask(self.state.draft.without_last())
 
     def look_wider(self) -> None:
-        """Look at twice the surroundings."""
-        self._ask(self.draft.wider())
+        """Use twice the context."""
+        self._ask(self.state.draft.wider())
 
     def accept(self) -> None:
-        """Give what is shown the chosen class, within the limits of *Correct*."""
-        target, painter, chosen = self._target, self._correct.painter, self._class()
-        shown = self.proposals.shown
+        """Paint what is shown with the selected class, within the limits of *Correct*."""
+        state, painter = self.state, self._correct.painter
+        target, shown = state.target, state.shown
         if target is None or painter is None or not shown:
             return
-        if chosen is None:
-            self.messageEmitted.emit("warning", "Choose a class first: click it in Correct.")
+        refusal = state.why_not_accept()
+        tissue_class = state.selected_class
+        if refusal is not None or tissue_class is None:
+            if refusal is not None:
+                self.messageEmitted.emit(*refusal)
             return
-        start = shown[0].draft.start
-        if start is not None and not shown[0].draft.is_ready:
-            self.messageEmitted.emit("info", REFINED)
-            return
-        masks, mask_id = [answer.mask for answer in shown], self.proposals.mask_id(target)
-        size = painter.apply(edit_of(target, masks, mask_id, start))
+        start, mask_id = shown[0].draft.start, state.proposals.mask_id(target)
+        edit = edit_of(target, [answer.mask for answer in shown], mask_id, start)
+        size, is_region = painter.apply(edit), start is not None
         self.messageEmitted.emit(
-            *accepted_words(target, size, chosen.name, is_region=start is not None)
+            *accepted_message(target, size, tissue_class.name, is_region=is_region)
         )
         self._correct.refresh_state()
         self._next()
 
     def discard(self) -> None:
-        """Forget what is shown; one by one, only this proposal."""
-        if self.proposals.is_search and self.proposals.one_by_one and self.tool:
+        """Discard what is shown; one by one, only this proposal."""
+        proposals = self.state.proposals
+        if proposals.is_search and proposals.one_by_one and self.state.tool:
             self._next()
         else:
             self._forget()
 
     def find_all(self) -> None:
-        """Propose every object in view: of the words, or of the chosen class."""
-        target = self._target
-        if target is None or self._why_not():
+        """Propose every object in view: of the words, or of the selected class."""
+        target = self.state.target
+        if target is None or self.state.problem:
             return
         if self._job.is_running:
-            self.messageEmitted.emit("info", "The last hint is still being answered.")
+            self.messageEmitted.emit("info", "Still working on the last click. Try again soon.")
             return
-        if not self.tool:
+        if not self.state.tool:
             self.choose_tool("point_out")
         self._forget()
+        words = self.controls.words.text().strip()
         try:
-            work = self.desk.search(target, self.pixel_size.value(), self.words.text().strip())
+            work = self.service.search(target, self._typed_pixel_um, words)
         except PlimsegError as error:
             self.messageEmitted.emit("warning", str(error))
             return
-        self.proposals.is_search = True
+        self.state.proposals.is_search = True
         self._start(work, is_search=True)
 
     def refresh_state(self) -> None:
-        """Show what can be used now and say why the rest can't."""
-        reason = self._why_not()
-        shown = self.proposals.shown
-        cut = len(shown) == 1 and shown[0].mask.is_cut
-        self.show_enabled(reason, "" if shown else NOTHING_SHOWN, "" if cut else NOT_CUT)
-        target = self._target
-        self.pixel_row.setVisible(target is not None and needs_pixel_size(target))
-        for name, button in self.tools.items():
-            button.setChecked(name == self.tool)
-        self.show_class(self._class())
-        if reason:
-            self.state.setText(reason)
-        elif not self._job.is_running:
-            failure = "" if shown else self._failure
-            self.state.setText(failure or words_of(shown, len(self.answers), self.tool))
+        """Show the state again."""
+        self.controls.show_state(self.state)
 
-    def _why_not(self) -> str:
-        return why_not(self._target, self._models)
+    @property
+    def _typed_pixel_um(self) -> float:
+        return float(self.controls.pixel_size.value())
 
-    def _class(self) -> TissueClass | None:
-        target = self._target
-        if target is None:
-            return None
-        return target.info.classes.by_id(self.proposals.mask_id(target))
+    def _ask(self, draft: PromptDraft) -> None:
+        self._show_reply(self.state.ask(draft))
 
-    def _ask(self, draft: Draft) -> None:
-        target = self._target
-        if target is None or target.slide is None:
-            return
-        if self.proposals.is_search and self._searching and self._job.is_running:
-            self.messageEmitted.emit("info", "The search goes on. Escape ends it.")
-            return
-        self.proposals.point(draft)
-        self._failure = ""
-        self._layers.show_draft(target, draft)
-        if not draft.is_ready:
+    def _show_reply(self, reply: Reply) -> None:
+        target, draft = self.state.target, self.state.draft
+        if reply is Reply.DROPPED:
             self._show_answers()
-            if draft.points:
-                self.messageEmitted.emit(
-                    "info", "Click inside the object, too, or draw a box around it."
-                )
-        elif self._job.is_running:
-            self._again = True
-        else:
-            self._start(self.desk.question(target, self.pixel_size.value(), draft))
+        elif target is not None and reply in (
+            Reply.CLEARED, Reply.INCOMPLETE, Reply.QUEUED, Reply.ASK
+        ):  # fmt: skip
+            self._layers.show_draft(target, draft)
+            if reply is Reply.ASK:
+                self._start(self.service.question(target, self._typed_pixel_um, draft))
+            elif reply is not Reply.QUEUED:
+                self._show_answers()
+        if reply in MESSAGES:
+            self.messageEmitted.emit("info", MESSAGES[reply])
 
     def _start(self, work: Work, *, is_search: bool = False) -> None:
-        self._searching = is_search
-        self._again = False
-        self._failure = ""
+        self.state.start(is_search=is_search)
         self._job.start(work)
         self.refresh_state()
 
     def _on_item(self, item: str | Answer | None) -> None:
-        if item is None:  # surroundings were encoded, there is no answer to show
+        if item is None:  # the surroundings of a region are encoded: there is no answer to show
             return
         if isinstance(item, str):
-            if not self._why_not():
-                self.state.setText(item)
-            return
-        if self.proposals.take(item, of_search=self._searching):
+            self.state.progress = item
+            self.refresh_state()
+        elif self.state.take(item):
             self._show_answers()
 
     def _on_failed(self, text: str) -> None:
-        self._failure = text
+        self.state.failure = text
         self.messageEmitted.emit("error", text)
 
-    def _on_finished(self, ended: bool) -> None:
-        if self._again and self.draft.is_ready:
-            self._ask(self.draft)
-        elif ended and self._searching and self.proposals.is_search and not self.answers:
-            self._failure = NOTHING_FOUND
-        self._again = False if not self._job.is_running else self._again
+    def _on_finished(self, completed: bool) -> None:
+        if self.state.finish(completed=completed):
+            self._ask(self.state.draft)
         self.refresh_state()
 
     def _show_answers(self) -> None:
-        target, chosen = self._target, self._class()
+        state, target = self.state, self.state.target
         if target is None:
             return
-        shown = self.proposals.shown
-        color = (255, 255, 255) if chosen is None else chosen.color
+        shown, tissue_class = state.shown, state.selected_class
+        color = (255, 255, 255) if tissue_class is None else tissue_class.color
         masks = [answer.mask for answer in shown]
-        count = self._layers.show_preview(target, masks, color, self.proposals.before)
-        if self.proposals.is_search and self.proposals.one_by_one:
-            self._layers.show_draft(target, self.draft)
+        count = self._layers.show_preview(target, masks, color, state.proposals.before)
+        if state.proposals.is_search and state.proposals.one_by_one:
+            self._layers.show_draft(target, state.draft)
         if shown and not count:
-            self.proposals.drop_shown()
-            self._failure = NO_OBJECT
+            state.drop_empty()
         self.refresh_state()
 
     def _next(self) -> None:
-        """Go to the next proposal, or end."""
-        if self.proposals.go_on():
+        """Show the next proposal, or none."""
+        if self.state.proposals.advance():
             self._show_answers()
         else:
             self._forget()
@@ -531,9 +448,7 @@ class HintSection(HintParts):
     def _forget(self) -> None:
         self._job.stop()
         self._picker.stop()
-        self._again = False
-        self._failure = ""
-        self.proposals.forget()
+        self.state.forget()
         self._layers.clear()
         self.refresh_state()
 
@@ -544,35 +459,36 @@ class HintSection(HintParts):
             self.add_box(box)
 
     def _on_drawing(self, box: Region) -> None:
-        if self._target is not None:
-            self._layers.show_box(self._target, box)
+        if self.state.target is not None:
+            self._layers.show_box(self.state.target, box)
 
     def _on_escape(self) -> None:
-        if self.answers or not self.draft.is_empty or self._job.is_running:
+        if self.state.answers or not self.state.draft.is_empty or self._job.is_running:
             self.discard()
         else:
             self.choose_tool("")
 
     def _on_layer(self, event: Any = None) -> None:
-        if self.answers:
-            self._show_answers()  # in the colour of the class
+        if self.state.answers:
+            self._show_answers()  # in the color of the class
         else:
             self.refresh_state()
 
     def _on_mode(self, event: Any = None) -> None:
-        if self.tool and self._target is not None and self._target.layer.mode != "pan_zoom":
+        target = self.state.target
+        if self.state.tool and target is not None and target.layer.mode != "pan_zoom":
             self.choose_tool("")
 
     def _on_one_by_one(self, on: bool) -> None:
-        self.proposals.one_by_one = on
+        self.state.proposals.one_by_one = on
         self._show_answers()
 
     def _on_model(self, row: int) -> None:
-        self.desk.model_name = self.model.itemData(row)
+        self.service.model_name = self.controls.model.itemData(row)
         self._ask_again()
 
     def _ask_again(self) -> None:
-        """Answer what was pointed at with what was chosen since."""
-        if self.draft.is_ready and not self.proposals.is_search:
-            self._ask(self.draft)
+        """Ask again after the model or the pixel size changed."""
+        if self.state.draft.is_ready and not self.state.proposals.is_search:
+            self._ask(self.state.draft)
         self.refresh_state()

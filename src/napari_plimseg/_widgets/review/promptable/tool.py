@@ -1,4 +1,4 @@
-"""The hint tool in the hand: its keys, clicks and drags on the layer of a mask."""
+"""The Smart select tool: its keys, clicks and drags on the layer of a mask."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from qtpy.QtCore import QObject, Signal
 
 from napari_plimseg._widgets.common.background_job import BackgroundJob
 from napari_plimseg._widgets.review.promptable.jobs import level_0_of
-from napari_plimseg._widgets.viewer.layer_bindings import LayerHold
+from napari_plimseg._widgets.viewer.layer_bindings import LayerBindings
 from napari_plimseg.slides.slide import Region
 
 if TYPE_CHECKING:
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 
 KEYS = {"P": "point_in", "Shift-P": "point_out", "X": "box", "M": "refine", "Z": ""}
-"""Which tool a key takes while one is held; "" puts it down."""
-_HELD_PIXELS = 4
+"""Which tool a key activates while one is active; "" deactivates it."""
+_HELD_PIXELS = 4  # a click may move the mouse this far; beyond that it is a drag
 
 
 class PromptTool:
@@ -34,11 +34,11 @@ class PromptTool:
     on_point : callable
         Called with y, x and whether it is inside the object.
     on_box : callable
-        Called with a region that was drawn, or None when the mouse was only clicked.
+        Called with the drawn region, or None after a click without a drag.
     on_drawing : callable
-        Called with the region while it is drawn.
+        Called with the region while it is being drawn.
     on_refine : callable
-        Called with y and x in the region of the mask that is to be refined.
+        Called with y and x inside the region of the mask to refine.
     """
 
     def __init__(
@@ -48,34 +48,40 @@ class PromptTool:
         on_drawing: Callable[[Region], None],
         on_refine: Callable[[float, float], None],
     ) -> None:
-        self.tool = ""
         self._on_point, self._on_box, self._on_drawing = on_point, on_box, on_drawing
         self._on_refine = on_refine
-        self._held = LayerHold()
+        self._bindings = LayerBindings()
 
-    def take(self, tool: str, target: EditTarget, keys: Mapping[str, Callable[[], None]]) -> None:
-        """Take a tool of `HINT_TOOLS` to a layer, with keys that act while it is held."""
-        self.put_down()
-        self.tool = tool
-        held, layer = self._held, target.layer
+    def activate(
+        self, tool: str, target: EditTarget, keys: Mapping[str, Callable[[], None]]
+    ) -> None:
+        """Activate a tool of `PROMPT_TOOLS` on a layer.
+
+        Parameters
+        ----------
+        tool : str
+        target : EditTarget
+        keys : mapping of str to callable
+            Act on the layer while the tool is active.
+        """
+        self.deactivate()
+        bindings, layer = self._bindings, target.layer
         for key, act in keys.items():
-            held.bind_key(layer, key, act)
-        held.on_drag(layer, lambda _, event: self._on_mouse(target, event))
-        held.set(layer, "cursor", "cross", "standard")
-        if tool == "box":
-            held.set(layer, "mouse_pan", False, True)
+            bindings.bind_key(layer, key, act)
+        bindings.on_drag(layer, lambda _, event: self._on_mouse(tool, target, event))
+        bindings.set_attribute(layer, "cursor", "cross", "standard")
+        if tool == "box":  # dragging draws the box instead of moving the slide
+            bindings.set_attribute(layer, "mouse_pan", False, True)
 
-    def put_down(self) -> None:
+    def deactivate(self) -> None:
         """Leave the layer as it was."""
-        self.tool = ""
-        self._held.let_go()
+        self._bindings.release()
 
-    def _on_mouse(self, target: EditTarget, event: Any) -> Generator[None, None, None]:
-        tool = self.tool
+    def _on_mouse(self, tool: str, target: EditTarget, event: Any) -> Generator[None, None, None]:
         if event.button != 1:
             return
         began, start = np.asarray(event.pos), _place(target, event)
-        turned = "Shift" in event.modifiers
+        inverted = "Shift" in event.modifiers
         yield
         while event.type == "mouse_move":
             if tool == "box":
@@ -84,12 +90,12 @@ class PromptTool:
         moved = np.abs(np.asarray(event.pos) - began).max() > _HELD_PIXELS
         if tool == "box":
             self._on_box(_between(start, _place(target, event)) if moved else None)
-        elif moved:  # the slide
+        elif moved:  # the drag moved the slide
             return
         elif tool == "refine":
             self._on_refine(*start)
         else:
-            self._on_point(*start, (tool == "point_in") != turned)
+            self._on_point(*start, (tool == "point_in") != inverted)
 
 
 def _place(target: EditTarget, event: Any) -> tuple[float, float]:
@@ -115,7 +121,7 @@ class RegionPicker(QObject):
     found : Signal(object)
         The `Start`.
     failed : Signal(str)
-        The sentence of an error.
+        The error message.
     finished : Signal()
         `is_running` has changed.
     """
@@ -135,11 +141,11 @@ class RegionPicker(QObject):
 
     @property
     def is_running(self) -> bool:
-        """Whether a region is looked for."""
+        """Whether a region is being searched for."""
         return self._job.is_running
 
     def find(self, work: Work) -> None:
-        """Find a region, in place of the one before."""
+        """Find a region; an earlier request is dropped."""
         if self._job.is_running:
             self.stop()
             self._next = work
@@ -148,7 +154,7 @@ class RegionPicker(QObject):
             self._job.start(work)
 
     def stop(self) -> None:
-        """Forget what is looked for; the thread ends by itself."""
+        """Drop the request; the thread runs to its end and its result is ignored."""
         self._is_wanted, self._next = False, None
         self._job.stop()
 
