@@ -80,7 +80,7 @@ def begin():
 
 def watch():
     painter = correct.painter
-    looking = correct._edits.can_call_off
+    looking = correct._edits.can_cancel
     if (looking if moment == "looking" else painter.pieces.is_running):
         print("changed", int((view.layer.data != model_output()).sum()), flush=True)
         viewer.close()
