@@ -372,6 +372,7 @@ def test_tidying_the_region_that_is_clicked(review: Review, qtbot) -> None:  # t
     review.canvas.setFocus()
     qtbot.keyClick(review.canvas, Qt.Key.Key_Escape)
     assert not button.isChecked()
+    assert review.dock.banner.text == "Remove small: cancelled."
     review.click(65, 65)
     assert (data[60:70, 60:70] == 2).all()
 

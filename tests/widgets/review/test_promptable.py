@@ -557,12 +557,12 @@ def test_without_a_model_it_says_which_file_is_missing(
     assert prompts.state.tool == ""
 
 
-def test_beside_the_slide_it_says_so(review: Review) -> None:
+def test_a_point_outside_the_slide_is_refused(review: Review) -> None:
     prompts = review.dock.prompts
     prompts.choose_tool("point_in")
     prompts.add_point(-50, -50, positive=True)
     settle(review)
-    assert "beside the slide" in prompts.controls.status.text()
+    assert "outside the slide" in prompts.controls.status.text()
     assert "Place it on the tissue" in review.dock.banner.text
 
 

@@ -109,7 +109,7 @@ class HintSession:
         Raises
         ------
         ConfigError
-            Without a hint, or with one that lies beside the slide.
+            Without a hint, or with one outside the slide.
         SlideError
             When the pixel size is unknown and none was assumed.
         """
@@ -209,7 +209,9 @@ class HintSession:
         if hull.y >= height or hull.x >= width or hull.y + hull.height <= 0 or (
             hull.x + hull.width <= 0
         ):  # fmt: skip
-            raise ConfigError("the hint lies beside the slide", remedy="Place it on the tissue.")
+            raise ConfigError(
+                "the point or box is outside the slide", remedy="Place it on the tissue."
+            )
 
     def _key(self, place: tuple[float, int, int]) -> PatchKey:
         if self._fingerprint is None:

@@ -490,6 +490,8 @@ class CorrectSection(QWidget):
             self._do(lambda mask: request.edit(mask, mask_id), operation.value)
 
     def _stop_waiting(self) -> None:
+        if self._waiting is not None:  # otherwise the banner would still ask for a click
+            self.messageEmitted.emit("info", f"{self._waiting.value}: cancelled.")
         self._waiting = None
         self._click.release()
 
