@@ -1,4 +1,4 @@
-"""A model for points and boxes that answers at once, or when it is let, for tests of the docks."""
+"""A Smart select model that answers immediately or when its gate opens, for tests of docks."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PATIENCE = 60.0
 
 
 class GatedModel(DarkModel):
-    """A model whose encoder waits until it is let through."""
+    """A model whose encoder waits until its gate is open."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -30,7 +30,7 @@ class GatedModel(DarkModel):
 
 
 def hint_info(name: str = "bundled", *, reason: str = "") -> ModelEntry:
-    """Return what the catalogue says about a model for hints; with a reason it is not there."""
+    """Return what the library says about a model for hints; with a reason it is not there."""
     return ModelEntry(
         name, name, "Finds what is dark", "", Kind.OWN,
         EntryState.DAMAGED if reason else EntryState.READY, reason, task=Task.PROMPTS,
@@ -39,7 +39,7 @@ def hint_info(name: str = "bundled", *, reason: str = "") -> ModelEntry:
 
 
 def offer_hints(monkeypatch: pytest.MonkeyPatch, model: GatedModel, *infos: ModelEntry) -> None:
-    """Let the catalogue offer a model, under one name or several."""
+    """Let the library offer a model, under one name or several."""
     offered = list(infos) or [hint_info()]
     monkeypatch.setattr(library, "list_promptable_models", lambda: offered)
     monkeypatch.setattr(loading, "load_promptable_model", lambda name: model)

@@ -1,4 +1,4 @@
-"""Jobs and the widgets that own them go in any order without taking the program down."""
+"""Jobs emit results, and can be destroyed before or after their widgets without a crash."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ print("done", *said)
 """
 
 
-def test_a_job_whose_callback_alone_holds_its_owner_goes_in_peace() -> None:
+def test_a_job_whose_callback_alone_references_its_owner() -> None:
     environment = {**os.environ, "QT_QPA_PLATFORM": "offscreen"}
     run = subprocess.run(
         [sys.executable, "-c", OWNER_HELD_BY_ITS_JOB],

@@ -1,4 +1,4 @@
-"""Tissue classes are added, renamed, described, coloured, hidden and removed."""
+"""Tissue classes are added, renamed, described, colored, hidden and removed."""
 
 from __future__ import annotations
 

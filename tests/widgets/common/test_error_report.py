@@ -1,4 +1,4 @@
-"""The report tells developers what they need and nothing of a patient."""
+"""The report has what developers need and no patient data."""
 
 from __future__ import annotations
 

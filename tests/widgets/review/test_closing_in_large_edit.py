@@ -1,4 +1,4 @@
-"""A window that closes in the middle of an edit of much of a mask loses nothing."""
+"""A window that closes during a large edit loses nothing."""
 
 from __future__ import annotations
 

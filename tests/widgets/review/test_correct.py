@@ -38,7 +38,7 @@ def review(make_napari_viewer_proxy: Callable, tmp_path: Path, qtbot):  # type: 
     made.wait_done()
 
 
-def test_discarded_corrections_come_back_by_a_button(review: Review) -> None:
+def test_a_button_restores_discarded_corrections(review: Review) -> None:
     row, view = review.correct.controls.discarded, review.view
     assert not row.isVisibleTo(review.dock)
     review.layer.data_setitem((np.array([5, 6]), np.array([5, 6])), np.array([2, 2], np.uint8))
@@ -229,8 +229,8 @@ def test_what_is_painted_in_the_middle_of_a_large_edit_comes_after_it(
     review: Review, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     in_pieces(monkeypatch)
-    told: list[str] = []
-    review.correct.messageEmitted.connect(lambda _, text: told.append(text))
+    messages: list[str] = []
+    review.correct.messageEmitted.connect(lambda _, text: messages.append(text))
     begin_fill(review)
     pieces = review.correct.painter.pieces
     review.qtbot.waitUntil(lambda: pieces.is_running, timeout=WAIT)
@@ -244,7 +244,7 @@ def test_what_is_painted_in_the_middle_of_a_large_edit_comes_after_it(
     painted = review.layer.data == 3
     assert 50 < painted[:112].sum() < 100
     np.testing.assert_array_equal(np.where(painted, 1, review.layer.data)[:112], filled[:112])
-    assert "11,200 pixels changed" in told[-1]
+    assert "0.179 mm² changed" in messages[-1]
     assert not review.dock.banner.isVisibleTo(review.dock)  # it is not the last edit any more
     review.correct.undo()
     np.testing.assert_array_equal(review.layer.data, filled)
@@ -264,7 +264,7 @@ def test_what_is_painted_in_the_middle_of_a_large_edit_comes_after_it(
     assert not review.correct.controls.undo_button.isEnabled()
 
 
-def test_a_large_edit_is_whole_when_its_layer_is_let_go_of(
+def test_a_large_edit_is_completed_when_its_layer_is_released(
     review: Review, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     in_pieces(monkeypatch)
@@ -301,7 +301,7 @@ def test_undo_cancels_an_edit_that_is_still_computed(
     assert (review.layer.data[:112] == 1).all()
 
 
-def test_a_label_that_is_no_class_is_not_painted(review: Review) -> None:
+def test_a_label_without_a_class_is_not_painted(review: Review) -> None:
     review.layer.paint((50, 50), 77)
     np.testing.assert_array_equal(review.layer.data, review.model)
     assert "Label 77 is not a class" in review.dock.banner.text
@@ -329,7 +329,7 @@ def test_choosing_a_class_leaves_the_eraser(review: Review) -> None:
     assert review.layer.selected_label == 2
 
 
-def test_tidying_a_class(review: Review) -> None:
+def test_cleaning_up_a_class(review: Review) -> None:
     shrunk = _put(_put(review.model.copy(), 0, 99, 112, 2, 1), 111, 0, 1, 3, 99)
     for operation, number, drawn, wanted, may_differ in (
         (CleanupOperation.HOLES, 0.0005, (40, 40, 5, 2), review.model, 0),
@@ -339,9 +339,9 @@ def test_tidying_a_class(review: Review) -> None:
     ):
         review.layer.data[...] = _put(review.model.copy(), *drawn)
         review.correct.choose_class(1)
-        tidy = review.correct.controls.cleanup
-        tidy.numbers[operation].setValue(number)
-        tidy.buttons[operation].click()
+        cleanup = review.correct.controls.cleanup
+        cleanup.numbers[operation].setValue(number)
+        cleanup.buttons[operation].click()
         review.wait_done()
         differs = np.argwhere(review.layer.data != wanted)
         assert len(differs) <= may_differ, (operation, differs)
@@ -355,7 +355,7 @@ def _put(
     return mask
 
 
-def test_tidying_the_region_that_is_clicked(review: Review, qtbot) -> None:  # type: ignore[no-untyped-def]
+def test_cleaning_up_a_clicked_region(review: Review, qtbot) -> None:  # type: ignore[no-untyped-def]
     data = review.layer.data
     data[20:30, 20:30] = data[60:70, 60:70] = 2
     review.correct.controls.cleanup.scope.setCurrentIndex(1)
@@ -363,7 +363,7 @@ def test_tidying_the_region_that_is_clicked(review: Review, qtbot) -> None:  # t
     button.click()
     assert button.isChecked()
     assert "Click a region" in review.dock.banner.text
-    review.drag([(80, 20), (80, 60)])  # moves the slide, tidies nothing
+    review.drag([(80, 20), (80, 60)])  # moves the slide, cleans up nothing
     assert not review.correct.is_working
     review.click(25, 25)
     review.wait_done()
@@ -387,7 +387,7 @@ def test_hidden_corrections_can_t_be_painted_on(review: Review) -> None:
     assert review.correct.controls.tools["brush"].isEnabled()
 
 
-def test_what_is_painted_is_said_to_be_saved(review: Review, qtbot) -> None:  # type: ignore[no-untyped-def]
+def test_the_section_shows_when_everything_is_saved(review: Review, qtbot) -> None:  # type: ignore[no-untyped-def]
     review.layer.paint((50, 50), 2)
     qtbot.waitUntil(lambda: review.correct.controls.saved_text.text() == "Saving…", timeout=WAIT)
     qtbot.waitUntil(
@@ -416,7 +416,7 @@ def test_an_exported_mask_can_be_painted_too(review: Review, tmp_path: Path, qtb
     assert review.dock.choice.count() == 1
 
 
-def test_letting_go_leaves_the_layer_as_it_was(review: Review) -> None:
+def test_release_leaves_the_layer_as_it_was(review: Review) -> None:
     layer = review.layer
     assert {"1", "B"} <= {str(key) for key in layer.keymap}
     callbacks = len(layer.mouse_drag_callbacks)

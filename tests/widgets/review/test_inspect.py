@@ -1,4 +1,4 @@
-"""The section *Judge*: outlines, worklist, comparison, areas."""
+"""The section *Inspect*: outlines, uncertain regions, comparison, areas."""
 
 from __future__ import annotations
 
@@ -206,7 +206,7 @@ def test_outlines_follow_what_is_painted(
     qtbot.waitUntil(lambda: 5 not in outline.layer.data, timeout=WAIT)
 
 
-def test_outlines_have_the_colours_of_the_classes(
+def test_outlines_have_the_colors_of_the_classes(
     section: InspectSection, open_view: Callable
 ) -> None:
     view = open_view()
@@ -343,7 +343,7 @@ def test_marking_the_view_ticks_what_lies_in_it(
     assert (whole.y, whole.x, whole.height, whole.width) == (0, 0, 1024, 960)
     camera(open_view.viewer).center = (-1e6, -1e6)
     section.review.mark_view_reviewed()
-    assert "shows nothing of the mask" in told[-1][1]
+    assert "outside the current view" in told[-1][1]
 
 
 def test_what_was_corrected_is_no_longer_uncertain(
@@ -362,7 +362,7 @@ def test_what_was_corrected_is_no_longer_uncertain(
     assert boxes(section) == [blob[:4] for blob in UNSURE[1:]]
 
 
-def test_a_damaged_list_is_said_once(
+def test_a_damaged_list_is_reported_once(
     section: InspectSection, open_view: Callable, store: MaskStore, told: list
 ) -> None:
     (store.path / "reviewed.json").write_text("{", "utf-8")
@@ -407,7 +407,7 @@ def test_comparison_with_a_file(
     compare = section.compare
     wait_for_comparison(section, qtbot, lambda: compare.compare_with_file(tmp_path / "truth.tif"))
     assert "truth.tif" in compare.summary.text()
-    assert "agree 75.0" in compare.summary.text()
+    assert "pixel accuracy 75.0" in compare.summary.text()
     table = compare.table
     scores = {
         table.item(row, 0).text(): [table.item(row, c).text() for c in range(1, 5)]
@@ -491,7 +491,7 @@ def test_a_layer_that_is_no_mask_is_refused(
 ) -> None:
     section.set_view(open_view())
     for labels, text in (
-        (np.full((9, 9), 300, np.int32), "objects and not classes"),
+        (np.full((9, 9), 300, np.int32), "objects, not classes"),
         (np.ones((3, 9, 9), np.int32), "3 dimensions"),
         (np.zeros((9, 9), np.uint8), "no class of"),
     ):
@@ -523,7 +523,7 @@ def test_areas_follow_the_brush(
     assert section.areas.rows == []
 
 
-def test_keys_act_on_the_mask_layer_while_it_is_judged(
+def test_keys_act_on_the_mask_layer_while_it_is_inspected(
     section: InspectSection, listed: MaskView
 ) -> None:
     section.review.go_to_next()

@@ -1,4 +1,4 @@
-"""What is painted on a mask's layer is on the disk soon, and is there again."""
+"""What is painted on a mask layer is saved soon, and shown again when it is reopened."""
 
 from __future__ import annotations
 
@@ -148,9 +148,9 @@ def test_the_row_in_the_dock(masked: PlimsegDock, qtbot, monkeypatch) -> None:  
     row.shown.click()
     np.testing.assert_array_equal(layer.data, model)
     assert not layer.editable
-    assert "Show the corrections to paint again" in row.state.text()
+    assert "Show corrections to paint" in row.state.text()
     np.testing.assert_array_equal(view.full_mask(layer.data), model)
-    view.recorder.commit_all()  # the model's output is no painting
+    view.recorder.commit_all()  # the model's output is not a correction
     row.shown.click()
     np.testing.assert_array_equal(layer.data, painted)
     assert layer.editable

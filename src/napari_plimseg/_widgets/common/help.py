@@ -112,7 +112,7 @@ SHORTCUTS: dict[str, tuple[Shortcut, ...]] = {
     "Correcting (a mask selected, PLIMSeg Review open)": (
         Shortcut("1 to 9", "select the class"),
         Shortcut("B or P", "brush"),
-        Shortcut("E", "eraser: restore the model's mask"),
+        Shortcut("E", "eraser: remove corrections"),
         Shortcut("F", "fill: set the clicked region to the selected class"),
         Shortcut("G", "polygon; double-click to close it"),
         Shortcut("L", "pick the class under the cursor"),

@@ -84,7 +84,7 @@ class DiscardedRow(QWidget):
         self.show_view(view)
 
 
-RESTORE_HINT = "Use Restore in PLIMSeg Review to get the corrections back."
+RESTORE_HINT = f"'{BUTTON}' in PLIMSeg Review gets them back."
 
 
 class CorrectionsRow(QWidget):

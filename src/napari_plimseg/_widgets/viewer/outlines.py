@@ -144,7 +144,7 @@ class OutlineLayer(QObject):
         self._viewer.layers.events.removed.disconnect(self._on_removed)
 
     def mask_changed(self) -> None:
-        """Draw the lines anew soon: the mask holds something else."""
+        """Redraw the lines soon, because the mask changed."""
         self._drawn = None
         if not self._timer.isActive():
             self._timer.start()

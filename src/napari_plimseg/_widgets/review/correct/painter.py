@@ -105,7 +105,7 @@ class EditTarget:
 
     @property
     def pixel_um(self) -> float | None:
-        """Micrometres per pixel of the layer, None when unknown."""
+        """Micrometers per pixel of the layer, None when unknown."""
         return None if self.info.mpp is None else self.info.mpp * self.downsample
 
     def area_text(self, pixels: int) -> str:

@@ -345,7 +345,7 @@ class ComparePanel(QWidget):
     def _show_state(self) -> None:
         problem = ""
         if self._view is None:
-            problem = "Only a mask generated in PLIMSeg can be compared."
+            problem = "Only generated masks can be compared. Generate one first."
         elif self._job.is_running:
             problem = "A comparison is running."
         allow(self.button, problem, "inspect_compare")

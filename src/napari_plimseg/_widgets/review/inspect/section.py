@@ -35,7 +35,7 @@ _GAP = 6
 
 
 class AreaBars(QWidget):
-    """Draws areas as horizontal bars in class colours, with mm² and percent.
+    """Draws areas as horizontal bars in class colors, with mm² and percent.
 
     Text is drawn in colors of the palette, so it is readable in dark and light themes.
     """

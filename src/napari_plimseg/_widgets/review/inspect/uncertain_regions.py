@@ -27,7 +27,7 @@ from napari_plimseg._widgets.review.inspect.jobs import ShownMask, find_uncertai
 from napari_plimseg._widgets.review.messages import MOVE_VIEW, OFF_VIEW
 from napari_plimseg._widgets.viewer.camera import CameraWatch, camera, show_world_box
 from napari_plimseg._widgets.viewer.napari_private import canvas_size
-from napari_plimseg.errors import ConfigError, PlimsegError
+from napari_plimseg.errors import PlimsegError
 from napari_plimseg.results.analysis.review_log import ReviewedRegion, ReviewLog
 from napari_plimseg.results.analysis.uncertainty import analysis_step, reviewed_share
 
@@ -335,7 +335,7 @@ class Review(QObject):
             return
         box = _visible_box(self._viewer, view)
         if box is None:
-            self.failed.emit(str(ConfigError(OFF_VIEW, remedy=MOVE_VIEW)))
+            self.failed.emit(f"{OFF_VIEW.capitalize()}. {MOVE_VIEW}")
             return
         mark = ReviewedRegion.of_mask_pixels(view.store.info, *box)
         if not self._write(lambda log: log.add(mark)):

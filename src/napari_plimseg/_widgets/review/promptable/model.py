@@ -67,7 +67,7 @@ MESSAGES = {
     Reply.NONE_HERE: "There is no proposal under the cursor.",
     Reply.INCOMPLETE: "Click inside the object, too, or draw a box around it.",
 }
-"""What to tell the person, by reply."""
+"""Message to show, by reply."""
 
 
 @dataclass
