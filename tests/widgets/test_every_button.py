@@ -722,7 +722,7 @@ def help_panel(house: House) -> QWidget:
 
 
 FIRST = {
-    review_region_left: "CorrectSection.discard_button",
+    review_region_left: "CorrectControls.discard_button",
     prompts_with_proposal: "PromptControls.model",
     prompts_cut_off: "PromptControls.wider_button",
     prompts_found: "PromptControls.accept_button",
