@@ -1,4 +1,4 @@
-"""Opens the viewer on a slide and its finished mask, for the command line and Python programs."""
+"""Opens the viewer with a slide and its mask, for the command line and Python programs."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ def show_slide_and_mask(
 ) -> Viewer:
     """Show a slide and a result in napari, with the dock.
 
-    In the viewer that is open, if any. Otherwise in a new one; then the call returns when its
-    window is closed, or at once where an event loop runs already, as in a notebook.
+    The open viewer is used if there is one. Otherwise a new one is opened; the call then returns
+    when its window is closed, or immediately if an event loop is running, as in a notebook.
 
     Parameters
     ----------
     slide_path : str or Path
-        The slide.
+        The slide file.
     store_path : str or Path
-        The mask store made of it.
+        The mask store of that slide.
     mpp : float, optional
-        Micrometers per level-0 pixel, where the file has none or a wrong one.
+        Micrometers per level-0 pixel, if the file has no pixel size or a wrong one.
     """
     import napari
 
