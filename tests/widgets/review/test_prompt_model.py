@@ -108,7 +108,7 @@ def test_status() -> None:
     assert two.status == "Estimated quality 50 %, 1 more. Enter accepts, Esc skips."
     assert two.details == "weights, 1,234 ms"
     two.start()
-    two.progress = "Loading the model…"
+    two.note_progress("Loading the model…")
     assert two.status == "Loading the model…"
 
 
@@ -139,6 +139,8 @@ def test_a_search_is_not_interrupted_and_says_when_it_found_nothing() -> None:
     model.start(is_search=True)
     model.forget()
     assert not model.take(answer()), "the search was discarded"
+    model.note_progress("Object 2 of 9…")
+    assert model.status == NO_TOOL
 
 
 def test_points_on_several_proposals() -> None:

@@ -90,6 +90,8 @@ class PromptModel:
         Whether that job is, or the last one was, a search for every object in view.
     must_ask_again : bool
         Whether the draft changed while a job was running, so that its answer is outdated.
+    is_discarded : bool
+        Whether the results of the running job are no longer wanted.
     progress : str
         What the running job is doing.
     failure : str
@@ -103,6 +105,7 @@ class PromptModel:
     is_busy: bool = False
     is_searching: bool = False
     must_ask_again: bool = False
+    is_discarded: bool = False
     progress: str = ""
     failure: str = ""
 
@@ -230,8 +233,13 @@ class PromptModel:
     def start(self, *, is_search: bool = False) -> None:
         """Note that a job begins."""
         self.is_busy, self.is_searching = True, is_search
-        self.must_ask_again = False
+        self.must_ask_again = self.is_discarded = False
         self.progress = self.failure = ""
+
+    def note_progress(self, text: str) -> None:
+        """Note what the running job is doing; a discarded job may report once more."""
+        if not self.is_discarded:
+            self.progress = text
 
     def finish(self, *, completed: bool) -> bool:
         """Note that the job ended; return whether the draft has to be asked again."""
@@ -262,7 +270,8 @@ class PromptModel:
         return None
 
     def forget(self) -> None:
-        """Forget draft, answers and failure; a running job is ignored."""
+        """Forget draft, answers and failure, and ignore a running job."""
         self.must_ask_again = False
-        self.failure = ""
+        self.is_discarded = True
+        self.progress = self.failure = ""
         self.proposals.forget()

@@ -410,7 +410,7 @@ class PromptSection(QWidget):
         if item is None:  # the surroundings of a region are encoded: there is no answer to show
             return
         if isinstance(item, str):
-            self.state.progress = item
+            self.state.note_progress(item)
             self.refresh_state()
         elif self.state.take(item):
             self._show_answers()
