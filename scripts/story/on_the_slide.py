@@ -124,7 +124,7 @@ def generate_view(story: Story) -> str:
     """Generate on what the window shows."""
     screen, dock = story.screen, story.dock
     screen.look_closer(story.slide_layer, 4.0)
-    screen.choose(dock.settings_form.tile_size, _SMALL_TILES)
+    screen.choose(dock.settings_form.controls["tile_size"], _SMALL_TILES)
     from napari_plimseg._widgets.viewer.regions import RunOn
 
     screen.press(dock.run_on.buttons[RunOn.VISIBLE])
@@ -141,7 +141,7 @@ def generate_rest(story: Story) -> str:
 
     screen, dock = story.screen, story.dock
     before = story.view.layer.data.copy()
-    screen.choose(dock.settings_form.tile_size, _USUAL_TILES)
+    screen.choose(dock.settings_form.controls["tile_size"], _USUAL_TILES)
     screen.press(dock.run_on.buttons[RunOn.WHOLE])
     _run(story, dock, "")
     screen.viewer.reset_view()

@@ -1,4 +1,8 @@
-"""Choices that the dock remembers from one day to the next."""
+"""Choices that the docks remember between sessions, and how each of them is shown.
+
+A setting is one field of a frozen dataclass. Its `Option` holds the label, tooltip and allowed
+values; the docks build their forms from it, and the dataclass checks itself against it.
+"""
 
 from __future__ import annotations
 
@@ -8,68 +12,215 @@ import logging
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from napari_plimseg.files import user_data_dir, write_json
+from napari_plimseg.training_runs.process import EFFORTS
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
     from napari_plimseg.inference.plan import RunSettings
     from napari_plimseg.slides.tissue_mask import TissueMaskSettings
 
+
 _logger = logging.getLogger(__name__)
 
-TILE_SIZES = (256, 512, 1024, 2048)
+
+@dataclass(frozen=True)
+class Choice:
+    """One of several values of a setting.
+
+    Parameters
+    ----------
+    value : object
+    text : str
+        As shown.
+    tooltip : str
+        For this choice alone; empty for the tooltip of the setting.
+    """
+
+    value: Any
+    text: str
+    tooltip: str = ""
+
+
+@dataclass(frozen=True)
+class Option:
+    """How a setting is shown, and which values it accepts. Free of any GUI.
+
+    The type of the default decides the control: a check box for a bool, a box with arrows for a
+    number, a line of text for a str.
+
+    Parameters
+    ----------
+    label : str
+        Beside the control.
+    tooltip : str
+    choices : tuple of Choice
+        A list to choose from, in place of the control of the type.
+    more_choices : bool
+        Whether the program adds choices that depend on the computer.
+    radio : bool
+        Show the choices as buttons side by side instead of a drop-down list.
+    low, high, step : float
+        Range and step of a number.
+    low_text : str
+        Shown in place of the lowest number, such as "automatic".
+    is_folder : bool
+        Whether the text is the path of a folder; `low_text` is shown while it is empty.
+    needs : str
+        Name of a bool setting that must be on for this one to have an effect.
+    """
+
+    label: str
+    tooltip: str
+    choices: tuple[Choice, ...] = ()
+    more_choices: bool = False
+    radio: bool = False
+    low: float | None = None
+    high: float | None = None
+    step: float | None = None
+    low_text: str = ""
+    is_folder: bool = False
+    needs: str = ""
+
+    def allows(self, value: Any) -> bool:
+        """Whether a value of the right type is one that the setting accepts."""
+        if self.choices and not self.more_choices:
+            return any(choice.value == value for choice in self.choices)
+        if self.low is not None and value < self.low:
+            return False
+        return self.high is None or bool(value <= self.high)
+
+
+_OPTION = "option"
+
+
+def option(default: Any, label: str, tooltip: str, **how: Any) -> Any:
+    """Return a dataclass field for a setting that a form shows; `how` goes to `Option`."""
+    return dataclasses.field(
+        default=default, metadata={_OPTION: Option(label=label, tooltip=tooltip, **how)}
+    )
+
+
+def options_of(settings: Any) -> dict[str, Option]:
+    """Return the options of a settings dataclass or object by field, in order."""
+    return {
+        field.name: field.metadata[_OPTION]
+        for field in dataclasses.fields(settings)
+        if _OPTION in field.metadata
+    }
+
+
+def _check(settings: Any) -> None:
+    """Replace values of a wrong type or out of range by the defaults."""
+    for field in dataclasses.fields(settings):
+        value = getattr(settings, field.name)
+        # not isinstance: True is no number of tiles
+        good = type(value) is type(field.default)
+        if good and _OPTION in field.metadata:
+            good = field.metadata[_OPTION].allows(value)
+        if not good:
+            object.__setattr__(settings, field.name, field.default)
 
 
 @dataclass(frozen=True)
 class DockSettings:
-    """What a user chose last. Values that make no sense are replaced by the defaults.
+    """What a user chose last in the dock *PLIMSeg*.
+
+    A settings file may be old, new or edited by hand, so an unusable value is not an error: the
+    default takes its place.
 
     Parameters
     ----------
     model : str
-        Name of the model in the catalogue; the first one when empty.
+        Name of the model in the library; the first one when empty.
     device : str
         "auto" or a device of `available_devices`.
     tile_size : int
-        Side of a tile in working pixels, one of `TILE_SIZES`.
+        Side of a tile in pixels at the model's resolution.
     batch_size : int
-        Tiles given to the model at once; 0 chooses by device.
+        Tiles per batch; 0 chooses by device.
     tissue_only : bool
         Whether glass is left out.
     tissue_threshold : float
-        Optical density of colour from which a pixel is tissue; smaller finds paler tissue.
+        Optical density from which a pixel counts as tissue; smaller finds paler tissue.
     remove_pen : bool
-        Whether pen strokes are left out of the tissue.
+        Whether pen marks are left out of the tissue.
     keep_probabilities : bool
-        Whether the probability of each class is kept for the overlay.
+        Whether the probability of each class is stored for the overlay.
     results_folder : str
-        Where results are kept; the user's data folder when empty.
+        Where results are saved; the user's data folder when empty.
     export_folder, slide_folder : str
         Where the last file dialog was.
     """
 
     model: str = ""
-    device: str = "auto"
-    tile_size: int = 512
-    batch_size: int = 0
-    tissue_only: bool = True
-    tissue_threshold: float = 0.055
-    remove_pen: bool = True
-    keep_probabilities: bool = True
-    results_folder: str = ""
+    device: str = option(
+        "auto",
+        "Device",
+        "The processor that runs the model. Automatic takes the fastest one.",
+        choices=(Choice("auto", "Automatic"),),
+        more_choices=True,
+    )
+    tile_size: int = option(
+        512,
+        "Tile size",
+        "Side of the image tiles that the model sees, in pixels. Smaller tiles show results sooner "
+        "and need less memory. The mask does not depend on it.",
+        choices=tuple(Choice(size, f"{size} px") for size in (256, 512, 1024, 2048)),
+    )
+    batch_size: int = option(
+        0,
+        "Batch size",
+        "Tiles that the model processes together. Automatic fits the device.",
+        low=0,
+        high=64,
+        step=1,
+        low_text="automatic",
+    )
+    tissue_only: bool = option(
+        True, "Tissue only", "Leave out glass: faster, and no class where there is no tissue."
+    )
+    tissue_threshold: float = option(
+        0.055,
+        "Tissue threshold",
+        "How dark a pixel must be to count as tissue (optical density). Lower it for pale stains.",
+        low=0.01,
+        high=0.12,
+        step=0.005,
+        needs="tissue_only",
+    )
+    remove_pen: bool = option(
+        True,
+        "Ignore pen marks",
+        "Leave out blue, green, black and red felt pen.",
+        needs="tissue_only",
+    )
+    keep_probabilities: bool = option(
+        True,
+        "Keep class probabilities",
+        "Save the probability of each class for the overlay. Needs about one byte per class and "
+        "mask pixel on disk.",
+    )
+    results_folder: str = option(
+        "",
+        "Save results in",
+        "Where masks are saved. An interrupted run continues from there, and a finished one opens "
+        "at once.",
+        is_folder=True,
+        low_text="your user folder",
+    )
     export_folder: str = ""
     slide_folder: str = ""
 
     def __post_init__(self) -> None:
-        for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
-            if type(value) is not type(field.default) or not _allowed(field.name, value):
-                object.__setattr__(self, field.name, field.default)
+        _check(self)
 
     @property
     def results_path(self) -> Path:
-        """Where results are kept."""
+        """Where results are saved."""
         return Path(self.results_folder) if self.results_folder else user_data_dir() / "results"
 
     def tissue_settings(self) -> TissueMaskSettings:
@@ -94,109 +245,116 @@ class DockSettings:
         )
 
 
-def _allowed(name: str, value: object) -> bool:
-    if name == "tile_size":
-        return value in TILE_SIZES
-    if name == "batch_size":
-        return isinstance(value, int) and 0 <= value <= 64
-    if name == "tissue_threshold":
-        return isinstance(value, float) and 0.01 <= value <= 0.12
-    return True
-
-
-def settings_path() -> Path:
-    """Return the file that holds the choices; it may not exist yet."""
-    return user_data_dir() / "dock_settings.json"
-
-
-def load_settings() -> DockSettings:
-    """Return the remembered choices, or the defaults when there are none or they are damaged."""
-    try:
-        content = json.loads(settings_path().read_text("utf-8"))
-    except (OSError, ValueError):
-        return DockSettings()
-    if not isinstance(content, dict):
-        return DockSettings()
-    known = {field.name for field in dataclasses.fields(DockSettings)}
-    return DockSettings(**{key: value for key, value in content.items() if key in known})
-
-
-def save_settings(settings: DockSettings) -> None:
-    """Remember the choices; a disk that refuses costs nothing but the memory."""
-    try:
-        write_json(settings_path(), dataclasses.asdict(settings))
-    except OSError as error:
-        _logger.warning("the dock's settings can't be saved: %s", error)
-
-
-def choices_path() -> Path:
-    """Return the file that holds what other docks remember; it may not exist yet."""
-    return user_data_dir() / "choices.json"
-
-
-def remembered(name: str, default: Any) -> Any:
-    """Return what was remembered under a name, `default` when it is missing or of another type."""
-    value = _choices().get(name, default)
-    return value if type(value) is type(default) else default
-
-
-def remember(name: str, value: Any) -> None:
-    """Remember plain data under a name; a disk that refuses costs nothing but the memory."""
-    try:
-        write_json(choices_path(), {**_choices(), name: value})
-    except OSError as error:
-        _logger.warning("the docks' choices can't be saved: %s", error)
-
-
-def _choices() -> dict[str, Any]:
-    try:
-        content = json.loads(choices_path().read_text("utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}
-
-
 @dataclass(frozen=True)
 class TrainSettings:
-    """What a user chose last; values of another type are replaced by the defaults.
+    """What a user chose last in the dock *PLIMSeg Train*; unusable values become the defaults.
 
     Parameters
     ----------
     folder : str
         The last folder of images.
     effort : str
+        One of `training_runs.process.EFFORTS`.
     mpp : str
-        Pixel size typed last, as it was typed.
+        Pixel size as it was typed last.
     keep_on : bool
-        Whether a training goes on after napari is closed.
+        Whether a training continues after napari is closed.
     """
 
     folder: str = ""
-    effort: str = "balanced"
+    effort: str = option(
+        "balanced",
+        "Effort",
+        "How long to train.",
+        choices=tuple(
+            Choice(effort, effort, tooltip)
+            for effort, tooltip in zip(
+                EFFORTS,
+                (
+                    "A third of the usual number of epochs: a first test.",
+                    "The usual number of epochs.",
+                    "Two and a half times the usual number of epochs.",
+                ),
+                strict=True,
+            )
+        ),
+        radio=True,
+    )
     mpp: str = ""
-    keep_on: bool = False
+    keep_on: bool = option(
+        False,
+        "Keep training after napari is closed",
+        "The training continues in the background. This dock shows it again when you return.",
+    )
 
     def __post_init__(self) -> None:
-        for field in dataclasses.fields(self):
-            if type(getattr(self, field.name)) is not type(field.default):
-                object.__setattr__(self, field.name, field.default)
+        _check(self)
+
+
+_Settings = TypeVar("_Settings", DockSettings, TrainSettings)
+
+
+def settings_path() -> Path:
+    """Return the file that holds the settings of the main dock; it may not exist yet."""
+    return user_data_dir() / "dock_settings.json"
+
+
+def _train_settings_path() -> Path:
+    return user_data_dir() / "train_settings.json"
+
+
+def load_settings() -> DockSettings:
+    """Return the saved settings, or the defaults when there are none or the file is damaged."""
+    return _load(DockSettings, settings_path())
+
+
+def save_settings(settings: DockSettings) -> None:
+    """Save the settings; a disk error is only logged, since nothing else depends on them."""
+    _write(settings_path(), dataclasses.asdict(settings))
 
 
 def load_train_settings() -> TrainSettings:
-    """Return the remembered choices, or the defaults when there are none or they are damaged."""
-    try:
-        content = json.loads((user_data_dir() / "train_settings.json").read_text("utf-8"))
-    except (OSError, ValueError):
-        return TrainSettings()
-    if not isinstance(content, dict):
-        return TrainSettings()
-    known = {field.name for field in dataclasses.fields(TrainSettings)}
-    return TrainSettings(**{key: value for key, value in content.items() if key in known})
+    """Return the saved settings, or the defaults when there are none or the file is damaged."""
+    return _load(TrainSettings, _train_settings_path())
 
 
 def save_train_settings(settings: TrainSettings) -> None:
-    """Remember the choices; a disk that refuses costs nothing but the memory."""
+    """Save the settings; a disk error is only logged, since nothing else depends on them."""
+    _write(_train_settings_path(), dataclasses.asdict(settings))
+
+
+def choices_path() -> Path:
+    """Return the file that holds what the other docks remember; it may not exist yet."""
+    return user_data_dir() / "choices.json"
+
+
+def remembered(name: str, default: Any) -> Any:
+    """Return what was saved under a name, `default` when it is missing or of another type."""
+    value = _read(choices_path()).get(name, default)
+    return value if type(value) is type(default) else default
+
+
+def remember(name: str, value: Any) -> None:
+    """Save plain data under a name; a disk error is only logged."""
+    _write(choices_path(), {**_read(choices_path()), name: value})
+
+
+def _load(kind: Callable[..., _Settings], path: Path) -> _Settings:
+    content, fields = _read(path), {field.name for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
+    # a newer version may have saved settings that this one does not know
+    return kind(**{key: value for key, value in content.items() if key in fields})
+
+
+def _read(path: Path) -> dict[str, Any]:
     try:
-        write_json(user_data_dir() / "train_settings.json", dataclasses.asdict(settings))
+        content = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _write(path: Path, content: Mapping[str, Any]) -> None:
+    try:
+        write_json(path, dict(content))
     except OSError as error:
-        _logger.warning("the training dock's settings can't be saved: %s", error)
+        _logger.warning("%s can't be saved: %s", path.name, error)

@@ -25,6 +25,7 @@ from qtpy.QtWidgets import (
 
 from napari_plimseg._widgets.common.background_job import BackgroundJob
 from napari_plimseg._widgets.common.tooltips import TOOLTIPS
+from napari_plimseg.settings import DockSettings, TrainSettings, options_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -41,6 +42,15 @@ _ORDER = (
     r"remove_button|sample|SHAPES|draw_button|tissue_only",
 )
 """What takes away what others need is pressed later; the last that fits decides."""
+USUAL = {
+    *TOOLTIPS.values(),
+    *(
+        option.tooltip
+        for kind in (DockSettings, TrainSettings)
+        for option in options_of(kind).values()
+    ),
+}
+"""What controls say when they can be used."""
 KINDS = (QAbstractButton, QComboBox, QAbstractSpinBox, QLineEdit, QSlider)
 
 
@@ -98,7 +108,7 @@ def missing_words(dock: QWidget) -> list[str]:
         tip = control.toolTip().strip()
         if not tip:
             wrong.append(f"no tooltip: {label(dock, control)}")
-        elif not control.isEnabled() and tip in TOOLTIPS.values():
+        elif not control.isEnabled() and tip in USUAL:
             wrong.append(f"no reason: {label(dock, control)}: {tip}")
     return wrong
 

@@ -171,8 +171,8 @@ def main_dock(house: House) -> PlimsegDock:
 
     house.patch.setattr(module, "open_dock", lambda *_: None)  # has a test of its own
     dock = house.add(module.PlimsegDock(house.viewer))
-    dock.settings_form.tile_size.setCurrentIndex(0)
-    dock.collapsible.expand(animate=False)
+    dock.settings_form.controls["tile_size"].setCurrentIndex(0)
+    dock.collapsible.open()
     return dock
 
 

@@ -60,7 +60,7 @@ def test_the_chosen_class_needs_no_wider_dock(qtbot, name: str) -> None:  # type
 
 
 def test_the_main_dock_leads_to_the_others(dock: PlimsegDock) -> None:
-    remember("batch_folder", str(dock.settings_form._default_folder))
+    remember("batch_folder", dock.settings_form.folder("results_folder").default)
     viewer = dock._viewer
     for key, button in dock.header.buttons.items():
         button.click()

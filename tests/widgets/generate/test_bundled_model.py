@@ -36,7 +36,7 @@ def test_a_drawn_region_of_the_sample(make_napari_viewer_proxy: Callable, qtbot)
     shapes = viewer.layers["PLIMSeg region"]
     shapes.add_rectangles(np.array([[1200, 900], [1200, 1300], [1600, 1300], [1600, 900]]))
     assert dock.run_on.choice is RunOn.SHAPES
-    dock.settings_form.tile_size.setCurrentIndex(0)
+    dock.settings_form.controls["tile_size"].setCurrentIndex(0)
     ticks: list[float] = []
     timer = QTimer(dock)
     timer.timeout.connect(lambda: ticks.append(time.monotonic()))

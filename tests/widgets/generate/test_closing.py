@@ -27,7 +27,7 @@ def job_threads() -> list[threading.Thread]:
 
 
 def start_and_wait_for_a_tile(dock: PlimsegDock, model: fakes.ColorModel, qtbot) -> None:  # type: ignore[no-untyped-def]
-    dock.settings_form.tile_size.setCurrentIndex(0)
+    dock.settings_form.controls["tile_size"].setCurrentIndex(0)
     model.gate.clear()
     model.tiles_before_gate = 3
     dock.start()
@@ -85,7 +85,7 @@ viewer.add_image(
     [slide.pixels, slide.pixels[::4, ::4]], multiscale=True, rgb=True,
     metadata={"plimseg_slide": slide},
 )
-dock.settings_form.tile_size.setCurrentIndex(0)
+dock.settings_form.controls["tile_size"].setCurrentIndex(0)
 dock.start()
 closed = []
 

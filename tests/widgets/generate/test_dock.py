@@ -142,7 +142,7 @@ def test_running_state(
         dock.class_list.add_button,
         dock.run_on.draw_button,
         *dock.run_on.buttons.values(),
-        dock.settings_form.tile_size,
+        dock.settings_form.controls["tile_size"],
     ):
         assert not control.isEnabled()
         assert "cancel it first" in control.toolTip()
@@ -159,7 +159,7 @@ def test_cancel_keeps_what_is_done_and_continue_does_the_rest(
     dock: PlimsegDock, add_slide: Callable, model: fakes.ColorModel, qtbot
 ) -> None:  # type: ignore[no-untyped-def]
     add_slide()
-    dock.settings_form.tile_size.setCurrentIndex(0)
+    dock.settings_form.controls["tile_size"].setCurrentIndex(0)
     model.gate.clear()
     model.tiles_before_gate = 4
     dock.start()
@@ -176,7 +176,7 @@ def test_cancel_keeps_what_is_done_and_continue_does_the_rest(
         model.gate.set()
     assert blocker.args == [False]
     assert dock.banner.kind == "info"  # not an error
-    assert "Stopped" in dock.banner.text
+    assert "Cancelled" in dock.banner.text
     assert dock.run_panel.button.text() == "Continue"
     first = dock.view.layer.data
     done = int((first > 0).sum())
@@ -212,14 +212,14 @@ def test_a_finished_result_opens_with_its_slide(
     add_slide()
     qtbot.waitUntil(lambda: dock.view is not None, timeout=WAIT)
     np.testing.assert_array_equal(dock.view.layer.data, mask)
-    assert "reopened" in dock.banner.text
+    assert "Loaded result of" in dock.banner.text
     assert model.seen == seen
 
 
 def test_run_on_what_i_see(dock: PlimsegDock, add_slide: Callable, qtbot) -> None:  # type: ignore[no-untyped-def]
     add_slide(2400, 3200)
     dock.run_on.choose(RunOn.VISIBLE)
-    dock.settings_form.tile_size.setCurrentIndex(0)
+    dock.settings_form.controls["tile_size"].setCurrentIndex(0)
     layer = dock.slides.layer
     layer.data_level = 1
     layer.corner_pixels = np.array([[70, 90], [130, 170]])  # as napari sets it when it draws

@@ -2,34 +2,31 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import TYPE_CHECKING
 
+from magicgui.widgets import PushButton
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import (
     QButtonGroup,
-    QCheckBox,
-    QComboBox,
-    QDoubleSpinBox,
-    QFileDialog,
-    QFormLayout,
     QGridLayout,
-    QHBoxLayout,
     QPushButton,
     QRadioButton,
-    QSpinBox,
     QWidget,
 )
 
-from napari_plimseg._widgets.common.banner import FlowText
+from napari_plimseg._widgets.common.options_form import OptionsForm
 from napari_plimseg._widgets.common.tooltips import TOOLTIPS
-from napari_plimseg._widgets.viewer.regions import RunOn
-from napari_plimseg.settings import TILE_SIZES, DockSettings
+from napari_plimseg._widgets.viewer.regions import RunOn, add_region_layer, find_region_layer
+from napari_plimseg.settings import DockSettings
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from napari.layers import Image
+    from napari.viewer import Viewer
+
+    from napari_plimseg._widgets.generate.state import DockState
 
 _DEVICE_NAMES = {"cpu": "CPU", "mps": "Apple GPU", "cuda": "NVIDIA GPU"}
 
@@ -66,8 +63,8 @@ class RunOnChoice(QWidget):
         for place, (choice, text) in enumerate(
             (
                 (RunOn.WHOLE, "Whole slide"),
-                (RunOn.VISIBLE, "What I see"),
-                (RunOn.SHAPES, "Shapes drawn"),
+                (RunOn.VISIBLE, "Current view"),
+                (RunOn.SHAPES, "Drawn regions"),
             )
         ):
             button = QRadioButton(text)
@@ -99,178 +96,57 @@ class RunOnChoice(QWidget):
         self.buttons[choice].setChecked(True)
 
 
-class SettingsForm(QWidget):
-    """Edits a `DockSettings`.
+def draw_regions(viewer: Viewer, slide_layer: Image) -> None:
+    """Activate the rectangle tool on the layer for regions; the layer is added if missing."""
+    shapes = find_region_layer(viewer) or add_region_layer(viewer, slide_layer)
+    viewer.layers.selection.active = shapes
+    shapes.mode = "add_rectangle"
+
+
+def rescale_regions(viewer: Viewer, slide_layer: Image | None) -> None:
+    """Keep drawn regions on their tissue when the slide got another pixel size."""
+    shapes = find_region_layer(viewer)
+    if shapes is not None and slide_layer is not None:
+        shapes.scale = slide_layer.scale
+        shapes.units = slide_layer.units
+
+
+class SettingsForm(OptionsForm[DockSettings]):
+    """Edits a `DockSettings`. The dock places the control of the device beside the model.
+
+    Parameters
+    ----------
+    settings : DockSettings
+        The choices of the last time.
+    default_folder : Path
+        Where results are saved while no folder is chosen.
 
     Attributes
     ----------
-    changed : Signal()
-        A setting was changed by hand.
     tissueRequested : Signal()
         The user wants to see the tissue mask.
     """
 
-    changed = Signal()
     tissueRequested = Signal()
 
     def __init__(
         self, settings: DockSettings, default_folder: Path, parent: QWidget | None = None
     ) -> None:
-        super().__init__(parent)
-        self._settings = settings
-        self._default_folder = default_folder
-        self.tile_size = QComboBox()
-        for size in TILE_SIZES:
-            self.tile_size.addItem(f"{size} px", size)
-        self.tile_size.setCurrentIndex(TILE_SIZES.index(settings.tile_size))
-        self.batch_size = QSpinBox()
-        self.batch_size.setRange(0, 64)
-        self.batch_size.setSpecialValueText("automatic")
-        self.batch_size.setValue(settings.batch_size)
-        self.tissue_only = QCheckBox("Tissue only")
-        self.tissue_only.setChecked(settings.tissue_only)
-        self.remove_pen = QCheckBox("Leave out pen marks")
-        self.remove_pen.setChecked(settings.remove_pen)
-        self.tissue_threshold = QDoubleSpinBox()
-        self.tissue_threshold.setDecimals(3)
-        self.tissue_threshold.setRange(0.01, 0.12)
-        self.tissue_threshold.setSingleStep(0.005)
-        self.tissue_threshold.setValue(settings.tissue_threshold)
-        self.show_tissue = QPushButton("Show tissue mask")
-        self.keep_probabilities = QCheckBox("Keep class probabilities")
-        self.keep_probabilities.setChecked(settings.keep_probabilities)
-        self.folder_label = FlowText()
-        self.folder_button = QPushButton("Change…")
-        self.folder_default = QPushButton("Default")
-        for name in (
-            "tile_size",
-            "batch_size",
-            "tissue_only",
-            "remove_pen",
-            "tissue_threshold",
-            "show_tissue",
-            "keep_probabilities",
-        ):
-            getattr(self, name).setToolTip(TOOLTIPS[name])
-        self.folder_button.setToolTip(TOOLTIPS["results_folder"])
-        self.folder_default.setToolTip(TOOLTIPS["results_default"])
-        self._build_form()
-        self._show_folder()
-        self.tile_size.activated.connect(self._on_changed)
-        for box in (self.batch_size, self.tissue_threshold):
-            box.valueChanged.connect(self._on_changed)
-        for check in (self.tissue_only, self.remove_pen, self.keep_probabilities):
-            check.toggled.connect(self._on_changed)
+        super().__init__(settings, apart=("device",), parent=parent)
+        self.folder("results_folder").default = str(default_folder)
+        button = PushButton(text="Show tissue mask")
+        self.insert_after("remove_pen", button)
+        self.show_tissue: QWidget = button.native
         self.show_tissue.clicked.connect(lambda: self.tissueRequested.emit())
-        self.folder_button.clicked.connect(self._on_folder)
-        self.folder_default.clicked.connect(lambda: self._set_folder(""))
-
-    def _build_form(self) -> None:
-        folder = QHBoxLayout()
-        folder.addWidget(self.folder_button)
-        folder.addWidget(self.folder_default)
-        form = QFormLayout(self)
-        form.setContentsMargins(0, 2, 0, 2)
-        form.setVerticalSpacing(4)
-        form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
-        form.addRow("Tile size", self.tile_size)
-        form.addRow("Tiles at once", self.batch_size)
-        form.addRow(self.tissue_only)
-        form.addRow("Tissue from", self.tissue_threshold)
-        form.addRow(self.remove_pen)
-        form.addRow(self.show_tissue)
-        form.addRow(self.keep_probabilities)
-        form.addRow("Results in", self.folder_label)
-        form.addRow("", folder)
-
-    @property
-    def settings(self) -> DockSettings:
-        """The settings as they are now."""
-        return dataclasses.replace(
-            self._settings,
-            tile_size=int(self.tile_size.currentData()),
-            batch_size=self.batch_size.value(),
-            tissue_only=self.tissue_only.isChecked(),
-            tissue_threshold=round(self.tissue_threshold.value(), 3),
-            remove_pen=self.remove_pen.isChecked(),
-            keep_probabilities=self.keep_probabilities.isChecked(),
-        )
-
-    def remember(self, **changes: str) -> None:
-        """Take choices that are made elsewhere in the dock."""
-        self._settings = dataclasses.replace(self._settings, **changes)  # type: ignore[arg-type]
-
-    def set_enabled(self, why_not_setup: str, why_not_tissue: str) -> None:
-        """Allow changes, or say why there are none."""
-        for name in (
-            "tile_size",
-            "batch_size",
-            "tissue_only",
-            "remove_pen",
-            "tissue_threshold",
-            "keep_probabilities",
-        ):
-            widget = getattr(self, name)
-            widget.setEnabled(not why_not_setup)
-            widget.setToolTip(why_not_setup or TOOLTIPS[name])
-        for button, name in (
-            (self.folder_button, "results_folder"),
-            (self.folder_default, "results_default"),
-        ):
-            button.setEnabled(not why_not_setup)
-            button.setToolTip(why_not_setup or TOOLTIPS[name])
-        self.show_tissue.setEnabled(not why_not_tissue)
-        self.show_tissue.setToolTip(why_not_tissue or TOOLTIPS["show_tissue"])
-        if not why_not_setup:
-            for name in ("tissue_threshold", "remove_pen"):
-                widget = getattr(self, name)
-                widget.setEnabled(self.tissue_only.isChecked())
-                if not self.tissue_only.isChecked():
-                    widget.setToolTip("This is for 'Tissue only', which is off.")
-
-    def _show_folder(self) -> None:
-        chosen = self._settings.results_folder
-        self.folder_label.setText(chosen or "your user folder")
-        self.folder_label.setToolTip(chosen or str(self._default_folder))
-
-    def _on_folder(self) -> None:
-        start = self._settings.results_folder or str(self._default_folder)
-        folder = QFileDialog.getExistingDirectory(self, "Keep results in", start)
-        if folder:
-            self._set_folder(folder)
-
-    def _set_folder(self, folder: str) -> None:
-        self.remember(results_folder=folder)
-        self._show_folder()
-        self.changed.emit()
-
-    def _on_changed(self) -> None:
-        self.changed.emit()
-
-
-class DeviceChoice(QComboBox):
-    """Chooses the device; "Automatic" says which one it takes."""
-
-    def __init__(self, chosen: str, parent: QWidget | None = None) -> None:
-        super().__init__(parent)
-        self.setToolTip(TOOLTIPS["device"])
-        self.addItem("Automatic", "auto")
-        self._wanted = chosen
 
     def show_devices(self, names: Sequence[str]) -> None:
-        """List the devices of this machine; the first is what "auto" takes."""
-        self.clear()
-        self.addItem(f"Automatic ({device_title(names[0])})", "auto")
-        for name in names:
-            self.addItem(device_title(name), name)
-        self.setCurrentIndex(max(0, self.findData(self._wanted)))
+        """List the devices of this computer; the first is what "auto" takes."""
+        automatic = (f"Automatic ({device_title(names[0])})", "auto")
+        self.show_choices("device", [automatic, *((device_title(name), name) for name in names)])
 
-    def set_enabled(self, why_not: str) -> None:
-        """Allow another choice, or say why not."""
-        self.setEnabled(not why_not)
-        self.setToolTip(why_not or TOOLTIPS["device"])
-
-    @property
-    def choice(self) -> str:
-        """The device's name for the engine."""
-        return str(self.currentData() or "auto")
+    def show_state(self, state: DockState) -> None:
+        """Allow changes, or say why not."""
+        self.set_enabled(state.why_not("setup"))
+        why_not = state.why_not("tissue")
+        self.show_tissue.setEnabled(not why_not)
+        self.show_tissue.setToolTip(why_not or TOOLTIPS["show_tissue"])

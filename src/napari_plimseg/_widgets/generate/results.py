@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,22 +24,27 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_plimseg._widgets.common.background_job import BackgroundJob
+from napari_plimseg._widgets.common.background_job import BackgroundJob, run_once
 from napari_plimseg._widgets.common.icons import swatch
 from napari_plimseg._widgets.common.jobs import EVERYTHING, export_files, export_name, measure_areas
 from napari_plimseg._widgets.common.tooltips import TOOLTIPS
+from napari_plimseg._widgets.generate.jobs import find_result, open_stored
 from napari_plimseg._widgets.viewer.corrections_panel import CorrectionsRow
 from napari_plimseg._widgets.viewer.mask_layer import COLORMAPS, CONFIDENCE
 from napari_plimseg.results.export.formats import FORMATS
 from napari_plimseg.settings import load_settings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from napari_plimseg._widgets.common.banner import Banner
     from napari_plimseg._widgets.common.jobs import AreaRow
+    from napari_plimseg._widgets.generate.jobs import Opened
+    from napari_plimseg._widgets.generate.run import RunController
     from napari_plimseg._widgets.generate.state import DockState
     from napari_plimseg._widgets.viewer.mask_layer import MaskView
+    from napari_plimseg._widgets.viewer.slide_layers import ViewerSlides
+    from napari_plimseg.results.mask_store import MaskStore
     from napari_plimseg.slides.slide import Slide
     from napari_plimseg.tissue import TissueClasses
 
@@ -162,6 +169,12 @@ class ResultsSection(QWidget):
         grid.addWidget(self.review_button, row + 1, 0, 1, 2)
         return box
 
+    @property
+    def overlay_choice(self) -> tuple[str, float, str]:
+        """What the overlay shows ("" for nothing), its opacity from 0 to 1, and its colormap."""
+        what = str(self.overlay.currentData() or "")
+        return what, self.opacity.value() / 100, self.colormap.currentText()
+
     def show_exported(self, exported: bool) -> None:
         """Offer to show what was exported, once something was."""
         self.folder_button.setEnabled(exported)
@@ -227,6 +240,52 @@ class ResultsSection(QWidget):
         table.setVisible(bool(rows))
 
 
+def loaded_text(store: MaskStore) -> str:
+    """Return which result was loaded, and how much of it is there, in one sentence."""
+    made = datetime.fromisoformat(store.created)
+    text = f"Loaded result of {made.day} {made:%b %Y} ({store.info.model_name})"
+    done = store.done_fraction
+    return f"{text}." if done == 1 else f"{text}: {100 * done:.0f} % of the slide is done."
+
+
+class StoredResults(QObject):
+    """Reads results of earlier runs from the disk, in the background.
+
+    Attributes
+    ----------
+    found : Signal(object, object)
+        A slide and an `Opened`: its newest result.
+    opened : Signal(object, object)
+        A slide and an `Opened`: the one that was asked for.
+    failed : Signal(str)
+        Why it can't be read.
+    """
+
+    found = Signal(object, object)
+    opened = Signal(object, object)
+    failed = Signal(str)
+
+    def __init__(self, parent: QObject) -> None:
+        super().__init__(parent)
+        self._asked_for: Slide | None = None
+
+    def look_up(self, slide: Slide, folder: Path) -> None:
+        """Look for the newest result of a slide in a folder."""
+        self._asked_for = None
+        on_found = functools.partial(self._on_found, slide)
+        run_once(self, lambda: find_result(slide, folder), on_found, self.failed.emit)
+
+    def open(self, slide: Slide, path: Path) -> None:
+        """Read one result of a slide."""
+        self._asked_for = slide
+        on_opened = functools.partial(self.opened.emit, slide)
+        run_once(self, lambda: open_stored(path), on_opened, self.failed.emit)
+
+    def _on_found(self, slide: Slide, result: Opened) -> None:
+        if slide is not self._asked_for:  # the result that a person asks for is preferred
+            self.found.emit(slide, result)
+
+
 _AREAS_AFTER_MS = 600
 
 
@@ -235,19 +294,19 @@ class ResultTools(QObject):
 
     Parameters
     ----------
-    parent : QObject
-        The dock.
     section : ResultsSection
         Shows the areas and has the buttons.
     banner : Banner
-        Tells what was written, or why not.
-    current_slide : callable
-        Returns the slide shown now.
+        Shows what was written, or why not.
+    controller : RunController
+        Has the layers of masks and overlays.
+    slides : ViewerSlides
+        Knows the current slide.
 
     Attributes
     ----------
     changed : Signal()
-        An export began or ended.
+        An export started or ended, or another overlay is shown.
     exported : Signal(object)
         The list of written paths.
     measured : Signal()
@@ -263,15 +322,16 @@ class ResultTools(QObject):
 
     def __init__(
         self,
-        parent: QObject,
         section: ResultsSection,
         banner: Banner,
-        current_slide: Callable[[], Slide | None],
+        controller: RunController,
+        slides: ViewerSlides,
     ) -> None:
-        super().__init__(parent)
+        super().__init__(section)
         self._section = section
         self._banner = banner
-        self._current_slide = current_slide
+        self._controller = controller
+        self._slides = slides
         self._view: MaskView | None = None
         self._watched: Any = None
         self._written: list[Path] = []
@@ -285,6 +345,9 @@ class ResultTools(QObject):
         self._timer.setSingleShot(True)
         self._timer.setInterval(_AREAS_AFTER_MS)
         self._timer.timeout.connect(self._measure)
+        section.overlayChosen.connect(lambda _: self._show_overlay())
+        section.colormapChosen.connect(lambda _: self._show_overlay())
+        section.opacityChanged.connect(self._on_opacity)
         section.exportRequested.connect(self.ask_and_export)
         section.openFolderRequested.connect(self.open_folder)
 
@@ -321,9 +384,19 @@ class ResultTools(QObject):
         self._section.show_areas(*found)
         self.measured.emit()
 
+    def _show_overlay(self) -> None:
+        slide = self._slides.slide
+        if slide is not None:
+            self._controller.set_overlay(slide, *self._section.overlay_choice)
+            self.changed.emit()
+
+    def _on_opacity(self, opacity: float) -> None:
+        if self._controller.overlay is not None:
+            self._controller.overlay.layer.opacity = opacity
+
     def ask_and_export(self, kind: str) -> None:
         """Ask where to, then export; `kind` is a key of `FORMATS` or "all"."""
-        slide, view = self._current_slide(), self._view
+        slide, view = self._slides.slide, self._view
         if slide is None or view is None:
             return
         folder = load_settings().export_folder or str(slide.path.parent)
@@ -342,7 +415,7 @@ class ResultTools(QObject):
 
     def export(self, kind: str, target: Path) -> None:
         """Export what the mask layer shows now to a file, or to a folder when `kind` is "all"."""
-        slide, view = self._current_slide(), self._view
+        slide, view = self._slides.slide, self._view
         if slide is None or view is None or self.is_busy:
             return
         self._banner.show_message("info", f"Writing {target.name}…")

@@ -77,6 +77,8 @@ class RunController(QObject):
         self._views: list[tuple[Slide, MaskView]] = []
         self._running: tuple[Slide, TissueClasses, set[str]] | None = None
         self._running_view: MaskView | None = None
+        self._is_stopping = False
+        self._stopped: set[Slide] = set()
         self.last_progress: Any = None
         self._job = BackgroundJob(self)
         self._job.yielded.connect(self._on_step)
@@ -96,6 +98,33 @@ class RunController(QObject):
         """Whether a run goes on."""
         return self._job.is_running
 
+    @property
+    def phase(self) -> Phase:
+        """What the run is doing."""
+        if not self.is_running:
+            return Phase.IDLE
+        return Phase.STOPPING if self._is_stopping else Phase.RUNNING
+
+    @property
+    def last_view(self) -> MaskView | None:
+        """The mask of the last run, while its layer is in the viewer."""
+        return None if self._running is None else self.view_of(self._running[0])
+
+    @property
+    def stopped_text(self) -> str:
+        """What to say of a last run that was cancelled."""
+        if self._running is None or not self.was_stopped(self._running[0]):
+            return "Cancelled."  # before there was anything to keep
+        return "Cancelled. Finished tiles are kept; press Continue to finish."
+
+    def was_stopped(self, slide: Slide | None) -> bool:
+        """Whether the mask of a slide is unfinished and its run can be continued."""
+        return slide in self._stopped
+
+    def forget_stopped(self, slide: Slide | None = None) -> None:
+        """Offer no continuation, of any slide by default: the next run will be a different one."""
+        self._stopped = self._stopped - {slide} if slide is not None else set()
+
     def view_of(self, slide: Slide | None) -> MaskView | None:
         """Return the newest mask of a slide whose layer is still there."""
         for owner, view in reversed(self._views):
@@ -110,11 +139,14 @@ class RunController(QObject):
         self._running = (slide, classes, hidden)
         self._running_view = None
         self.last_progress = None
+        self._is_stopping = False
+        self._stopped.discard(slide)
         keeper = self.keeper
         self._job.start(lambda: run_steps(slide, job, keeper))
 
     def stop(self) -> None:
-        """Ask the run to stop after the tiles in work."""
+        """Ask the run to stop after the current tiles."""
+        self._is_stopping = True
         self._job.stop()
 
     def stop_and_wait(self) -> None:
@@ -148,6 +180,8 @@ class RunController(QObject):
         )
         self._views = [(owner, kept) for owner, kept in self._views if kept.is_in(self._viewer)]
         self._views.append((slide, view))
+        if result.store.done_fraction < 1 and not self.is_running:
+            self._stopped.add(slide)
         self._drop_overlay()
         return view
 
@@ -232,6 +266,8 @@ class RunController(QObject):
             self._running_view.refresh()  # all of it, with its thumbnail; no tiles are left to draw
         self.refresh()
         self._running_view = None
+        if self._running is not None and not complete and self.last_view is not None:
+            self._stopped.add(self._running[0])
         self.finished.emit(complete)
 
 
@@ -272,10 +308,13 @@ def progress_line(progress: Progress) -> str:
 def finished_text(progress: Progress) -> str:
     """Return what a run has done, in one or two sentences."""
     if not progress.tiles_total:
-        return "Done: there is no tissue here."
-    text = f"Done: {progress.tiles_done:,} tiles in {duration(progress.seconds)}."
+        return "Done. There is no tissue in this area."
+    if not progress.tiles_per_second:  # an earlier run did it all
+        return "Already segmented; nothing to compute."
+    tiles = "1 tile" if progress.tiles_done == 1 else f"{progress.tiles_done:,} tiles"
+    text = f"Done. {tiles} in {duration(progress.seconds)}."
     if progress.unreadable_tiles:
-        text += f" {progress.unreadable_tiles} tiles can't be read (magenta)."
+        text += f" {progress.unreadable_tiles:,} unreadable (magenta)."
     return text
 
 

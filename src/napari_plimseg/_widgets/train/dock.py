@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 from qtpy.QtCore import Qt, QTimer
 from qtpy.QtGui import QColor
 from qtpy.QtWidgets import (
-    QCheckBox,
     QComboBox,
     QFileDialog,
     QFrame,
@@ -45,7 +44,7 @@ from napari_plimseg._widgets.train.tag_gallery import Tagging
 from napari_plimseg._widgets.viewer.mask_layer import mask_views
 from napari_plimseg._widgets.viewer.slide_layers import ThemeColor, ViewerSlides
 from napari_plimseg.errors import PlimsegError
-from napari_plimseg.settings import TrainSettings, load_train_settings, save_train_settings
+from napari_plimseg.settings import load_train_settings, save_train_settings
 from napari_plimseg.tissue import TissueClasses
 from napari_plimseg.training_runs.folder_facts import FolderFacts, TrainingPlan, following
 from napari_plimseg.training_runs.process import TrainingProcess, TrainingRequest, TrainingState
@@ -78,9 +77,7 @@ class TrainParts(QWidget):
         self.class_list.add_button.hide()
         self.class_list.remove_button.hide()
         self.classes = _folded("Tissue classes", self.class_list)
-        self.setup = SetupSection()
-        self.keep_on = QCheckBox("Go on when napari is closed")
-        self.keep_on.setToolTip(TOOLTIPS["train_keep_on"])
+        self.setup = SetupSection(load_train_settings())
         self.runs = QComboBox()
         self.runs.setToolTip(TOOLTIPS["train_runs"])
         self.runs.setSizeAdjustPolicy(
@@ -121,7 +118,7 @@ class TrainParts(QWidget):
         column.setSpacing(4)
         for widget in (
             _heading("Images"), self.folder_section, self.classes, _heading("What to train"),
-            self.setup, self.keep_on, self.progress_heading, self.curves, self.pictures,
+            self.setup, self.progress_heading, self.curves, self.pictures,
             self.warnings, self.result_heading, self.result, self.earlier,
         ):  # fmt: skip
             column.addWidget(widget)
@@ -232,13 +229,9 @@ class TrainDock(TrainParts):
         self.facts: FolderFacts | None = None
         self._program: Sequence[str] | None = None
         self._runs: list[KnownRun] = []
-        settings = load_train_settings()
+        settings = self.setup.form.settings
         self._remembered_folder = settings.folder
         self.folder_section.mpp_edit.setText(settings.mpp)
-        self.keep_on.setChecked(settings.keep_on)
-        if settings.effort in self.setup.efforts:
-            self.setup.efforts[settings.effort].setChecked(True)
-
         self.keeper = ProcessMonitor(self)
         self.keeper.keep_on = settings.keep_on
         self.slides = ViewerSlides(napari_viewer, self.refresh_state, self.refresh_state)
@@ -279,7 +272,7 @@ class TrainDock(TrainParts):
         self.class_list.classesChanged.connect(self._on_classes)
         self.class_list.refused.connect(lambda text: self.banner.show_message("warning", text))
         self.setup.changed.connect(self._on_setup)
-        self.keep_on.toggled.connect(self._on_keep_on)
+        self.setup.keepOnChanged.connect(self._on_keep_on)
         self.panel.startRequested.connect(self.start)
         self.panel.stopRequested.connect(self.stop)
         self.panel.resumeRequested.connect(self.resume)
@@ -334,14 +327,11 @@ class TrainDock(TrainParts):
         self.refresh_state()
 
     def _remember(self) -> None:
-        save_train_settings(
-            TrainSettings(
-                folder="" if self.folder is None else str(self.folder),
-                effort=self.setup.effort,
-                mpp=self.folder_section.mpp_edit.text(),
-                keep_on=self.keep_on.isChecked(),
-            )
+        self.setup.form.remember(
+            folder="" if self.folder is None else str(self.folder),
+            mpp=self.folder_section.mpp_edit.text(),
         )
+        save_train_settings(self.setup.form.settings)
 
     # -- images
 

@@ -7,28 +7,26 @@ from typing import TYPE_CHECKING
 
 from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import (
-    QButtonGroup,
     QComboBox,
     QFileDialog,
-    QHBoxLayout,
-    QLabel,
     QLineEdit,
-    QRadioButton,
     QVBoxLayout,
     QWidget,
 )
 
 from napari_plimseg._widgets.common.banner import FlowText
+from napari_plimseg._widgets.common.layout import SPACING, labeled
+from napari_plimseg._widgets.common.options_form import OptionsForm
 from napari_plimseg._widgets.common.tooltips import TOOLTIPS
 from napari_plimseg._widgets.generate.run import duration
 from napari_plimseg.models.encoders.cards import CARDS, EncoderName
-from napari_plimseg.training_runs.process import EFFORTS
 
 if TYPE_CHECKING:
     from collections.abc import Collection
 
     from napari_plimseg._widgets.train.state import TrainDockState
     from napari_plimseg.models.encoders.cards import EncoderCard
+    from napari_plimseg.settings import TrainSettings
     from napari_plimseg.training_runs.folder_facts import TrainingPlan
 
 
@@ -120,55 +118,56 @@ def _describe(card: EncoderCard) -> str:
 
 
 class SetupSection(QWidget):
-    """Name, backbone and effort of a training.
+    """Name, backbone and options of a training.
+
+    Parameters
+    ----------
+    settings : TrainSettings
+        The choices of the last time.
 
     Attributes
     ----------
     changed : Signal()
-        Something was changed by hand.
+        Something that decides what is trained was changed.
+    keepOnChanged : Signal(bool)
+        Whether the training continues after napari is closed.
     """
 
     changed = Signal()
+    keepOnChanged = Signal(bool)
 
-    def __init__(self, parent: QWidget | None = None) -> None:
+    def __init__(self, settings: TrainSettings, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self.name_edit = QLineEdit("my tissue")
         self.name_edit.setToolTip(TOOLTIPS["train_name"])
         self.name_edit.textChanged.connect(lambda _: self.changed.emit())
         self.backbone = BackboneChoice()
         self.backbone.changed.connect(self.changed)
-        self.efforts: dict[str, QRadioButton] = {}
-        self._group = QButtonGroup(self)
-        effort_row = QWidget()
-        line = QHBoxLayout(effort_row)
-        line.setContentsMargins(0, 0, 0, 0)
-        for effort in EFFORTS:
-            button = QRadioButton(effort)
-            button.setToolTip(TOOLTIPS[f"train_{effort}"])
-            button.toggled.connect(lambda on: self._on_effort() if on else None)
-            self._group.addButton(button)
-            self.efforts[effort] = button
-            line.addWidget(button)
-        line.addStretch(1)
+        self.form = OptionsForm(settings, label_width=_LABEL_WIDTH)
+        self.form.changed.connect(self._on_option)
         self.cost = FlowText()
         self._plan: TrainingPlan | None = None
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
-        layout.setSpacing(4)
-        for title, widget in (
-            ("Name", self.name_edit),
-            ("Backbone", self.backbone),
-            ("Effort", effort_row),
+        layout.setSpacing(SPACING)
+        for widget in (
+            labeled("Name", self.name_edit, _LABEL_WIDTH),
+            labeled("Backbone", self.backbone, _LABEL_WIDTH),
+            self.form,
+            self.cost,
         ):
-            layout.addLayout(_line(title, widget))
-        layout.addWidget(self.cost)
-        self.efforts["balanced"].setChecked(True)
+            layout.addWidget(widget)
         self.show_plan(None)
 
     @property
     def effort(self) -> str:
         """The chosen effort."""
-        return next(name for name, button in self.efforts.items() if button.isChecked())
+        return self.form.settings.effort
+
+    @property
+    def efforts(self) -> dict[str, QWidget]:
+        """The buttons that choose the effort."""
+        return self.form.buttons("effort")
 
     def show_state(self, state: TrainDockState) -> None:
         """Enable what can be changed now and say why the rest can't."""
@@ -176,9 +175,8 @@ class SetupSection(QWidget):
         self.name_edit.setEnabled(not why_not)
         self.name_edit.setToolTip(why_not or TOOLTIPS["train_name"])
         self.backbone.set_enabled(why_not)
-        for effort, button in self.efforts.items():
-            button.setEnabled(not why_not)
-            button.setToolTip(why_not or TOOLTIPS[f"train_{effort}"])
+        # a running training may still be told to continue without napari
+        self.form.set_enabled(why_not, always=("keep_on",))
 
     def show_plan(self, plan: TrainingPlan | None, text: str = "") -> None:
         """Show what a training would take; `text` where that is not known."""
@@ -186,7 +184,10 @@ class SetupSection(QWidget):
         self.cost.setText(text if plan is None else plan_line(plan, self.effort))
         self.cost.setVisible(bool(self.cost.text()))
 
-    def _on_effort(self) -> None:
+    def _on_option(self, name: str) -> None:
+        if name == "keep_on":
+            self.keepOnChanged.emit(self.form.settings.keep_on)
+            return
         if self._plan is not None:
             self.show_plan(self._plan)
         self.changed.emit()
@@ -203,13 +204,3 @@ def plan_line(plan: TrainingPlan, effort: str) -> str:
     if plan.measured:
         parts.append(f"{plan.measured:,} with masks to measure on")
     return " · ".join(parts)
-
-
-def _line(title: str, widget: QWidget) -> QHBoxLayout:
-    line = QHBoxLayout()
-    line.setContentsMargins(0, 0, 0, 0)
-    label = QLabel(title)
-    label.setMinimumWidth(_LABEL_WIDTH)
-    line.addWidget(label)
-    line.addWidget(widget, 1)
-    return line

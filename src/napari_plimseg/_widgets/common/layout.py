@@ -1,0 +1,61 @@
+"""Small pieces that every dock is laid out with."""
+
+from __future__ import annotations
+
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import QFrame, QHBoxLayout, QLabel, QScrollArea, QVBoxLayout, QWidget
+
+SPACING = 4
+_MARGIN = 4
+
+
+def heading(text: str) -> QLabel:
+    """Return the title of a part of a dock."""
+    label = QLabel(text)
+    label.setStyleSheet("font-weight: bold; padding-top: 4px;")
+    return label
+
+
+def labeled(title: str, widget: QWidget, width: int, *, bold: bool = False) -> QWidget:
+    """Return a widget with a label of at least `width` pixels to its left."""
+    label = QLabel(title)
+    label.setMinimumWidth(width)
+    if bold:
+        label.setStyleSheet("font-weight: bold;")
+    return row(label, widget, stretch=1)
+
+
+def row(*widgets: QWidget, stretch: int | None = None) -> QWidget:
+    """Return widgets side by side; the one at position `stretch` takes the room that is left."""
+    whole = QWidget()
+    line = QHBoxLayout(whole)
+    line.setContentsMargins(0, 0, 0, 0)
+    for position, widget in enumerate(widgets):
+        line.addWidget(widget, int(position == stretch))
+    return whole
+
+
+def column(dock: QWidget, *widgets: QWidget, tall: QWidget) -> None:
+    """Lay a dock out: widgets one below the other, of which `tall` takes the height left over."""
+    layout = QVBoxLayout(dock)
+    layout.setContentsMargins(_MARGIN, _MARGIN, _MARGIN, _MARGIN)
+    layout.setSpacing(SPACING)
+    for widget in widgets:
+        layout.addWidget(widget, int(widget is tall))
+
+
+def scrolling(*widgets: QWidget) -> QScrollArea:
+    """Return widgets one below the other in an area that scrolls up and down only."""
+    content = QWidget()
+    layout = QVBoxLayout(content)
+    layout.setContentsMargins(_MARGIN, 2, 2 * _MARGIN, _MARGIN)
+    layout.setSpacing(SPACING)
+    for widget in widgets:
+        layout.addWidget(widget)
+    layout.addStretch(1)
+    area = QScrollArea()
+    area.setWidget(content)
+    area.setWidgetResizable(True)
+    area.setFrameShape(QFrame.Shape.NoFrame)
+    area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+    return area
