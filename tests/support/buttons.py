@@ -38,7 +38,7 @@ _ORDER = (
     r"Banner\.|reviewed_button",
     r"",
     r"discard|close|done|stop|cancel|reset|resume|ComparePanel\.background",
-    r"RunPanel\.button|start_button|run_button|compare_button|show_run|ComparePanel\.button",
+    r"RunPanel\.button|start_button|run_button|compare_button|EarlierTrainings.show|ComparePanel\.button",
     r"remove_button|sample|SHAPES|draw_button|tissue_only",
 )
 """What takes away what others need is pressed later; the last that fits decides."""

@@ -454,8 +454,8 @@ def train_dock(house: House) -> TrainDock:
 
     dock = TrainDock(house.viewer)
     dock._program = PROGRAM
-    dock.classes.expand(animate=False)
-    dock.earlier.expand(animate=False)
+    dock.classes.open()
+    dock.earlier_box.open()
     house.wait(lambda: not dock._look.is_running)
     return house.add(dock)
 
@@ -621,7 +621,7 @@ def batch_dock(house: House) -> BatchDock:
     remember("batch_folder", str(house.folder / "results"))
     remember("batch_formats", ["csv"])
     dock = BatchDock(house.viewer)
-    dock.settings.expand(animate=False)
+    dock.settings.open()
     house.wait(lambda: dock._cohort is not None)
     house.stack.callback(dock._cohort.close)
     return house.add(dock)

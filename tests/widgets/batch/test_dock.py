@@ -168,7 +168,7 @@ def test_the_result_of_the_batch_opens_though_the_slide_has_another_one(
     store = batch.folder / batch._cohort.items[0].store
     dock = open_main_dock(batch._viewer)
     dock.open_slide(str(path))
-    dock.slide_section.mppTyped.emit(1.0)
+    dock.slide_section.mpp_row.typed.emit(1.0)
     model.identity = "0" * 64
     dock.start()
     qtbot.waitUntil(lambda: not dock.controller.is_running, timeout=WAIT)

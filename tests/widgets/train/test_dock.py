@@ -119,7 +119,7 @@ def test_a_wrong_folder_says_what_stops(dock: TrainDock, tmp_path: Path, qtbot) 
     assert "can't be trained on yet" in dock.panel.line.text()
 
 
-@pytest.mark.parametrize(("typed", "problem"), [("much", "'much' is no pixel size"), ("", "")])
+@pytest.mark.parametrize(("typed", "problem"), [("much", "'much' is not a pixel size"), ("", "")])
 def test_a_wrong_pixel_size(
     dock: TrainDock, patches: Path, typed: str, problem: str, qtbot
 ) -> None:  # type: ignore[no-untyped-def]
@@ -143,8 +143,8 @@ def test_a_training_from_start_to_report(dock: TrainDock, patches: Path, qtbot) 
     assert [c.name for c in dock.curves.loss.curves] == ["tags", "masks"]
     assert dock.curves.miou.curves[-1].points[-1] == (5.0, pytest.approx(30.0))
     assert dock.result.report_button.isEnabled()
-    qtbot.waitUntil(lambda: dock.runs.count() == 1, timeout=WAIT)
-    assert "finished" in dock.runs.itemText(0)
+    qtbot.waitUntil(lambda: dock.earlier.runs.count() == 1, timeout=WAIT)
+    assert "finished" in dock.earlier.runs.itemText(0)
     # the model of the stand-in was never copied to the list
     assert "no trained model" in dock.result.use_button.toolTip()
 

@@ -6,43 +6,36 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from qtpy.QtCore import Signal
 from qtpy.QtGui import QColor
 from qtpy.QtWidgets import (
     QCheckBox,
     QFileDialog,
     QGridLayout,
-    QHBoxLayout,
     QLabel,
-    QLineEdit,
     QMenu,
     QProgressBar,
     QPushButton,
-    QVBoxLayout,
     QWidget,
 )
-from superqt import QCollapsible
 
-from napari_plimseg._widgets.batch.jobs import (
-    add_slides,
-    open_list,
-    run_list,
-    thumbnails,
-)
+from napari_plimseg._widgets.batch.jobs import add_slides, run_list
 from napari_plimseg._widgets.batch.state import BatchState
 from napari_plimseg._widgets.batch.table import BatchTable
 from napari_plimseg._widgets.common.background_job import BackgroundJob, on_destroyed
 from napari_plimseg._widgets.common.banner import Banner, FlowText
-from napari_plimseg._widgets.common.icons import arrow
+from napari_plimseg._widgets.common.collapsible import CollapsibleSection
 from napari_plimseg._widgets.common.jobs import ModelCache
+from napari_plimseg._widgets.common.layout import SPACING, column, labeled, row
 from napari_plimseg._widgets.common.model_choice import ModelChoice
 from napari_plimseg._widgets.common.tooltips import TOOLTIPS
 from napari_plimseg._widgets.docks import main_dock, open_main_dock
 from napari_plimseg._widgets.generate.run import BUTTON_STYLE, EngineWatch, duration
-from napari_plimseg._widgets.generate.slide_section import parse_mpp
+from napari_plimseg._widgets.generate.slide_section import PixelSizeRow
 from napari_plimseg._widgets.generate.state import Phase
 from napari_plimseg._widgets.viewer.slide_layers import ThemeColor, slide_file_filter
 from napari_plimseg.errors import PlimsegError
-from napari_plimseg.inference.cohort import ItemState
+from napari_plimseg.inference.cohort import Added, Cohort, ItemState, thumbnail_of
 from napari_plimseg.inference.devices import ENGINE
 from napari_plimseg.inference.job import SegmentationJob
 from napari_plimseg.results.export.formats import FORMATS
@@ -53,7 +46,7 @@ if TYPE_CHECKING:
 
     from napari.viewer import Viewer
 
-    from napari_plimseg.inference.cohort import Added, Cohort, CohortStep
+    from napari_plimseg.inference.cohort import CohortStep
     from napari_plimseg.settings import DockSettings
     from napari_plimseg.tissue import TissueClasses
 
@@ -61,111 +54,45 @@ if TYPE_CHECKING:
 HINT = "Drop slides or folders here, or press Add."
 
 
-class BatchParts(QWidget):
-    """Builds the dock: message on top, the list in the middle, the big button below.
+class ExportOptions(QWidget):
+    """Chooses what is exported of each slide, and the folder for all results.
 
-    Parameters
+    Attributes
     ----------
-    model : str
-        Name of the model to begin with.
+    formatsChanged : Signal()
+        Other exports were chosen.
+    folderChosen : Signal(str)
     """
 
-    def __init__(self, model: str) -> None:
-        super().__init__()
-        self.banner = Banner()
-        self.table = BatchTable()
-        self.hint = FlowText(HINT)
-        self.add_button = QPushButton("Add")
-        menu = QMenu(self.add_button)
-        self.files_action = menu.addAction("Slides…")
-        self.folder_action = menu.addAction("Folder…")
-        self.add_button.setMenu(menu)
-        self.remove_button = QPushButton("Remove")
-        self.retry_button = QPushButton("Retry failed")
-        self.open_button = QPushButton("Open result")
-        self.mpp_edit = QLineEdit()
-        self.mpp_edit.setPlaceholderText("for example 0.25")
-        self.mpp_edit.setToolTip(TOOLTIPS["batch_mpp"])
-        self.mpp_row = self._build_mpp_row()
-        self.model_choice = ModelChoice(model)
+    formatsChanged = Signal()
+    folderChosen = Signal(str)
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
         self.formats = {key: QCheckBox(kind.title) for key, kind in FORMATS.items()}
         self.folder_label = FlowText()
         self.folder_button = QPushButton("Change…")
-        self.settings = QCollapsible("Exports and folder")
-        self.settings.toggleButton().setToolTip(TOOLTIPS["fold"])
-        self.settings.addWidget(self._build_settings())
-        self.settings.layout().setContentsMargins(0, 0, 0, 0)
-        self.bar = QProgressBar()
-        self.bar.setRange(0, 1000)
-        self.line = FlowText()
-        self.run_button = QPushButton("Run all")
-        self.run_button.setStyleSheet(BUTTON_STYLE)
-        self.stop_button = QPushButton("Stop")
-        self._lay_out()
-        self.setMinimumWidth(340)
-
-    def _build_mpp_row(self) -> QWidget:
-        row = QWidget()
-        line = QHBoxLayout(row)
-        line.setContentsMargins(0, 0, 0, 0)
-        line.addWidget(QLabel("Pixel size"))
-        line.addWidget(self.mpp_edit, 1)
-        line.addWidget(QLabel("µm/px"))
-        return row
-
-    def _build_settings(self) -> QWidget:
-        content = QWidget()
-        grid = QGridLayout(content)
+        self.folder_button.clicked.connect(self._on_folder)
+        self._folder = ""
+        grid = QGridLayout(self)
         grid.setContentsMargins(0, 2, 0, 2)
-        grid.setVerticalSpacing(4)
+        grid.setVerticalSpacing(SPACING)
         for i, box in enumerate(self.formats.values()):
+            box.toggled.connect(lambda _: self.formatsChanged.emit())
             grid.addWidget(box, i // 2, i % 2)
-        row = grid.rowCount()
-        grid.addWidget(QLabel("Results in"), row, 0)
-        grid.addWidget(self.folder_button, row, 1)
-        grid.addWidget(self.folder_label, row + 1, 0, 1, 2)
-        return content
-
-    def _lay_out(self) -> None:
-        model = QHBoxLayout()
-        label = QLabel("Model")
-        label.setStyleSheet("font-weight: bold;")
-        model.addWidget(label)
-        model.addWidget(self.model_choice, 1)
-        buttons = QHBoxLayout()
-        for button in (
-            self.add_button, self.remove_button, self.retry_button, self.open_button,
-        ):  # fmt: skip
-            buttons.addWidget(button)
-        progress = QHBoxLayout()
-        progress.addWidget(self.bar, 1)
-        progress.addWidget(self.stop_button)
-        layout = QVBoxLayout(self)
-        layout.setContentsMargins(4, 4, 4, 4)
-        layout.setSpacing(4)
-        layout.addWidget(self.banner)
-        layout.addLayout(model)
-        layout.addWidget(self.settings)
-        layout.addWidget(self.table, 1)
-        layout.addWidget(self.hint)
-        layout.addWidget(self.mpp_row)
-        layout.addLayout(buttons)
-        layout.addWidget(self.run_button)
-        layout.addLayout(progress)
-        layout.addWidget(self.line)
-
-    def show_theme(self, color: str) -> None:
-        """Draw icons in the text colour of the viewer's theme."""
-        self.settings.setExpandedIcon(arrow(True, QColor(color)))
-        self.settings.setCollapsedIcon(arrow(False, QColor(color)))
+        below = grid.rowCount()
+        grid.addWidget(QLabel("Save results in"), below, 0)
+        grid.addWidget(self.folder_button, below, 1)
+        grid.addWidget(self.folder_label, below + 1, 0, 1, 2)
 
     def show_folder(self, folder: Path) -> None:
-        """Show where results go."""
-        self.folder_label.setText(str(folder))
-        self.folder_label.setToolTip(str(folder))
+        """Show where results are saved."""
+        self._folder = str(folder)
+        self.folder_label.setText(self._folder)
+        self.folder_label.setToolTip(self._folder)
 
     def show_formats(self, chosen: Sequence[str]) -> None:
-        """Tick the exports that are chosen."""
+        """Tick the chosen exports."""
         for key, box in self.formats.items():
             box.setChecked(key in chosen)
 
@@ -174,35 +101,18 @@ class BatchParts(QWidget):
         """The exports that are ticked."""
         return tuple(key for key, box in self.formats.items() if box.isChecked())
 
-    def show_state(self, state: BatchState) -> None:
-        """Enable what can be pressed now and say why the rest can't."""
-        for control, button in (
-            ("add", self.add_button),
-            ("remove", self.remove_button),
-            ("retry", self.retry_button),
-            ("open", self.open_button),
-            ("run", self.run_button),
-            ("stop", self.stop_button),
-        ):
-            why_not = state.why_not(control)
-            button.setEnabled(not why_not)
-            button.setToolTip(why_not or TOOLTIPS[f"batch_{control}"])
-        why_not = state.why_not("setup")
-        self.model_choice.set_enabled(why_not)
+    def set_enabled(self, why_not: str) -> None:
+        """Allow changes, or say why not."""
         self.folder_button.setEnabled(not why_not)
         self.folder_button.setToolTip(why_not or TOOLTIPS["batch_folder"])
         for box in self.formats.values():
             box.setEnabled(not why_not)
             box.setToolTip(why_not or TOOLTIPS["batch_setup"])
-        running = state.phase is not Phase.IDLE
-        self.bar.setVisible(running)
-        self.stop_button.setVisible(running)
-        self.run_button.setVisible(not running)
-        self.mpp_row.setVisible(not state.why_not("mpp"))
-        self.hint.setVisible(not state.items)
-        if not running:
-            self.line.setText(_summary(state) if state.items else "")
-        self.line.setVisible(bool(self.line.text()))
+
+    def _on_folder(self) -> None:
+        path = QFileDialog.getExistingDirectory(self, "Save results in", self._folder)
+        if path:
+            self.folderChosen.emit(path)
 
 
 def _summary(state: BatchState) -> str:
@@ -215,10 +125,14 @@ def _summary(state: BatchState) -> str:
 OWNER = "the batch"
 _FOLDER, _FORMATS = "batch_folder", "batch_formats"
 _SHOWN_REFUSALS = 3
+_BAR_STEPS = 1000
+_OPENING = "Opening the list of slides."
 
 
-class BatchDock(BatchParts):
+class BatchDock(QWidget):
     """Segments a list of slides.
+
+    Messages are at the top, the list of slides in the middle, the big button at the bottom.
 
     Parameters
     ----------
@@ -227,23 +141,63 @@ class BatchDock(BatchParts):
     """
 
     def __init__(self, napari_viewer: Viewer) -> None:
-        super().__init__(load_settings().model)
+        super().__init__()
         self._viewer = napari_viewer
         self._cohort: Cohort | None = None
-        self._list_problem = "The list of slides is being opened."
+        self._list_problem = _OPENING
         self._phase = Phase.IDLE
         self._refused: list[str] = []
         self._keeper = ModelCache()
         self._closing = threading.Event()
+        self._lay_out(load_settings().model)
         self.folder = Path(remembered(_FOLDER, "") or load_settings().results_path)
         self._opening, self._run_job, self._look_job, self._picture_job = (
             BackgroundJob(self) for _ in range(4)
         )
+        self.exports.show_formats(remembered(_FORMATS, ["ome-tiff", "geojson", "csv"]))
         self._connect()
         theme = ThemeColor(napari_viewer, self.show_theme)
         on_destroyed(self, theme.disconnect)
-        self.show_formats(remembered(_FORMATS, ["ome-tiff", "geojson", "csv"]))
         self.open_folder(self.folder)
+
+    def _lay_out(self, model: str) -> None:
+        self.banner = Banner()
+        self.table = BatchTable()
+        self.hint = FlowText(HINT)
+        self.add_button = QPushButton("Add")
+        menu = QMenu(self.add_button)
+        self.files_action = menu.addAction("Slides…")
+        self.folder_action = menu.addAction("Folder…")
+        self.add_button.setMenu(menu)
+        self.remove_button = QPushButton("Remove")
+        self.retry_button = QPushButton("Retry failed")
+        self.open_button = QPushButton("Open result")
+        self.mpp_row = PixelSizeRow("batch_mpp")
+        self.mpp_edit = self.mpp_row.edit
+        self.model_choice = ModelChoice(model)
+        self.exports = ExportOptions()
+        self.settings = CollapsibleSection("Exports and folder", self.exports)
+        self.bar = QProgressBar()
+        self.bar.setRange(0, _BAR_STEPS)
+        self.line = FlowText()
+        self.run_button = QPushButton("Run all")
+        self.run_button.setStyleSheet(BUTTON_STYLE)
+        self.stop_button = QPushButton("Stop")
+        column(
+            self,
+            self.banner,
+            labeled("Model", self.model_choice, 0, bold=True),
+            self.settings,
+            self.table,
+            self.hint,
+            self.mpp_row,
+            row(self.add_button, self.remove_button, self.retry_button, self.open_button),
+            self.run_button,
+            row(self.bar, self.stop_button, stretch=0),
+            self.line,
+            tall=self.table,
+        )
+        self.setMinimumWidth(340)
 
     def _connect(self) -> None:
         self.files_action.triggered.connect(self._on_add_files)
@@ -252,13 +206,15 @@ class BatchDock(BatchParts):
         self.table.itemSelectionChanged.connect(self.refresh_state)
         self.table.itemDoubleClicked.connect(lambda *_: self.open_result())
         self.model_choice.changed.connect(self.refresh_state)
-        self.folder_button.clicked.connect(self._on_folder)
-        for box in self.formats.values():
-            box.toggled.connect(lambda _: remember(_FORMATS, list(self.chosen_formats)))
+        self.exports.folderChosen.connect(self._on_folder)
+        self.exports.formatsChanged.connect(
+            lambda: remember(_FORMATS, list(self.exports.chosen_formats))
+        )
         self.remove_button.clicked.connect(self.remove)
         self.retry_button.clicked.connect(self.retry)
         self.open_button.clicked.connect(self.open_result)
-        self.mpp_edit.editingFinished.connect(self._on_mpp)
+        self.mpp_row.typed.connect(self._on_mpp)
+        self.mpp_row.refused.connect(lambda text: self.banner.show_message("warning", text))
         self.run_button.clicked.connect(self.start)
         self.stop_button.clicked.connect(self.stop)
         self._opening.yielded.connect(self._on_opened)
@@ -295,6 +251,36 @@ class BatchDock(BatchParts):
             engine_owner="" if owner == OWNER else owner,
         )
 
+    def show_theme(self, color: str) -> None:
+        """Draw icons in the text color of the viewer's theme."""
+        self.settings.show_theme(QColor(color))
+
+    def show_state(self, state: BatchState) -> None:
+        """Enable what can be pressed now and say why the rest can't."""
+        for control, button in (
+            ("add", self.add_button),
+            ("remove", self.remove_button),
+            ("retry", self.retry_button),
+            ("open", self.open_button),
+            ("run", self.run_button),
+            ("stop", self.stop_button),
+        ):
+            why_not = state.why_not(control)
+            button.setEnabled(not why_not)
+            button.setToolTip(why_not or TOOLTIPS[f"batch_{control}"])
+        why_not = state.why_not("setup")
+        self.model_choice.set_enabled(why_not)
+        self.exports.set_enabled(why_not)
+        running = state.phase is not Phase.IDLE
+        self.bar.setVisible(running)
+        self.stop_button.setVisible(running)
+        self.run_button.setVisible(not running)
+        self.mpp_row.setVisible(not state.why_not("mpp"))
+        self.hint.setVisible(not state.items)
+        if not running:
+            self.line.setText(_summary(state) if state.items else "")
+        self.line.setVisible(bool(self.line.text()))
+
     def refresh_state(self) -> None:
         """Enable what can be pressed now and say why the rest can't."""
         self.show_state(self.state)
@@ -306,11 +292,11 @@ class BatchDock(BatchParts):
         if self._cohort is not None:
             self._cohort.close()
         self._cohort = None
-        self._list_problem = "The list of slides is being opened."
+        self._list_problem = _OPENING
         self.folder = folder
-        self.show_folder(folder)
+        self.exports.show_folder(folder)
         self.table.show_items([])
-        self._opening.start(lambda: open_list(folder))
+        self._opening.start(lambda: Cohort.open(folder))
         self.refresh_state()
 
     def add(self, places: Sequence[str | Path]) -> None:
@@ -335,7 +321,7 @@ class BatchDock(BatchParts):
             classes=classes,
             settings=settings.run_settings(),
             folder=self.folder,
-            formats=self.chosen_formats,
+            formats=self.exports.chosen_formats,
             digest_names=True,
         )
         closing, keeper = self._closing, self._keeper
@@ -420,7 +406,9 @@ class BatchDock(BatchParts):
         self._show_items()
         blank = [i.path for i in cohort.items if not self.table.has_thumbnail(i.path)]
         if blank and not self._picture_job.is_running:
-            self._picture_job.start(lambda: thumbnails(blank))
+            self._picture_job.start(
+                lambda: (Added(path, thumbnail=thumbnail_of(path)) for path in blank)
+            )
         stopped = cohort.count(ItemState.STOPPED)
         if stopped:
             self.banner.show_message(
@@ -455,7 +443,7 @@ class BatchDock(BatchParts):
         if cohort is None:
             return
         self.table.show_item(told.item)
-        self.bar.setValue(round(1000 * cohort.fraction))
+        self.bar.setValue(round(_BAR_STEPS * cohort.fraction))
         if self._phase is Phase.RUNNING:
             done, total = cohort.count(ItemState.DONE), len(cohort.items)
             parts = [f"{done} of {total} slides done"]
@@ -479,15 +467,9 @@ class BatchDock(BatchParts):
             self.banner.show_message("good", f"Done: {cohort.count(ItemState.DONE)} slides.")
         self._show_items()
 
-    def _on_mpp(self) -> None:
-        cohort, text = self._cohort, self.mpp_edit.text()
-        if cohort is None or not text.strip():
-            return
-        mpp = parse_mpp(text)
-        if mpp is None:
-            self.banner.show_message(
-                "warning", f"'{text}' is not a pixel size: scans have 0.05 to 20 µm/px."
-            )
+    def _on_mpp(self, mpp: float) -> None:
+        cohort = self._cohort
+        if cohort is None:
             return
         for item in self.state.selected:
             if item.state is ItemState.NEEDS_MPP:
@@ -507,8 +489,6 @@ class BatchDock(BatchParts):
         if path:
             self.add([path])
 
-    def _on_folder(self) -> None:
-        path = QFileDialog.getExistingDirectory(self, "Results in", str(self.folder))
-        if path:
-            remember(_FOLDER, path)
-            self.open_folder(Path(path))
+    def _on_folder(self, path: str) -> None:
+        remember(_FOLDER, path)
+        self.open_folder(Path(path))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING
 
-from napari_plimseg.inference.cohort import Added, Cohort, CohortStep, thumbnail_of
 from napari_plimseg.slides.opening import slides_in
 
 if TYPE_CHECKING:
@@ -13,12 +12,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from napari_plimseg._widgets.common.jobs import ModelCache
+    from napari_plimseg.inference.cohort import Added, Cohort, CohortStep
     from napari_plimseg.inference.job import SegmentationJob
-
-
-def open_list(folder: Path) -> Generator[Cohort, None, None]:
-    """Yield the list of slides of a results folder."""
-    yield Cohort.open(folder)
 
 
 def add_slides(cohort: Cohort, places: Sequence[str | Path]) -> Generator[Added, None, None]:
@@ -26,12 +21,6 @@ def add_slides(cohort: Cohort, places: Sequence[str | Path]) -> Generator[Added,
     for place in places:
         for path in slides_in(place):
             yield cohort.add(path)
-
-
-def thumbnails(paths: Sequence[Path]) -> Generator[Added, None, None]:
-    """Yield a small picture of each slide that can be read."""
-    for path in paths:
-        yield Added(path, thumbnail=thumbnail_of(path))
 
 
 def run_list(

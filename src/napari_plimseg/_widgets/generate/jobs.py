@@ -60,6 +60,19 @@ class Opened:
             corrections.journal.mask.counts()  # counted here, known there
         return cls(store, store.read_classes(), corrections)
 
+    @classmethod
+    def read(cls, path: Path) -> Opened:
+        """Open the store in a folder.
+
+        Raises
+        ------
+        StoreError
+            When it is damaged or no store.
+        """
+        from napari_plimseg.results.mask_store import MaskStore
+
+        return cls.of(MaskStore.open(path))
+
 
 def run_steps(
     slide: Slide, job: SegmentationJob, keeper: ModelCache
@@ -114,22 +127,8 @@ def _tile_done(store: MaskStore, progress: Progress) -> TileDone:
     )
 
 
-def open_stored(path: Path) -> Generator[Opened, None, None]:
-    """Yield the result in a folder.
-
-    Raises
-    ------
-    StoreError
-        When it is damaged or none.
-    """
-    from napari_plimseg.results.mask_store import MaskStore
-
-    store = MaskStore.open(path)
-    yield Opened.of(store)
-
-
-def find_result(slide: Slide, folder: Path) -> Generator[Opened, None, None]:
-    """Yield the newest readable result of a slide, or nothing."""
+def find_result(slide: Slide, folder: Path) -> Opened | None:
+    """Return the newest readable result of a slide; None when there is none."""
     from napari_plimseg.results.mask_store import SUFFIX, MaskStore
 
     stores = sorted(
@@ -138,7 +137,7 @@ def find_result(slide: Slide, folder: Path) -> Generator[Opened, None, None]:
         reverse=True,
     )
     if not stores:
-        return
+        return None
     identity = fingerprint(slide.path)
     for path in stores:
         try:
@@ -148,9 +147,9 @@ def find_result(slide: Slide, folder: Path) -> Generator[Opened, None, None]:
         # another pixel size gives another mask frame: what was made with it lies elsewhere
         same_frame = slide.mpp is None or store.info.mpp == slide.mpp
         if store.info.slide_fingerprint == identity and same_frame and store.done_fraction > 0:
-            yield Opened.of(store)
-            return
+            return Opened.of(store)
         store.close()
+    return None
 
 
 def _changed(path: Path) -> float:
@@ -169,9 +168,9 @@ def warm_up() -> Generator[None, None, None]:
         yield None
 
 
-def find_devices() -> Generator[list[str], None, None]:
-    """Yield the devices of this machine; imports torch, which takes seconds."""
+def find_devices() -> list[str]:
+    """Return the devices of this computer; imports torch, which takes seconds."""
     from napari_plimseg.inference.devices import available_devices, load_torch_library
 
     load_torch_library()
-    yield available_devices()
+    return available_devices()

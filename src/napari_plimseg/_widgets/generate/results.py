@@ -28,7 +28,7 @@ from napari_plimseg._widgets.common.background_job import BackgroundJob, run_onc
 from napari_plimseg._widgets.common.icons import swatch
 from napari_plimseg._widgets.common.jobs import EVERYTHING, export_files, export_name, measure_areas
 from napari_plimseg._widgets.common.tooltips import TOOLTIPS
-from napari_plimseg._widgets.generate.jobs import find_result, open_stored
+from napari_plimseg._widgets.generate.jobs import Opened, find_result
 from napari_plimseg._widgets.viewer.corrections_panel import CorrectionsRow
 from napari_plimseg._widgets.viewer.mask_layer import COLORMAPS, CONFIDENCE
 from napari_plimseg.results.export.formats import FORMATS
@@ -39,7 +39,6 @@ if TYPE_CHECKING:
 
     from napari_plimseg._widgets.common.banner import Banner
     from napari_plimseg._widgets.common.jobs import AreaRow
-    from napari_plimseg._widgets.generate.jobs import Opened
     from napari_plimseg._widgets.generate.run import RunController
     from napari_plimseg._widgets.generate.state import DockState
     from napari_plimseg._widgets.viewer.mask_layer import MaskView
@@ -279,10 +278,11 @@ class StoredResults(QObject):
         """Read one result of a slide."""
         self._asked_for = slide
         on_opened = functools.partial(self.opened.emit, slide)
-        run_once(self, lambda: open_stored(path), on_opened, self.failed.emit)
+        run_once(self, lambda: Opened.read(path), on_opened, self.failed.emit)
 
-    def _on_found(self, slide: Slide, result: Opened) -> None:
-        if slide is not self._asked_for:  # the result that a person asks for is preferred
+    def _on_found(self, slide: Slide, result: Opened | None) -> None:
+        # a result that the user asked for in the meantime is preferred
+        if result is not None and slide is not self._asked_for:
             self.found.emit(slide, result)
 
 

@@ -60,6 +60,61 @@ def parse_mpp(text: str) -> float | None:
         return None
 
 
+class PixelSizeRow(QWidget):
+    """A line to type the pixel size into, for slides and images that do not state it.
+
+    Parameters
+    ----------
+    tooltip : str
+        Key in `TOOLTIPS`.
+    example : str
+        Shown while the line is empty.
+    unit : str
+        After the line.
+
+    Attributes
+    ----------
+    edited : Signal()
+        The line was edited, whatever is in it now.
+    typed : Signal(float)
+        A usable pixel size was typed, in micrometers.
+    refused : Signal(str)
+        Something else was typed; the sentence says what is expected.
+    """
+
+    edited = Signal()
+    typed = Signal(float)
+    refused = Signal(str)
+
+    def __init__(
+        self, tooltip: str, example: str = "for example 0.25", unit: str = "µm/px"
+    ) -> None:
+        super().__init__()
+        self.edit = QLineEdit()
+        self.edit.setPlaceholderText(example)
+        self.edit.setToolTip(TOOLTIPS[tooltip])
+        self.edit.editingFinished.connect(self._on_edited)
+        line = QHBoxLayout(self)
+        line.setContentsMargins(0, 0, 0, 0)
+        line.addWidget(QLabel("Pixel size"))
+        line.addWidget(self.edit, 1)
+        line.addWidget(QLabel(unit))
+
+    @property
+    def mpp(self) -> float | None:
+        """Micrometers per pixel; None when the line holds no usable number."""
+        return parse_mpp(self.edit.text())
+
+    def _on_edited(self) -> None:
+        text, mpp = self.edit.text(), self.mpp
+        if mpp is not None:
+            self.typed.emit(mpp)
+        elif text.strip():
+            low, high = MPP_RANGE
+            self.refused.emit(f"'{text}' is not a pixel size between {low} and {high} µm/px.")
+        self.edited.emit()
+
+
 class SlideSection(QWidget):
     """Shows the slide; tells what the user asks for.
 
@@ -69,17 +124,11 @@ class SlideSection(QWidget):
         A button was pressed.
     slideChosen : Signal(int)
         Position in the list of slides.
-    mppTyped : Signal(float)
-        A usable pixel size was typed.
-    mppRefused : Signal(str)
-        What was typed is none; the sentence says why.
     """
 
     openRequested = Signal()
     sampleRequested = Signal()
     slideChosen = Signal(int)
-    mppTyped = Signal(float)
-    mppRefused = Signal(str)
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -99,7 +148,9 @@ class SlideSection(QWidget):
         self.size_label = FlowText(NO_SLIDE)
         self.notes_label = FlowText()
         self.notes_label.hide()
-        self.mpp_row = self._build_mpp_row()
+        self.mpp_hint = FlowText(MPP_HINT)
+        self.mpp_row = PixelSizeRow("mpp")
+        self.mpp_edit = self.mpp_row.edit
 
         buttons = QHBoxLayout()
         buttons.setContentsMargins(0, 0, 0, 0)
@@ -111,28 +162,10 @@ class SlideSection(QWidget):
         layout.addLayout(buttons)
         layout.addWidget(self.combo)
         layout.addWidget(self.size_label)
+        layout.addWidget(self.mpp_hint)
         layout.addWidget(self.mpp_row)
         layout.addWidget(self.notes_label)
         self.show_slides([], None)
-
-    def _build_mpp_row(self) -> QWidget:
-        self.mpp_hint = FlowText(MPP_HINT)
-        self.mpp_edit = QLineEdit()
-        self.mpp_edit.setPlaceholderText("for example 0.25")
-        self.mpp_edit.setToolTip(TOOLTIPS["mpp"])
-        self.mpp_edit.editingFinished.connect(self._on_mpp_typed)
-        line = QHBoxLayout()
-        line.setContentsMargins(0, 0, 0, 0)
-        line.addWidget(QLabel("Pixel size"))
-        line.addWidget(self.mpp_edit, 1)
-        line.addWidget(QLabel("µm/px"))
-        row = QWidget()
-        layout = QVBoxLayout(row)
-        layout.setContentsMargins(0, 0, 0, 0)
-        layout.setSpacing(2)
-        layout.addWidget(self.mpp_hint)
-        layout.addLayout(line)
-        return row
 
     def show_slides(self, names: Sequence[str], current: int | None) -> None:
         """List the slides in the viewer."""
@@ -155,17 +188,6 @@ class SlideSection(QWidget):
         notes = "" if slide is None else " ".join(slide.notes)
         self.notes_label.setText(notes)
         self.notes_label.setVisible(bool(notes))
-
-    def _on_mpp_typed(self) -> None:
-        text = self.mpp_edit.text()
-        if not text.strip():
-            return
-        mpp = parse_mpp(text)
-        if mpp is None:
-            low, high = MPP_RANGE
-            self.mppRefused.emit(f"'{text}' is not a pixel size between {low} and {high} µm/px.")
-        else:
-            self.mppTyped.emit(mpp)
 
 
 class TissuePreview(QObject):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from html import escape
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from qtpy.QtCore import Qt
 from qtpy.QtGui import QBrush, QColor
@@ -268,8 +268,7 @@ class ModelsDock(QWidget):
 
     def reload(self) -> None:
         """List what is on this computer anew; the network is not asked."""
-        entries = self._library.entries
-        self._start(Work.LISTING, lambda: _once(entries))
+        self._start(Work.LISTING, self._library.entries)
 
     def import_from(self, path: str | Path) -> None:
         """Import a model file or a folder."""
@@ -287,7 +286,7 @@ class ModelsDock(QWidget):
         entry = self.entry
         if entry is not None and not self.state.why_not("download"):
             key, offer = entry.key, self._library.offer
-            self._start(Work.ASKING, lambda: _once(lambda: offer(key)))
+            self._start(Work.ASKING, lambda: offer(key))
 
     def cancel(self) -> None:
         """Stop the download; what came so far is kept."""
@@ -308,7 +307,7 @@ class ModelsDock(QWidget):
             text += "<p>It can't be had again from here.</p>"
         if self.ask("Remove model", text):
             key, library = entry.key, self._library
-            self._start(Work.REMOVING, lambda: _once(lambda: library.remove(key)))
+            self._start(Work.REMOVING, lambda: library.remove(key))
 
     def use(self) -> None:
         """Choose the selected model in the main dock."""
@@ -323,7 +322,7 @@ class ModelsDock(QWidget):
         yes, no = QMessageBox.StandardButton.Yes, QMessageBox.StandardButton.No
         return QMessageBox.question(self, title, text, yes | no, no) == yes
 
-    def _start(self, work: Work, steps: Callable[[], Generator[Any, None, None]]) -> None:
+    def _start(self, work: Work, steps: Callable[[], object]) -> None:
         if self._job.is_running:
             return
         self._work = work
@@ -411,10 +410,6 @@ class ModelsDock(QWidget):
         path, _ = QFileDialog.getOpenFileName(self, "Weights of the encoder", "", WEIGHT_FILES)
         if path:
             self.import_weights_from(path)
-
-
-def _once(work: Callable[[], Any]) -> Generator[Any, None, None]:
-    yield work()
 
 
 def _with_key(steps: Generator[str, None, str]) -> Generator[str | _Key, None, None]:

@@ -2,43 +2,31 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from qtpy.QtCore import Qt, QTimer
+from qtpy.QtCore import QTimer
 from qtpy.QtGui import QColor
-from qtpy.QtWidgets import (
-    QComboBox,
-    QFileDialog,
-    QFrame,
-    QHBoxLayout,
-    QLabel,
-    QPushButton,
-    QScrollArea,
-    QVBoxLayout,
-    QWidget,
-)
-from superqt import QCollapsible
+from qtpy.QtWidgets import QFileDialog, QWidget
 
 from napari_plimseg._widgets.common.background_job import BackgroundJob, on_destroyed
 from napari_plimseg._widgets.common.banner import Banner, FlowText
 from napari_plimseg._widgets.common.class_list import EYE, ClassList
-from napari_plimseg._widgets.common.icons import arrow
+from napari_plimseg._widgets.common.collapsible import CollapsibleSection
+from napari_plimseg._widgets.common.layout import column, heading, scrolling
 from napari_plimseg._widgets.common.tooltips import TOOLTIPS
-from napari_plimseg._widgets.generate.slide_section import parse_mpp
+from napari_plimseg._widgets.train.earlier_trainings import EarlierTrainings, unfinished_run
 from napari_plimseg._widgets.train.folder_section import FolderSection
 from napari_plimseg._widgets.train.jobs import (
     ProcessMonitor,
     cut_open_slides,
-    find_runs,
     make_plan,
     patches_folder,
     scan_folder,
 )
 from napari_plimseg._widgets.train.progress_section import CurvesPanel, PicturesPanel, TrainPanel
 from napari_plimseg._widgets.train.result_section import ResultSection, TrainedModel
-from napari_plimseg._widgets.train.setup_section import SetupSection
+from napari_plimseg._widgets.train.setup_section import PlanEstimate, SetupSection
 from napari_plimseg._widgets.train.state import TrainDockState
 from napari_plimseg._widgets.train.tag_gallery import Tagging
 from napari_plimseg._widgets.viewer.mask_layer import mask_views
@@ -49,7 +37,7 @@ from napari_plimseg.tissue import TissueClasses
 from napari_plimseg.training_runs.folder_facts import FolderFacts, TrainingPlan, following
 from napari_plimseg.training_runs.process import TrainingProcess, TrainingRequest, TrainingState
 from napari_plimseg.training_runs.run_folder import (
-    RunStatus,
+    list_runs,
     name_problem,
     new_run_folder,
     usable_name,
@@ -60,141 +48,9 @@ if TYPE_CHECKING:
 
     from napari.viewer import Viewer
 
+    from napari_plimseg.settings import TrainSettings
     from napari_plimseg.training_runs.history import RunHistory
     from napari_plimseg.training_runs.run_folder import KnownRun
-
-
-class TrainParts(QWidget):
-    """Builds the dock: message on top, what scrolls in the middle, the big button below."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.banner = Banner()
-        self.folder_section = FolderSection()
-        self.class_list = ClassList()
-        self.class_list.table.setColumnHidden(EYE, True)
-        self.class_list.table.setToolTip(TOOLTIPS["train_classes"])
-        self.class_list.add_button.hide()
-        self.class_list.remove_button.hide()
-        self.classes = _folded("Tissue classes", self.class_list)
-        self.setup = SetupSection(load_train_settings())
-        self.runs = QComboBox()
-        self.runs.setToolTip(TOOLTIPS["train_runs"])
-        self.runs.setSizeAdjustPolicy(
-            QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon
-        )
-        self.runs.setMinimumContentsLength(12)
-        self.show_run_button = QPushButton("Show")
-        self.show_run_button.setToolTip(TOOLTIPS["train_runs"])
-        self.earlier = _folded("Earlier trainings", self._runs_row())
-        self.progress_heading = _heading("Training")
-        self.curves = CurvesPanel()
-        self.pictures = PicturesPanel()
-        self.warnings = FlowText()
-        self.result_heading = _heading("Model")
-        self.result = ResultSection()
-        self.panel = TrainPanel()
-        self.scroll_area = self._build_scroll_area()
-        layout = QVBoxLayout(self)
-        layout.setContentsMargins(4, 4, 4, 4)
-        layout.setSpacing(4)
-        layout.addWidget(self.banner)
-        layout.addWidget(self.scroll_area, 1)
-        layout.addWidget(self.panel)
-        self.setMinimumWidth(360)
-
-    def _runs_row(self) -> QWidget:
-        row = QWidget()
-        line = QHBoxLayout(row)
-        line.setContentsMargins(0, 0, 0, 0)
-        line.addWidget(self.runs, 1)
-        line.addWidget(self.show_run_button)
-        return row
-
-    def _build_scroll_area(self) -> QScrollArea:
-        content = QWidget()
-        column = QVBoxLayout(content)
-        column.setContentsMargins(4, 2, 8, 4)
-        column.setSpacing(4)
-        for widget in (
-            _heading("Images"), self.folder_section, self.classes, _heading("What to train"),
-            self.setup, self.progress_heading, self.curves, self.pictures,
-            self.warnings, self.result_heading, self.result, self.earlier,
-        ):  # fmt: skip
-            column.addWidget(widget)
-        column.addStretch(1)
-        area = QScrollArea()
-        area.setWidget(content)
-        area.setWidgetResizable(True)
-        area.setFrameShape(QFrame.Shape.NoFrame)
-        area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-        return area
-
-    def show_theme(self, color: str) -> None:
-        """Draw icons, bars and curves in the text colour of the viewer's theme."""
-        self.class_list.set_icon_color(color)
-        self.curves.set_ink(color)
-        self.folder_section.bars.set_ink(color)
-        for part in (self.classes, self.earlier):
-            part.setExpandedIcon(arrow(True, QColor(color)))
-            part.setCollapsedIcon(arrow(False, QColor(color)))
-
-    def show_state(self, state: TrainDockState, history: RunHistory | None) -> None:
-        """Enable what can be pressed now and say why the rest can't."""
-        self.folder_section.show_state(state)
-        self.classes.setVisible(self.class_list.classes is not None)
-        self.class_list.set_enabled(state.why_not("setup"))
-        self.setup.show_state(state)
-        self.panel.show_state(state, history)
-        begun = history is not None and bool(history.losses)
-        self.progress_heading.setVisible(state.is_training or begun)
-        self.curves.setVisible(state.is_training or begun)
-        self.result_heading.setVisible(state.has_model or state.has_report)
-        self.result.setVisible(state.has_model or state.has_report)
-        self.result.show_state(state)
-        self.earlier.setVisible(self.runs.count() > 0)
-        why_not = "A training is running: wait or stop it first." if state.is_training else ""
-        self.runs.setEnabled(not why_not)
-        self.show_run_button.setEnabled(not why_not)
-        self.show_run_button.setToolTip(why_not or TOOLTIPS["train_runs"])
-
-    def scroll_to_progress(self) -> None:
-        """Bring the curves into sight."""
-        bar = self.scroll_area.verticalScrollBar()
-        bar.setValue(min(bar.maximum(), self.progress_heading.y()))
-
-    def show_message(self, kind: str, text: str) -> None:
-        """Show a message above, as `Banner.show_message` does; an empty text removes the last."""
-        if text:
-            self.banner.show_message(kind, text)
-        else:
-            self.banner.hide()
-
-
-def _folded(title: str, inner: QWidget) -> QCollapsible:
-    part = QCollapsible(title)
-    part.toggleButton().setToolTip(TOOLTIPS["fold"])
-    part.addWidget(inner)
-    part.layout().setContentsMargins(0, 0, 0, 0)
-    return part
-
-
-def _heading(text: str) -> QLabel:
-    label = QLabel(text)
-    label.setStyleSheet("font-weight: bold; padding-top: 4px;")
-    return label
-
-
-def line_of(run: KnownRun) -> str:
-    """Return an earlier training as a line of a list."""
-    when = time.strftime("%d %b %H:%M", time.localtime(run.changed))
-    return f"{run.name} · {run.status.value} · {when}"
-
-
-def run_to_take_up(runs: Sequence[KnownRun]) -> KnownRun | None:
-    """Return the training that goes on, else one that was stopped, else None."""
-    wanted = (RunStatus.RUNNING, RunStatus.STOPPED)
-    return next((run for status in wanted for run in runs if run.status is status), None)
 
 
 def how_it_ended(process: TrainingProcess) -> tuple[str, str]:
@@ -209,12 +65,13 @@ def how_it_ended(process: TrainingProcess) -> tuple[str, str]:
     return "error", process.error
 
 
-_PLAN_AFTER_MS = 700
 _SCROLL_AFTER_MS = 100
 
 
-class TrainDock(TrainParts):
+class TrainDock(QWidget):
     """Trains a model on a folder of tagged images.
+
+    Messages are at the top, the big button at the bottom; what is between them scrolls.
 
     Parameters
     ----------
@@ -228,37 +85,67 @@ class TrainDock(TrainParts):
         self.folder: Path | None = None
         self.facts: FolderFacts | None = None
         self._program: Sequence[str] | None = None
-        self._runs: list[KnownRun] = []
-        settings = self.setup.form.settings
+        settings = load_train_settings()
         self._remembered_folder = settings.folder
-        self.folder_section.mpp_edit.setText(settings.mpp)
+        self._lay_out(settings)
         self.keeper = ProcessMonitor(self)
         self.keeper.keep_on = settings.keep_on
         self.slides = ViewerSlides(napari_viewer, self.refresh_state, self.refresh_state)
-        self._check = self._job(self._on_checked, self.show_error_message)
-        self._plan = self._job(self._on_plan, lambda text: self.setup.show_plan(None, text))
-        self._look = self._job(self._on_looked, self.show_error_message)
+        self._check = self._job(self._on_checked)
+        self._look = self._job(self._on_runs)
         self._check.finished.connect(lambda _: self.refresh_state())
+        self.plan = PlanEstimate(self.setup, self._plan_steps)
         self.tagging = Tagging(self)
         self.outcome = TrainedModel(self.result, napari_viewer, self.slides)
-        self._plan_timer = QTimer(self)
-        self._plan_timer.setSingleShot(True)
-        self._plan_timer.setInterval(_PLAN_AFTER_MS)
-        self._plan_timer.timeout.connect(self._begin_plan)
         theme = ThemeColor(napari_viewer, self.show_theme)
         for link in (self.slides, theme):
             on_destroyed(self, link.disconnect)
         self._connect()
         self.folder_section.show_folder(None)
         self.refresh_state()
-        self._look.start(lambda: find_runs(take_up=True))
+        self._look.start(list_runs)
 
-    def _job(
-        self, on_item: Callable[[Any], None], on_failed: Callable[[str], None]
-    ) -> BackgroundJob:
+    def _lay_out(self, settings: TrainSettings) -> None:
+        self.banner = Banner()
+        self.folder_section = FolderSection()
+        self.folder_section.mpp_edit.setText(settings.mpp)
+        self.class_list = ClassList()
+        self.class_list.table.setColumnHidden(EYE, True)
+        self.class_list.table.setToolTip(TOOLTIPS["train_classes"])
+        self.class_list.add_button.hide()
+        self.class_list.remove_button.hide()
+        self.classes = CollapsibleSection("Tissue classes", self.class_list)
+        self.setup = SetupSection(settings)
+        self.earlier = EarlierTrainings()
+        self.earlier_box = CollapsibleSection("Earlier trainings", self.earlier)
+        self.progress_heading = heading("Training")
+        self.curves = CurvesPanel()
+        self.pictures = PicturesPanel()
+        self.warnings = FlowText()
+        self.result_heading = heading("Model")
+        self.result = ResultSection()
+        self.panel = TrainPanel()
+        self.scroll_area = scrolling(
+            heading("Images"),
+            self.folder_section,
+            self.classes,
+            heading("What to train"),
+            self.setup,
+            self.progress_heading,
+            self.curves,
+            self.pictures,
+            self.warnings,
+            self.result_heading,
+            self.result,
+            self.earlier_box,
+        )
+        column(self, self.banner, self.scroll_area, self.panel, tall=self.scroll_area)
+        self.setMinimumWidth(360)
+
+    def _job(self, on_item: Callable[[Any], None]) -> BackgroundJob:
         job = BackgroundJob(self)
         job.yielded.connect(on_item)
-        job.failed.connect(on_failed)
+        job.failed.connect(self.show_error_message)
         return job
 
     def _connect(self) -> None:
@@ -268,7 +155,8 @@ class TrainDock(TrainParts):
         section.tagRequested.connect(self._on_tag)
         self.tagging.messageEmitted.connect(self.show_message)
         self.tagging.tagged.connect(self.choose_folder)
-        section.mppTyped.connect(self._on_mpp)
+        section.mpp_row.edited.connect(self._on_setup)
+        section.mpp_row.refused.connect(lambda text: self.banner.show_message("warning", text))
         self.class_list.classesChanged.connect(self._on_classes)
         self.class_list.refused.connect(lambda text: self.banner.show_message("warning", text))
         self.setup.changed.connect(self._on_setup)
@@ -276,7 +164,7 @@ class TrainDock(TrainParts):
         self.panel.startRequested.connect(self.start)
         self.panel.stopRequested.connect(self.stop)
         self.panel.resumeRequested.connect(self.resume)
-        self.show_run_button.clicked.connect(self._on_show_run)
+        self.earlier.showRequested.connect(self._on_show_run)
         self.outcome.messageEmitted.connect(self.show_message)
         self.outcome.changed.connect(self.refresh_state)
         self.outcome.listed.connect(self.setup.backbone.show_available)
@@ -295,7 +183,7 @@ class TrainDock(TrainParts):
         """Pixel size of the images: the folder's, or what was typed."""
         if self.facts is not None and self.facts.mpp is not None:
             return self.facts.mpp
-        return parse_mpp(self.folder_section.mpp_edit.text())
+        return self.folder_section.mpp_row.mpp
 
     @property
     def state(self) -> TrainDockState:
@@ -316,6 +204,42 @@ class TrainDock(TrainParts):
             has_slide=slide is not None and slide.mpp is not None,
             comparing=self.outcome.is_comparing,
         )
+
+    def show_theme(self, color: str) -> None:
+        """Draw icons, bars and curves in the text color of the viewer's theme."""
+        self.class_list.set_icon_color(color)
+        self.curves.set_ink(color)
+        self.folder_section.bars.set_ink(color)
+        for part in (self.classes, self.earlier_box):
+            part.show_theme(QColor(color))
+
+    def show_state(self, state: TrainDockState, history: RunHistory | None) -> None:
+        """Enable what can be pressed now and say why the rest can't."""
+        self.folder_section.show_state(state)
+        self.classes.setVisible(self.class_list.classes is not None)
+        self.class_list.set_enabled(state.why_not("setup"))
+        self.setup.show_state(state)
+        self.panel.show_state(state, history)
+        begun = history is not None and bool(history.losses)
+        self.progress_heading.setVisible(state.is_training or begun)
+        self.curves.setVisible(state.is_training or begun)
+        self.result_heading.setVisible(state.has_model or state.has_report)
+        self.result.setVisible(state.has_model or state.has_report)
+        self.result.show_state(state)
+        self.earlier_box.setVisible(not self.earlier.is_empty)
+        self.earlier.show_state(state)
+
+    def scroll_to_progress(self) -> None:
+        """Bring the curves into sight."""
+        bar = self.scroll_area.verticalScrollBar()
+        bar.setValue(min(bar.maximum(), self.progress_heading.y()))
+
+    def show_message(self, kind: str, text: str) -> None:
+        """Show a message above, as `Banner.show_message` does; an empty text removes the last."""
+        if text:
+            self.banner.show_message(kind, text)
+        else:
+            self.banner.hide()
 
     def refresh_state(self) -> None:
         """Enable what can be pressed now and say why the rest can't."""
@@ -346,7 +270,7 @@ class TrainDock(TrainParts):
         if self.state.why_not("folder"):
             return
         self.banner.hide()
-        self._plan_timer.stop()
+        self.plan.stop()
         if folder != self.folder:
             self.setup.name_edit.setText(usable_name(folder.name))
         self.folder, self.facts = folder, None
@@ -387,7 +311,7 @@ class TrainDock(TrainParts):
             if item.classes is not None:
                 self.class_list.show_classes(item.classes)
             self._remember()
-            self._plan_timer.start()
+            self.plan.schedule()
 
     def _take_classes(self, known: TissueClasses) -> None:
         """Show colours and words of classes that the folder only names."""
@@ -395,13 +319,6 @@ class TrainDock(TrainParts):
         if own is not None and own.names == known.names:
             self.class_list.show_classes(known)
             self._on_classes()
-
-    def _on_mpp(self, text: str) -> None:
-        if text.strip() and self.mpp is None:
-            self.banner.show_message(
-                "warning", f"'{text}' is no pixel size: type it in µm, like 0.5."
-            )
-        self._on_setup()
 
     def _on_classes(self) -> None:
         classes = self.class_list.classes
@@ -414,7 +331,7 @@ class TrainDock(TrainParts):
         self._remember()
         self.refresh_state()
         if self.facts is not None and self.facts.usable:
-            self._plan_timer.start()
+            self.plan.schedule()
 
     def _on_tag(self) -> None:
         known = self.class_list.classes
@@ -449,29 +366,16 @@ class TrainDock(TrainParts):
             mpp=told,
         )
 
-    def _begin_plan(self) -> None:
+    def _plan_steps(self) -> Generator[TrainingPlan | None, None, None] | None:
         if self.state.why_not("start"):
-            return
-        if self._plan.is_running:
-            self._plan_timer.start()
-            return
-        try:
-            request = self.request()
-        except PlimsegError as error:
-            self.setup.show_plan(None, str(error))
-            return
-        self.setup.show_plan(None, "Measuring how long it would take…")
-        self._plan.start(lambda: make_plan(request, self._program))
-
-    def _on_plan(self, plan: TrainingPlan | None) -> None:
-        if plan is not None:
-            self.setup.show_plan(plan)
+            return None
+        return make_plan(self.request(), self._program)
 
     def start(self) -> None:
         """Start a training of what the dock shows."""
         if self.state.why_not("start"):
             return
-        self._plan.stop()
+        self.plan.stop()
         self._launch(
             lambda: TrainingProcess.start(
                 self.request(), new_run_folder(self.setup.name_edit.text()), self._program
@@ -533,24 +437,20 @@ class TrainDock(TrainParts):
         self.banner.show_message(*how_it_ended(process))
         self.result.show_scores(process.files.root.name, process.history.scores)
         if not self._look.is_running:
-            self._look.start(lambda: find_runs(take_up=False))
+            self._look.start(list_runs)
         self.refresh_state()
 
     # -- earlier trainings
 
-    def _on_looked(self, item: tuple[list[KnownRun], bool]) -> None:
-        runs, take_up = item
-        self._runs = runs
-        self.runs.clear()
-        self.runs.addItems([line_of(run) for run in runs])
-        shown = run_to_take_up(runs) if take_up and self.process is None else None
-        if shown is not None:
-            self._show_process(TrainingProcess(shown.files.root))
+    def _on_runs(self, runs: list[KnownRun]) -> None:
+        self.earlier.show_runs(runs)
+        run = None if self.process is not None else unfinished_run(runs)
+        if run is not None:
+            self._on_show_run(run)
         self.outcome.list_models()
         self.refresh_state()
 
-    def _on_show_run(self) -> None:
-        place = self.runs.currentIndex()
-        if 0 <= place < len(self._runs) and not self.state.is_training:
+    def _on_show_run(self, run: KnownRun) -> None:
+        if not self.state.is_training:
             self.banner.hide()
-            self._show_process(TrainingProcess(self._runs[place].files.root))
+            self._show_process(TrainingProcess(run.files.root))

@@ -9,8 +9,6 @@ from qtpy.QtCore import QRectF, QSize, Qt, Signal
 from qtpy.QtGui import QColor, QPainter
 from qtpy.QtWidgets import (
     QHBoxLayout,
-    QLabel,
-    QLineEdit,
     QProgressBar,
     QPushButton,
     QSizePolicy,
@@ -20,6 +18,7 @@ from qtpy.QtWidgets import (
 
 from napari_plimseg._widgets.common.banner import FlowText
 from napari_plimseg._widgets.common.tooltips import TOOLTIPS
+from napari_plimseg._widgets.generate.slide_section import PixelSizeRow
 from napari_plimseg._widgets.train.pictures import PictureLoader, Wanted
 
 if TYPE_CHECKING:
@@ -122,14 +121,11 @@ class FolderSection(QWidget):
     ----------
     folderRequested, slidesRequested, tagRequested : Signal()
         A button was pressed.
-    mppTyped : Signal(str)
-        A pixel size was typed.
     """
 
     folderRequested = Signal()
     slidesRequested = Signal()
     tagRequested = Signal()
-    mppTyped = Signal(str)
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -145,7 +141,8 @@ class FolderSection(QWidget):
         self.bars = TagBars()
         self.problems = FlowText()
         self.problems.setTextFormat(Qt.TextFormat.RichText)
-        self.mpp_row, self.mpp_edit = self._build_mpp_row()
+        self.mpp_row = PixelSizeRow("train_mpp", "0.5", "µm per pixel (20x: 0.5)")
+        self.mpp_edit = self.mpp_row.edit
         buttons = QHBoxLayout()
         buttons.setContentsMargins(0, 0, 0, 0)
         for button in (self.folder_button, self.slides_button, self.tag_button):
@@ -160,21 +157,6 @@ class FolderSection(QWidget):
             layout.addWidget(widget)
         self.show_facts(None)
         self.bar.hide()
-
-    def _build_mpp_row(self) -> tuple[QWidget, QLineEdit]:
-        edit = QLineEdit()
-        edit.setPlaceholderText("0.5")
-        edit.setMaximumWidth(70)
-        edit.setToolTip(TOOLTIPS["train_mpp"])
-        edit.editingFinished.connect(lambda: self.mppTyped.emit(edit.text()))
-        row = QWidget()
-        line = QHBoxLayout(row)
-        line.setContentsMargins(0, 0, 0, 0)
-        line.addWidget(QLabel("Pixel size"))
-        line.addWidget(edit)
-        line.addWidget(QLabel("µm per pixel (20x: 0.5)"))
-        line.addStretch(1)
-        return row, edit
 
     def show_state(self, state: TrainDockState) -> None:
         """Enable what can be pressed now and say why the rest can't."""

@@ -13,7 +13,7 @@ from napari_plimseg._widgets.common.background_job import on_destroyed
 from napari_plimseg.files import user_data_dir
 from napari_plimseg.training_runs.folder_facts import FolderFacts, TrainingPlan
 from napari_plimseg.training_runs.process import run_command
-from napari_plimseg.training_runs.run_folder import list_runs, usable_name
+from napari_plimseg.training_runs.run_folder import usable_name
 from napari_plimseg.training_runs.slide_patches import SlideMask, cut_slides
 
 if TYPE_CHECKING:
@@ -23,10 +23,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from napari_plimseg._widgets.viewer.mask_layer import MaskView
-    from napari_plimseg.models.library import ModelEntry
     from napari_plimseg.tissue import TissueClasses
     from napari_plimseg.training_runs.process import TrainingProcess, TrainingRequest
-    from napari_plimseg.training_runs.run_folder import KnownRun
 
 
 def scan_folder(
@@ -100,18 +98,6 @@ def cut_open_slides(
     yield out
     yield from scan_folder(out, program)
     yield slides[0].info.classes
-
-
-def find_runs(*, take_up: bool) -> Generator[tuple[list[KnownRun], bool], None, None]:
-    """Yield the trainings on this computer, and whether one of them is to be shown."""
-    yield list_runs(), take_up
-
-
-def find_models() -> Generator[list[ModelEntry], None, None]:
-    """Yield the models of the catalogue."""
-    from napari_plimseg.models.library import list_models
-
-    yield list_models()
 
 
 POLL_MS = 250

@@ -23,7 +23,6 @@ from napari_plimseg._widgets.common.banner import FlowText
 from napari_plimseg._widgets.common.jobs import Stage
 from napari_plimseg._widgets.common.tooltips import TOOLTIPS
 from napari_plimseg._widgets.docks import open_main_dock
-from napari_plimseg._widgets.train.jobs import find_models
 from napari_plimseg._widgets.train.model_comparison import (
     ComparedModels,
     ComparisonLayers,
@@ -31,6 +30,7 @@ from napari_plimseg._widgets.train.model_comparison import (
 )
 from napari_plimseg._widgets.viewer.regions import visible_region
 from napari_plimseg.errors import PlimsegError
+from napari_plimseg.models import library
 from napari_plimseg.settings import load_settings
 
 if TYPE_CHECKING:
@@ -263,7 +263,7 @@ class TrainedModel(QObject):
     def list_models(self) -> None:
         """Look which models there are now."""
         if not self._list.is_running:
-            self._list.start(find_models)
+            self._list.start(library.list_models)
 
     def _on_listed(self, infos: list[ModelEntry]) -> None:
         self._infos = infos

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from html import escape
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from qtpy.QtCore import Qt, Signal
+from qtpy.QtCore import QObject, Qt, QTimer, Signal
 from qtpy.QtWidgets import (
     QComboBox,
     QFileDialog,
@@ -14,15 +14,17 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
+from napari_plimseg._widgets.common.background_job import BackgroundJob
 from napari_plimseg._widgets.common.banner import FlowText
 from napari_plimseg._widgets.common.layout import SPACING, labeled
 from napari_plimseg._widgets.common.options_form import OptionsForm
 from napari_plimseg._widgets.common.tooltips import TOOLTIPS
 from napari_plimseg._widgets.generate.run import duration
+from napari_plimseg.errors import PlimsegError
 from napari_plimseg.models.encoders.cards import CARDS, EncoderName
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Callable, Collection, Generator
 
     from napari_plimseg._widgets.train.state import TrainDockState
     from napari_plimseg.models.encoders.cards import EncoderCard
@@ -191,6 +193,61 @@ class SetupSection(QWidget):
         if self._plan is not None:
             self.show_plan(self._plan)
         self.changed.emit()
+
+
+_PLAN_AFTER_MS = 700
+
+
+class PlanEstimate(QObject):
+    """Estimates how long a training takes, shortly after its setup was changed.
+
+    Parameters
+    ----------
+    setup : SetupSection
+        Shows the estimate.
+    steps : callable
+        Returns a generator like `jobs.make_plan`, None when there is nothing to train; may raise
+        `PlimsegError`.
+    """
+
+    def __init__(
+        self, setup: SetupSection, steps: Callable[[], Generator[Any, None, None] | None]
+    ) -> None:
+        super().__init__(setup)
+        self._setup, self._steps = setup, steps
+        self._job = BackgroundJob(self)
+        self._job.yielded.connect(self._on_plan)
+        self._job.failed.connect(lambda text: setup.show_plan(None, text))
+        self._timer = QTimer(self)
+        self._timer.setSingleShot(True)
+        self._timer.setInterval(_PLAN_AFTER_MS)
+        self._timer.timeout.connect(self._begin)
+
+    def schedule(self) -> None:
+        """Estimate once nothing was changed for a moment."""
+        self._timer.start()
+
+    def stop(self) -> None:
+        """Estimate no more."""
+        self._timer.stop()
+        self._job.stop()
+
+    def _begin(self) -> None:
+        if self._job.is_running:
+            self._timer.start()
+            return
+        try:
+            steps = self._steps()
+        except PlimsegError as error:
+            self._setup.show_plan(None, str(error))
+            return
+        if steps is not None:
+            self._setup.show_plan(None, "Estimating the duration…")
+            self._job.start(lambda: steps)
+
+    def _on_plan(self, plan: TrainingPlan | None) -> None:
+        if plan is not None:
+            self._setup.show_plan(plan)
 
 
 def plan_line(plan: TrainingPlan, effort: str) -> str:

@@ -8,7 +8,10 @@ from napari_plimseg.training_runs.process import TrainingState
 
 CONTROLS = (
     "folder", "slides", "tag", "setup", "start", "stop", "resume", "report", "use", "compare",
+    "earlier",
 )  # fmt: skip
+
+_WAIT_OR_STOP = "A training is running: wait or stop it first."
 
 
 @dataclass(frozen=True)
@@ -90,12 +93,13 @@ class TrainDockState:
             "report": lambda: "" if self.has_report else "There is no report yet.",
             "use": lambda: "" if self.has_model else "There is no trained model yet.",
             "compare": self._why_not_compare,
+            "earlier": lambda: _WAIT_OR_STOP if self.is_training else "",
         }
         return answers[control]()
 
     def _why_not_prepare(self) -> str:
         if self.is_training:
-            return "A training is running: wait or stop it first."
+            return _WAIT_OR_STOP
         return "The images are being looked through." if self.checking else ""
 
     def _why_not_slides(self) -> str:
@@ -137,5 +141,5 @@ class TrainDockState:
         if not self.has_slide:
             return "Open a slide whose pixel size is known first."
         if self.is_training:
-            return "A training is running: wait or stop it first."
+            return _WAIT_OR_STOP
         return "Two models are being compared." if self.comparing else ""
