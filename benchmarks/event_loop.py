@@ -148,7 +148,7 @@ class Story:
         self.dock.open_slide(str(self.slide))
         self.spin(seconds)
         if self.dock.slides.slide.mpp is None:
-            self.dock.slide_section.mppTyped.emit(0.5)
+            self.dock.slide_section.mpp_row.typed.emit(0.5)
 
     def first(self, seconds: float) -> None:
         """Press *Generate* the first time: model, store and layers, until the first tile."""

@@ -29,7 +29,7 @@ def generate(folder: Path, log: Path) -> None:
     viewer = napari.Viewer(show=True)
     dock = PlimsegDock(viewer)
     viewer.window.add_dock_widget(dock, name="PLIMSeg", area="right")
-    dock.settings_form.tile_size.setCurrentIndex(0)
+    dock.settings_form.controls["tile_size"].setCurrentIndex(0)
 
     def note(progress: Any) -> None:
         window = progress.window

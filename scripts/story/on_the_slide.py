@@ -169,7 +169,7 @@ def _run(story: Story, dock: PlimsegDock, picture: str) -> None:
         story.picture(picture)
     screen.wait("the run ends", lambda: not controller.is_running)
     check(f"the dock says that it is done, not: {dock.banner.text}", dock.banner.kind == "good")
-    check("the dock says how much was done", dock.banner.text.startswith("Done: "))
+    check("the dock says how much was done", dock.banner.text.startswith("Done. "))
 
 
 def correct_by_brush(story: Story) -> str:

@@ -147,7 +147,7 @@ def use_new_model(story: Story) -> str:
     screen.press(dock.run_on.buttons[RunOn.VISIBLE])
     screen.press(dock.run_panel.button)
     screen.wait("the run ends", lambda: not dock.controller.is_running)
-    check(f"it ends well, not: {dock.banner.text}", dock.banner.text.startswith("Done: "))
+    check(f"it ends well, not: {dock.banner.text}", dock.banner.text.startswith("Done. "))
     view = story.view
     check("the mask is another one", view is not old)
     check("it is the new model's", view.info.classes.names == names)
@@ -250,7 +250,7 @@ def models(story: Story) -> str:
     check("it is not the one of before", key != mine.key)
     story.picture("models", dock)
     screen.press(dock.use_button)
-    check(f"it is used, not: {dock.banner.text}", "uses" in dock.banner.text)
+    check(f"it is used, not: {dock.banner.text}", "is selected" in dock.banner.text)
     answer = QMessageBox.StandardButton.Yes
     with screen.answering(QMessageBox, "question", answer):
         screen.press(dock.remove_button)

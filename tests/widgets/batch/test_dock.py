@@ -45,17 +45,17 @@ S, D, F = ItemState.STOPPED, ItemState.DONE, ItemState.FAILED
 @pytest.mark.parametrize(
     ("state", "allowed", "sentences"),
     [
-        (state_of(), "add setup", {"run": "no slides", "open": "no slides"}),
+        (state_of(), "add setup", {"run": "Add slides first", "open": "Add slides first"}),
         (state_of(list_problem="It is damaged."), "setup", {"add": "damaged", "run": "damaged"}),
         (state_of(W), "add run setup", {"remove": "Select slides", "open": "Select one slide"}),
         (state_of(W, looking=True), "run setup", {"add": "being added"}),
-        (state_of(W, selected=0), "add run remove setup", {"open": "no result yet: it is waiting"}),
+        (state_of(W, selected=0), "add run remove setup", {"open": "No result yet (waiting)"}),
         (state_of(W, engine_owner="the dock"), "add setup", {"run": "wait for the dock"}),
         (state_of(W, model_problem="Not here."), "add setup", {"run": "Not here."}),
-        (state_of(N, selected=0), "add remove mpp setup", {"run": "need their pixel size"}),
+        (state_of(N, selected=0), "add remove mpp setup", {"run": "Pixel size unknown"}),
         (state_of(F), "add retry setup", {"run": "press Retry failed"}),
-        (state_of(D, selected=0), "add remove open setup", {"run": "Every slide is done"}),
-        (state_of(S, D), "add run setup", {"mpp": "tell their pixel size", "stop": "Nothing"}),
+        (state_of(D, selected=0), "add remove open setup", {"run": "All slides are done"}),
+        (state_of(S, D), "add run setup", {"mpp": "selected slides is known", "stop": "Nothing"}),
         (
             state_of(R, W, selected=0, phase=Phase.RUNNING),
             "add stop",
@@ -131,7 +131,7 @@ def test_from_dropped_files_to_a_result_in_the_viewer(
     assert "s0.png' is in the list already" in batch.banner.text
     assert "gone.svs" in batch.banner.text
     assert states(batch) == [N, N]
-    assert "pixel size" in batch.run_button.toolTip()
+    assert "Pixel size unknown" in batch.run_button.toolTip()
     batch.table.selectAll()
     assert batch.mpp_row.isVisibleTo(batch)
     batch.mpp_edit.setText("much")
@@ -142,7 +142,7 @@ def test_from_dropped_files_to_a_result_in_the_viewer(
     assert states(batch) == [W, W]
     run(batch, qtbot)
     assert states(batch) == [D, D]
-    assert batch.banner.text == "Done: 2 slides."
+    assert batch.banner.text == "Done. 2 slides segmented."
     assert len(list((tmp_path / "results").glob("*.areas.csv"))) == 2
     batch.table.select(paths[1])
     batch.open_button.click()
@@ -201,7 +201,7 @@ def test_stop_keeps_what_is_done_and_run_all_does_the_rest(
     model.gate.set()
     qtbot.waitUntil(lambda: not batch.is_running, timeout=WAIT)
     assert states(batch) == [S, W]
-    assert "Stopped" in batch.banner.text
+    assert "Cancelled" in batch.banner.text
     seen = model.seen
     run(batch, qtbot)
     assert states(batch) == [D, D]
@@ -257,7 +257,7 @@ def test_the_list_comes_back_and_another_program_is_told(
     batch.open_folder(tmp_path / "other")
     qtbot.waitUntil(lambda: batch._cohort is not None, timeout=WAIT)
     assert states(batch) == [S]
-    assert "was not finished" in batch.banner.text
+    assert "is unfinished" in batch.banner.text
     qtbot.waitUntil(lambda: batch.table.has_thumbnail(path), timeout=WAIT)
 
 

@@ -37,7 +37,8 @@ def test_without_a_slide_the_button_says_why(dock: PlimsegDock) -> None:
 def test_a_slide_is_described(dock: PlimsegDock, add_slide: Callable) -> None:
     add_slide()
     assert dock.slide_section.combo.currentText() == "slide"
-    assert dock.slide_section.size_label.text() == "1,600 × 1,200 px · 0.8 × 0.6 mm · 0.5 µm/px"
+    size = dock.slide_section.size_label.text().replace("\u00a0", " ")
+    assert size == "1,600 × 1,200 px · 0.8 × 0.6 mm · 0.5 µm/px"
     assert dock.run_panel.button.isEnabled()
     assert not dock.slide_section.mpp_row.isVisibleTo(dock)
 
@@ -48,7 +49,7 @@ def test_unknown_pixel_size_is_asked_for(
 ) -> None:
     slide = add_slide(mpp=None)
     assert dock.slide_section.mpp_row.isVisibleTo(dock)
-    assert "type the pixel size" in dock.run_panel.button.toolTip()
+    assert "Pixel size unknown" in dock.run_panel.button.toolTip()
     dock.slide_section.mpp_edit.setText(typed)
     dock.slide_section.mpp_edit.editingFinished.emit()
     assert slide.mpp == mpp
@@ -149,7 +150,7 @@ def test_running_state(
     assert dock.run_panel.cancel_button.isVisibleTo(dock)
     assert not dock.run_panel.button.isVisibleTo(dock)
     assert not dock.results.export_buttons["ome-tiff"].isEnabled()
-    assert "still growing" in dock.results.export_buttons["ome-tiff"].toolTip()
+    assert "is incomplete" in dock.results.export_buttons["ome-tiff"].toolTip()
     with qtbot.waitSignal(dock.controller.finished, timeout=WAIT):
         model.gate.set()
     assert dock.model_choice.isEnabled()
@@ -234,7 +235,7 @@ def test_run_on_what_i_see(dock: PlimsegDock, add_slide: Callable, qtbot) -> Non
 def test_run_on_drawn_shapes(dock: PlimsegDock, add_slide: Callable, qtbot) -> None:  # type: ignore[no-untyped-def]
     add_slide()
     dock.run_on.choose(RunOn.SHAPES)
-    assert "no shapes" in dock.run_panel.button.toolTip()
+    assert "No regions drawn" in dock.run_panel.button.toolTip()
     assert not dock.run_panel.button.isEnabled()
     dock.draw_region()
     shapes = dock._viewer.layers[REGION_LAYER]
@@ -368,7 +369,8 @@ def test_two_slides(dock: PlimsegDock, add_slide: Callable, qtbot) -> None:  # t
 def test_the_sample_slide_opens(dock: PlimsegDock) -> None:
     dock.slide_section.sample_button.click()
     assert dock.slides.slide.name == "CMU-1-Small-Region.svs"
-    assert "2,220 × 2,967 px" in dock.slide_section.size_label.text()
+    size = dock.slide_section.size_label.text().replace("\u00a0", " ")
+    assert size.startswith("2,220 × 2,967 px · ")
     assert dock.run_panel.button.isEnabled()
 
 

@@ -59,11 +59,11 @@ BUSY = [work for work in Work if work is not Work.NONE]
         (ModelsState(entry(), Work.DOWNLOADING), "use", ""),
         (ModelsState(entry()), "use", ""),
         (ModelsState(entry()), "remove", ""),
-        (ModelsState(entry()), "weights", "Select an encoder"),
-        (ModelsState(entry()), "download", "on this computer already"),
+        (ModelsState(entry()), "weights", "Select the encoder"),
+        (ModelsState(entry()), "download", "already on this computer"),
         (ModelsState(entry(), dock_is_open=False), "use", "Open the dock PLIMSeg first"),
-        (ModelsState(entry(), dock_is_running=True), "use", "A run is going on"),
-        (ModelsState(entry(task=Task.TRAINING)), "use", "vision-only"),
+        (ModelsState(entry(), dock_is_running=True), "use", "A run is in progress"),
+        (ModelsState(entry(task=Task.TRAINING)), "use", "Vision-only"),
         (ModelsState(entry(state=EntryState.DAMAGED, reason="It is broken.")), "use", "broken"),
         (ModelsState(ENCODER), "download", ""),
         (ModelsState(ENCODER), "weights", ""),
@@ -143,7 +143,7 @@ def test_models_are_listed_with_details(models: ModelsDock) -> None:
     assert folder not in models.details.toPlainText()  # it may hold a person's name
     assert f"title='{folder}" in details_html(models.entry)
     assert models.select("UNI")
-    assert "ask for an agreement" in models.details.toPlainText()
+    assert "accept the terms" in models.details.toPlainText()
     assert models.download_button.isEnabled()
     assert not models.use_button.isEnabled()
     assert not models.cancel_button.isVisibleTo(models)
@@ -151,7 +151,7 @@ def test_models_are_listed_with_details(models: ModelsDock) -> None:
 
 @pytest.mark.gui
 @pytest.mark.parametrize("yes", [True, False])
-def test_a_download_asks_once_with_size_and_licence(
+def test_a_download_asks_once_with_size_and_license(
     models: ModelsDock, remote: FakeRemote, qtbot: Any, monkeypatch: pytest.MonkeyPatch, yes: bool
 ) -> None:
     asked = answer(models, monkeypatch, yes=yes)
@@ -193,7 +193,7 @@ def test_a_cancelled_download_is_continued(
     idle(models, qtbot)
     assert models.entry.state is EntryState.PARTIAL
     assert models.download_button.text() == "Continue"
-    assert "Stopped" in models.banner.text
+    assert "Cancelled" in models.banner.text
     models.download()
     idle(models, qtbot)
     assert models.entry.state is EntryState.READY
@@ -222,7 +222,7 @@ def test_import_and_remove(
     models.remove_button.click()
     idle(models, qtbot)
     assert models.select("new")
-    assert "can't be had again" in asked[0]
+    assert "can't be undone" in asked[0]
     answer(models, monkeypatch, yes=True)
     models.remove_button.click()
     idle(models, qtbot)

@@ -70,7 +70,7 @@ def dock(make_dock: Callable[[], TrainDock], monkeypatch: pytest.MonkeyPatch) ->
 
 def chosen(dock: TrainDock, folder: Path, qtbot) -> None:  # type: ignore[no-untyped-def]
     dock.choose_folder(folder)
-    assert "being looked through" in dock.panel.start_button.toolTip()
+    assert "being checked" in dock.panel.start_button.toolTip()
     qtbot.waitUntil(lambda: not dock.state.checking, timeout=WAIT)
 
 
@@ -101,7 +101,7 @@ def test_a_folder_is_shown(dock: TrainDock, patches: Path, qtbot) -> None:  # ty
         "4 images · 2 slides or patients · a table of tags"
     )
     assert dock.folder_section.mpp_row.isVisibleTo(dock)
-    assert "how large a pixel" in dock.panel.line.text()
+    assert "Pixel size unknown" in dock.panel.line.text()
     assert dock.setup.name_edit.text() == "my patches"
     assert dock.class_list.classes.names == ("tumour", "stroma", "background")
     ready(dock, patches, qtbot)
@@ -116,7 +116,7 @@ def test_a_wrong_folder_says_what_stops(dock: TrainDock, tmp_path: Path, qtbot) 
     chosen(dock, tmp_path / "empty", qtbot)
     assert "1 error must be fixed first" in dock.folder_section.summary.text()
     assert "there are no images. Choose another folder." in dock.folder_section.problems.text()
-    assert "can't be trained on yet" in dock.panel.line.text()
+    assert "has errors" in dock.panel.line.text()
 
 
 @pytest.mark.parametrize(("typed", "problem"), [("much", "'much' is not a pixel size"), ("", "")])
@@ -138,7 +138,7 @@ def test_a_training_from_start_to_report(dock: TrainDock, patches: Path, qtbot) 
     assert "stop it first" in dock.folder_section.folder_button.toolTip()
     assert not dock.panel.start_button.isVisibleTo(dock)
     assert ended(dock, qtbot) is TrainingState.FINISHED
-    assert "is trained" in dock.banner.text
+    assert "finished" in dock.banner.text
     assert "mIoU (A) 51.5 %" in dock.result.scores.text()
     assert [c.name for c in dock.curves.loss.curves] == ["tags", "masks"]
     assert dock.curves.miou.curves[-1].points[-1] == (5.0, pytest.approx(30.0))

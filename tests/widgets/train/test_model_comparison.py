@@ -53,8 +53,8 @@ def test_they_are_compared_where_they_lie_on_the_slide() -> None:
     ("names", "rows", "says"),
     [
         ("fat muscle", ["12"], "no class name in common"),
-        ("gland stroma", ["00"], "over the tissue"),
-        ("gland fat", ["22"], "over the tissue"),
+        ("gland stroma", ["00"], "to the tissue"),
+        ("gland fat", ["22"], "to the tissue"),
     ],
 )
 def test_what_can_not_be_compared_says_what_to_do(names: str, rows: list[str], says: str) -> None:

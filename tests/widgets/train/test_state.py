@@ -58,7 +58,7 @@ def test_what_can_be_pressed(state: TrainDockState, allowed: set[str]) -> None:
 
 
 def test_the_button_that_stops_says_what_it_does() -> None:
-    assert TRAINING.stop_text == "Stop and keep"
+    assert TRAINING.stop_text == "Stop and save"
     assert but(TRAINING, training=TrainingState.STOPPING).stop_text == "Stop now"
     with pytest.raises(ValueError, match="no control"):
         EMPTY.why_not("dance")

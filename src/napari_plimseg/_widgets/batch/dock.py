@@ -1,4 +1,4 @@
-"""The dock *PLIMSeg Batch*: many slides, one after another, while people do something else."""
+"""The dock *PLIMSeg Batch*: segments many slides, one after another."""
 
 from __future__ import annotations
 
@@ -116,17 +116,24 @@ class ExportOptions(QWidget):
 
 
 def _summary(state: BatchState) -> str:
-    counts = [(sum(item.state is kind for item in state.items), kind.value) for kind in ItemState]
+    names = {ItemState.NEEDS_MPP: "without pixel size"}
+    counts = [
+        (sum(item.state is kind for item in state.items), names.get(kind, kind.value))
+        for kind in ItemState
+    ]
     text = ", ".join(f"{count} {name}" for count, name in counts if count)
-    slides = "1 slide" if len(state.items) == 1 else f"{len(state.items)} slides"
-    return f"{slides}: {text}."
+    return f"{_slides(len(state.items))}: {text}."
+
+
+def _slides(count: int) -> str:
+    return "1 slide" if count == 1 else f"{count:,} slides"
 
 
 OWNER = "the batch"
 _FOLDER, _FORMATS = "batch_folder", "batch_formats"
 _SHOWN_REFUSALS = 3
 _BAR_STEPS = 1000
-_OPENING = "Opening the list of slides."
+_OPENING = "The list of slides is being opened."
 
 
 class BatchDock(QWidget):
@@ -232,12 +239,12 @@ class BatchDock(QWidget):
 
     @property
     def is_running(self) -> bool:
-        """Whether the batch goes on."""
+        """Whether the batch is running."""
         return self._run_job.is_running
 
     @property
     def state(self) -> BatchState:
-        """What is there now, for deciding what can be pressed."""
+        """The current situation, which decides what can be used."""
         cohort, owner = self._cohort, ENGINE.owner
         chosen = self.table.selected_paths
         items = () if cohort is None else tuple(cohort.items)
@@ -252,11 +259,11 @@ class BatchDock(QWidget):
         )
 
     def show_theme(self, color: str) -> None:
-        """Draw icons in the text color of the viewer's theme."""
+        """Draw icons in the text color of the theme."""
         self.settings.show_theme(QColor(color))
 
     def show_state(self, state: BatchState) -> None:
-        """Enable what can be pressed now and say why the rest can't."""
+        """Enable what can be used now; the tooltips of the rest say why not."""
         for control, button in (
             ("add", self.add_button),
             ("remove", self.remove_button),
@@ -282,11 +289,11 @@ class BatchDock(QWidget):
         self.line.setVisible(bool(self.line.text()))
 
     def refresh_state(self) -> None:
-        """Enable what can be pressed now and say why the rest can't."""
+        """Enable what can be used now; the tooltips of the rest say why not."""
         self.show_state(self.state)
 
     def open_folder(self, folder: Path) -> None:
-        """Take another results folder, with the list of slides that lies in it."""
+        """Switch to another results folder and to the list of slides saved in it."""
         if self.is_running or self._opening.is_running or self._look_job.is_running:
             return
         if self._cohort is not None:
@@ -300,7 +307,7 @@ class BatchDock(QWidget):
         self.refresh_state()
 
     def add(self, places: Sequence[str | Path]) -> None:
-        """Add slides, and the slides in folders."""
+        """Add slides, and all slides of folders."""
         why_not, cohort = self.state.why_not("add"), self._cohort
         if why_not or cohort is None:
             self.banner.show_message("info", why_not)
@@ -311,7 +318,7 @@ class BatchDock(QWidget):
         self.refresh_state()
 
     def start(self) -> None:
-        """Segment what is waiting or stopped."""
+        """Segment the slides that are waiting or stopped."""
         cohort = self._cohort
         if cohort is None or self.state.why_not("run"):
             return
@@ -330,6 +337,7 @@ class BatchDock(QWidget):
             try:
                 yield from run_list(cohort, job, keeper)
             finally:
+                # the dock is gone, so nobody else will release the list's lock
                 if closing.is_set():
                     cohort.close()
 
@@ -341,20 +349,20 @@ class BatchDock(QWidget):
         self.refresh_state()
 
     def stop(self) -> None:
-        """Stop the batch; what is done stays and can be continued."""
+        """Stop the batch; finished tiles are kept and it can be continued."""
         if not self.state.why_not("stop"):
             self._phase = Phase.STOPPING
             self._run_job.stop()
-            self.line.setText("Stopping after the tiles in work…")
+            self.line.setText("Stopping after the current tiles…")
             self.refresh_state()
 
     def stop_and_wait(self) -> None:
-        """Stop everything and wait for the threads, five seconds at most each."""
+        """Stop all jobs and wait for each of them, at most `background_job.PATIENCE_SECONDS`."""
         for job in (self._run_job, self._look_job, self._picture_job, self._opening):
             job.stop_and_wait()
 
     def remove(self) -> None:
-        """Take the selected slides off the list."""
+        """Remove the selected slides from the list."""
         cohort = self._cohort
         if cohort is not None:
             for path in self.table.selected_paths:
@@ -362,7 +370,7 @@ class BatchDock(QWidget):
             self._show_items()
 
     def retry(self) -> None:
-        """Let the failed slides wait for another turn."""
+        """Put the failed slides back into the queue."""
         cohort = self._cohort
         if cohort is not None:
             for item in cohort.items:
@@ -381,7 +389,7 @@ class BatchDock(QWidget):
         )
 
     def _settings(self) -> tuple[DockSettings, TissueClasses | None]:
-        """Return what the main dock runs with, and its words when they are for the same model."""
+        """Return the settings of the main dock, and its edited classes if the model is the same."""
         dock = main_dock(self._viewer)
         if dock is None:
             return load_settings(), None
@@ -412,7 +420,7 @@ class BatchDock(QWidget):
         stopped = cohort.count(ItemState.STOPPED)
         if stopped:
             self.banner.show_message(
-                "info", "The last batch was not finished: Run all does the rest."
+                "info", "The last batch is unfinished; press Run all to continue."
             )
 
     def _on_open_failed(self, text: str) -> None:
@@ -438,11 +446,11 @@ class BatchDock(QWidget):
     def _on_picture(self, added: Added) -> None:
         self.table.show_thumbnail(added.path, added.thumbnail)
 
-    def _on_step(self, told: CohortStep) -> None:
+    def _on_step(self, step: CohortStep) -> None:
         cohort = self._cohort
         if cohort is None:
             return
-        self.table.show_item(told.item)
+        self.table.show_item(step.item)
         self.bar.setValue(round(_BAR_STEPS * cohort.fraction))
         if self._phase is Phase.RUNNING:
             done, total = cohort.count(ItemState.DONE), len(cohort.items)
@@ -450,21 +458,25 @@ class BatchDock(QWidget):
             failed = cohort.count(ItemState.FAILED)
             if failed:
                 parts.append(f"{failed} failed")
-            if told.seconds_left:
-                parts.append(f"{duration(told.seconds_left)} left")
+            if step.seconds_left:
+                parts.append(f"{duration(step.seconds_left)} left")
             self.line.setText(" · ".join(parts))
-        if isinstance(told.step, PlimsegError):
-            self.banner.show_message("error", str(told.step))
-        if told.step is None or told.item.state is not ItemState.RUNNING:
+        if isinstance(step.step, PlimsegError):
+            self.banner.show_message("error", str(step.step))
+        if step.step is None or step.item.state is not ItemState.RUNNING:
             self.refresh_state()
 
     def _on_finished(self, complete: bool) -> None:
         was, self._phase = self._phase, Phase.IDLE
         cohort = self._cohort
         if was is Phase.STOPPING:
-            self.banner.show_message("info", "Stopped. What is done stays; Run all does the rest.")
+            self.banner.show_message(
+                "info", "Cancelled. Finished tiles are kept; press Run all to continue."
+            )
         elif complete and cohort is not None and self.banner.kind != "error":
-            self.banner.show_message("good", f"Done: {cohort.count(ItemState.DONE)} slides.")
+            self.banner.show_message(
+                "good", f"Done. {_slides(cohort.count(ItemState.DONE))} segmented."
+            )
         self._show_items()
 
     def _on_mpp(self, mpp: float) -> None:
@@ -485,7 +497,7 @@ class BatchDock(QWidget):
 
     def _on_add_folder(self) -> None:
         start = load_settings().slide_folder
-        path = QFileDialog.getExistingDirectory(self, "Add the slides of a folder", start)
+        path = QFileDialog.getExistingDirectory(self, "Add all slides of a folder", start)
         if path:
             self.add([path])
 

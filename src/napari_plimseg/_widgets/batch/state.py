@@ -1,4 +1,4 @@
-"""What the batch dock allows, and why not: no Qt, no napari."""
+"""What the batch dock allows now, and why not the rest. Without Qt and napari."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ class BatchState:
         All slides.
     selected : tuple of CohortItem
     phase : Phase
-        Whether the batch runs.
+        Whether the batch is running.
     looking : bool
-        Whether slides are being added or looked at.
+        Whether slides are being added.
     list_problem : str
         Why the list of slides can't be used; empty when it can.
     model_problem : str
         Why the chosen model can't be used; empty when it can.
     engine_owner : str
-        Who else runs the engine; empty when nobody does.
+        What else uses the engine; empty when it is free.
     """
 
     items: tuple[CohortItem, ...] = ()
@@ -42,18 +42,18 @@ class BatchState:
     engine_owner: str = ""
 
     def why_not(self, control: str) -> str:
-        """Return why a control can't be used now, as a sentence; empty when it can.
+        """Return why a control can't be used now, in one sentence; empty when it can.
 
         Parameters
         ----------
         control : {"add", "run", "stop", "remove", "retry", "open", "mpp", "setup"}
-            "setup" stands for model, exports and results folder.
+            "setup" means model, exports and results folder.
         """
         if control not in ("add", "run", "stop", "remove", "retry", "open", "mpp", "setup"):
             raise ValueError(f"there is no control {control!r}")
         if control == "stop":
             if self.phase is Phase.STOPPING:
-                return "Stopping after the tiles in work."
+                return "Stopping after the current tiles."
             return "" if self.phase is Phase.RUNNING else "Nothing is running."
         if control == "setup":
             return (
@@ -64,7 +64,7 @@ class BatchState:
         if control == "add":
             return "Slides are being added." if self.looking else ""
         if not self.items:
-            return "There are no slides: add some first."
+            return "Add slides first."
         return getattr(self, f"_why_not_{control}")()
 
     def _why_not_run(self) -> str:
@@ -77,16 +77,16 @@ class BatchState:
         if any(item.state in RUNNABLE for item in self.items):
             return ""
         if any(item.state is ItemState.NEEDS_MPP for item in self.items):
-            return "The slides that are left need their pixel size: select them and type it."
+            return "Pixel size unknown: select the slides and enter it."
         if any(item.state is ItemState.FAILED for item in self.items):
-            return "The slides that are left have failed: press Retry failed."
-        return "Every slide is done."
+            return "The remaining slides have failed: press Retry failed."
+        return "All slides are done."
 
     def _why_not_remove(self) -> str:
         if not self.selected:
             return "Select slides in the list first."
         if all(item.state is ItemState.RUNNING for item in self.selected):
-            return "It is being segmented: stop the batch first."
+            return "This slide is being segmented: stop the batch first."
         return ""
 
     def _why_not_retry(self) -> str:
@@ -99,8 +99,8 @@ class BatchState:
         item = self.selected[0]
         if item.store or item.state is ItemState.DONE:
             return ""
-        return f"It has no result yet: it is {item.state.value}."
+        return f"No result yet ({item.state.value})."
 
     def _why_not_mpp(self) -> str:
         asks = any(item.state is ItemState.NEEDS_MPP for item in self.selected)
-        return "" if asks else "The selected slides tell their pixel size."
+        return "" if asks else "The pixel size of the selected slides is known."

@@ -1,4 +1,4 @@
-"""The list of slides of a batch, with a bar behind each state."""
+"""The table of the slides of a batch, with a progress bar per slide."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ _COLORS = {
 
 
 def icon_of(thumbnail: NDArray[np.uint8] | None) -> QIcon:
-    """Return a square icon of a thumbnail (h, w, 3); gray when there is none."""
+    """Return a square icon of a thumbnail (h, w, 3), gray if there is none."""
     square = QPixmap(_SIDE, _SIDE)
     square.fill(QColor(128, 128, 128, 60) if thumbnail is None else QColor("white"))
     if thumbnail is not None:
@@ -56,12 +56,13 @@ def icon_of(thumbnail: NDArray[np.uint8] | None) -> QIcon:
         painter.drawPixmap((_SIDE - scaled.width()) // 2, (_SIDE - scaled.height()) // 2, scaled)
         painter.end()
     icon = QIcon(square)
-    icon.addPixmap(square, QIcon.Mode.Selected)  # Qt would tint it, and a stain is what counts
+    # Qt would tint the icon of a selected row, which changes the stain
+    icon.addPixmap(square, QIcon.Mode.Selected)
     return icon
 
 
 class _StateBar(QStyledItemDelegate):
-    """Draws the state's text over a bar as long as what is done."""
+    """Draws the state of a slide over a progress bar."""
 
     def paint(
         self,
@@ -93,12 +94,12 @@ class _StateBar(QStyledItemDelegate):
 
 
 class BatchTable(QTreeWidget):
-    """Shows the slides of a cohort; takes dropped files and folders.
+    """Shows the slides of a cohort and accepts dropped files and folders.
 
     Attributes
     ----------
     pathsDropped : Signal(list)
-        Paths that were dropped on the list.
+        Paths that were dropped on the table.
     """
 
     pathsDropped = Signal(list)
@@ -123,7 +124,7 @@ class BatchTable(QTreeWidget):
 
     @property
     def selected_paths(self) -> list[Path]:
-        """The slides that are selected, from top to bottom."""
+        """The selected slides, from top to bottom."""
         return [path for path, row in self._rows.items() if row.isSelected()]
 
     def select(self, path: Path) -> None:
@@ -133,7 +134,7 @@ class BatchTable(QTreeWidget):
             self._rows[path].setSelected(True)
 
     def show_items(self, items: Sequence[CohortItem]) -> None:
-        """Show these slides, and no others; what is selected stays."""
+        """Show exactly these slides and keep the selection."""
         wanted = {item.path for item in items}
         for path in [p for p in self._rows if p not in wanted]:
             row = self._rows.pop(path)
@@ -143,7 +144,7 @@ class BatchTable(QTreeWidget):
             self.show_item(item)
 
     def show_item(self, item: CohortItem) -> None:
-        """Show a slide as it is now."""
+        """Show the current state of a slide."""
         row = self._rows.get(item.path)
         if row is None:
             row = QTreeWidgetItem()
@@ -160,25 +161,25 @@ class BatchTable(QTreeWidget):
         row.setData(1, _COLOR, _COLORS.get(item.state, ""))
 
     def show_thumbnail(self, path: Path, thumbnail: NDArray[np.uint8] | None) -> None:
-        """Show a small picture (h, w, 3) of a slide."""
+        """Show the thumbnail (h, w, 3) of a slide."""
         self._icons[path] = icon_of(thumbnail)
         if path in self._rows:
             self._rows[path].setIcon(0, self._icons[path])
 
     def has_thumbnail(self, path: Path) -> bool:
-        """Whether a slide's picture was shown."""
+        """Whether the thumbnail of a slide was read, even if in vain."""
         return path in self._icons
 
     def dragEnterEvent(self, event: object) -> None:
-        """Take what has files."""
+        """Accept files."""
         _accept_files(event)
 
     def dragMoveEvent(self, event: object) -> None:
-        """Take what has files, everywhere on the list."""
+        """Accept files everywhere on the table; Qt would refuse them between rows."""
         _accept_files(event)
 
     def dropEvent(self, event: object) -> None:
-        """Tell which files were dropped."""
+        """Emit the dropped paths."""
         paths = _files_of(event.mimeData())
         if paths:
             event.acceptProposedAction()

@@ -243,6 +243,9 @@ def _widget_of(name: str, option: Option, value: Any) -> Any:
         kind = "FloatSpinBox"
         how |= {"min": option.low, "max": option.high, "step": option.step}
     widget = create_widget(value, name=name, label=option.label, widget_type=kind, options=how)
+    if option.radio:  # without the frame of a group box, like every other control
+        widget.native.setStyleSheet("QGroupBox {border: none; margin: 0; padding: 0;}")
+        widget.native.layout().setContentsMargins(0, 0, 0, 0)
     if kind == "FloatSpinBox":
         if isinstance(value, int):
             widget.native.setDecimals(0)

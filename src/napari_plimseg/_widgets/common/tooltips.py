@@ -9,33 +9,34 @@ if TYPE_CHECKING:
 
 
 TOOLTIPS: dict[str, str] = {
-    "slide": "The slide to segment. It follows the slide layer that you select in the layer list.",
-    "open": "Open a whole-slide image: SVS, NDPI, MRXS, SCN, TIFF, OME-TIFF, OME-Zarr, DICOM or "
+    "slide": "The slide to segment. It follows the slide selected in the layer list.",
+    "open": "Open a whole-slide image: SVS, NDPI, MRXS, SCN, TIFF, OME-TIFF, OME-Zarr, DICOM, or "
     "a picture.",
-    "sample": "Open the small H&E slide that comes with the plugin (CMU-1, public domain).",
-    "mpp": "Micrometres per pixel at full resolution. Scans at 40x have about 0.25, at 20x about "
-    "0.5, at 10x about 1.",
-    "model": "The model that names the tissue.",
-    "classes": "Double-click a name or the words to change them. The words describe the class for "
-    "the model, separated by commas. The eye hides a class, the square is its "
-    "colour. The brush of the mask layer paints the class that you click.",
-    "add": "Add a tissue class: type its name and words that describe it.",
+    "sample": "Open the small H&E slide shipped with the plugin (CMU-1, public domain).",
+    "mpp": "Micrometers per pixel at full resolution: about 0.25 at 40x, 0.5 at 20x, 1 at 10x.",
+    "model": "The model that segments the tissue.",
+    "classes": "Double-click a name or its words to change them. The words describe the class to "
+    "the model; separate them by commas. The eye hides a class, the square changes its color. "
+    "Clicking a class selects it for the brush.",
+    "add": "Add a tissue class: enter a name and words that describe it.",
     "remove": "Remove the selected class.",
-    "reset": "Back to the classes and words of the model.",
-    "whole": "Segment all tissue on the slide. What you look at comes first.",
-    "visible": "Segment what the window shows now.",
-    "shapes": "Segment inside rectangles or outlines that you draw.",
-    "draw": "Draw on the slide with the rectangle, ellipse or polygon tool of the region layer.",
-    "show_tissue": "Show what would be taken for tissue, without running the model.",
+    "reset": "Restore the classes and words of the model.",
+    "whole": "Segment all tissue of the slide, starting with the current view.",
+    "visible": "Segment the current view.",
+    "shapes": "Segment the regions that you draw.",
+    "draw": "Draw regions with the rectangle, ellipse or polygon tool of the region layer.",
+    "show_tissue": "Show what counts as tissue, without running the model.",
     "folder_default": "Return to the default folder.",
-    "generate": "Segment the tissue with the chosen model and classes.",
-    "continue": "Go on with the run that was stopped; what is finished is not computed again.",
-    "cancel": "Stop after the tiles in work. What is finished stays and can be continued.",
-    "overlay": "Show how sure the model is: of its choice everywhere, or of one class.",
-    "opacity": "How much of the overlay covers the slide.",
-    "colormap": "Colours of the overlay, from 0 (transparent) to 100 %.",
-    "areas": "Area of each class as the mask layer shows it, your corrections included.",
-    "export_all": "All of these into one folder.",
+    "generate": "Segment tissue with the chosen model.",
+    "continue": "Continue the cancelled run. Finished tiles are not computed again.",
+    "cancel": "Stop after the current tiles. Finished tiles are kept, and the run can be "
+    "continued.",
+    "overlay": "Show the confidence of the model in the chosen class, or the probability of one "
+    "class.",
+    "opacity": "Opacity of the overlay.",
+    "colormap": "Colors of the overlay, from 0 (transparent) to 100 %.",
+    "areas": "Area of each class in the mask, including your corrections.",
+    "export_all": "All of these formats, in one folder.",
     "corrections_shown": "Show your corrections over the model's mask. The mask can only be "
     "painted while they are shown.",
     "discard": "Show the model's mask again, everywhere on this slide. Restore in PLIMSeg Review "
@@ -43,38 +44,39 @@ TOOLTIPS: dict[str, str] = {
     "restore": "Show the discarded corrections of this slide again. Corrections made since then "
     "are discarded instead, and can be restored the same way.",
     "open_folder": "Show the exported file in its folder.",
-    "tag_class": "Give the image this tag, or take it away. Its number key does the same.",
-    "tag_back": "The image before (left arrow).",
-    "tag_next": "The next image (Space or right arrow). Tags are saved with every key.",
-    "tag_untagged": "The next image that nobody looked at (U).",
-    "tag_nothing": "It shows none of the classes: it is left out of the training (0).",
-    "tag_unsure": "Set it aside: unsure images are not trained on (?).",
-    "tag_undo": "Take the last change back (Ctrl+Z).",
-    "tag_add_class": "Add a tissue class to tag.",
-    "train_folder": "Choose a folder of images with tags: in the file names, in tags.csv, or one "
-    "sub-folder a class.",
-    "train_slides": "Cut tagged patches out of the open slides, from their masks with your "
+    "tag_class": "Add or remove this tag. Its number key does the same.",
+    "tag_back": "Previous image (left arrow).",
+    "tag_next": "Next image (Space or right arrow). Tags are saved with every key press.",
+    "tag_untagged": "Next image without tags (U).",
+    "tag_nothing": "The image shows none of the classes and is not used for training (0).",
+    "tag_unsure": "Set the image aside: unsure images are not used for training (?).",
+    "tag_undo": "Undo the last change (Ctrl+Z).",
+    "tag_add_class": "Add a tissue class.",
+    "train_folder": "Choose a folder of tagged images. Tags are read from file names, tags.csv, "
+    "or one subfolder per class.",
+    "train_slides": "Cut tagged patches from the open slides and their masks, including your "
     "corrections.",
-    "train_tag": "Tag a folder of images by keyboard. The tags are saved beside them as tags.csv.",
-    "train_classes": "Double-click a name or the words to change them. The words are what the "
-    "image-text model reads, so synonyms help.",
-    "train_mpp": "Micrometres per pixel of the images: about 0.25 at 40x, 0.5 at 20x, 1 at 10x.",
-    "train_name": "What the model is called in the list of models.",
+    "train_tag": "Tag a folder of images by keyboard. The tags are saved beside the images in "
+    "tags.csv.",
+    "train_classes": "Double-click a name or its words to change them. The image-text model reads "
+    "the words, so synonyms help.",
+    "train_mpp": "Micrometers per pixel of the images: about 0.25 at 40x, 0.5 at 20x, 1 at 10x.",
+    "train_name": "Name of the new model in the list of models.",
     "train_backbone": "The image encoder that the model is built on. Nothing is downloaded.",
-    "train_start": "Start the training in a process of its own: the viewer stays free.",
-    "train_stop": "Finish the step, save and end. Resume goes on later from there.",
-    "train_stop_now": "End at once. Resume goes on from the last checkpoint.",
-    "train_resume": "Go on with this training from its last checkpoint.",
-    "train_picture_back": "The picture before.",
-    "train_picture_forward": "The next picture.",
-    "train_report": "Open the training's report in the browser. It needs no network.",
-    "train_use": "Choose the new model in the PLIMSeg dock.",
-    "train_compare": "Run the new model and the one chosen here on what the window shows, and "
+    "train_start": "Start the training in the background. You can keep working in the viewer.",
+    "train_stop": "Finish the current step, save, and stop. Resume continues from there.",
+    "train_stop_now": "Stop at once. Resume continues from the last checkpoint.",
+    "train_resume": "Continue this training from its last checkpoint.",
+    "train_picture_back": "Previous picture.",
+    "train_picture_forward": "Next picture.",
+    "train_report": "Open the report of the training in the browser. It works offline.",
+    "train_use": "Select the new model in the PLIMSeg dock.",
+    "train_compare": "Run the new model and the model selected here on the current view, and "
     "compare their masks.",
     "train_other": "The model to compare with.",
-    "train_shown": "Which of the two masks is seen on the slide; the layer list has all.",
+    "train_shown": "The mask to show on the slide. The layer list has all of them.",
     "train_runs": "Earlier trainings on this computer.",
-    "train_pictures": "Training images and what the network makes of them now. Click to enlarge.",
+    "train_pictures": "Training images with the current masks of the network. Click to enlarge.",
     "inspect_fill": "Opacity of the mask. Outlines have their own setting.",
     "inspect_outlines": "Show outlines of the classes instead of the fill. Key O.",
     "inspect_uncertainty": "Show where the model was unsure: the brighter, the less sure.",
@@ -100,22 +102,24 @@ TOOLTIPS: dict[str, str] = {
     "copy_report": "Copy versions and the last error. The report contains no file names and no "
     "patient data.",
     "first_run": "Hide these steps. They remain available in the help.",
-    "models_import": "Take a model file, a folder, or the weights of an encoder into the library. "
-    "They are checked first and copied as a whole.",
-    "models_weights": "Take the files of the selected encoder from this computer.",
-    "models_download": "Fetch the selected encoder. You see its size and licence first.",
-    "models_cancel": "Stop the download. What came so far is kept and continued later.",
-    "models_remove": "Delete the selected model from this computer. You are asked first.",
-    "models_use": "Choose the selected model in the dock PLIMSeg.",
+    "models_import": "Import a model file, a folder, or the weights of an encoder. They are "
+    "checked, then copied.",
+    "models_weights": "Use files on this computer as the weights of the selected encoder.",
+    "models_download": "Download the selected encoder. Its size and license are shown first.",
+    "models_cancel": "Stop the download. The downloaded part is kept, and the download can be "
+    "continued.",
+    "models_remove": "Delete the selected model from this computer, after a confirmation.",
+    "models_use": "Select this model in the PLIMSeg dock.",
     "batch_add": "Add slides, or all slides of a folder. You can also drop them on the list.",
-    "batch_run": "Segment every slide that is waiting or stopped, one after another.",
-    "batch_stop": "Stop after the tiles in work. What is finished stays and is continued later.",
-    "batch_remove": "Take the selected slides off the list. Their results stay on the disk.",
-    "batch_retry": "Let the failed slides wait for another turn.",
+    "batch_run": "Segment all waiting and stopped slides, one after another.",
+    "batch_stop": "Stop after the current tiles. Finished tiles are kept, and the batch can be "
+    "continued.",
+    "batch_remove": "Remove the selected slides from the list. Their results stay on disk.",
+    "batch_retry": "Put the failed slides back into the queue.",
     "batch_open": "Open the selected slide with its result in the viewer.",
-    "batch_setup": "What every slide is segmented with, and where the results go.",
-    "batch_folder": "Where masks and exports go, and where the list itself is kept.",
-    "batch_mpp": "Micrometres per pixel of the selected slides, which don't tell it themselves.",
+    "batch_setup": "Export this format for every slide.",
+    "batch_folder": "Where masks, exports and the list of slides are saved.",
+    "batch_mpp": "Micrometers per pixel of the selected slides, whose files do not state it.",
     "review_mask": "The mask to correct and inspect. It follows the selected layer.",
     "tool_move": "Move and zoom the slide. Key Z, or hold the space bar with any tool.",
     "tool_brush": "Paint the selected class. Key B; keys [ and ] change the size. Drag with the "
@@ -143,8 +147,8 @@ TOOLTIPS: dict[str, str] = {
     "cleanup_grow": "Move the outline outward.",
     "cleanup_shrink": "Move the outline inward; the nearest class fills the space.",
     "open_review": "Correct the mask and see where the model was unsure.",
-    "open_train": "Train a model of your own from images with tags, or from corrected masks.",
-    "open_models": "See which models are here; import, download and remove them.",
+    "open_train": "Train your own model on tagged images or corrected masks.",
+    "open_models": "List, import, download and remove models.",
     "open_batch": "Segment many slides, one after another.",
     "help": "Keys, first steps, and a report of the last error.",
     "copy_error": "Copy a report of this error. It contains no file names and no patient data.",
@@ -154,8 +158,8 @@ TOOLTIPS: dict[str, str] = {
     "prompt_point_out": "Click an area that is not part of the object. Shift+P, or hold Shift.",
     "prompt_box": "Drag a box around an object. Key X while a Smart select tool is active.",
     "prompt_refine": "Click a region of the mask, then what is missing (+) and what is too much "
-    "(−). Enter applies the new outline. Removed pixels get the model's class back, or that of the "
-    "nearest neighbor. Key M while a Smart select tool is active.",
+    "(−). Enter applies the new outline. Removed pixels get the model's class back, or that of "
+    "the nearest neighbor. Key M while a Smart select tool is active.",
     "prompt_accept": "Assign the selected class (can be undone). Enter.",
     "prompt_discard": "Discard the proposal. Esc; Backspace removes only the last point or box.",
     "prompt_wider": "Double the context around the object, for one that is cut off.",

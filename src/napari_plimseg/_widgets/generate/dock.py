@@ -70,7 +70,7 @@ if TYPE_CHECKING:
 
 
 class DockHeader(QWidget):
-    """Small buttons that open the other docks and the help.
+    """The row of small buttons that open the other docks and the help.
 
     Attributes
     ----------
@@ -230,7 +230,7 @@ class PlimsegDock(QWidget):
         self.collapsible.show_theme(QColor(color))
 
     def show_state(self, state: DockState) -> None:
-        """Enable what can be pressed now and say why the rest can't."""
+        """Enable what can be used now; the tooltips of the rest say why not."""
         setup = state.why_not("setup")
         self.run_panel.show_state(state)
         self.model_choice.set_enabled(setup)
@@ -242,7 +242,7 @@ class PlimsegDock(QWidget):
         self.results.show_state(state)
 
     def show_results(self) -> None:
-        """Scroll to what came out."""
+        """Scroll to the result."""
         bar = self.scroll_area.verticalScrollBar()
         bar.setValue(min(bar.maximum(), self.results_heading.y()))
 
@@ -253,7 +253,7 @@ class PlimsegDock(QWidget):
 
     @property
     def state(self) -> DockState:
-        """What is there now, for deciding what can be pressed."""
+        """The current situation, which decides what can be used."""
         slide, view = self.slides.slide, self.view
         classes = self.class_list.classes
         return DockState(
@@ -272,7 +272,7 @@ class PlimsegDock(QWidget):
         )
 
     def refresh_state(self) -> None:
-        """Enable what can be pressed now and say why the rest can't."""
+        """Enable what can be used now; the tooltips of the rest say why not."""
         self.show_state(self.state)
         view = self.view
         if view is not None:
@@ -286,11 +286,11 @@ class PlimsegDock(QWidget):
         show_error(text)
 
     def open_slide(self, path: str) -> None:
-        """Open a slide file; an error is told in the dock."""
+        """Open a slide file; an error is shown in the dock."""
         self.opener.open(path)
 
     def open_sample(self) -> None:
-        """Open the slide that comes with the plugin."""
+        """Open the slide shipped with the plugin."""
         self.opener.open_sample()
 
     def _on_opened(self) -> None:
@@ -302,7 +302,7 @@ class PlimsegDock(QWidget):
         open_dock(self._viewer, key)
 
     def show_help(self) -> None:
-        """Show keys and first steps beside the window."""
+        """Show keys and first steps in a window of their own."""
         if self._help is None:
             self._help = HelpPanel(self, lambda: failure_of(self.banner))
         self._help.show_help()
@@ -374,7 +374,7 @@ class PlimsegDock(QWidget):
 
     @property
     def settings(self) -> DockSettings:
-        """What a run would use."""
+        """The settings that the next run uses."""
         return self.settings_form.settings
 
     @property
@@ -403,7 +403,7 @@ class PlimsegDock(QWidget):
         return True
 
     def open_slide_with_result(self, path: Path, mpp: float | None, store: Path) -> None:
-        """Open a slide, or choose it where it is open, and show a result of it."""
+        """Open a slide, or select it if it is open already, and show a result of it."""
         paths = [None if (s := slide_of(la)) is None else s.path.absolute()
                  for la in self.slides.layers]  # fmt: skip
         if path in paths:
@@ -412,7 +412,7 @@ class PlimsegDock(QWidget):
             self.open_slide(str(path))
         slide = self.slides.slide
         if slide is None or slide.path != path:
-            return  # the reason is on the banner
+            return  # the banner says why
         if mpp is not None and slide.mpp != mpp:
             self._on_mpp(mpp)
         self.open_result(store)
@@ -429,7 +429,7 @@ class PlimsegDock(QWidget):
             view.set_classes(recolored(view.info.classes, classes), self.class_list.hidden)
 
     def _on_class_picked(self, name: str) -> None:
-        # the brush paints the class of the row that was clicked
+        # clicking a class also selects it for the brush
         view = self.view
         if view is not None and name in view.info.classes.names:
             view.layer.selected_label = view.info.classes.mask_id(name)
@@ -454,7 +454,7 @@ class PlimsegDock(QWidget):
             self.banner.show_message("info", text)
 
     def start(self) -> None:
-        """Begin a run, or go on with the one that was stopped."""
+        """Start a run, or continue the one that was cancelled."""
         slide, layer, classes = self.slides.slide, self.slides.layer, self.class_list.classes
         if slide is None or layer is None or classes is None or self.state.why_not("generate"):
             return
@@ -484,7 +484,7 @@ class PlimsegDock(QWidget):
     def cancel(self) -> None:
         """Stop the run; finished tiles are kept and the run can be continued."""
         self.controller.stop()
-        self.run_panel.show_stage("Finishing the current tiles…")
+        self.run_panel.show_stage("Stopping after the current tiles…")
         self.refresh_state()
 
     def _on_finished(self, complete: bool) -> None:
@@ -502,6 +502,6 @@ class PlimsegDock(QWidget):
         self.refresh_state()
 
     def _on_measured(self) -> None:
-        if self._scroll_down:  # once after a run; painting later must not move the dock
+        if self._scroll_down:  # only right after a run: areas change with every brush stroke, too
             self._scroll_down = False
             QTimer.singleShot(50, self.show_results)

@@ -1,4 +1,4 @@
-"""What a run shall do: the part of the slide, the device, and the collapsible settings."""
+"""What to segment and how: the area of the slide, the device, and the settings panel."""
 
 from __future__ import annotations
 
@@ -32,21 +32,21 @@ _DEVICE_NAMES = {"cpu": "CPU", "mps": "Apple GPU", "cuda": "NVIDIA GPU"}
 
 
 def device_title(name: str) -> str:
-    """Return a device's name for people: "cuda:1" is "NVIDIA GPU 1"."""
+    """Return the display name of a device: "cuda:1" is "NVIDIA GPU 1"."""
     kind, _, number = name.partition(":")
     title = _DEVICE_NAMES.get(kind, name)
     return f"{title} {number}" if number else title
 
 
 class RunOnChoice(QWidget):
-    """Chooses the part of the slide.
+    """Chooses the area to segment.
 
     Attributes
     ----------
     changed : Signal()
-        Another part was chosen.
+        Another area was chosen.
     drawRequested : Signal()
-        The user wants to draw.
+        The user wants to draw regions.
     """
 
     changed = Signal()
@@ -56,7 +56,7 @@ class RunOnChoice(QWidget):
         super().__init__(parent)
         self._group = QButtonGroup(self)
         self.buttons: dict[RunOn, QRadioButton] = {}
-        grid = QGridLayout(self)  # two lines: one would widen the dock
+        grid = QGridLayout(self)  # two lines: a single one would be wider than the dock
         grid.setContentsMargins(0, 0, 0, 0)
         grid.setHorizontalSpacing(8)
         grid.setVerticalSpacing(2)
@@ -80,11 +80,11 @@ class RunOnChoice(QWidget):
 
     @property
     def choice(self) -> RunOn:
-        """What is chosen."""
+        """The chosen area."""
         return next(choice for choice, button in self.buttons.items() if button.isChecked())
 
     def set_enabled(self, why_not: str, why_not_draw: str) -> None:
-        """Allow another choice, or say why not."""
+        """Allow changes, or say why not."""
         for choice, button in self.buttons.items():
             button.setEnabled(not why_not)
             button.setToolTip(why_not or TOOLTIPS[choice.name.lower()])

@@ -1,4 +1,4 @@
-"""What there is after a run: overlays, areas, exports."""
+"""The lower part of the dock after a run: overlays, areas, exports, and stored results."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ _ROW_HEIGHT = 20
 
 
 class ResultsSection(QWidget):
-    """Shows what a mask holds and takes it out of napari.
+    """Shows overlays and areas of a mask and has the buttons that export it.
 
     Attributes
     ----------
@@ -67,11 +67,11 @@ class ResultsSection(QWidget):
     opacityChanged : Signal(float)
         0 to 1.
     colormapChosen : Signal(str)
-        A colormap of napari.
+        Name of a napari colormap.
     exportRequested : Signal(str)
         A key of `FORMATS`, or "all".
     openFolderRequested : Signal()
-        The user wants to see the exported files.
+        The user wants to see the folder of the exported files.
     reviewRequested : Signal()
         The user wants to correct and review the mask.
     """
@@ -175,13 +175,13 @@ class ResultsSection(QWidget):
         return what, self.opacity.value() / 100, self.colormap.currentText()
 
     def show_exported(self, exported: bool) -> None:
-        """Offer to show what was exported, once something was."""
+        """Allow opening the folder once something was exported."""
         self.folder_button.setEnabled(exported)
-        why_not = "" if exported else "Nothing was exported yet."
+        why_not = "" if exported else "Nothing has been exported yet."
         self.folder_button.setToolTip(why_not or TOOLTIPS["open_folder"])
 
     def show_state(self, state: DockState) -> None:
-        """Show what can be pressed, and why not."""
+        """Enable what can be used now; the tooltips of the rest say why not."""
         why_not = state.why_not("overlay")
         for widget, name in (
             (self.overlay, "overlay"),
@@ -202,12 +202,12 @@ class ResultsSection(QWidget):
             button.setToolTip(why_not or self._export_tooltips[key])
 
     def show_classes(self, classes: TissueClasses, shown: str) -> None:
-        """List what an overlay can show, with `shown` chosen."""
+        """List what an overlay can show and select `shown`."""
         if classes.names != self._class_names:
             self._class_names = classes.names
             self.overlay.clear()
             self.overlay.addItem("nothing", "")
-            self.overlay.addItem("the class chosen (confidence)", CONFIDENCE)
+            self.overlay.addItem("confidence (of the chosen class)", CONFIDENCE)
             for tissue_class in classes:
                 self.overlay.addItem(
                     swatch(tissue_class.color), tissue_class.name, tissue_class.name
@@ -220,7 +220,7 @@ class ResultsSection(QWidget):
         Parameters
         ----------
         rows : sequence of AreaRow
-            Largest first.
+            In the order of the table.
         unit : str
             "mm²" or "px".
         """
@@ -290,7 +290,7 @@ _AREAS_AFTER_MS = 600
 
 
 class ResultTools(QObject):
-    """Keeps the areas up to date and writes exports.
+    """Keeps the overlay and the areas up to date and writes exports.
 
     Parameters
     ----------
@@ -308,7 +308,7 @@ class ResultTools(QObject):
     changed : Signal()
         An export started or ended, or another overlay is shown.
     exported : Signal(object)
-        The list of written paths.
+        The list of paths that were written.
     measured : Signal()
         The areas are shown.
     folderChosen : Signal(str)
@@ -353,11 +353,11 @@ class ResultTools(QObject):
 
     @property
     def is_busy(self) -> bool:
-        """Whether an export is being written."""
+        """Whether an export is in progress."""
         return self._export.is_running
 
     def show_areas_of(self, view: MaskView | None, *, growing: bool) -> None:
-        """Measure the mask shown now, and again after each stroke of the brush."""
+        """Measure the current mask, and again after each brush stroke."""
         if view is not self._view:
             self._section.show_areas([], "")
             self._view = view
@@ -395,14 +395,14 @@ class ResultTools(QObject):
             self._controller.overlay.layer.opacity = opacity
 
     def ask_and_export(self, kind: str) -> None:
-        """Ask where to, then export; `kind` is a key of `FORMATS` or "all"."""
+        """Ask for a file or folder and export to it; `kind` is a key of `FORMATS` or "all"."""
         slide, view = self._slides.slide, self._view
         if slide is None or view is None:
             return
         folder = load_settings().export_folder or str(slide.path.parent)
         if kind == EVERYTHING:
             chosen = QFileDialog.getExistingDirectory(
-                self._section, "Export everything into a folder", folder
+                self._section, "Export all formats to a folder", folder
             )
         else:
             chosen, _ = QFileDialog.getSaveFileName(
@@ -414,7 +414,7 @@ class ResultTools(QObject):
             self.export(kind, target)
 
     def export(self, kind: str, target: Path) -> None:
-        """Export what the mask layer shows now to a file, or to a folder when `kind` is "all"."""
+        """Export the mask as shown now to a file, or to a folder when `kind` is "all"."""
         slide, view = self._slides.slide, self._view
         if slide is None or view is None or self.is_busy:
             return

@@ -1,4 +1,4 @@
-"""The dock's first part: which slide, how large, and its pixel size."""
+"""The top of the dock: the slide, its size and its pixel size; and the preview of the tissue."""
 
 from __future__ import annotations
 
@@ -37,23 +37,23 @@ if TYPE_CHECKING:
 
 
 NO_SLIDE = "No slide is open."
-MPP_HINT = "Pixel size unknown. Scans at 40x have about 0.25, at 20x about 0.5 µm/px."
+MPP_HINT = "Pixel size unknown. Typical: 0.25 µm/px at 40x, 0.5 at 20x."
 
 
 def describe_size(slide: Slide) -> str:
-    """Return the size of a slide for people: pixels, millimetres and pixel size."""
+    """Return the size of a slide as text: pixels, millimeters and pixel size."""
     height, width = slide.shape
     text = f"{width:,} × {height:,} px"
     if slide.mpp is not None:
         across, down = width * slide.mpp / 1000, height * slide.mpp / 1000
         text += f" · {across:.3g} × {down:.3g} mm · {slide.mpp:.4g} µm/px"
         if slide.mpp_is_given:
-            text += " (typed)"
+            text += " (entered)"
     return text
 
 
 def parse_mpp(text: str) -> float | None:
-    """Read a pixel size that a person typed, with point or comma; None when it is none."""
+    """Parse a typed pixel size, with decimal point or comma; None when it is not usable."""
     try:
         return usable_mpp(float(text.strip().replace(",", ".")))
     except ValueError:
@@ -116,14 +116,14 @@ class PixelSizeRow(QWidget):
 
 
 class SlideSection(QWidget):
-    """Shows the slide; tells what the user asks for.
+    """Shows the slide and has the buttons that open one.
 
     Attributes
     ----------
     openRequested, sampleRequested : Signal()
         A button was pressed.
     slideChosen : Signal(int)
-        Position in the list of slides.
+        Index in the list of slides.
     """
 
     openRequested = Signal()
@@ -176,8 +176,10 @@ class SlideSection(QWidget):
             self.combo.setCurrentIndex(current)
 
     def show_slide(self, slide: Slide | None) -> None:
-        """Show what is known of a slide."""
-        self.size_label.setText(NO_SLIDE if slide is None else describe_size(slide))
+        """Show the size and pixel size of a slide, and ask for the latter if it is unknown."""
+        size = NO_SLIDE if slide is None else describe_size(slide)
+        # no break between a number and its unit, only at the dots
+        self.size_label.setText(size.replace(" ", "\u00a0").replace("\u00a0·\u00a0", " · "))
         asks = slide is not None and (slide.mpp is None or slide.mpp_is_given)
         self.mpp_row.setVisible(asks)
         unknown = slide is not None and slide.mpp is None
@@ -191,21 +193,21 @@ class SlideSection(QWidget):
 
 
 class TissuePreview(QObject):
-    """Finds tissue in a thread and adds a layer with it.
+    """Finds the tissue in the background and adds it as a layer.
 
     Parameters
     ----------
     viewer : napari.Viewer
-        Gets the layer.
+        The layer is added to it.
     slides : ViewerSlides
-        Knows the slide that is shown.
+        Knows the current slide.
     dock : QObject
         Owner.
 
     Attributes
     ----------
     messageEmitted : Signal(str, str)
-        A kind of banner and its sentence.
+        Kind and text of a message for the banner.
     """
 
     messageEmitted = Signal(str, str)
@@ -216,7 +218,7 @@ class TissuePreview(QObject):
         self._slides = slides
 
     def show(self, settings: DockSettings) -> None:
-        """Look for tissue on the current slide and show it."""
+        """Find the tissue of the current slide and show it."""
         slide = self._slides.slide
         if slide is not None:
             how = settings.tissue_settings()

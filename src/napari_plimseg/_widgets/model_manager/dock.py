@@ -1,4 +1,4 @@
-"""The dock *PLIMSeg Models*: what is here, what can be had, and how to get it."""
+"""The dock *PLIMSeg Models*: lists, imports, downloads and removes models and encoders."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
 
 def size_text(size: int) -> str:
-    """Return a size for people: "52 MB"; empty for nothing."""
+    """Return a size as text, such as "52 MB"; empty for 0."""
     if not size:
         return ""
     if size < 1_000_000:
@@ -52,17 +52,17 @@ def size_text(size: int) -> str:
 
 
 def details_html(entry: ModelEntry) -> str:
-    """Return everything that is known of an entry."""
+    """Return the details of an entry as rich text."""
     parts = [f"<p><b>{escape(entry.title)}</b><br>{escape(entry.description)}</p>"]
     if entry.reason:
         parts.append(f"<p><b>{entry.state.label.capitalize()}.</b> {escape(entry.reason)}</p>")
-    rows = [("Licence", escape(entry.license)), ("Source", _source(entry))]
+    rows = [("License", escape(entry.license)), ("Source", _source(entry))]
     if entry.gated:
-        rows.append(("Access", "its authors ask for an agreement first"))
+        rows.append(("Access", "gated: accept the terms of its authors first"))
     if entry.task is not Task.TRAINING:
         rows.append(("Works at", f"{entry.mpp:g} µm/px"))
     if entry.size_bytes:
-        rows.append(("On this disk", size_text(entry.size_bytes)))
+        rows.append(("Size on disk", size_text(entry.size_bytes)))
     rows += [(escape(name), f"{value:.3g}") for name, value in entry.scores.items()]
     rows += [(escape(name), escape(text)) for name, text in entry.history.items()]
     if entry.path is not None:
@@ -83,19 +83,19 @@ def details_html(entry: ModelEntry) -> str:
 
 
 def question_html(offer: Offer) -> str:
-    """Return the question before a download: what, how large, under which licence."""
+    """Return the question before a download, with size and license."""
     entry = offer.entry
     files = ", ".join(f"{escape(f.name)} ({size_text(f.size)})" for f in offer.files)
-    gated = " Its authors ask for an agreement on that page first." if entry.gated else ""
+    gated = " Accept the terms of its authors on that page first." if entry.gated else ""
     return (
         f"<p>Download <b>{escape(entry.title)}</b>, {size_text(offer.size_bytes)}?</p>"
-        f"<p>Licence: <b>{escape(entry.license)}</b>. Read it on {_source(entry)} before you use "
+        f"<p>License: <b>{escape(entry.license)}</b>. Read it on {_source(entry)} before you use "
         f"the model.{gated}</p><p>Files: {files}</p>"
     )
 
 
 def progress_text(progress: DownloadProgress, left: str) -> str:
-    """Return one line about a download; `left` is the time that it takes, for people."""
+    """Return the progress of a download in one line; `left` is the remaining time as text."""
     done, total = size_text(progress.bytes_done) or "0 MB", size_text(progress.bytes_total)
     parts = [f"{progress.message} {progress.name}", f"{done} of {total}"]
     if left:
@@ -104,7 +104,10 @@ def progress_text(progress: DownloadProgress, left: str) -> str:
 
 
 def _file(path: Path) -> str:
-    """Return the name as a link to the folder, which only the tooltip tells: it names a person."""
+    """Return the file name as a link to its folder.
+
+    Only the tooltip shows the path, since it may hold the name of a person.
+    """
     folder = path if path.is_dir() else path.parent
     where, address = escape(str(path)), escape(folder.absolute().as_uri())
     return f"<a href='{address}' title='{where}'>{escape(path.name)}</a>"
@@ -119,6 +122,7 @@ def _source(entry: ModelEntry) -> str:
 MODEL_FILES = "Models (*.safetensors);;All files (*)"
 WEIGHT_FILES = "Weights (*.safetensors *.bin *.pt *.pth);;All files (*)"
 _KEY = Qt.ItemDataRole.UserRole
+_LINK_COLOR = "#3d8fdd"
 _STATE_COLORS = {
     EntryState.DAMAGED: "#d05050",
     EntryState.PARTIAL: "#c08020",
@@ -128,7 +132,7 @@ _STATE_COLORS = {
 
 @dataclass(frozen=True)
 class _Key:
-    """Which entry an import has made."""
+    """The key of the entry that an import created."""
 
     key: str
 
@@ -173,6 +177,8 @@ class ModelsDock(QWidget):
         self.table.currentItemChanged.connect(lambda *_: self.refresh_state())
         self.details = QTextBrowser()
         self.details.setOpenExternalLinks(True)
+        # the default blue can't be read on the dark theme; this one can on both
+        self.details.document().setDefaultStyleSheet(f"a {{color: {_LINK_COLOR};}}")
         self.bar = QProgressBar()
         self.cancel_button = QPushButton("Cancel")
         self.cancel_button.clicked.connect(self.cancel)
@@ -217,13 +223,13 @@ class ModelsDock(QWidget):
 
     @property
     def entry(self) -> ModelEntry | None:
-        """The selected model."""
+        """The selected model; None when there is none."""
         item = self.table.currentItem()
         return None if item is None else self._entries.get(item.data(0, _KEY))
 
     @property
     def state(self) -> ModelsState:
-        """What is there now, for deciding what can be pressed."""
+        """The current situation, which decides what can be used."""
         dock = main_dock(self._viewer)
         return ModelsState(
             entry=self.entry,
@@ -233,7 +239,7 @@ class ModelsDock(QWidget):
         )
 
     def refresh_state(self) -> None:
-        """Show the selected model, enable what can be pressed and say why the rest can't."""
+        """Show the selected model and enable what can be used now."""
         state = self.state
         self.details.setHtml("" if state.entry is None else details_html(state.entry))
         for control, button in (
@@ -267,7 +273,7 @@ class ModelsDock(QWidget):
         return False
 
     def reload(self) -> None:
-        """List what is on this computer anew; the network is not asked."""
+        """List the models again, without asking the network."""
         self._start(Work.LISTING, self._library.entries)
 
     def import_from(self, path: str | Path) -> None:
@@ -282,14 +288,14 @@ class ModelsDock(QWidget):
             self._start(Work.IMPORTING, lambda: _with_key(import_weights(key, path)))
 
     def download(self) -> None:
-        """Ask what a download brings, then ask the user, then fetch it."""
+        """Ask the hub for files and size, ask the user, then download."""
         entry = self.entry
         if entry is not None and not self.state.why_not("download"):
             key, offer = entry.key, self._library.offer
             self._start(Work.ASKING, lambda: offer(key))
 
     def cancel(self) -> None:
-        """Stop the download; what came so far is kept."""
+        """Stop the download; the downloaded part is kept."""
         if not self.state.why_not("cancel"):
             self._work = Work.STOPPING
             self._job.stop()
@@ -297,14 +303,14 @@ class ModelsDock(QWidget):
             self.refresh_state()
 
     def remove(self) -> None:
-        """Remove the selected model, once the user has said yes."""
+        """Remove the selected model after the user has confirmed it."""
         entry = self.entry
         if entry is None or self.state.why_not("remove"):
             return
         what = size_text(entry.size_bytes) or "an empty folder"
         text = f"<p>Remove <b>{escape(entry.title)}</b> ({what}) from this computer?</p>"
         if entry.kind.value.startswith("own"):
-            text += "<p>It can't be had again from here.</p>"
+            text += "<p>This can't be undone.</p>"
         if self.ask("Remove model", text):
             key, library = entry.key, self._library
             self._start(Work.REMOVING, lambda: library.remove(key))
@@ -315,7 +321,7 @@ class ModelsDock(QWidget):
         if entry is None or dock is None or self.state.why_not("use"):
             return
         if dock.choose_model(entry.name):
-            self.banner.show_message("good", f"The dock PLIMSeg uses {entry.title} now.")
+            self.banner.show_message("good", f"{entry.title} is selected in the PLIMSeg dock.")
 
     def ask(self, title: str, text: str) -> bool:
         """Ask the user a question; return whether the answer is yes."""
@@ -343,7 +349,7 @@ class ModelsDock(QWidget):
         elif isinstance(step, Offer):
             self._offer = step
         elif step is not None:
-            # thousandths: Qt counts in 32 bits, and files have more bytes
+            # in thousandths, since the range of Qt's bar has 32 bits and files are larger
             self.bar.setRange(0, 1000)
             self.bar.setValue(round(1000 * step.bytes_done / max(1, step.bytes_total)))
             left = "" if step.seconds_left is None else duration(step.seconds_left)
@@ -365,10 +371,10 @@ class ModelsDock(QWidget):
                 return
         if work is Work.STOPPING:
             self.banner.show_message(
-                "info", "Stopped. What came so far is kept; Continue does the rest."
+                "info", "Cancelled. The downloaded part is kept; press Continue to finish."
             )
         elif work is Work.DOWNLOADING and complete:
-            self.banner.show_message("good", "Downloaded and checked.")
+            self.banner.show_message("good", "Downloaded and verified.")
         elif work is Work.IMPORTING and complete:
             self.banner.show_message("good", f"Imported as '{self._wanted}'.")
         elif work is Work.REMOVING and complete:
@@ -402,7 +408,7 @@ class ModelsDock(QWidget):
             self.import_from(path)
 
     def _on_import_folder(self) -> None:
-        path = QFileDialog.getExistingDirectory(self, "Import the models of a folder")
+        path = QFileDialog.getExistingDirectory(self, "Import all models of a folder")
         if path:
             self.import_from(path)
 

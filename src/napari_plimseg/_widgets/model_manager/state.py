@@ -1,4 +1,4 @@
-"""What the models dock allows, and why not: no Qt, no napari."""
+"""What the models dock allows now, and why not the rest. Without Qt and napari."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ if TYPE_CHECKING:
 
 
 class Work(Enum):
-    """What goes on in the background."""
+    """What the dock is doing in the background."""
 
     NONE = ""
-    LISTING = "The models are being looked up."
+    LISTING = "The models are being listed."
     IMPORTING = "A model is being imported."
     REMOVING = "A model is being removed."
-    ASKING = "The hub is being asked."
-    DOWNLOADING = "A download is going on."
+    ASKING = "The hub is being asked for the files."
+    DOWNLOADING = "A download is in progress."
     STOPPING = "The download is stopping."
 
 
@@ -31,13 +31,13 @@ class ModelsState:
     Parameters
     ----------
     entry : ModelEntry or None
-        The selected one.
+        The selected model.
     work : Work
-        What goes on.
+        What the dock is doing.
     dock_is_open : bool
-        Whether the main dock is there to use a model in.
+        Whether the main dock, which uses a model, is open.
     dock_is_running : bool
-        Whether the main dock is in a run.
+        Whether the main dock is segmenting a slide.
     """
 
     entry: ModelEntry | None = None
@@ -46,7 +46,7 @@ class ModelsState:
     dock_is_running: bool = False
 
     def why_not(self, control: str) -> str:
-        """Return why a control can't be used now, as a sentence; empty when it can.
+        """Return why a control can't be used now, in one sentence; empty when it can.
 
         Parameters
         ----------
@@ -68,14 +68,14 @@ class ModelsState:
 
     def _why_not_weights(self, entry: ModelEntry) -> str:
         if entry.kind is not Kind.ENCODER:
-            return "Select an encoder in the list first: weights alone belong to one."
-        return "It is here already." if entry.state is EntryState.READY else ""
+            return "Select the encoder that the weights belong to first."
+        return "It is already on this computer." if entry.state is EntryState.READY else ""
 
     def _why_not_download(self, entry: ModelEntry) -> str:
         if entry.downloadable:
             return ""
         if entry.state is EntryState.READY:
-            return "It is on this computer already."
+            return "It is already on this computer."
         return f"It can't be downloaded. {entry.reason}"
 
     def _why_not_remove(self, entry: ModelEntry) -> str:
@@ -85,9 +85,9 @@ class ModelsState:
         if entry.state is not EntryState.READY:
             return entry.reason
         if entry.task is Task.TRAINING:
-            return "It is a vision-only encoder: train a model with it first."
+            return "Vision-only encoder: train a model with it to get masks."
         if entry.task is Task.PROMPTS:
-            return "It answers points and boxes: choose it under Smart select."
+            return "This model is for points and boxes: choose it in Smart select."
         if not self.dock_is_open:
             return "Open the dock PLIMSeg first (Plugins > PLIMSeg)."
-        return "A run is going on: wait or cancel it first." if self.dock_is_running else ""
+        return "A run is in progress: wait or cancel it first." if self.dock_is_running else ""

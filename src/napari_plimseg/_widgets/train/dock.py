@@ -54,14 +54,14 @@ if TYPE_CHECKING:
 
 
 def how_it_ended(process: TrainingProcess) -> tuple[str, str]:
-    """Return what `Banner.show_message` takes to say how a training ended."""
+    """Return kind and text of the message about how a training ended."""
     name = process.files.root.name
     if process.state is TrainingState.FINISHED:
-        listed = process.listed_as
-        place = f" and in the list of models as '{listed}'" if listed else ""
-        return "good", f"'{name}' is trained{place}."
+        if process.listed_as:
+            return "good", f"Training finished. Model '{process.listed_as}' is ready to use."
+        return "good", f"Training '{name}' finished."
     if process.state is TrainingState.STOPPED:
-        return "info", f"'{name}' was stopped; Resume goes on where it was."
+        return "info", f"Training '{name}' is paused. Press Resume to continue."
     return "error", process.error
 
 
@@ -175,19 +175,19 @@ class TrainDock(QWidget):
 
     @property
     def process(self) -> TrainingProcess | None:
-        """The training that is shown."""
+        """The training that is shown; None when there is none."""
         return self.keeper.process
 
     @property
     def mpp(self) -> float | None:
-        """Pixel size of the images: the folder's, or what was typed."""
+        """Pixel size of the images in micrometers: stated by the folder, or typed."""
         if self.facts is not None and self.facts.mpp is not None:
             return self.facts.mpp
         return self.folder_section.mpp_row.mpp
 
     @property
     def state(self) -> TrainDockState:
-        """What is there now, for deciding what can be pressed."""
+        """The current situation, which decides what can be used."""
         process, slide = self.process, self.slides.slide
         return TrainDockState(
             has_folder=self.folder is not None,
@@ -214,7 +214,7 @@ class TrainDock(QWidget):
             part.show_theme(QColor(color))
 
     def show_state(self, state: TrainDockState, history: RunHistory | None) -> None:
-        """Enable what can be pressed now and say why the rest can't."""
+        """Enable what can be used now; the tooltips of the rest say why not."""
         self.folder_section.show_state(state)
         self.classes.setVisible(self.class_list.classes is not None)
         self.class_list.set_enabled(state.why_not("setup"))
@@ -230,19 +230,19 @@ class TrainDock(QWidget):
         self.earlier.show_state(state)
 
     def scroll_to_progress(self) -> None:
-        """Bring the curves into sight."""
+        """Scroll to the curves."""
         bar = self.scroll_area.verticalScrollBar()
         bar.setValue(min(bar.maximum(), self.progress_heading.y()))
 
     def show_message(self, kind: str, text: str) -> None:
-        """Show a message above, as `Banner.show_message` does; an empty text removes the last."""
+        """Show a message at the top of the dock; an empty text hides the last one."""
         if text:
             self.banner.show_message(kind, text)
         else:
             self.banner.hide()
 
     def refresh_state(self) -> None:
-        """Enable what can be pressed now and say why the rest can't."""
+        """Enable what can be used now; the tooltips of the rest say why not."""
         self.show_state(self.state, None if self.process is None else self.process.history)
 
     def show_error_message(self, text: str) -> None:
@@ -266,7 +266,7 @@ class TrainDock(QWidget):
             self.choose_folder(Path(path))
 
     def choose_folder(self, folder: Path) -> None:
-        """Look through a folder of images and show what is in it."""
+        """Check a folder of images and show its contents."""
         if self.state.why_not("folder"):
             return
         self.banner.hide()
@@ -277,10 +277,10 @@ class TrainDock(QWidget):
         self.folder_section.show_folder(folder)
         self.folder_section.show_facts(None)
         self.setup.show_plan(None)
-        self._begin_check("images", lambda: scan_folder(folder, self._program))
+        self._begin_check(lambda: scan_folder(folder, self._program))
 
     def use_slides(self) -> None:
-        """Cut patches out of the open slides and train on them."""
+        """Cut patches from the open slides and use them as the images to train on."""
         views = mask_views(self._viewer)
         if self.state.why_not("slides") or not views:
             return
@@ -289,10 +289,10 @@ class TrainDock(QWidget):
         shown = [(view, view.layer.data) for view in views]
         self.facts = None
         self.folder_section.show_facts(None)
-        self._begin_check("patches", lambda: cut_open_slides(shown, out, self._program))
+        self._begin_check(lambda: cut_open_slides(shown, out, self._program))
 
-    def _begin_check(self, what: str, work: Callable[[], Generator[Any, None, None]]) -> None:
-        self.folder_section.show_counted(f"Looking through the {what}…", 0, 0)
+    def _begin_check(self, work: Callable[[], Generator[Any, None, None]]) -> None:
+        self.folder_section.show_counted("Checking the images…", 0, 0)
         self._check.start(work)
         self.refresh_state()
 
@@ -314,7 +314,7 @@ class TrainDock(QWidget):
             self.plan.schedule()
 
     def _take_classes(self, known: TissueClasses) -> None:
-        """Show colours and words of classes that the folder only names."""
+        """Show the colors and words of classes of which the folder has only the names."""
         own = None if self.facts is None else self.facts.classes
         if own is not None and own.names == known.names:
             self.class_list.show_classes(known)
@@ -345,25 +345,25 @@ class TrainDock(QWidget):
     # -- training
 
     def request(self) -> TrainingRequest:
-        """Return what the dock shows, as something to train.
+        """Return the training that the dock describes.
 
         Raises
         ------
         PlimsegError
-            When it can't be trained.
+            When it is not valid.
         """
         facts, edited = self.facts, self.class_list.classes
         classes = None
         if facts is not None and facts.classes is not None and edited not in (None, facts.classes):
             classes = following(facts.classes, edited)
-        told = None if facts is None or facts.mpp is not None else self.mpp
+        typed = None if facts is None or facts.mpp is not None else self.mpp
         return TrainingRequest(
             source=self.folder or Path(),
             name=self.setup.name_edit.text(),
             effort=self.setup.effort,
             backbone=self.setup.backbone.name,
             classes=classes,
-            mpp=told,
+            mpp=typed,
         )
 
     def _plan_steps(self) -> Generator[TrainingPlan | None, None, None] | None:
@@ -372,7 +372,7 @@ class TrainDock(QWidget):
         return make_plan(self.request(), self._program)
 
     def start(self) -> None:
-        """Start a training of what the dock shows."""
+        """Start the training that the dock describes."""
         if self.state.why_not("start"):
             return
         self.plan.stop()
@@ -383,7 +383,7 @@ class TrainDock(QWidget):
         )
 
     def resume(self) -> None:
-        """Go on with the training that is shown."""
+        """Resume the training that is shown."""
         process = self.process
         if process is not None and not self.state.why_not("resume"):
             self._launch(lambda: TrainingProcess.resume(process.files.root, self._program))
@@ -397,7 +397,7 @@ class TrainDock(QWidget):
         self.banner.hide()
         self.setup.show_plan(None)
         self._show_process(process)
-        # the curves must have their place before they can be brought into sight
+        # the curves are laid out first; only then can the dock scroll to them
         QTimer.singleShot(_SCROLL_AFTER_MS, self.scroll_to_progress)
 
     def stop(self) -> None:
@@ -425,9 +425,9 @@ class TrainDock(QWidget):
         history = process.history
         self.curves.show_history(history)
         self.pictures.show_pictures(history.pictures)
-        said = [text.splitlines()[0] for text in history.warnings[-3:] if text]
-        self.warnings.setText("\n".join(said))
-        self.warnings.setVisible(bool(said) and process.state.is_alive)
+        texts = [text.splitlines()[0] for text in history.warnings[-3:] if text]
+        self.warnings.setText("\n".join(texts))
+        self.warnings.setVisible(bool(texts) and process.state.is_alive)
         self.refresh_state()
 
     def _on_ended(self) -> None:

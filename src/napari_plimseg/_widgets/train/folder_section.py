@@ -1,4 +1,4 @@
-"""What a folder of images holds: its tags as bars with examples, and what is wrong with it."""
+"""The images to train on: a bar per tag with examples, and the problems of the folder."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ _PROBLEMS_SHOWN = 12
 
 
 class TagBars(QWidget):
-    """One row a tag: its name, a bar as long as it is frequent, and some of its images."""
+    """One row per tag: name, bar of its frequency, and some of its images."""
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -51,7 +51,7 @@ class TagBars(QWidget):
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
 
     def set_ink(self, color: str) -> None:
-        """Draw text in the text colour of the theme."""
+        """Draw in the text color of the theme."""
         self._ink = QColor(color)
         self.update()
 
@@ -70,7 +70,7 @@ class TagBars(QWidget):
         self.update()
 
     def recolor(self, shown: list[tuple[str, Color]]) -> None:
-        """Show other names and colours for the same tags."""
+        """Show other names and colors for the same tags."""
         self._rows = [
             (name, row[1], color, row[3])
             for row, (name, color) in zip(self._rows, shown, strict=False)
@@ -90,7 +90,7 @@ class TagBars(QWidget):
         metrics = painter.fontMetrics()
         thumbs = max(0, min(6, (self.width() - _NAME_WIDTH - _COUNT_WIDTH - 60) // (_THUMB + 3)))
         room = self.width() - _NAME_WIDTH - _COUNT_WIDTH - thumbs * (_THUMB + 3) - 8
-        left_of, centred = (
+        left_aligned, right_aligned = (
             int((flag | Qt.AlignmentFlag.AlignVCenter).value)
             for flag in (Qt.AlignmentFlag.AlignLeft, Qt.AlignmentFlag.AlignRight)
         )
@@ -98,14 +98,14 @@ class TagBars(QWidget):
             top = number * _ROW
             painter.setPen(self._ink)
             shown = metrics.elidedText(name, Qt.TextElideMode.ElideRight, _NAME_WIDTH - 6)
-            painter.drawText(QRectF(0, top, _NAME_WIDTH, _ROW), left_of, shown)
+            painter.drawText(QRectF(0, top, _NAME_WIDTH, _ROW), left_aligned, shown)
             painter.setPen(QColor(128, 128, 128))
             painter.setBrush(QColor(*color))
             bar = QRectF(_NAME_WIDTH, top + _ROW / 2 - 7, max(2.0, room * count / most), 14)
             painter.drawRoundedRect(bar, 2, 2)
             painter.setPen(self._ink)
             box = QRectF(_NAME_WIDTH + room, top, _COUNT_WIDTH, _ROW)
-            painter.drawText(box, centred, f"{count:,}")
+            painter.drawText(box, right_aligned, f"{count:,}")
             for place, path in enumerate(paths[:thumbs]):
                 image = self.loader.picture(Wanted(path, 2 * _THUMB))
                 x = self.width() - (thumbs - place) * (_THUMB + 3)
@@ -115,7 +115,7 @@ class TagBars(QWidget):
 
 
 class FolderSection(QWidget):
-    """Chooses the images and shows what is in them.
+    """Chooses the images to train on and shows what they contain.
 
     Attributes
     ----------
@@ -159,7 +159,7 @@ class FolderSection(QWidget):
         self.bar.hide()
 
     def show_state(self, state: TrainDockState) -> None:
-        """Enable what can be pressed now and say why the rest can't."""
+        """Enable what can be used now; the tooltips of the rest say why not."""
         for button, control in (
             (self.folder_button, "folder"),
             (self.slides_button, "slides"),
@@ -174,18 +174,18 @@ class FolderSection(QWidget):
         self.bar.setVisible(state.checking)
 
     def show_folder(self, path: Path | None) -> None:
-        """Show which folder was chosen."""
-        self.path_label.setText("No images chosen yet." if path is None else f"<b>{path.name}</b>")
+        """Show the name of the chosen folder."""
+        self.path_label.setText("No folder selected." if path is None else f"<b>{path.name}</b>")
         self.path_label.setToolTip("" if path is None else str(path))
 
     def show_counted(self, what: str, done: int, total: int) -> None:
-        """Show how far the look through the images is; a total of 0 is not known."""
+        """Show the progress of the check; a total of 0 means unknown."""
         self.bar.setRange(0, total)
         self.bar.setValue(done)
         self.bar.setFormat(f"{done:,} of {total:,} {what}" if total else what)
 
     def show_facts(self, facts: FolderFacts | None) -> None:
-        """Show what the folder holds."""
+        """Show the contents of the folder."""
         self.bars.show_facts(facts)
         self.summary.setText("" if facts is None else facts.summary)
         self.summary.setVisible(facts is not None)
@@ -197,18 +197,18 @@ class FolderSection(QWidget):
 
 
 def _problem_text(problems: Sequence[FolderProblem]) -> str:
-    """Return the problems as rich text; files that share one stand in one row."""
+    """Return the problems as rich text, one row for all files with the same problem."""
     files: dict[tuple[bool, str], list[str]] = {}
     for problem in problems:
         files.setdefault((problem.fatal, problem.text), []).append(problem.file)
     rows = []
     for (fatal, text), names in list(files.items())[:_PROBLEMS_SHOWN]:
-        word, color = ("Stops", "#d9534f") if fatal else ("Note", "#c08a2a")
+        word, color = ("Error:", "#d9534f") if fatal else ("Note:", "#c08a2a")
         more = f" and {len(names) - 1:,} more" if len(names) > 1 else ""
         rows.append(
             f"<p style='margin: 3px 0'><b style='color: {color}'>{word}</b> "
-            f"<b>{escape(names[0])}</b>{more}: {escape(text)}</p>"
+            f"{escape(names[0])}{more}: {escape(text)}</p>"
         )
     if len(files) > _PROBLEMS_SHOWN:
-        rows.append(f"<p>… and {len(files) - _PROBLEMS_SHOWN} other problems.</p>")
+        rows.append(f"<p>… and {len(files) - _PROBLEMS_SHOWN} more problems.</p>")
     return "".join(rows)

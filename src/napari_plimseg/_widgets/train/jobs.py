@@ -1,4 +1,4 @@
-"""The work behind the training dock's buttons, as generators that a thread runs: no Qt."""
+"""Background work of the training dock, and the monitor of its training process."""
 
 from __future__ import annotations
 
@@ -30,32 +30,32 @@ if TYPE_CHECKING:
 def scan_folder(
     folder: Path, program: Sequence[str] | None = None
 ) -> Generator[dict[str, Any] | FolderFacts | None, None, None]:
-    """Yield how far the look through a folder is, and at the end what it holds."""
-    told = []
+    """Check a folder; yield progress events, None while there are none, and finally its facts."""
+    events = []
     for one in run_command(["scan", str(folder)], program):
         if one is not None and one["kind"] == "counted":
             yield one
         else:
             yield None
-            told += [one] if one is not None else []
-    yield FolderFacts.of(told)
+            events += [one] if one is not None else []
+    yield FolderFacts.of(events)
 
 
 def make_plan(
     request: TrainingRequest, program: Sequence[str] | None = None
 ) -> Generator[TrainingPlan | None, None, None]:
-    """Yield what a training would take, after Nones while that is found out."""
+    """Estimate a training; yield None while that takes, and finally the plan."""
     with tempfile.TemporaryDirectory(prefix="plimseg-") as folder:
-        told = []
+        events = []
         arguments = request.arguments(Path(folder))
         for one in run_command([*arguments, "--dry-run"], program):
             yield None
-            told += [one] if one is not None else []
-        yield TrainingPlan.of(told)
+            events += [one] if one is not None else []
+        yield TrainingPlan.of(events)
 
 
 def patches_folder(stem: str) -> Path:
-    """Return a new folder for the patches of open slides; it is not made yet."""
+    """Return an unused folder for the patches of open slides; it is not created yet."""
     parent, number = user_data_dir() / "patches", 1
     name = usable_name(stem)
     while True:
@@ -70,22 +70,22 @@ def cut_open_slides(
     out: Path,
     program: Sequence[str] | None = None,
 ) -> Generator[dict[str, Any] | Path | FolderFacts | TissueClasses | None, None, None]:
-    """Cut the slides of masks into patches, then look through these.
+    """Cut the slides of masks into patches, then check these as a folder of images.
 
     Parameters
     ----------
     shown : sequence of (MaskView, ndarray of uint8, shape (h, w))
-        Masks with what their layers show.
+        Masks, with the pixels that their layers show.
     out : Path
-        Takes the patches.
+        Folder for the patches.
     program : sequence of str, optional
-        In place of the training package.
+        Replaces the command that starts the training package.
 
     Yields
     ------
     dict, Path, FolderFacts, TissueClasses or None
-        How far it is; the folder when the patches are cut; what it holds; the masks' classes with
-        their colours and words, which a table of tags does not have.
+        Progress events; the folder once the patches are cut; its facts; and the classes of the
+        masks, whose colors and prompts a table of tags can't store.
     """
     slides = []
     for view, pixels in shown:
@@ -105,11 +105,11 @@ PATIENCE_SECONDS = 5.0
 
 
 class ProcessMonitor(QObject):
-    """Polls a training and tells what changed.
+    """Polls a training process and emits what changed.
 
-    When the dock goes or the program ends, the training is asked to stop, unless it is to go on.
-    The program waits five seconds for it; a training that needs longer for its step saves and ends
-    by itself afterwards.
+    When the dock is destroyed or the program ends, the training is asked to stop, unless `keep_on`
+    is set. The program waits for it five seconds; a training whose step takes longer saves and
+    ends afterwards, since it is a process of its own.
 
     Parameters
     ----------
@@ -119,9 +119,9 @@ class ProcessMonitor(QObject):
     Attributes
     ----------
     changed : Signal()
-        The training told something.
+        There is news from the training.
     ended : Signal()
-        It is over, one way or the other.
+        The training is over: finished, stopped or failed.
     """
 
     changed = Signal()
@@ -130,36 +130,36 @@ class ProcessMonitor(QObject):
     def __init__(self, parent: QObject) -> None:
         super().__init__(parent)
         self.process: TrainingProcess | None = None
-        self._going_on = _GoingOn()
+        self._at_end = _AtEnd()
         self._timer = QTimer(self)
         self._timer.setInterval(POLL_MS)
         self._timer.timeout.connect(self.poll)
         application = QCoreApplication.instance()
         if application is not None:
-            application.aboutToQuit.connect(self.let_go)
-        going_on = self._going_on
-        # this object can't be asked any more when it is destroyed, and a script that ends without
-        # an event loop destroys nothing
-        on_destroyed(self, going_on.stop)
-        atexit.register(going_on.stop)
+            application.aboutToQuit.connect(self.release)
+        at_end = self._at_end
+        # two ways, since a destroyed QObject can't be used any more, and a script that ends without
+        # an event loop destroys none
+        on_destroyed(self, at_end.stop)
+        atexit.register(at_end.stop)
 
     @property
     def keep_on(self) -> bool:
-        """Whether a training goes on after the viewer is closed."""
-        return self._going_on.keep_on
+        """Whether the training continues after the viewer is closed."""
+        return self._at_end.keep_on
 
     @keep_on.setter
     def keep_on(self, wanted: bool) -> None:
-        self._going_on.keep_on = wanted
+        self._at_end.keep_on = wanted
 
     def take(self, process: TrainingProcess) -> None:
-        """Look after another training."""
-        self.process = self._going_on.process = process
+        """Monitor another training."""
+        self.process = self._at_end.process = process
         self._timer.start()
         self.poll()
 
     def poll(self) -> None:
-        """Read what is new."""
+        """Read the news of the training."""
         process = self.process
         if process is None:
             return
@@ -170,15 +170,15 @@ class ProcessMonitor(QObject):
             self._timer.stop()
             self.ended.emit()
 
-    def let_go(self) -> None:
-        """Ask the training to stop, and wait for it five seconds at most."""
+    def release(self) -> None:
+        """Ask the training to stop and wait for it, at most `PATIENCE_SECONDS`."""
         process = self.process
         if process is not None and not self.keep_on:
             process.stop_and_wait(PATIENCE_SECONDS)
 
 
-class _GoingOn:
-    """What is left of a keeper when its window is gone."""
+class _AtEnd:
+    """Stops the training when its monitor is destroyed; holds no reference to the monitor."""
 
     def __init__(self) -> None:
         self.process: TrainingProcess | None = None

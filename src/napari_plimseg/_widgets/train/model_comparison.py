@@ -1,4 +1,4 @@
-"""Two models on what the window shows, and how far they agree: no Qt, no napari."""
+"""Runs two models on the current view and compares their masks."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _LARGEST_SIDE_MM = 6.0
 
 @dataclass(frozen=True, eq=False)
 class PartMask:
-    """A model's mask of a part of a slide.
+    """The mask of one model of a part of a slide.
 
     Parameters
     ----------
@@ -43,9 +43,9 @@ class PartMask:
     mask : ndarray of uint8, shape (h, w)
         Mask ids.
     info : MaskInfo
-        Of the mask of the whole slide.
+        Describes the mask of the whole slide.
     first : tuple of int
-        Row and column there of the first pixel.
+        Row and column in that mask of the first pixel.
     """
 
     title: str
@@ -54,7 +54,7 @@ class PartMask:
     first: tuple[int, int]
 
     def seen_from(self, other: PartMask) -> OtherMask:
-        """Return it as a mask of the part of the slide that begins where `other` does."""
+        """Return this mask for a comparison with `other`, positioned relative to it."""
         from napari_plimseg.results.analysis.comparison import OtherMask
 
         own, theirs = self.info.downsample, other.info.downsample
@@ -70,11 +70,11 @@ class ComparedModels:
     Parameters
     ----------
     parts : tuple of PartMask
-        The new model's and the other one's.
+        Of the new model and of the other one.
     result : Comparison
-        Of the first with the second, in the pixels of the first.
+        Of the first mask with the second, on the pixel grid of the first.
     left_out : tuple of str
-        Names of the classes that only one of them has; their pixels are not compared.
+        Classes that only one model has; their pixels are not compared.
     """
 
     parts: tuple[PartMask, PartMask]
@@ -83,7 +83,7 @@ class ComparedModels:
 
 
 def compared(first: PartMask, second: PartMask) -> ComparedModels:
-    """Compare two masks by the names of their classes, where both give one that both know.
+    """Compare two masks by class names, where both have a class that both models know.
 
     Raises
     ------
@@ -98,7 +98,7 @@ def compared(first: PartMask, second: PartMask) -> ComparedModels:
     if not here & there:
         raise ConfigError(
             f"{first.title} and {second.title} have no class name in common",
-            remedy="Compare with a model that names the same tissue.",
+            remedy="Compare with a model that has the same classes.",
         )
     known = np.zeros(256, bool)
     known[1 : len(names) + 1] = [name.casefold() in there for name in names]
@@ -107,8 +107,8 @@ def compared(first: PartMask, second: PartMask) -> ComparedModels:
     mapping = match_classes(other, first.info)
     if not mask.any() or not any(mapping.values()):
         raise ConfigError(
-            "the window shows nothing to which both models give a class that both know",
-            remedy="Move it over the tissue.",
+            "in this view there is no class that both models know",
+            remedy="Move the view to the tissue.",
         )
     info = replace(first.info, shape=mask.shape)
     return ComparedModels((first, second), compare(mask, info, other, mapping), tuple(left_out))
@@ -117,34 +117,34 @@ def compared(first: PartMask, second: PartMask) -> ComparedModels:
 def compare_steps(
     slide: Slide, region: Region, models: tuple[str, str], settings: DockSettings
 ) -> Generator[Stage | ComparedModels, None, None]:
-    """Run two models on a part of a slide and compare what they say.
+    """Run two models on a part of a slide and compare their masks.
 
     Parameters
     ----------
     slide : Slide
         With a known pixel size.
     region : Region
-        Level-0 pixels.
+        In level-0 pixels.
     models : tuple of str
-        Names in the catalogue.
+        Names in the library.
     settings : DockSettings
-        Device and tiles.
+        Device and tile size are taken from it.
 
     Yields
     ------
     Stage or ComparedModels
-        What goes on, and at the end the comparison.
+        Progress, and finally the comparison.
 
     Raises
     ------
     PlimsegError
-        When the part is too large to wait for, or a model can't be used.
+        When the part is too large, or a model can't be used.
     """
     side = max(region.height, region.width) * (slide.mpp or 0) / 1000
     if side > _LARGEST_SIDE_MM:
         raise ConfigError(
-            f"the window shows {side:.0f} mm of the slide, which takes long to compare",
-            remedy=f"Zoom in until it shows {_LARGEST_SIDE_MM:g} mm at most.",
+            f"the view is {side:.0f} mm wide, which takes too long to compare",
+            remedy=f"Zoom in to at most {_LARGEST_SIDE_MM:g} mm.",
         )
     with ENGINE.held_by("the comparison of two models"):
         parts = []
@@ -187,12 +187,12 @@ _DIFFERENT = {None: (0, 0, 0, 0), 0: (0, 0, 0, 0), 1: (1.0, 0.9, 0.0, 1.0)}
 
 
 class ComparisonLayers:
-    """Shows one comparison at a time.
+    """The layers of a comparison; one comparison is shown at a time.
 
     Parameters
     ----------
     viewer : napari.Viewer
-        Gets the layers; those of the last comparison go.
+        The layers are added to it.
     """
 
     def __init__(self, viewer: Viewer) -> None:
@@ -200,7 +200,7 @@ class ComparisonLayers:
         self.layers: list[Labels] = []
 
     def show(self, found: ComparedModels, mpp: float) -> None:
-        """Add the layers and show the first model's mask.
+        """Replace the layers by those of another comparison and show the first mask.
 
         Parameters
         ----------
@@ -224,14 +224,14 @@ class ComparisonLayers:
         )
         self._viewer.layers.selection.active = active
         for view in mask_views(self._viewer):
-            view.layer.visible = False  # colours of three masks on top of each other tell nothing
+            view.layer.visible = False  # three masks on top of each other can't be read
         self.show_only(0)
 
     def _add(
         self, name: str, mask: Any, part: PartMask, colormap: Any, mpp: float, step: int = 1
     ) -> None:
         size = part.info.downsample * mpp
-        # napari's origin is the centre of the first pixel
+        # napari's origin is the center of the first pixel, the slide's its corner
         shift = [(first + 0.5) * size - mpp / 2 for first in part.first]
         layer = self._viewer.add_labels(
             mask,
@@ -246,12 +246,12 @@ class ComparisonLayers:
         self.layers.append(layer)
 
     def show_only(self, number: int) -> None:
-        """Show one of the layers: 0 and 1 the models, 2 the differences."""
+        """Show one layer: 0 and 1 are the models, 2 the differences."""
         for place, layer in enumerate(self.layers):
             layer.visible = place == number
 
     def remove(self) -> None:
-        """Take the layers away, those that a person has not."""
+        """Remove the layers that the user has not removed already."""
         for layer in self.layers:
             if layer in self._viewer.layers:
                 self._viewer.layers.remove(layer)

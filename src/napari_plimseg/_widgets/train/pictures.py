@@ -1,4 +1,4 @@
-"""The pictures of the gallery: the one that is tagged, and the strip of its neighbours."""
+"""Pictures of images on disk: the large one, the strip of thumbnails, and their loader."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _MARKS = {"unsure": "?", "nothing": "–"}
 
 
 class PictureView(QWidget):
-    """One picture, as large as fits, or a sentence in its place."""
+    """One picture, scaled to fit, or a text in its place."""
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -41,17 +41,17 @@ class PictureView(QWidget):
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Expanding)
 
     def sizeHint(self) -> QSize:
-        """Return a size at which tissue can be judged."""
+        """Return a size at which tissue can be recognized."""
         return QSize(560, 460)
 
     def show_picture(self, image: QImage | None, text: str = "") -> None:
-        """Show a picture; the sentence is shown where there is none."""
+        """Show a picture, or the text if there is none."""
         self.image = image
         self.text = text
         self.update()
 
     def paintEvent(self, event: QPaintEvent) -> None:
-        """Draw the picture in the middle."""
+        """Draw the picture in the center."""
         painter = QPainter(self)
         painter.fillRect(self.rect(), QColor(30, 30, 32))
         if self.image is None:
@@ -69,23 +69,23 @@ class PictureView(QWidget):
 
 
 class ThumbStrip(QWidget):
-    """The neighbours of the current image; a click goes to one, the wheel moves on.
+    """Thumbnails around the current image; a click or the mouse wheel goes to another one.
 
-    Only what is seen is drawn, so ten thousand images are as quick as ten.
+    Only visible thumbnails are drawn, so ten thousand images are as fast as ten.
 
     Parameters
     ----------
     state_of : callable
         Returns the state of the image at a position.
     picture_of : callable
-        Returns its small picture, or None while it is not read or can't be.
+        Returns its thumbnail; None if it was not read yet or can't be.
 
     Attributes
     ----------
     picked : Signal(int)
-        An image was clicked.
+        Position of the image to go to.
     seen : Signal()
-        Other images are seen: their pictures are wanted.
+        Other images are visible and need their thumbnails.
     """
 
     picked = Signal(int)
@@ -106,25 +106,25 @@ class ThumbStrip(QWidget):
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
 
     def show_position(self, current: int, count: int) -> None:
-        """Put another image in the middle."""
+        """Show another image in the middle."""
         self.current, self._count = current, count
         self.update()
         self.seen.emit()
 
     @property
     def positions(self) -> Sequence[int]:
-        """Positions of the images that are seen."""
+        """Positions of the visible images."""
         fitting = max(1, self.width() // (THUMB + _GAP))
         first = min(max(0, self.current - fitting // 2), max(0, self._count - fitting))
         return range(first, min(self._count, first + fitting + 1))
 
     def resizeEvent(self, event: QResizeEvent) -> None:
-        """Want the pictures that came into sight."""
+        """Request the thumbnails that became visible."""
         super().resizeEvent(event)
         self.seen.emit()
 
     def paintEvent(self, event: QPaintEvent) -> None:
-        """Draw the pictures with a mark for what became of each."""
+        """Draw the thumbnails with a mark for the state of each."""
         painter = QPainter(self)
         painter.setRenderHint(QPainter.RenderHint.Antialiasing)
         for place, position in enumerate(self.positions):
@@ -161,7 +161,7 @@ class ThumbStrip(QWidget):
             self.picked.emit(positions[place])
 
     def wheelEvent(self, event: QWheelEvent) -> None:
-        """Go to the next or the last image."""
+        """Go to the next or the previous image."""
         step = -1 if event.angleDelta().y() > 0 else 1
         if 0 <= self.current + step < self._count:
             self.picked.emit(self.current + step)
@@ -178,7 +178,7 @@ class Wanted:
     ----------
     path : Path
     side : int
-        Longest side in pixels that is wanted; smaller pictures stay as they are.
+        Longest side in pixels; smaller pictures are not enlarged.
     """
 
     path: Path
@@ -186,7 +186,7 @@ class Wanted:
 
 
 def read_picture(path: Path, side: int) -> NDArray[np.uint8] | None:
-    """Return a picture as (h, w, 3), no side longer than `side`; None when it can't be read."""
+    """Return a picture (h, w, 3), scaled down to `side`; None when it can't be read."""
     try:
         with Image.open(path) as image:
             image.draft("RGB", (side, side))
@@ -202,12 +202,12 @@ def read_picture(path: Path, side: int) -> NDArray[np.uint8] | None:
 
 
 class PictureLoader(QObject):
-    """Keeps pictures that were read, and reads the ones wanted now.
+    """Reads pictures in the background and caches them.
 
     Attributes
     ----------
     loaded : Signal(object)
-        A `Wanted` was read; `picture` gives it.
+        A `Wanted` that was read; `picture` returns it.
     """
 
     loaded = Signal(object)
@@ -222,23 +222,23 @@ class PictureLoader(QObject):
         self._job.finished.connect(lambda _: self._begin())
 
     def picture(self, wanted: Wanted) -> QImage | None:
-        """Return a picture that was read; None when it was not yet, or can't be."""
+        """Return a picture from the cache; None if it was not read yet or can't be."""
         found = self._kept.get(wanted)
         if found is not None:
             self._kept.move_to_end(wanted)
         return found
 
     def is_unreadable(self, wanted: Wanted) -> bool:
-        """Whether a picture was tried and can't be read."""
+        """Whether reading a picture has failed."""
         return wanted in self._kept and self._kept[wanted] is None
 
     def want(self, pictures: Iterable[Wanted]) -> None:
-        """Read these next, in this order; what was wanted before and is not read is forgotten."""
+        """Read these next, in this order; earlier requests that were not read yet are dropped."""
         self._queue = deque(one for one in pictures if one not in self._kept)
         self._begin()
 
     def stop(self) -> None:
-        """Read nothing more."""
+        """Stop reading."""
         self._queue = deque()
         self._job.stop()
 
@@ -249,7 +249,7 @@ class PictureLoader(QObject):
     def _read_all(self) -> Generator[tuple[Wanted, NDArray[np.uint8] | None], None, None]:
         while True:
             try:
-                wanted = self._queue.popleft()  # the queue of now: it may be replaced meanwhile
+                wanted = self._queue.popleft()  # `want` may have replaced the queue
             except IndexError:
                 return
             yield wanted, read_picture(wanted.path, wanted.side)
@@ -268,5 +268,5 @@ class PictureLoader(QObject):
 def _image_of(pixels: NDArray[np.uint8]) -> QImage:
     height, width = pixels.shape[:2]
     data = np.ascontiguousarray(pixels)
-    # the copy owns its memory; the first image only looks at the array
+    # the copy owns its pixels; the first image only refers to the array, which is freed
     return QImage(data.data, width, height, 3 * width, QImage.Format.Format_RGB888).copy()

@@ -1,4 +1,4 @@
-"""How a training goes: its stage, its curves and its pictures."""
+"""Progress of a training: the button and its bar, curves, and pictures."""
 
 from __future__ import annotations
 
@@ -49,9 +49,9 @@ class Curve:
     name : str
         In the legend.
     color : str
-        "#rrggbb", one that shows on light and dark ground.
+        "#rrggbb", visible on light and dark backgrounds.
     points : tuple of (float, float)
-        x and y, x rising.
+        x and y, in the order of x.
     """
 
     name: str
@@ -79,7 +79,7 @@ class CurvePlot(QWidget):
     x_label : str
         What the x axis counts.
     from_zero_to : float, optional
-        Upper end of the y axis, whose lower one is 0; by default what the curves need.
+        Upper end of a y axis that starts at 0; by default the axis fits the curves.
     """
 
     def __init__(
@@ -106,20 +106,20 @@ class CurvePlot(QWidget):
         return QSize(300, _HEIGHT)
 
     def set_ink(self, color: str) -> None:
-        """Draw text and axes in the text colour of the theme."""
+        """Draw text and axes in the text color of the theme."""
         self._ink = QColor(color)
         self.update()
 
     def show_curves(self, curves: Sequence[Curve], x_end: float, empty_text: str = "") -> None:
-        """Show other curves.
+        """Show these curves.
 
         Parameters
         ----------
         curves : sequence of Curve
         x_end : float
-            Where the x axis ends, reached or not.
+            End of the x axis, which the curves may not have reached yet.
         empty_text : str
-            Shown where there are no points.
+            Shown while there are no points.
         """
         self.curves = tuple(curve for curve in curves if curve.points)
         self._x_end = max(x_end, 1.0)
@@ -133,11 +133,12 @@ class CurvePlot(QWidget):
         if self._top_value is not None or not values:
             return 0.0, self._top_value or 1.0
         ordered = sorted(values)
-        high = ordered[min(len(ordered) - 1, int(0.995 * len(ordered)))]  # one spike hides nothing
+        # a single spike must not flatten the rest
+        high = ordered[min(len(ordered) - 1, int(0.995 * len(ordered)))]
         return min(0.0, ordered[0]), max(high * 1.08, 1e-6)
 
     def paintEvent(self, event: QPaintEvent) -> None:
-        """Draw everything."""
+        """Draw axes, title, legend and curves."""
         painter = QPainter(self)
         painter.setRenderHint(QPainter.RenderHint.Antialiasing)
         font = painter.font()
@@ -212,7 +213,7 @@ class CurvePlot(QWidget):
 _COLORS = {"stage1": "#4d9de0", "stage2": "#e08a3c"}
 _NAMES = {"stage1": "tags", "stage2": "masks"}
 _BAR_STEPS = 1000
-_NO_MASKS = "No image held out has an expert mask, so mIoU can't be measured."
+_NO_MASKS = "mIoU needs validation images with expert masks."
 
 
 def progress_line(history: RunHistory, state: TrainingState) -> str:
@@ -225,7 +226,7 @@ def progress_line(history: RunHistory, state: TrainingState) -> str:
     if history.stage == "pseudo_masks" and history.steps:
         parts.append(f"{history.step} of {history.steps} images")
     if state is TrainingState.STOPPING:
-        return "Stopping after this step, then saving…"
+        return "Finishing this step, then saving…"
     if history.seconds_left is not None:
         parts.append(f"{duration(history.seconds_left)} left in this stage")
     if history.memory_mb:
@@ -234,7 +235,7 @@ def progress_line(history: RunHistory, state: TrainingState) -> str:
 
 
 class TrainPanel(QWidget):
-    """The big button, and while a training runs its bar and how to stop it.
+    """The big button; during a training, the progress bar and the stop button.
 
     Attributes
     ----------
@@ -254,7 +255,7 @@ class TrainPanel(QWidget):
         self.resume_button = QPushButton("Resume")
         self.resume_button.setStyleSheet(BUTTON_STYLE)
         self.resume_button.clicked.connect(lambda: self.resumeRequested.emit())
-        self.stop_button = QPushButton("Stop and keep")
+        self.stop_button = QPushButton("Stop and save")
         self.stop_button.clicked.connect(lambda: self.stopRequested.emit())
         self.bar = QProgressBar()
         self.bar.setRange(0, _BAR_STEPS)
@@ -274,7 +275,7 @@ class TrainPanel(QWidget):
         layout.addWidget(self.line)
 
     def show_state(self, state: TrainDockState, history: RunHistory | None) -> None:
-        """Show what can be pressed, why not, and how far the training is."""
+        """Show what can be used, why not the rest, and the progress of the training."""
         running = state.is_training
         for button, control, visible in (
             (self.start_button, "start", not running),
@@ -300,7 +301,7 @@ class TrainPanel(QWidget):
 
 
 class CurvesPanel(QWidget):
-    """Loss and mIoU of both stages."""
+    """Plots of loss and mIoU over both stages."""
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -314,29 +315,27 @@ class CurvesPanel(QWidget):
         self._epochs: dict[str, int] = {}
 
     def set_ink(self, color: str) -> None:
-        """Draw in the text colour of the theme."""
+        """Draw in the text color of the theme."""
         self.loss.set_ink(color)
         self.miou.set_ink(color)
 
     def show_history(self, history: RunHistory) -> None:
-        """Show the curves of a training; the second stage follows the first on the x axis."""
+        """Show the curves of a training; stage 2 follows stage 1 on the x axis."""
         if history.stage in _COLORS:
             self._epochs[history.stage] = history.epochs
         first = self._epochs.get("stage1") or _last(history.losses.get("stage1", ()))
         both = first + (self._epochs.get("stage2") or _last(history.losses.get("stage2", ())))
-        self.loss.show_curves(
-            _curves(history.losses, first), both, "The curve begins with the first step."
-        )
+        self.loss.show_curves(_curves(history.losses, first), both, "Waiting for the first step.")
         measured = any(history.mious.values())
         later = history.epoch > 1 or history.stage not in ("", "stage1")
-        empty = _NO_MASKS if later else "Measured after each epoch, where there are masks."
+        empty = _NO_MASKS if later else "Measured after each epoch if there are expert masks."
         percent = {
             stage: [(x, 100 * y) for x, y in points] for stage, points in history.mious.items()
         }
         self.miou.show_curves(_curves(percent, first), both, "" if measured else empty)
 
     def forget(self) -> None:
-        """Show the curves of another training next."""
+        """Forget the lengths of the stages: the next curves belong to another training."""
         self._epochs = {}
 
 
@@ -357,7 +356,7 @@ def _curves(points: dict[str, list[Point]], first: int) -> list[Curve]:
 
 
 class PicturesPanel(QWidget):
-    """One picture of a training after the other; the newest by itself until one is chosen."""
+    """Pictures of a training, one at a time, with buttons to go through them."""
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -385,12 +384,12 @@ class PicturesPanel(QWidget):
         self.hide()
 
     def show_pictures(self, pictures: dict[str, int]) -> None:
-        """Show pictures by path; those with another number were drawn anew."""
+        """Show pictures, by path; a changed number means that the file was written again."""
         if pictures == self._versions:
             return
         shown = self.paths[self.position] if self.paths else ""
         again = shown in pictures and pictures[shown] != self._versions.get(shown)
-        # their order must not change under the fingers: new ones come last
+        # new ones go to the end: the order must not change while the user goes through them
         self.paths = [p for p in self.paths if p in pictures]
         self.paths += [p for p in pictures if p not in self.paths]
         self._versions = dict(pictures)
@@ -401,14 +400,14 @@ class PicturesPanel(QWidget):
         self._show_label()
 
     def go(self, step: int) -> None:
-        """Show the next picture, or the one before."""
+        """Show the next (1) or the previous (-1) picture."""
         if self.paths:
             self.position = (self.position + step) % len(self.paths)
             self._read()
             self._show_label()
 
     def enlarge(self) -> QDialog | None:
-        """Show the picture at its own size in a window."""
+        """Show the picture at full size in a window."""
         if self._pixmap.isNull():
             return None
         window = QDialog(self)
@@ -426,7 +425,7 @@ class PicturesPanel(QWidget):
 
     def _read(self) -> None:
         self._pixmap = QPixmap(self.paths[self.position]) if self.paths else QPixmap()
-        self.picture.clear()  # a file that can't be read must not leave the last one there
+        self.picture.clear()  # if the file can't be read, the previous picture must not stay
         self._fit()
 
     def _show_label(self) -> None:
@@ -439,13 +438,13 @@ class PicturesPanel(QWidget):
             self.picture.setPixmap(self._pixmap.scaledToWidth(width, smooth))
 
     def resizeEvent(self, event: QResizeEvent) -> None:
-        """Fit the picture to the dock."""
+        """Fit the picture to the width of the dock."""
         super().resizeEvent(event)
         self._fit()
 
 
 class _Clickable(QLabel):
-    """A label that is pressed like a button and never widens its dock."""
+    """A label that can be clicked like a button and never widens the dock."""
 
     clicked = Signal()
 

@@ -1,4 +1,4 @@
-"""The trained model: its scores, and what can be done with it."""
+"""The trained model: its scores, its use, and the comparison with another model."""
 
 from __future__ import annotations
 
@@ -48,14 +48,14 @@ _ROW = 22
 
 
 class ResultSection(QWidget):
-    """What came out of a training.
+    """Shows the result of a training and has the buttons to use it.
 
     Attributes
     ----------
     useRequested, reportRequested, compareRequested : Signal()
         A button was pressed.
     shownChosen : Signal(int)
-        0, 1 or 2: the new model's mask, the other's, or where they differ.
+        0: the mask of the new model, 1: of the other one, 2: the differences.
     """
 
     useRequested = Signal()
@@ -121,7 +121,7 @@ class ResultSection(QWidget):
         return str(self.other.currentData() or "")
 
     def show_state(self, state: TrainDockState) -> None:
-        """Enable what can be pressed now and say why the rest can't."""
+        """Enable what can be used now; the tooltips of the rest say why not."""
         for button, control in (
             (self.use_button, "use"),
             (self.report_button, "report"),
@@ -136,12 +136,12 @@ class ResultSection(QWidget):
 
     def show_scores(self, name: str, scores: dict[str, float]) -> None:
         """Show the scores of a model in percent."""
-        told = ", ".join(f"{title} {score:.1f} %" for title, score in scores.items())
-        rest = told or "no scores, since no image held out has an expert mask"
+        listed = ", ".join(f"{title} {score:.1f} %" for title, score in scores.items())
+        rest = listed or "no scores (validation images with expert masks are needed)"
         self.scores.setText(f"<b>{name}</b>: {rest}.")
 
     def show_models(self, infos: Sequence[ModelEntry], own: str) -> None:
-        """List the models to compare with; keep the chosen one."""
+        """List the models to compare with; the selected one stays selected."""
         chosen = self.other_model
         self.other.clear()
         titles = [info.title for info in infos]
@@ -154,12 +154,12 @@ class ResultSection(QWidget):
         self.other.setCurrentIndex(max(0, self.other.findData(wanted)))
 
     def show_stage(self, text: str) -> None:
-        """Show what the comparison does."""
+        """Show what the comparison is doing."""
         self.stage.setText(text)
         self.stage.setVisible(bool(text))
 
     def show_comparison(self, found: ComparedModels | None) -> None:
-        """Show how two models agree."""
+        """Show how well two models agree; None hides the comparison."""
         self.table.setVisible(found is not None)
         self.shown.setVisible(found is not None)
         if found is None:
@@ -167,15 +167,15 @@ class ResultSection(QWidget):
         self.shown.setCurrentIndex(0)
         first, second = (part.title for part in found.parts)
         same = found.result.agreement.pixel_accuracy
-        text = f"{first} and {second} give {100 * same:.0f} % of the pixels the same class."
+        text = f"{first} and {second} agree on {100 * same:.0f} % of the pixels."
         if found.left_out:
             names = ", ".join(found.left_out)
-            text += f" Not compared, since only one of them knows it: {names}."
+            text += f" Not compared (only one has it): {names}."
         self.show_stage(text)
         self.table.setHorizontalHeaderLabels(["Class", "Overlap", "New", "Other"])
         for column, tip in enumerate(
-            ("", "Intersection over union of both masks", f"Part of what is compared: {first}",
-             f"Part of what is compared: {second}")
+            ("", "Intersection over union of both masks", f"Share of the compared area: {first}",
+             f"Share of the compared area: {second}")
         ):  # fmt: skip
             heading = self.table.horizontalHeaderItem(column)
             if heading is not None:
@@ -197,27 +197,27 @@ class ResultSection(QWidget):
 
 
 class TrainedModel(QObject):
-    """Acts on the model of the training that is shown.
+    """Uses, reports and compares the model of the training that is shown.
 
     Parameters
     ----------
     section : ResultSection
         Has the buttons.
     viewer : napari.Viewer
-        Gets the layers of comparisons.
+        The layers of a comparison are added to it.
     slides : ViewerSlides
-        The slide to compare on.
+        Knows the slide to compare on.
 
     Attributes
     ----------
     messageEmitted : Signal(str, str)
-        A kind of banner and its sentence; no sentence hides the banner.
+        Kind and text of a message for the banner; an empty text hides it.
     changed : Signal()
-        Something can be pressed that could not, or the other way round.
+        What can be used may have changed.
     listed : Signal(object)
-        Names of the models that are on this computer.
+        Names of the models on this computer.
     compared : Signal(object)
-        A `ComparedModels` is shown.
+        The `ComparedModels` that is shown now.
     """
 
     messageEmitted = Signal(str, str)
@@ -251,17 +251,17 @@ class TrainedModel(QObject):
         return self._compare.is_running
 
     def has(self, name: str) -> bool:
-        """Whether a model of that name is in the list of models."""
+        """Whether a model of this name is in the library."""
         return bool(name) and any(info.name == name for info in self._infos)
 
     def show(self, process: TrainingProcess) -> None:
-        """Act on the model of another training from now on."""
+        """Switch to the model of another training."""
         self._process = process
         self._section.show_stage("")
         self._section.show_comparison(None)
 
     def list_models(self) -> None:
-        """Look which models there are now."""
+        """List the models on this computer again."""
         if not self._list.is_running:
             self._list.start(library.list_models)
 
@@ -273,12 +273,14 @@ class TrainedModel(QObject):
         self.changed.emit()
 
     def use(self) -> None:
-        """Choose the model in the dock that segments, and open that dock where there is none."""
+        """Choose the model in the main dock, which is opened if needed."""
         process = self._process
         if process is None or not self.has(process.listed_as):
             return
         if open_main_dock(self._viewer).choose_model(process.listed_as):
-            self.messageEmitted.emit("good", f"The PLIMSeg dock uses '{process.listed_as}' now.")
+            self.messageEmitted.emit(
+                "good", f"Model '{process.listed_as}' is selected in the PLIMSeg dock."
+            )
 
     def open_report(self) -> None:
         """Open the report of the training that is shown."""
@@ -289,7 +291,7 @@ class TrainedModel(QObject):
                 self.messageEmitted.emit("info", f"The report is {process.files.report}")
 
     def compare(self) -> None:
-        """Run the model and another one on what the window shows."""
+        """Run the model and the other one on the current view."""
         process, slide, layer = self._process, self._slides.slide, self._slides.layer
         other = self._section.other_model
         if process is None or slide is None or layer is None or not other or self.is_comparing:

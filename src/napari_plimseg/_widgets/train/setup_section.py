@@ -1,4 +1,4 @@
-"""What is trained: the model's name, its backbone, and how much effort it is worth."""
+"""The setup of a training: name, backbone, effort, and the estimate of its duration."""
 
 from __future__ import annotations
 
@@ -32,18 +32,18 @@ if TYPE_CHECKING:
     from napari_plimseg.training_runs.folder_facts import TrainingPlan
 
 
-_LABEL_WIDTH = 72
+_LABEL_WIDTH = 78
 
 
 class BackboneChoice(QComboBox):
-    """The image encoders that a model can be built on.
+    """Chooses the image encoder that the model is built on.
 
-    Those whose weights the user has as a file ask for it when they are chosen.
+    Encoders whose weights the user must provide ask for the file or folder when selected.
 
     Attributes
     ----------
     changed : Signal()
-        Another one was chosen by hand.
+        The user chose another one.
     """
 
     changed = Signal()
@@ -67,18 +67,18 @@ class BackboneChoice(QComboBox):
         return str(self.currentData())
 
     def show_available(self, names: Collection[str]) -> None:
-        """Let those of the hub be chosen only where they are on this computer."""
+        """Enable the encoders of the hub that are on this computer, disable the others."""
         for row in range(self.count()):
             if self._name(row).is_on_hub:
                 self.model().item(row).setEnabled(str(self._name(row)) in names)
 
     def set_enabled(self, why_not: str) -> None:
-        """Allow another choice, or say why not."""
+        """Allow changes, or say why not."""
         self.setEnabled(not why_not)
         self.setToolTip(why_not or TOOLTIPS["train_backbone"])
 
     def choose_place(self, row: int, path: str) -> None:
-        """Take a file or folder for the weights of the encoder in a row."""
+        """Use a file or folder as the weights of the encoder in a row."""
         title = f"{self.itemText(row).rstrip('…')} ({path.rsplit('/', 1)[-1]})"
         self.addItem(title, str(self._name(row).at(path)))
         self.setCurrentIndex(self.count() - 1)
@@ -107,15 +107,15 @@ def _describe(card: EncoderCard) -> str:
     lines = [
         f"<b>{escape(card.title)}</b>",
         escape(card.architecture),
-        f"Licence: {escape(card.license)}",
+        f"License: {escape(card.license)}",
         f"Source: {escape(card.origin)}",
     ]
     if card.gated:
-        lines.append("Its authors ask for an agreement before a download.")
+        lines.append("Gated: accept the authors' terms before downloading.")
     if not card.name.is_complete:
-        lines.append("You are asked where its weights lie.")
+        lines.append("You will be asked for its weights.")
     elif card.name.is_on_hub:
-        lines.append("Can be chosen when it is on this computer.")
+        lines.append("Available once it is on this computer (dock Models).")
     return "<br>".join(lines)
 
 
@@ -130,9 +130,9 @@ class SetupSection(QWidget):
     Attributes
     ----------
     changed : Signal()
-        Something that decides what is trained was changed.
+        Name, backbone or effort was changed.
     keepOnChanged : Signal(bool)
-        Whether the training continues after napari is closed.
+        Whether training continues after napari is closed.
     """
 
     changed = Signal()
@@ -172,16 +172,16 @@ class SetupSection(QWidget):
         return self.form.buttons("effort")
 
     def show_state(self, state: TrainDockState) -> None:
-        """Enable what can be changed now and say why the rest can't."""
+        """Enable what can be used now; the tooltips of the rest say why not."""
         why_not = state.why_not("setup")
         self.name_edit.setEnabled(not why_not)
         self.name_edit.setToolTip(why_not or TOOLTIPS["train_name"])
         self.backbone.set_enabled(why_not)
-        # a running training may still be told to continue without napari
+        # read when napari closes, so it can be changed during a training
         self.form.set_enabled(why_not, always=("keep_on",))
 
     def show_plan(self, plan: TrainingPlan | None, text: str = "") -> None:
-        """Show what a training would take; `text` where that is not known."""
+        """Show the estimated cost of the training, or `text` while it is unknown."""
         self._plan = plan
         self.cost.setText(text if plan is None else plan_line(plan, self.effort))
         self.cost.setVisible(bool(self.cost.text()))
@@ -199,7 +199,7 @@ _PLAN_AFTER_MS = 700
 
 
 class PlanEstimate(QObject):
-    """Estimates how long a training takes, shortly after its setup was changed.
+    """Estimates the duration of a training shortly after its setup was changed.
 
     Parameters
     ----------
@@ -224,11 +224,11 @@ class PlanEstimate(QObject):
         self._timer.timeout.connect(self._begin)
 
     def schedule(self) -> None:
-        """Estimate once nothing was changed for a moment."""
+        """Start an estimate unless the setup changes again within a moment."""
         self._timer.start()
 
     def stop(self) -> None:
-        """Estimate no more."""
+        """Cancel the estimate."""
         self._timer.stop()
         self._job.stop()
 
@@ -251,13 +251,13 @@ class PlanEstimate(QObject):
 
 
 def plan_line(plan: TrainingPlan, effort: str) -> str:
-    """Return one line: time, memory and device, and what is measured on."""
+    """Return the estimate in one line: time, memory, device, and numbers of images."""
     parts = [
         f"Roughly {duration(plan.seconds.get(effort, 0.0))}",
         f"{plan.memory_mb / 1000:.1f} GB of memory",
         plan.device,
-        f"{plan.training:,} images to train on",
+        f"{plan.training:,} training images",
     ]
     if plan.measured:
-        parts.append(f"{plan.measured:,} with masks to measure on")
+        parts.append(f"{plan.measured:,} validation images with masks")
     return " · ".join(parts)

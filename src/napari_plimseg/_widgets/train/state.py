@@ -1,4 +1,4 @@
-"""What the training dock allows, and why not: no Qt, no napari."""
+"""What the training dock allows now, and why not the rest. Without Qt and napari."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ CONTROLS = (
     "earlier",
 )  # fmt: skip
 
+_CHECKING = "The images are being checked."
 _WAIT_OR_STOP = "A training is running: wait or stop it first."
 
 
@@ -23,23 +24,23 @@ class TrainDockState:
     has_folder : bool
         Whether a folder was chosen.
     checking : bool
-        Whether it is being looked through, or patches are being cut.
+        Whether the images are being checked, or patches are being cut.
     usable : bool
-        Whether its tags can be trained on.
+        Whether the folder can be trained on.
     mpp_known : bool
-        Whether the folder or the user says how large a pixel is.
+        Whether the pixel size is known from the folder or the user.
     name_problem : str
-        Why the model can't have its name.
+        Why the name of the model can't be used; empty when it can.
     masks : int
-        Slides with a mask in the viewer.
+        Number of slides with a mask in the viewer.
     training : TrainingState or None
-        None before anything was started or taken up.
+        Of the training that is shown; None when there is none.
     stop_asked_twice_helps : bool
-        Whether the process can be ended at once: it was started here.
+        Whether stopping again ends the process at once: only if this viewer started it.
     can_resume : bool
-        Whether the training shown can go on.
+        Whether the training that is shown can be resumed.
     has_report : bool
-        Whether its report is there.
+        Whether it has a report.
     has_model : bool
         Whether its model is in the list of models.
     has_slide : bool
@@ -64,21 +65,21 @@ class TrainDockState:
 
     @property
     def is_training(self) -> bool:
-        """Whether there is a training process."""
+        """Whether a training process is running."""
         return self.training is not None and self.training.is_alive
 
     @property
     def stop_text(self) -> str:
         """The text on the button that stops."""
-        return "Stop now" if self.training is TrainingState.STOPPING else "Stop and keep"
+        return "Stop now" if self.training is TrainingState.STOPPING else "Stop and save"
 
     def why_not(self, control: str) -> str:
-        """Return why a control can't be used now, as a sentence; empty when it can.
+        """Return why a control can't be used now, in one sentence; empty when it can.
 
         Parameters
         ----------
         control : str
-            One of `CONTROLS`; "setup" stands for classes, pixel size, name, backbone and effort.
+            One of `CONTROLS`; "setup" means classes, pixel size, name, backbone and effort.
         """
         if control not in CONTROLS:
             raise ValueError(f"there is no control {control!r}")
@@ -100,15 +101,15 @@ class TrainDockState:
     def _why_not_prepare(self) -> str:
         if self.is_training:
             return _WAIT_OR_STOP
-        return "The images are being looked through." if self.checking else ""
+        return _CHECKING if self.checking else ""
 
     def _why_not_slides(self) -> str:
         if not self.masks and not (self.is_training or self.checking):
-            return "No slide with a mask is open: generate one in the PLIMSeg dock first."
+            return "No slide with a mask is open: generate a mask first."
         return self._why_not_prepare()
 
     def _why_not_tag(self) -> str:
-        return "The images are being looked through." if self.checking else ""
+        return _CHECKING if self.checking else ""
 
     def _why_not_start(self) -> str:
         if self.is_training:
@@ -116,30 +117,30 @@ class TrainDockState:
         if not self.has_folder:
             return "Choose a folder of images first."
         if self.checking:
-            return "The images are being looked through."
+            return _CHECKING
         if not self.usable:
-            return "The folder can't be trained on yet: see what is wrong above."
+            return "The folder has errors: see above."
         if not self.mpp_known:
-            return "Nothing says how large a pixel of the images is: type the pixel size."
+            return "Pixel size unknown. Enter it in µm per pixel."
         return self.name_problem
 
     def _why_not_stop(self) -> str:
         if not self.is_training:
-            return "Nothing is being trained."
+            return "No training is running."
         if self.training is TrainingState.STOPPING and not self.stop_asked_twice_helps:
-            return "It finishes its step and saves."
+            return "It is finishing the current step and saving."
         return ""
 
     def _why_not_resume(self) -> str:
         if self.is_training:
             return "A training is running."
-        return "" if self.can_resume else "There is no training to go on with."
+        return "" if self.can_resume else "There is no training to resume."
 
     def _why_not_compare(self) -> str:
         if not self.has_model:
             return "There is no trained model yet."
         if not self.has_slide:
-            return "Open a slide whose pixel size is known first."
+            return "Open a slide with a known pixel size first."
         if self.is_training:
             return _WAIT_OR_STOP
-        return "Two models are being compared." if self.comparing else ""
+        return "A comparison is in progress." if self.comparing else ""

@@ -1,4 +1,4 @@
-"""The gallery: a folder of images is tagged by keyboard, each key at once on the disk."""
+"""The gallery: tagging a folder of images by keyboard. Every key press is saved at once."""
 
 from __future__ import annotations
 
@@ -46,32 +46,32 @@ _AHEAD = 4
 _BUTTONS_A_ROW = 3
 _MOST_KEYS = 9
 HELP = (
-    "1-9 tag · Space or → next · ← back · U next untagged · = same tags as the last one · "
-    "0 nothing of these · ? unsure · Ctrl+Z undo"
+    "1-9 tag · Space or → next · ← previous · U next untagged · = same tags as the last image · "
+    "0 none of these · ? unsure · Ctrl+Z undo"
 )
 _TEXTS = {
     "untagged": "Not tagged yet",
     "tagged": "Tagged",
-    "unsure": "Unsure: not trained on",
-    "nothing": "Shows none of the classes: not trained on",
+    "unsure": "Unsure: not used for training",
+    "nothing": "None of the classes: not used for training",
 }
 
 
 class TagGallery(QDialog):
-    """A window that shows one image after the other and takes tags by keys.
+    """A window that shows one image at a time and tags it by keys or buttons.
 
     Parameters
     ----------
     table : TagTable
         The images and their tags.
-    colors : mapping of str to colour, optional
-        Colours of classes that are known elsewhere.
+    colors : mapping of str to color, optional
+        Colors of classes that are known already.
     parent : QWidget, optional
 
     Attributes
     ----------
     closed : Signal()
-        The window was closed; the table is on the disk.
+        The window was closed; the tags are saved.
     """
 
     closed = Signal()
@@ -132,7 +132,7 @@ class TagGallery(QDialog):
             "tag_back": ("◀ Back", self.back),
             "tag_next": ("Next ▶", self.forward),
             "tag_untagged": ("Next untagged", self.next_untagged),
-            "tag_nothing": ("Nothing of these", self.set_nothing),
+            "tag_nothing": ("None of these", self.set_nothing),
             "tag_unsure": ("Unsure", self.toggle_unsure),
             "tag_undo": ("Undo", self.undo),
             "tag_add_class": ("Add class…", self.ask_class),
@@ -148,13 +148,13 @@ class TagGallery(QDialog):
 
     @staticmethod
     def _leave_keys(button: QPushButton) -> None:
-        """Keep a button from taking keys, Space above all, from the window."""
+        """Keep a button from taking the keys of the window: Space must show the next image."""
         button.setFocusPolicy(Qt.FocusPolicy.NoFocus)
         button.setAutoDefault(False)
 
     @property
     def current(self) -> str:
-        """Name of the image that is shown."""
+        """Name of the current image."""
         return self.table.images[self.position]
 
     def _fill_classes(self) -> None:
@@ -196,11 +196,11 @@ class TagGallery(QDialog):
             self._say_end()
 
     def back(self) -> None:
-        """Go to the image before."""
+        """Go to the previous image."""
         self.go_to(self.position - 1)
 
     def next_untagged(self) -> None:
-        """Go to the next image that nobody looked at."""
+        """Go to the next image without tags."""
         name = self.table.next_untagged(self.current)
         if name is None:
             self._say_end()
@@ -211,41 +211,41 @@ class TagGallery(QDialog):
         left = len(self.table.images) - self.table.done
         if left:
             self.banner.show_message(
-                "info", f"This is the last image; {left} are not tagged yet (U)."
+                "info", f"This is the last image; {left} are not tagged yet (key U)."
             )
         else:
             self.banner.show_message("good", "All images are tagged. Close this window to train.")
 
     def toggle(self, name: str) -> None:
-        """Give the image a tag, or take it away."""
+        """Add a tag to the image, or remove it."""
         self._change(lambda: self.table.toggle(self.current, name))
 
     def toggle_unsure(self) -> None:
-        """Set the image aside, or take it back."""
+        """Mark the image as unsure, or not."""
         self._change(lambda: self.table.toggle_unsure(self.current))
 
     def set_nothing(self) -> None:
-        """Say that the image shows none of the classes."""
+        """Mark the image as showing none of the classes."""
         self._change(lambda: self.table.set_nothing(self.current))
 
     def same_as_last(self) -> None:
-        """Give the image the tags of the tagged image that was shown before it."""
+        """Copy the tags of the last tagged image that was shown."""
         if self._last_tagged:
             self._change(lambda: self.table.set_tags(self.current, self._last_tagged))
         else:
             self.banner.show_message("info", "No tagged image was shown before this one.")
 
     def undo(self) -> None:
-        """Take the last change back and show its image."""
+        """Undo the last change and show its image."""
 
-        def take_back() -> None:
+        def undo_last() -> None:
             name = self.table.undo()
             if name is None:
                 self.banner.show_message("info", "There is nothing to undo.")
             else:
                 self.go_to(self.table.images.index(name))
 
-        self._change(take_back)
+        self._change(undo_last)
 
     def ask_class(self) -> None:
         """Ask for the name of a class and add it."""
@@ -254,7 +254,7 @@ class TagGallery(QDialog):
             self.add_class(name)
 
     def add_class(self, name: str) -> None:
-        """Add a class; the next free number key sets it."""
+        """Add a class with the next free number key."""
         self._change(lambda: self.table.add_class(name))
         self._fill_classes()
         self.refresh()
@@ -271,7 +271,7 @@ class TagGallery(QDialog):
         self.strip.update()
 
     def refresh(self) -> None:
-        """Show what the table says of the image."""
+        """Show the tags of the image and the progress."""
         table, name = self.table, self.current
         self.title.setText(f"<b>{name}</b>  ({self.position + 1} of {len(table.images)})")
         self.state_label.setText(_TEXTS[table.state(name)])
@@ -284,10 +284,10 @@ class TagGallery(QDialog):
         self.bar.setValue(table.done)
         self.bar.setFormat(f"{table.done} of {len(table.images)} tagged")
         if not table.classes:
-            self.banner.show_message("info", "Add the tissue classes first: the button Add class.")
+            self.banner.show_message("info", "Press Add class to add the tissue classes first.")
 
     def keyPressEvent(self, event: QKeyEvent) -> None:
-        """Take a tag or move on."""
+        """Tag the image or go to another one."""
         key, text = event.key(), event.text()
         keys = Qt.Key
         moves: dict[int, Callable[[], None]] = {
@@ -301,7 +301,7 @@ class TagGallery(QDialog):
             keys.Key_Home: lambda: self.go_to(0),
             keys.Key_End: lambda: self.go_to(len(self.table.images) - 1),
         }
-        words: dict[str, Callable[[], None]] = {
+        marks: dict[str, Callable[[], None]] = {
             "?": self.toggle_unsure, "=": self.same_as_last, "0": self.set_nothing,
         }  # fmt: skip
         if event.matches(QKeySequence.StandardKey.Undo):
@@ -310,25 +310,25 @@ class TagGallery(QDialog):
             number = int(text) - 1
             if number < len(self.table.classes):
                 self.toggle(self.table.classes[number])
-        elif text in words:
-            words[text]()
+        elif text in marks:
+            marks[text]()
         elif key in moves:
             moves[key]()
         else:
             super().keyPressEvent(event)
 
     def closeEvent(self, event: QCloseEvent) -> None:
-        """Stop reading pictures and tell that the table is ready."""
+        """Stop reading pictures and emit `closed`."""
         self.loader.stop()
         self.closed.emit()
-        event.accept()  # QDialog asks `reject` here, which comes back to this, and stays open
+        event.accept()  # QDialog's own handler calls `reject`, which would call `close` again
 
     def reject(self) -> None:
-        """Close at Escape, as by the window's cross."""
+        """Close on Escape, like the close button of the window."""
         self.close()
 
     def changeEvent(self, event: QEvent) -> None:
-        """Keep the keys when the window comes to the front again."""
+        """Take the keyboard focus when the window is activated again."""
         if event.type() == QEvent.Type.ActivationChange and self.isActiveWindow():
             self.setFocus()
         super().changeEvent(event)
@@ -353,7 +353,7 @@ class TagGallery(QDialog):
 
     def _show_picture(self) -> None:
         wanted = self._wanted(self.position)
-        text = "This image can't be read. Go on to the next one: it is not trained on."
+        text = "This image can't be read; it will not be used for training."
         shown = text if self.loader.is_unreadable(wanted) else "Reading…"
         self.picture.show_picture(self.loader.picture(wanted), shown)
 
@@ -368,19 +368,19 @@ _EXAMPLE = "tumour, stroma, lymphocytes"
 
 
 class Tagging(QObject):
-    """One gallery at a time.
+    """Opens the gallery, one at a time.
 
     Parameters
     ----------
     dock : QWidget
-        Parent of the windows.
+        Parent of the window and its dialogs.
 
     Attributes
     ----------
     messageEmitted : Signal(str, str)
-        A kind of banner and its sentence.
+        Kind and text of a message for the banner.
     tagged : Signal(object)
-        The gallery was closed; the folder has a table of tags.
+        The folder whose gallery was closed; it has a table of tags now.
     """
 
     messageEmitted = Signal(str, str)
@@ -392,13 +392,13 @@ class Tagging(QObject):
         self.gallery: TagGallery | None = None
 
     def ask_folder(self, start: str, colors: Mapping[str, Color]) -> None:
-        """Ask for a folder, for its classes where it has none yet, and open the gallery."""
+        """Ask for a folder and, if it has none, for its classes, and open the gallery."""
         path = QFileDialog.getExistingDirectory(self._dock, "Folder of images to tag", start)
         if path:
             self.ask_classes(Path(path), colors)
 
     def ask_classes(self, folder: Path, colors: Mapping[str, Color]) -> None:
-        """Ask for the classes of a folder that has none yet, and open the gallery."""
+        """Ask for the classes of a folder that has none, and open the gallery."""
         try:
             has_classes = bool(TagTable(folder).classes)
         except PlimsegError as error:
@@ -423,7 +423,7 @@ class Tagging(QObject):
         classes: Sequence[str] = (),
         colors: Mapping[str, Color] | None = None,
     ) -> None:
-        """Open the gallery; an open one comes to the front instead."""
+        """Open the gallery; if one is open, bring it to the front instead."""
         if self.gallery is not None:
             self.gallery.raise_()
             return
