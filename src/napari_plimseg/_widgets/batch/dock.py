@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,9 +20,9 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_plimseg._widgets.batch.jobs import add_slides, run_list
 from napari_plimseg._widgets.batch.state import BatchState
 from napari_plimseg._widgets.batch.table import BatchTable
+from napari_plimseg._widgets.common.actions import ActionButton, show_actions
 from napari_plimseg._widgets.common.background_job import BackgroundJob, on_destroyed
 from napari_plimseg._widgets.common.banner import Banner, FlowText
 from napari_plimseg._widgets.common.collapsible import CollapsibleSection
@@ -40,6 +41,7 @@ from napari_plimseg.inference.devices import ENGINE
 from napari_plimseg.inference.job import SegmentationJob
 from napari_plimseg.results.export.formats import FORMATS
 from napari_plimseg.settings import load_settings, remember, remembered
+from napari_plimseg.slides.opening import slides_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
@@ -52,6 +54,22 @@ if TYPE_CHECKING:
 
 
 HINT = "Drop slides or folders here, or press Add."
+
+
+def add_slides(cohort: Cohort, places: Sequence[str | Path]) -> Generator[Added, None, None]:
+    """Add files, and the slides in folders, to the list; yield the outcome of each."""
+    for place in places:
+        for path in slides_in(place):
+            yield cohort.add(path)
+
+
+def run_cohort(
+    cohort: Cohort, job: SegmentationJob, keeper: ModelCache
+) -> Generator[CohortStep, None, None]:
+    """Segment every waiting or stopped slide; closing the generator stops the batch safely."""
+    cohort.choose(str(job.model), job.formats)
+    with contextlib.closing(cohort.run(lambda: job.loaded(keeper.model))) as steps:
+        yield from steps
 
 
 class ExportOptions(QWidget):
@@ -129,6 +147,10 @@ def _slides(count: int) -> str:
     return "1 slide" if count == 1 else f"{count:,} slides"
 
 
+def _button(text: str, control: str, slot: Callable[[], None]) -> ActionButton:
+    return ActionButton(text, control, TOOLTIPS[f"batch_{control}"], slot)
+
+
 OWNER = "the batch"
 _FOLDER, _FORMATS = "batch_folder", "batch_formats"
 _SHOWN_REFUSALS = 3
@@ -176,9 +198,9 @@ class BatchDock(QWidget):
         self.files_action = menu.addAction("Slides…")
         self.folder_action = menu.addAction("Folder…")
         self.add_button.setMenu(menu)
-        self.remove_button = QPushButton("Remove")
-        self.retry_button = QPushButton("Retry failed")
-        self.open_button = QPushButton("Open result")
+        self.remove_button = _button("Remove", "remove", self.remove)
+        self.retry_button = _button("Retry failed", "retry", self.retry)
+        self.open_button = _button("Open result", "open", self.open_result)
         self.mpp_row = PixelSizeRow("batch_mpp")
         self.mpp_edit = self.mpp_row.edit
         self.model_choice = ModelChoice(model)
@@ -187,9 +209,9 @@ class BatchDock(QWidget):
         self.bar = QProgressBar()
         self.bar.setRange(0, _BAR_STEPS)
         self.line = FlowText()
-        self.run_button = QPushButton("Run all")
+        self.run_button = _button("Run all", "run", self.start)
         self.run_button.setStyleSheet(BUTTON_STYLE)
-        self.stop_button = QPushButton("Stop")
+        self.stop_button = _button("Stop", "stop", self.stop)
         column(
             self,
             self.banner,
@@ -217,13 +239,8 @@ class BatchDock(QWidget):
         self.exports.formatsChanged.connect(
             lambda: remember(_FORMATS, list(self.exports.chosen_formats))
         )
-        self.remove_button.clicked.connect(self.remove)
-        self.retry_button.clicked.connect(self.retry)
-        self.open_button.clicked.connect(self.open_result)
         self.mpp_row.typed.connect(self._on_mpp)
         self.mpp_row.refused.connect(lambda text: self.banner.show_message("warning", text))
-        self.run_button.clicked.connect(self.start)
-        self.stop_button.clicked.connect(self.stop)
         self._opening.yielded.connect(self._on_opened)
         self._opening.failed.connect(self._on_open_failed)
         self._look_job.yielded.connect(self._on_added)
@@ -264,17 +281,10 @@ class BatchDock(QWidget):
 
     def show_state(self, state: BatchState) -> None:
         """Enable what can be used now; the tooltips of the rest say why not."""
-        for control, button in (
-            ("add", self.add_button),
-            ("remove", self.remove_button),
-            ("retry", self.retry_button),
-            ("open", self.open_button),
-            ("run", self.run_button),
-            ("stop", self.stop_button),
-        ):
-            why_not = state.why_not(control)
-            button.setEnabled(not why_not)
-            button.setToolTip(why_not or TOOLTIPS[f"batch_{control}"])
+        show_actions(self, state)
+        why_not = state.why_not("add")
+        self.add_button.setEnabled(not why_not)
+        self.add_button.setToolTip(why_not or TOOLTIPS["batch_add"])
         why_not = state.why_not("setup")
         self.model_choice.set_enabled(why_not)
         self.exports.set_enabled(why_not)
@@ -335,7 +345,7 @@ class BatchDock(QWidget):
 
         def work() -> Generator[CohortStep, None, None]:
             try:
-                yield from run_list(cohort, job, keeper)
+                yield from run_cohort(cohort, job, keeper)
             finally:
                 # the dock is gone, so nobody else will release the list's lock
                 if closing.is_set():

@@ -161,26 +161,15 @@ class PlimsegDock(QWidget):
         self.results = ResultsSection()
         self.run_panel = RunPanel()
         self.scroll_area = scrolling(
-            heading("Slide"),
-            self.slide_section,
+            heading("Slide"), self.slide_section,
             labeled("Model", self.model_choice, _LABEL_WIDTH, bold=True),
-            heading("Tissue classes"),
-            self.class_list,
+            heading("Tissue classes"), self.class_list,
             labeled("Area", self.run_on, _LABEL_WIDTH, bold=True),
             labeled("Device", self.device, _LABEL_WIDTH, bold=True),
-            self.collapsible,
-            self.results_heading,
-            self.results,
-        )
-        column(
-            self,
-            self.header,
-            self.banner,
-            self.first_run,
-            self.scroll_area,
-            self.run_panel,
-            tall=self.scroll_area,
-        )
+            self.collapsible, self.results_heading, self.results,
+        )  # fmt: skip
+        parts = (self.header, self.banner, self.first_run, self.scroll_area, self.run_panel)
+        column(self, *parts, tall=self.scroll_area)
         self.setMinimumWidth(340)
 
     def _connect(self) -> None:

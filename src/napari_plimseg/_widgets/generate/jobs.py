@@ -1,4 +1,4 @@
-"""The work behind the dock's buttons, as generators that a thread runs: no Qt, no napari."""
+"""Background work of the main dock: runs and stored results. Without Qt and napari."""
 
 from __future__ import annotations
 
@@ -35,16 +35,16 @@ _NEEDED_SOON = (
 
 @dataclass(frozen=True, eq=False)
 class Opened:
-    """A store that is open.
+    """An open store with its contents.
 
     Parameters
     ----------
     store : MaskStore
-        Where the model's output is kept.
+        Holds the model's output.
     mask : ndarray of uint8, shape (h, w)
-        What it holds already.
+        Mask ids that it holds so far.
     corrections : Corrections or None
-        What a person painted over it; held here so that a mask view finds it read already.
+        Of the user. Read here, in the background, so that the mask view need not wait for them.
     """
 
     store: MaskStore
@@ -53,11 +53,11 @@ class Opened:
 
     @classmethod
     def of(cls, store: MaskStore) -> Opened:
-        """Read a store and the corrections beside it."""
+        """Read the mask of a store and the corrections beside it."""
         corrections = None
         with contextlib.suppress(CorrectionsError):  # the mask view says what is wrong
             corrections = Corrections.open(store.path.parent, store.info)
-            corrections.journal.mask.counts()  # counted here, known there
+            corrections.journal.mask.counts()  # cached: counting takes long
         return cls(store, store.read_classes(), corrections)
 
     @classmethod
@@ -84,14 +84,14 @@ def run_steps(
     slide : Slide
         Open, with a known pixel size.
     job : SegmentationJob
-        What to do.
+        The run.
     keeper : ModelCache
-        Loads the job's model, or has it.
+        Loads the model of the job, unless it is loaded already.
 
     Raises
     ------
     PlimsegError
-        When the engine is in use elsewhere, or anything of the run fails.
+        When another run uses the engine, or this one fails.
     """
     with (
         ENGINE.held_by("the run of the dock PLIMSeg"),
@@ -143,8 +143,8 @@ def find_result(slide: Slide, folder: Path) -> Opened | None:
         try:
             store = MaskStore.open(path)
         except PlimsegError:
-            continue  # a damaged or newer store is no result; a run makes a new one
-        # another pixel size gives another mask frame: what was made with it lies elsewhere
+            continue  # damaged, or of a newer version: a run creates a new one
+        # a mask made at another pixel size is in another place
         same_frame = slide.mpp is None or store.info.mpp == slide.mpp
         if store.info.slide_fingerprint == identity and same_frame and store.done_fraction > 0:
             return Opened.of(store)
@@ -158,9 +158,10 @@ def _changed(path: Path) -> float:
 
 
 def warm_up() -> Generator[None, None, None]:
-    """Import what the first slide and the first mask need, so that the window need not wait then.
+    """Import modules that the first slide and the first mask need.
 
-    Together it takes about a second, which Python's threads share with the window's.
+    It takes about a second, during which the window would not respond later. A generator, so
+    that a closing window need not wait for all of them.
     """
     for name in _NEEDED_SOON:
         with contextlib.suppress(ImportError):

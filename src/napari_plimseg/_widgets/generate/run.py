@@ -1,4 +1,4 @@
-"""Runs a segmentation in a thread and keeps the layers of its result up to date."""
+"""Runs a segmentation in the background and updates the layers of its result."""
 
 from __future__ import annotations
 
@@ -28,37 +28,37 @@ if TYPE_CHECKING:
 
 
 REFRESH_MS = 250
-"""The layers are drawn anew at most four times a second."""
+"""The layers are redrawn at most four times per second."""
 _MOST_REFRESH_MS = 2000
 _DRAWING_SHARE = 0.05
-"""Of the window's time; a screen without a graphics card is drawn anew less often."""
+"""Of the time of the main thread: without a graphics card, layers are redrawn less often."""
 
 
 class RunController(QObject):
-    """The run and its layers; only one run at a time.
+    """Runs one segmentation at a time and shows its result as layers.
 
     Parameters
     ----------
     viewer : napari.Viewer
-        Gets the layers.
+        The layers are added to it.
     parent : QObject
         The dock.
 
     Attributes
     ----------
     staged : Signal(str)
-        Something goes on that has no length yet.
+        What is going on before the first tile, as text.
     progressed : Signal(object)
-        A `Progress` of the engine, each tile's.
+        The `Progress` of the engine after each tile.
     drawn : Signal(object)
-        The newest `Progress`, when the layers are drawn: what shows it is painted with them, since
-        painting any part of the window takes about as long as painting all of it.
+        The latest `Progress`, whenever the layers are redrawn. The progress bar is updated with
+        them, since repainting any part of the window takes about as long as repainting all of it.
     opened : Signal()
-        The mask layer is there.
+        The mask layer was added.
     failed : Signal(str)
-        The run failed; the sentence says why and what to do.
+        Why the run failed and what to do.
     finished : Signal(bool)
-        True when everything asked for is done, False when stopped or failed.
+        True when the run is complete, False when it was cancelled or failed.
     """
 
     staged = Signal(str)
@@ -95,7 +95,7 @@ class RunController(QObject):
 
     @property
     def is_running(self) -> bool:
-        """Whether a run goes on."""
+        """Whether a run is in progress."""
         return self._job.is_running
 
     @property
@@ -112,7 +112,7 @@ class RunController(QObject):
 
     @property
     def stopped_text(self) -> str:
-        """What to say of a last run that was cancelled."""
+        """The message about a run that was cancelled."""
         if self._running is None or not self.was_stopped(self._running[0]):
             return "Cancelled."  # before there was anything to keep
         return "Cancelled. Finished tiles are kept; press Continue to finish."
@@ -122,11 +122,11 @@ class RunController(QObject):
         return slide in self._stopped
 
     def forget_stopped(self, slide: Slide | None = None) -> None:
-        """Offer no continuation, of any slide by default: the next run will be a different one."""
+        """Don't offer to continue the run of a slide, by default of any: the next one differs."""
         self._stopped = self._stopped - {slide} if slide is not None else set()
 
     def view_of(self, slide: Slide | None) -> MaskView | None:
-        """Return the newest mask of a slide whose layer is still there."""
+        """Return the latest mask of a slide whose layer is still in the viewer."""
         for owner, view in reversed(self._views):
             if owner is slide and view.is_in(self._viewer):
                 return view
@@ -135,7 +135,7 @@ class RunController(QObject):
     def start(
         self, slide: Slide, job: SegmentationJob, classes: TissueClasses, hidden: set[str]
     ) -> None:
-        """Begin a run; `classes` are shown, `hidden` ones transparently."""
+        """Start a run; its mask shows `classes`, those in `hidden` transparently."""
         self._running = (slide, classes, hidden)
         self._running_view = None
         self.last_progress = None
@@ -150,13 +150,13 @@ class RunController(QObject):
         self._job.stop()
 
     def stop_and_wait(self) -> None:
-        """Stop the run and wait for its thread, five seconds at most."""
+        """Stop the run and wait for its thread, at most `background_job.PATIENCE_SECONDS`."""
         self._job.stop_and_wait()
 
     def show(
         self, slide: Slide, result: Opened, classes: TissueClasses, hidden: set[str]
     ) -> MaskView:
-        """Show a result; the layer that shows the same store already is kept."""
+        """Show a result, in its own layer if the same store is shown already."""
         for owner, view in self._views:
             same = owner is slide and view.store.path == result.store.path
             if same and view.is_in(self._viewer):
@@ -167,7 +167,9 @@ class RunController(QObject):
                 return view
         old = self.view_of(slide)
         if old is not None:
-            old.layer.visible = False  # another model or other words: both stay, one is seen
+            old.layer.visible = (
+                False  # another model or other words: both layers stay, one is visible
+            )
         stem = Path(slide.name).stem
         view = MaskView(
             self._viewer,
@@ -195,7 +197,7 @@ class RunController(QObject):
         self._drop_overlay()
 
     def set_overlay(self, slide: Slide, what: str, opacity: float, colormap: str) -> None:
-        """Show the confidence or the probability of a class over the mask; "" shows none."""
+        """Show the confidence, or the probability of a class, over the mask; "" shows neither."""
         view = self.view_of(slide)
         if not what or view is None:
             self._drop_overlay()
@@ -212,11 +214,11 @@ class RunController(QObject):
             opacity=opacity,
             colormap=colormap,
         )
-        # the brush stays where it was: people look at the overlay and paint the mask
+        # users look at the overlay while they paint on the mask
         self._viewer.layers.selection.active = active
 
     def refresh(self) -> None:
-        """Draw what was filled in since the last time."""
+        """Draw the tiles since the last time."""
         view = self._running_view
         if view is not None and view.is_in(self._viewer):
             view.draw_filled()
@@ -228,7 +230,7 @@ class RunController(QObject):
     def _on_refresh_due(self) -> None:
         self._drawn_since = time.perf_counter()
         self.refresh()
-        self._drawn_timer.start()  # due at once, that is, when the window has been painted
+        self._drawn_timer.start()  # due at once, which means: after the window was painted
 
     def _on_drawn(self) -> None:
         spent = 1000 * (time.perf_counter() - self._drawn_since)
@@ -263,7 +265,7 @@ class RunController(QObject):
     def _on_finished(self, complete: bool) -> None:
         self._refresh_timer.stop()
         if self._running_view is not None and self._running_view.is_in(self._viewer):
-            self._running_view.refresh()  # all of it, with its thumbnail; no tiles are left to draw
+            self._running_view.refresh()  # completely, including the thumbnail
         self.refresh()
         self._running_view = None
         if self._running is not None and not complete and self.last_view is not None:
@@ -281,7 +283,7 @@ BUTTON_STYLE = (
 
 
 def duration(seconds: float) -> str:
-    """Return a time for people: "8 s", "3 min", "2 h 10 min"."""
+    """Return a duration as text: "8 s", "3 min", "2 h 10 min"."""
     if seconds < 60:
         return f"{max(1, round(seconds))} s"
     minutes = round(seconds / 60)
@@ -291,7 +293,7 @@ def duration(seconds: float) -> str:
 
 
 def progress_line(progress: Progress) -> str:
-    """Return one line: tiles, speed, time left and device."""
+    """Return the progress in one line: tiles, speed, time left and device."""
     if not progress.tiles_total:
         return f"{progress.message}…"
     parts = [f"{progress.tiles_done:,} / {progress.tiles_total:,} tiles"]
@@ -306,10 +308,10 @@ def progress_line(progress: Progress) -> str:
 
 
 def finished_text(progress: Progress) -> str:
-    """Return what a run has done, in one or two sentences."""
+    """Return the message about a complete run, in one or two sentences."""
     if not progress.tiles_total:
         return "Done. There is no tissue in this area."
-    if not progress.tiles_per_second:  # an earlier run did it all
+    if not progress.tiles_per_second:  # everything was done in an earlier run
         return "Already segmented; nothing to compute."
     tiles = "1 tile" if progress.tiles_done == 1 else f"{progress.tiles_done:,} tiles"
     text = f"Done. {tiles} in {duration(progress.seconds)}."
@@ -319,7 +321,7 @@ def finished_text(progress: Progress) -> str:
 
 
 class RunPanel(QWidget):
-    """Starts and stops a run and shows how far it is.
+    """The big button; during a run, the progress bar and the cancel button.
 
     Attributes
     ----------
@@ -353,7 +355,7 @@ class RunPanel(QWidget):
         self.show_state(DockState())
 
     def show_state(self, state: DockState) -> None:
-        """Show what can be pressed, and why not."""
+        """Enable what can be used now; the tooltips of the rest say why not."""
         running = state.phase is not Phase.IDLE
         why_not = state.why_not("generate")
         self.button.setVisible(not running)
@@ -372,12 +374,12 @@ class RunPanel(QWidget):
             self.line.setVisible(bool(why_not))
 
     def show_stage(self, text: str) -> None:
-        """Show that something without known length goes on."""
+        """Show a step of unknown length."""
         self.bar.setRange(0, 0)
         self.line.setText(text)
 
     def show_progress(self, progress: Progress) -> None:
-        """Show how far the run is."""
+        """Show the progress of the run."""
         if progress.tiles_total:
             self.bar.setRange(0, progress.tiles_total)
             self.bar.setValue(progress.tiles_done)
@@ -390,12 +392,12 @@ _POLL_MS = 1000
 
 
 class EngineWatch(QObject):
-    """Looks once a second who runs the engine: any thread may begin or end a run.
+    """Checks once per second what uses the engine, since any thread may start or end a run.
 
     Attributes
     ----------
     changed : Signal()
-        Somebody else runs it now, or nobody.
+        Something else uses it now, or nothing.
     """
 
     changed = Signal()
@@ -409,7 +411,7 @@ class EngineWatch(QObject):
         self._timer.start()
 
     def look(self) -> None:
-        """Look now."""
+        """Check now."""
         if ENGINE.owner != self._owner:
             self._owner = ENGINE.owner
             self.changed.emit()

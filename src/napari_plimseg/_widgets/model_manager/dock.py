@@ -24,6 +24,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
+from napari_plimseg._widgets.common.actions import ActionButton, show_actions
 from napari_plimseg._widgets.common.background_job import BackgroundJob
 from napari_plimseg._widgets.common.banner import Banner, FlowText
 from napari_plimseg._widgets.common.tooltips import TOOLTIPS
@@ -137,6 +138,10 @@ class _Key:
     key: str
 
 
+def _button(text: str, control: str, slot: Callable[[], None]) -> ActionButton:
+    return ActionButton(text, control, TOOLTIPS[f"models_{control}"], slot)
+
+
 class ModelsDock(QWidget):
     """Lists, imports, downloads and removes models.
 
@@ -180,8 +185,7 @@ class ModelsDock(QWidget):
         # the default blue can't be read on the dark theme; this one can on both
         self.details.document().setDefaultStyleSheet(f"a {{color: {_LINK_COLOR};}}")
         self.bar = QProgressBar()
-        self.cancel_button = QPushButton("Cancel")
-        self.cancel_button.clicked.connect(self.cancel)
+        self.cancel_button = _button("Cancel", "cancel", self.cancel)
         self.line = FlowText()
         self.import_button = QPushButton("Import")
         menu = QMenu(self.import_button)
@@ -190,12 +194,9 @@ class ModelsDock(QWidget):
         self.weights_action = menu.addAction("Weights of the selected encoder…", self._on_weights)
         menu.setToolTipsVisible(True)
         self.import_button.setMenu(menu)
-        self.download_button = QPushButton("Download")
-        self.download_button.clicked.connect(self.download)
-        self.remove_button = QPushButton("Remove")
-        self.remove_button.clicked.connect(self.remove)
-        self.use_button = QPushButton("Use")
-        self.use_button.clicked.connect(self.use)
+        self.download_button = _button("Download", "download", self.download)
+        self.remove_button = _button("Remove", "remove", self.remove)
+        self.use_button = _button("Use", "use", self.use)
 
         splitter = QSplitter(Qt.Orientation.Vertical)
         splitter.addWidget(self.table)
@@ -242,16 +243,10 @@ class ModelsDock(QWidget):
         """Show the selected model and enable what can be used now."""
         state = self.state
         self.details.setHtml("" if state.entry is None else details_html(state.entry))
-        for control, button in (
-            ("import", self.import_button),
-            ("download", self.download_button),
-            ("remove", self.remove_button),
-            ("use", self.use_button),
-            ("cancel", self.cancel_button),
-        ):
-            why_not = state.why_not(control)
-            button.setEnabled(not why_not)
-            button.setToolTip(why_not or TOOLTIPS[f"models_{control}"])
+        show_actions(self, state)
+        why_not = state.why_not("import")
+        self.import_button.setEnabled(not why_not)
+        self.import_button.setToolTip(why_not or TOOLTIPS["models_import"])
         why_not = state.why_not("weights")
         self.weights_action.setEnabled(not why_not)
         self.weights_action.setToolTip(why_not or TOOLTIPS["models_weights"])

@@ -10,12 +10,12 @@ from qtpy.QtGui import QColor, QPainter
 from qtpy.QtWidgets import (
     QHBoxLayout,
     QProgressBar,
-    QPushButton,
     QSizePolicy,
     QVBoxLayout,
     QWidget,
 )
 
+from napari_plimseg._widgets.common.actions import ActionButton, show_actions
 from napari_plimseg._widgets.common.banner import FlowText
 from napari_plimseg._widgets.common.tooltips import TOOLTIPS
 from napari_plimseg._widgets.generate.slide_section import PixelSizeRow
@@ -130,12 +130,14 @@ class FolderSection(QWidget):
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self.path_label = FlowText()
-        self.folder_button = QPushButton("Choose folder…")
-        self.folder_button.clicked.connect(lambda: self.folderRequested.emit())
-        self.slides_button = QPushButton("Use open slides")
-        self.slides_button.clicked.connect(lambda: self.slidesRequested.emit())
-        self.tag_button = QPushButton("Tag images…")
-        self.tag_button.clicked.connect(lambda: self.tagRequested.emit())
+        self.folder_button, self.slides_button, self.tag_button = (
+            ActionButton(text, control, TOOLTIPS[f"train_{control}"], signal.emit)
+            for text, control, signal in (
+                ("Choose folder…", "folder", self.folderRequested),
+                ("Use open slides", "slides", self.slidesRequested),
+                ("Tag images…", "tag", self.tagRequested),
+            )
+        )
         self.bar = QProgressBar()
         self.summary = FlowText()
         self.bars = TagBars()
@@ -160,14 +162,7 @@ class FolderSection(QWidget):
 
     def show_state(self, state: TrainDockState) -> None:
         """Enable what can be used now; the tooltips of the rest say why not."""
-        for button, control in (
-            (self.folder_button, "folder"),
-            (self.slides_button, "slides"),
-            (self.tag_button, "tag"),
-        ):
-            why_not = state.why_not(control)
-            button.setEnabled(not why_not)
-            button.setToolTip(why_not or TOOLTIPS[f"train_{control}"])
+        show_actions(self, state)
         why_not = state.why_not("setup")
         self.mpp_edit.setEnabled(not why_not)
         self.mpp_edit.setToolTip(why_not or TOOLTIPS["train_mpp"])

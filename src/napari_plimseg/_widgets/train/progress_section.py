@@ -14,7 +14,6 @@ from qtpy.QtWidgets import (
     QHBoxLayout,
     QLabel,
     QProgressBar,
-    QPushButton,
     QScrollArea,
     QSizePolicy,
     QToolButton,
@@ -22,6 +21,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
+from napari_plimseg._widgets.common.actions import ActionButton, show_actions
 from napari_plimseg._widgets.common.banner import FlowText
 from napari_plimseg._widgets.common.tooltips import TOOLTIPS
 from napari_plimseg._widgets.generate.run import BUTTON_STYLE, duration
@@ -249,14 +249,16 @@ class TrainPanel(QWidget):
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
-        self.start_button = QPushButton("Start training")
+        self.start_button, self.resume_button, self.stop_button = (
+            ActionButton(text, control, TOOLTIPS[f"train_{control}"], signal.emit)
+            for text, control, signal in (
+                ("Start training", "start", self.startRequested),
+                ("Resume", "resume", self.resumeRequested),
+                ("Stop and save", "stop", self.stopRequested),
+            )
+        )
         self.start_button.setStyleSheet(BUTTON_STYLE)
-        self.start_button.clicked.connect(lambda: self.startRequested.emit())
-        self.resume_button = QPushButton("Resume")
         self.resume_button.setStyleSheet(BUTTON_STYLE)
-        self.resume_button.clicked.connect(lambda: self.resumeRequested.emit())
-        self.stop_button = QPushButton("Stop and save")
-        self.stop_button.clicked.connect(lambda: self.stopRequested.emit())
         self.bar = QProgressBar()
         self.bar.setRange(0, _BAR_STEPS)
         self.line = FlowText()
@@ -277,15 +279,10 @@ class TrainPanel(QWidget):
     def show_state(self, state: TrainDockState, history: RunHistory | None) -> None:
         """Show what can be used, why not the rest, and the progress of the training."""
         running = state.is_training
-        for button, control, visible in (
-            (self.start_button, "start", not running),
-            (self.resume_button, "resume", not running and state.can_resume),
-            (self.stop_button, "stop", running),
-        ):
-            why_not = state.why_not(control)
-            button.setVisible(visible)
-            button.setEnabled(not why_not)
-            button.setToolTip(why_not or TOOLTIPS[f"train_{control}"])
+        show_actions(self, state)
+        self.start_button.setVisible(not running)
+        self.resume_button.setVisible(not running and state.can_resume)
+        self.stop_button.setVisible(running)
         self.stop_button.setText(state.stop_text)
         if state.stop_text == "Stop now" and self.stop_button.isEnabled():
             self.stop_button.setToolTip(TOOLTIPS["train_stop_now"])

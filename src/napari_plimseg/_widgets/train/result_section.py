@@ -11,13 +11,13 @@ from qtpy.QtWidgets import (
     QComboBox,
     QHBoxLayout,
     QHeaderView,
-    QPushButton,
     QTableWidget,
     QTableWidgetItem,
     QVBoxLayout,
     QWidget,
 )
 
+from napari_plimseg._widgets.common.actions import ActionButton, show_actions
 from napari_plimseg._widgets.common.background_job import BackgroundJob
 from napari_plimseg._widgets.common.banner import FlowText
 from napari_plimseg._widgets.common.jobs import Stage
@@ -66,12 +66,14 @@ class ResultSection(QWidget):
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self.scores = FlowText()
-        self.use_button = QPushButton("Use this model")
-        self.use_button.clicked.connect(lambda: self.useRequested.emit())
-        self.report_button = QPushButton("Open report")
-        self.report_button.clicked.connect(lambda: self.reportRequested.emit())
-        self.compare_button = QPushButton("Compare with")
-        self.compare_button.clicked.connect(lambda: self.compareRequested.emit())
+        self.use_button, self.report_button, self.compare_button = (
+            ActionButton(text, control, TOOLTIPS[f"train_{control}"], signal.emit)
+            for text, control, signal in (
+                ("Use this model", "use", self.useRequested),
+                ("Open report", "report", self.reportRequested),
+                ("Compare with", "compare", self.compareRequested),
+            )
+        )
         self.other = QComboBox()
         self.other.setSizeAdjustPolicy(
             QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon
@@ -122,16 +124,10 @@ class ResultSection(QWidget):
 
     def show_state(self, state: TrainDockState) -> None:
         """Enable what can be used now; the tooltips of the rest say why not."""
-        for button, control in (
-            (self.use_button, "use"),
-            (self.report_button, "report"),
-            (self.compare_button, "compare"),
-        ):
-            why_not = state.why_not(control)
-            if control == "compare" and not why_not and not self.other_model:
-                why_not = "There is no other model to compare with."
-            button.setEnabled(not why_not)
-            button.setToolTip(why_not or TOOLTIPS[f"train_{control}"])
+        show_actions(self, state)
+        if self.compare_button.isEnabled() and not self.other_model:
+            self.compare_button.setEnabled(False)
+            self.compare_button.setToolTip("There is no other model to compare with.")
         self.other.setToolTip(TOOLTIPS["train_other"])
 
     def show_scores(self, name: str, scores: dict[str, float]) -> None:
