@@ -167,9 +167,8 @@ class RunController(QObject):
                 return view
         old = self.view_of(slide)
         if old is not None:
-            old.layer.visible = (
-                False  # another model or other words: both layers stay, one is visible
-            )
+            # of another model or other words: both layers stay, one is visible
+            old.layer.visible = False
         stem = Path(slide.name).stem
         view = MaskView(
             self._viewer,

@@ -206,7 +206,7 @@ class ComparisonLayers:
         ----------
         found : ComparedModels
         mpp : float
-            Micrometres per level-0 pixel of the slide.
+            Micrometers per level-0 pixel of the slide.
         """
         from napari.utils.colormaps import DirectLabelColormap
 
