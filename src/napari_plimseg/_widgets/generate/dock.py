@@ -10,6 +10,7 @@ from qtpy.QtCore import QTimer, Signal
 from qtpy.QtGui import QColor
 from qtpy.QtWidgets import QHBoxLayout, QToolButton, QWidget
 
+from napari_plimseg._widgets.common.actions import show_actions
 from napari_plimseg._widgets.common.background_job import on_destroyed, run_once
 from napari_plimseg._widgets.common.banner import Banner, failure_of
 from napari_plimseg._widgets.common.class_list import ClassList
@@ -220,6 +221,7 @@ class PlimsegDock(QWidget):
 
     def show_state(self, state: DockState) -> None:
         """Enable what can be used now; the tooltips of the rest say why not."""
+        show_actions(self, state)
         setup = state.why_not("setup")
         self.run_panel.show_state(state)
         self.model_choice.set_enabled(setup)

@@ -9,6 +9,7 @@ from qtpy.QtCore import QTimer
 from qtpy.QtGui import QColor
 from qtpy.QtWidgets import QFileDialog, QWidget
 
+from napari_plimseg._widgets.common.actions import show_actions
 from napari_plimseg._widgets.common.background_job import BackgroundJob, on_destroyed
 from napari_plimseg._widgets.common.banner import Banner, FlowText
 from napari_plimseg._widgets.common.class_list import EYE, ClassList
@@ -215,6 +216,7 @@ class TrainDock(QWidget):
 
     def show_state(self, state: TrainDockState, history: RunHistory | None) -> None:
         """Enable what can be used now; the tooltips of the rest say why not."""
+        show_actions(self, state)  # before the sections, which know more about some of them
         self.folder_section.show_state(state)
         self.classes.setVisible(self.class_list.classes is not None)
         self.class_list.set_enabled(state.why_not("setup"))
