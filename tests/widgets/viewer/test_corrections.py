@@ -214,7 +214,8 @@ def test_a_reopened_slide_shows_its_corrections(
     assert again is not view
     np.testing.assert_array_equal(again.layer.data, painted)
     count = np.count_nonzero(painted != model)
-    assert f"reopened. Your corrections were applied ({count} pixels)." in masked.banner.text
+    assert masked.banner.text.startswith("Loaded result of ")
+    assert f"Your corrections were applied ({count} pixels)." in masked.banner.text
     np.testing.assert_array_equal(again.pixels.model, model)
 
 

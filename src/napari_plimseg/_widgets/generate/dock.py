@@ -41,7 +41,10 @@ from napari_plimseg._widgets.generate.run import (
 )
 from napari_plimseg._widgets.generate.slide_section import SlideSection, TissuePreview
 from napari_plimseg._widgets.generate.state import DockState
-from napari_plimseg._widgets.viewer.corrections_panel import CorrectionsControl, describe_corrections
+from napari_plimseg._widgets.viewer.corrections_panel import (
+    CorrectionsControl,
+    describe_corrections,
+)
 from napari_plimseg._widgets.viewer.cursor_status import CursorStatus
 from napari_plimseg._widgets.viewer.mask_layer import recolored
 from napari_plimseg._widgets.viewer.regions import (
