@@ -58,8 +58,8 @@ CASES = (
            np.where(ALPHA[..., None] == 255, RGB, 255 - ALPHA[..., None]), "over white"),
     Stored("rgbx", np.dstack([RGB, ALPHA]), {"photometric": "rgb", "extrasamples": ["unspecified"]},
            RGB, "fourth channel"),
-    Stored("gray", GRAY, {"photometric": "minisblack"}, as_rgb(GRAY), "Grey levels"),
-    Stored("gray inverted", GRAY, {"photometric": "miniswhite"}, as_rgb(255 - GRAY), "Grey levels"),
+    Stored("gray", GRAY, {"photometric": "minisblack"}, as_rgb(GRAY), "Gray levels"),
+    Stored("gray inverted", GRAY, {"photometric": "miniswhite"}, as_rgb(255 - GRAY), "Gray levels"),
     Stored("gray alpha", np.dstack([GRAY, ALPHA]),
            {"photometric": "minisblack", "extrasamples": ["unassalpha"], "planarconfig": "contig"},
            as_rgb(over_white(GRAY[..., None], ALPHA)[..., 0]), "over white"),
@@ -114,7 +114,7 @@ def deep_png(path: Path) -> Path:
     ("name", "mode", "pixels", "seen", "note"),
     [
         ("rgb.png", "RGB", RGB, RGB, None),
-        ("gray.png", "L", GRAY, as_rgb(GRAY), "Grey levels"),
+        ("gray.png", "L", GRAY, as_rgb(GRAY), "Gray levels"),
         ("rgba.png", "RGBA", np.dstack([RGB, ALPHA]), over_white(RGB, ALPHA), "over white"),
         ("rgba.webp", "RGBA", np.dstack([RGB, ALPHA]), over_white(RGB, ALPHA), "over white"),
         ("bilevel.png", "1", GRAY, as_rgb(np.array([[0, 255], [0, 0]], np.uint8)), "Black and"),
@@ -175,7 +175,7 @@ def test_tiff_colors_without_meaning_are_refused(tmp_path, samples, options, rea
 def test_cmyk_pictures_are_refused(tmp_path):
     path = tmp_path / "refused.jpg"
     Image.new("CMYK", (8, 8)).save(path)
-    with pytest.raises(SlideError, match=r"'refused\.jpg': its colours are CMYK.*Save it as"):
+    with pytest.raises(SlideError, match=r"'refused\.jpg': its colors are CMYK.*Save it as"):
         open_slide(path)
 
 

@@ -1,4 +1,4 @@
-"""From a path to pixels: `open_slide` is the only door."""
+"""From a path to pixels: `open_slide` is the entry point."""
 
 from napari_plimseg.slides.opening import open_slide
 from napari_plimseg.slides.slide import Level, Region, Slide

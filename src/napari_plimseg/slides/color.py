@@ -1,4 +1,4 @@
-"""The one table by which stored samples become 8-bit RGB, or are refused."""
+"""How stored samples become 8-bit RGB, or why they are refused."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ class ColorTable:
     model : str
         What the samples are.
     bits : int
-        Bits that are used of each sample, 1 to 16.
+        Used bits of each sample, 1 to 16.
     palette : ndarray of uint8, shape (n, 3), optional
-        The colours of indices, for the model "palette".
+        The colors of indices, for the model "palette".
     """
 
     model: Model
@@ -41,7 +41,7 @@ class ColorTable:
 
     def __post_init__(self) -> None:
         if not 1 <= self.bits <= 16:
-            raise SlideError(f"samples of {self.bits} bits can't become 8-bit colours")
+            raise SlideError(f"samples of {self.bits} bits can't become 8-bit colors")
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -49,16 +49,16 @@ class ColorTable:
         notes = []
         if self.model.startswith("gray"):
             notes.append(
-                "Black and white pixels are shown in grey levels: models expect H&E colours."
+                "Black and white pixels are shown in gray levels: models expect H&E colors."
                 if self.bits == 1
-                else "Grey levels are shown as RGB: models expect H&E colours."
+                else "Gray levels are shown as RGB: models expect H&E colors."
             )
         if self.model in ("rgba", "rgba premultiplied", "gray alpha"):
             notes.append("Transparent pixels are shown over white.")
         if self.model == "rgbx":
-            notes.append("A fourth channel of unknown meaning is left out.")
+            notes.append("A fourth channel of unknown meaning is ignored.")
         if self.model == "palette":
-            notes.append("Palette colours are looked up.")
+            notes.append("Palette colors are looked up.")
         if self.bits == 16 and self.model != "palette":
             notes.append(
                 "16-bit samples are divided by 257 to 8 bits; an image that looks dark was stored "
@@ -104,7 +104,7 @@ class ColorTable:
 
 
 def refuse(path: Path, problem: str, remedy: str = _CONVERT) -> SlideError:
-    """Return the error for pixels that have no honest meaning as H&E colours."""
+    """Return the error for pixels that have no honest meaning as H&E colors."""
     return SlideError(problem, path=path, remedy=remedy)
 
 
@@ -146,9 +146,9 @@ def for_tiff(
     if bits > 16:
         raise refuse(path, f"its samples have {bits} bits; up to 16 are known")
     if photometric == 5:
-        raise refuse(path, "its colours are CMYK, for printing", "Export it as RGB.")
+        raise refuse(path, "its colors are CMYK, for printing", "Export it as RGB.")
     if photometric in (8, 9, 10):
-        raise refuse(path, "its colours are CIELab", "Export it as RGB.")
+        raise refuse(path, "its colors are CIELab", "Export it as RGB.")
     if photometric == 3:
         if samples != 1 or colormap is None or colormap.ndim != 2 or len(colormap) != 3:
             raise refuse(path, "its palette is missing or incomplete")
@@ -168,14 +168,14 @@ def for_tiff(
             return ColorTable("gray alpha", bits)
         if samples > 1:
             raise not_brightfield(path, samples, ())
-    raise refuse(path, f"it has {samples} channels of colour model {photometric}")
+    raise refuse(path, f"it has {samples} channels of color model {photometric}")
 
 
 _RGB_NAMES = {"", "r", "g", "b", "red", "green", "blue", "rgb", "brightfield"}
 
 
 def channels_are_rgb(names: Sequence[str]) -> bool:
-    """Tell whether three separate channels are red, green and blue and no fluorescent stains."""
+    """Return whether three separate channels are red, green and blue, not fluorescent stains."""
     plain = [name.casefold().strip() for name in names]
     generic = all(n in _RGB_NAMES or n.startswith(("channel", "ch", "c:")) for n in plain)
     return len(plain) == 3 and generic

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 _logger = logging.getLogger(__name__)
 
 COARSEST = 1024
-"""Pixels of the longer side that a viewer may always read at once, or up to twice as many."""
+"""Longer side of a level that a viewer may always read whole, in pixels; up to twice as many."""
 UNREADABLE_COLOR = (231, 150, 190)
 """A flat pink that no tissue has: this part of the slide can't be read."""
 _BLOCK = 512
@@ -38,7 +38,7 @@ _openings = itertools.count()
 class LevelArray:
     """One level as an array (h, w, 3) of uint8 that reads what is sliced from it.
 
-    Never raises for damaged parts: a viewer that meets an exception while drawing is unusable.
+    Damaged parts never raise: an exception while drawing leaves a viewer unusable.
 
     Parameters
     ----------
@@ -93,7 +93,7 @@ class DisplayLevels:
         tile = own[index].tile_shape if index < len(own) else (_BLOCK, _BLOCK)
         tall, wide = (side * -(-_BLOCK // side) for side in tile)
         height, width = self.shapes[index]
-        # very large tiles and wide strips are cut: a viewer asks for what it shows
+        # very large tiles and wide strips are cut: a viewer reads only what it shows
         tall = tall if tall <= _WIDEST else _BLOCK
         return min(tall, height), min(wide, width, _WIDEST)
 

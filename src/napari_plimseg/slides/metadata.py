@@ -1,4 +1,4 @@
-"""Micrometres per pixel, from every place where vendors put it; None when absent."""
+"""Pixel size, levels and channel names, from every place where vendors write them."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ _APERIO_MPP = re.compile(r"\bMPP\s*=\s*([0-9.]+(?:[eE][-+]?\d+)?)")
 def square(mpp_y: float | None, mpp_x: float | None) -> tuple[float | None, str | None]:
     """Return one pixel size from two, and a sentence when they differ too much.
 
-    A slide with pixels that are not square still opens, but its size stays unknown: every area
-    and every model would otherwise work with a wrong number without saying so.
+    A slide whose pixels are not square still opens, but its pixel size stays unknown: otherwise
+    every area and every model would silently work with a wrong number.
 
     Parameters
     ----------
@@ -77,9 +77,9 @@ def from_resolution(pixels: float, unit: int) -> float | None:
     Parameters
     ----------
     pixels : float
-        Pixels a unit.
+        Pixels per unit.
     unit : int
-        The ResolutionUnit tag: 2 inch, 3 cm; 1 says that the numbers are only a ratio.
+        The ResolutionUnit tag: 2 is inch, 3 is cm; 1 means that the numbers are only a ratio.
     """
     if unit not in _PER_UNIT or not math.isfinite(pixels) or pixels <= 0:
         return None
@@ -87,7 +87,7 @@ def from_resolution(pixels: float, unit: int) -> float | None:
 
 
 def from_imagej(metadata: Mapping[str, object] | None, pixels: float) -> float | None:
-    """Return um/px from ImageJ's `unit` and the resolution in pixels a unit."""
+    """Return um/px from ImageJ's `unit` and the resolution in pixels per unit."""
     if not metadata or not math.isfinite(pixels) or pixels <= 0:
         return None
     return from_length(1 / pixels, metadata.get("unit", ""))
@@ -114,7 +114,7 @@ class OmeImage:
 
 
 def ome_image(path: Path, xml: str | None, shape: tuple[int, ...]) -> OmeImage | None:
-    """Return what the document says about its image of this shape, or None without OME-XML.
+    """Return the document's description of its image of this shape; None without OME-XML.
 
     Parameters
     ----------
@@ -163,7 +163,7 @@ _ASPECT_TOLERANCE = 0.02
 
 
 def downsample_of(finest: tuple[int, int], shape: tuple[int, int]) -> float:
-    """Return level-0 pixels a pixel, a whole number where rounding explains the difference.
+    """Return level-0 pixels per pixel, a whole number where rounding explains the difference.
 
     A level of half of 4443 x 3567 has 2221 x 1783 pixels: their size is 2, not 2.0005, and the
     file only dropped the last half pixel.
@@ -189,7 +189,7 @@ def pyramid_of(
     """Return the images that form a pyramid under the first, and their levels.
 
     An image that does not shrink, or whose aspect differs from the first by more than 2 % and
-    two pixels, is something else (a label, a macro picture, a thumbnail) and left out.
+    two pixels, is something else (a label, a macro picture, a thumbnail) and is skipped.
 
     Parameters
     ----------

@@ -92,7 +92,7 @@ class SlideReader:
             )
         if not self.kinds and self.recognizes is None:
             raise ConfigError(
-                f"nothing tells the files {', '.join(self.patterns)} from others",
+                f"nothing recognizes the files {', '.join(self.patterns)}",
                 remedy="Give the reader `kinds` or `recognizes`.",
             )
 
@@ -176,7 +176,8 @@ def find_reader(path: Path) -> SlideReader:
     Raises
     ------
     SlideError
-        When nothing is there, it may not be read, or it is not a slide; says what it is instead.
+        When nothing is there, it may not be read, or it is not a slide; the message names what it
+        is instead.
     """
     head = read_head(path)
     for reader in READERS.values():

@@ -49,10 +49,10 @@ def resampling_weights(ratio: float, start: int, count: int) -> tuple[csr_matrix
         weights = np.minimum(taps + 1, upper[:, None]) - np.maximum(taps, lower[:, None])
         weights = np.clip(weights, 0, None)
     else:
-        centre = (index + 0.5) * ratio - 0.5
-        first = np.floor(centre).astype(np.int64)
+        center = (index + 0.5) * ratio - 0.5
+        first = np.floor(center).astype(np.int64)
         taps = first[:, None] + np.arange(2)
-        weights = np.clip(1 - np.abs(centre[:, None] - taps), 0, None)
+        weights = np.clip(1 - np.abs(center[:, None] - taps), 0, None)
     weights /= weights.sum(1, keepdims=True)
     fine_start = int(taps.min())
     fine_count = int(taps.max()) - fine_start + 1
@@ -65,7 +65,7 @@ def resampling_weights(ratio: float, start: int, count: int) -> tuple[csr_matrix
 
 
 MPP_RANGE = (0.05, 20.0)
-"""Pixel sizes in um/px outside this range are taken as absent."""
+"""Pixel sizes in um/px outside this range count as unknown, such as the dpi of printers."""
 WHITE = 255
 _SNAP = 0.10
 _SAME = 1e-3
@@ -123,7 +123,7 @@ class Level:
 class Slide(ABC):
     """An opened slide: pyramid levels of 8-bit RGB.
 
-    Made by `open_slide`, the only door. Reading is safe from several threads at once.
+    `open_slide` makes it. Several threads may read at once.
 
     Parameters
     ----------
@@ -132,13 +132,13 @@ class Slide(ABC):
     levels : tuple of Level
         Finest first.
     mpp : float or None
-        Micrometres per pixel at level 0; None when the file does not say. Never invented.
+        Micrometers per pixel at level 0; None when the file has none. Never guessed.
     bounds : Region, optional
         The scanned part in level-0 pixels, the whole level when the file gives none.
     format_name : str
-        What kind of file it is, for people.
+        Kind of file, for people.
     notes : tuple of str
-        What was converted on the way to 8-bit RGB, as sentences for people.
+        What was converted to get 8-bit RGB, and what else is unusual, as sentences for people.
     """
 
     def __init__(
@@ -158,7 +158,7 @@ class Slide(ABC):
         self.format_name = format_name
         self.bounds = bounds or Region(0, 0, *levels[0].shape)
         if len(levels) == 1 and levels[0].shape[0] * levels[0].shape[1] > _LARGE:
-            notes += ("It has no pyramid: seeing all of it at once reads the whole file.",)
+            notes += ("It has no pyramid: showing the whole slide reads the whole file.",)
         self.notes = notes
         self._file_says_brightfield: bool | None = None
         self._closed = False
@@ -177,7 +177,7 @@ class Slide(ABC):
 
     @property
     def mpp(self) -> float | None:
-        """Micrometres per level-0 pixel: what the user gave, else what the file says, else None."""
+        """Micrometers per level-0 pixel: the user's value, else the file's, else None."""
         return self._given_mpp if self._given_mpp is not None else self._file_mpp
 
     @mpp.setter
@@ -199,19 +199,19 @@ class Slide(ABC):
         """Whether this looks like light through a stained section, as models expect.
 
         False when the file names a fluorescence filter, or when a small thumbnail is black but
-        for a few coloured spots. Such slides are for viewing only.
+        for a few colored spots. Such slides are for viewing only.
         """
         if self._file_says_brightfield is not None:
             return self._file_says_brightfield
         try:
             small = self._small_picture()
         except SlideError:
-            return True  # what can't be read is reported by those who need the pixels
+            return True  # callers that need the pixels report what can't be read
         brightest, darkest = small.max(2), small.min(2)
         return not (np.median(brightest) < _DARK and np.percentile(darkest, 90) < 2 * _DARK)
 
     def _small_picture(self) -> NDArray[np.uint8]:
-        """Return (h, w, 3) pixels that stand for the slide without reading all of a huge level."""
+        """Return (h, w, 3) pixels that represent the slide, without reading a huge level."""
         height, width = self.levels[-1].shape
         if height * width <= _SMALL_LEVEL:
             return self.thumbnail(256)
@@ -231,14 +231,14 @@ class Slide(ABC):
 
     @abstractmethod
     def _read_level(self, level: int, y: int, x: int, height: int, width: int) -> NDArray[np.uint8]:
-        """Return (height, width, 3) RGB of a window that lies inside the level."""
+        """Return (height, width, 3) RGB of a window inside the level."""
 
     @abstractmethod
     def _close(self) -> None:
         """Release files."""
 
     def read_level(self, level: int, y: int, x: int, height: int, width: int) -> NDArray[np.uint8]:
-        """Read a window of one level; what lies outside the slide is white.
+        """Read a window of one level; pixels outside the slide are white.
 
         Parameters
         ----------
@@ -258,7 +258,7 @@ class Slide(ABC):
         """
         with self._idle:
             if self._closed:
-                raise SlideError("is closed", path=self.path, remedy="Open it again.")
+                raise SlideError("it is closed", path=self.path, remedy="Open it again.")
             self._reading += 1
         try:
             return self._read_over_white(level, y, x, height, width)
@@ -298,7 +298,7 @@ class Slide(ABC):
         """Read a window of the virtual level with any downsample.
 
         Pixel `k` of that level covers level-0 pixels `[k * downsample, (k + 1) * downsample)`, so
-        its colour does not depend on the window that it is read with.
+        its color does not depend on the window that it is read with.
 
         Parameters
         ----------
@@ -348,8 +348,8 @@ class Slide(ABC):
     def working_downsample(self, mpp: float) -> float:
         """Return the downsample at which to work for a model that wants `mpp`.
 
-        A level, or a whole multiple of one, is taken when it is within 10 % of what is wanted:
-        its pixels are read as they are, sharp and fast, and the model sees a scale within the
+        A level, or a whole multiple of one, is used when it is within 10 % of the wanted one: its
+        pixels need no resampling, so they stay sharp and reading is fast, and 10 % is within the
         variation between scanners.
 
         Raises
@@ -359,9 +359,9 @@ class Slide(ABC):
         """
         if self.mpp is None:
             raise SlideError(
-                "the file does not say how large a pixel is",
+                "its pixel size is unknown: the file has none",
                 path=self.path,
-                remedy="Type the pixel size in um/px (--mpp, or the field in the dock); "
+                remedy="Enter it in um/px (mpp=, --mpp, or the field in the dock); "
                 "scans at 40x have about 0.25, at 20x about 0.5.",
             )
         wanted = mpp / self.mpp
@@ -409,7 +409,7 @@ class Slide(ABC):
             if self._closed:
                 return
             self._closed = True
-            # a C library must not lose its handle in the middle of a read
+            # a C library must not lose its handle during a read
             self._idle.wait_for(lambda: self._reading == 0)
         self._close()
 
@@ -438,7 +438,7 @@ class Slide(ABC):
 
 
 def reason_of(error: Exception, path: Path) -> str:
-    """Return what an exception of a library says, without folders: they may name patients."""
+    """Return the message of a library's exception without folders: they may name patients."""
     text = str(error).replace(str(path.absolute()), path.name).replace(str(path), path.name)
     for folder in {str(path.parent), str(path.absolute().parent)} - {".", "/"}:
         text = text.replace(folder, "...")

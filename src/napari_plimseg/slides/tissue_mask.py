@@ -1,4 +1,4 @@
-"""Where a slide has tissue: found by colour at a low level, in well under a second."""
+"""Where a slide has tissue: found by color at a low level, in well under a second."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ if TYPE_CHECKING:
 
 _TYPICAL_MPP = 0.5  # only to choose a level and lengths when a file gives no pixel size
 _MIN_SIDE, _MAX_SIDE = 512, 2048
-_LEVEL_FITS = (0.6, 2.0)  # a level whose pixel is this many times the wanted one is taken as it is
+_LEVEL_FITS = (0.6, 2.0)  # a level whose pixel is this many times the wanted one is used unchanged
 _DEFAULT_GLASS = 243.0
-_GLASS_SIDE = 1024  # enough pixels to know the colour of the glass
+_GLASS_SIDE = 1024  # enough pixels to know the color of the glass
 _BLUR_UM = 6.0
 _BLOCK = 64
 _STAIN = (200, 110, 160)
 _PIECE_SHARE = 0.05
-_GRAY = 0.15  # colour below this share of the density is gray: dust, shadow, black ink
+_GRAY = 0.15  # color below this share of the density is gray: dust, shadow, black ink
 _PEN_BLEEDS_UM = 50.0
 _PEN_SMALLEST_UM = 150.0
 _BLACK = 40  # stained tissue is never darker in every channel; unscanned fields and felt pens are
-_LOG = np.log(np.maximum(np.arange(256, dtype=np.float32), 12.0))  # below lies the camera's noise
+_LOG = np.log(np.maximum(np.arange(256, dtype=np.float32), 12.0))  # below is the camera's noise
 
 
 @dataclass(frozen=True)
@@ -40,18 +40,18 @@ class TissueMaskSettings:
     Parameters
     ----------
     mpp : float
-        Micrometres per mask pixel to aim at; a level near it is used as it is.
+        Wanted micrometers per mask pixel; a level near it is used unchanged.
     weak, strong : float
-        Optical density of colour (largest minus smallest channel, against the glass) from which a
-        pixel may be tissue, and which something in each piece of tissue must reach.
+        Optical density of color (largest minus smallest channel, relative to the glass): a pixel
+        from `weak` may be tissue, and each piece of tissue must reach `strong` somewhere.
     max_hole_um : float
         Enclosed holes up to a disc of this diameter are filled: lumens, vessels, fat cells.
     min_piece_um : float
-        Pieces smaller than a disc of this diameter are dust.
+        Pieces smaller than a disc of this diameter are removed as dust.
     join_um : float
         Gaps up to about this width are closed: the walls of fat cells become one piece.
     margin_um : float
-        Added around the tissue, so that its rim is never cut.
+        Margin around the tissue, so that its rim is never cut.
     remove_pen : bool
         Whether strokes of felt pens and tissue dye in blue, green, black and red are left out.
     """
@@ -107,7 +107,7 @@ class TissueMask:
     def window(
         self, downsample: float, y: int, x: int, height: int, width: int
     ) -> NDArray[np.bool_]:
-        """Sample the mask at the centres of the pixels of a virtual level.
+        """Sample the mask at the centers of the pixels of a virtual level.
 
         The value at a pixel depends on its global position only, not on the window.
 
@@ -130,18 +130,19 @@ class TissueMask:
     def _sampled(
         self, downsample: float, start: int, count: int, limit: int
     ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-        centres = (np.arange(start, start + count) + 0.5) * downsample / self.downsample
-        index = np.floor(centres).astype(np.int64)
+        centers = (np.arange(start, start + count) + 0.5) * downsample / self.downsample
+        index = np.floor(centers).astype(np.int64)
         return np.clip(index, 0, limit - 1), (index >= 0) & (index < limit)
 
 
 def tissue_mask(slide: Slide, settings: TissueMaskSettings | None = None) -> TissueMask:
     """Find the tissue on a slide.
 
-    Tissue is what is coloured against the glass, wherever the glass's own colour lies: no
-    threshold is taken from the picture's histogram, so a picture that is all tissue stays whole
-    and one that is all glass stays empty. Blue, green and black strokes are told by their hue,
-    red ones by absorbing blue nearly as much as green, which stained tissue does not.
+    Tissue is what has color compared with the glass, whatever the color of the glass. The
+    threshold is absolute and not taken from the picture's histogram (as Otsu's is), so a picture
+    that is all tissue stays whole and one that is all glass stays empty. Blue, green and black
+    strokes are recognized by their hue, red ones by absorbing blue nearly as much as green, which
+    stained tissue does not.
 
     Parameters
     ----------
@@ -171,7 +172,7 @@ def _read_what_can_be_read(
 ) -> NDArray[np.uint8]:
     """Read the whole slide at a low level; a damaged part looks like tissue.
 
-    So its tiles are tried, and marked as unreadable where they are, instead of passing for glass.
+    The run then tries its tiles and marks them as unreadable, instead of taking them for glass.
     """
     try:
         return slide.read_at(downsample, 0, 0, height, width)
@@ -204,7 +205,7 @@ def find_tissue(
     ----------
     rgb : ndarray of uint8, shape (h, w, 3)
     mpp : float
-        Micrometres per pixel of `rgb`.
+        Micrometers per pixel of `rgb`.
     settings : TissueMaskSettings
 
     Returns
@@ -262,7 +263,7 @@ def _mask_downsample(slide: Slide, wanted: float) -> float:
 
 
 def _glass_color(rgb: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Return the colour of empty glass: what is bright, flat and almost gray, most often."""
+    """Return the color of empty glass: what is bright, flat and almost gray, most often."""
     step = -(-max(rgb.shape) // _GLASS_SIDE)
     rgb = rgb[::step, ::step]
     brightest, darkest = rgb.max(2), rgb.min(2)

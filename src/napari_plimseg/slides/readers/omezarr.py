@@ -108,7 +108,7 @@ def _image_group(path: Path, zarr: Any) -> Any:
 
 
 def _ome(group: Any) -> Mapping[str, Any]:
-    """Return the attributes of version 0.5, which stand under `ome`, or of 0.4."""
+    """Return the attributes of version 0.5, which are under `ome`, or of 0.4."""
     attributes = dict(group.attrs)
     ome = attributes.get("ome")
     return ome if isinstance(ome, dict) else attributes
@@ -127,7 +127,13 @@ def _metadata(path: Path, group: Any) -> tuple[str, dict[str, Any], tuple[str, .
 
 def _axes(path: Path, multiscale: Mapping[str, Any]) -> str:
     """Return the axes as letters, such as "tczyx"."""
-    axes = multiscale.get("axes") or ["t", "c", "z", "y", "x"]  # what 0.1 and 0.2 fixed
+    axes = multiscale.get("axes") or [
+        "t",
+        "c",
+        "z",
+        "y",
+        "x",
+    ]  # versions 0.1 and 0.2 prescribed these
     letters = "".join(str(a["name"] if isinstance(a, dict) else a)[:1].lower() for a in axes)
     if "y" not in letters or "x" not in letters or set(letters) - set("tczyx"):
         raise SlideError(f"its axes {letters!r} are not known", path=path, remedy=_REMEDY)
@@ -136,7 +142,7 @@ def _axes(path: Path, multiscale: Mapping[str, Any]) -> str:
 
 def _array(path: Path, group: Any, name: str, axes: str) -> Any:
     if ".." in name or name.startswith(("/", "\\")):
-        raise SlideError(f"its level '{name}' lies outside the folder", path=path, remedy=_REMEDY)
+        raise SlideError(f"its level '{name}' is outside the folder", path=path, remedy=_REMEDY)
     try:
         array = group[name]
     except KeyError as error:

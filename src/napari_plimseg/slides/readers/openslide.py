@@ -1,4 +1,4 @@
-"""NDPI, MRXS, SCN, BIF, VMS, DICOM WSI, Philips TIFF and what else only OpenSlide reads."""
+"""NDPI, MRXS, SCN, BIF, VMS, DICOM WSI, Philips TIFF: the formats that only OpenSlide reads."""
 
 from __future__ import annotations
 
@@ -38,9 +38,9 @@ class OpenSlideSlide(Slide):
     Parameters
     ----------
     path : Path
-        A file; TIFF dialects are checked by the guard before.
+        A file; TIFF dialects have been checked by `check_tiff`.
     directories : sequence of Directory
-        What the guard found in a TIFF dialect.
+        What `check_tiff` found in a TIFF dialect.
     """
 
     def __init__(self, path: Path, *, directories: Sequence[Directory] = ()) -> None:
@@ -103,7 +103,7 @@ class OpenSlideSlide(Slide):
                     part = out[top : top + _BLOCK, left : left + _BLOCK]
                     part[...] = self._block(handle, level, y + top, x + left, part.shape)
         except openslide.OpenSlideError:
-            # one failed read makes an OpenSlide handle useless for good
+            # after one failed read an OpenSlide handle fails forever
             with self._handle_lock, contextlib.suppress(openslide.OpenSlideError):
                 if self._handle is handle:
                     self._handle = openslide.OpenSlide(self._file)
@@ -129,9 +129,9 @@ class OpenSlideSlide(Slide):
 
 
 def open_dicom_folder(folder: Path) -> OpenSlideSlide:
-    """Open the whole-slide image whose DICOM files lie in a folder.
+    """Open the whole-slide image whose DICOM files are in a folder.
 
-    OpenSlide finds the other files of a slide by itself; labels and plain DICOM are passed over.
+    OpenSlide finds the other files of a slide. Labels and plain DICOM are skipped.
 
     Raises
     ------

@@ -35,9 +35,9 @@ _TABLES = {
     "I;16N": ColorTable("gray", 16),
 }
 _REASONS = {
-    "CMYK": "its colours are CMYK, for printing",
-    "LAB": "its colours are CIELab",
-    "HSV": "its colours are HSV",
+    "CMYK": "its colors are CMYK, for printing",
+    "LAB": "its colors are CIELab",
+    "HSV": "its colors are HSV",
     "F": "its samples are floating-point numbers, which have no fixed black and white",
     "I": "its samples have 32 bits; up to 16 are known",
 }
@@ -62,14 +62,14 @@ class PictureSlide(Slide):
             if width * height > MAX_PIXELS:
                 raise _too_large(path, f"{height} x {width} pixels")
             has_palette = image.mode in ("P", "PA")
-            # a palette may hold transparent colours
+            # a palette may hold transparent colors
             mode = "RGBA" if image.mode == "PA" or "transparency" in image.info else image.mode
             self._mode = "RGB" if mode == "P" else mode
             frames = getattr(image, "n_frames", 1)
         if self._mode not in _TABLES:
             raise refuse(
                 path,
-                _REASONS.get(self._mode, f"its colour mode is {self._mode}"),
+                _REASONS.get(self._mode, f"its color mode is {self._mode}"),
                 "Save it as 8-bit RGB.",
             )
         self._table = _TABLES[self._mode]

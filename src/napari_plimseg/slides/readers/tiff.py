@@ -1,6 +1,6 @@
 """TIFF, BigTIFF, OME-TIFF, Aperio SVS and QPTIFF: tifffile's index, positional reads, imagecodecs.
 
-Decoding the file's own tiles in the caller's threads is several times faster than going through
+Decoding the file's own tiles in the caller's threads is several times faster than reading through
 OpenSlide, and any window of a level has exactly the pixels of the whole level.
 """
 
@@ -39,7 +39,7 @@ class PositionalFile:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
-        # a slide whose layer is removed is closed when nothing refers to it any more
+        # a slide whose layer was removed is closed when nothing refers to it any more
         self.close = weakref.finalize(self, os.close, self._descriptor)
         self._lock = threading.Lock()
 
@@ -68,7 +68,7 @@ class PositionalFile:
 
 @dataclass(frozen=True)
 class _Planes:
-    """The pages of one level: one of interleaved or planar samples, or one a channel."""
+    """The pages of one level: one of interleaved or planar samples, or one per channel."""
 
     shape: tuple[int, int]
     tile_shape: tuple[int, int]
@@ -88,7 +88,7 @@ class _Planes:
 
 
 class TiffSlide(Slide):
-    """A slide of the TIFF family, checked by the guard before.
+    """A slide of the TIFF family, which `check_tiff` has passed.
 
     Parameters
     ----------
@@ -160,7 +160,7 @@ class TiffSlide(Slide):
                 segment = index + sample * planes.tiles
                 count = int(counts[segment])
                 if count == 0 or offsets[segment] == 0:
-                    # a sparse file leaves out what the scanner did not see
+                    # a sparse file has no tiles where nothing was scanned
                     return np.full((*planes.tile_shape, 3), WHITE, np.uint8)
                 content = self._file.read(int(offsets[segment]), count)
                 self._check_declared(planes, content)
@@ -174,7 +174,7 @@ class TiffSlide(Slide):
         tall, wide = planes.tile_shape
         if declared is not None and declared[0] * declared[1] > 4 * tall * wide + 65_536:
             raise SlideError(
-                f"a tile of {tall} x {wide} pixels says that it has {declared[0]} x {declared[1]}",
+                f"a tile of {tall} x {wide} pixels declares {declared[0]} x {declared[1]}",
                 path=self.path,
                 remedy="The file is damaged; copy it again from the scanner.",
             )
@@ -221,7 +221,7 @@ def _planes(
     elif stacked:
         note = f"The first of {' x '.join(str(sides[a]) for a in stacked)} planes is shown."
     if page.photometric == 6 and page.compression not in _YCBCR_DECODED:
-        raise color.refuse(path, "its colours are YCbCr without JPEG compression")
+        raise color.refuse(path, "its colors are YCbCr without JPEG compression")
     bits = page.bitspersample if isinstance(page.bitspersample, int) else max(page.bitspersample)
     if described and described.significant_bits and 8 < described.significant_bits < bits:
         bits = described.significant_bits

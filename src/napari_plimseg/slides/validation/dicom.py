@@ -1,7 +1,7 @@
-"""DICOM files checked in pure Python: the frames lie where the file says they do.
+"""Checks in pure Python that the frames of DICOM files are where their tables say.
 
-OpenSlide's DICOM library follows the table of frame offsets without a check, and a damaged table
-ends the process.
+OpenSlide's DICOM library follows the table of frame offsets without a check, so a damaged table
+crashes the process, and napari with it.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _KEPT = {_TRANSFER_SYNTAX, _SERIES, _SAMPLES, _FRAMES, _ROWS, _COLUMNS, _BITS, _
 
 @dataclass
 class _Header:
-    """What stands before the pixels, and where these begin."""
+    """The elements before the pixels, and where the pixels begin."""
 
     values: dict[int, bytes] = field(default_factory=dict)
     pixels_at: int = 0
@@ -79,7 +79,7 @@ class _Walker:
             raise self.refuse("a DICOM element ends beyond the end of the file")
 
     def element(self) -> tuple[int, int]:
-        """Return the tag and the length of the next element; the file then stands at its value."""
+        """Return tag and length of the next element and move to its value."""
         group, number, kind, short = struct.unpack("<HH2sH", self.read(8))
         tag = group << 16 | number
         if group == 0xFFFE or (self.is_implicit and group != 2):
@@ -140,17 +140,17 @@ class _Walker:
 
 
 def check_dicom(path: Path) -> None:
-    """Check a DICOM file, and those beside it that belong to the same slide.
+    """Check a DICOM file, and the files of the same slide in its folder.
 
     Parameters
     ----------
     path : Path
-        A file that begins like DICOM.
+        A file that starts like DICOM.
 
     Raises
     ------
     SlideError
-        When a file's elements or frames do not lie inside the file.
+        When a file's elements or frames are not inside the file.
     """
     from napari_plimseg.slides.validation.files import dicom_files
 

@@ -1,7 +1,8 @@
-"""Checks a file before a C library may see it: what it is, by content, and whether it is sane.
+"""Checks a file before a C library sees it: what it is, by its content, and whether it is sane.
 
-A single wrong number in a TIFF directory can make a C decoder allocate gigabytes, which ends the
-process and with it the user's work. Nothing here decodes pixels.
+A single wrong number in a TIFF directory can make a C decoder allocate gigabytes or read beyond a
+buffer. That kills the process and the user's work, and no `except` can catch it. Pixels are not
+decoded here.
 """
 
 from __future__ import annotations
@@ -32,10 +33,14 @@ if TYPE_CHECKING:
 
 
 MAX_SEGMENT_BYTES = 256_000_000
-"""A tile or a strip is decoded as a whole, so its decoded size bounds the memory of any read."""
+"""Largest decoded tile or strip. It is decoded as a whole, so this bounds the memory of any read.
+Scanners write tiles of 0.2 to 3 MB (256 to 1,024 pixels a side); the rest is for odd exporters."""
 MAX_INFLATION = 2_000
-"""Decoded bytes a stored byte of a segment of `LARGE_SEGMENT` or more."""
+"""Largest compression ratio of segments of `LARGE_SEGMENT` or more. Deflate can't exceed 1,032 and
+baseline JPEG stays below that, so only a bomb of another codec or a wrong byte count reaches it."""
 LARGE_SEGMENT = 16 << 20
+"""Decoded bytes from which the ratio is checked: smaller segments can't do harm, and white ones
+may compress to a few bytes."""
 _HEAD = 4096
 _COPY_AGAIN = "The file may be damaged or incomplete; copy it again from the scanner."
 _CONVERT = (
@@ -81,7 +86,7 @@ _REFUSED = (
 
 
 def identify(path: Path) -> FileKind:
-    """Return what is at `path`, whatever its name ends with.
+    """Return what a file or folder is, whatever its name.
 
     Raises
     ------
@@ -169,7 +174,7 @@ def _identify_content(path: Path, head: bytes) -> FileKind:
     for magic, problem, remedy in _REFUSED:
         if head.startswith(magic):
             raise SlideError(f"it {problem}", path=path, remedy=remedy)
-    what = "a text file" if _is_text(head) else "of a kind that is not known here"
+    what = "a text file" if _is_text(head) else "of an unknown kind"
     raise SlideError(f"it is {what}, not a slide", path=path, remedy=f"Known: {KNOWN_FORMATS}.")
 
 
@@ -225,7 +230,7 @@ def dicom_files(folder: Path, *, at_most: int = 1_000) -> list[Path]:
 
 
 def misnamed(path: Path, kind: FileKind) -> str | None:
-    """Return a sentence when a picture has the name of something else."""
+    """Return a sentence when a picture's name has another ending."""
     suffixes = _SUFFIXES.get(kind)
     if not suffixes or path.suffix.lower() in suffixes:
         return None
@@ -265,7 +270,7 @@ def _check_directory(
         raise refuse(f"has {directory.samples} samples of {directory.bits} bits")
     offsets, counts = directory.segments
     if not len(offsets):
-        raise refuse("does not say where its pixels are")
+        raise refuse("has no table of where its pixels are")
     # Hamamatsu declares each level as one strip and cuts it at JPEG restart markers
     if not is_ndpi:
         if directory.segment_bytes > MAX_SEGMENT_BYTES:
@@ -323,7 +328,7 @@ def tiff_vendor(directories: list[Directory]) -> str | None:
 def encoded_shape(segment: bytes) -> tuple[int, int] | None:
     """Return (y, x) that the header of a JPEG, JPEG 2000 or WebP segment declares, or None.
 
-    These decoders allocate what the segment itself declares, not what the directory says.
+    These decoders allocate what the segment itself declares, not what the directory declares.
     """
     if segment[:2] == b"\xff\xd8":
         return _jpeg_shape(segment)

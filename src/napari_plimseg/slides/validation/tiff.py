@@ -18,9 +18,12 @@ if TYPE_CHECKING:
 
 
 MAX_DIRECTORIES = 1_000
+"""Slides have tens of directories; a circle through many would otherwise be followed for long."""
 MAX_TAGS = 4_096
 MAX_SIDE = 2**31
+"""C decoders count pixels in signed 32-bit numbers."""
 _VALUE_LIMIT = 1 << 30
+"""Bytes of one tag; the tile table of a slide of 200,000 pixels a side has 5 MB."""
 _TYPES = {
     1: "u1", 2: "u1", 3: "u2", 4: "u4", 5: "u8", 6: "i1", 7: "u1", 8: "i2",
     9: "i4", 10: "u8", 11: "f4", 12: "f8", 13: "u4", 16: "u8", 17: "i8", 18: "u8",
@@ -47,7 +50,7 @@ class Directory:
     Parameters
     ----------
     tags : mapping of int to ndarray or str
-        The tags that say how pixels are stored and who wrote them.
+        The tags about how pixels are stored and who wrote them.
     """
 
     tags: Mapping[int, Any]
@@ -98,7 +101,7 @@ class Directory:
 
     @property
     def is_planar(self) -> bool:
-        """Whether each sample has segments of its own."""
+        """Whether each sample has its own segments."""
         return self.number(PLANAR, 1) == 2
 
     @property
@@ -120,14 +123,14 @@ class Directory:
 
     @property
     def segment_count(self) -> int:
-        """Segments that the shape asks for."""
+        """Segments that an image of this shape needs."""
         height, width = self.shape
         tall, wide = self.segment_shape
         return -(-height // tall) * -(-width // wide) * (self.samples if self.is_planar else 1)
 
 
 class _Reader:
-    """The layout of one TIFF file: byte order, width of offsets, and bounded reads."""
+    """One TIFF file: byte order, width of offsets, and reads that never pass the file's end."""
 
     def __init__(self, file: BinaryIO, path: Path, size: int) -> None:
         self.file, self.path, self.size = file, path, size
@@ -225,12 +228,12 @@ def read_directories(path: Path) -> list[Directory]:
     Parameters
     ----------
     path : Path
-        A regular file that begins like a TIFF.
+        A regular file that starts like a TIFF.
 
     Raises
     ------
     SlideError
-        When directories form a circle, are more than `MAX_DIRECTORIES`, or point outside the file.
+        When directories form a circle, exceed `MAX_DIRECTORIES`, or point outside the file.
     """
     with path.open("rb") as file:
         reader = _Reader(file, path, path.stat().st_size)
