@@ -213,7 +213,7 @@ def test_a_full_disk_keeps_what_was_finished(
 
     monkeypatch.setattr("napari_plimseg.results.mask_store.write_checked", no_room)
     fill(store, (0, 1), 2)
-    with pytest.raises(StoreError, match=r"disk is full.*kept.*goes on where it stopped"):
+    with pytest.raises(StoreError, match=r"disk is full.*kept.*resumes where it stopped"):
         store.flush()
     monkeypatch.undo()
     store._lock.release()

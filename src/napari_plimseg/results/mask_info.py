@@ -1,4 +1,4 @@
-"""What a mask is a mask of: the frame that ties it to its slide, and what made it."""
+"""The description of a mask: its slide, its pixels, its classes and its model."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class MaskInfo:
-    """The frame, the classes and the origin of a mask: the allow-list of what exports may say.
+    """The description of a mask: the only metadata that exports contain, so nothing private leaks.
 
     Mask pixel `(i, j)` covers level-0 pixels `[i * downsample, (i + 1) * downsample)` in y and
     likewise in x. Mask ids are those of `napari_plimseg.tissue`.
@@ -30,17 +30,17 @@ class MaskInfo:
     slide_shape : tuple of int
         Level-0 pixels (y, x).
     bounds : Region
-        The scanned part in level-0 pixels; QuPath counts its coordinates from there.
+        The scanned part in level-0 pixels; QuPath's coordinates start at its corner.
     mpp : float or None
-        Micrometres per level-0 pixel; None when unknown, and then no area in mm2 is given.
+        Micrometers per level-0 pixel; None when unknown: then areas have no mm2.
     shape : tuple of int
         Mask pixels (y, x).
     downsample : float
         Level-0 pixels per mask pixel and side.
     classes : TissueClasses
-        Names, colours and prompts in mask-id order.
+        Names, colors and prompts in mask-id order.
     model_name, model_identity : str
-        Which model made it.
+        The model that made it.
     """
 
     slide_name: str
@@ -62,12 +62,12 @@ class MaskInfo:
 
     @property
     def mask_mpp(self) -> float | None:
-        """Micrometres per mask pixel, or None when unknown."""
+        """Micrometers per mask pixel, or None when unknown."""
         return None if self.mpp is None else self.mpp * self.downsample
 
     @property
     def pixel_area_mm2(self) -> float | None:
-        """Square millimetres of one mask pixel, or None when unknown."""
+        """Square millimeters of one mask pixel, or None when unknown."""
         return None if self.mask_mpp is None else (self.mask_mpp / 1000) ** 2
 
     @property
@@ -80,7 +80,7 @@ class MaskInfo:
     def napari_translate(self) -> tuple[float, float]:
         """Translation of a napari layer of this mask.
 
-        napari puts the *centre* of pixel 0 at the origin, so a coarser layer whose corner
+        napari puts the *center* of pixel 0 at the origin, so a coarser layer whose corner
         coincides with the slide's corner is shifted by half the difference of the pixel sizes.
         """
         shift = (self.downsample - 1) / 2 * (self.mpp or 1.0)

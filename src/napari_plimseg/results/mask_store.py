@@ -5,10 +5,12 @@ A store is a folder, `<stem>.plimseg`:
 `manifest.json`
     The `MaskInfo`, the layout and the recipe; written once, before the first tile.
 `classes.zarr`, `confidence.zarr`, `probabilities.zarr`
-    One chunk a tile, Zstandard with checksum, so that a flipped bit is an error and not a class.
+    One chunk per tile, so that a tile is written without reading its neighbors and a lost file
+    costs one tile. Zstandard with checksum, so that a flipped bit is an error and not a class.
 `journal.json`
-    Which tiles are finished. A tile enters it only after its chunks are on the disk; everything
-    that is not in the journal is computed again.
+    The finished tiles. A tile enters it only after its chunks are durably on disk; tiles that are
+    not in the journal are computed again. Without it, a chunk that a crash left half written would
+    look finished.
 """
 
 from __future__ import annotations
@@ -52,7 +54,7 @@ DISK_RESERVE = 200 << 20
 
 @dataclass(frozen=True)
 class StoreLayout:
-    """How a store's arrays are cut.
+    """How a store's arrays are divided into chunks.
 
     Parameters
     ----------
@@ -93,7 +95,7 @@ class StoreLayout:
 
 
 def create_store_array(path: Path, shape: tuple[int, ...], chunks: tuple[int, ...]) -> None:
-    """Make an array of chunks with checksums, all "not computed"."""
+    """Create an array of chunks with checksums, all "not computed"."""
     create_array(
         path,
         shape=shape,
@@ -146,12 +148,12 @@ def check_room(path: Path, info: MaskInfo, layout: StoreLayout) -> None:
 
 
 def disk_error(error: OSError, path: Path) -> StoreError:
-    """Say what an OSError means for the user."""
+    """Turn an OSError into a StoreError that says what to do."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return StoreError(
             "the disk is full; everything finished so far is kept",
             path=path,
-            remedy="Free some space and start again: the run goes on where it stopped.",
+            remedy="Free some space and start again: the run resumes where it stopped.",
         )
     return StoreError(
         f"can't be written ({error.strerror or error})",
@@ -161,7 +163,7 @@ def disk_error(error: OSError, path: Path) -> StoreError:
 
 
 def sync_file(path: Path) -> None:
-    """Put a file and its name on the disk for good."""
+    """Write a file and its directory entry durably to disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -211,7 +213,7 @@ TileState = Literal["done", "partial", "unreadable"]
 class MaskStore:
     """Classes, confidence and probabilities of one slide on disk.
 
-    Use `create` or `open`. One process writes at a time; reading is free.
+    Use `create` or `open`. One process writes at a time; any number may read.
 
     Attributes
     ----------
@@ -220,7 +222,7 @@ class MaskStore:
     info : MaskInfo
         Frame, classes and origin.
     layout : StoreLayout
-        How it is cut.
+        How it is divided into tiles.
     created : str
         ISO date and time.
     classes : zarr.Array of uint8, shape (h, w)
@@ -267,13 +269,13 @@ class MaskStore:
 
     @classmethod
     def create(cls, path: str | Path, info: MaskInfo, layout: StoreLayout) -> Self:
-        """Make an empty store and open it for writing; what lies at `path` goes.
+        """Create an empty store and open it for writing; an old store at `path` is deleted.
 
         Raises
         ------
         StoreError
-            When the folder can't be made, the disk has too little room, or `path` is something
-            else than a store.
+            When the folder can't be created, the disk has too little room, or `path` is not a
+            store.
         """
         path = Path(path)
         if path.exists() and not (path / "manifest.json").exists() and any(path.iterdir()):
@@ -305,7 +307,8 @@ class MaskStore:
         Raises
         ------
         StoreError
-            When it is none, is damaged, comes from a newer version, or another process writes.
+            When it is not a store, is damaged, comes from a newer version, or another process
+            writes to it.
         """
         path = Path(path)
         content = read_checked(path / "manifest.json", path)
@@ -414,7 +417,7 @@ class MaskStore:
             raise disk_error(error, self.path) from error
 
     def recolor(self, classes: TissueClasses) -> None:
-        """Take over other colours for the same classes."""
+        """Change the colors of the classes."""
         if classes.names != self.info.classes.names:
             raise StoreError("has other classes", path=self.path)
         self.info = replace(self.info, classes=classes)
@@ -424,7 +427,7 @@ class MaskStore:
             raise disk_error(error, self.path) from error
 
     def flush(self) -> None:
-        """Put everything written so far on the disk for good, then enter it in the journal."""
+        """Write all finished tiles durably to disk, then enter them in the journal."""
         if not self._unsynced:
             return
         try:
@@ -440,7 +443,7 @@ class MaskStore:
     def read_classes(self) -> NDArray[np.uint8]:
         """Return the whole mask (h, w) in memory; damaged and unfinished tiles are 0.
 
-        Pixels of tiles that are not in the journal may be half written, so they are not shown.
+        Tiles that are not in the journal may be half written, so they are left out.
         """
         mask = np.full(self.info.shape, NOT_COMPUTED, np.uint8)
         for tile in self._finished():
@@ -451,7 +454,7 @@ class MaskStore:
         return mask
 
     def forget_damaged(self) -> int:
-        """Drop tiles whose chunks can't be decoded from the journal; return how many there were."""
+        """Remove tiles whose chunks can't be decoded from the journal; return their number."""
         arrays = [a for a in (self.classes, self.confidence, self.probabilities) if a is not None]
         damaged = [
             tile
@@ -463,7 +466,7 @@ class MaskStore:
         return len(damaged)
 
     def close(self) -> None:
-        """Flush and let other processes write; closing twice does no harm."""
+        """Flush and let other processes write; closing twice is allowed."""
         try:
             if self.writable:
                 self.flush()
@@ -488,7 +491,7 @@ class MaskStore:
         path = self.path / f"{name}.zarr"
         try:
             array = zarr.open_array(path, mode=mode)
-            # a chunk of zeros must be there too, or a lost chunk would read like a finished one
+            # chunks of zeros are written too, or a lost chunk would read like a finished one
             array = array.with_config({"write_empty_chunks": True})
         except Exception as error:
             raise StoreError(
@@ -517,7 +520,7 @@ class MaskStore:
         try:
             tiles = read_checked(path, self.path)
         except StoreError:
-            # a damaged journal costs computing time, not correctness: every tile is done again
+            # a damaged journal costs time, not correctness: every tile is computed again
             return {}
         return {str(key): dict(entry) for key, entry in tiles.items()}
 
@@ -535,7 +538,7 @@ class MaskStore:
     ) -> NDArray[np.uint8] | None:
         try:
             block: NDArray[np.uint8] = np.asarray(array[(..., *window)])
-        except Exception:  # noqa: BLE001 - a damaged chunk raises whatever its codec likes
+        except Exception:  # noqa: BLE001 - damaged chunks raise any exception of their codec
             return None
         row, column = (
             w.start // side for w, side in zip(window, self.layout.tile_shape, strict=True)

@@ -36,21 +36,21 @@ class MaskArray(Protocol):
 
 @dataclass(frozen=True)
 class ClassArea:
-    """How much of a mask one class takes, by counting pixels.
+    """The area of one class in a mask, by counting pixels.
 
     Parameters
     ----------
     name : str
-        Class name, or what the mask id stands for.
+        Class name, or the meaning of the mask id.
     mask_id : int
     kind : str
         "tissue", "background", "not computed", "unreadable", or "unknown" for an id of no class.
     pixels : int
         Mask pixels.
     mm2 : float or None
-        Square millimetres; None when the pixel size is unknown.
+        Square millimeters; None when the pixel size is unknown.
     percent_of_tissue : float or None
-        Of all pixels of tissue classes; None for what is not tissue.
+        Percent of the pixels of all tissue classes; None for rows that are not tissue.
     """
 
     name: str
@@ -62,7 +62,7 @@ class ClassArea:
 
 
 def iter_bands(mask: MaskArray, rows: int = _ROWS_AT_ONCE) -> Iterator[NDArray[np.uint8]]:
-    """Yield a mask in bands of rows, so that memory stays small whatever its size."""
+    """Yield a mask in bands of rows, so that memory stays small for any size."""
     for start in range(0, mask.shape[0], rows):
         yield np.asarray(mask[start : start + rows])
 
@@ -76,7 +76,7 @@ def count_ids(mask: MaskArray) -> NDArray[np.int64]:
 
 
 def area_table(mask: MaskArray, info: MaskInfo) -> tuple[ClassArea, ...]:
-    """Return the area of each class, then of what is no tissue.
+    """Return the area of each class, then of everything that is not tissue.
 
     Parameters
     ----------

@@ -255,8 +255,8 @@ def write_bad(kind: str, folder: Path) -> Path:
     ("kind", "text"),
     [
         ("missing", "does not exist"),
-        ("colour PNG", "holds colours"),
-        ("float", "holds colours or measurements"),
+        ("colour PNG", "holds colors"),
+        ("float", "holds colors or measurements"),
         ("large ids", "numbers from 300 to 300"),
         ("other shape", "not the shape of the slide"),
         ("text PNG", "can't be read"),

@@ -69,7 +69,7 @@ def test_a_damaged_log_is_set_aside_and_said(store: MaskStore, damage) -> None: 
     log.add(ONE)
     broken = damage(log.path.read_text("utf-8"))
     log.path.write_text(broken, "utf-8")
-    with pytest.raises(StoreError, match=r"set aside.*mark the regions again"):
+    with pytest.raises(StoreError, match=r"was renamed.*mark the regions again"):
         ReviewLog(store)
     assert log.path.with_name("reviewed.json.damaged").read_text("utf-8") == broken
     assert ReviewLog(store).regions == ()

@@ -112,7 +112,7 @@ actions = st.one_of(
     st.tuples(st.just("spots"), squares, st.integers(1, 3), st.integers(0, 2**16)),
     st.tuples(st.just("undo")),
     st.tuples(st.just("flush")),
-    st.tuples(st.just("rest")),
+    st.tuples(st.just("flush_and_release")),
     st.tuples(st.just("reopen")),
 )
 
@@ -143,7 +143,7 @@ def test_any_sequence_gives_what_numpy_gives(
                 layer[y : y + height, x : x + width][where] = mask_id
             elif kind == "undo" and history:
                 layer = history.pop()
-            elif kind in ("flush", "rest"):
+            elif kind in ("flush", "flush_and_release"):
                 getattr(corrections, kind)()
             elif kind == "reopen":
                 corrections.flush()

@@ -31,12 +31,12 @@ _MOST_PIXELS = 1 << 30
 
 @dataclass(frozen=True, eq=False)
 class OtherMask:
-    """Ids on a grid of their own that lies somewhere on the slide.
+    """Another mask of the slide, with its own grid.
 
     Parameters
     ----------
     title : str
-        What people call it.
+        Its name, for people.
     ids : array of uint8, shape (h, w)
         Read band by band.
     downsample : tuple of float
@@ -44,7 +44,7 @@ class OtherMask:
     corner : tuple of float
         Level-0 (y, x) of the outer corner of the first pixel.
     names : mapping of int to str, optional
-        Class name by id; None when the ids are all that is known.
+        Class name by id; None when only the ids are known.
     """
 
     title: str
@@ -69,15 +69,15 @@ class OtherMask:
         return tuple(int(i) for i in np.flatnonzero(seen))
 
     def name(self, other_id: int) -> str:
-        """Return what an id stands for."""
+        """Return the name of an id."""
         return (self.names or {}).get(other_id, f"id {other_id}")
 
 
 def match_classes(other: OtherMask, info: MaskInfo) -> dict[int, int]:
-    """Return the mask id of each id that occurs in another mask; 0 leaves it out.
+    """Return the mask id for each id that occurs in another mask; 0 ignores it.
 
-    Named classes are matched by name in any case of letters, others by the number itself, where
-    0 and 255 are left out.
+    Named classes are matched by name, ignoring case; others by number, where 0 and 255 are
+    ignored.
     """
     own = {name.casefold().strip(): i for i, name in enumerate(info.classes.names, 1)}
     mapping = {}
@@ -140,8 +140,8 @@ class ResampledMask:
 def _nearest(
     length: int, step: int, downsample: float, corner: float, other: float
 ) -> NDArray[np.int64]:
-    centres = (np.arange(length) * step + 0.5) * downsample
-    nearest: NDArray[np.int64] = np.floor((centres - corner) / other).astype(np.int64)
+    centers = (np.arange(length) * step + 0.5) * downsample
+    nearest: NDArray[np.int64] = np.floor((centers - corner) / other).astype(np.int64)
     return nearest
 
 
@@ -159,7 +159,7 @@ def read_other_mask(path: str | Path, info: MaskInfo) -> OtherMask:
     Raises
     ------
     PlimsegError
-        When it can't be read, holds colours, or is of another slide.
+        When it can't be read, holds colors, or belongs to another slide.
     """
     path = Path(path)
     if path.is_dir():
@@ -195,7 +195,7 @@ def _is_ours(path: Path) -> bool:
 def _named(title: str, ids: MaskArray, own: MaskInfo, info: MaskInfo) -> OtherMask:
     if own.slide_shape != info.slide_shape:
         raise ConfigError(
-            f"'{title}' is of the slide {own.slide_name}, which has another size",
+            f"'{title}' belongs to the slide {own.slide_name}, which has another size",
             remedy="Choose a mask of this slide.",
         )
     names = dict(enumerate(own.classes.names, 1))
@@ -231,8 +231,8 @@ def _read_numbers(path: Path) -> NDArray[np.uint8]:
             ids = np.asarray(picture)
     if ids.ndim != 2 or ids.dtype.kind not in "bui":
         raise ConfigError(
-            f"'{path.name}' holds colours or measurements, not class numbers",
-            remedy="Choose a grey or palette picture whose pixels are 1, 2, 3, ...",
+            f"'{path.name}' holds colors or measurements, not class numbers",
+            remedy="Choose a gray or palette picture whose pixels are 1, 2, 3, ...",
         )
     if ids.size and (int(ids.min()) < 0 or int(ids.max()) > UNREADABLE):
         raise ConfigError(
@@ -250,9 +250,9 @@ def _check_size(path: Path, pixels: int) -> None:
 
 
 NOTHING, AGREE, DISAGREE, ONLY_MASK, ONLY_OTHER = range(5)
-"""Values of an agreement map; background that only one of the masks has counts as nothing."""
+"""Values of an agreement map; background in only one of the masks counts as no class."""
 MAP_SIDE = 8192
-"""Pixels a side of the agreement map; of larger masks every so manyth is shown."""
+"""Largest side of the agreement map; larger masks are decimated."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -262,9 +262,9 @@ class Comparison:
     Parameters
     ----------
     title : str
-        What the mask was compared with.
+        The name of the other mask.
     agreement : Agreement
-        Pixels that both give a class; rows are the other mask, columns the mask.
+        Of the pixels with a class in both; rows are the other mask, columns the mask.
     map : ndarray of uint8, shape (h, w)
         `AGREE` and so on, of every `map_step`-th mask pixel.
     map_step : int
@@ -296,7 +296,7 @@ class Comparison:
         ]
 
     def confusions(self, most: int = 3) -> list[tuple[str, str, int]]:
-        """Return (class there, class here, pixels) of the most frequent disagreements."""
+        """Return (other mask's class, mask's class, pixels) of the most frequent confusions."""
         off = self.agreement.confusion.copy()
         np.fill_diagonal(off, 0)
         names = self.agreement.names
@@ -350,7 +350,7 @@ def compare(
 ) -> Comparison:
     """Compare a mask with another one of the same slide, band by band.
 
-    The other mask is brought into the frame of the mask by nearest pixels. A pixel is counted
+    The other mask is resampled to the frame of the mask by nearest neighbor. A pixel is counted
     when both give it a class.
 
     Parameters
@@ -360,10 +360,10 @@ def compare(
     info : MaskInfo
     other : OtherMask
     mapping : mapping of int to int
-        Mask id by other id, see `match_classes`; 0 leaves a class out.
+        Mask id by other id, see `match_classes`; 0 ignores a class.
     mask_step : int
     count_background : bool
-        Whether a pixel that either mask calls background is counted.
+        Whether pixels that are background in either mask are counted.
 
     Raises
     ------
@@ -375,7 +375,7 @@ def compare(
     if not any(1 <= mask_id <= len(classes) for mask_id in mapping.values()):
         raise ConfigError(
             f"no class of '{other.title}' is a class of this mask",
-            remedy="Say which number stands for which class.",
+            remedy="Choose the class of each number.",
         )
     truth = ResampledMask(other, mapping, info, mask_step)
     names, ignored = classes.names, [NOT_COMPUTED, UNREADABLE]

@@ -1,4 +1,4 @@
-"""What a person has looked at and found right, on disk beside the mask."""
+"""The regions that a person has reviewed, on disk with the mask."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class ReviewedRegion:
     y, x, height, width : float
         Level-0 pixels.
     time : str
-        ISO date and time, UTC; empty when unknown. Who it was is not kept.
+        ISO date and time, UTC; empty when unknown. The person's name is not stored.
     """
 
     y: float
@@ -59,13 +59,13 @@ class ReviewedRegion:
 class ReviewLog:
     """The reviewed regions of one mask store.
 
-    Each change is on the disk when the method returns. Two programs may have the same log open:
-    a change is made to what the file holds then.
+    Each change is on disk when the method returns. Two programs may have the same log open: each
+    change is applied to the current content of the file.
 
     Parameters
     ----------
     store : MaskStore
-        The log lies in its folder.
+        The log is in its folder.
 
     Attributes
     ----------
@@ -75,8 +75,8 @@ class ReviewLog:
     Raises
     ------
     StoreError
-        When the file is damaged. It is set aside as `reviewed.json.damaged`, so that a second
-        try begins an empty log.
+        When the file is damaged. It is renamed to `reviewed.json.damaged`, so that the next try
+        starts an empty log.
     """
 
     def __init__(self, store: MaskStore) -> None:
@@ -89,22 +89,22 @@ class ReviewLog:
         return self._regions
 
     def add(self, region: ReviewedRegion) -> None:
-        """Remember a region as reviewed.
+        """Add a reviewed region.
 
         Raises
         ------
         StoreError
-            When the disk refuses; the log stays as it was.
+            When the disk can't be written; the log is unchanged.
         """
         self._write((*self._read(), region))
 
     def remove(self, region: ReviewedRegion) -> None:
-        """Take a region back; one that is not there does no harm.
+        """Remove a region; an unknown one is ignored.
 
         Raises
         ------
         StoreError
-            When the disk refuses; the log stays as it was.
+            When the disk can't be written; the log is unchanged.
         """
         self._write(tuple(each for each in self._read() if each != region))
 
@@ -117,9 +117,9 @@ class ReviewLog:
         except (StoreError, ConfigError, KeyError, TypeError) as error:
             _set_aside(self.path)
             raise StoreError(
-                "the list of reviewed regions is damaged and was set aside",
+                "the list of reviewed regions is damaged and was renamed",
                 path=self.path.parent,
-                remedy="The mask is not touched; mark the regions again.",
+                remedy="The mask is unchanged; mark the regions again.",
             ) from error
 
     def _write(self, regions: tuple[ReviewedRegion, ...]) -> None:
@@ -141,12 +141,12 @@ def reviewed_map(
     info : MaskInfo
         The frame of the mask.
     step : int
-        Only every `step`-th mask pixel is looked at.
+        Only every `step`-th mask pixel is read.
 
     Returns
     -------
     ndarray of bool, shape (ceil(h / step), ceil(w / step))
-        A pixel is reviewed when its centre lies in a region.
+        A pixel is reviewed when its center is in a region.
     """
     height, width = info.shape
     inside = np.zeros((-(-height // step), -(-width // step)), bool)
@@ -158,7 +158,7 @@ def reviewed_map(
 
 
 def _between(start: float, length: float, downsample: float, step: int) -> slice:
-    # mask pixel k * step has its centre at (k * step + 1 / 2) * downsample
+    # mask pixel k * step has its center at (k * step + 1 / 2) * downsample
     first, last = ((at / downsample - 0.5) / step for at in (start, start + length))
     return slice(max(0, math.ceil(first)), max(0, math.ceil(last)))
 

@@ -1,4 +1,4 @@
-"""Where a model is unsure over a large area: the parts of a mask that are worth a look first."""
+"""Where a model is uncertain over a large area: the parts of a mask to review first."""
 
 from __future__ import annotations
 
@@ -25,29 +25,29 @@ if TYPE_CHECKING:
 
 
 MAX_SIDE = 2048
-"""Pixels a side that are looked at; of larger masks every so manyth."""
+"""Largest side of the analyzed array; larger masks are decimated."""
 GRID_UM = 8.0
-"""Finer than this is not looked at: regions are counted in hundreds of micrometres."""
+"""Finest analyzed um/px: regions are hundreds of micrometers large."""
 SMOOTHING_UM = 16.0
-"""Lines thinner than about twice this, such as the borders between classes, smooth away."""
+"""Lines thinner than about twice this, such as borders between classes, are smoothed away."""
 MIN_AREA_MM2 = 0.004
 MAX_SIDE_UM = 1500.0
-"""Larger regions are cut, so that each can be judged in one view."""
+"""Larger regions are split, so that each can be reviewed in one view."""
 LEAST_UNCERTAINTY = 0.1
 MOST_UNCERTAIN_SHARE = 0.15
 REVIEWED_FROM = 0.8
-"""Part of a region's pixels that must lie in what was reviewed."""
+"""Part of a region's pixels that must be reviewed for the region to count as reviewed."""
 _UM_WHEN_UNKNOWN = 2.0  # lengths of the filters for masks without a pixel size
 
 
 @dataclass(frozen=True)
 class UncertainRegion:
-    """A part of a mask where the model was unsure of its choice.
+    """A part of a mask where the model was uncertain.
 
     Parameters
     ----------
     rank : int
-        1 is looked at first.
+        1 is to be reviewed first.
     y, x, height, width : int
         Mask pixels: the rectangle around the uncertain pixels.
     pixels : int
@@ -57,9 +57,9 @@ class UncertainRegion:
     mean_confidence : float
         Of these pixels, 0 to 1.
     classes : tuple of str
-        The classes that they have, at most two, the more frequent first.
+        Their classes, at most two, the more frequent first.
     reviewed : bool
-        Whether a person has looked at it already.
+        Whether a person has reviewed it.
     """
 
     rank: int
@@ -75,7 +75,7 @@ class UncertainRegion:
 
 
 def analysis_step(info: MaskInfo, mask_step: int = 1) -> int:
-    """Return every how manyth mask pixel is looked at, a multiple of `mask_step`."""
+    """Return the decimation of the analysis, a multiple of `mask_step`."""
     coarse = max(info.shape) / MAX_SIDE
     fine = GRID_UM / info.mask_mpp if info.mask_mpp else 1.0
     return mask_step * max(1, math.ceil(coarse / mask_step), math.floor(fine / mask_step))
@@ -89,21 +89,21 @@ def worklist(
     mask_step: int = 1,
     corrected: NDArray[np.uint8] | None = None,
 ) -> list[UncertainRegion]:
-    """Return the uncertain regions that nobody has reviewed, the most important first.
+    """Return the uncertain regions that are not reviewed, the most important first.
 
     Parameters
     ----------
     store : MaskStore
         Its confidence is read tile by tile, and only where the mask has tissue.
     mask : array of uint8, shape (h, w)
-        Mask ids as they are shown: every `mask_step`-th pixel of the store's frame.
+        Mask ids as shown: every `mask_step`-th pixel of the store's frame.
     reviewed : iterable of ReviewedRegion
-        What need not be looked at again.
+        Regions to leave out.
     mask_step : int
         Decimation of `mask`.
     corrected : ndarray of uint8, shape (gh, gw), optional
-        Every `analysis_step`-th pixel of the corrections: not 0 where a person decided, and
-        nothing is uncertain there.
+        Every `analysis_step`-th pixel of the corrections. Where a person decided, it is not 0 and
+        nothing is uncertain.
 
     Returns
     -------
@@ -131,11 +131,11 @@ def uncertain_regions(
     step: int = 1,
     reviewed: NDArray[np.bool_] | None = None,
 ) -> list[UncertainRegion]:
-    """Find where the model was unsure over an area, and rank by area times uncertainty.
+    """Find regions where the model was uncertain, and rank them by area times uncertainty.
 
-    The uncertainty (1 - confidence) of tissue is smoothed, so that thin lines go; what is above
-    the limit that the most uncertain 15 % of the tissue exceed makes the regions, where the
-    pixels themselves exceed it too. Where everything is equally sure there are none.
+    The uncertainty (1 - confidence) of tissue is smoothed, which removes thin lines. The limit is
+    what the most uncertain 15 % of the tissue exceed; a region's pixels exceed it before and after
+    smoothing. Where everything is equally certain there are no regions.
 
     Parameters
     ----------
@@ -146,7 +146,7 @@ def uncertain_regions(
     step : int
         Decimation of both arrays.
     reviewed : ndarray of bool, shape (gh, gw), optional
-        What a person has looked at.
+        What a person has reviewed.
 
     Returns
     -------
@@ -199,7 +199,7 @@ def reviewed_share(
     *,
     mask_step: int = 1,
 ) -> float:
-    """Return which part of the tissue lies in reviewed regions, 0 to 1; 0 without tissue.
+    """Return the part of the tissue in reviewed regions, 0 to 1; 0 without tissue.
 
     `mask` holds every `mask_step`-th pixel of the frame of `info`.
     """
@@ -250,8 +250,8 @@ def _top_two(ids: NDArray[np.uint8], info: MaskInfo) -> tuple[str, ...]:
 def _sampled_confidence(store: MaskStore, ids: NDArray[np.uint8], step: int) -> NDArray[np.uint8]:
     """Return every `step`-th pixel (gh, gw) of the confidence; 255 where there is no tissue.
 
-    Chunks are read one after another without zarr, which takes several times longer for as many
-    small chunks as a whole slide has. A damaged or missing one counts as sure.
+    Chunks are read without zarr, which takes several times longer for as many small chunks as a
+    whole slide has. A damaged or missing chunk counts as certain.
     """
     out = np.full(ids.shape, 255, np.uint8)
     tile_height, tile_width = store.layout.tile_shape
@@ -272,6 +272,6 @@ def _sampled_confidence(store: MaskStore, ids: NDArray[np.uint8], step: int) -> 
 
 
 def _grid_part(tile: int, side: int, step: int) -> tuple[slice, int]:
-    """Return which samples fall on a tile, and at which of its pixels they begin."""
+    """Return the samples on a tile, and the tile's pixel at which they start."""
     first = -(-tile * side // step)
     return slice(first, -(-(tile + 1) * side // step)), first * step - tile * side

@@ -1,10 +1,10 @@
 """`Corrections`: what a person painted over the masks of a slide.
 
 Corrections belong to the slide, not to one model's result: a folder
-`<slide>-<fingerprint>.plimseg-corrections` beside the results holds them, and every mask of the
-slide shows them. A mask may name its classes in another order, lack some, or be coarser; then
-ids go by name and pixels by nearest neighbour. What a mask has no class for is kept and not
-shown. The model's output is never touched: it stays in its `MaskStore`.
+`<slide>-<fingerprint>.plimseg-corrections` next to the results holds them, and every mask of the
+slide shows them. A mask may have its classes in another order, lack some, or be coarser; then ids
+are matched by name and pixels by nearest neighbor. Corrections to classes that a mask lacks are
+kept and not shown. The model's output is never changed: it stays in its `MaskStore`.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ SUFFIX = ".plimseg-corrections"
 
 
 def corrections_path(folder: Path, info: MaskInfo) -> Path:
-    """Return where the corrections of a mask's slide lie in a folder of results.
+    """Return the path of the corrections of a mask's slide in a folder of results.
 
-    A slide that was renamed finds those of its old name.
+    They are found by content: a renamed slide keeps its corrections.
     """
     digest = info.slide_fingerprint[:12]
     path = folder / f"{Path(info.slide_name).stem[:80]}-{digest}{SUFFIX}"
@@ -60,7 +60,7 @@ class Corrections:
 
     @classmethod
     def open(cls, folder: Path, info: MaskInfo) -> Self:
-        """Open the corrections in a folder of results; it need not hold any yet.
+        """Open the corrections in a folder of results; there may be none yet.
 
         Raises
         ------
@@ -72,7 +72,7 @@ class Corrections:
 
     @property
     def is_resampled(self) -> bool:
-        """Whether they were painted in other pixels than this mask's."""
+        """Whether they were painted at another resolution than this mask's."""
         return bool(self.journal.mask) and not self.journal.frame.same_pixels(self._frame)
 
     @property
@@ -99,10 +99,10 @@ class Corrections:
         }
 
     def note(self) -> str:
-        """Return sentences on what is special about them; empty when nothing is."""
+        """Return sentences about what is unusual about them; empty when nothing is."""
         notes = [self.journal.problem] if self.journal.problem else []
         if self.is_resampled:
-            notes.append("Your corrections were painted at another resolution and are fitted.")
+            notes.append("Your corrections were painted at another resolution and are resampled.")
         for name, count in self.not_shown.items():
             notes.append(
                 f"Corrections to '{name}' ({count:,} pixels) are kept but not shown: "
@@ -146,8 +146,8 @@ class Corrections:
         y, x : int
             Corner in mask pixels.
         block : ndarray of uint8, shape (h, w)
-            Mask ids; 0, and what is no class, takes corrections back. What reaches beyond the
-            mask is left out.
+            Mask ids; 0, and ids without a class, remove corrections. Pixels outside the mask
+            are ignored.
         where : ndarray of bool, shape (h, w), optional
             The pixels to correct; all when None.
         """
@@ -171,9 +171,9 @@ class Corrections:
         model: NDArray[np.uint8],
         step: int = 1,
     ) -> bool:
-        """Correct what differs between what is shown and what was shown before.
+        """Record the difference between what is shown and what was shown before.
 
-        Pixels that show the model's output again, or no class, are no correction any more.
+        Pixels that show the model's output again, or no class, are no longer corrections.
 
         Parameters
         ----------
@@ -184,12 +184,12 @@ class Corrections:
         model : ndarray of uint8, shape (h, w)
             The model's output at the same pixels.
         step : int
-            1 for the mask itself; else each pixel stands for `step` x `step` of the mask.
+            1 for the mask itself; else each pixel represents `step` x `step` of the mask.
 
         Returns
         -------
         bool
-            Whether anything was corrected or taken back.
+            Whether any correction was added or removed.
         """
         height, width = shown.shape
         known = self.read(slice(y, y + height), slice(x, x + width), step)
@@ -197,7 +197,7 @@ class Corrections:
         if not changed.any():
             return False
         wanted = np.where((shown == model) | (shown > len(self.info.classes)), 0, shown)
-        changed &= (wanted > 0) | (known > 0)  # what never was a correction needs no taking back
+        changed &= (wanted > 0) | (known > 0)  # only a correction can be removed
         if not changed.any():
             return False
         rows, columns = _extent(changed)
@@ -209,7 +209,7 @@ class Corrections:
         return True
 
     def apply(self, mask: NDArray[np.uint8], step: int = 1) -> None:
-        """Lay the corrections over every `step`-th pixel of the mask, in place."""
+        """Apply the corrections to every `step`-th pixel of the mask, in place."""
         for rows, columns in self.windows(step):
             block = self.read(rows, columns, step)
             np.copyto(mask[rows, columns], block, where=block > 0)
@@ -238,15 +238,15 @@ class Corrections:
         self.journal.flush_and_release()
 
     def discard(self) -> Path | None:
-        """Forget all corrections of the slide; return where the folder went."""
+        """Discard all corrections of the slide; return where the folder went, for `restore`."""
         return self.journal.discard()
 
     def list_discarded(self) -> list[Path]:
-        """Return where discarded corrections of the slide lie, the newest first."""
+        """Return the folders of discarded corrections of the slide, newest first."""
         return self.journal.list_discarded()
 
     def restore(self, folder: Path) -> None:
-        """Show discarded corrections again, in place of those of now, which are discarded."""
+        """Restore discarded corrections; the current ones are discarded in their place."""
         self.journal.restore(folder)
 
     def _to_mask(self) -> NDArray[np.uint8]:
@@ -258,7 +258,7 @@ class Corrections:
         return table
 
     def _places(self, shown: NDArray[np.intp], step: int, side: int) -> NDArray[np.intp]:
-        """Return the journal's pixels below the centres of the mask's pixels, along one axis."""
+        """Return the journal's pixels below the centers of the mask's pixels, along one axis."""
         if self.journal.frame.same_pixels(self._frame):
             return shown * step
         scale = self.info.downsample / self.journal.frame.downsample
@@ -281,7 +281,7 @@ class Corrections:
 def corrected(
     mask: NDArray[np.uint8], info: MaskInfo, folder: Path
 ) -> tuple[NDArray[np.uint8], Corrections]:
-    """Return a mask with the corrections in a folder of results laid over it, and these.
+    """Return a mask with the corrections in a folder of results applied, and the corrections.
 
     Parameters
     ----------
@@ -290,12 +290,12 @@ def corrected(
     info : MaskInfo
         What the mask is a mask of.
     folder : Path
-        Where the mask's store lies.
+        The folder that holds the mask's store.
 
     Raises
     ------
     CorrectionsError
-        When there are corrections that can't be read.
+        When corrections exist and can't be read.
     """
     corrections = Corrections.open(folder, info)
     corrections.apply(mask)

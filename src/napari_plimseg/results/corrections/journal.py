@@ -1,7 +1,8 @@
 """`CorrectionsJournal`: the corrections of one slide, in memory and in a file that survives a kill.
 
-One journal a slide and process: two masks of a slide, made by two models, share it. What is
-staged is in memory at once; `flush`, which any thread may call, puts it on the disk for good.
+There is one journal per slide and process: two masks of a slide, made by two models, share it.
+Staged changes are in memory at once; `flush`, which any thread may call, writes them to disk. The
+file's format, and why it only grows, is described in `journal_file`.
 """
 
 from __future__ import annotations
@@ -40,7 +41,8 @@ if TYPE_CHECKING:
 FILE_NAME = "journal.bin"
 _DISCARDED = "discarded"
 COMPACT_BYTES = 64 << 20
-"""A file that has grown beyond this is written anew with what it comes to."""
+"""A larger file is compacted when it is released: many strokes over one place take little space
+then."""
 MAX_CLASSES = 254
 _open_journals: weakref.WeakValueDictionary[Path, CorrectionsJournal] = (
     weakref.WeakValueDictionary()
@@ -56,9 +58,9 @@ class CorrectionsJournal:
     Parameters
     ----------
     folder : Path
-        `<slide>.plimseg-corrections`; it is made when there is something to save.
+        `<slide>.plimseg-corrections`; it is created when there is something to save.
     frame : CorrectionFrame
-        The frame of corrections that begin now.
+        The frame of new corrections.
 
     Attributes
     ----------
@@ -69,7 +71,7 @@ class CorrectionsJournal:
     mask : SparseMask
         Ids of the file, 0 where nothing was corrected.
     generation : int
-        Changes when `mask` was replaced as a whole.
+        Changes when `mask` is replaced as a whole.
     problem : str
         What is wrong with the file, as a sentence; empty when nothing is.
 
@@ -90,10 +92,10 @@ class CorrectionsJournal:
         self._pending: list[_Change | Description] = []
         self._is_writing = self._rewrites = self._set_aside = False
         self._created = _now().isoformat(timespec="seconds")
-        self._take_up(self._load(frame))
+        self._resume_from(self._load(frame))
 
-    def _take_up(self, content: CorrectionContent) -> None:
-        """Go on from what was read."""
+    def _resume_from(self, content: CorrectionContent) -> None:
+        """Continue from what was read."""
         self.frame, self.names, self.mask = content.frame, content.names, content.mask
         self._end, self._records = content.end, content.records
         self._sequence = content.sequence
@@ -101,7 +103,7 @@ class CorrectionsJournal:
 
     @classmethod
     def of(cls, folder: Path, frame: CorrectionFrame) -> CorrectionsJournal:
-        """Return the journal of a folder, the same object as long as somebody holds it."""
+        """Return the journal of a folder, the same object as long as it is in use."""
         key = Path(os.path.realpath(folder))
         with _opening:
             journal = _open_journals.get(key)
@@ -116,7 +118,7 @@ class CorrectionsJournal:
             return not (self._pending or self._rewrites or self._is_writing)
 
     def class_ids(self, names: Sequence[str]) -> list[int]:
-        """Return the file's ids of class names; names that are new get one."""
+        """Return the file's ids of class names; a new name gets a new id."""
         with self._lock:
             known = {name.casefold(): i for i, name in enumerate(self.names, start=1)}
             added = [name for name in names if name.casefold() not in known]
@@ -125,7 +127,7 @@ class CorrectionsJournal:
                     raise CorrectionsError(
                         f"more than {MAX_CLASSES} class names were used on this slide",
                         path=self.folder,
-                        remedy="Discard the corrections to start anew.",
+                        remedy="Discard the corrections to start from scratch.",
                     )
                 self.names = (*self.names, *added)
                 self._pending.append(self._description())
@@ -133,28 +135,28 @@ class CorrectionsJournal:
             return [known[name.casefold()] for name in names]
 
     def stage(self, y: int, x: int, changes: NDArray[np.uint8]) -> None:
-        """Take over changed pixels (h, w) in ids of the file; 0 erases, `KEPT` changes nothing."""
+        """Stage changed pixels (h, w) in ids of the file; 0 erases, `KEPT` changes nothing."""
         with self._lock:
             self.mask.write(y, x, changes, changes != KEPT)
             self._pending.append((y, x, changes))
 
     def reframe(self, frame: CorrectionFrame, resample: Callable[[SparseMask], SparseMask]) -> None:
-        """Go on in other pixels; the file as it was stays beside as `journal.earlier-<time>`."""
+        """Continue at another resolution; the old file is kept as `journal.earlier-<time>`."""
         with self._lock:
             self.mask = resample(self.mask)
             self.frame = frame
             self.generation += 1
-            self._pending.clear()  # the file is written anew from `mask`
+            self._pending.clear()  # the file is rewritten from `mask`
             self._rewrites = self._set_aside = True
 
     def flush(self) -> None:
-        """Put all that is staged on the disk for good.
+        """Write all staged changes durably to disk.
 
         Raises
         ------
         CorrectionsError
-            When the disk is full or refuses, or another program has the file; everything stays
-            in memory, and the next call tries again.
+            When the disk is full or can't be written, or another program has the file open;
+            everything stays in memory, and the next call tries again.
         """
         with self._disk:
             with self._lock:
@@ -168,7 +170,7 @@ class CorrectionsJournal:
                 batch = self._acquire(batch)
                 whole = not self.path.exists() or self.path.stat().st_size != self._end
                 if rewrites or whole or self._set_aside or self._end > COMPACT_BYTES:
-                    self._write_anew()
+                    self._rewrite()
                 else:
                     self._append(batch)
             except (OSError, CorrectionsError) as error:
@@ -183,19 +185,19 @@ class CorrectionsJournal:
                 self._is_writing = False
 
     def flush_and_release(self) -> None:
-        """Flush, tidy the file and let other programs write; writing later is no mistake."""
+        """Flush, compact the file and let other programs write; staging again later is allowed."""
         with self._disk:
             try:
                 self.flush()
-                # many strokes over the same place: what they came to is much smaller
+                # many strokes over the same place: their result is much smaller
                 if self._file_lock.is_locked and self._records > 4 * len(self.mask.windows()) + 64:
                     with contextlib.suppress(OSError):
-                        self._write_anew()
+                        self._rewrite()
             finally:
                 self._file_lock.release()
 
     def discard(self) -> Path | None:
-        """Forget all corrections; return where the folder went, None when there was none.
+        """Discard all corrections; return where the folder went, None when there was none.
 
         Raises
         ------
@@ -205,7 +207,7 @@ class CorrectionsJournal:
         with self._disk, self._lock:
             target = None
             with contextlib.suppress(CorrectionsError):
-                self.flush()  # what was painted last belongs to what can be brought back
+                self.flush()  # the last strokes can be restored too
             if self.folder.exists():
                 self._acquire([])
                 self._file_lock.release()
@@ -224,7 +226,7 @@ class CorrectionsJournal:
             return target
 
     def list_discarded(self) -> list[Path]:
-        """Return the folders that `discard` made beside this one, the newest first."""
+        """Return the folders that `discard` left next to this one, newest first."""
         if not self.folder.parent.is_dir():
             return []
         start = f"{self.folder.name}.{_DISCARDED}-"
@@ -232,7 +234,7 @@ class CorrectionsJournal:
         return sorted((path for path in found if (path / FILE_NAME).is_file()), reverse=True)
 
     def restore(self, folder: Path) -> None:
-        """Take discarded corrections up again; those of now are discarded in their place.
+        """Restore discarded corrections; the current ones are discarded in their place.
 
         Raises
         ------
@@ -245,7 +247,7 @@ class CorrectionsJournal:
                 folder.rename(self.folder)
             except OSError as error:
                 raise _not_saved(error, folder) from error
-            self._take_up(self._load(self.frame))
+            self._resume_from(self._load(self.frame))
 
     def _description(self) -> Description:
         return Description(self.frame, self.names, self._created)
@@ -258,7 +260,7 @@ class CorrectionsJournal:
         return facts.st_size, facts.st_mtime_ns
 
     def _load(self, frame: CorrectionFrame) -> CorrectionContent:
-        """Read the file; what is wrong with it is remembered."""
+        """Read the file; `problem` says what is wrong with it."""
         content = read_content(self.path, frame)
         self._set_aside |= content.is_useless
         self.problem = content.problem or self.problem
@@ -266,7 +268,7 @@ class CorrectionsJournal:
         return content
 
     def _acquire(self, batch: list[_Change | Description]) -> list[_Change | Description]:
-        """Become the one program that writes; return what is to be written."""
+        """Take the lock for writing; return what is to be written."""
         if self._file_lock.is_locked:
             return batch
         if not self.folder.exists():
@@ -286,11 +288,11 @@ class CorrectionsJournal:
             batch = self._take_over(batch)
         elif self._seen and not self._set_aside and self.path.stat().st_size > self._end:
             with self.path.open("rb+") as file:
-                file.truncate(self._end)  # what a crash left half written
+                file.truncate(self._end)  # a half-written record of a crash
         return batch
 
     def _take_over(self, batch: list[_Change | Description]) -> list[_Change | Description]:
-        """Lay what is unsaved over what another program wrote since the file was read."""
+        """Apply unsaved changes over what another program wrote since the file was read."""
         with self._lock:
             content = self._load(self.frame)
             if self._set_aside or not content.frame.same_pixels(self.frame):
@@ -338,7 +340,7 @@ class CorrectionsJournal:
         self._records += len(parts)
         self._seen = self._signature()
 
-    def _write_anew(self) -> None:
+    def _rewrite(self) -> None:
         if self._set_aside and self.path.exists():
             shutil.copy2(self.path, _free_name(self.path, "damaged" if self.problem else "earlier"))
         with self._lock:
@@ -363,7 +365,7 @@ def _now() -> datetime.datetime:
 
 
 def _free_name(path: Path, word: str) -> Path:
-    """Return a name beside `path` that says what it is and when, and is not taken."""
+    """Return a free name next to `path` with a word and the time."""
     base = f"{path.name}.{word}-{_now():%Y%m%d-%H%M%S}"
     target, number = path.with_name(base), 1
     while target.exists():

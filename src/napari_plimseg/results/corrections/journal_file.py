@@ -1,14 +1,17 @@
-"""The file behind `corrections`: records that are only ever appended, each with checksums.
+"""The file format of corrections: records that are only appended, each with checksums.
 
-A record is a head of fixed size and a body. The head says where the record lies in the mask and
-how long its body is, and ends with its own checksum; so a damaged body can be stepped over, and
-after a damaged head the next one is found by its first four bytes. What a crash left half
-written stands at the end of the file and counts as never written.
+Appending is what makes strokes safe: nothing that was saved is ever rewritten while a person
+paints, so a crash or a full disk can only lose the last record, which then counts as never written.
 
-Bodies are either a JSON description of the mask (`kind` 1, twice at the start so that one flipped
-bit can't take it, and again whenever classes are added), or the changed pixels of a window,
-compressed (`kind` 2): mask ids, 0 for a correction taken back, and `KEPT` for pixels that are
-none of the record's business.
+A record is a head of fixed size and a body. The head holds the record's window in the mask and the
+length of its body, and ends with its own checksum, apart from the body's: a damaged body can be
+skipped because its length is still known, and after a damaged head the next one is found by its
+first four bytes.
+
+There are two kinds of bodies. Kind 1 is a JSON description of frame and classes; without it no
+pixel means anything, so it is written twice at the start, and again whenever classes are added.
+Kind 2 is the changed pixels of a window, compressed: ids of the file, 0 for a correction that was
+removed, and `KEPT` for pixels that the record does not change.
 """
 
 from __future__ import annotations
@@ -38,7 +41,7 @@ if TYPE_CHECKING:
 
 FORMAT_VERSION = 1
 KEPT = 255
-"""In a record: the pixel stays as it was."""
+"""In a record: the pixel is unchanged."""
 DESCRIPTION, PIXELS = 1, 2
 _MAGIC = b"\xf1PLC"
 _HEAD = struct.Struct("<4sBQdIIIIII")
@@ -92,7 +95,7 @@ class CorrectionFrame:
 
 @dataclass(frozen=True)
 class Description:
-    """What a file of corrections says about itself: the frame and the classes in id order."""
+    """The description in a file of corrections: the frame, and the classes in id order."""
 
     frame: CorrectionFrame
     names: tuple[str, ...]
@@ -116,7 +119,7 @@ class Description:
 
     @classmethod
     def from_bytes(cls, body: bytes, path: Path) -> Description:
-        """Read what `to_bytes` made; CorrectionsError when it is something else or newer."""
+        """Read the result of `to_bytes`; CorrectionsError when it is damaged or newer."""
         try:
             content: Mapping[str, Any] = json.loads(body)
             if int(content["format"]) > FORMAT_VERSION:
@@ -142,7 +145,7 @@ class Description:
 
 @dataclass(frozen=True)
 class Record:
-    """One record of the file, its body still as it stands there."""
+    """One record of the file, its body still compressed."""
 
     kind: int
     sequence: int
@@ -166,16 +169,16 @@ class Record:
 
 @dataclass(frozen=True)
 class Scan:
-    """What a file holds.
+    """The good records of a file.
 
     Parameters
     ----------
     records : tuple of Record
         In the order written.
     damaged : int
-        Records or stretches that a checksum refused.
+        Number of records or stretches with a wrong checksum.
     end : int
-        Bytes up to the end of the last good record; what follows was half written.
+        Bytes up to the end of the last good record; the rest is half written.
     """
 
     records: tuple[Record, ...]
@@ -267,7 +270,7 @@ def _positions(data: bytes, position: int) -> Iterator[int]:
 
 @dataclass(frozen=True, eq=False)
 class CorrectionContent:
-    """What a file came to.
+    """The corrections that a file amounts to.
 
     Parameters
     ----------
@@ -277,15 +280,15 @@ class CorrectionContent:
     mask : SparseMask
         Ids of the file, 0 where nothing was corrected.
     created : str
-        When the file was begun; empty without a file that can be used.
+        When the file was created; empty without a usable file.
     end : int
         Bytes up to where the last whole record ends.
     records, sequence : int
-        How many there are, and the highest of their numbers.
+        Number of records, and the highest sequence number.
     problem : str
         What is wrong with the file, as a sentence; empty when nothing is.
     is_useless : bool
-        Whether there is a file of which nothing can be used; it must be kept beside.
+        Whether there is a file of which nothing can be used; it must be renamed, not overwritten.
     """
 
     frame: CorrectionFrame
@@ -300,18 +303,18 @@ class CorrectionContent:
 
     @classmethod
     def empty(cls, frame: CorrectionFrame, problem: str = "") -> CorrectionContent:
-        """Return no corrections; with a problem, those of a file of which nothing can be used."""
+        """Return no corrections; with a problem, for a file of which nothing can be used."""
         return cls(frame, (), SparseMask(frame.shape), problem=problem, is_useless=bool(problem))
 
 
 def read_content(path: Path, frame: CorrectionFrame) -> CorrectionContent:
-    """Read a file of corrections; one that is not there is empty.
+    """Read a file of corrections; a missing file is empty.
 
     Parameters
     ----------
     path : Path
     frame : CorrectionFrame
-        Of the slide that is asked for, and of corrections that begin now.
+        Of the slide, for corrections that begin now.
 
     Raises
     ------
@@ -330,20 +333,20 @@ def read_content(path: Path, frame: CorrectionFrame) -> CorrectionContent:
             remedy="Make the folder readable and open the slide again.",
         ) from error
     found = scan(data)
-    said = [
+    descriptions = [
         Description.from_bytes(record.body, folder)
         for record in found.records
         if record.kind == DESCRIPTION
     ]
-    if not said:
+    if not descriptions:
         return CorrectionContent.empty(
             frame, "The corrections saved for this slide are damaged; the file is kept."
         )
-    if said[0].frame.slide_fingerprint != frame.slide_fingerprint:
+    if descriptions[0].frame.slide_fingerprint != frame.slide_fingerprint:
         return CorrectionContent.empty(
             frame, "The corrections in the folder belong to another slide; the file is kept."
         )
-    mask = SparseMask(said[0].frame.shape)
+    mask = SparseMask(descriptions[0].frame.shape)
     damaged = found.damaged
     height, width = mask.shape
     for record in found.records:
@@ -355,13 +358,14 @@ def read_content(path: Path, frame: CorrectionFrame) -> CorrectionContent:
             else:
                 mask.write(window.y, window.x, changes, changes != KEPT)
     problem = (
-        f"{damaged} parts of the saved corrections are damaged and left out; the rest is there."
+        f"{damaged} parts of the saved corrections are damaged and were skipped; "
+        "the rest is loaded."
     )
     return CorrectionContent(
-        frame=said[0].frame,
-        names=max((d.names for d in said), key=len),
+        frame=descriptions[0].frame,
+        names=max((d.names for d in descriptions), key=len),
         mask=mask,
-        created=said[0].created,
+        created=descriptions[0].created,
         end=found.end,
         records=len(found.records),
         sequence=max(record.sequence for record in found.records),

@@ -1,7 +1,7 @@
-"""What a person corrected, as images with outlines: `plimseg train wsi_sam` learns from them.
+"""Corrected objects as images with outlines, from which `plimseg train wsi_sam` learns.
 
-A corrected object is a connected region of one class, a good part of which a person painted. Fields
-around them are written as a tagged folder: `img`, `truth` (mask ids), `instances` (one value an
+A corrected object is a connected region of one class of which a person painted a large part. Fields
+around them are written as a tagged folder: `img`, `truth` (mask ids), `instances` (one value per
 object) and `tags.csv`.
 """
 
@@ -30,10 +30,10 @@ if TYPE_CHECKING:
 
 
 FIELD = 1024
-"""Side of a field in pixels: the LR patch of an object in its middle."""
+"""Side of a field in pixels: the LR patch of an object in its center."""
 FIELD_MPP = 1.0
 PAINTED_SHARE = 0.2
-"""Of a region, from which on it is taken for a person's and not for the model's."""
+"""Painted part of a region from which it counts as the person's and not as the model's."""
 SMALLEST = 64
 TABLE = "tags.csv"
 _EIGHT = np.ones((3, 3), bool)
@@ -43,7 +43,7 @@ _TAGGED_SHARE = 0.05
 
 @dataclass(frozen=True)
 class CorrectedObjects:
-    """What was written.
+    """The files written.
 
     Parameters
     ----------
@@ -76,7 +76,7 @@ def export_corrected_objects(
     Parameters
     ----------
     folder : Path
-        Made when missing.
+        Created when missing.
     slide : Slide
     mask : ndarray of uint8, shape (H, W)
         Mask ids, the corrections included.
@@ -86,12 +86,12 @@ def export_corrected_objects(
     Raises
     ------
     ExportError
-        When nothing is corrected, the pixel size is not known, or the folder holds other classes.
+        When nothing is corrected, the pixel size is unknown, or the folder holds other classes.
     """
     info = corrections.info
     if info.mpp is None or info.mask_mpp is None:
         raise ExportError(
-            "its pixel size is not known", path=slide.path, remedy="Give it with --mpp."
+            "its pixel size is unknown", path=slide.path, remedy="Give it with --mpp."
         )
     header = _header(info)
     rows = _rows_of_others(folder / TABLE, header, info)
@@ -123,20 +123,20 @@ def export_corrected_objects(
 
 
 def _fields(mask: NDArray[np.uint8], corrections: Corrections, scale: float) -> Iterator[_Field]:
-    """Yield fields until every corrected object lies in the middle of one."""
+    """Yield fields until every corrected object is in the center of one."""
     middle = slice(FIELD // 4, FIELD - FIELD // 4)
     seen: list[tuple[int, int]] = []
     for rows, columns in corrections.windows():
         painted = corrections.read(rows, columns) > 0
         labels, _ = ndimage.label(painted, _EIGHT)
         for y, x in (((s.start + s.stop) / 2 for s in place) for place in _places(labels)):
-            centre_y, centre_x = (round(c / scale) for c in (y + rows.start, x + columns.start))
-            if any(max(abs(centre_y - a), abs(centre_x - b)) < FIELD / 4 for a, b in seen):
+            center_y, center_x = (round(c / scale) for c in (y + rows.start, x + columns.start))
+            if any(max(abs(center_y - a), abs(center_x - b)) < FIELD / 4 for a, b in seen):
                 continue
-            corner = centre_y - FIELD // 2, centre_x - FIELD // 2
+            corner = center_y - FIELD // 2, center_x - FIELD // 2
             field = _field(mask, corrections, scale, *corner)
             if field.objects[middle, middle].any():
-                seen.append((centre_y, centre_x))
+                seen.append((center_y, center_x))
                 yield field
 
 
@@ -166,7 +166,7 @@ def _field(
 
 
 def _objects(mask: NDArray[np.uint8], painted: NDArray[np.bool_]) -> NDArray[np.uint8]:
-    """Return one value an object that a person painted a good part of."""
+    """Return one value per object of which a person painted a large part."""
     found = np.zeros(mask.shape, np.uint8)
     number = 0
     for tissue in np.unique(mask[painted & (mask > 0)]):
@@ -201,7 +201,7 @@ def _stem(info: MaskInfo) -> str:
 
 
 def _rows_of_others(table: Path, header: list[str], info: MaskInfo) -> list[list[str]]:
-    """Return the rows of other slides in a table that is there already."""
+    """Return the rows of other slides in an existing table."""
     if not table.is_file():
         return []
     with table.open(newline="", encoding="utf-8") as file:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 CHUNK = 512
-"""Pixels a side of what takes memory as soon as one of them is not 0."""
+"""Side of a chunk in pixels: it takes memory as soon as one of its pixels is not 0."""
 
 
 class SparseMask:
@@ -38,7 +38,7 @@ class SparseMask:
         return bool(self._chunks)
 
     def read(self, rows: slice, columns: slice) -> NDArray[np.uint8]:
-        """Return a copy of a part (h, w) inside the array; steps are not for here."""
+        """Return a copy of a part (h, w) inside the array; slices have no steps."""
         out = np.zeros((rows.stop - rows.start, columns.stop - columns.start), np.uint8)
         with self._lock:
             for key, outer, inner in _parts(rows, columns):
@@ -84,12 +84,12 @@ class SparseMask:
                     del self._chunks[key]
 
     def counts(self) -> NDArray[np.int64]:
-        """Return how many pixels have each value but 0, as (256,); counted anew where changed."""
+        """Return how often each value but 0 occurs, (256,); recounts only changed chunks."""
         total = np.zeros(256, np.int64)
         with self._lock:
             keys = list(self._chunks)
         for key in keys:
-            with self._lock:  # one at a time: who paints meanwhile does not wait
+            with self._lock:  # one count at a time; painting does not wait for it
                 chunk = self._chunks.get(key)
                 if chunk is None:
                     continue

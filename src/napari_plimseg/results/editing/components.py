@@ -1,7 +1,7 @@
-"""Connected components of large masks through their horizontal runs: little memory, no recursion.
+"""Connected components of large masks by their horizontal runs: little memory, no recursion.
 
-A mask of 16,384 x 16,384 pixels has some million runs of equal value, so what would need a
-gigabyte of labels as a picture fits in a few arrays.
+A mask of 16,384 x 16,384 pixels has some million runs of equal value, so labels that would take
+a gigabyte as a picture fit into a few arrays. benchmarks/NOTES.md compares this with libraries.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ class RunLengthMask:
     def votes(
         self, subject: NDArray[np.int32], count: int, values: NDArray[Any]
     ) -> NDArray[np.int64]:
-        """Count which values lie around groups of runs.
+        """Count the values around groups of runs.
 
         Parameters
         ----------
@@ -112,7 +112,7 @@ class RunLengthMask:
         count : int
             Number of groups.
         values : ndarray, shape (v,)
-            Sorted; neighbours of other values are not counted.
+            Sorted; neighbors of other values are not counted.
 
         Returns
         -------
@@ -148,7 +148,7 @@ class RunLengthMask:
         inside = np.zeros(height * width + 1, np.int8)
         inside[begin] = 1
         inside[begin + length] -= 1
-        np.add.accumulate(inside, out=inside)  # unlike np.repeat it lets other threads go on
+        np.add.accumulate(inside, out=inside)  # unlike np.repeat it lets other threads run
         return top, left, inside[:-1].view(np.bool_).reshape(height, width)
 
     def pixels(self, chosen: NDArray[np.bool_]) -> NDArray[np.int64]:
@@ -174,8 +174,8 @@ def _components(
 ) -> NDArray[np.int32]:
     """Return the connected component of each of `count` nodes, (count,), by its edges (n,).
 
-    SciPy keeps other threads of Python waiting all along, so it gets the nodes in parts: first
-    those edges whose ends lie in the same part, then the edges between what came of the parts.
+    SciPy holds Python's lock during the call, which would freeze napari's window, so it gets the
+    nodes in parts: first the edges within each part, then the edges between their components.
     """
     labels = np.empty(count, np.int32)
     part, known = first // _NODES_AT_ONCE, 0

@@ -1,7 +1,7 @@
-"""What the tools of correction do to a mask: pure functions, each returns an `Edit`.
+"""The correction tools as pure functions: each takes a mask and returns an `Edit`.
 
-Masks are uint8 (h, w) of mask ids. None of these functions changes the mask that it gets; pixels
-that are not computed or unreadable are not tissue, so operations on regions never change them.
+Masks are uint8 (h, w) of mask ids and are never changed in place. Pixels that are not computed or
+unreadable are not tissue, so operations on regions never change them.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ if TYPE_CHECKING:
 _FIRST_SIDE = 512  # of the window around a click
 _WINDOW_GROWS = 4
 _BLOCK = 1024
-_SUBJECT = 254  # stands for the region being smoothed, so that it differs from its class elsewhere
-_KEEP = 1e-3  # what a pixel is counts a little more than its surroundings, so ties change nothing
+_SUBJECT = 254  # marks the region being edited, to tell it from its class elsewhere
+_KEEP = 1e-3  # a pixel's own class weighs a little more, so that ties change nothing
 
 
 @dataclass(frozen=True, eq=False)
 class Edit:
-    """Pixels of a mask that are to change, and to what.
+    """A change of a mask: which pixels, and their new ids.
 
     Parameters
     ----------
@@ -154,7 +154,7 @@ def allowed_pixels(
     Parameters
     ----------
     mask : ndarray of uint8, shape (h, w)
-        As it is before the change.
+        Before the change.
     tissue : ndarray of bool, shape (h, w), optional
         Only there, when given.
     protected : collection of int
@@ -173,12 +173,12 @@ def allowed_pixels(
 def connected_region(mask: Mask, y: int, x: int, *, connectivity: Connectivity = 4) -> Part:
     """Return the region of equal pixels around a pixel.
 
-    Only a window around the pixel is looked at, which grows as long as the region leaves it.
+    Only a window around the pixel is read; it grows until the region fits.
 
     Raises
     ------
     ConfigError
-        When the pixel lies outside the mask.
+        When the pixel is outside the mask.
     """
     side = _FIRST_SIDE
     while (part := region_within(mask, y, x, side, connectivity=connectivity)) is None:
@@ -194,11 +194,11 @@ def region_within(
     Raises
     ------
     ConfigError
-        When the pixel lies outside the mask.
+        When the pixel is outside the mask.
     """
     height, width = mask.shape
     if not (0 <= y < height and 0 <= x < width):
-        raise ConfigError(f"pixel ({y}, {x}) lies outside a mask of {mask.shape}")
+        raise ConfigError(f"pixel ({y}, {x}) is outside a mask of {mask.shape}")
     mask_id = int(mask[y, x])
     top, left = max(0, y - side // 2), max(0, x - side // 2)
     bottom, right = min(height, y + side // 2), min(width, x + side // 2)
@@ -226,7 +226,7 @@ def relabel(part: Part, new_id: int) -> Edit:
 
 
 def fill_holes(mask: Mask, what: int | Part, *, max_pixels: int | None = None) -> Edit:
-    """Fill what a class or a region encloses.
+    """Fill the holes of a class or a region.
 
     Parameters
     ----------
@@ -235,7 +235,7 @@ def fill_holes(mask: Mask, what: int | Part, *, max_pixels: int | None = None) -
     what : int or Part
         Mask id of a class, or a region.
     max_pixels : int, optional
-        Larger holes stay, which may be lumens or vessels.
+        Larger holes stay: they may be lumens or vessels.
     """
     top, left, inside, mask_id = _subject(mask, what, margin=0)
     runs = RunLengthMask.of(inside)
@@ -254,9 +254,9 @@ def fill_holes(mask: Mask, what: int | Part, *, max_pixels: int | None = None) -
 
 
 def remove_small(mask: Mask, mask_id: int, min_pixels: int) -> Edit:
-    """Give regions of a class that are smaller than `min_pixels` to what surrounds them most.
+    """Give regions below `min_pixels` of a class to the class with the longest shared border.
 
-    A region that only touches pixels without a class stays.
+    A region that touches only pixels without a class stays.
     """
     runs = RunLengthMask.of(mask)
     labels = runs.components(4)
@@ -265,7 +265,7 @@ def remove_small(mask: Mask, mask_id: int, min_pixels: int) -> Edit:
 
 
 def remove_region(mask: Mask, part: Part) -> Edit:
-    """Give a region to what surrounds it most."""
+    """Give a region to the class with the longest shared border."""
     top, left, inside, _ = _subject(mask, part, margin=1)
     height, width = inside.shape
     runs = RunLengthMask.of(
@@ -277,8 +277,8 @@ def remove_region(mask: Mask, part: Part) -> Edit:
 def smooth_outline(mask: Mask, what: int | Part, radius: float) -> Edit:
     """Smooth the outline of a class or a region without opening gaps.
 
-    Each pixel near the outline takes the class that weighs most within `radius` pixels, so what
-    leaves the class falls to its neighbour there.
+    Each pixel near the outline takes the class with the largest weight within `radius` pixels, so
+    pixels that leave the class go to the neighbor there.
 
     Raises
     ------
@@ -318,7 +318,7 @@ def grow(mask: Mask, what: int | Part, steps: int = 1) -> Edit:
 def shrink(mask: Mask, what: int | Part, steps: int = 1) -> Edit:
     """Move the outline of a class or a region inwards by `steps` pixels.
 
-    What is given up takes the class that lies nearest.
+    Pixels that leave take the nearest class.
     """
 
     def shrunk(values: Mask, inside: Pixels) -> Mask:
@@ -357,7 +357,7 @@ def _subject(mask: Mask, what: int | Part, margin: int) -> tuple[int, int, Pixel
 def _give_away(
     runs: RunLengthMask, labels: NDArray[np.int32], given: Pixels, top: int, left: int
 ) -> Edit:
-    """Return the edit that gives components of runs to the value that surrounds them most."""
+    """Return the edit that gives components of runs to the value with the longest shared border."""
     if not given.any():
         return Edit.nothing()
     group = np.full(len(runs.begin), -1, np.int32)
@@ -374,7 +374,7 @@ def _give_away(
     if not given.any():
         return Edit.nothing()
     pixels = runs.pixels(given)
-    changed = np.zeros(runs.shape, np.bool_)  # the system hands out pages only where they change
+    changed = np.zeros(runs.shape, np.bool_)  # the system allocates pages only where they change
     new = np.zeros(runs.shape, np.uint8)
     changed.ravel()[pixels] = True
     new.ravel()[pixels] = np.repeat(takers[group[given]], runs.length[given])
@@ -382,10 +382,10 @@ def _give_away(
 
 
 def _by_blocks(mask: Mask, what: int | Part, halo: int, tool: Tool) -> Edit:
-    """Run a tool that looks `halo` pixels around itself on all that it can change.
+    """Run a tool that reads `halo` pixels around each pixel, block by block.
 
     The tool gets a block of the mask and where its subject is, and returns the block with
-    `_SUBJECT` wherever the subject is to be.
+    `_SUBJECT` where the subject is afterwards. Blocks keep the memory of float filters small.
     """
     top, left, inside, mask_id = _subject(mask, what, halo)
     height, width = inside.shape

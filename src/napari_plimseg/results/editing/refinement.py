@@ -1,4 +1,4 @@
-"""A region of a mask that gets a better outline, and what takes the place of what it gives up."""
+"""A region of a mask that gets a better outline, and the classes of the pixels that it loses."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 SIDE = 1024
-"""Mask pixels a side within which a region is refined; what lies beyond stays as it is."""
+"""Side of the window in which a region is refined, in mask pixels; the rest stays unchanged."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,12 +32,12 @@ class RegionToRefine:
     Parameters
     ----------
     part : Part
-        The region, as far as it was looked at.
+        The region, as far as the window shows it.
     left_to : ndarray of uint8, shape of `part.inside`
-        The mask id that each pixel takes when the region gives it up; 0 where none is known, and
-        there it stays.
+        The mask id that each pixel takes when it leaves the region; 0 where none is known, and the
+        pixel stays.
     is_cut : bool
-        Whether the region goes on beyond what was looked at.
+        Whether the region continues outside the window.
     """
 
     part: Part
@@ -57,7 +57,7 @@ class RegionToRefine:
         ----------
         mask : ndarray of uint8, shape (H, W)
             As it is now; pixels of the region that have another class by now keep it, unless
-            they lie inside of the new outline.
+            they are inside the new outline.
         top, left : int
             Where the window of the outline begins in the mask.
         inside : ndarray of bool, shape (h, w)
@@ -85,10 +85,10 @@ def region_to_refine(
     background: int | None = None,
     side: int = SIDE,
 ) -> RegionToRefine:
-    """Return the region of equal pixels around a pixel, as far as a window around it shows.
+    """Return the region of equal pixels around a pixel, as far as a window around it shows it.
 
-    What the region gives up takes the class that the model gave it, where that is another one,
-    and elsewhere the class that lies nearest to it; without any, it becomes background.
+    Pixels that leave the region get the model's class back where that is another one, elsewhere
+    the nearest class, and background where there is none.
 
     Parameters
     ----------
@@ -97,7 +97,7 @@ def region_to_refine(
     y, x : int
         The pixel.
     model : callable, optional
-        Returns what the model said in rows and columns, before anything was corrected.
+        Returns the model's output in rows and columns, without corrections.
     background : int, optional
         Mask id of the background class.
     side : int
@@ -111,7 +111,7 @@ def region_to_refine(
     height, width = mask.shape
     if not (0 <= y < height and 0 <= x < width) or not _has_class(mask[y, x]):
         raise ConfigError(
-            "there is no region of the mask at this place", remedy="Click one that has a colour."
+            "there is no region of the mask here", remedy="Click one that has a color."
         )
     rows, columns = (
         slice(max(0, at - side // 2), min(length, at + side // 2))
@@ -132,8 +132,8 @@ def region_to_refine(
     if background is not None and background != part.mask_id:
         left_to[left_to == NOT_COMPUTED] = background
     if model is not None:
-        said = model(slice(top, bottom), slice(left, right))
-        np.copyto(left_to, said, where=_has_class(said) & (said != part.mask_id))
+        predicted = model(slice(top, bottom), slice(left, right))
+        np.copyto(left_to, predicted, where=_has_class(predicted) & (predicted != part.mask_id))
     return RegionToRefine(Part(top, left, inside, part.mask_id), left_to, bool(is_cut))
 
 

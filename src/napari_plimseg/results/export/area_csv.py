@@ -22,10 +22,10 @@ METHOD = "pixels counted in the mask"
 
 
 def export_csv(path: str | Path, mask: MaskArray, info: MaskInfo) -> Path:
-    """Write the area of each class, and of what is background, not computed or unreadable.
+    """Write the area of each class, of background, and of what is not computed or unreadable.
 
-    Areas are counted pixels of the mask, not the geometry of smoothed outlines; `um_per_pixel` is
-    the size of those pixels. Where it is unknown, it and the areas in mm2 are empty.
+    Areas are counted from the mask's pixels, not from smoothed outlines; `um_per_pixel` is the size
+    of these pixels. Where it is unknown, it and the areas in mm2 are empty.
 
     Parameters
     ----------
@@ -74,5 +74,5 @@ def _number(value: float | None, digits: int) -> str:
 
 
 def _as_text(text: str) -> str:
-    """Keep a spreadsheet from running a name as a formula."""
+    """Quote a name that a spreadsheet would run as a formula."""
     return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text

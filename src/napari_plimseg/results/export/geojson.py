@@ -57,15 +57,15 @@ class Outline:
 def iter_outlines(mask: MaskArray, mask_ids: Iterable[int]) -> Iterator[Outline]:
     """Yield the outlines of all 4-connected regions of the given ids.
 
-    Regions that touch at a corner only are two, so every outline is a valid polygon; painting the
-    outlines gives the mask back pixel by pixel.
+    Regions that touch only at a corner count as two, so every outline is a valid polygon; filling
+    the outlines restores the mask exactly.
 
     Parameters
     ----------
     mask : array of uint8, shape (y, x)
-        Held in memory once, one byte a pixel, with one more byte while it is traced.
+        Held in memory: one byte per pixel, and one more while it is traced.
     mask_ids : iterable of int
-        Ids to trace; everything else is left out.
+        Ids to trace; others are ignored.
 
     Raises
     ------
@@ -109,8 +109,8 @@ def export_geojson(
 ) -> Path:
     """Write the outlines of a mask for QuPath.
 
-    Coordinates are full-resolution pixels counted from the slide's bounds, as QuPath does. The
-    outlines are lossless: their areas are the pixel areas of the mask.
+    Coordinates are full-resolution pixels from the corner of the slide's bounds, as in QuPath. The
+    outlines are lossless: their areas equal the pixel areas of the mask.
 
     Parameters
     ----------
@@ -119,11 +119,11 @@ def export_geojson(
     mask : array of uint8, shape (y, x)
         Mask ids.
     info : MaskInfo
-        All that the file says comes from here.
+        The only source of the file's metadata.
     group : {"region", "class"}
-        One annotation for each connected region, or one for each class.
+        One annotation per connected region, or one per class.
     with_background, with_unreadable : bool
-        Whether to outline these too. What was not computed never is.
+        Whether to outline these too. Pixels that were not computed never are.
 
     Returns
     -------
@@ -160,7 +160,7 @@ def _write_collection(file: TextIO, features: Iterable[Feature], info: MaskInfo)
         "model": info.model_name,
         "model_identity": info.model_identity,
     }
-    # one feature at a time: a large mask has more outlines than memory should hold as text
+    # one feature at a time: the text of a large mask's outlines may not fit into memory
     file.write(f'{{"type": "FeatureCollection", "about": {json.dumps(about)}, "features": [')
     for number, feature in enumerate(features):
         file.write(("\n" if number == 0 else ",\n") + json.dumps(feature, separators=(",", ":")))
@@ -197,7 +197,7 @@ def _feature(
     }
     if info.pixel_area_mm2 is not None:
         measurements["Area um^2"] = pixels * info.pixel_area_mm2 * 1e6
-    # the same mask gives the same ids, so importing twice can be noticed
+    # the same mask gives the same ids, so that programs notice a second import
     source = f"{info.slide_fingerprint}/{info.model_identity}/{info.downsample}/{mask_id}/{where}"
     return {
         "type": "Feature",

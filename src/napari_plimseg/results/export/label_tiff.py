@@ -1,8 +1,8 @@
-"""The label TIFF: a pyramidal OME-TIFF of mask ids that other programs open, and its way back.
+"""Writes and reads the label TIFF: a pyramidal OME-TIFF of mask ids that other programs open.
 
-Its levels hang together twice: as SubIFDs of the first directory, where OME-TIFF has them, and in
-the chain of directories, where OpenSlide and libvips look. Grey and zlib are what all of them
-read with the ids unchanged: a palette turns ids into colours, and libvips reads zstd as zeros.
+Its levels are listed twice: as SubIFDs of the first directory, as OME-TIFF requires, and in the
+chain of directories, where OpenSlide and libvips look. All of them read gray pixels with zlib
+unchanged; a palette would turn ids into colors, and libvips reads zstd as zeros.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ if TYPE_CHECKING:
 
 
 def half_size(mask: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Return a mask at half the size: of each 2 x 2 pixels the id that is there most often.
+    """Return a mask at half the size: the most frequent id of each 2 x 2 pixels.
 
     Parameters
     ----------
     mask : ndarray of uint8, shape (y, x)
-        Odd sides are continued by their last row and column.
+        Odd sides are padded by their last row and column.
 
     Returns
     -------
@@ -52,7 +52,7 @@ def half_size(mask: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 class LabelPyramid:
-    """A mask at resolutions that are not its own, tile by tile.
+    """A mask at other resolutions, tile by tile.
 
     Parameters
     ----------
@@ -81,12 +81,12 @@ class LabelPyramid:
         Parameters
         ----------
         downsample : float
-            Level-0 pixels per pixel of the level. Where it is coarser than the mask, the coarser
-            level next below it is voted; from there ids are picked at the centres of pixels.
+            Level-0 pixels per pixel of the level. Coarser levels are made by halving with a
+            majority vote; from the next finer one, ids are picked at the centers of pixels.
         shape : tuple of int
-            Pixels (y, x) of the level; what the mask does not cover is "not computed".
+            Pixels (y, x) of the level; pixels outside the mask are "not computed".
         tile : int
-            Side of a tile; every tile is given whole.
+            Side of a tile; tiles at the edge are padded.
         """
         ratio = downsample / self.downsample
         number = max(0, int(np.floor(np.log2(ratio * (1 + 1e-9)))))
@@ -109,8 +109,8 @@ class LabelPyramid:
 def _picked(
     ratio: float, start: int, count: int, limit: int
 ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    centres = (np.arange(start, start + count) + 0.5) * ratio
-    index = np.floor(centres).astype(np.int64)
+    centers = (np.arange(start, start + count) + 0.5) * ratio
+    index = np.floor(centers).astype(np.int64)
     return np.minimum(index, limit - 1), index < limit
 
 
@@ -123,7 +123,8 @@ _CHARACTERS_LIMIT = 4_000_000
 def mask_ome_xml(info: MaskInfo) -> str:
     """Return the OME-XML of a mask: size, pixel size, class names by id, and `info` itself.
 
-    Built from `info` alone; nothing of the slide's own description can get in.
+    Built from `info` alone, so that nothing of the slide's own description can get in, such as a
+    patient's name.
     """
     height, width = info.shape
     root = ET.Element(
@@ -180,13 +181,13 @@ def mask_info_of(xml: str, path: Path) -> MaskInfo:
     ExportError
         When the file was not written by `export_label_tiff`.
     """
-    foreign = ExportError(
-        "it is no label TIFF of this program: its classes and its place on the slide are missing",
+    not_ours = ExportError(
+        "it is not a label TIFF of this program: it lacks classes and position on the slide",
         path=path,
-        remedy="Give a file that 'plimseg export' or the dock wrote.",
+        remedy="Choose a file that 'plimseg export' or the dock wrote.",
     )
     if len(xml) > _CHARACTERS_LIMIT or "<!DOCTYPE" in xml or "<!ENTITY" in xml:
-        raise foreign
+        raise not_ours
     try:
         root = ET.fromstring(xml)  # noqa: S314 - entities are refused above
         for annotation in root.iter(f"{{{_OME}}}MapAnnotation"):
@@ -194,8 +195,8 @@ def mask_info_of(xml: str, path: Path) -> MaskInfo:
                 content = annotation.findtext(f"{{{_OME}}}Value/{{{_OME}}}M")
                 return MaskInfo.from_dict(json.loads(content or ""), path=path)
     except (ET.ParseError, ValueError) as error:
-        raise foreign from error
-    raise foreign
+        raise not_ours from error
+    raise not_ours
 
 
 def _add_map(parent: ET.Element, number: int, name: str, content: dict[str, str]) -> None:
@@ -217,7 +218,7 @@ def _printable(text: str) -> str:
 TILE = 512
 _CLASSIC_LIMIT = (4 << 30) - (64 << 20)
 _IN_MEMORY = 1 << 30
-_SMALLEST_SHARE = 1000  # even a mask of one id takes a thousandth of its size, and its tile tables
+_SMALLEST_SHARE = 1000  # even a mask of one id compresses to no less than a thousandth
 
 
 def export_label_tiff(
@@ -232,10 +233,10 @@ def export_label_tiff(
     mask : array of uint8, shape (y, x)
         Mask ids.
     info : MaskInfo
-        All that the file says comes from here.
+        The only source of the file's metadata.
     at : {"mask", "slide"}
-        Resolution of the finest level: the mask's own, or the slide's level 0, where ids are those
-        of the mask pixel below; written tile by tile, whatever the size.
+        Resolution of the finest level: the mask's own, or the slide's level 0 by nearest
+        neighbor, written tile by tile, so that any size fits into memory.
 
     Returns
     -------
@@ -307,7 +308,7 @@ def read_label_tiff(path: str | Path) -> tuple[MaskArray, MaskInfo]:
             info = mask_info_of(page.description, path)
             if page.dtype != np.uint8 or page.shape != info.shape:
                 raise ExportError(
-                    f"it holds {page.dtype} {page.shape} pixels where its description says "
+                    f"it holds {page.dtype} {page.shape} pixels but its description says "
                     f"uint8 {info.shape}",
                     path=path,
                     remedy="Export the mask again.",
@@ -317,7 +318,7 @@ def read_label_tiff(path: str | Path) -> tuple[MaskArray, MaskInfo]:
         return _lazy(path), info
     except PlimsegError:
         raise
-    except Exception as error:  # a TIFF decoder raises anything; this is the boundary
+    except Exception as error:  # a TIFF decoder raises any exception; this is the boundary
         raise ExportError(
             f"it can't be read ({type(error).__name__}: {error})",
             path=path,

@@ -1,4 +1,4 @@
-"""A picture for people: the slide with its classes in colour, a legend and a scale bar."""
+"""The overlay picture: the slide with its classes in color, a legend and a scale bar."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class OverlaySheet:
         The slide with its classes.
     info : MaskInfo
     areas : tuple of ClassArea
-        Rows of the legend; what is no tissue appears only where it occurs.
+        Rows of the legend; rows that are not tissue appear only where they occur.
     downsample : float
         Level-0 pixels per pixel of the picture.
     """
@@ -218,7 +218,7 @@ class OverlaySheet:
 
 @cache
 def _font_file(*, bold: bool) -> Path | None:
-    """Find the Open Sans that comes with napari's canvas; Pillow's own font has no µ."""
+    """Find the Open Sans that vispy, napari's canvas, ships; Pillow's own font has no µ."""
     canvas = importlib.util.find_spec("vispy")
     if canvas is None or canvas.origin is None:
         return None
@@ -282,7 +282,7 @@ def export_overlay(
     max_side : int
         Longest side of the slide in the picture, in pixels.
     opacity : float
-        Of the colours, 0 to 1.
+        Of the colors, 0 to 1.
 
     Returns
     -------
@@ -344,7 +344,7 @@ def _blended(
         colors[mask_id] = info.classes[mask_id - 1].color
         weights[mask_id] = opacity
     colors[UNREADABLE], weights[UNREADABLE] = _UNREADABLE_COLOR, 0.8
-    edge = np.zeros(ids.shape, np.bool_)  # keeps neighbours apart where colours are alike
+    edge = np.zeros(ids.shape, np.bool_)  # keeps neighbors apart where colors are alike
     edge[1:] |= ids[1:] != ids[:-1]
     edge[:, 1:] |= ids[:, 1:] != ids[:, :-1]
     edge &= weights[ids] > 0
@@ -354,9 +354,9 @@ def _blended(
         weight = weights[ids[rows]][..., None]  # (h, w, 1)
         color = colors[ids[rows]]
         pixels = rgb[rows].astype(np.float32)
-        # under a class the stain fades to grey, so that the colours are those of the legend
-        grey = (pixels @ _LUMINANCE)[..., None]  # (h, w, 1)
-        below = np.where(weight > 0, 0.3 * pixels + 0.7 * grey, pixels)
+        # under a class the stain fades to gray, so that colors match the legend
+        gray = (pixels @ _LUMINANCE)[..., None]  # (h, w, 1)
+        below = np.where(weight > 0, 0.3 * pixels + 0.7 * gray, pixels)
         mixed = below * (1 - weight) + color * weight
         line = edge[rows]
         mixed[line] = mixed[line] * 0.4 + color[line] * 0.45

@@ -1,4 +1,4 @@
-"""Writing exports: the old file or the new one, and one clear sentence when it can't be."""
+"""What all exporters share: checks, atomic writing, and errors that say what to do."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def export_to(path: Path, mask: MaskArray, info: MaskInfo, *, at_least: int = 0)
     dtype = getattr(mask, "dtype", None)
     if tuple(mask.shape) != info.shape or dtype != np.uint8:
         raise ExportError(
-            f"the mask has {dtype} {tuple(mask.shape)} pixels where its description says "
+            f"the mask has {dtype} {tuple(mask.shape)} pixels but its description says "
             f"uint8 {info.shape}",
             path=path,
         )
