@@ -139,7 +139,7 @@ def test_a_result_opens_again(slide: Path, tmp_path: Path) -> None:
     with pytest.raises(ExportError, match=r"needs the slide.*Segmentation\.open"):
         without.view()
     Image.fromarray(painted(300, 340, 1)).save(tmp_path / "b.png")
-    with pytest.raises(ExportError, match=r"belongs to 'a\.png'.*Give the slide"):
+    with pytest.raises(ExportError, match=r"belongs to 'a\.png'.*Choose the slide"):
         Segmentation.open(result.store_path, tmp_path / "b.png")
 
 
@@ -201,7 +201,7 @@ def test_a_program_stops_a_run_by_raising(slide: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "error", "says"),
     [
-        ({"mpp": None}, SlideError, r"a\.png.*how large a pixel"),
+        ({"mpp": None}, SlideError, r"a\.png.*pixel size is unknown"),
         ({"mpp": 500}, SlideError, r"a\.png.*not a pixel size"),
         ({"region": (0, 0, 5, 5)}, ConfigError, r"not a region.*Region\(y, x"),
         ({"classes": ["gland"]}, ConfigError, r"loaded already.*load_model"),

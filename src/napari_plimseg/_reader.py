@@ -37,7 +37,7 @@ def get_reader(path: Paths) -> Callable[[Paths], list[LayerData]] | None:
         paths = _paths(path)
         for each in paths:
             find_reader(each)
-    except Exception:  # noqa: BLE001 - a damaged chunk raises whatever its codec likes
+    except Exception:  # noqa: BLE001 - damaged chunks raise any exception of their codec
         return None
     return read_slides if paths else None
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 INFO_KEY = "plimseg_mask_info"
-"""Where a layer's metadata keeps the `MaskInfo` of its mask."""
+"""Key of a layer's metadata that holds the `MaskInfo` of its mask."""
 _UM = {"nanometer": 1e-3, "micrometer": 1.0, "micron": 1.0, "millimeter": 1e3, "centimeter": 1e4}
 _ANISOTROPY = 0.01
 
@@ -43,18 +43,18 @@ def __getattr__(name: str) -> Callable[[str, Any, dict[str, Any]], list[str]]:
 
 
 def mask_of_layer(data: Any, meta: Mapping[str, Any]) -> tuple[NDArray[np.uint8], MaskInfo]:
-    """Return the mask that a labels layer shows, and what it is a mask of.
+    """Return the mask of a labels layer, and its description.
 
-    A layer of this plugin carries its `MaskInfo`. Of any other labels layer the labels become
-    classes named "label 1", "label 2", ..., in the layer's colours; its scale gives the pixel
+    A layer of this plugin has its `MaskInfo` in its metadata. In any other labels layer, labels
+    become classes named "label 1", "label 2", ..., in the layer's colors; its scale gives the pixel
     size where its units are lengths, and counts full-resolution pixels where they are pixels.
 
     Parameters
     ----------
     data : array, shape (y, x)
-        The layer's data; the finest level of a multiscale layer is taken.
+        The layer's data; of a multiscale layer, the finest level is used.
     meta : mapping
-        The layer's attributes, as napari gives them to writers.
+        The layer's attributes, as napari passes them to writers.
 
     Raises
     ------

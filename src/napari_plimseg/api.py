@@ -90,7 +90,7 @@ class Segmentation:
             raise ExportError(
                 f"the mask belongs to '{info.slide_name}', not to '{Path(slide).name}'",
                 path=path,
-                remedy="Give the slide that the mask was made of.",
+                remedy="Choose the slide that the mask was made from.",
             )
         return cls(path, info, None if slide is None else Path(slide), info.mpp)
 

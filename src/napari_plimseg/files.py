@@ -1,4 +1,4 @@
-"""Files that survive a crash, and where the package keeps its own."""
+"""Crash-safe writing, content digests, and the folders of this package."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ _WHOLE_FILE_LIMIT = 64 << 20
 
 
 def user_data_dir() -> Path:
-    """Return the folder for models and results of this user; it may not exist yet."""
+    """Return the user's folder for models and results; it may not exist yet."""
     override = os.environ.get("PLIMSEG_DATA_DIR")
     return Path(override) if override else Path(platformdirs.user_data_dir(APP_NAME, False))
 
 
 def user_cache_dir() -> Path:
-    """Return the folder for what can be computed again; it may not exist yet."""
+    """Return the user's folder for data that can be computed again; it may not exist yet."""
     override = os.environ.get("PLIMSEG_CACHE_DIR")
     return Path(override) if override else Path(platformdirs.user_cache_dir(APP_NAME, False))
 
@@ -45,20 +45,20 @@ def sync_folder(folder: Path) -> None:
 
 @contextlib.contextmanager
 def atomic_write(path: str | Path) -> Iterator[Path]:
-    """Give a temporary path beside `path`; when the block ends well, it replaces `path`.
+    """Yield a temporary path next to `path`; when the block succeeds, it replaces `path`.
 
-    Readers see the old file or the new one, never a part. On any exception, `KeyboardInterrupt`
-    included, the temporary file goes and the old file stays.
+    Readers see the old file or the new one, never a part. On any exception, including
+    `KeyboardInterrupt`, the temporary file is deleted and the old file stays.
 
     Parameters
     ----------
     path : str or Path
-        The file to write. Its folder is made when missing.
+        The file to write. Its folder is created when missing.
 
     Yields
     ------
     Path
-        Where to write. It keeps the suffix of `path`, since some writers look at it.
+        Where to write. It has the suffix of `path`, since some writers choose the format by it.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -71,7 +71,7 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
         yield temporary
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
-        # mkstemp makes files private; the result follows the user's umask like any other file
+        # mkstemp makes files private; the result follows the user's umask like other files
         umask = os.umask(0)
         os.umask(umask)
         temporary.chmod(0o666 & ~umask)
@@ -97,8 +97,9 @@ def sha256(path: str | Path) -> str:
 def fingerprint(path: str | Path) -> str:
     """Identify a slide's content quickly, as hex digits.
 
-    Files up to 64 MiB are hashed whole; larger ones by size, head and tail, which holds the
-    directories of every slide format here. A folder is identified by its files' names and sizes.
+    Files up to 64 MiB are hashed whole; larger ones by size, head and tail, since hashing gigabytes
+    takes minutes; head and tail hold the directories of all slide formats. A folder is identified
+    by the names and sizes of its files.
     """
     path = Path(path)
     digest = hashlib.sha256()

@@ -143,7 +143,7 @@ class DockSettings:
     batch_size : int
         Tiles per batch; 0 chooses by device.
     tissue_only : bool
-        Whether glass is left out.
+        Whether glass is skipped.
     tissue_threshold : float
         Optical density from which a pixel counts as tissue; smaller finds paler tissue.
     remove_pen : bool
@@ -153,7 +153,7 @@ class DockSettings:
     results_folder : str
         Where results are saved; the user's data folder when empty.
     export_folder, slide_folder : str
-        Where the last file dialog was.
+        Folders of the last file dialogs.
     """
 
     model: str = ""

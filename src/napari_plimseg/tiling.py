@@ -1,4 +1,4 @@
-"""How a slide is cut into tiles: pure arithmetic, no pixels."""
+"""How a slide is divided into tiles: arithmetic only, no pixels."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Window:
-    """A rectangle of whole pixels in some frame; corners may lie outside the slide."""
+    """A rectangle of whole pixels in some frame; corners may be outside the slide."""
 
     y: int
     x: int
@@ -42,17 +42,16 @@ class TileGrid:
     """Tiles that cover a slide's working pixels without gap or overlap.
 
     Working pixels are those of the virtual level at the model's resolution. Every tile has the
-    same size, also at the slide's edge, where it reaches beyond; corners lie at multiples of
-    `alignment`. The model sees a tile with `halo` pixels around it and its outputs there are
-    trimmed, so neighbouring tiles agree at their border.
+    same size, also at the slide's edge, where it extends beyond the slide; corners are multiples of
+    `alignment`. The model gets a tile with `halo` pixels around it, and its outputs there are
+    trimmed, so that neighboring tiles agree at their border.
 
     Parameters
     ----------
     shape : tuple of int
         Working pixels (y, x) of the slide.
     tile_size : int
-        Side of a tile without its halo, in working pixels. Slides smaller than that get a
-        smaller tile.
+        Side of a tile without its halo, in working pixels. Smaller slides get a smaller tile.
     halo : int
         Working pixels of context on each side.
     mask_stride : int
@@ -127,7 +126,7 @@ class TileGrid:
         return Window(tile[0] * height, tile[1] * width, height, width)
 
     def input(self, tile: TileIndex) -> Window:
-        """Return the working pixels that the model sees for a tile."""
+        """Return the working pixels that the model gets for a tile."""
         return self.core(tile).padded(self.halo)
 
     def mask_window(self, tile: TileIndex) -> Window:

@@ -1,4 +1,4 @@
-"""Tissue classes: names, colours, prompts and the order of tags."""
+"""Tissue classes: names, colors, prompts and the order of tags."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 NOT_COMPUTED = 0
-"""Mask id of a pixel that no model has seen: a missing chunk must never read as a tissue class."""
+"""Mask id of a pixel that was not computed: 0, as a missing chunk must never read as a class."""
 UNREADABLE = 255
 """Mask id of a pixel whose part of the slide can't be decoded."""
 MAX_CLASSES = 200
@@ -36,11 +36,11 @@ class TissueClass:
     Parameters
     ----------
     name : str
-        What people read: "tumour epithelium".
+        For people: "tumour epithelium".
     color : tuple of int
         Red, green and blue, 0 to 255.
     prompts : tuple of str
-        Synonyms from which the text prototype is made; the name itself when empty.
+        Synonyms that make the text prototype; when empty, the name itself.
     """
 
     name: str
@@ -52,7 +52,7 @@ class TissueClass:
             raise ConfigError("a tissue class has no name", remedy="Type a name for it.")
         if len(self.color) != 3 or not all(0 <= int(c) <= 255 for c in self.color):
             raise ConfigError(
-                f"the colour {self.color!r} of class '{self.name}' is not three numbers 0 to 255"
+                f"the color {self.color!r} of class '{self.name}' is not three numbers 0 to 255"
             )
         object.__setattr__(self, "color", tuple(int(c) for c in self.color))
         object.__setattr__(self, "prompts", tuple(p.strip() for p in self.prompts if p.strip()))
@@ -74,7 +74,7 @@ class TissueClasses:
     classes : tuple of TissueClass
         In tag order, background last.
     has_background : bool
-        Whether the last class is background: not tissue, left out of areas.
+        Whether the last class is background: it is not tissue and not part of tissue areas.
     """
 
     classes: tuple[TissueClass, ...]
@@ -109,7 +109,7 @@ class TissueClasses:
 
     @property
     def colors(self) -> tuple[Color, ...]:
-        """Class colours in mask-id order."""
+        """Class colors in mask-id order."""
         return tuple(c.color for c in self.classes)
 
     @property
@@ -123,7 +123,7 @@ class TissueClasses:
         return tuple(range(1, len(self.classes) + (0 if self.has_background else 1)))
 
     def mask_id(self, name: str) -> int:
-        """Return the mask id of a class name, in any case of letters."""
+        """Return the mask id of a class name, ignoring case."""
         wanted = name.casefold().strip()
         for i, tissue_class in enumerate(self.classes):
             if tissue_class.name.casefold() == wanted:
@@ -149,12 +149,12 @@ class TissueClasses:
         )
 
     def replaced(self, name: str, new: TissueClass) -> TissueClasses:
-        """Return a copy in which `new` stands where `name` stood."""
+        """Return a copy with `new` in place of `name`."""
         at = self.mask_id(name) - 1
         return replace(self, classes=(*self.classes[:at], new, *self.classes[at + 1 :]))
 
     def fresh_color(self) -> Color:
-        """Return a colour that no class has yet, from a fixed list."""
+        """Return a color that no class has yet."""
         used = set(self.colors)
         free = [c for c in _FRESH_COLORS if c not in used]
         return free[0] if free else _FRESH_COLORS[len(self) % len(_FRESH_COLORS)]
@@ -253,15 +253,15 @@ def _class_from(entry: Any, index: int, path: str | Path | None) -> TissueClass:
 
 
 def parse_color(value: str | Sequence[int], *, path: str | Path | None = None) -> Color:
-    """Read a colour from '#rrggbb' or three numbers."""
+    """Read a color from '#rrggbb' or three numbers."""
     if isinstance(value, str):
         if not re.fullmatch(r"#[0-9a-fA-F]{6}", value):
-            raise ConfigError(f"'{value}' is not a colour like #cd3333", path=path)
+            raise ConfigError(f"'{value}' is not a color like #cd3333", path=path)
         return int(value[1:3], 16), int(value[3:5], 16), int(value[5:7], 16)
     try:
         red, green, blue = (int(v) for v in value)
     except (TypeError, ValueError) as error:
-        raise ConfigError(f"{value!r} is not a colour of three numbers", path=path) from error
+        raise ConfigError(f"{value!r} is not a color of three numbers", path=path) from error
     return red, green, blue
 
 

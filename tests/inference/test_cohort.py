@@ -178,7 +178,7 @@ def test_a_slide_without_pixel_size_asks_for_it(tmp_path: Path) -> None:
     assert cohort.add(path).item is not None
     assert states(cohort) == [ItemState.NEEDS_MPP]
     assert list(cohort.run(lambda: run_of(tmp_path / "r"))) == []
-    with pytest.raises(ConfigError, match="no pixel size"):
+    with pytest.raises(ConfigError, match="not a pixel size"):
         cohort.set_mpp(path, 5000)
     cohort.set_mpp(path, 0.5)
     list(cohort.run(lambda: run_of(tmp_path / "r")))
@@ -197,7 +197,7 @@ def test_a_pixel_size_that_was_not_looked_for_is_asked_for_when_its_turn_comes(
 @pytest.mark.parametrize(
     ("second", "says"),
     [
-        (lambda a: a, "in the list already"),
+        (lambda a: a, "already in the list"),
         (lambda a: Path(a.parent, "x", "..", a.name), None),
         (lambda a: a.rename(a.with_name("moved.png")) and _copy(a), "the same slide as 'a.png'"),
         (lambda a: a.with_name("missing.svs"), "missing.svs"),
@@ -246,7 +246,7 @@ def test_slides_added_in_mid_run_have_their_turn_and_the_running_one_stays(tmp_p
 def test_only_one_run_at_a_time() -> None:
     with ENGINE.held_by("the dock"):
         assert ENGINE.owner == "the dock"
-        with pytest.raises(PlimsegError, match="the dock is going on"):
+        with pytest.raises(PlimsegError, match="in use by the dock"):
             next(Cohort().run(lambda: pytest.fail("the model must not be loaded")))
     assert not ENGINE.owner
 

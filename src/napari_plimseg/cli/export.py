@@ -108,7 +108,7 @@ def export_mask(
 ) -> list[Path]:
     """Export a mask store or a label TIFF in other formats; return the files.
 
-    A store is exported with the corrections that lie beside it, unless they are not wanted.
+    A store is exported with the corrections in its folder, unless they are not wanted.
     """
     from napari_plimseg.results.corrections.corrections import corrected
     from napari_plimseg.results.export.formats import FORMATS, export_all

@@ -118,7 +118,7 @@ def parse_classes(text: str | None, prompts: str | None) -> TissueClasses | None
     text : str or None
         A preset's name, a YAML file, or words with commas: each becomes a class of that name.
     prompts : str or None
-        A YAML file of class name -> words; names that are not there yet become classes.
+        A YAML file of class name -> words; new names become classes.
     """
     classes: TissueClasses | None = None
     if text is not None:

@@ -1,4 +1,4 @@
-"""Many slides, one after another: what is waiting, running, done or failed, kept on the disk."""
+"""A list of slides that are segmented one after another, with their states, saved on disk."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 
 class ItemState(Enum):
-    """What is the matter with a slide of a cohort."""
+    """State of a slide of a cohort."""
 
     WAITING = "waiting"
     NEEDS_MPP = "needs pixel size"
@@ -43,7 +43,7 @@ class ItemState(Enum):
 
 
 RUNNABLE = (ItemState.WAITING, ItemState.STOPPED)
-"""What *Run all* takes up."""
+"""The states that *Run all* runs."""
 
 
 @dataclass(frozen=True)
@@ -58,17 +58,17 @@ class CohortItem:
         Name of its results.
     state : ItemState
     mpp : float or None
-        What a person typed; None takes the file's.
+        Pixel size that a person entered; None for the file's.
     area : float
-        Level-0 pixels in millions, for weighing slides against each other; 0 when unknown.
+        Level-0 pixels in millions, to weigh the progress of slides; 0 when unknown.
     fingerprint : str
-        Identifies the content, so that a copy is noticed; empty when it can't be read.
+        Identifies the content, to recognize copies; empty when it can't be read.
     tiles_done, tiles_total : int
         Of the last run.
     seconds : float
-        That the last run took.
+        Duration of the last run.
     problem : str
-        The sentence of a failure.
+        Error message of a failure.
     store : str
         Name of its mask store in the results folder; empty before the first run.
     files : tuple of str
@@ -90,23 +90,23 @@ class CohortItem:
 
     def __post_init__(self) -> None:
         if not self.stem or Path(self.stem).name != self.stem:
-            raise ConfigError(f"'{self.stem}' is no name for results")
+            raise ConfigError(f"'{self.stem}' is not a name for results")
         if self.mpp is not None and usable_mpp(self.mpp) is None:
-            raise ConfigError(f"{self.mpp} um/px is no pixel size", path=self.path)
+            raise ConfigError(f"{self.mpp} um/px is not a pixel size", path=self.path)
         for name in (self.store, *self.files):
             if Path(name).name != name:
-                raise ConfigError(f"'{name}' does not lie in the results folder", path=self.path)
+                raise ConfigError(f"'{name}' is not in the results folder", path=self.path)
 
     @property
     def fraction(self) -> float:
-        """How much is done, 0 to 1."""
+        """Finished part, 0 to 1."""
         if self.state is ItemState.DONE:
             return 1.0
         return self.tiles_done / self.tiles_total if self.tiles_total else 0.0
 
     @property
     def state_text(self) -> str:
-        """The state for people."""
+        """The state, for people."""
         if self.state in (ItemState.RUNNING, ItemState.STOPPED) and self.tiles_done:
             return f"{self.state.value}, {100 * self.fraction:.0f} %"
         return self.state.value
@@ -124,7 +124,7 @@ class CohortItem:
     def from_dict(cls, data: Mapping[str, Any]) -> CohortItem:
         """Build from plain data; raises KeyError, TypeError, ValueError or ConfigError.
 
-        A slide that was running when the program ended is stopped.
+        A slide that was running when the program ended becomes stopped.
         """
         state = ItemState(data["state"])
         mpp = data["mpp"]
@@ -145,7 +145,7 @@ class CohortItem:
 
 
 def distinct_stem(path: Path, taken: set[str]) -> str:
-    """Return a name for a slide's results that no other slide has (letter case ignored)."""
+    """Return a name for a slide's results that no other slide has, ignoring case."""
     stem = results_stem(path)
     used = {name.casefold() for name in taken}
     for name in (stem, f"{stem}-{path.parent.name}-{path.suffix[1:]}"):
@@ -165,7 +165,7 @@ _SAVE_SECONDS = 5.0
 
 @dataclass(frozen=True, eq=False)
 class Added:
-    """What became of one file that was to be added.
+    """The outcome of adding one file.
 
     Parameters
     ----------
@@ -173,7 +173,7 @@ class Added:
     item : CohortItem or None
         None when it was refused.
     refusal : str
-        Why, as a sentence.
+        The reason, as a sentence.
     thumbnail : ndarray of uint8, shape (h, w, 3), or None
     """
 
@@ -185,16 +185,16 @@ class Added:
 
 @dataclass(frozen=True, eq=False)
 class CohortStep:
-    """Something happened to one slide of a run.
+    """An event of one slide of a run.
 
     Parameters
     ----------
     item : CohortItem
-        As it is now.
+        Its current state.
     step : SlideOpened, Progress, SlideDone, PlimsegError or None
-        What the slide's run said; None when it begins.
+        The event of the slide's job; None when the slide starts.
     seconds_left : float or None
-        Estimate for the whole run; None before the first slide tells.
+        Estimate for the whole run; None before the first progress.
     """
 
     item: CohortItem
@@ -205,8 +205,8 @@ class CohortStep:
 class Cohort:
     """A list of slides with their states.
 
-    Any thread may call any method. With a folder, every change is on the disk before the call
-    returns, and what was running when the program died is there as stopped.
+    Thread-safe. With a folder, every change is on disk before the call returns, and slides that
+    were running when the program died are loaded as stopped.
 
     Parameters
     ----------
@@ -225,12 +225,12 @@ class Cohort:
 
     @classmethod
     def open(cls, folder: str | Path) -> Self:
-        """Open the list of a results folder, or begin one; `close` lets others work on it.
+        """Open the list of a results folder, or create one; `close` releases it.
 
         Raises
         ------
         StoreError
-            When the list is damaged, another program works on it, or the folder is read-only.
+            When the list is damaged, another program uses it, or the folder is read-only.
         """
         folder = Path(folder)
         self = cls(folder)
@@ -240,7 +240,7 @@ class Cohort:
             lock.acquire(timeout=0)
         except (filelock.Timeout, OSError) as error:
             raise StoreError(
-                "another program works on its list of slides or the folder is read-only",
+                "another program uses its list of slides, or the folder is read-only",
                 path=folder,
                 remedy="Close the other program, or choose another folder for the results.",
             ) from error
@@ -270,7 +270,7 @@ class Cohort:
             self._items[item.path] = item
 
     def close(self) -> None:
-        """Let other programs work on the list; closing twice does no harm."""
+        """Release the list to other programs; closing twice is allowed."""
         if self._file_lock is not None:
             self._file_lock.release()
             self._file_lock = None
@@ -283,7 +283,7 @@ class Cohort:
 
     @property
     def items(self) -> list[CohortItem]:
-        """All slides, in the order in which they were added."""
+        """All slides, in the order of adding."""
         with self._lock:
             return list(self._items.values())
 
@@ -298,13 +298,13 @@ class Cohort:
 
     @property
     def fraction(self) -> float:
-        """How much of all slides is done, 0 to 1, larger slides counting more."""
+        """Finished part of all slides, 0 to 1, weighted by size."""
         items = self.items
         total = sum(_weight(item) for item in items)
         return sum(_weight(item) * item.fraction for item in items) / total if total else 0.0
 
     def choose(self, model: str, formats: tuple[str, ...]) -> None:
-        """Remember which model and exports the list is for."""
+        """Save the model and the exports of the list."""
         with self._lock:
             if (model, formats) != (self.model, self.formats):
                 self.model, self.formats = model, formats
@@ -324,16 +324,16 @@ class Cohort:
         ----------
         path : str or Path
         mpp : float, optional
-            Micrometres per level-0 pixel for a slide that does not tell.
+            Micrometers per level-0 pixel, where the file has none.
         stem : str, optional
-            Name of its results; by default one made of its own name that no other slide has.
+            Name of its results; by default a unique one from its file name.
         look : bool
-            Whether to open it now, for its size, its pixel size and a thumbnail. Without,
-            nothing is known of it before its turn comes.
+            Whether to open it now, for its size, pixel size and thumbnail. Otherwise nothing is
+            known about it before it runs.
         """
         path = Path(path).absolute()
         if self.item(path) is not None:
-            return Added(path, refusal=f"'{path.name}' is in the list already.")
+            return Added(path, refusal=f"'{path.name}' is already in the list.")
         item = CohortItem(path, stem or distinct_stem(path, set()), mpp=mpp)
         thumbnail = None
         if look:
@@ -354,7 +354,7 @@ class Cohort:
         return Added(path, item, thumbnail=thumbnail)
 
     def remove(self, path: Path) -> None:
-        """Take a slide off the list; its results stay. One that is running stays."""
+        """Remove a slide from the list, but not its results. A running slide stays."""
         with self._lock:
             item = self._items.get(path)
             if item is not None and item.state is not ItemState.RUNNING:
@@ -362,21 +362,21 @@ class Cohort:
                 self._save()
 
     def set_mpp(self, path: Path, mpp: float) -> None:
-        """Take a typed pixel size; the slide waits for its turn then.
+        """Set the pixel size of a slide, which then waits to be run.
 
         Raises
         ------
         ConfigError
-            When it is impossible.
+            When it is out of range.
         """
         if usable_mpp(mpp) is None:
             raise ConfigError(
-                f"{mpp:g} um/px is no pixel size", remedy="Scans have 0.05 to 20 um/px."
+                f"{mpp:g} um/px is not a pixel size", remedy="Scans have 0.05 to 20 um/px."
             )
         self._change(path, mpp=mpp, state=ItemState.WAITING, problem="", tiles_done=0)
 
     def retry(self, path: Path) -> None:
-        """Let a failed, stopped or finished slide wait for another turn."""
+        """Put a failed, stopped or finished slide back in the queue."""
         item = self.item(path)
         if item is not None and item.state is not ItemState.RUNNING:
             self._change(path, state=ItemState.WAITING, problem="")
@@ -386,16 +386,16 @@ class Cohort:
     ) -> Generator[CohortStep, None, None]:
         """Segment every waiting or stopped slide, one after another.
 
-        A failing slide is told and skipped, but a full disk ends the run: every other slide
-        would fail as well. Slides added meanwhile have their turn too.
-        Closing the generator stops the run: what is finished stays and is resumed.
+        A failing slide is reported and skipped, but a full disk ends the run, since every other
+        slide would fail as well. Slides added meanwhile are run too. Closing the generator stops
+        the run: finished tiles are kept, and the next run resumes.
 
         Parameters
         ----------
         make_job : callable
             Called once, when the engine is free; returns a job whose model is loaded.
         owner : str
-            Who holds the engine, for people.
+            Name of the run, for people.
 
         Raises
         ------
@@ -416,7 +416,7 @@ class Cohort:
                             step, seconds_left=self._left(gained, time.monotonic() - begin)
                         )
                         if isinstance(step.step, PlimsegError) and _is_disk_full(step.step):
-                            return  # every other slide would fail for the same reason
+                            return  # every other slide would fail too
                 now = self.item(item.path) or item
                 worked += _weight(now) * max(0.0, now.fraction - item.fraction)
 
@@ -448,7 +448,7 @@ class Cohort:
             state = ItemState.FAILED if mpp_known else ItemState.NEEDS_MPP
             self._change(path, state=state, problem=str(error))
         finally:
-            # also when the generator is closed in mid-run or an unexpected error passes
+            # also when the generator is closed during the run, or on an unexpected error
             now = self.item(path)
             if now is not None and now.state is ItemState.RUNNING:
                 self._change(path, state=ItemState.STOPPED)
@@ -513,7 +513,7 @@ def _look_at(item: CohortItem) -> tuple[CohortItem, NDArray[np.uint8] | None]:
         try:
             thumbnail = slide.thumbnail(THUMBNAIL_SIDE)
         except SlideError:
-            thumbnail = None  # the run says what is wrong with it
+            thumbnail = None  # the run will report what is wrong
         return dataclasses.replace(
             item,
             area=height * width / 1e6,
@@ -535,5 +535,5 @@ def _damaged(folder: Path) -> StoreError:
     return StoreError(
         f"its list of slides ({COHORT_FILE}) is damaged",
         path=folder,
-        remedy=f"Rename {COHORT_FILE} and add the slides again: finished results are found anew.",
+        remedy=f"Rename {COHORT_FILE} and add the slides again: finished results are reused.",
     )

@@ -1,4 +1,4 @@
-"""Which processor runs the model."""
+"""The device that runs the model, and who uses it."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def pick_device(name: str = "auto") -> torch.device:
     Raises
     ------
     ConfigError
-        When the device is not on this machine; the message lists those that are.
+        When this machine does not have the device; the message lists the available ones.
     """
     import torch
 
@@ -47,7 +47,7 @@ def pick_device(name: str = "auto") -> torch.device:
         return torch.device(here[0])
     if name not in here and not (name == "cuda:0" and "cuda" in here):
         raise ConfigError(
-            f"the device '{name}' is not on this machine", remedy=f"There is: {', '.join(here)}."
+            f"this machine has no device '{name}'", remedy=f"Available: {', '.join(here)}."
         )
     return torch.device(name)
 
@@ -64,7 +64,7 @@ def describe_device(device: torch.device) -> str:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an exception of torch says that memory ran out, on any device."""
+    """Whether an exception means that memory ran out, on any device."""
     import torch
 
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
@@ -80,10 +80,11 @@ _FILES = {"linux": "libtorch_cpu.so", "darwin": "libtorch_cpu.dylib"}
 
 
 def load_torch_library() -> bool:
-    """Load torch's processor library; return whether that was possible and still to be done.
+    """Load torch's CPU library ahead of the import; return whether it was loaded here.
 
-    An import holds Python's lock while the system loads a library, here for a quarter of a second.
-    A plain call to the system does not. Whatever goes wrong costs nothing: the import does it then.
+    `import torch` holds Python's lock while the system loads this library, which freezes the window
+    for a quarter of a second. A direct call of `dlopen` does not hold it. If it fails, nothing is
+    lost: the import loads the library.
     """
     name = _FILES.get(sys.platform)
     spec = None if name is None or "torch" in sys.modules else importlib.util.find_spec("torch")
@@ -99,7 +100,7 @@ def load_torch_library() -> bool:
 
 
 class EngineLock:
-    """Says who runs the engine now; any thread may ask."""
+    """Lets one run at a time use the engine; thread-safe."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -107,7 +108,7 @@ class EngineLock:
 
     @property
     def owner(self) -> str:
-        """Who runs the engine, for people; empty when nobody does."""
+        """Who runs the engine, for people; empty when it is free."""
         return self._owner
 
     @contextlib.contextmanager
@@ -122,12 +123,12 @@ class EngineLock:
         Raises
         ------
         PlimsegError
-            When somebody else runs it.
+            When it is in use.
         """
         if not self._lock.acquire(blocking=False):
             raise PlimsegError(
-                f"{self._owner or 'another run'} is going on, and two at a time are not possible",
-                remedy="Wait until it is done, or stop it.",
+                f"the engine is in use by {self._owner or 'another run'}",
+                remedy="Only one run at a time: wait until it is finished, or cancel it.",
             )
         try:
             self._owner = owner

@@ -1,4 +1,4 @@
-"""The engine: a slide and a model in, a mask on disk out, tile by tile."""
+"""The engine: turns a slide and a model into a mask on disk, tile by tile."""
 
 from __future__ import annotations
 
@@ -46,9 +46,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TileWriter:
-    """Turns a tile's probabilities into what the store keeps.
+    """Turns a tile's probabilities into classes and confidence, and stores them.
 
-    Pixels without tissue become background; pixels outside a clipping region stay as they are.
+    Pixels without tissue become background; pixels outside a clipping region are unchanged.
     """
 
     store: MaskStore
@@ -57,14 +57,14 @@ class TileWriter:
     region: RunRegion | None
 
     def state(self, tile: TileIndex) -> str | None:
-        """Return what the store says of a tile for this region; None when it is to be computed."""
+        """Return the stored state of a tile for this region; None when it is to be computed."""
         return self.store.state(tile, self.region.key if self.region else None)
 
     def write(self, tile: TileIndex, probabilities: NDArray[np.uint8]) -> None:
         """Write a tile from uint8 probabilities (C, h, w), 255 = 1."""
         window = self.grid.mask_window(tile)
-        # Labels come from the rounded values, so that a class of the mask is always the one with
-        # the largest stored probability; ties go to the earlier class.
+        # Classes come from the rounded values, so that the mask always agrees with the stored
+        # probabilities; ties go to the earlier class.
         probabilities = probabilities[:, : window.height, : window.width]
         classes = probabilities.argmax(0).astype(np.uint8)
         confidence = np.take_along_axis(probabilities, classes[None], 0)[0]
@@ -86,7 +86,7 @@ class TileWriter:
         self.write(tile, np.zeros(shape, np.uint8))
 
     def write_unreadable(self, tile: TileIndex) -> None:
-        """Write a tile that the slide could not give: its own mask id, never a class."""
+        """Write a tile that could not be read: its own mask id, never a class."""
         window = self.grid.mask_window(tile)
         shape = (window.height, window.width)
         classes = np.full(shape, UNREADABLE, np.uint8)
@@ -129,7 +129,8 @@ __all__ = [
 ]
 
 UNREADABLE_LIMIT = 0.01
-"""A run stops when more than this part of its tiles can't be read (one is always allowed)."""
+"""Part of unreadable tiles at which a run stops; one is always allowed. A damaged block should not
+cost the whole slide, but a mask with many holes would be misleading."""
 _GPU_BATCH_PIXELS = 16_000_000
 
 
@@ -141,22 +142,22 @@ def open_store(
     settings: RunSettings | None = None,
     overwrite: bool = False,
 ) -> MaskStore:
-    """Open the store of a slide, a model and settings for writing; make it when there is none.
+    """Open the store of a slide, a model and settings for writing; create it when there is none.
 
     Parameters
     ----------
     slide, model, settings
-        What decides the mask.
+        What determines the mask.
     path : str or Path, optional
-        The store's folder; by default one in the user's data folder whose name follows from
-        slide, model and settings, so that another run never meets a wrong store.
+        The store's folder; by default one in the user's data folder, named by a digest of slide,
+        model and settings, so that a run never opens the store of another one.
     overwrite : bool
-        Start anew, whatever is there.
+        Start from scratch and delete an existing store.
 
     Returns
     -------
     MaskStore
-        With everything finished earlier; tiles found damaged are forgotten.
+        With all tiles finished earlier, except damaged ones, which are computed again.
 
     Raises
     ------
@@ -189,7 +190,7 @@ def open_store(
                 "holds the result of another "
                 + ("model or setting" if same else f"slide, {store.info.slide_name}"),
                 path=path,
-                remedy="Choose another folder, or overwrite it.",
+                remedy="Choose another folder, or overwrite it (resume=False, --no-resume).",
             )
     grid = frame.grid(model, settings.tile_size)
     layout = StoreLayout(
@@ -214,11 +215,11 @@ def segment_slide(
     focus: tuple[float, float] | None = None,
     settings: RunSettings | None = None,
 ) -> Generator[Progress, None, None]:
-    """Segment a slide into its store and tell the progress after every tile.
+    """Segment a slide into its store and yield the progress after every tile.
 
-    The mask depends on slide, model and tissue settings only: not on tile size, batch size, order,
-    device or region. Closing the generator stops the run; what is finished stays, and a later run
-    goes on from there.
+    The mask depends only on slide, model and tissue settings: not on tile size, batch size, order,
+    device or region. Closing the generator stops the run; finished tiles are kept, and a later run
+    resumes there.
 
     Parameters
     ----------
@@ -231,14 +232,14 @@ def segment_slide(
     region : RunRegion, optional
         The whole slide when None.
     focus : tuple of float, optional
-        Level-0 (y, x) where a person looks: tiles near it come first.
+        Level-0 (y, x) of the center of interest: tiles near it come first.
     settings : RunSettings, optional
         How to run.
 
     Yields
     ------
     Progress
-        First while tissue is found, then for every tile, last with everything done.
+        First while tissue is found, then after every tile, last when everything is done.
 
     Raises
     ------
@@ -275,7 +276,7 @@ def segment_slide(
         at = None if focus is None else (focus[0] / frame.downsample, focus[1] / frame.downsample)
         counter.first_tile = time.monotonic()
         yield from _run(slide, model, frame, work, grid.ordered(to_do, at), counter, settings)
-    # last, so that nobody waits for empty glass
+    # empty glass comes last: nobody waits for it
     for tile in sorted(empty):
         if work.state(tile) is None:
             work.write_empty(tile)
@@ -294,7 +295,7 @@ def _run(
     counter: ProgressCounter,
     settings: RunSettings,
 ) -> Iterator[Progress]:
-    """Read ahead, predict in batches, write behind; yield after every written tile."""
+    """Prefetch, predict in batches, write in the background; yield after every written tile."""
     device = pick_device(settings.device)
     allowed = max(1, int(UNREADABLE_LIMIT * counter.total))
 
@@ -310,7 +311,7 @@ def _run(
         coming = iter(tiles)
         batch: list[tuple[TileIndex, NDArray[np.uint8]]] = []
         while True:
-            # as many tiles in flight as keep reader and model busy: this bounds the memory
+            # few tiles in flight: enough to keep readers and model busy, and memory bounded
             while len(reads) < counter.batch_size + settings.readers:
                 tile = next(coming, None)
                 if tile is None:
@@ -330,7 +331,7 @@ def _run(
                     writes.append((at, writer.submit(work.write, at, result)))
                 batch = []
             finished = not reads and not batch
-            # the next prediction may take seconds: alone, a tile is told of before it
+            # a prediction may take seconds, so a single tile is reported before the next one
             while writes and (finished or len(writes) >= counter.batch_size):
                 tile, written = writes.popleft()
                 written.result()
@@ -363,7 +364,7 @@ def _predicted(
     halo: int,
     counter: ProgressCounter,
 ) -> Iterable[tuple[TileIndex, NDArray[np.uint8]]]:
-    """Yield uint8 probabilities (C, h, w) of each tile; on lack of memory with smaller batches."""
+    """Yield uint8 probabilities (C, h, w) of each tile; batches shrink when memory runs out."""
     start = 0
     while start < len(batch):
         part = batch[start : start + counter.batch_size]
@@ -374,14 +375,16 @@ def _predicted(
             if not is_out_of_memory(error):
                 raise
             probabilities = None
-        if probabilities is None:  # outside the except block: the failed tensors are freed by now
+        if (
+            probabilities is None
+        ):  # outside the except block, where the failed tensors are already freed
             if counter.batch_size == 1:
                 raise PlimsegError(
                     f"one tile does not fit into the memory of {counter.device}",
                     remedy="Choose a smaller tile size or the CPU. What was segmented is kept.",
                 )
             counter.batch_size = max(1, counter.batch_size // 2)
-            counter.message = f"Out of memory: {counter.batch_size} tiles at once from here"
+            counter.message = f"Out of memory: continuing with {counter.batch_size} tiles at once"
             if device.type == "cuda":
                 import torch
 
@@ -401,8 +404,8 @@ def _probabilities(
         trim = halo // model.mask_stride
         height, width = maps.shape[-2:]
         core = maps[..., trim : height - trim, trim : width - trim]
-        quantised = core.mul(255).round_().clamp_(0, 255).to(torch.uint8)
-        result: NDArray[np.uint8] = quantised.cpu().numpy()
+        quantized = core.mul(255).round_().clamp_(0, 255).to(torch.uint8)
+        result: NDArray[np.uint8] = quantized.cpu().numpy()
         return result
 
 

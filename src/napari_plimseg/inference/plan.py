@@ -1,4 +1,4 @@
-"""What a run will do: settings, resolution, tissue, tiles."""
+"""The plan of a run: settings, resolution, tissue, region."""
 
 from __future__ import annotations
 
@@ -30,29 +30,29 @@ if TYPE_CHECKING:
 
 
 RESULT_VERSION = 1
-"""Raised when a change of this package changes masks, so that old runs are not continued."""
+"""To be raised when a change of this package changes masks, so that old runs are not resumed."""
 _ADAPTATION_SIDE = 1024
 _ADAPTATION_BLOCK = 128
 
 
 @dataclass(frozen=True)
 class RunSettings:
-    """How to run; nothing here but `tissue` changes the mask.
+    """How to run. Only `tissue` changes the mask.
 
     Parameters
     ----------
     tile_size : int
         Side of a tile in working pixels; a multiple of the model's alignment.
     batch_size : int
-        Tiles given to the model at once; 0 chooses by device and tile size.
+        Tiles per batch; 0 chooses by device and tile size.
     readers : int
-        Threads that read and decode ahead of the model.
+        Threads that prefetch and decode tiles.
     device : str
         "auto", "cpu", "cuda", "cuda:1" or "mps".
     threads : int
-        Torch's threads on a CPU; 0 leaves them as they are.
+        Torch's threads on a CPU; 0 keeps torch's default.
     probabilities : bool
-        Whether to keep the probability of every class.
+        Whether to store the probability of every class.
     tissue : TissueMaskSettings or None
         How tissue is found; None runs everywhere.
     """
@@ -79,7 +79,7 @@ class RunSettings:
 
 @dataclass(frozen=True)
 class Frame:
-    """The working pixels of a slide for a model, and the mask's pixels.
+    """The resolution at which a model works on a slide.
 
     Parameters
     ----------
@@ -94,7 +94,7 @@ class Frame:
 
     @classmethod
     def of(cls, slide: Slide, model: DenseModel) -> Frame:
-        """Work out the frame; raises SlideError when the slide's pixel size is unknown."""
+        """Compute the frame; raises SlideError when the slide's pixel size is unknown."""
         downsample = slide.working_downsample(model.mpp)
         # a remainder of less than a thousandth of a pixel is rounding, not tissue
         rows, columns = (max(1, math.ceil(side / downsample - 1e-3)) for side in slide.shape)
@@ -109,21 +109,21 @@ def check_slide(slide: Slide) -> None:
     """Raise SlideError when a slide can be shown but not segmented."""
     if not getattr(slide, "is_brightfield", True):
         raise SlideError(
-            "is not a brightfield image, and the models know H&E only",
+            "it is not a brightfield image, and the models know only H&E",
             path=slide.path,
-            remedy="It can be viewed; choose an H&E slide to segment.",
+            remedy="It can be viewed only; choose an H&E slide.",
         )
 
 
 def recipe(slide: Slide, model: DenseModel, settings: RunSettings) -> str:
-    """Return a hex digest of everything that decides the mask of a slide."""
+    """Return a hex digest of everything that determines the mask of a slide."""
     tissue = None if settings.tissue is None else dataclasses.asdict(settings.tissue)
     content = [RESULT_VERSION, model.identity, slide.mpp, slide.shape, tissue]
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def mask_info(slide: Slide, model: DenseModel, frame: Frame) -> MaskInfo:
-    """Return the description of the mask that a model makes of a slide."""
+    """Return the description of the mask of a slide by a model."""
     grid = frame.grid(model, model.alignment)
     return MaskInfo(
         slide_name=slide.name,
@@ -148,12 +148,12 @@ def store_name(slide: Slide, model: DenseModel, settings: RunSettings) -> str:
 
 
 class TissueGate:
-    """Which mask pixels are tissue, from a slide-wide mask, so that no tiling matters.
+    """Which mask pixels are tissue; found for the whole slide, so that it is independent of tiles.
 
     Parameters
     ----------
     tissue : TissueMask or None
-        None takes every pixel for tissue.
+        None treats every pixel as tissue.
     downsample : float
         Level-0 pixels per mask pixel.
     """
@@ -175,9 +175,9 @@ class TissueGate:
         return self.tissue.window(self.downsample, window.y, window.x, window.height, window.width)
 
     def pixels(self, slide: Slide) -> NDArray[np.uint8]:
-        """Return (N, 3) colours of the slide's tissue, for adapting a model to its stain.
+        """Return (N, 3) colors of the slide's tissue, to adapt a model to its stain.
 
-        Damaged parts of the slide are left out.
+        Damaged parts of the slide are skipped.
         """
         downsample = max(1.0, max(slide.shape) / _ADAPTATION_SIDE)
         rows, columns = (max(1, int(side / downsample)) for side in slide.shape)
@@ -206,10 +206,10 @@ class RunRegion:
     Parameters
     ----------
     outline : shapely geometry
-        In level-0 pixels, x first as shapely has it; valid and not empty.
+        In level-0 pixels, x before y as in shapely; valid and not empty.
     clip : bool
         Whether the mask ends exactly at the outline. Otherwise whole tiles are written, which a
-        later run on a larger part does not have to compute again.
+        later run on a larger part need not compute again.
     """
 
     outline: shapely.Geometry
@@ -246,7 +246,7 @@ class RunRegion:
 
     @property
     def key(self) -> str:
-        """Hex digest that identifies the part."""
+        """Hex digest that identifies the region."""
         return hashlib.sha256(shapely.to_wkb(shapely.normalize(self.outline))).hexdigest()[:16]
 
     def touches(self, window: Window, downsample: float) -> bool:
@@ -257,11 +257,11 @@ class RunRegion:
         )
 
     def covers(self, window: Window, downsample: float) -> bool:
-        """Whether a window lies in the region as a whole."""
+        """Whether a whole window is in the region."""
         return bool(shapely.covers(self.outline, self._box(window, downsample)))
 
     def inside(self, window: Window, downsample: float) -> NDArray[np.bool_]:
-        """Return (height, width): which pixels have their centre in the region."""
+        """Return (height, width): which pixels have their center in the region."""
         y = (np.arange(window.y, window.y + window.height) + 0.5) * downsample
         x = (np.arange(window.x, window.x + window.width) + 0.5) * downsample
         grid_y, grid_x = np.meshgrid(y, x, indexing="ij")

@@ -1,4 +1,4 @@
-"""How far a run is, and how long it will take."""
+"""Progress of a run, and the time left."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a run is.
+    """Progress of a run.
 
     Parameters
     ----------
     tiles_done, tiles_total : int
-        Tiles with tissue in the region asked for, those of an earlier run included.
+        Tiles with tissue in the region, including those of an earlier run.
     window : Window or None
         Mask pixels of the tile that was just written.
     seconds : float
@@ -31,11 +31,11 @@ class Progress:
     device : str
         For people: "CPU, 8 cores".
     batch_size : int
-        Tiles given to the model at once, now.
+        Current number of tiles per batch.
     unreadable_tiles : int
-        Tiles of this region that the slide could not give.
+        Tiles of this region that could not be read.
     message : str
-        What is going on, for people.
+        The current stage, for people.
     """
 
     tiles_done: int
@@ -59,7 +59,7 @@ class ProgressCounter:
     device : str
         For people.
     batch_size : int
-        Tiles given to the model at once; the engine lowers it when memory runs out.
+        Tiles per batch; the engine lowers it when memory runs out.
     """
 
     device: str
@@ -74,7 +74,7 @@ class ProgressCounter:
         self.start = self.first_tile = time.monotonic()
 
     def progress(self, window: Window | None = None) -> Progress:
-        """Return the state as of now, with the mask pixels of the tile just written."""
+        """Return the current progress, with the mask pixels of the tile just written."""
         now = time.monotonic()
         fresh = self.done - self.resumed
         rate = fresh / max(now - self.first_tile, 1e-6) if fresh else 0.0

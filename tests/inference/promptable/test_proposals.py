@@ -73,7 +73,7 @@ def test_words_do_not_compete_with_what_means_the_same() -> None:
 
 
 def test_a_view_without_words_too_wide_or_without_pixel_size_is_refused(mosaic: Slide) -> None:
-    with pytest.raises(ConfigError, match="word"):
+    with pytest.raises(ConfigError, match="no tissue was typed"):
         propose_regions(mosaic, Region(0, 0, 10, 10), " , ")
     with pytest.raises(ConfigError, match="Zoom in"):
         propose_regions(mosaic, Region(0, 0, 50_000, 50_000), "fat")

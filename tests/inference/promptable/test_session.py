@@ -180,7 +180,7 @@ def test_the_next_hint_nearby_needs_no_encoder(slide: Slide, tmp_path: Path) -> 
 def test_a_slide_without_pixel_size_is_refused_until_one_is_assumed(slide: Slide) -> None:
     slide.mpp = None
     hint = click_on("inside")
-    with pytest.raises(SlideError, match="Type the pixel size"):
+    with pytest.raises(SlideError, match="Enter it in um"):
         HintSession(slide, DarkModel()).segment([hint])
     assumed = HintSession(slide, DarkModel(), pixel_size=MPP)
     assert assumed.pair_for([hint]).downsample == 1 / MPP

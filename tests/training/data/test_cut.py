@@ -287,5 +287,5 @@ def test_settings_that_make_no_sense(tmp_path):
         options = {"patch": 64, "stride": 64, "classes": TWO, **wrong}
         with pytest.raises(ConfigError):
             cut_patches(image, drawn, tmp_path / "out", **options)
-    with pytest.raises(SlideError, match="how large a pixel is"):
+    with pytest.raises(SlideError, match="pixel size is unknown"):
         cut_patches(image, drawn, tmp_path / "out", patch=64, stride=64, classes=TWO, mpp=0.5)

@@ -128,7 +128,7 @@ def test_from_dropped_files_to_a_result_in_the_viewer(
     assert batch.hint.isVisibleTo(batch)
     paths = slides(tmp_path / "in")
     add(batch, [tmp_path / "in", paths[0], tmp_path / "gone.svs"], qtbot, mpp=None)
-    assert "s0.png' is in the list already" in batch.banner.text
+    assert "s0.png' is already in the list" in batch.banner.text
     assert "gone.svs" in batch.banner.text
     assert states(batch) == [N, N]
     assert "Pixel size unknown" in batch.run_button.toolTip()
@@ -250,7 +250,7 @@ def test_the_list_comes_back_and_another_program_is_told(
         other.add(path, mpp=1.0)
         batch.open_folder(tmp_path / "other")
         qtbot.waitUntil(lambda: not batch._opening.is_running, timeout=WAIT)
-        assert "another program works on its list" in batch.banner.text
+        assert "another program uses its list" in batch.banner.text
         assert "another program" in batch.add_button.toolTip()
         other._items[path] = dataclasses.replace(other._items[path], state=R)
         other._save()

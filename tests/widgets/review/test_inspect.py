@@ -368,7 +368,7 @@ def test_a_damaged_list_is_reported_once(
     (store.path / "reviewed.json").write_text("{", "utf-8")
     section.set_view(open_view())
     assert [kind for kind, _ in told] == ["error"]
-    assert "set aside" in told[0][1]
+    assert "was renamed" in told[0][1]
     assert section.review.log is not None
 
 

@@ -1,4 +1,4 @@
-"""What an image encoder made of patches, kept in memory and on the disk."""
+"""Embeddings of patches, cached in memory and on disk."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ if TYPE_CHECKING:
 MEMORY_BYTES = 512 << 20
 DISK_BYTES = 2 << 30
 PREPROCESSING_VERSION = 1
-"""Of how patches are read and brought to the encoder; another one makes entries useless."""
+"""Version of how patches are read and preprocessed; a change invalidates all entries."""
 _SUFFIX = ".maps"
 _DIGEST_BYTES = 32
 
 
 @dataclass(frozen=True)
 class PatchKey:
-    """Which patch of which slide was seen by which encoder.
+    """Identifies a patch of a slide and the encoder.
 
     Parameters
     ----------
@@ -58,26 +58,25 @@ class PatchKey:
 
     @property
     def digest(self) -> str:
-        """Hex digest of all of it: the entry's file name."""
-        # the number is written to its last bit: 1.9998 and 2 are other pixels
+        """Hex digest of all fields: the entry's file name."""
+        # the number is written exactly: 1.9998 and 2 are different pixels
         content = {**asdict(self), "downsample": struct.pack("<d", self.downsample).hex()}
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 class EmbeddingCache:
-    """Maps of patches: those used last in memory, more of them on the disk.
+    """Embeddings of patches: the last used ones in memory, more of them on disk.
 
-    Maps are kept in half precision, and what is computed is rounded before it is used, so that it
-    makes no difference whether a patch was known. An entry on the disk that is damaged is removed
-    and computed again; a disk that can't be written costs speed and nothing else. Safe from
-    several threads and processes.
+    They are stored in half precision, and new ones are rounded before use, so that results do not
+    depend on whether a patch was cached. A damaged entry on disk is removed and computed again; a
+    disk that can't be written costs only speed. Safe for several threads and processes.
 
     Parameters
     ----------
     folder : Path, optional
-        None keeps nothing on the disk.
+        None stores nothing on disk.
     memory_bytes, disk_bytes : int
-        What may be kept at most.
+        Largest size in memory and on disk.
     """
 
     def __init__(
@@ -96,11 +95,11 @@ class EmbeddingCache:
 
     @classmethod
     def of_user(cls) -> EmbeddingCache:
-        """Return a cache in the user's own cache folder."""
+        """Return a cache in the user's cache folder."""
         return cls(user_cache_dir() / "embeddings")
 
     def __contains__(self, key: PatchKey) -> bool:
-        """Whether a patch needs no encoder, as far as can be told without reading it."""
+        """Whether a patch is cached; its entry is not read, so it may still be damaged."""
         with self._lock:
             if key.digest in self._known:
                 return True
@@ -108,7 +107,7 @@ class EmbeddingCache:
         return path is not None and path.is_file()
 
     def get(self, key: PatchKey, encode: Callable[[], Encoded]) -> Encoded:
-        """Return the maps of a patch in half precision, from `encode` when they are not known."""
+        """Return the embedding of a patch in half precision; call `encode` if it is not cached."""
         digest = key.digest
         with self._lock:
             found = self._known.get(digest)
@@ -123,7 +122,7 @@ class EmbeddingCache:
         return found
 
     def clear(self) -> None:
-        """Forget everything, on the disk too."""
+        """Delete all entries, also on disk."""
         with self._lock:
             self._known.clear()
             self._held = 0
@@ -165,7 +164,7 @@ class EmbeddingCache:
             _remove(path)
             return None
         with contextlib.suppress(OSError):
-            os.utime(path)  # used now: among the last to go
+            os.utime(path)  # just used, so it is evicted late
         return found
 
     def _write(self, digest: str, maps: Encoded) -> None:

@@ -1,4 +1,4 @@
-"""Hints in level-0 pixels, and the two patches of a slide that answer them: pure arithmetic."""
+"""Hints in level-0 pixels, and the two patches of a slide around them: arithmetic only."""
 
 from __future__ import annotations
 
@@ -19,9 +19,10 @@ if TYPE_CHECKING:
 
 
 LARGEST_SHARE = 0.8
-"""Of a patch's side that hints may span; more of it and the next coarser pair is taken."""
+"""Largest part of a patch's side that hints may span; otherwise a coarser pair is used."""
 GRID = 64
-"""Patches start at multiples of this in their own pixels, so that clicks nearby share one."""
+"""Patches start at multiples of this in their own pixels, so that nearby clicks share one and its
+embedding is computed once."""
 
 
 @dataclass(frozen=True)
@@ -41,8 +42,8 @@ class HintMask:
     score : float
         The overlap (IoU) with the true object that the model expects, in [0, 1].
     is_cut : bool
-        Whether the object reaches the border of the patch though the slide goes on there: a
-        coarser patch would show more of it.
+        Whether the object reaches a border of the patch where the slide continues: a coarser
+        patch would show more of it.
     """
 
     y: int
@@ -78,11 +79,11 @@ class HintMask:
 
     @property
     def area(self) -> float:
-        """Level-0 pixels inside."""
+        """Area in level-0 pixels."""
         return float(self.mask.sum()) * self.downsample**2
 
     def at(self, y: NDArray[np.floating[Any]], x: NDArray[np.floating[Any]]) -> NDArray[np.bool_]:
-        """Return which places in level-0 pixels are inside, (len(y), len(x)); none beyond it."""
+        """Return which level-0 positions are inside, (len(y), len(x)); False outside the array."""
         rows = np.floor(y / self.downsample).astype(np.int64) - self.y
         columns = np.floor(x / self.downsample).astype(np.int64) - self.x
         known = [(v >= 0) & (v < n) for v, n in zip((rows, columns), self.mask.shape, strict=True)]
@@ -91,12 +92,12 @@ class HintMask:
         return inside
 
     def redrawn(self, answer: HintMask, *, is_cut: bool = False) -> HintMask:
-        """Return this mask, in its own pixels, with what another one says where that one looked.
+        """Return this mask, in its own pixels, updated by another one within that one's region.
 
         Parameters
         ----------
         answer : HintMask
-            Has the last word in its `region`; its score is taken over.
+            Replaces this mask in its `region`; its score is used.
         is_cut : bool
             Of the result.
         """
@@ -121,15 +122,15 @@ class HintMask:
 
 @dataclass(frozen=True)
 class Hint:
-    """What a person says about one object, in level-0 pixels.
+    """The points and boxes that a person placed on one object, in level-0 pixels.
 
     Parameters
     ----------
     points : tuple of (float, float, bool)
-        (y, x, positive): inside the object, or outside of it.
+        (y, x, positive): inside the object, or outside when negative.
     boxes : tuple of Region
-        Around the object. With several, each is around a part, and a positive point belongs to
-        the box that it is nearest to.
+        Around the object. Several boxes are each around a part, and a positive point belongs to
+        the nearest box.
     mask : HintMask, optional
         A mask to refine.
     """
@@ -144,20 +145,17 @@ class Hint:
         object.__setattr__(self, "boxes", tuple(self.boxes))
         corners = [v for b in self.boxes for v in (b.y, b.x, b.height, b.width)]
         if not np.isfinite([*(v for p in points for v in p[:2]), *corners]).all():
-            raise ConfigError("a hint lies nowhere", remedy="Place it on the slide.")
+            raise ConfigError("a hint has no finite position", remedy="Place it on the slide.")
         empty = self.mask is None or self.mask.bounding_box is None
         if not self.boxes and empty and not any(sign for _, _, sign in points):
             raise ConfigError(
-                "the hint does not say where the object is",
+                "the hint has no positive point and no box",
                 remedy="Click inside the object, or draw a box around it.",
             )
 
     @property
     def hull(self) -> Region:
-        """The smallest region that holds what the hint points at; a negative point may lie outside.
-
-        Of a single point it is one pixel.
-        """
+        """The smallest region around positive points, boxes and mask; a point is one pixel."""
         corners = [(y, x, y + 1, x + 1) for y, x, sign in self.points if sign]
         mask_box = self.mask.bounding_box if self.mask is not None else None
         boxes = (*self.boxes, mask_box) if mask_box is not None else self.boxes
@@ -165,9 +163,9 @@ class Hint:
 
     @property
     def focus(self) -> Region:
-        """What has to be looked at: where a mask is refined, its points and boxes; else the hull.
+        """The region to show: points and boxes when a mask is refined, else the hull.
 
-        A mask alone is looked at as a whole.
+        A mask alone is shown as a whole.
         """
         if self.mask is None or not (self.points or self.boxes):
             return self.hull
@@ -175,7 +173,7 @@ class Hint:
         return _around([*corners, *(_corners(box) for box in self.boxes)])
 
     def parts(self) -> tuple[Hint, ...]:
-        """Return hints with one box each; together they mean what this one does."""
+        """Return hints with one box each, which together are equivalent to this one."""
         if len(self.boxes) <= 1:
             return (self,)
         of_box: list[list[tuple[float, float, bool]]] = [[] for _ in self.boxes]
@@ -192,7 +190,7 @@ class Hint:
 
 @dataclass(frozen=True)
 class PatchPair:
-    """A fine patch (HR) and a coarse one (LR) with the same centre and twice the field.
+    """A fine patch (HR) and a coarse one (LR) with the same center and twice the field.
 
     Parameters
     ----------
@@ -227,8 +225,8 @@ class PatchPair:
     def hints_in(self, hint: Hint, *, coarse: bool = False) -> PatchHints:
         """Return a hint in pixels of the HR patch, or of the LR patch.
 
-        Points and boxes outside the HR patch are moved to its border: the model knows nothing
-        beyond.
+        Points and boxes outside the HR patch are moved to its border, since the model sees nothing
+        outside of it.
         """
         scale, side = self.downsample, self.side
 
@@ -258,7 +256,7 @@ class PatchPair:
 def pair_for(hints: Sequence[Hint], downsample: float, side: int, *, coarser: int = 0) -> PatchPair:
     """Return the finest pair of patches whose HR patch holds all hints with room around them.
 
-    Of a mask that is refined by points or boxes it need not hold all.
+    When points or boxes refine a mask, it need not hold the whole mask.
 
     Parameters
     ----------
@@ -269,7 +267,7 @@ def pair_for(hints: Sequence[Hint], downsample: float, side: int, *, coarser: in
     side : int
         Pixels of a patch.
     coarser : int
-        Steps of two beyond what is needed, to see more.
+        Additional factors of two, to see more.
     """
     focus = _around([_corners(hint.focus) for hint in hints])
     whole = _around([_corners(region) for hint in hints for region in (hint.hull, hint.focus)])
@@ -293,7 +291,7 @@ def _around(corners: Sequence[tuple[float, float, float, float]]) -> Region:
 
 
 def _distance(box: Region, y: float, x: float) -> float:
-    """Return how far a place is from a box; negative inside, least in the middle."""
+    """Return the signed distance from a box: negative inside, smallest in the center."""
     return max(
         abs(y - box.y - box.height / 2) - box.height / 2,
         abs(x - box.x - box.width / 2) - box.width / 2,

@@ -1,4 +1,4 @@
-"""Words as hints: regions of a typed tissue, or of a mask's class, as boxes that hints refine."""
+"""Proposals from words: regions of a typed tissue, or of a mask's class, as boxes to refine."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ if TYPE_CHECKING:
 
 
 SAME_MEANING = 0.7
-"""Cosine of prototypes from which a known tissue is taken to mean what was typed: "gland" is both
-tumour epithelium (0.84) and normal mucosa (0.76), and stroma (0.54) is something else."""
+"""Cosine of prototypes from which a known tissue counts as a synonym of the typed one: "gland" is
+both tumour epithelium (0.84) and normal mucosa (0.76), but not stroma (0.54)."""
 SMALLEST_UM2 = 400.0
 MOST = 100
-_LARGEST_VIEW = 6_000_000  # pixels that the encoder sees: about a quarter of a minute on two cores
-_MOST_STEPS = 2  # of two; coarser than four times its own pixel size the encoder sees nothing
+_LARGEST_VIEW = 6_000_000  # pixels for the encoder: about 15 seconds on two cores
+_MOST_STEPS = 2  # of two; the encoder recognizes nothing beyond four times its pixel size
 _SMOOTH_UM = 6.0
 _COLOR = (230, 85, 13)
 
@@ -47,7 +47,7 @@ class Proposal:
     score : float
         The mean probability of the words inside, in [0, 1]; 1 for regions of a mask.
     mask : HintMask
-        The region itself, as coarse as what proposed it.
+        The region itself, at the resolution of the proposal.
     """
 
     box: Region
@@ -63,9 +63,9 @@ def propose_regions(
     encoder: str = "bundled",
     pixel_size: float | None = None,
 ) -> list[Proposal]:
-    """Return regions of the view that look like what the words say, the likeliest first.
+    """Return regions of the view that match the words, most likely first.
 
-    The words compete with the nine colorectal tissues, but for those that mean much the same.
+    The words compete with the nine colorectal tissues, except those with a similar meaning.
 
     Parameters
     ----------
@@ -77,7 +77,7 @@ def propose_regions(
     encoder : str
         An image-text model, by its name for `load_encoder`.
     pixel_size : float, optional
-        Micrometres per level-0 pixel to assume where the slide does not say.
+        Micrometers per level-0 pixel to assume where the file has none.
 
     Returns
     -------
@@ -93,10 +93,12 @@ def propose_regions(
     """
     synonyms = tuple(word.strip() for word in words.split(",") if word.strip())
     if not synonyms:
-        raise ConfigError("no word was typed", remedy="Type a tissue, for example: gland.")
+        raise ConfigError("no tissue was typed", remedy="Type a tissue, for example: gland.")
     loaded = load_encoder(encoder)
     if not isinstance(loaded, ImageTextEncoder):
-        raise ConfigError(f"'{encoder}' reads no text", remedy="Choose an image-text model.")
+        raise ConfigError(
+            f"'{encoder}' is a vision-only encoder", remedy="Choose an image-text model."
+        )
     model = ZeroShotModel(loaded, classes_around(synonyms, loaded))
     mpp = slide.mpp or pixel_size
     own = slide.working_downsample(model.mpp) if mpp is None else model.mpp / mpp
@@ -122,7 +124,7 @@ def regions_of_class(
     ids : ndarray of uint8, shape (window.height, window.width)
         Mask ids.
     window : Window
-        Where they lie in the mask.
+        Their position in the mask.
     info : MaskInfo
         The mask's frame.
     mask_id : int
@@ -137,7 +139,7 @@ def regions_of_class(
 
 
 def classes_around(synonyms: tuple[str, ...], encoder: ImageTextEncoder) -> TissueClasses:
-    """Return what was typed as the first class, and the tissues that it competes with."""
+    """Return the typed tissue as the first class, and the tissues that it competes with."""
     typed = TissueClass(synonyms[0], _COLOR, synonyms)
     alone = TissueClasses((typed,), has_background=False)
     alike = text_prototypes(COLORECTAL, encoder) @ text_prototypes(alone, encoder)[0]  # (9,)
@@ -150,12 +152,12 @@ def classes_around(synonyms: tuple[str, ...], encoder: ImageTextEncoder) -> Tiss
 
 
 def _steps(view: Region, downsample: float) -> int:
-    """Return by how many steps of two a view is seen coarser than the model wants."""
+    """Return by how many factors of two a view is read coarser than the model wants."""
     pixels = view.height * view.width / downsample**2
     steps = max(0, math.ceil(math.log2(pixels / _LARGEST_VIEW) / 2))
     if steps > _MOST_STEPS:
         raise ConfigError(
-            "the view is too wide to look for words in it", remedy="Zoom in, and ask again."
+            "the view is too large to search for words", remedy="Zoom in and try again."
         )
     return steps
 

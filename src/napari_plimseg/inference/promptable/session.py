@@ -1,4 +1,4 @@
-"""Points and boxes on a slide: the object's mask, from the field around it at two resolutions.
+"""Smart select on one slide: points and boxes in, masks out, from patches at two resolutions.
 
 session = HintSession(open_slide("a.svs"), load_hint_model(...), EmbeddingCache.of_user())
 session.prepare([hint])            # slow in a new place: call it in a thread
@@ -33,14 +33,14 @@ if TYPE_CHECKING:
 
 
 AT_ONCE = 8
-"""Objects that are decoded together."""
+"""Number of objects decoded together."""
 
 
 class HintSession:
     """Answers hints on one slide with one model.
 
-    Pixels are the slide's own: contrast limits and colours of a viewer play no part. Safe from
-    several threads.
+    Pixels come from the slide, so contrast limits and colors of the viewer have no effect.
+    Thread-safe.
 
     Parameters
     ----------
@@ -50,7 +50,7 @@ class HintSession:
     cache : EmbeddingCache, optional
         In memory only when None.
     pixel_size : float, optional
-        Micrometres per level-0 pixel to assume where the slide does not say. Without, such a slide
+        Micrometers per level-0 pixel to assume where the file has none. Without it, such a slide
         is refused when hints are placed.
 
     Raises
@@ -71,8 +71,8 @@ class HintSession:
     ) -> None:
         if not model.weights_name:
             raise ModelError(
-                "the model for hints has random weights, and its masks would mean nothing",
-                remedy="Choose the model that comes along, or a trained one.",
+                "the model for hints has random weights, so its masks would be meaningless",
+                remedy="Choose the bundled model, or a trained one.",
             )
         if not slide.is_brightfield:
             raise SlideError(
@@ -85,7 +85,7 @@ class HintSession:
             raise ConfigError(f"a pixel size of {pixel_size} um/px is impossible")
         self.slide = slide
         self.model = model
-        # a quarter faster on a CPU; places in memory only
+        # a quarter faster on a CPU; changes only the memory layout
         model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.cache = cache or EmbeddingCache()
         self.pixel_size = pixel_size
@@ -94,17 +94,17 @@ class HintSession:
 
     @property
     def weights_name(self) -> str:
-        """Which weights answer, for people."""
+        """Name of the weights, for people."""
         return self.model.weights_name
 
     def pair_for(self, hints: Sequence[Hint], *, coarser: int = 0) -> PatchPair:
-        """Return the patches that answer hints together: around all of them, as fine as they fit.
+        """Return the finest patches that hold all hints together.
 
         Parameters
         ----------
         hints : sequence of Hint
         coarser : int
-            Steps of two beyond what is needed, for an object that goes on (`HintMask.is_cut`).
+            Additional factors of two, for an object that is cut (`HintMask.is_cut`).
 
         Raises
         ------
@@ -122,12 +122,12 @@ class HintSession:
         return pair_for(hints, self._downsample(), self.model.side, coarser=coarser)
 
     def is_prepared(self, hints: Sequence[Hint], *, coarser: int = 0) -> bool:
-        """Whether `segment` needs no encoder."""
+        """Whether `segment` finds all embeddings in the cache."""
         pair = self.pair_for(hints, coarser=coarser)
         return all(self._key(place) in self.cache for place in (pair.fine, pair.coarse))
 
     def prepare(self, hints: Sequence[Hint], *, coarser: int = 0) -> PatchPair:
-        """Encode the patches of hints where they are not known: the slow part, for a thread.
+        """Encode the patches of hints that are not cached: the slow part, for a thread.
 
         Raises
         ------
@@ -140,9 +140,9 @@ class HintSession:
         return pair
 
     def segment(self, hints: Sequence[Hint], *, coarser: int = 0) -> HintMask:
-        """Return one mask of all that hints point at, from one pair of patches.
+        """Return one mask of everything that the hints point at, from one pair of patches.
 
-        What was not prepared is encoded now.
+        Patches that were not prepared are encoded now.
 
         Raises
         ------
@@ -159,10 +159,10 @@ class HintSession:
         )  # fmt: skip
 
     def refine(self, hint: Hint, *, coarser: int = 0) -> HintMask:
-        """Return the mask of a hint, in its own pixels, with what its points and boxes correct.
+        """Return the mask of a hint, in its own pixels, corrected by its points and boxes.
 
-        A mask that reaches beyond the patch changes only where it is pointed at; its outline
-        elsewhere stays. `is_cut` is whether the change goes on beyond the patch.
+        A mask larger than the patch changes only where hints point; the rest of its outline
+        stays. `is_cut` tells whether the change reaches a border of the patch.
 
         Raises
         ------
@@ -187,7 +187,7 @@ class HintSession:
         return hint.mask.redrawn(redrawn, is_cut=is_cut)
 
     def segment_each(self, hints: Sequence[Hint]) -> list[HintMask]:
-        """Return a mask of each hint, from patches around it alone: for many boxes at once."""
+        """Return one mask per hint, each from its own patches: for many boxes at once."""
         masks: list[HintMask | None] = [None] * len(hints)
         of_pair: dict[PatchPair, list[int]] = {}
         for index, hint in enumerate(hints):
@@ -239,7 +239,7 @@ class HintSession:
         return next(self.model.parameters()).device
 
     def _masks(self, pair: PatchPair, hints: Sequence[Hint]) -> list[HintMask]:
-        """Return the mask of each hint, all of the size of the patch."""
+        """Return one mask per hint, each of the patch's size."""
         hr, lr = (
             self._encoded(place).to(device=self._device, dtype=torch.float32)
             for place in (pair.fine, pair.coarse)
@@ -281,7 +281,7 @@ class HintSession:
         return logits.cpu().numpy(), masks.quality.cpu().numpy()
 
     def _on_slide(self, pair: PatchPair) -> NDArray[np.bool_]:
-        """Return which pixels of the HR patch lie on the slide."""
+        """Return which pixels of the HR patch are on the slide."""
         inside = [
             ((places := (np.arange(pair.side) + start + 0.5) * pair.downsample) >= 0)
             & (places < length)
@@ -291,7 +291,7 @@ class HintSession:
         return on_slide
 
     def _open_border(self, pair: PatchPair) -> NDArray[np.bool_]:
-        """Return the border of the HR patch where the slide goes on beyond it."""
+        """Return the border of the HR patch where the slide continues."""
         height, width = self.slide.shape
         bottom, right = ((s + pair.side) * pair.downsample for s in (pair.y, pair.x))
         border = np.zeros((pair.side, pair.side), np.bool_)
@@ -312,7 +312,7 @@ def _holds(region: Region, box: Region | None) -> bool:
 
 
 def _pieces_at(changed: NDArray[np.bool_], hints: PatchHints) -> NDArray[np.bool_]:
-    """Return the connected pieces of a change in which there is a point, or part of a box."""
+    """Return the connected pieces of a change that contain a point or part of a box."""
     labels, count = ndimage.label(changed)
     wanted = np.zeros(count + 1, np.bool_)
     last = len(changed) - 1
