@@ -25,8 +25,8 @@ from napari_plimseg.models.library import list_models
 from napari_plimseg.models.loading import load_model
 from plimseg_training.data.scan import scan_folder
 from plimseg_training.data.tagged_folder import read_pixels, read_truth
-from plimseg_training.evaluation.evaluate import evaluate
 from plimseg_training.evaluation.predict import predict_image
+from plimseg_training.evaluation.scoring import evaluate
 from plimseg_training.report.previews import preview_sheet
 
 HELD_OUT = {"patient 3", "patient 5", "patient 7"}

@@ -95,7 +95,7 @@ def test_links_out_of_the_folder_of_documents_lead_to_pages_or_to_the_repository
         ("models", "napari_plimseg.models.loading.load_model"),
         ("results", "napari_plimseg.results.mask_store.MaskStore"),
         ("inference", "napari_plimseg.inference.engine.segment_slide"),
-        ("training", "plimseg_training.evaluation.evaluate.evaluate"),
+        ("training", "plimseg_training.evaluation.scoring.evaluate"),
     ],
 )
 def test_the_reference_has_public_objects_with_their_parameters(

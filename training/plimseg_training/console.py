@@ -12,7 +12,7 @@ from napari_plimseg.cli.console import Console
 from napari_plimseg.training_runs.events import Event
 
 if TYPE_CHECKING:
-    from plimseg_training.evaluation.evaluate import EvaluationProgress
+    from plimseg_training.evaluation.scoring import EvaluationProgress
 
 COUNT_SECONDS = 0.5
 """Shortest time between two JSON lines about the progress of a pass."""

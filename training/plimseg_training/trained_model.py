@@ -14,7 +14,7 @@ from napari_plimseg.models.segmentation.seg_model import (
     segmentation_header,
     windows_for,
 )
-from plimseg_training.evaluation.evaluate import evaluate
+from plimseg_training.evaluation.scoring import evaluate
 from plimseg_training.stages.class_gate import gated_logits
 
 if TYPE_CHECKING:

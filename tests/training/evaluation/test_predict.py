@@ -9,8 +9,8 @@ import pytest
 
 from napari_plimseg.errors import ConfigError, PlimsegError
 from napari_plimseg.tissue import TissueClass, TissueClasses
-from plimseg_training.evaluation.evaluate import ClassMap, parse_class_map
 from plimseg_training.evaluation.predict import predict_image, predict_maps, resampled
+from plimseg_training.evaluation.scoring import ClassMap, parse_class_map
 from tests.support.trained_models import RGB_CLASSES, ChannelModel
 
 if TYPE_CHECKING:

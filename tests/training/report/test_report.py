@@ -14,8 +14,8 @@ from PIL import Image
 from napari_plimseg.errors import ConfigError
 from napari_plimseg.tissue import COLORECTAL, GLAS
 from napari_plimseg.training_runs.events import Event
-from plimseg_training.evaluation.evaluate import Evaluation, ImageScore, ProtocolResult, Skipped
 from plimseg_training.evaluation.protocols import PROTOCOLS
+from plimseg_training.evaluation.scoring import Evaluation, ImageScore, ProtocolResult, Skipped
 from plimseg_training.events import ProgressLog
 from plimseg_training.report.html import heat_table, line_chart
 from plimseg_training.report.previews import encoded, painted, preview_sheet

@@ -53,7 +53,7 @@ def add_parser(commands: Commands) -> None:
 
 def _run(options: argparse.Namespace, console: TrainingConsole) -> int:
     from plimseg_training.data.layouts import has_part
-    from plimseg_training.evaluation.evaluate import evaluate, parse_class_map
+    from plimseg_training.evaluation.scoring import evaluate, parse_class_map
     from plimseg_training.evaluation.text import evaluation_text, write_image_scores
 
     if options.tile_size < 32:

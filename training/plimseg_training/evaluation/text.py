@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from plimseg_training.evaluation.evaluate import Evaluation, ProtocolResult
+    from plimseg_training.evaluation.scoring import Evaluation, ProtocolResult
 
 
 def percent(score: float) -> str:

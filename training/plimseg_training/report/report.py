@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from napari_plimseg.training_runs.events import Event
     from plimseg_training.data.scan import FolderReport
     from plimseg_training.data.tagged_folder import TaggedFolder
-    from plimseg_training.evaluation.evaluate import Evaluation
+    from plimseg_training.evaluation.scoring import Evaluation
 
 
 EVALUATION_FILES = "evaluation*.json"

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 _MARGIN = 0.15
 
 
-def camera(viewer: Viewer) -> Any:
+def get_camera(viewer: Viewer) -> Any:
     """Return the camera; from napari 0.9 on it belongs to the scene."""
     scene = getattr(viewer, "scene", None)
     return viewer.camera if scene is None else scene.camera
@@ -38,7 +38,7 @@ def show_world_box(
     canvas_height, canvas_width = canvas_size(viewer)
     zoom = min(room * canvas_height / height, room * canvas_width / width)
     zoom = min(zoom, min(canvas_height, canvas_width) / at_least)
-    view = camera(viewer)
+    view = get_camera(viewer)
     view.center = (y + height / 2, x + width / 2)
     view.zoom = zoom
 
@@ -55,7 +55,7 @@ class CameraWatch:
 
     def __init__(self, viewer: Viewer, on_moved: Callable[[], None]) -> None:
         self._on_moved = on_moved
-        events = camera(viewer).events
+        events = get_camera(viewer).events
         self._emitters = [events.center, events.zoom]
         canvas = getattr(viewer, "canvas", None)
         if canvas is not None and hasattr(canvas.events, "size"):

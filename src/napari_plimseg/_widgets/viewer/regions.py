@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from napari_plimseg._widgets.viewer.camera import camera
+from napari_plimseg._widgets.viewer.camera import get_camera
 from napari_plimseg.errors import ConfigError
 from napari_plimseg.slides.slide import Region
 
@@ -53,7 +53,7 @@ def visible_region(layer: Image) -> Region:
 
 def view_center(viewer: Viewer, layer: Image) -> tuple[float, float]:
     """Return the level-0 (y, x) in the middle of the window."""
-    y, x = np.asarray(layer.world_to_data(np.asarray(camera(viewer).center)[-2:]), float)
+    y, x = np.asarray(layer.world_to_data(np.asarray(get_camera(viewer).center)[-2:]), float)
     return float(y), float(x)
 
 

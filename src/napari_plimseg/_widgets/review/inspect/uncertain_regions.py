@@ -25,7 +25,7 @@ from napari_plimseg._widgets.common.banner import FlowText
 from napari_plimseg._widgets.common.tooltips import TOOLTIPS
 from napari_plimseg._widgets.review.inspect.jobs import ShownMask, find_uncertain
 from napari_plimseg._widgets.review.messages import MOVE_VIEW, OFF_VIEW
-from napari_plimseg._widgets.viewer.camera import CameraWatch, camera, show_world_box
+from napari_plimseg._widgets.viewer.camera import CameraWatch, get_camera, show_world_box
 from napari_plimseg._widgets.viewer.napari_private import canvas_size
 from napari_plimseg.errors import PlimsegError
 from napari_plimseg.results.analysis.review_log import ReviewedRegion, ReviewLog
@@ -457,11 +457,11 @@ class Review(QObject):
         frame.editable = False
 
     def _frame_width(self, frame: Shapes) -> float:
-        self._frame_zoom = float(camera(self._viewer).zoom)
+        self._frame_zoom = float(get_camera(self._viewer).zoom)
         return _FRAME_SCREEN_PIXELS / self._frame_zoom / float(frame.scale[-1])
 
     def _on_moved(self) -> None:
-        frame, zoom = self._frame, float(camera(self._viewer).zoom)
+        frame, zoom = self._frame, float(get_camera(self._viewer).zoom)
         change = max(zoom, self._frame_zoom) / min(zoom, self._frame_zoom)
         if frame is not None and frame in self._viewer.layers and change > _ZOOM_CHANGE:
             frame.edge_width = [self._frame_width(frame)] * len(frame.data)
@@ -494,7 +494,7 @@ def _visible_box(viewer: Viewer, view: MaskView) -> tuple[int, int, int, int] | 
     """Return y, x, height, width of the current view in mask pixels; None outside the mask."""
     info = view.info
     pixel = info.napari_scale[0]
-    view_camera = camera(viewer)
+    view_camera = get_camera(viewer)
     center = np.asarray(view_camera.center[-2:], float)
     half = np.array(canvas_size(viewer)) / view_camera.zoom / 2
     corner = pixel / info.downsample / 2

@@ -8,7 +8,7 @@ import numpy as np
 from scipy import ndimage
 
 from napari_plimseg._widgets.review.promptable.jobs import pixel_of, pixels_inside
-from napari_plimseg._widgets.viewer.camera import camera
+from napari_plimseg._widgets.viewer.camera import get_camera
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -144,4 +144,4 @@ class PromptLayers:
 
     def _screen_pixel(self, target: EditTarget) -> float:
         """Return the length of a screen pixel in pixels of the layer."""
-        return float(1 / (camera(self._viewer).zoom * np.asarray(target.layer.scale)[-1]))
+        return float(1 / (get_camera(self._viewer).zoom * np.asarray(target.layer.scale)[-1]))
