@@ -228,7 +228,7 @@ def test_opening_a_slide_reads_no_pixels(sample_path: Path, reads: Reads) -> Non
 def test_showing_a_slide_with_a_pyramid_reads_no_fine_level(
     viewer: Any, reads: Reads, tmp_path: Path, qtbot: Any
 ) -> None:
-    from napari_plimseg._widgets.viewer.camera import camera
+    from napari_plimseg._widgets.viewer.camera import get_camera
 
     levels = pyramid(tissue(3072, 3072), 3)
     path = write_svs(tmp_path / "slide.svs", levels)
@@ -242,8 +242,8 @@ def test_showing_a_slide_with_a_pyramid_reads_no_fine_level(
     qtbot.wait(300)
     assert pixels_of(0) == 0, "the finest level was read to show the whole slide"
     # zoomed in, only what is in sight is read
-    camera(viewer).center = (500, 500)
-    camera(viewer).zoom = 4
+    get_camera(viewer).center = (500, 500)
+    get_camera(viewer).zoom = 4
     qtbot.waitUntil(lambda: pixels_of(0) > 0, timeout=WAIT)
     qtbot.wait(300)
     assert pixels_of(0) < 3072 * 3072 / 2

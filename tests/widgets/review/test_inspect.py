@@ -11,7 +11,7 @@ import tifffile
 from qtpy.QtGui import QGuiApplication
 
 from napari_plimseg._widgets.review.inspect.section import InspectSection
-from napari_plimseg._widgets.viewer.camera import camera
+from napari_plimseg._widgets.viewer.camera import get_camera
 from napari_plimseg._widgets.viewer.mask_layer import MaskView
 from napari_plimseg._widgets.viewer.napari_private import canvas_size
 from napari_plimseg._widgets.viewer.outlines import SCREEN_PIXELS, outline_ids, without_specks
@@ -96,7 +96,7 @@ def boxes(section: InspectSection) -> list[tuple[int, int, int, int]]:
 
 def visible_box(viewer) -> tuple[float, float, float, float]:  # type: ignore[no-untyped-def]
     """World top, left, bottom, right of the window."""
-    view = camera(viewer)
+    view = get_camera(viewer)
     half = np.array(canvas_size(viewer)) / view.zoom / 2
     top, left = np.asarray(view.center[-2:]) - half
     bottom, right = np.asarray(view.center[-2:]) + half
@@ -168,8 +168,8 @@ def test_outlines_are_as_thick_on_the_screen_at_every_zoom(
     assert outline is not None
     assert view.layer.opacity == 0
     for zoom in (0.05, 0.3, 2.0, 8.0):
-        camera(viewer).center = (1024.0, 960.0)  # on the border between classes 2 and 3
-        camera(viewer).zoom = zoom
+        get_camera(viewer).center = (1024.0, 960.0)  # on the border between classes 2 and 3
+        get_camera(viewer).zoom = zoom
         qtbot.waitUntil(
             lambda zoom=zoom: outline.layer.scale[0] == pytest.approx(1 / zoom), timeout=WAIT
         )
@@ -262,7 +262,7 @@ def test_the_worklist_is_shown(section: InspectSection, listed: MaskView) -> Non
 
 def frame_on_screen(viewer) -> float:  # type: ignore[no-untyped-def]
     frame = viewer.layers["uncertain region"]
-    return float(frame.edge_width[0] * frame.scale[-1] * camera(viewer).zoom)
+    return float(frame.edge_width[0] * frame.scale[-1] * get_camera(viewer).zoom)
 
 
 def test_next_moves_the_window_onto_the_region(
@@ -282,7 +282,7 @@ def test_next_moves_the_window_onto_the_region(
         np.testing.assert_allclose(np.max(world, 0), [y + height - 1, x + width - 1])
         assert viewer.layers.selection.active == listed.layer
         assert frame_on_screen(viewer) == pytest.approx(3)
-    camera(viewer).zoom /= 5
+    get_camera(viewer).zoom /= 5
     assert frame_on_screen(viewer) == pytest.approx(3)  # else it is dotted
     section.review.go_to_next()
     assert section.review.position == 0  # from the last to the first again
@@ -341,7 +341,7 @@ def test_marking_the_view_ticks_what_lies_in_it(
     assert all(r.reviewed for r in section.review.regions)
     whole = ReviewLog(store).regions[-1]
     assert (whole.y, whole.x, whole.height, whole.width) == (0, 0, 1024, 960)
-    camera(open_view.viewer).center = (-1e6, -1e6)
+    get_camera(open_view.viewer).center = (-1e6, -1e6)
     section.review.mark_view_reviewed()
     assert "outside the current view" in told[-1][1]
 
@@ -569,6 +569,6 @@ def test_closing_the_dock_leaves_the_viewer_alone(
         section.stop_and_wait()
         section.setParent(None)
         section.deleteLater()
-    camera(viewer).zoom = 3
+    get_camera(viewer).zoom = 3
     listed.layer.data_setitem((np.array([1]), np.array([1])), np.array([5], np.uint8))
     assert _key(listed, "O") is None

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from qtpy.QtCore import QObject, QTimer, Signal
 
-from napari_plimseg._widgets.viewer.camera import CameraWatch, camera
+from napari_plimseg._widgets.viewer.camera import CameraWatch, get_camera
 from napari_plimseg._widgets.viewer.napari_private import canvas_size
 
 if TYPE_CHECKING:
@@ -153,7 +153,7 @@ class OutlineLayer(QObject):
         """Outline the part of the mask that the window shows."""
         mask = self._view.layer
         pixel = float(mask.scale[-1])
-        sample = 1 / (camera(self._viewer).zoom * pixel)  # mask pixels a screen pixel
+        sample = 1 / (get_camera(self._viewer).zoom * pixel)  # mask pixels a screen pixel
         window = self._window(sample, 0.0)
         wanted = (*window, sample)
         if self._drawn is not None and _covers(self._drawn, wanted):
@@ -189,7 +189,7 @@ class OutlineLayer(QObject):
     def _window(self, sample: float, around: float) -> tuple[float, float, float, float]:
         """Return top, left, bottom, right of the window in mask pixels, inside the mask."""
         mask = self._view.layer
-        center = np.asarray(mask.world_to_data(camera(self._viewer).center[-2:]), float) + 0.5
+        center = np.asarray(mask.world_to_data(get_camera(self._viewer).center[-2:]), float) + 0.5
         half = np.array(canvas_size(self._viewer)) * sample * (0.5 + around)
         limits = np.array(mask.data.shape, float)
         top, left = np.clip(center - half, 0, limits)
