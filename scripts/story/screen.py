@@ -15,7 +15,7 @@ from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication, QScrollArea
 
 from napari_plimseg._widgets.docks import open_dock
-from napari_plimseg._widgets.viewer.camera import camera
+from napari_plimseg._widgets.viewer.camera import get_camera
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -149,9 +149,9 @@ class Screen:
         return self.viewer.window._qt_viewer.canvas.native
 
     @property
-    def camera(self) -> Any:
+    def get_camera(self) -> Any:
         """Where the window looks."""
-        return camera(self.viewer)
+        return get_camera(self.viewer)
 
     def look_at_all(self, layer: ImageLayer, times: float = 1.0) -> None:
         """Show a whole slide, or so many times closer its middle."""

@@ -44,9 +44,9 @@ def add_parser(commands: Commands) -> None:
 
 def list_models(options: argparse.Namespace, output: Output) -> int:
     """Print every model that can segment."""
-    from napari_plimseg.models import library
+    from napari_plimseg import models
 
-    for model in library.list_models():
+    for model in models.list_models():
         output.model(model)
     return 0
 

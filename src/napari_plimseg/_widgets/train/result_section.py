@@ -30,7 +30,7 @@ from napari_plimseg._widgets.train.model_comparison import (
 )
 from napari_plimseg._widgets.viewer.regions import visible_region
 from napari_plimseg.errors import PlimsegError
-from napari_plimseg.models import library
+from napari_plimseg import models
 from napari_plimseg.settings import load_settings
 
 if TYPE_CHECKING:
@@ -259,7 +259,7 @@ class TrainedModel(QObject):
     def list_models(self) -> None:
         """List the models on this computer again."""
         if not self._list.is_running:
-            self._list.start(library.list_models)
+            self._list.start(models.list_models)
 
     def _on_listed(self, infos: list[ModelEntry]) -> None:
         self._infos = infos

@@ -19,7 +19,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_plimseg._widgets.common.tooltips import TOOLTIPS
-from napari_plimseg.results.editing import operations
+from napari_plimseg.results.editing.operations import (Edit, Part, fill_holes, grow, remove_region, remove_small, shrink, smooth_outline)
 
 if TYPE_CHECKING:
     import numpy as np
@@ -51,20 +51,20 @@ class CleanupRequest:
     operation: CleanupOperation
     amount: float
 
-    def edit(self, mask: NDArray[np.uint8], what: int | operations.Part) -> operations.Edit:
+    def edit(self, mask: NDArray[np.uint8], what: int | Part) -> Edit:
         """Return the edit of a class (its mask id) or a region; may take seconds."""
         steps = max(1, round(self.amount))
         if self.operation is CleanupOperation.HOLES:
-            return operations.fill_holes(mask, what, max_pixels=steps)
+            return fill_holes(mask, what, max_pixels=steps)
         if self.operation is CleanupOperation.SMOOTH:
-            return operations.smooth_outline(mask, what, max(1.0, self.amount))
+            return smooth_outline(mask, what, max(1.0, self.amount))
         if self.operation is CleanupOperation.GROW:
-            return operations.grow(mask, what, steps)
+            return grow(mask, what, steps)
         if self.operation is CleanupOperation.SHRINK:
-            return operations.shrink(mask, what, steps)
-        if isinstance(what, operations.Part):  # a clicked region is removed whatever its size
-            return operations.remove_region(mask, what)
-        return operations.remove_small(mask, what, steps)
+            return shrink(mask, what, steps)
+        if isinstance(what, Part):  # a clicked region is removed whatever its size
+            return remove_region(mask, what)
+        return remove_small(mask, what, steps)
 
 
 _AREAS = (CleanupOperation.HOLES, CleanupOperation.SMALL)

@@ -16,7 +16,7 @@ import numpy as np
 from napari_plimseg._widgets.review.messages import MOVE_VIEW, OFF_VIEW
 from napari_plimseg._widgets.review.promptable.proposals import Answer, PromptDraft, Start
 from napari_plimseg.errors import ConfigError
-from napari_plimseg.models import loading
+from napari_plimseg import models
 from napari_plimseg.models.library import BUNDLED
 from napari_plimseg.results.editing.operations import Edit
 from napari_plimseg.results.editing.refinement import region_to_refine
@@ -79,7 +79,7 @@ class PromptService:
             known, name = self._session, self.model_name
             if known is not None and known[0] is slide and known[1:3] == (pixel_size, name):
                 return known[3]
-            model = loading.load_promptable_model(name)
+            model = models.load_promptable_model(name)
             if self._cache is None:
                 self._cache = EmbeddingCache.of_user()
             made = HintSession(slide, model, self._cache, pixel_size=pixel_size)

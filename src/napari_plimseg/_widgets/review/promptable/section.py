@@ -40,7 +40,7 @@ from napari_plimseg._widgets.review.promptable.tool import KEYS, PromptTool, Reg
 from napari_plimseg._widgets.viewer.layer_bindings import LayerBindings
 from napari_plimseg._widgets.viewer.napari_private import unwrapped
 from napari_plimseg.errors import PlimsegError
-from napari_plimseg.models import library
+from napari_plimseg import models
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -238,7 +238,7 @@ class PromptSection(QWidget):
 
     def list_models(self) -> None:
         """List the models that can be used now."""
-        self.state.models = library.list_promptable_models()
+        self.state.models = models.list_promptable_models()
         self.service.model_name = self.controls.show_models(self.state, self.service.model_name)
         self.refresh_state()
 
