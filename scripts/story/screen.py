@@ -149,7 +149,7 @@ class Screen:
         return self.viewer.window._qt_viewer.canvas.native
 
     @property
-    def get_camera(self) -> Any:
+    def camera(self) -> Any:
         """Where the window looks."""
         return get_camera(self.viewer)
 
