@@ -70,7 +70,7 @@ LAYERS = {
         {"data", "run_folder"},
         {"evaluation", "loop"},
         {"stages", "report", "console"},
-        {"promptable", "trained_model"},
+        {"promptable"},
         {"pipeline"},
         {"commands"},
         {"__main__"},

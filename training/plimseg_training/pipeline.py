@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -11,17 +11,23 @@ import torch
 from napari_plimseg.files import atomic_write, write_json
 from napari_plimseg.inference.devices import describe_device
 from napari_plimseg.models.encoders.loading import is_image_text, load_backbone, load_matcher
+from napari_plimseg.models.segmentation.seg_model import (
+    SegModel,
+    save_segmentation_model,
+    segmentation_header,
+    windows_for,
+)
 from napari_plimseg.training_runs.events import Event
 from napari_plimseg.training_runs.run_folder import RunFolder
 from plimseg_training.data.datasets import TrainingData
 from plimseg_training.data.tagged_folder import read_pixels, read_truth
+from plimseg_training.evaluation.scoring import evaluate
 from plimseg_training.loop.loop import train
 from plimseg_training.loop.reporter import reported_run
 from plimseg_training.loop.task import Stopped
-from plimseg_training.report.live_previews import LivePreviews
-from plimseg_training.report.previews import encoded, preview_sheet
+from plimseg_training.report.previews import LivePreviews, encoded, preview_sheet
 from plimseg_training.report.report import folder_summary, write_report
-from plimseg_training.stages.class_gate import fitted_gate
+from plimseg_training.stages.class_gate import fitted_gate, gated_logits
 from plimseg_training.stages.distillation import STUDENT_WIDTH, DistillTask
 from plimseg_training.stages.pseudo_masks import (
     Targets,
@@ -33,18 +39,115 @@ from plimseg_training.stages.pseudo_masks import (
 )
 from plimseg_training.stages.stage1 import Encoders, Stage1Task
 from plimseg_training.stages.stage2 import Stage2Task
-from plimseg_training.trained_model import TrainedModel
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from numpy.typing import NDArray
     from torch import Tensor
 
+    from napari_plimseg.models.class_gate import ClassGate
     from plimseg_training.config.recipe import PseudoMaskConfig, Recipe, StageConfig
     from plimseg_training.data.tagged_folder import TaggedFolder, TaggedImage
     from plimseg_training.loop.distributed import World
+    from plimseg_training.stages.common import SegmentationTask
+
+
+@dataclass(frozen=True, eq=False)
+class TrainedModel:
+    """A trained network with everything needed to write its model file.
+
+    Parameters
+    ----------
+    title : str
+        Title in the list of models.
+    task : SegmentationTask
+        With its trained network.
+    data : TrainingData
+        Its training data.
+    width : int
+        Channels of its head.
+    backbone_inside : bool
+        Whether to store the encoder's weights in the file, as is necessary if they were trained.
+    gate : ClassGate or None
+    """
+
+    title: str
+    task: SegmentationTask
+    data: TrainingData
+    width: int
+    backbone_inside: bool
+    gate: ClassGate | None = None
+
+    def model(self) -> SegModel:
+        """Return the network as the plugin runs it, in windows."""
+        network = self.task.network
+        return SegModel(
+            network.backbone,
+            network.head,
+            self.data.train.classes,
+            name=self.title,
+            mpp=self.data.mpp,
+            **self._shared(),
+        )
+
+    def mask_ids(self, image: TaggedImage) -> NDArray[np.uint8]:
+        """Return the mask (H, W) of a whole image."""
+        logits = gated_logits(self.task, self.gate, image, self.data.mpp)
+        return (logits.argmax(0).cpu().numpy() + 1).astype(np.uint8)
+
+    def measured(self, path: Path, device: torch.device) -> dict[str, float]:
+        """Return the scores on the validation part in percent; empty without truth.
+
+        Parameters
+        ----------
+        path : Path
+            JSON file for the whole evaluation.
+        device : torch.device
+        """
+        validation = self.data.validation
+        if validation is None or not any(image.truth for image in validation.images):
+            return {}
+        classes = validation.classes
+        protocol = "oeem" if len(classes) == 2 and not classes.has_background else "A"
+        found = evaluate(self.model(), validation, protocol=protocol, device=str(device))
+        write_json(path, found.to_dict())
+        score, title = found.results[0].score, found.results[0].title
+        return {
+            f"mIoU ({title})": round(100 * score.miou, 2),
+            f"mean Dice ({title})": round(100 * score.mean_dice, 2),
+        }
+
+    def save(self, path: Path, scores: Mapping[str, float]) -> None:
+        """Write the model file.
+
+        Parameters
+        ----------
+        path : Path
+        scores : mapping of str to float
+            Scores in percent by name.
+        """
+        network, train = self.task.network, self.data.train
+        header = segmentation_header(
+            network.backbone,
+            train.classes,
+            width=self.width,
+            mpp=self.data.mpp,
+            patch_size=int(train.images[0].windows[0, 2]),
+            backbone_inside=self.backbone_inside,
+            title=self.title,
+            license="research use; as the training images and the encoder allow",
+            scores=scores,
+            training_sha256=train.digest(),
+            **self._shared(),
+        )
+        save_segmentation_model(path, header, network.backbone, network.head)
+
+    def _shared(self) -> dict[str, Any]:
+        window, step = windows_for(self.task.network.backbone)
+        return {"window": window, "step": step, "gate": self.gate}
+
 
 PREVIEWS = 6
 

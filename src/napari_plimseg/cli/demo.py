@@ -14,8 +14,7 @@ from napari_plimseg.cli.segment import job_from_options, segment_options, segmen
 if TYPE_CHECKING:
     import argparse
 
-    from napari_plimseg.cli.console import Commands
-    from napari_plimseg.cli.output import Output
+    from napari_plimseg.cli.console import Commands, Output
 
 
 def add_parser(commands: Commands) -> None:

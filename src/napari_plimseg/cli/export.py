@@ -14,8 +14,7 @@ from napari_plimseg.errors import ConfigError, ExportError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from napari_plimseg.cli.console import Commands
-    from napari_plimseg.cli.output import Output
+    from napari_plimseg.cli.console import Commands, Output
     from napari_plimseg.results.measure import MaskArray
 
 

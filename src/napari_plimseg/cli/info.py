@@ -11,8 +11,7 @@ from napari_plimseg.errors import PlimsegError
 if TYPE_CHECKING:
     import argparse
 
-    from napari_plimseg.cli.console import Commands
-    from napari_plimseg.cli.output import Output
+    from napari_plimseg.cli.console import Commands, Output
 
 
 def add_parser(commands: Commands) -> None:

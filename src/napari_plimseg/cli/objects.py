@@ -12,8 +12,7 @@ from napari_plimseg.errors import ExportError
 if TYPE_CHECKING:
     import argparse
 
-    from napari_plimseg.cli.console import Commands
-    from napari_plimseg.cli.output import Output
+    from napari_plimseg.cli.console import Commands, Output
 
 
 def add_parser(commands: Commands) -> None:

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 
 from napari_plimseg._version import __version__
 from napari_plimseg.cli import demo, export, info, models, objects, segment, train
-from napari_plimseg.cli.console import make_parser, run_program
-from napari_plimseg.cli.output import Output
+from napari_plimseg.cli.console import Output, make_parser, run_program
 from napari_plimseg.errors import PlimsegError
 
 if TYPE_CHECKING:

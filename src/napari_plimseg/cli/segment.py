@@ -19,8 +19,7 @@ from napari_plimseg.tissue import COLORECTAL, PRESETS, TissueClass, TissueClasse
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from napari_plimseg.cli.console import Commands
-    from napari_plimseg.cli.output import Output
+    from napari_plimseg.cli.console import Commands, Output
     from napari_plimseg.inference.job import SegmentationJob
     from napari_plimseg.slides.slide import Region
 

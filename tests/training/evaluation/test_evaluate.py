@@ -12,9 +12,9 @@ from PIL import Image
 
 from napari_plimseg.errors import ConfigError, TagError
 from napari_plimseg.tissue import TissueClass, TissueClasses
+from plimseg_training.commands.evaluate import evaluation_text, write_image_scores
 from plimseg_training.data.tagged_folder import TaggedFolder, TaggedImage
 from plimseg_training.evaluation.scoring import EvaluationProgress, evaluate, mask_of
-from plimseg_training.evaluation.text import evaluation_text, write_image_scores
 from tests.support.trained_models import RGB_CLASSES, ChannelModel
 
 if TYPE_CHECKING:

@@ -3,18 +3,122 @@
 from __future__ import annotations
 
 import argparse
+import csv
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari_plimseg.cli.console import add_command
 from napari_plimseg.cli.train import COMMANDS
 from napari_plimseg.errors import ConfigError
-from napari_plimseg.files import write_json
+from napari_plimseg.files import atomic_write, write_json
 from plimseg_training.commands.scan import add_data_options, scanned_by_options
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from napari_plimseg.cli.console import Commands
     from plimseg_training.console import TrainingConsole
+    from plimseg_training.evaluation.scoring import Evaluation, ProtocolResult
+
+
+def percent(score: float) -> str:
+    """Return a score in percent with two decimals; a dash if it is undefined."""
+    return "-" if math.isnan(score) else f"{100 * score:.2f}"
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> str:
+    """Return rows as aligned text: the first column to the left, the others to the right."""
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    lines = []
+    for row in rows:
+        first = row[0].ljust(widths[0])
+        rest = [cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)]
+        lines.append("  ".join([first, *rest]).rstrip())
+    return "\n".join(lines)
+
+
+def summary_rows(results: Sequence[ProtocolResult]) -> list[list[str]]:
+    """Return one row of mean scores per protocol, below a row of headings."""
+    rows = [["protocol", "mIoU", "FwIoU", "Dice (true)", "2m/(1+m)", "pixel acc."]]
+    for result in results:
+        score = result.score
+        values = (score.miou, score.fwiou, score.mean_dice, score.dice_of_miou)
+        rows.append([result.title, *map(percent, values), percent(score.pixel_accuracy)])
+    return rows
+
+
+def class_rows(results: Sequence[ProtocolResult]) -> list[list[str]]:
+    """Return IoU and true Dice per class and protocol, below a row of headings."""
+    names: list[str] = []
+    for result in results:
+        names += [name for name in result.score.names if name not in names]
+    rows = [["protocol", "score", *names]]
+    for result in results:
+        for title, values in (("IoU", result.score.iou), ("Dice", result.score.dice)):
+            by_name = dict(zip(result.score.names, values, strict=True))
+            rows.append([result.title, title, *(percent(by_name.get(n, math.nan)) for n in names)])
+    return rows
+
+
+def confusion_rows(result: ProtocolResult) -> list[list[str]]:
+    """Return the confusion matrix in percent of the truth, below a row of headings."""
+    score = result.score
+    rows = [["truth \\ mask", *score.names, "pixels"]]
+    for name, counts in zip(score.names, score.confusion, strict=True):
+        total = int(counts.sum())
+        shares = [f"{100 * c / total:.1f}" if total else "-" for c in counts]
+        rows.append([name, *shares, f"{total:,}"])
+    return rows
+
+
+def evaluation_text(evaluation: Evaluation) -> str:
+    """Return an evaluation as text: means, classes, confusion, notes and skipped images."""
+    first = evaluation.results[0]
+    parts = [
+        f"{evaluation.model} on {evaluation.data}: {evaluation.images} images, "
+        f"{first.score.pixels:,} pixels, {evaluation.seconds:.1f} s ({evaluation.device})",
+        "All scores in percent, over the pixels of all images together.",
+        aligned(summary_rows(evaluation.results)),
+        aligned(class_rows(evaluation.results)),
+    ]
+    oeem = [r for r in evaluation.results if r.protocol.key == "oeem"]
+    parts += [
+        f"{r.title}: OEEM-Dice, which is 2m/(1+m), {percent(r.score.dice_of_miou)}; true Dice of "
+        f"{r.score.names[0]} {percent(float(r.score.dice[0]))}."
+        for r in oeem
+    ]
+    parts.append(
+        f"Confusion under {first.title}, in percent of each truth class:\n"
+        + aligned(confusion_rows(first))
+    )
+    if any(r.protocol.oracle_tags for r in evaluation.results):
+        parts.append(
+            "Oracle tags: classes missing in the truth of an image can't be predicted on it. "
+            "No user has such tags."
+        )
+    parts += [f"Note: {note}" for note in evaluation.notes]
+    if evaluation.skipped:
+        listed = aligned([[s.file, s.reason] for s in evaluation.skipped[:20]])
+        more = len(evaluation.skipped) - 20
+        parts.append(
+            f"Not scored, {len(evaluation.skipped)} images:\n{listed}"
+            + (f"\n... and {more} more" if more > 0 else "")
+        )
+    return "\n\n".join(parts)
+
+
+def write_image_scores(path: Path, evaluation: Evaluation) -> None:
+    """Write the IoU of every image under every protocol as a CSV file."""
+    with atomic_write(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["image", "protocol", "tta", "miou", *evaluation.classes])
+        for result in evaluation.results:
+            for image in result.images:
+                by_name = dict(zip(image.score.names, image.score.iou, strict=True))
+                scores = (by_name.get(name, math.nan) for name in evaluation.classes)
+                numbers = ["" if math.isnan(v) else f"{v:.6f}" for v in (image.score.miou, *scores)]
+                writer.writerow([image.name, result.protocol.title, result.tta, *numbers])
 
 
 def add_parser(commands: Commands) -> None:
@@ -54,7 +158,6 @@ def add_parser(commands: Commands) -> None:
 def _run(options: argparse.Namespace, console: TrainingConsole) -> int:
     from plimseg_training.data.layouts import has_part
     from plimseg_training.evaluation.scoring import evaluate, parse_class_map
-    from plimseg_training.evaluation.text import evaluation_text, write_image_scores
 
     if options.tile_size < 32:
         raise ConfigError(f"--tile-size {options.tile_size} is too small", remedy="Choose 1024.")

@@ -17,6 +17,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
+from napari_plimseg import models
 from napari_plimseg._widgets.common.actions import ActionButton, show_actions
 from napari_plimseg._widgets.common.background_job import BackgroundJob
 from napari_plimseg._widgets.common.banner import FlowText
@@ -30,7 +31,6 @@ from napari_plimseg._widgets.train.model_comparison import (
 )
 from napari_plimseg._widgets.viewer.regions import visible_region
 from napari_plimseg.errors import PlimsegError
-from napari_plimseg import models
 from napari_plimseg.settings import load_settings
 
 if TYPE_CHECKING:

@@ -19,7 +19,16 @@ from qtpy.QtWidgets import (
 )
 
 from napari_plimseg._widgets.common.tooltips import TOOLTIPS
-from napari_plimseg.results.editing.operations import (Edit, Part, fill_holes, grow, remove_region, remove_small, shrink, smooth_outline)
+from napari_plimseg.results.editing.operations import (
+    Edit,
+    Part,
+    fill_holes,
+    grow,
+    remove_region,
+    remove_small,
+    shrink,
+    smooth_outline,
+)
 
 if TYPE_CHECKING:
     import numpy as np

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from napari_plimseg import models
 from napari_plimseg._widgets.review.messages import MOVE_VIEW, OFF_VIEW
 from napari_plimseg._widgets.review.promptable.proposals import Answer, PromptDraft, Start
 from napari_plimseg.errors import ConfigError
-from napari_plimseg import models
 from napari_plimseg.models.library import BUNDLED
 from napari_plimseg.results.editing.operations import Edit
 from napari_plimseg.results.editing.refinement import region_to_refine

@@ -18,6 +18,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
+from napari_plimseg import models
 from napari_plimseg._widgets.common.background_job import BackgroundJob, on_destroyed
 from napari_plimseg._widgets.common.banner import FlowText
 from napari_plimseg._widgets.common.icons import tool_button, tool_icon
@@ -40,7 +41,6 @@ from napari_plimseg._widgets.review.promptable.tool import KEYS, PromptTool, Reg
 from napari_plimseg._widgets.viewer.layer_bindings import LayerBindings
 from napari_plimseg._widgets.viewer.napari_private import unwrapped
 from napari_plimseg.errors import PlimsegError
-from napari_plimseg import models
 
 if TYPE_CHECKING:
     from collections.abc import Callable
