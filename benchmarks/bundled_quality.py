@@ -23,14 +23,13 @@ from skimage.color import rgb2hed
 from skimage.filters import threshold_otsu
 from torch.nn import functional
 
-from napari_plimseg.models.encoders.bundled import bundled_encoder
-from napari_plimseg.models.loading import load_model
+from napari_plimseg.models import bundled_encoder, load_model
 from napari_plimseg.tissue import TissueClass, TissueClasses
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from napari_plimseg.models.segmentation.base import DenseModel
+    from napari_plimseg.models import DenseModel
 
 ORDER = ("TUM", "NORM", "STR", "LYM", "MUS", "MUC", "ADI", "DEB", "BACK")
 GLAS_MPP = 0.62

@@ -28,7 +28,7 @@ import numpy as np
 from scipy import ndimage
 
 import napari_plimseg
-from napari_plimseg.results.editing.components import RunLengthMask
+from napari_plimseg.results import RunLengthMask
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -96,8 +96,7 @@ def tagged_folder(folder: Path) -> Path:
     """Cut tagged patches from the sample slide for a training."""
     from PIL import Image
 
-    from napari_plimseg.slides import open_slide
-    from napari_plimseg.slides.slide import Region
+    from napari_plimseg.slides import Region, open_slide
 
     folder.mkdir()
     lines = ["file,epithelium,stroma"]
@@ -118,7 +117,7 @@ class Story:
     def __init__(self, slide: Path, folder: Path, gaps: Gaps) -> None:
         import napari
 
-        from napari_plimseg._widgets.generate.dock import PlimsegDock
+        from napari_plimseg._widgets.generate import PlimsegDock
 
         self.slide, self.folder, self.gaps = slide, folder, gaps
         self.viewer = napari.Viewer()
@@ -203,7 +202,7 @@ class Story:
             self.spin(0.2)
 
     def train(self, seconds: float) -> None:
-        from napari_plimseg._widgets.train.dock import TrainDock
+        from napari_plimseg._widgets.train import TrainDock
 
         dock = TrainDock(self.viewer)
         self.viewer.window.add_dock_widget(dock, name="PLIMSeg Train", area="right", tabify=True)

@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 from scipy import ndimage
 
-from napari_plimseg.results.mask_info import MaskInfo
-from napari_plimseg.slides.slide import Level, Region, Slide
+from napari_plimseg.results import MaskInfo
+from napari_plimseg.slides import Level, Region, Slide
 from napari_plimseg.tissue import COLORECTAL
 
 DOWNSAMPLE = 4
@@ -62,8 +62,7 @@ def make_mask(file: Path, side: int) -> None:
 
 
 def measured(name: str, folder: Path, side: int, pipe: Any) -> None:
-    from napari_plimseg.results.export.formats import FORMATS
-    from napari_plimseg.results.measure import area_table
+    from napari_plimseg.results import FORMATS, area_table
 
     mask = np.load(folder / "mask.npy", mmap_mode="r")
     full = (side * DOWNSAMPLE, side * DOWNSAMPLE)

@@ -24,11 +24,9 @@ from hint_model.training import correction, jittered
 from PIL import Image
 from scipy import ndimage
 
-from napari_plimseg.inference.promptable.geometry import GRID, Hint, PatchPair
-from napari_plimseg.inference.promptable.session import HintSession
-from napari_plimseg.models.loading import load_promptable_model
-from napari_plimseg.slides import open_slide
-from napari_plimseg.slides.slide import Region
+from napari_plimseg.inference import GRID, Hint, HintSession, PatchPair
+from napari_plimseg.models import load_promptable_model
+from napari_plimseg.slides import Region, open_slide
 
 if TYPE_CHECKING:
     from collections.abc import Callable

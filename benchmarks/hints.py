@@ -17,12 +17,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from napari_plimseg.inference.promptable.embedding_cache import EmbeddingCache
-from napari_plimseg.inference.promptable.geometry import Hint
-from napari_plimseg.inference.promptable.session import HintSession
-from napari_plimseg.models.loading import load_promptable_model
-from napari_plimseg.slides import open_slide
-from napari_plimseg.slides.slide import Region
+from napari_plimseg.inference import EmbeddingCache, Hint, HintSession
+from napari_plimseg.models import load_promptable_model
+from napari_plimseg.slides import Region, open_slide
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -33,9 +33,7 @@ import numpy as np
 from event_loop import tagged_folder
 
 from napari_plimseg.files import fingerprint
-from napari_plimseg.results.corrections.corrections import Corrections
-from napari_plimseg.results.mask_info import MaskInfo
-from napari_plimseg.results.mask_store import MaskStore, StoreLayout
+from napari_plimseg.results import Corrections, MaskInfo, MaskStore, StoreLayout
 from napari_plimseg.slides import open_slide
 from napari_plimseg.tiling import Window
 from napari_plimseg.tissue import COLORECTAL
@@ -136,7 +134,7 @@ def paint(folder: Path, seed: int) -> None:
     from qtpy.QtCore import QTimer
 
     from napari_plimseg._reader import read_slides
-    from napari_plimseg._widgets.viewer.mask_layer import MaskView
+    from napari_plimseg._widgets.viewer import MaskView
 
     viewer = napari.Viewer(show=True)
     for data, facts, _ in read_slides(str(SAMPLE)):

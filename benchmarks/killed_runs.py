@@ -24,7 +24,7 @@ def generate(folder: Path, log: Path) -> None:
     import napari
     from qtpy.QtCore import QTimer
 
-    from napari_plimseg._widgets.generate.dock import PlimsegDock
+    from napari_plimseg._widgets.generate import PlimsegDock
 
     viewer = napari.Viewer(show=True)
     dock = PlimsegDock(viewer)
@@ -49,7 +49,7 @@ def lost_tiles(folder: Path, log: Path, before: float) -> tuple[int, int]:
 
     A result that is complete is removed, so that the next napari begins anew.
     """
-    from napari_plimseg.results.mask_store import MaskStore
+    from napari_plimseg.results import MaskStore
     from napari_plimseg.tissue import NOT_COMPUTED
 
     told = [json.loads(line) for line in log.read_text().splitlines() if line.endswith("]")]
@@ -72,7 +72,7 @@ def train(folder: Path, log: Path) -> None:
     import napari
     from qtpy.QtCore import QTimer
 
-    from napari_plimseg._widgets.train.dock import TrainDock
+    from napari_plimseg._widgets.train import TrainDock
 
     opened = time.time()
     viewer = napari.Viewer(show=True)
@@ -162,7 +162,7 @@ def end_training(folder: Path) -> None:
 
 
 def _is_locked(run: Path) -> bool:
-    from napari_plimseg.training_runs.run_folder import RunFolder
+    from napari_plimseg.training_runs import RunFolder
 
     return RunFolder(run).is_locked
 

@@ -21,13 +21,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from napari_plimseg.models.library import list_models
-from napari_plimseg.models.loading import load_model
-from plimseg_training.data.scan import scan_folder
-from plimseg_training.data.tagged_folder import read_pixels, read_truth
-from plimseg_training.evaluation.predict import predict_image
-from plimseg_training.evaluation.scoring import evaluate
-from plimseg_training.report.previews import preview_sheet
+from napari_plimseg.models import list_models, load_model
+from plimseg_training.data import read_pixels, read_truth, scan_folder
+from plimseg_training.evaluation import evaluate, predict_image
+from plimseg_training.report import preview_sheet
 
 HELD_OUT = {"patient 3", "patient 5", "patient 7"}
 CLASSES = """\

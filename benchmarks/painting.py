@@ -56,10 +56,9 @@ def made_mask(side: int) -> np.ndarray:
 
 def opened(viewer: Any, mask: np.ndarray, folder: Path) -> Any:
     """Return a mask view of a store without any written tile."""
-    from napari_plimseg._widgets.viewer.mask_layer import MaskView
-    from napari_plimseg.results.mask_info import MaskInfo
-    from napari_plimseg.results.mask_store import MaskStore, StoreLayout
-    from napari_plimseg.slides.slide import Region
+    from napari_plimseg._widgets.viewer import MaskView
+    from napari_plimseg.results import MaskInfo, MaskStore, StoreLayout
+    from napari_plimseg.slides import Region
     from napari_plimseg.tissue import COLORECTAL
 
     side = mask.shape[0]
@@ -82,8 +81,8 @@ def measure(options: argparse.Namespace, folder: Path) -> None:
     import napari
     from qtpy.QtWidgets import QApplication
 
-    from napari_plimseg._widgets.review.dock import ReviewDock
-    from napari_plimseg.slides.tissue_mask import TissueMask
+    from napari_plimseg._widgets.review import ReviewDock
+    from napari_plimseg.slides import TissueMask
 
     viewer = napari.Viewer()
     viewer.window.resize(1366, 768)
@@ -163,7 +162,7 @@ def whole_mask(
     options: argparse.Namespace, viewer: Any, dock: Any, view: Any, settle: Callable[..., None]
 ) -> None:
     """Time operations on large parts of the mask, and the window's freezes."""
-    from napari_plimseg._widgets.review.correct.cleanup_panel import CleanupOperation
+    from napari_plimseg._widgets.review import CleanupOperation
 
     layer, correct = view.layer, dock.correct
     rng = np.random.default_rng(2)

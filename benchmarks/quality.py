@@ -25,23 +25,27 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from napari_plimseg.models.encoders.loading import load_backbone, load_matcher
-from napari_plimseg.models.loading import load_model
-from plimseg_training.config.shipped import chosen_recipe
-from plimseg_training.data.datasets import TrainingData
-from plimseg_training.data.tagged_folder import TaggedFolder, TaggedImage, read_pixels, read_truth
-from plimseg_training.evaluation.metrics import Score, confusion_matrix
-from plimseg_training.evaluation.predict import predict_image
-from plimseg_training.loop.step import learning_rate_factor
-from plimseg_training.stages.class_gate import fitted_gate, gated_logits
-from plimseg_training.stages.pseudo_masks import IGNORED, as_mask_ids, probabilities_of, pseudo_mask
-from plimseg_training.stages.stage1 import Encoders, Stage1Task
-from plimseg_training.stages.stage2 import Stage2Task
-from plimseg_training.stages.window_pooling import allowed_classes
+from napari_plimseg.models import load_backbone, load_matcher, load_model
+from plimseg_training.config import chosen_recipe
+from plimseg_training.data import TaggedFolder, TaggedImage, TrainingData, read_pixels, read_truth
+from plimseg_training.evaluation import Score, confusion_matrix, predict_image
+from plimseg_training.loop import learning_rate_factor
+from plimseg_training.stages import (
+    IGNORED,
+    Encoders,
+    Stage1Task,
+    Stage2Task,
+    allowed_classes,
+    as_mask_ids,
+    fitted_gate,
+    gated_logits,
+    probabilities_of,
+    pseudo_mask,
+)
 
 if TYPE_CHECKING:
     from napari_plimseg.tissue import TissueClasses
-    from plimseg_training.config.recipe import Recipe
+    from plimseg_training.config import Recipe
 
 NONE = {"ftm": 0.0, "btm": 0.0, "cbs": 0.0, "area": 0.0}
 COLUMNS = ("cam", "pseudo", "sure", "final")

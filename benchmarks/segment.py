@@ -53,7 +53,7 @@ def main() -> None:
     options = parser.parse_args()
     sizes = [int(size) for size in options.tile_sizes.split(",")]
 
-    from napari_plimseg.results.mask_store import MaskStore
+    from napari_plimseg.results import MaskStore
 
     runs: dict[int, list[dict[str, float]]] = {size: [] for size in sizes}
     masks = {}

@@ -13,11 +13,8 @@ import time
 
 import torch
 
-from napari_plimseg.models.encoders.loading import load_backbone
-from napari_plimseg.models.encoders.small import fresh_small_backbone
-from napari_plimseg.models.segmentation.seg_model import WINDOW
-from napari_plimseg.models.segmentation.seg_net import SegNet
-from plimseg_training.stages.distillation import STUDENT_WIDTH
+from napari_plimseg.models import WINDOW, SegNet, fresh_small_backbone, load_backbone
+from plimseg_training.stages import STUDENT_WIDTH
 
 WINDOWS = 4
 

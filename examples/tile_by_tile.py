@@ -10,7 +10,7 @@ from pathlib import Path
 
 import napari_plimseg
 from napari_plimseg import MaskStore, Region, load_model, open_slide, open_store, segment_slide
-from napari_plimseg.inference.plan import RunRegion
+from napari_plimseg.inference import RunRegion
 
 SAMPLE = Path(napari_plimseg.__file__).parent / "sample" / "CMU-1-Small-Region.svs"
 path = Path(sys.argv[1]) if len(sys.argv) > 1 else SAMPLE

@@ -10,7 +10,7 @@ import numpy as np
 
 import napari_plimseg
 from napari_plimseg import Region, Segmentation, open_slide, segment
-from napari_plimseg.results.corrections.corrections import Corrections
+from napari_plimseg.results import Corrections
 
 slide_path = Path(napari_plimseg.__file__).parent / "sample" / "CMU-1-Small-Region.svs"
 with open_slide(slide_path) as slide:

@@ -19,14 +19,15 @@ from bundled_model import features, keras_densenet, minilm, training
 from safetensors.torch import save_file
 
 from napari_plimseg.files import atomic_write, write_json
-from napari_plimseg.models.encoders.bundled import BundledClip
-from napari_plimseg.models.encoders.cards import (
+from napari_plimseg.models import (
     BUNDLED_WEIGHTS_FILE,
     CONFIG_FILE,
+    SCALE_SUFFIX,
     TOKENIZER_FILE,
+    BundledClip,
     bundled_folder,
+    quantized,
 )
-from napari_plimseg.models.weights import SCALE_SUFFIX, quantized
 
 ROOT = Path(__file__).resolve().parent.parent
 SAMPLE_SLIDE = ROOT / "src" / "napari_plimseg" / "sample" / "CMU-1-Small-Region.svs"

@@ -17,9 +17,9 @@ from pathlib import Path
 import torch
 from bundled_model.mosaics import tiles, write_folder
 
-from napari_plimseg.models.model_file import load_model_file, save_model
+from napari_plimseg.models import load_model_file, save_model
 from napari_plimseg.tissue import COLORECTAL
-from plimseg_training.config.recipe import load_recipe
+from plimseg_training.config import load_recipe
 from plimseg_training.pipeline import train_recipe
 
 ROOT = Path(__file__).resolve().parent.parent

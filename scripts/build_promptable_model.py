@@ -28,11 +28,13 @@ from hint_model.outlined import GLAS_MPP, glas_pictures, outlined_scenes
 from hint_model.scenes import SIDE, collage, fields
 from hint_model.training import Settings, Trainee, train
 
-from napari_plimseg.models.encoders.loading import load_backbone
-from napari_plimseg.models.promptable.dual_decoder import RESOLUTIONS
-from napari_plimseg.models.promptable.model_file import save_hint_model
-from napari_plimseg.models.promptable.sam_encoders import BackboneEncoder
-from napari_plimseg.models.promptable.wsi_sam import WsiSam
+from napari_plimseg.models import (
+    RESOLUTIONS,
+    BackboneEncoder,
+    WsiSam,
+    load_backbone,
+    save_hint_model,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -40,7 +42,7 @@ if TYPE_CHECKING:
     from hint_model.scenes import Scene
     from torch import Tensor
 
-    from napari_plimseg.models.encoders.bundled_backbone import DenseNetBackbone
+    from napari_plimseg.models import DenseNetBackbone
 
 ROOT = Path(__file__).resolve().parent.parent
 SAMPLE_SLIDE = ROOT / "src" / "napari_plimseg" / "sample" / "CMU-1-Small-Region.svs"

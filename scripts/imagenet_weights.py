@@ -22,8 +22,7 @@ import torch
 from safetensors.torch import save_file
 
 from napari_plimseg.files import atomic_write
-from napari_plimseg.models.torchvision_compat import make_torchvision_importable
-from napari_plimseg.models.weights import check_weights, read_weights
+from napari_plimseg.models import check_weights, make_torchvision_importable, read_weights
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -32,12 +32,15 @@ class ImportGraph:
         Length of each module, by dotted name; faces of packages are left out.
     imports : set of (str, str)
         Importing and imported module.
+    uses : set of (str, str)
+        Importing module and the module that defines what it imports, also through a face.
     folders : dict of str to str
         For each module the folder that holds it, dotted; for a face the package itself.
     """
 
     lines: dict[str, int]
     imports: frozenset[tuple[str, str]]
+    uses: frozenset[tuple[str, str]]
     folders: dict[str, str]
 
     @property
@@ -87,13 +90,20 @@ def read_imports(packages: tuple[Path, ...] = PACKAGES) -> ImportGraph:
             trees[name] = _parsed(path)
             lines[name] = len(path.read_text("utf-8").splitlines())
             folders[name] = ".".join(parts[:-1])
-    imports = {
-        (name, other)
-        for name, tree in trees.items()
-        for other in _imported(tree, name, name in faces, trees)
-        if other != name
+    offered = {
+        (face, name): module
+        for face in faces
+        for module, names in _imported(trees[face], face, True, trees).items()
+        for name in names
     }
-    return ImportGraph(lines, frozenset(imports), folders)
+    imports, uses = set(), set()
+    for name, tree in trees.items():
+        for other, names in _imported(tree, name, name in faces, trees).items():
+            if other == name:
+                continue
+            imports.add((name, other))
+            uses |= {(name, offered.get((other, what), other)) for what in names or {""}}
+    return ImportGraph(lines, frozenset(imports), frozenset(uses), folders)
 
 
 def circles(arrows: frozenset[tuple[str, str]]) -> list[list[str]]:
@@ -149,11 +159,14 @@ def _has_code(tree: ast.Module) -> bool:
 
 def _imported(
     tree: ast.Module, name: str, is_package: bool, known: Mapping[str, object]
-) -> set[str]:
-    found = set()
+) -> dict[str, set[str]]:
+    """Return the names that a module imports by the module or face they are imported from."""
+    found: defaultdict[str, set[str]] = defaultdict(set)
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names if alias.name in known}
+            for alias in node.names:
+                if alias.name in known:
+                    found[alias.name]  # the module itself
         elif isinstance(node, ast.ImportFrom):
             base = node.module or ""
             if node.level:
@@ -164,7 +177,7 @@ def _imported(
                 # "from package import module" imports the module, any other name the package
                 deeper = f"{base}.{alias.name}"
                 if deeper in known:
-                    found.add(deeper)
+                    found[deeper]
                 elif base in known:
-                    found.add(base)
+                    found[base].add(alias.name)
     return found

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-    from napari_plimseg.models.encoders.bundled import DenseImageTower
+    from napari_plimseg.models import DenseImageTower
 
 TEACHER_SHARE = 0.3
 GLASS_BRIGHTNESS, GLASS_TINT = 0.86, 0.06

@@ -17,7 +17,7 @@ import h5py
 import torch
 from bundled_model.sources import NCT_CLASSES
 
-from napari_plimseg.models.encoders.densenet import DenseNet121
+from napari_plimseg.models import DenseNet121
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

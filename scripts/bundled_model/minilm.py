@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import safetensors.torch
 import torch
 
-from napari_plimseg.models.encoders.text_tower import CONTEXT_LENGTH, MiniLm
+from napari_plimseg.models import CONTEXT_LENGTH, MiniLm
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -25,9 +25,8 @@ from bundled_model.sources import (
 from PIL import Image
 from scipy import ndimage
 
-from plimseg_training.data.window_tags import class_fractions, window_grid
-from plimseg_training.stages.features import to_unit
-from plimseg_training.stages.samples import stain_jitter
+from plimseg_training.data import class_fractions, window_grid
+from plimseg_training.stages import stain_jitter, to_unit
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

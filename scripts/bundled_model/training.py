@@ -16,12 +16,12 @@ from bundled_model.captions import CAPTIONS, CONCEPTS, TEMPLATES, phrases_and_fi
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from napari_plimseg.models.encoders.text_tower import TextAdapter
+from napari_plimseg.models import TextAdapter
 
 if TYPE_CHECKING:
     from bundled_model.features import LabeledVectors
 
-    from napari_plimseg.models.encoders.text_tower import TextTower
+    from napari_plimseg.models import TextTower
 
 EMBEDDING_SIZE = 256
 STEPS = 1000

@@ -16,7 +16,7 @@ import torch
 from hint_model.scenes import IDS_STEP, SIDE, scene_of
 from PIL import Image, ImageDraw
 
-from plimseg_training.stages.samples import stain_jitter
+from plimseg_training.stages import stain_jitter
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-    from napari_plimseg.models.encoders.bundled_backbone import DenseNetBackbone
+    from napari_plimseg.models import DenseNetBackbone
 
 FINAL, EARLY = 256, 16  # channels kept of the deep maps (2560) and of the first block (256)
 _PER_MAP = 400  # sampled cells per map for computing the axes

@@ -17,10 +17,10 @@ from bundled_model.mosaics import ORDER, Tile
 from PIL import Image
 from scipy import ndimage
 
-from napari_plimseg.inference.engine import RunSettings, open_store, segment_slide
-from napari_plimseg.models.loading import load_model
+from napari_plimseg.inference import RunSettings, open_store, segment_slide
+from napari_plimseg.models import load_model
 from napari_plimseg.slides import open_slide
-from plimseg_training.stages.samples import stain_jitter
+from plimseg_training.stages import stain_jitter
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

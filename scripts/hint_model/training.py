@@ -14,9 +14,16 @@ from scipy import ndimage
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from napari_plimseg.models.promptable.dual_decoder import RESOLUTIONS, DualDecoder, Encoded
-from napari_plimseg.models.promptable.prompt_tensors import GUIDES, PatchHints, logits_of
-from napari_plimseg.models.promptable.sam_decoder import DecoderShape, LayerNorm2d
+from napari_plimseg.models import (
+    GUIDES,
+    RESOLUTIONS,
+    DecoderShape,
+    DualDecoder,
+    Encoded,
+    LayerNorm2d,
+    PatchHints,
+    logits_of,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from story.screen import Screen
 
-    from napari_plimseg._widgets.generate.dock import PlimsegDock
-    from napari_plimseg._widgets.review.dock import ReviewDock
-    from napari_plimseg._widgets.viewer.mask_layer import MaskView
+    from napari_plimseg._widgets.generate import PlimsegDock
+    from napari_plimseg._widgets.review import ReviewDock
+    from napari_plimseg._widgets.viewer import MaskView
 
 _SAVED_WITHIN = 10.0  # seconds; two on a machine that does nothing else
 _SMALL_TILES, _USUAL_TILES = 0, 1
@@ -125,7 +125,7 @@ def generate_view(story: Story) -> str:
     screen, dock = story.screen, story.dock
     screen.look_closer(story.slide_layer, 4.0)
     screen.choose(dock.settings_form.controls["tile_size"], _SMALL_TILES)
-    from napari_plimseg._widgets.viewer.regions import RunOn
+    from napari_plimseg._widgets.viewer import RunOn
 
     screen.press(dock.run_on.buttons[RunOn.VISIBLE])
     _run(story, dock, "running")
@@ -137,7 +137,7 @@ def generate_view(story: Story) -> str:
 
 def generate_rest(story: Story) -> str:
     """Generate on the whole slide; what is done is not done again."""
-    from napari_plimseg._widgets.viewer.regions import RunOn
+    from napari_plimseg._widgets.viewer import RunOn
 
     screen, dock = story.screen, story.dock
     before = story.view.layer.data.copy()
@@ -246,7 +246,7 @@ def outlines(story: Story) -> str:
 
 def next_uncertain(story: Story) -> str:
     """Go to the most uncertain region and tick it off."""
-    from napari_plimseg.results.analysis.review_log import ReviewLog
+    from napari_plimseg.results import ReviewLog
 
     screen, view, judge = story.screen, story.view, story.review.inspect
     review, panel = judge.review, judge.worklist
@@ -314,7 +314,7 @@ def probability(story: Story) -> str:
 
 def export(story: Story) -> str:
     """Export everything and read it back."""
-    from napari_plimseg.results.export.label_tiff import read_label_tiff
+    from napari_plimseg.results import read_label_tiff
 
     screen, dock, view = story.screen, story.dock, story.view
     story.exports.mkdir(exist_ok=True)

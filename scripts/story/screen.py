@@ -15,7 +15,7 @@ from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication, QScrollArea
 
 from napari_plimseg._widgets.docks import open_dock
-from napari_plimseg._widgets.viewer.camera import get_camera
+from napari_plimseg._widgets.viewer import get_camera
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from napari.viewer import Viewer
     from qtpy.QtWidgets import QAbstractButton, QComboBox, QLineEdit, QWidget
 
-    from napari_plimseg._widgets.generate.dock import PlimsegDock
+    from napari_plimseg._widgets.generate import PlimsegDock
 
 WINDOW = 1366, 768
 PATIENCE_SECONDS = 900.0

@@ -14,8 +14,8 @@ from qtpy.QtWidgets import QFileDialog, QInputDialog, QMessageBox
 from story.on_the_slide import check
 from tifffile import imwrite
 
-from napari_plimseg._widgets.train.tag_gallery import TagGallery
-from napari_plimseg.models.model_file import load_model_file, save_model
+from napari_plimseg._widgets.train import TagGallery
+from napari_plimseg.models import load_model_file, save_model
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -134,7 +134,7 @@ def train(story: Story) -> str:
 
 def use_new_model(story: Story) -> str:
     """Generate on what is seen with the new model; corrections stay on top."""
-    from napari_plimseg._widgets.viewer.regions import RunOn
+    from napari_plimseg._widgets.viewer import RunOn
 
     screen, old = story.screen, story.dock.view
     training = screen.dock("train")
@@ -180,14 +180,14 @@ def compare_models(story: Story) -> str:
 
 def batch(story: Story) -> str:
     """Segment two slides, one of which does not tell its pixel size."""
-    from napari_plimseg.inference.cohort import ItemState
+    from napari_plimseg.inference import ItemState
 
     screen = story.screen
     folder = story.folder / "two slides"
     folder.mkdir()
     slide = story.dock.slides.slide
     shutil.copy(slide.path, folder / slide.path.name)
-    from napari_plimseg.slides.slide import Region
+    from napari_plimseg.slides import Region
 
     height, width = slide.levels[0].shape
     crop = slide.read(Region(height // 4, width // 4, 900, 900), slide.mpp)

@@ -10,7 +10,7 @@ from napari_plimseg.errors import PlimsegError
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from napari_plimseg.slides.slide import Slide
+    from napari_plimseg.slides import Slide
 
     LayerData = tuple[Any, dict[str, Any], str]
     Paths = str | Path | Sequence[str | Path]
@@ -32,7 +32,7 @@ def get_reader(path: Paths) -> Callable[[Paths], list[LayerData]] | None:
         Several paths become one layer each.
     """
     try:
-        from napari_plimseg.slides.opening import find_reader
+        from napari_plimseg.slides import find_reader
 
         paths = _paths(path)
         for each in paths:
@@ -85,7 +85,7 @@ def slide_layer(slide: Slide) -> LayerData:
     tuple
         Levels (h, w, 3), keyword arguments of the layer, and "image".
     """
-    from napari_plimseg.slides.display import display_levels
+    from napari_plimseg.slides import display_levels
 
     size, unit = (1.0, "pixel") if slide.mpp is None else (slide.mpp, "um")
     return (
@@ -111,7 +111,7 @@ def mask_layer(path: Path) -> LayerData:
     ExportError
         When it is damaged.
     """
-    from napari_plimseg.results.export.label_tiff import read_label_tiff
+    from napari_plimseg.results import read_label_tiff
 
     mask, info = read_label_tiff(path)
     colors: dict[int | None, str] = {None: "transparent", 0: "transparent"}

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_plimseg.errors import ExportError
-from napari_plimseg.results.mask_info import MaskInfo
-from napari_plimseg.slides.slide import Region, usable_mpp
+from napari_plimseg.results import MaskInfo
+from napari_plimseg.slides import Region, usable_mpp
 from napari_plimseg.tissue import MAX_CLASSES, TissueClass, TissueClasses
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ def __getattr__(name: str) -> Callable[[str, Any, dict[str, Any]], list[str]]:
 
     The manifest names one for each format that needs no slide, with "_" for "-".
     """
-    from napari_plimseg.results.export.formats import FORMATS
+    from napari_plimseg.results import FORMATS
 
     kind = FORMATS.get(name.removeprefix("write_").replace("_", "-"))
     if kind is None or kind.needs_slide or not name.startswith("write_"):

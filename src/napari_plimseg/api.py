@@ -14,14 +14,15 @@ from typing import TYPE_CHECKING, Any, Self
 
 from napari_plimseg.errors import ConfigError, ExportError, PlimsegError
 from napari_plimseg.files import fingerprint
-from napari_plimseg.inference.devices import ENGINE
-from napari_plimseg.inference.job import SegmentationJob, results_stem
-from napari_plimseg.inference.plan import RunRegion, RunSettings
-from napari_plimseg.inference.progress import ProgressBar
-from napari_plimseg.results.corrections.corrections import corrected
-from napari_plimseg.results.export.formats import export_all
-from napari_plimseg.results.mask_store import SUFFIX, MaskStore
-from napari_plimseg.results.measure import area_table
+from napari_plimseg.inference import (
+    ENGINE,
+    ProgressBar,
+    RunRegion,
+    RunSettings,
+    SegmentationJob,
+    results_stem,
+)
+from napari_plimseg.results import SUFFIX, MaskStore, area_table, corrected, export_all
 from napari_plimseg.slides import Region, Slide, open_slide
 from napari_plimseg.tissue import TissueClass, TissueClasses
 
@@ -33,11 +34,9 @@ if TYPE_CHECKING:
     from napari.viewer import Viewer
     from numpy.typing import NDArray
 
-    from napari_plimseg.inference.progress import Progress
-    from napari_plimseg.models.segmentation.base import DenseModel
-    from napari_plimseg.results.export.formats import Resolution
-    from napari_plimseg.results.mask_info import MaskInfo
-    from napari_plimseg.results.measure import ClassArea
+    from napari_plimseg.inference import Progress
+    from napari_plimseg.models import DenseModel
+    from napari_plimseg.results import ClassArea, MaskInfo, Resolution
 
 
 @dataclass(frozen=True)
@@ -141,7 +140,7 @@ class Segmentation:
             ) from error
         from shapely.affinity import scale
 
-        from napari_plimseg.results.export.geojson import iter_outlines
+        from napari_plimseg.results import iter_outlines
 
         info, rows = self.info, []
         for outline in iter_outlines(self.mask, info.classes.tissue_ids):

@@ -15,13 +15,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from napari_plimseg.files import user_data_dir, write_json
-from napari_plimseg.training_runs.process import EFFORTS
+from napari_plimseg.training_runs import EFFORTS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from napari_plimseg.inference.plan import RunSettings
-    from napari_plimseg.slides.tissue_mask import TissueMaskSettings
+    from napari_plimseg.inference import RunSettings
+    from napari_plimseg.slides import TissueMaskSettings
 
 
 _logger = logging.getLogger(__name__)
@@ -225,7 +225,7 @@ class DockSettings:
 
     def tissue_settings(self) -> TissueMaskSettings:
         """Return how tissue is found."""
-        from napari_plimseg.slides.tissue_mask import TissueMaskSettings
+        from napari_plimseg.slides import TissueMaskSettings
 
         weak = self.tissue_threshold
         strong = max(TissueMaskSettings.strong, weak)
@@ -233,7 +233,7 @@ class DockSettings:
 
     def run_settings(self) -> RunSettings:
         """Return the engine's settings."""
-        from napari_plimseg.inference.plan import RunSettings
+        from napari_plimseg.inference import RunSettings
 
         return RunSettings(
             tile_size=self.tile_size,

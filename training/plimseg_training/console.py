@@ -9,10 +9,10 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from napari_plimseg.cli.console import Console
-from napari_plimseg.training_runs.events import Event
+from napari_plimseg.training_runs import Event
 
 if TYPE_CHECKING:
-    from plimseg_training.evaluation.scoring import EvaluationProgress
+    from plimseg_training.evaluation import EvaluationProgress
 
 COUNT_SECONDS = 0.5
 """Shortest time between two JSON lines about the progress of a pass."""

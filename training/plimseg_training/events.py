@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from napari_plimseg.files import atomic_write
-from napari_plimseg.training_runs.events import Event
+from napari_plimseg.training_runs import Event
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

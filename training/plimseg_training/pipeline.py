@@ -9,36 +9,42 @@ import numpy as np
 import torch
 
 from napari_plimseg.files import atomic_write, write_json
-from napari_plimseg.inference.devices import describe_device
-from napari_plimseg.models.encoders.loading import is_image_text, load_backbone, load_matcher
-from napari_plimseg.models.segmentation.seg_model import (
+from napari_plimseg.inference import describe_device
+from napari_plimseg.models import (
     SegModel,
+    is_image_text,
+    load_backbone,
+    load_matcher,
     save_segmentation_model,
     segmentation_header,
     windows_for,
 )
-from napari_plimseg.training_runs.events import Event
-from napari_plimseg.training_runs.run_folder import RunFolder
-from plimseg_training.data.datasets import TrainingData
-from plimseg_training.data.tagged_folder import read_pixels, read_truth
-from plimseg_training.evaluation.scoring import evaluate
-from plimseg_training.loop.loop import train
-from plimseg_training.loop.reporter import reported_run
-from plimseg_training.loop.task import Stopped
-from plimseg_training.report.previews import LivePreviews, encoded, preview_sheet
-from plimseg_training.report.report import folder_summary, write_report
-from plimseg_training.stages.class_gate import fitted_gate, gated_logits
-from plimseg_training.stages.distillation import STUDENT_WIDTH, DistillTask
-from plimseg_training.stages.pseudo_masks import (
+from napari_plimseg.training_runs import Event, RunFolder
+from plimseg_training.data import TrainingData, read_pixels, read_truth
+from plimseg_training.evaluation import evaluate
+from plimseg_training.loop import Stopped, reported_run, train
+from plimseg_training.report import (
+    LivePreviews,
+    encoded,
+    folder_summary,
+    preview_sheet,
+    write_report,
+)
+from plimseg_training.stages import (
+    STUDENT_WIDTH,
+    DistillTask,
+    Encoders,
+    Stage1Task,
+    Stage2Task,
     Targets,
     as_mask_ids,
     coverage,
+    fitted_gate,
+    gated_logits,
     probabilities_of,
     pseudo_mask,
     write_pseudo_mask,
 )
-from plimseg_training.stages.stage1 import Encoders, Stage1Task
-from plimseg_training.stages.stage2 import Stage2Task
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -47,11 +53,11 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-    from napari_plimseg.models.class_gate import ClassGate
-    from plimseg_training.config.recipe import PseudoMaskConfig, Recipe, StageConfig
-    from plimseg_training.data.tagged_folder import TaggedFolder, TaggedImage
-    from plimseg_training.loop.distributed import World
-    from plimseg_training.stages.common import SegmentationTask
+    from napari_plimseg.models import ClassGate
+    from plimseg_training.config import PseudoMaskConfig, Recipe, StageConfig
+    from plimseg_training.data import TaggedFolder, TaggedImage
+    from plimseg_training.loop import World
+    from plimseg_training.stages import SegmentationTask
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import filelock
 
 from napari_plimseg.errors import StoreError
-from napari_plimseg.training_runs.run_folder import RunFolder
+from napari_plimseg.training_runs import RunFolder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

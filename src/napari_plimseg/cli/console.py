@@ -10,7 +10,7 @@ import sys
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from napari_plimseg.errors import PlimsegError
-from napari_plimseg.inference.progress import ProgressBar
+from napari_plimseg.inference import ProgressBar
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -18,10 +18,9 @@ if TYPE_CHECKING:
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]
     from pathlib import Path
 
-    from napari_plimseg.inference.progress import Progress
-    from napari_plimseg.models.library import ModelEntry
-    from napari_plimseg.results.mask_info import MaskInfo
-    from napari_plimseg.results.measure import ClassArea
+    from napari_plimseg.inference import Progress
+    from napari_plimseg.models import ModelEntry
+    from napari_plimseg.results import ClassArea, MaskInfo
 
 
 EXIT_UNEXPECTED = 1

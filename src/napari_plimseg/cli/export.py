@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from napari_plimseg.cli.console import Commands, Output
-    from napari_plimseg.results.measure import MaskArray
+    from napari_plimseg.results import MaskArray
 
 
 def add_parser(commands: Commands) -> None:
@@ -36,7 +36,7 @@ def add_parser(commands: Commands) -> None:
 
 def add_export_options(parser: argparse.ArgumentParser, *, out: bool = True) -> None:
     """Add the options that choose what is exported, and where to."""
-    from napari_plimseg.results.export.formats import FORMATS
+    from napari_plimseg.results import FORMATS
 
     group = parser.add_argument_group("exports")
     if out:
@@ -65,7 +65,7 @@ def parse_formats(text: str) -> tuple[str, ...]:
     ConfigError
         When a format is unknown.
     """
-    from napari_plimseg.results.export.formats import FORMATS
+    from napari_plimseg.results import FORMATS
 
     if text == "all":
         return tuple(FORMATS)
@@ -109,10 +109,7 @@ def export_mask(
 
     A store is exported with the corrections in its folder, unless they are not wanted.
     """
-    from napari_plimseg.results.corrections.corrections import corrected
-    from napari_plimseg.results.export.formats import FORMATS, export_all
-    from napari_plimseg.results.export.label_tiff import read_label_tiff
-    from napari_plimseg.results.mask_store import MaskStore
+    from napari_plimseg.results import FORMATS, MaskStore, corrected, export_all, read_label_tiff
     from napari_plimseg.slides import open_slide
 
     mask: MaskArray

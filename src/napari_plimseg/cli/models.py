@@ -52,7 +52,7 @@ def list_models(options: argparse.Namespace, output: Output) -> int:
 
 def list_library(options: argparse.Namespace, output: Output) -> int:
     """Print every model and encoder, with its state."""
-    from napari_plimseg.models.library import ModelLibrary
+    from napari_plimseg.models import ModelLibrary
 
     for entry in ModelLibrary().entries():
         output.library_entry(entry)
@@ -61,12 +61,12 @@ def list_library(options: argparse.Namespace, output: Output) -> int:
 
 def import_path(options: argparse.Namespace, output: Output) -> int:
     """Import a model."""
-    from napari_plimseg.models.importing import import_model, import_weights
+    from napari_plimseg.models import import_model, import_weights
 
     if options.encoder is None:
         steps = import_model(options.path)
     else:
-        from napari_plimseg.models.library import ModelLibrary
+        from napari_plimseg.models import ModelLibrary
 
         steps = import_weights(ModelLibrary().entry(options.encoder).key, options.path)
     try:
@@ -79,7 +79,7 @@ def import_path(options: argparse.Namespace, output: Output) -> int:
 
 def remove_model(options: argparse.Namespace, output: Output) -> int:
     """Delete one of the user's models."""
-    from napari_plimseg.models.library import ModelLibrary
+    from napari_plimseg.models import ModelLibrary
 
     library = ModelLibrary()
     entry = library.entry(options.name)
@@ -95,7 +95,7 @@ def remove_model(options: argparse.Namespace, output: Output) -> int:
 
 def download_encoder(options: argparse.Namespace, output: Output) -> int:
     """Download an encoder, after showing its size and license."""
-    from napari_plimseg.models.library import ModelLibrary
+    from napari_plimseg.models import ModelLibrary
 
     library = ModelLibrary()
     offer = library.offer(options.name)

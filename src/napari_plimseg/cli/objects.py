@@ -38,9 +38,7 @@ def _run(options: argparse.Namespace, output: Output) -> int:
 def export_objects(path: Path, slide_path: str, folder: Path, output: Output) -> Path:
     """Write what a person corrected in a mask as images with outlines; return the table."""
     from napari_plimseg.files import fingerprint
-    from napari_plimseg.results.corrections.corrections import corrected
-    from napari_plimseg.results.corrections.objects import export_corrected_objects
-    from napari_plimseg.results.mask_store import MaskStore
+    from napari_plimseg.results import MaskStore, corrected, export_corrected_objects
     from napari_plimseg.slides import open_slide
 
     check_writable(folder)

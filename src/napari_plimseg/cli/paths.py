@@ -40,7 +40,7 @@ def distinct_stems(paths: Sequence[Path]) -> list[str]:
     A name does not depend on the other slides of a call unless their names clash, so that a
     second call finds the results of the first.
     """
-    from napari_plimseg.inference.job import results_stem
+    from napari_plimseg.inference import results_stem
 
     stems = [results_stem(path) for path in paths]
     return [

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from napari_plimseg.cli.console import Commands, Output
-    from napari_plimseg.inference.job import SegmentationJob
-    from napari_plimseg.slides.slide import Region
+    from napari_plimseg.inference import SegmentationJob
+    from napari_plimseg.slides import Region
 
 
 EXIT_CODES = """exit codes: 0 done, 1 unexpected error, 2 wrong option, 3 slide can't be opened,
@@ -151,9 +151,7 @@ def parse_classes(text: str | None, prompts: str | None) -> TissueClasses | None
 
 def job_from_options(options: argparse.Namespace, formats: tuple[str, ...]) -> SegmentationJob:
     """Check every option and load the model, before the first slide is touched."""
-    from napari_plimseg.inference.devices import pick_device
-    from napari_plimseg.inference.job import SegmentationJob
-    from napari_plimseg.inference.plan import RunRegion, RunSettings
+    from napari_plimseg.inference import RunRegion, RunSettings, SegmentationJob, pick_device
 
     settings = RunSettings(
         tile_size=options.tile_size,
@@ -203,7 +201,7 @@ def segment_slides(
     mpp : float, optional
         Micrometers per level-0 pixel, for slides whose files have none.
     """
-    from napari_plimseg.inference.cohort import Cohort, ItemState
+    from napari_plimseg.inference import Cohort, ItemState
 
     cohort = Cohort()
     for path, stem in zip(paths, stems, strict=True):
@@ -221,8 +219,7 @@ def segment_slides(
 
 
 def _log(slide: str, model: str, step: object, output: Output) -> None:
-    from napari_plimseg.inference.job import SlideDone, SlideOpened
-    from napari_plimseg.inference.progress import Progress
+    from napari_plimseg.inference import Progress, SlideDone, SlideOpened
 
     if isinstance(step, SlideOpened):
         output.start(step.name, model)

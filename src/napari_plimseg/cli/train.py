@@ -9,7 +9,7 @@ import sys
 import threading
 from typing import TYPE_CHECKING, Any
 
-from napari_plimseg.training_runs.process import training_program
+from napari_plimseg.training_runs import training_program
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -19,8 +19,8 @@ from napari_plimseg.files import fingerprint
 from napari_plimseg.inference.devices import ENGINE
 from napari_plimseg.inference.job import SlideDone, SlideOpened, results_stem
 from napari_plimseg.inference.progress import Progress
-from napari_plimseg.results.mask_store import disk_error, read_checked, write_checked
-from napari_plimseg.slides.slide import usable_mpp
+from napari_plimseg.results import disk_error, read_checked, write_checked
+from napari_plimseg.slides import usable_mpp
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping

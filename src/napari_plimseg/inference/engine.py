@@ -29,7 +29,7 @@ from napari_plimseg.inference.plan import (
     store_name,
 )
 from napari_plimseg.inference.progress import Progress, ProgressCounter
-from napari_plimseg.results.mask_store import MaskStore, StoreLayout
+from napari_plimseg.results import MaskStore, StoreLayout
 from napari_plimseg.tissue import NOT_COMPUTED, UNREADABLE
 
 if TYPE_CHECKING:
@@ -39,8 +39,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from napari_plimseg.inference.plan import RunRegion
-    from napari_plimseg.models.segmentation.base import DenseModel
-    from napari_plimseg.slides.slide import Slide
+    from napari_plimseg.models import DenseModel
+    from napari_plimseg.slides import Slide
     from napari_plimseg.tiling import TileGrid, TileIndex, Window
 
 

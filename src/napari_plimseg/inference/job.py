@@ -12,10 +12,7 @@ from napari_plimseg.errors import ConfigError
 from napari_plimseg.files import user_data_dir
 from napari_plimseg.inference.engine import open_store, segment_slide
 from napari_plimseg.inference.plan import RunSettings, store_name
-from napari_plimseg.results.corrections.corrections import corrected
-from napari_plimseg.results.export.formats import checked_formats, export_all
-from napari_plimseg.results.mask_store import SUFFIX
-from napari_plimseg.results.measure import area_table
+from napari_plimseg.results import SUFFIX, area_table, checked_formats, corrected, export_all
 from napari_plimseg.slides import open_slide
 
 if TYPE_CHECKING:
@@ -23,12 +20,9 @@ if TYPE_CHECKING:
 
     from napari_plimseg.inference.plan import RunRegion
     from napari_plimseg.inference.progress import Progress
-    from napari_plimseg.models.segmentation.base import DenseModel
-    from napari_plimseg.results.export.formats import Resolution
-    from napari_plimseg.results.mask_info import MaskInfo
-    from napari_plimseg.results.mask_store import MaskStore
-    from napari_plimseg.results.measure import ClassArea
-    from napari_plimseg.slides.slide import Slide
+    from napari_plimseg.models import DenseModel
+    from napari_plimseg.results import ClassArea, MaskInfo, MaskStore, Resolution
+    from napari_plimseg.slides import Slide
     from napari_plimseg.tissue import TissueClasses
 
 
@@ -163,7 +157,7 @@ class SegmentationJob:
         job = self
         if isinstance(self.model, (str, Path)):
             if load is None:
-                from napari_plimseg.models.loading import load_model
+                from napari_plimseg.models import load_model
 
                 load = load_model
             job = replace(self, model=load(self.model, self.classes), classes=None)

@@ -14,9 +14,9 @@ import shapely
 
 from napari_plimseg.errors import ConfigError, SlideError
 from napari_plimseg.files import fingerprint
-from napari_plimseg.results.mask_info import MaskInfo
-from napari_plimseg.results.mask_store import SUFFIX
-from napari_plimseg.slides.tissue_mask import TissueMask, TissueMaskSettings, tissue_mask
+from napari_plimseg.results import SUFFIX, MaskInfo
+from napari_plimseg.slides import TissueMask, TissueMaskSettings
+from napari_plimseg.slides.tissue_mask import tissue_mask
 from napari_plimseg.tiling import TileGrid
 
 if TYPE_CHECKING:
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from napari_plimseg.models.segmentation.base import DenseModel
-    from napari_plimseg.slides.slide import Region, Slide
+    from napari_plimseg.models import DenseModel
+    from napari_plimseg.slides import Region, Slide
     from napari_plimseg.tiling import Window
 
 

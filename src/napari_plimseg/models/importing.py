@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from napari_plimseg.errors import ModelError, PlimsegError
 from napari_plimseg.files import atomic_write, sha256, sync_folder
 from napari_plimseg.models import library
-from napari_plimseg.models.encoders.cards import (
+from napari_plimseg.models.encoders import (
     CONFIG_FILE,
     WEIGHT_FILES,
     WEIGHT_SUFFIXES,
@@ -19,8 +19,8 @@ from napari_plimseg.models.encoders.cards import (
     card_titled,
     encoders_folder,
     folder_of,
+    load_encoder,
 )
-from napari_plimseg.models.encoders.loading import load_encoder
 from napari_plimseg.models.weights import read_weights
 
 if TYPE_CHECKING:
@@ -171,7 +171,7 @@ def _check_model(path: Path) -> None:
 
     header, _ = load_model_file(path)
     if header.kind == "segmentation" and header.network["backbone_inside"]:
-        from napari_plimseg.models.segmentation.seg_model import load_segmentation_model
+        from napari_plimseg.models.segmentation import load_segmentation_model
 
         load_segmentation_model(path)
 

@@ -17,7 +17,7 @@ from napari_plimseg.models.downloads import (
     cached_folder,
     fetch,
 )
-from napari_plimseg.models.encoders.cards import (
+from napari_plimseg.models.encoders import (
     BUNDLED,
     BUNDLED_WEIGHTS_FILE,
     CARDS,

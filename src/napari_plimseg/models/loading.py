@@ -7,12 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari_plimseg.errors import ModelError
-from napari_plimseg.models.encoders.cards import (
-    BUNDLED,
-    CARDS,
-    bundled_folder,
-    is_encoder_name,
-)
+from napari_plimseg.models.encoders import BUNDLED, CARDS, bundled_folder, is_encoder_name
 from napari_plimseg.models.library import (
     BUNDLED_TISSUE,
     HINT_MODEL_FILE,
@@ -24,8 +19,8 @@ from napari_plimseg.models.library import (
 from napari_plimseg.tissue import COLORECTAL, TissueClasses
 
 if TYPE_CHECKING:
-    from napari_plimseg.models.promptable.wsi_sam import WsiSam
-    from napari_plimseg.models.segmentation.base import DenseModel
+    from napari_plimseg.models.promptable import WsiSam
+    from napari_plimseg.models.segmentation import DenseModel
 
 
 def load_model(
@@ -67,9 +62,8 @@ def _file_of(name: str) -> Path:
 
 
 def _zero_shot(name: str, classes: TissueClasses | None) -> DenseModel:
-    from napari_plimseg.models.encoders.base import ImageTextEncoder
-    from napari_plimseg.models.encoders.loading import load_encoder
-    from napari_plimseg.models.segmentation.zero_shot import ZeroShotModel
+    from napari_plimseg.models.encoders import ImageTextEncoder, load_encoder
+    from napari_plimseg.models.segmentation import ZeroShotModel
 
     encoder = load_encoder(name)
     if not isinstance(encoder, ImageTextEncoder):
@@ -98,17 +92,16 @@ def _from_file(path: Path, classes: TissueClasses | None) -> DenseModel:
             remedy="Choose it as the model of Smart select.",
         )
     if header.kind == "segmentation":
-        from napari_plimseg.models.segmentation.seg_model import load_segmentation_model
+        from napari_plimseg.models.segmentation import load_segmentation_model
 
         return load_segmentation_model(path, classes)
     return _from_prototypes(path, classes)
 
 
 def _from_prototypes(path: Path, classes: TissueClasses | None) -> DenseModel:
-    from napari_plimseg.models.encoders.base import ImageTextEncoder
-    from napari_plimseg.models.encoders.loading import load_encoder
+    from napari_plimseg.models.encoders import ImageTextEncoder, load_encoder
     from napari_plimseg.models.model_file import load_model_file
-    from napari_plimseg.models.segmentation.zero_shot import ZeroShotModel
+    from napari_plimseg.models.segmentation import ZeroShotModel
 
     header, tensors = load_model_file(path)
     encoder = load_encoder(header.encoder)
@@ -150,8 +143,7 @@ def load_promptable_model(name_or_path: str | Path = BUNDLED) -> WsiSam:
     if name == BUNDLED:
         return _bundled_promptable_model()
     if is_encoder_name(name):
-        from napari_plimseg.models.promptable.sam_weights import load_sam
-        from napari_plimseg.models.promptable.wsi_sam import WsiSam
+        from napari_plimseg.models.promptable import WsiSam, load_sam
 
         return WsiSam.on_sam(load_sam(name), source=name).requires_grad_(False)
     path = _file_of(name)
@@ -161,13 +153,13 @@ def load_promptable_model(name_or_path: str | Path = BUNDLED) -> WsiSam:
             f"there is no promptable model '{path.name}'",
             remedy=f"Known: {known}; or give the path of a .safetensors model file, or sam:FOLDER.",
         )
-    from napari_plimseg.models.promptable.model_file import load_hint_model
+    from napari_plimseg.models.promptable import load_hint_model
 
     return load_hint_model(path)
 
 
 @functools.cache
 def _bundled_promptable_model() -> WsiSam:
-    from napari_plimseg.models.promptable.model_file import load_hint_model
+    from napari_plimseg.models.promptable import load_hint_model
 
     return load_hint_model(bundled_folder() / HINT_MODEL_FILE)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from napari_plimseg.errors import StoreError
-from napari_plimseg.slides.slide import Region
+from napari_plimseg.slides import Region
 from napari_plimseg.tissue import TissueClasses
 
 if TYPE_CHECKING:

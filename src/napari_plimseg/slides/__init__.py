@@ -1,6 +1,5 @@
 """From a path to pixels: `open_slide` is the entry point."""
 
-from napari_plimseg.slides.opening import open_slide
-from napari_plimseg.slides.slide import Level, Region, Slide
+import lazy_loader
 
-__all__ = ["Level", "Region", "Slide", "open_slide"]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 from napari_plimseg.errors import ConfigError, SlideError
 from napari_plimseg.slides.slide import reason_of
-from napari_plimseg.slides.validation.dicom import check_dicom
-from napari_plimseg.slides.validation.files import (
+from napari_plimseg.slides.validation import (
     FileKind,
+    check_dicom,
     check_tiff,
     identify,
     misnamed,
@@ -100,22 +100,22 @@ class SlideReader:
 def _load_tiff(path: Path) -> Slide:
     directories = check_tiff(path)
     if tiff_vendor(directories) is None:
-        from napari_plimseg.slides.readers.tiff import TiffSlide
+        from napari_plimseg.slides.readers import TiffSlide
 
         return TiffSlide(path)
-    from napari_plimseg.slides.readers.openslide import OpenSlideSlide
+    from napari_plimseg.slides.readers import OpenSlideSlide
 
     return OpenSlideSlide(path, directories=directories)
 
 
 def _load_openslide(path: Path) -> Slide:
-    from napari_plimseg.slides.readers.openslide import OpenSlideSlide
+    from napari_plimseg.slides.readers import OpenSlideSlide
 
     return OpenSlideSlide(path)
 
 
 def _load_dicom(path: Path) -> Slide:
-    from napari_plimseg.slides.readers.openslide import OpenSlideSlide, open_dicom_folder
+    from napari_plimseg.slides.readers import OpenSlideSlide, open_dicom_folder
 
     if path.is_dir():
         return open_dicom_folder(path)
@@ -124,13 +124,13 @@ def _load_dicom(path: Path) -> Slide:
 
 
 def _load_omezarr(path: Path) -> Slide:
-    from napari_plimseg.slides.readers.omezarr import OmeZarrSlide
+    from napari_plimseg.slides.readers import OmeZarrSlide
 
     return OmeZarrSlide(path)
 
 
 def _load_picture(path: Path) -> Slide:
-    from napari_plimseg.slides.readers.picture import PictureSlide
+    from napari_plimseg.slides.readers import PictureSlide
 
     kind = identify(path)
     note = misnamed(path, kind)

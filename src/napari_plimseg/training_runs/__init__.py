@@ -1,1 +1,5 @@
 """Trainings in their own processes: start, watch, stop; without Qt and torch."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -12,7 +12,7 @@ import filelock
 
 from napari_plimseg.errors import ConfigError
 from napari_plimseg.files import user_data_dir
-from napari_plimseg.models.library import RESERVED
+from napari_plimseg.models import RESERVED
 from napari_plimseg.training_runs.events import ENDS
 
 if TYPE_CHECKING:

@@ -8,14 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_plimseg.errors import ConfigError, TagError
-from napari_plimseg.results.export.geojson import export_geojson
+from napari_plimseg.results import export_geojson
 from napari_plimseg.training_runs.process import run_command
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
 
-    from napari_plimseg.results.mask_info import MaskInfo
-    from napari_plimseg.results.measure import MaskArray
+    from napari_plimseg.results import MaskArray, MaskInfo
 
 PATCH = 224
 DEFAULT_MPP = 0.5

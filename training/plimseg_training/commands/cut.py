@@ -53,8 +53,8 @@ def add_parser(commands: Commands) -> None:
 
 
 def _run(options: argparse.Namespace, console: TrainingConsole) -> int:
-    from plimseg_training.config.recipe import DataConfig
-    from plimseg_training.data.cut import cut_patches
+    from plimseg_training.config import DataConfig
+    from plimseg_training.data import cut_patches
 
     classes = DataConfig(classes=options.classes).tissue_classes()
     if classes is None:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from napari_plimseg.cli.console import Commands
     from plimseg_training.console import TrainingConsole
-    from plimseg_training.evaluation.scoring import Evaluation, ProtocolResult
+    from plimseg_training.evaluation import Evaluation, ProtocolResult
 
 
 def percent(score: float) -> str:
@@ -156,8 +156,8 @@ def add_parser(commands: Commands) -> None:
 
 
 def _run(options: argparse.Namespace, console: TrainingConsole) -> int:
-    from plimseg_training.data.layouts import has_part
-    from plimseg_training.evaluation.scoring import evaluate, parse_class_map
+    from plimseg_training.data import has_part
+    from plimseg_training.evaluation import evaluate, parse_class_map
 
     if options.tile_size < 32:
         raise ConfigError(f"--tile-size {options.tile_size} is too small", remedy="Choose 1024.")

@@ -13,10 +13,9 @@ if TYPE_CHECKING:
     import argparse
 
     from napari_plimseg.cli.console import Commands
-    from plimseg_training.config.recipe import DataConfig
+    from plimseg_training.config import DataConfig
     from plimseg_training.console import TrainingConsole
-    from plimseg_training.data.scan import FolderReport
-    from plimseg_training.data.tagged_folder import TaggedFolder
+    from plimseg_training.data import FolderReport, TaggedFolder
 
 
 SAMPLES = 6
@@ -114,7 +113,7 @@ def scanned_by_options(
     options: argparse.Namespace, root: Path, part: str, console: TrainingConsole
 ) -> FolderReport:
     """Check the folder that the options of a command describe."""
-    from plimseg_training.config.recipe import DataConfig
+    from plimseg_training.config import DataConfig
 
     data = DataConfig(train=root, layout=options.layout, classes=options.classes, mpp=options.mpp)
     return scanned(data, part, console)
@@ -127,7 +126,7 @@ def scanned(data: DataConfig, part: str, console: TrainingConsole) -> FolderRepo
             "the recipe names no folder of tagged images",
             remedy="Write data.train, or give it with --set data.train=FOLDER.",
         )
-    from plimseg_training.data.scan import scan_folder
+    from plimseg_training.data import scan_folder
 
     report = scan_folder(
         data.train,

@@ -14,11 +14,9 @@ from napari_plimseg.cli.console import EXIT_INTERRUPTED, add_command
 from napari_plimseg.cli.train import COMMANDS
 from napari_plimseg.errors import ConfigError, TagError
 from napari_plimseg.files import atomic_write, sha256
-from napari_plimseg.training_runs.process import EFFORTS
-from napari_plimseg.training_runs.run_folder import RunFolder
+from napari_plimseg.training_runs import EFFORTS, RunFolder
 from plimseg_training.commands.scan import scanned, show_report
-from plimseg_training.config.recipe import Recipe, load_recipe
-from plimseg_training.config.shipped import chosen_recipe, with_effort
+from plimseg_training.config import Recipe, chosen_recipe, load_recipe, with_effort
 from plimseg_training.console import time_left
 from plimseg_training.events import memory_mb
 from plimseg_training.run_folder import RunError, StopRequest
@@ -28,8 +26,8 @@ if TYPE_CHECKING:
 
     from napari_plimseg.cli.console import Commands
     from plimseg_training.console import TrainingConsole
-    from plimseg_training.data.tagged_folder import TaggedFolder
-    from plimseg_training.promptable.config import HintRecipe
+    from plimseg_training.data import TaggedFolder
+    from plimseg_training.promptable import HintRecipe
 
 
 EXIT_CODES = """exit codes: 0 done, 1 unexpected error, 2 wrong option or recipe, 3 slide can't be
@@ -104,12 +102,12 @@ def _trained(
     """Train a recipe and return the model file; None when it was stopped."""
     with StopRequest(run.root) as asked_to_stop:
         if not isinstance(recipe, Recipe):
-            from plimseg_training.promptable.training import train_hint_recipe
+            from plimseg_training.promptable import train_hint_recipe
 
             return train_hint_recipe(
                 recipe, run.root, resume=resume, on_event=console.event, should_stop=asked_to_stop
             )
-        from plimseg_training.loop.task import Stopped
+        from plimseg_training.loop import Stopped
         from plimseg_training.pipeline import train_recipe
 
         try:
@@ -150,7 +148,7 @@ def _print_files(
 
 
 def _dry_run_of_hints(recipe: HintRecipe, run: RunFolder, console: TrainingConsole) -> int:
-    from plimseg_training.promptable.training import objects_of
+    from plimseg_training.promptable import objects_of
 
     _, objects, validation = objects_of(recipe)
     held_out = len(validation) if validation else 0
@@ -179,7 +177,7 @@ def dry_run(
     at_effort : callable, optional
         Returns the recipe at an effort, so that programs can show the duration of each.
     """
-    from plimseg_training.data.datasets import TrainingData
+    from plimseg_training.data import TrainingData
 
     try:
         data = TrainingData.of(recipe)
@@ -269,9 +267,9 @@ def estimated_cost(recipe: Recipe, training: TaggedFolder) -> Cost:
     """
     import torch
 
-    from napari_plimseg.inference.devices import describe_device, pick_device
-    from napari_plimseg.models.encoders.loading import load_backbone
-    from plimseg_training.stages.features import BUDGET_BYTES
+    from napari_plimseg.inference import describe_device, pick_device
+    from napari_plimseg.models import load_backbone
+    from plimseg_training.stages import BUDGET_BYTES
 
     device = pick_device(recipe.device)
     backbone = load_backbone(recipe.model.backbone).to(device).eval()
@@ -310,7 +308,7 @@ def listed(model_file: Path, name: str) -> Path:
     Path
         The copy.
     """
-    from napari_plimseg.models.library import models_folder
+    from napari_plimseg.models import models_folder
 
     digest = sha256(model_file)
     number = 1
@@ -340,7 +338,7 @@ def _recipe_at(options: argparse.Namespace, effort: str) -> Recipe:
 
 def _hint_recipe(options: argparse.Namespace) -> HintRecipe | None:
     """Return the recipe of a promptable model that the options name, None for other recipes."""
-    from plimseg_training.promptable.config import hint_recipes, is_hint_recipe, load_hint_recipe
+    from plimseg_training.promptable import hint_recipes, is_hint_recipe, load_hint_recipe
 
     if options.source is None:
         kept = RunFolder(options.out).recipe if options.resume and options.out else None

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari_plimseg.errors import ConfigError
-from napari_plimseg.training_runs.process import EFFORTS
+from napari_plimseg.training_runs import EFFORTS
 from plimseg_training.config.recipe import Recipe, load_recipe
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from napari_plimseg.slides.slide import Slide
+    from napari_plimseg.slides import Slide
     from napari_plimseg.tissue import TissueClasses
 
 

@@ -14,7 +14,7 @@ from PIL import Image
 
 from napari_plimseg.errors import ConfigError, TagError
 from napari_plimseg.files import atomic_write, fingerprint, write_json
-from napari_plimseg.slides.opening import open_slide
+from napari_plimseg.slides import open_slide
 from plimseg_training.data.annotations import read_annotation
 from plimseg_training.data.images import IMAGE_SUFFIXES
 from plimseg_training.data.window_tags import WindowRule, class_fractions
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from napari_plimseg.slides.slide import Slide
+    from napari_plimseg.slides import Slide
     from napari_plimseg.tissue import TissueClasses
     from plimseg_training.data.annotations import Annotation
 

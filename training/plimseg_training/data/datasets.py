@@ -11,7 +11,7 @@ from plimseg_training.data.scan import check_validation, scan_folder, shared_pic
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from plimseg_training.config.recipe import Recipe
+    from plimseg_training.config import Recipe
     from plimseg_training.data.scan import FolderReport
     from plimseg_training.data.tagged_folder import TaggedFolder
 

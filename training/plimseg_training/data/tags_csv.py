@@ -10,7 +10,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from napari_plimseg.slides.slide import usable_mpp
+from napari_plimseg.slides import usable_mpp
 from plimseg_training.data.entries import (
     ClassNames,
     FolderEntry,

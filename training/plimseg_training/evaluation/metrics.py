@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_plimseg.errors import ConfigError
-from napari_plimseg.results.measure import Agreement
+from napari_plimseg.results import Agreement
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from napari_plimseg.errors import ConfigError, PlimsegError
-from napari_plimseg.slides.slide import resampling_weights
+from napari_plimseg.slides import resampling_weights
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import torch
     from numpy.typing import NDArray
 
-    from napari_plimseg.models.segmentation.base import DenseModel
+    from napari_plimseg.models import DenseModel
 
 
 TILE_SIZE = 1024
@@ -184,7 +184,7 @@ def _tiled(
     """
     import torch
 
-    from napari_plimseg.inference.devices import is_out_of_memory
+    from napari_plimseg.inference import is_out_of_memory
 
     size = max(model.alignment, tile_size // model.alignment * model.alignment)
     halo, stride = model.halo, model.mask_stride

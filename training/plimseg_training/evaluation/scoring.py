@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from napari_plimseg.errors import ConfigError, TagError
-from plimseg_training.data.tagged_folder import read_pixels, read_truth
+from plimseg_training.data import read_pixels, read_truth
 from plimseg_training.evaluation.predict import TILE_SIZE, predict_maps
 from plimseg_training.evaluation.protocols import Protocol, chosen_protocols
 
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     import torch
     from numpy.typing import NDArray
 
-    from napari_plimseg.models.segmentation.base import DenseModel
+    from napari_plimseg.models import DenseModel
     from napari_plimseg.tissue import TissueClasses
-    from plimseg_training.data.tagged_folder import TaggedFolder
+    from plimseg_training.data import TaggedFolder
     from plimseg_training.evaluation.metrics import Score
     from plimseg_training.evaluation.predict import ImageMaps
 
@@ -319,7 +319,7 @@ def evaluate(
     ModelError
         When the model can't be loaded.
     """
-    from napari_plimseg.inference.devices import describe_device, pick_device
+    from napari_plimseg.inference import describe_device, pick_device
 
     begin = time.monotonic()
     where = pick_device(str(device))
@@ -382,15 +382,14 @@ def evaluate(
 
 
 def _loaded(name: str | Path, folder: TaggedFolder) -> DenseModel:
-    from napari_plimseg.models.encoders.cards import is_encoder_name
-    from napari_plimseg.models.loading import load_model
+    from napari_plimseg.models import is_encoder_name, load_model
 
     # a model file has fixed classes, which the class map then matches
     return load_model(name, folder.classes if is_encoder_name(str(name)) else None)
 
 
 def _with_gate(model: DenseModel, wanted: bool | None) -> DenseModel:
-    from napari_plimseg.models.segmentation.seg_model import SegModel
+    from napari_plimseg.models import SegModel
 
     own = model.gate if isinstance(model, SegModel) else None
     if wanted and own is None:

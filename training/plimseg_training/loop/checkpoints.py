@@ -19,7 +19,7 @@ from plimseg_training.run_folder import RunError, check_space, writing
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from napari_plimseg.training_runs.run_folder import RunFolder
+    from napari_plimseg.training_runs import RunFolder
     from plimseg_training.loop.distributed import World
     from plimseg_training.loop.state import Position
     from plimseg_training.loop.step import Stepper

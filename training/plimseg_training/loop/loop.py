@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 
 from napari_plimseg.errors import ConfigError
-from napari_plimseg.inference.devices import is_out_of_memory
-from napari_plimseg.training_runs.run_folder import RunFolder
+from napari_plimseg.inference import is_out_of_memory
+from napari_plimseg.training_runs import RunFolder
 from plimseg_training.events import write_history
 from plimseg_training.loop.checkpoints import Checkpoints
 from plimseg_training.loop.distributed import join_world, prefetch
@@ -43,8 +43,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
-    from napari_plimseg.training_runs.events import Event, EventKind
-    from plimseg_training.config.recipe import Recipe, StageConfig
+    from napari_plimseg.training_runs import Event, EventKind
+    from plimseg_training.config import Recipe, StageConfig
 
 
 __all__ = ["BAD_IN_A_ROW", "DivergedError", "LoopOptions", "Task", "TrainingResult", "train"]

@@ -6,8 +6,8 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from napari_plimseg.inference.devices import pick_device
-from napari_plimseg.training_runs.events import Event
+from napari_plimseg.inference import pick_device
+from napari_plimseg.training_runs import Event
 from plimseg_training.events import ProgressLog, memory_mb
 from plimseg_training.loop.distributed import join_world
 from plimseg_training.loop.task import Stopped
@@ -16,8 +16,7 @@ from plimseg_training.run_folder import locked
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from napari_plimseg.training_runs.events import EventKind
-    from napari_plimseg.training_runs.run_folder import RunFolder
+    from napari_plimseg.training_runs import EventKind, RunFolder
     from plimseg_training.loop.distributed import World
     from plimseg_training.loop.state import Position
     from plimseg_training.loop.step import Stepper

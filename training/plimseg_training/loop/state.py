@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 
 from napari_plimseg import __version__
 from napari_plimseg.files import atomic_write
-from plimseg_training.config.schema import flat
+from plimseg_training.config import flat
 from plimseg_training.run_folder import RunError, writing
 
 if TYPE_CHECKING:

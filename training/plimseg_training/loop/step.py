@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from plimseg_training.config.recipe import StageConfig
+    from plimseg_training.config import StageConfig
     from plimseg_training.loop.distributed import World
     from plimseg_training.loop.task import Task
 

@@ -7,24 +7,22 @@ from typing import TYPE_CHECKING, Annotated, Literal, cast
 
 from pydantic import StrictBool, StrictInt, StrictStr
 
-from plimseg_training.config.recipe import (
+from plimseg_training.config import (
     DataConfig,
     Device,
+    Items,
     ModelName,
+    Number,
     Recipe,
+    RecipeFile,
     Seed,
     StageConfig,
-)
-from plimseg_training.config.schema import (
-    Items,
-    Number,
-    RecipeFile,
     between,
     multiple_of,
     read_recipe_text,
+    recipes_folder,
     section,
 )
-from plimseg_training.config.shipped import recipes_folder
 from plimseg_training.promptable.simulated_prompts import DrawConfig
 
 if TYPE_CHECKING:

@@ -17,8 +17,7 @@ from scipy import ndimage
 from torch.nn import functional as F
 
 from napari_plimseg.errors import TagError
-from plimseg_training.data.images import read_mask
-from plimseg_training.data.tagged_folder import read_pixels, read_truth
+from plimseg_training.data import read_mask, read_pixels, read_truth
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from plimseg_training.data.tagged_folder import TaggedFolder, TaggedImage
+    from plimseg_training.data import TaggedFolder, TaggedImage
 
 
 INSTANCES = "instances"

@@ -9,9 +9,8 @@ import numpy as np
 from pydantic import StrictInt
 from scipy import ndimage
 
-from napari_plimseg.models.promptable.prompt_tensors import PatchHints
-from plimseg_training.config.recipe import Share
-from plimseg_training.config.schema import between, section
+from napari_plimseg.models import PatchHints
+from plimseg_training.config import Share, between, section
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

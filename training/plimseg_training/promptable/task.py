@@ -10,18 +10,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from napari_plimseg.models.promptable.dual_decoder import Encoded
-from napari_plimseg.models.promptable.prompt_tensors import PatchHints
+from napari_plimseg.models import Encoded, PatchHints
 from plimseg_training.promptable.simulated_prompts import box_of, corrected, first_hints, innermost
-from plimseg_training.stages.features import BUDGET_BYTES
+from plimseg_training.stages import BUDGET_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
-    from napari_plimseg.models.promptable.dual_decoder import DualMasks
-    from napari_plimseg.models.promptable.wsi_sam import WsiSam
+    from napari_plimseg.models import DualMasks, WsiSam
     from plimseg_training.promptable.config import HintRecipe
     from plimseg_training.promptable.objects import Objects, Pair
 

@@ -9,26 +9,28 @@ import torch
 
 from napari_plimseg.errors import ConfigError, TagError
 from napari_plimseg.files import write_json
-from napari_plimseg.inference.devices import describe_device
-from napari_plimseg.models.encoders.loading import load_backbone
-from napari_plimseg.models.promptable.dual_decoder import RESOLUTIONS
-from napari_plimseg.models.promptable.model_file import load_hint_model, save_hint_model
-from napari_plimseg.models.promptable.sam_encoders import BackboneEncoder
-from napari_plimseg.models.promptable.sam_weights import load_sam
-from napari_plimseg.models.promptable.wsi_sam import WsiSam, on_backbone
-from napari_plimseg.training_runs.events import Event
-from napari_plimseg.training_runs.run_folder import RunFolder
-from plimseg_training.data.datasets import TrainingData
-from plimseg_training.loop.loop import train
-from plimseg_training.loop.reporter import reported_run
+from napari_plimseg.inference import describe_device
+from napari_plimseg.models import (
+    RESOLUTIONS,
+    BackboneEncoder,
+    WsiSam,
+    load_backbone,
+    load_hint_model,
+    load_sam,
+    on_backbone,
+    save_hint_model,
+)
+from napari_plimseg.training_runs import Event, RunFolder
+from plimseg_training.data import TrainingData
+from plimseg_training.loop import reported_run, train
 from plimseg_training.promptable.objects import Objects, instances_of
 from plimseg_training.promptable.task import HintTask
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from plimseg_training.config.recipe import Recipe
-    from plimseg_training.data.tagged_folder import TaggedFolder
+    from plimseg_training.config import Recipe
+    from plimseg_training.data import TaggedFolder
     from plimseg_training.promptable.config import HintRecipe
 
 
@@ -175,7 +177,7 @@ def starting_model(recipe: HintRecipe) -> WsiSam:
 
 def _file_of(start: str) -> Path:
     if start == "bundled":
-        from napari_plimseg.models.encoders.cards import bundled_folder
+        from napari_plimseg.models import bundled_folder
 
         return bundled_folder() / "hints.safetensors"
     path = Path(start)

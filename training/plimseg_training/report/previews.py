@@ -1,4 +1,4 @@
-"""Preview pictures: an image next to its CAMs, pseudo mask, prediction and truth; also live ones."""
+"""Preview pictures: an image beside its CAMs, pseudo mask, prediction and truth; also live."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from PIL import Image, ImageDraw, ImageFont
 
 from napari_plimseg.errors import ConfigError
 from napari_plimseg.files import atomic_write
-from napari_plimseg.training_runs.events import Event
-from plimseg_training.data.tagged_folder import read_pixels
+from napari_plimseg.training_runs import Event
+from plimseg_training.data import read_pixels
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
     from napari_plimseg.tissue import Color, TissueClasses
-    from plimseg_training.data.tagged_folder import TaggedFolder, TaggedImage
+    from plimseg_training.data import TaggedFolder, TaggedImage
 
 
 PANEL_SIDE = 168

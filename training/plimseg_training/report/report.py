@@ -17,17 +17,16 @@ from typing import TYPE_CHECKING, Any
 from PIL import Image
 
 from napari_plimseg.files import atomic_write
-from napari_plimseg.training_runs.run_folder import RunFolder
+from napari_plimseg.training_runs import RunFolder
 from plimseg_training.events import read_events
 from plimseg_training.report.html import Series, facts, heat_table, line_chart, page, picture, table
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from napari_plimseg.training_runs.events import Event
-    from plimseg_training.data.scan import FolderReport
-    from plimseg_training.data.tagged_folder import TaggedFolder
-    from plimseg_training.evaluation.scoring import Evaluation
+    from napari_plimseg.training_runs import Event
+    from plimseg_training.data import FolderReport, TaggedFolder
+    from plimseg_training.evaluation import Evaluation
 
 
 EVALUATION_FILES = "evaluation*.json"

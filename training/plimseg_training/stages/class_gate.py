@@ -6,15 +6,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from napari_plimseg.models.class_gate import ALWAYS, ClassGate, gated
+from napari_plimseg.models import ALWAYS, ClassGate, gated
 from plimseg_training.stages.common import full_size
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-    from plimseg_training.config.recipe import GateConfig
-    from plimseg_training.data.tagged_folder import TaggedImage
+    from plimseg_training.config import GateConfig
+    from plimseg_training.data import TaggedImage
     from plimseg_training.stages.common import SegmentationTask
 
 

@@ -9,10 +9,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from napari_plimseg.models.class_gate import log_odds
-from napari_plimseg.models.segmentation.seg_net import SegNet
-from plimseg_training.data.tagged_folder import read_truth
-from plimseg_training.evaluation.metrics import Score, confusion_matrix
+from napari_plimseg.models import SegNet, log_odds
+from plimseg_training.data import read_truth
+from plimseg_training.evaluation import Score, confusion_matrix
 from plimseg_training.stages.losses import TagLoss
 from plimseg_training.stages.samples import SampleSource
 from plimseg_training.stages.window_pooling import WindowPooling
@@ -23,9 +22,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-    from napari_plimseg.models.encoders.base import Backbone
-    from plimseg_training.config.recipe import StageConfig
-    from plimseg_training.data.tagged_folder import TaggedFolder, TaggedImage
+    from napari_plimseg.models import Backbone
+    from plimseg_training.config import StageConfig
+    from plimseg_training.data import TaggedFolder, TaggedImage
     from plimseg_training.stages.features import FeatureCache
     from plimseg_training.stages.samples import Sample
 

@@ -12,13 +12,14 @@ import torch
 from torch.nn import functional as F
 
 from napari_plimseg.errors import ConfigError, ModelError
-from napari_plimseg.models.encoders.cards import SMALL
-from napari_plimseg.models.encoders.small import fresh_small_backbone
-from napari_plimseg.models.model_file import load_model_file
-from napari_plimseg.models.segmentation.seg_model import BACKBONE
-from napari_plimseg.models.weights import check_weights
-from plimseg_training.data.images import IMAGE_SUFFIXES, read_rgb
-from plimseg_training.data.tagged_folder import TaggedImage
+from napari_plimseg.models import (
+    BACKBONE,
+    SMALL,
+    check_weights,
+    fresh_small_backbone,
+    load_model_file,
+)
+from plimseg_training.data import IMAGE_SUFFIXES, TaggedImage, read_rgb
 from plimseg_training.stages.common import SegmentationNetwork, SegmentationTask
 from plimseg_training.stages.samples import Sample, SampleSource, alike
 
@@ -28,9 +29,9 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from napari_plimseg.models.encoders.small import SmallBackbone
-    from plimseg_training.config.recipe import Recipe
-    from plimseg_training.data.tagged_folder import TaggedFolder
+    from napari_plimseg.models import SmallBackbone
+    from plimseg_training.config import Recipe
+    from plimseg_training.data import TaggedFolder
 
 
 STUDENT_WIDTH = 48

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 import torch
 from torch.nn import functional as F
 
-from plimseg_training.data.tagged_folder import read_pixels
+from plimseg_training.data import read_pixels
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-    from plimseg_training.data.tagged_folder import TaggedImage
+    from plimseg_training.data import TaggedImage
 
 
 BUDGET_BYTES = 4 << 30

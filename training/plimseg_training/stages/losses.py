@@ -25,7 +25,7 @@ from napari_plimseg.errors import ConfigError
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from plimseg_training.config.recipe import MatchingConfig
+    from plimseg_training.config import MatchingConfig
 
 
 Form = Literal["clims", "contrastive", "sigmoid"]

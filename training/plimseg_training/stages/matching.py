@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from napari_plimseg.models.segmentation.zero_shot import TEMPLATES
+from napari_plimseg.models import TEMPLATES
 from plimseg_training.stages.losses import Pairs, losses_by_weight, similarity_of
 from plimseg_training.stages.window_pooling import WindowPooling
 
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
 
-    from napari_plimseg.models.encoders.base import Matcher
+    from napari_plimseg.models import Matcher
     from napari_plimseg.tissue import TissueClasses
-    from plimseg_training.config.recipe import MatchingConfig
+    from plimseg_training.config import MatchingConfig
     from plimseg_training.stages.losses import Calibration
     from plimseg_training.stages.samples import Sample
 

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-    from plimseg_training.config.recipe import PseudoMaskConfig
-    from plimseg_training.data.tagged_folder import TaggedImage
+    from plimseg_training.config import PseudoMaskConfig
+    from plimseg_training.data import TaggedImage
 
 
 DILATIONS = (1, 2, 4, 8)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 import torch
 from torch.nn import functional as F
 
-from plimseg_training.data.tagged_folder import TaggedImage, read_pixels
+from plimseg_training.data import TaggedImage, read_pixels
 from plimseg_training.stages.features import FeatureCache, MapsOfImages, stride_of, to_unit
 from plimseg_training.stages.window_pooling import flipped, inside
 

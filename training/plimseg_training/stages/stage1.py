@@ -11,10 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from napari_plimseg.errors import ConfigError
-from napari_plimseg.models.encoders.base import SMALLEST_SIDE
-from napari_plimseg.models.encoders.bundled_backbone import BundledMatcher
-from napari_plimseg.models.segmentation.cam_net import CamNet
-from plimseg_training.data.tagged_folder import read_pixels
+from napari_plimseg.models import SMALLEST_SIDE, BundledMatcher, CamNet
+from plimseg_training.data import read_pixels
 from plimseg_training.stages.common import StageTask, encoded, full_size, score_of_logits
 from plimseg_training.stages.features import DerivedFeatureCache, FeatureCache, stride_of, to_unit
 from plimseg_training.stages.losses import TagLoss, calibrate
@@ -31,9 +29,9 @@ from plimseg_training.stages.window_pooling import WindowPooling
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from napari_plimseg.models.encoders.base import Backbone, Matcher
-    from plimseg_training.config.recipe import Recipe, StageConfig
-    from plimseg_training.data.tagged_folder import TaggedFolder, TaggedImage
+    from napari_plimseg.models import Backbone, Matcher
+    from plimseg_training.config import Recipe, StageConfig
+    from plimseg_training.data import TaggedFolder, TaggedImage
 
 
 _CALIBRATION_IMAGES = 64

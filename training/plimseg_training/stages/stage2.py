@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from plimseg_training.config.recipe import Recipe
-    from plimseg_training.data.tagged_folder import TaggedFolder, TaggedImage
+    from plimseg_training.config import Recipe
+    from plimseg_training.data import TaggedFolder, TaggedImage
     from plimseg_training.stages.stage1 import Encoders
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import torch
 
-from napari_plimseg.models.class_gate import SHARPNESS
+from napari_plimseg.models import SHARPNESS
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

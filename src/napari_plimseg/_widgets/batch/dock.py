@@ -22,33 +22,43 @@ from qtpy.QtWidgets import (
 
 from napari_plimseg._widgets.batch.state import BatchState
 from napari_plimseg._widgets.batch.table import BatchTable
-from napari_plimseg._widgets.common.actions import ActionButton, show_actions
-from napari_plimseg._widgets.common.background_job import BackgroundJob, on_destroyed
-from napari_plimseg._widgets.common.banner import Banner, FlowText
-from napari_plimseg._widgets.common.collapsible import CollapsibleSection
-from napari_plimseg._widgets.common.jobs import ModelCache
-from napari_plimseg._widgets.common.layout import SPACING, column, labeled, row
-from napari_plimseg._widgets.common.model_choice import ModelChoice
-from napari_plimseg._widgets.common.tooltips import TOOLTIPS
+from napari_plimseg._widgets.common import (
+    SPACING,
+    TOOLTIPS,
+    ActionButton,
+    BackgroundJob,
+    Banner,
+    CollapsibleSection,
+    FlowText,
+    ModelCache,
+    ModelChoice,
+    column,
+    labeled,
+    on_destroyed,
+    row,
+    show_actions,
+)
 from napari_plimseg._widgets.docks import main_dock, open_main_dock
-from napari_plimseg._widgets.generate.run import BUTTON_STYLE, EngineWatch, duration
-from napari_plimseg._widgets.generate.slide_section import PixelSizeRow
-from napari_plimseg._widgets.generate.state import Phase
-from napari_plimseg._widgets.viewer.slide_layers import ThemeColor, slide_file_filter
+from napari_plimseg._widgets.generate import (
+    BUTTON_STYLE,
+    EngineWatch,
+    Phase,
+    PixelSizeRow,
+    duration,
+)
+from napari_plimseg._widgets.viewer import ThemeColor, slide_file_filter
 from napari_plimseg.errors import PlimsegError
-from napari_plimseg.inference.cohort import Added, Cohort, ItemState, thumbnail_of
-from napari_plimseg.inference.devices import ENGINE
-from napari_plimseg.inference.job import SegmentationJob
-from napari_plimseg.results.export.formats import FORMATS
+from napari_plimseg.inference import ENGINE, Added, Cohort, ItemState, SegmentationJob, thumbnail_of
+from napari_plimseg.results import FORMATS
 from napari_plimseg.settings import load_settings, remember, remembered
-from napari_plimseg.slides.opening import slides_in
+from napari_plimseg.slides import slides_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
 
     from napari.viewer import Viewer
 
-    from napari_plimseg.inference.cohort import CohortStep
+    from napari_plimseg.inference import CohortStep
     from napari_plimseg.settings import DockSettings
     from napari_plimseg.tissue import TissueClasses
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from napari_plimseg._widgets.generate.state import Phase
-from napari_plimseg.inference.cohort import RUNNABLE, ItemState
+from napari_plimseg._widgets.generate import Phase
+from napari_plimseg.inference import RUNNABLE, ItemState
 
 if TYPE_CHECKING:
-    from napari_plimseg.inference.cohort import CohortItem
+    from napari_plimseg.inference import CohortItem
 
 
 @dataclass(frozen=True)

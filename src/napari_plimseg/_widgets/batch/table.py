@@ -16,7 +16,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_plimseg.inference.cohort import CohortItem, ItemState
+from napari_plimseg.inference import CohortItem, ItemState
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

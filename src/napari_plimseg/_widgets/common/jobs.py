@@ -10,10 +10,10 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from napari_plimseg.inference.engine import Progress
-    from napari_plimseg.models.segmentation.base import DenseModel
-    from napari_plimseg.results.mask_info import MaskInfo
-    from napari_plimseg.slides.slide import Slide
+    from napari_plimseg.inference import Progress
+    from napari_plimseg.models import DenseModel
+    from napari_plimseg.results import MaskInfo
+    from napari_plimseg.slides import Slide
     from napari_plimseg.tiling import Window
     from napari_plimseg.tissue import Color, TissueClasses
 
@@ -38,7 +38,7 @@ def measure_areas(mask: NDArray[np.uint8], info: MaskInfo, step: int) -> tuple[l
     """
     import dataclasses
 
-    from napari_plimseg.results.measure import area_table
+    from napari_plimseg.results import area_table
 
     shown = dataclasses.replace(
         info, downsample=info.downsample * step, shape=(mask.shape[0], mask.shape[1])
@@ -58,7 +58,7 @@ def measure_areas(mask: NDArray[np.uint8], info: MaskInfo, step: int) -> tuple[l
 
 def export_name(slide: Slide, key: str) -> str:
     """Return the default file name for an export of a slide."""
-    from napari_plimseg.results.export.formats import FORMATS
+    from napari_plimseg.results import FORMATS
 
     return f"{Path(slide.name).stem}{FORMATS[key].suffix}"
 
@@ -90,7 +90,7 @@ def export_files(
     ExportError
         When a file can't be written.
     """
-    from napari_plimseg.results.export.formats import FORMATS, export_all
+    from napari_plimseg.results import FORMATS, export_all
 
     if key == EVERYTHING:
         return export_all(target, Path(slide.name).stem, mask, info, slide)
@@ -139,7 +139,7 @@ class ModelCache:
     def model(self, name: str | Path, classes: TissueClasses | None) -> DenseModel:
         """Return the named model for these classes; slow unless it is cached."""
         if self._model is None or self._key != (name, classes):
-            from napari_plimseg.models.loading import load_model
+            from napari_plimseg.models import load_model
 
             self._model = load_model(name, classes)
             self._key = (name, classes)

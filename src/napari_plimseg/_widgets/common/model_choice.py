@@ -14,8 +14,8 @@ from napari_plimseg.errors import PlimsegError
 if TYPE_CHECKING:
     from qtpy.QtWidgets import QWidget
 
-    from napari_plimseg.models.library import ModelEntry
-    from napari_plimseg.results.mask_info import MaskInfo
+    from napari_plimseg.models import ModelEntry
+    from napari_plimseg.results import MaskInfo
     from napari_plimseg.tissue import TissueClasses
 
 
@@ -59,7 +59,7 @@ class ModelChoice(QComboBox):
         self.clear()
         self._infos, self._error = [], ""
         try:
-            from napari_plimseg.models.library import list_models
+            from napari_plimseg.models import list_models
 
             self._infos = list_models()
         except PlimsegError as error:

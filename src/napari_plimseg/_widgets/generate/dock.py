@@ -10,15 +10,23 @@ from qtpy.QtCore import QTimer, Signal
 from qtpy.QtGui import QColor
 from qtpy.QtWidgets import QHBoxLayout, QToolButton, QWidget
 
-from napari_plimseg._widgets.common.actions import show_actions
-from napari_plimseg._widgets.common.background_job import on_destroyed, run_once
-from napari_plimseg._widgets.common.banner import Banner, failure_of
-from napari_plimseg._widgets.common.class_list import ClassList
-from napari_plimseg._widgets.common.collapsible import CollapsibleSection
-from napari_plimseg._widgets.common.help import FirstRunCard, HelpPanel
-from napari_plimseg._widgets.common.layout import column, heading, labeled, scrolling
-from napari_plimseg._widgets.common.model_choice import ModelChoice
-from napari_plimseg._widgets.common.tooltips import TOOLTIPS
+from napari_plimseg._widgets.common import (
+    TOOLTIPS,
+    Banner,
+    ClassList,
+    CollapsibleSection,
+    FirstRunCard,
+    HelpPanel,
+    ModelChoice,
+    column,
+    failure_of,
+    heading,
+    labeled,
+    on_destroyed,
+    run_once,
+    scrolling,
+    show_actions,
+)
 from napari_plimseg._widgets.docks import DOCKS, open_dock
 from napari_plimseg._widgets.generate.jobs import Opened, find_devices, warm_up
 from napari_plimseg._widgets.generate.options import (
@@ -41,35 +49,31 @@ from napari_plimseg._widgets.generate.run import (
 )
 from napari_plimseg._widgets.generate.slide_section import SlideSection, TissuePreview
 from napari_plimseg._widgets.generate.state import DockState
-from napari_plimseg._widgets.viewer.corrections_panel import (
+from napari_plimseg._widgets.viewer import (
     CorrectionsControl,
-    describe_corrections,
-)
-from napari_plimseg._widgets.viewer.cursor_status import CursorStatus
-from napari_plimseg._widgets.viewer.mask_layer import recolored
-from napari_plimseg._widgets.viewer.regions import (
+    CursorStatus,
     RunOn,
-    chosen_region,
-    closed_shapes,
-    find_region_layer,
-    view_center,
-)
-from napari_plimseg._widgets.viewer.slide_layers import (
     SlideOpener,
     ThemeColor,
     ViewerSlides,
+    chosen_region,
+    closed_shapes,
+    describe_corrections,
+    find_region_layer,
+    recolored,
     slide_of,
+    view_center,
 )
 from napari_plimseg.errors import PlimsegError
-from napari_plimseg.inference.devices import ENGINE
+from napari_plimseg.inference import ENGINE
 from napari_plimseg.settings import load_settings, save_settings
 
 if TYPE_CHECKING:
     from napari.viewer import Viewer
 
-    from napari_plimseg._widgets.viewer.mask_layer import MaskView
+    from napari_plimseg._widgets.viewer import MaskView
     from napari_plimseg.settings import DockSettings
-    from napari_plimseg.slides.slide import Slide
+    from napari_plimseg.slides import Slide
     from napari_plimseg.tissue import TissueClasses
 
 
@@ -454,7 +458,7 @@ class PlimsegDock(QWidget):
             return
         self._remember()
         # here, not above: it brings the engine, which opening the dock need not wait for
-        from napari_plimseg.inference.job import SegmentationJob
+        from napari_plimseg.inference import SegmentationJob
 
         settings = self.settings_form.settings
         try:

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from napari_plimseg._widgets.common.jobs import ModelCache, Stage, TileDone
+from napari_plimseg._widgets.common import ModelCache, Stage, TileDone
 from napari_plimseg.errors import CorrectionsError, PlimsegError
 from napari_plimseg.files import fingerprint
-from napari_plimseg.inference.devices import ENGINE
-from napari_plimseg.results.corrections.corrections import Corrections
+from napari_plimseg.inference import ENGINE
+from napari_plimseg.results import Corrections
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -21,10 +21,9 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from napari_plimseg.inference.engine import Progress
-    from napari_plimseg.inference.job import SegmentationJob
-    from napari_plimseg.results.mask_store import MaskStore
-    from napari_plimseg.slides.slide import Slide
+    from napari_plimseg.inference import Progress, SegmentationJob
+    from napari_plimseg.results import MaskStore
+    from napari_plimseg.slides import Slide
 
 
 _NEEDED_SOON = (
@@ -69,7 +68,7 @@ class Opened:
         StoreError
             When it is damaged or no store.
         """
-        from napari_plimseg.results.mask_store import MaskStore
+        from napari_plimseg.results import MaskStore
 
         return cls.of(MaskStore.open(path))
 
@@ -129,7 +128,7 @@ def _tile_done(store: MaskStore, progress: Progress) -> TileDone:
 
 def find_result(slide: Slide, folder: Path) -> Opened | None:
     """Return the newest readable result of a slide; None when there is none."""
-    from napari_plimseg.results.mask_store import SUFFIX, MaskStore
+    from napari_plimseg.results import SUFFIX, MaskStore
 
     stores = sorted(
         (p for p in folder.glob(f"*{SUFFIX}") if p.name.startswith(slide.path.stem[:80])),
@@ -171,7 +170,7 @@ def warm_up() -> Generator[None, None, None]:
 
 def find_devices() -> list[str]:
     """Return the devices of this computer; imports torch, which takes seconds."""
-    from napari_plimseg.inference.devices import available_devices, load_torch_library
+    from napari_plimseg.inference import available_devices, load_torch_library
 
     load_torch_library()
     return available_devices()

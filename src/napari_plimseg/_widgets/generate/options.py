@@ -14,9 +14,8 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_plimseg._widgets.common.options_form import OptionsForm
-from napari_plimseg._widgets.common.tooltips import TOOLTIPS
-from napari_plimseg._widgets.viewer.regions import RunOn, add_region_layer, find_region_layer
+from napari_plimseg._widgets.common import TOOLTIPS, OptionsForm
+from napari_plimseg._widgets.viewer import RunOn, add_region_layer, find_region_layer
 from napari_plimseg.settings import DockSettings
 
 if TYPE_CHECKING:

@@ -24,27 +24,30 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_plimseg._widgets.common.background_job import BackgroundJob, run_once
-from napari_plimseg._widgets.common.icons import swatch
-from napari_plimseg._widgets.common.jobs import EVERYTHING, export_files, export_name, measure_areas
-from napari_plimseg._widgets.common.tooltips import TOOLTIPS
+from napari_plimseg._widgets.common import (
+    EVERYTHING,
+    TOOLTIPS,
+    BackgroundJob,
+    export_files,
+    export_name,
+    measure_areas,
+    run_once,
+    swatch,
+)
 from napari_plimseg._widgets.generate.jobs import Opened, find_result
-from napari_plimseg._widgets.viewer.corrections_panel import CorrectionsRow
-from napari_plimseg._widgets.viewer.mask_layer import COLORMAPS, CONFIDENCE
-from napari_plimseg.results.export.formats import FORMATS
+from napari_plimseg._widgets.viewer import COLORMAPS, CONFIDENCE, CorrectionsRow
+from napari_plimseg.results import FORMATS
 from napari_plimseg.settings import load_settings
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from napari_plimseg._widgets.common.banner import Banner
-    from napari_plimseg._widgets.common.jobs import AreaRow
+    from napari_plimseg._widgets.common import AreaRow, Banner
     from napari_plimseg._widgets.generate.run import RunController
     from napari_plimseg._widgets.generate.state import DockState
-    from napari_plimseg._widgets.viewer.mask_layer import MaskView
-    from napari_plimseg._widgets.viewer.slide_layers import ViewerSlides
-    from napari_plimseg.results.mask_store import MaskStore
-    from napari_plimseg.slides.slide import Slide
+    from napari_plimseg._widgets.viewer import MaskView, ViewerSlides
+    from napari_plimseg.results import MaskStore
+    from napari_plimseg.slides import Slide
     from napari_plimseg.tissue import TissueClasses
 
 

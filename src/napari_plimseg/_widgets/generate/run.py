@@ -9,21 +9,24 @@ from typing import TYPE_CHECKING, Any
 from qtpy.QtCore import QObject, QTimer, Signal
 from qtpy.QtWidgets import QHBoxLayout, QProgressBar, QPushButton, QVBoxLayout, QWidget
 
-from napari_plimseg._widgets.common.background_job import BackgroundJob
-from napari_plimseg._widgets.common.banner import FlowText
-from napari_plimseg._widgets.common.jobs import ModelCache, Stage, TileDone
-from napari_plimseg._widgets.common.tooltips import TOOLTIPS
+from napari_plimseg._widgets.common import (
+    TOOLTIPS,
+    BackgroundJob,
+    FlowText,
+    ModelCache,
+    Stage,
+    TileDone,
+)
 from napari_plimseg._widgets.generate.jobs import Opened, run_steps
 from napari_plimseg._widgets.generate.state import DockState, Phase
-from napari_plimseg._widgets.viewer.mask_layer import CONFIDENCE, MaskView, OverlayView
-from napari_plimseg.inference.devices import ENGINE
+from napari_plimseg._widgets.viewer import CONFIDENCE, MaskView, OverlayView
+from napari_plimseg.inference import ENGINE
 
 if TYPE_CHECKING:
     from napari.viewer import Viewer
 
-    from napari_plimseg.inference.engine import Progress
-    from napari_plimseg.inference.job import SegmentationJob
-    from napari_plimseg.slides.slide import Slide
+    from napari_plimseg.inference import Progress, SegmentationJob
+    from napari_plimseg.slides import Slide
     from napari_plimseg.tissue import TissueClasses
 
 

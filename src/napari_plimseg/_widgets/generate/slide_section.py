@@ -17,12 +17,9 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_plimseg._widgets.common.background_job import run_once
-from napari_plimseg._widgets.common.banner import FlowText
-from napari_plimseg._widgets.common.tooltips import TOOLTIPS
-from napari_plimseg._widgets.viewer.mask_layer import show_tissue
-from napari_plimseg._widgets.viewer.slide_layers import slide_of
-from napari_plimseg.slides.slide import MPP_RANGE, usable_mpp
+from napari_plimseg._widgets.common import TOOLTIPS, FlowText, run_once
+from napari_plimseg._widgets.viewer import show_tissue, slide_of
+from napari_plimseg.slides import MPP_RANGE, usable_mpp
 from napari_plimseg.slides.tissue_mask import tissue_mask
 
 if TYPE_CHECKING:
@@ -30,10 +27,9 @@ if TYPE_CHECKING:
 
     from napari.viewer import Viewer
 
-    from napari_plimseg._widgets.viewer.slide_layers import ViewerSlides
+    from napari_plimseg._widgets.viewer import ViewerSlides
     from napari_plimseg.settings import DockSettings
-    from napari_plimseg.slides.slide import Slide
-    from napari_plimseg.slides.tissue_mask import TissueMask
+    from napari_plimseg.slides import Slide, TissueMask
 
 
 NO_SLIDE = "No slide is open."

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
-from napari_plimseg._widgets.viewer.regions import RunOn
+from napari_plimseg._widgets.viewer import RunOn
 
 _WAIT_OR_CANCEL = "A run is in progress: wait or cancel it first."
 

@@ -24,15 +24,26 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_plimseg._widgets.common.actions import ActionButton, show_actions
-from napari_plimseg._widgets.common.background_job import BackgroundJob
-from napari_plimseg._widgets.common.banner import Banner, FlowText
-from napari_plimseg._widgets.common.tooltips import TOOLTIPS
+from napari_plimseg._widgets.common import (
+    TOOLTIPS,
+    ActionButton,
+    BackgroundJob,
+    Banner,
+    FlowText,
+    show_actions,
+)
 from napari_plimseg._widgets.docks import main_dock
-from napari_plimseg._widgets.generate.run import duration
+from napari_plimseg._widgets.generate import duration
 from napari_plimseg._widgets.model_manager.state import ModelsState, Work
-from napari_plimseg.models.importing import import_model, import_weights
-from napari_plimseg.models.library import EntryState, ModelEntry, ModelLibrary, Offer, Task
+from napari_plimseg.models import (
+    EntryState,
+    ModelEntry,
+    ModelLibrary,
+    Offer,
+    Task,
+    import_model,
+    import_weights,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -40,7 +51,7 @@ if TYPE_CHECKING:
 
     from napari.viewer import Viewer
 
-    from napari_plimseg.models.downloads import DownloadProgress
+    from napari_plimseg.models import DownloadProgress
 
 
 def size_text(size: int) -> str:

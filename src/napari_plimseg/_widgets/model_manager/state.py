@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING
 
-from napari_plimseg.models.library import EntryState, Kind, Task, why_not_remove
+from napari_plimseg.models import EntryState, Kind, Task, why_not_remove
 
 if TYPE_CHECKING:
-    from napari_plimseg.models.library import ModelEntry
+    from napari_plimseg.models import ModelEntry
 
 
 class Work(Enum):

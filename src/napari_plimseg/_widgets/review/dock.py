@@ -9,17 +9,18 @@ from qtpy.QtCore import QObject, Qt, QTimer, Signal
 from qtpy.QtGui import QColor
 from qtpy.QtWidgets import QComboBox, QFrame, QHBoxLayout, QLabel, QScrollArea, QVBoxLayout, QWidget
 
-from napari_plimseg._widgets.common.background_job import on_destroyed
-from napari_plimseg._widgets.common.banner import Banner, FlowText
-from napari_plimseg._widgets.common.collapsible import CollapsibleSection
-from napari_plimseg._widgets.common.tooltips import TOOLTIPS
-from napari_plimseg._widgets.review.correct.painter import EditTarget
-from napari_plimseg._widgets.review.correct.section import CorrectSection
-from napari_plimseg._widgets.review.inspect.section import InspectSection
+from napari_plimseg._widgets.common import (
+    TOOLTIPS,
+    Banner,
+    CollapsibleSection,
+    FlowText,
+    on_destroyed,
+)
+from napari_plimseg._widgets.review.correct import CorrectSection, EditTarget
+from napari_plimseg._widgets.review.inspect import InspectSection
 from napari_plimseg._widgets.review.messages import NO_MASK
-from napari_plimseg._widgets.review.promptable.section import PromptSection
-from napari_plimseg._widgets.viewer.napari_private import unwrapped
-from napari_plimseg._widgets.viewer.slide_layers import ThemeColor
+from napari_plimseg._widgets.review.promptable import PromptSection
+from napari_plimseg._widgets.viewer import ThemeColor, unwrapped
 
 if TYPE_CHECKING:
     from collections.abc import Callable

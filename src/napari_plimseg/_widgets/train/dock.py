@@ -10,13 +10,20 @@ from qtpy.QtCore import QTimer, Signal
 from qtpy.QtGui import QColor
 from qtpy.QtWidgets import QComboBox, QFileDialog, QHBoxLayout, QPushButton, QWidget
 
-from napari_plimseg._widgets.common.actions import show_actions
-from napari_plimseg._widgets.common.background_job import BackgroundJob, on_destroyed
-from napari_plimseg._widgets.common.banner import Banner, FlowText
-from napari_plimseg._widgets.common.class_list import EYE, ClassList
-from napari_plimseg._widgets.common.collapsible import CollapsibleSection
-from napari_plimseg._widgets.common.layout import column, heading, scrolling
-from napari_plimseg._widgets.common.tooltips import TOOLTIPS
+from napari_plimseg._widgets.common import (
+    EYE,
+    TOOLTIPS,
+    BackgroundJob,
+    Banner,
+    ClassList,
+    CollapsibleSection,
+    FlowText,
+    column,
+    heading,
+    on_destroyed,
+    scrolling,
+    show_actions,
+)
 from napari_plimseg._widgets.train.folder_section import FolderSection
 from napari_plimseg._widgets.train.jobs import (
     ProcessMonitor,
@@ -30,15 +37,18 @@ from napari_plimseg._widgets.train.result_section import ResultSection, TrainedM
 from napari_plimseg._widgets.train.setup_section import PlanEstimate, SetupSection
 from napari_plimseg._widgets.train.state import TrainDockState
 from napari_plimseg._widgets.train.tag_gallery import Tagging
-from napari_plimseg._widgets.viewer.mask_layer import mask_views
-from napari_plimseg._widgets.viewer.slide_layers import ThemeColor, ViewerSlides
+from napari_plimseg._widgets.viewer import ThemeColor, ViewerSlides, mask_views
 from napari_plimseg.errors import PlimsegError
 from napari_plimseg.settings import load_train_settings, save_train_settings
 from napari_plimseg.tissue import TissueClasses
-from napari_plimseg.training_runs.folder_facts import FolderFacts, TrainingPlan, following
-from napari_plimseg.training_runs.process import TrainingProcess, TrainingRequest, TrainingState
-from napari_plimseg.training_runs.run_folder import (
+from napari_plimseg.training_runs import (
+    FolderFacts,
     RunStatus,
+    TrainingPlan,
+    TrainingProcess,
+    TrainingRequest,
+    TrainingState,
+    following,
     list_runs,
     name_problem,
     new_run_folder,
@@ -51,8 +61,7 @@ if TYPE_CHECKING:
     from napari.viewer import Viewer
 
     from napari_plimseg.settings import TrainSettings
-    from napari_plimseg.training_runs.history import RunHistory
-    from napari_plimseg.training_runs.run_folder import KnownRun
+    from napari_plimseg.training_runs import KnownRun, RunHistory
 
 
 def run_title(run: KnownRun) -> str:

@@ -15,10 +15,8 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_plimseg._widgets.common.actions import ActionButton, show_actions
-from napari_plimseg._widgets.common.banner import FlowText
-from napari_plimseg._widgets.common.tooltips import TOOLTIPS
-from napari_plimseg._widgets.generate.slide_section import PixelSizeRow
+from napari_plimseg._widgets.common import TOOLTIPS, ActionButton, FlowText, show_actions
+from napari_plimseg._widgets.generate import PixelSizeRow
 from napari_plimseg._widgets.train.pictures import PictureLoader, Wanted
 
 if TYPE_CHECKING:
@@ -29,7 +27,7 @@ if TYPE_CHECKING:
 
     from napari_plimseg._widgets.train.state import TrainDockState
     from napari_plimseg.tissue import Color
-    from napari_plimseg.training_runs.folder_facts import FolderFacts, FolderProblem
+    from napari_plimseg.training_runs import FolderFacts, FolderProblem
 
 
 _ROW = 40

@@ -9,12 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QCoreApplication, QObject, QTimer, Signal
 
-from napari_plimseg._widgets.common.background_job import on_destroyed
+from napari_plimseg._widgets.common import on_destroyed
 from napari_plimseg.files import user_data_dir
-from napari_plimseg.training_runs.folder_facts import FolderFacts, TrainingPlan
-from napari_plimseg.training_runs.process import run_command
-from napari_plimseg.training_runs.run_folder import usable_name
-from napari_plimseg.training_runs.slide_patches import SlideMask, cut_slides
+from napari_plimseg.training_runs import (
+    FolderFacts,
+    SlideMask,
+    TrainingPlan,
+    cut_slides,
+    run_command,
+    usable_name,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
@@ -22,9 +26,9 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from napari_plimseg._widgets.viewer.mask_layer import MaskView
+    from napari_plimseg._widgets.viewer import MaskView
     from napari_plimseg.tissue import TissueClasses
-    from napari_plimseg.training_runs.process import TrainingProcess, TrainingRequest
+    from napari_plimseg.training_runs import TrainingProcess, TrainingRequest
 
 
 def scan_folder(

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_plimseg._widgets.common.jobs import Stage
-from napari_plimseg._widgets.viewer.mask_layer import MASK_OPACITY, label_colormap, mask_views
+from napari_plimseg._widgets.common import Stage
+from napari_plimseg._widgets.viewer import MASK_OPACITY, label_colormap, mask_views
 from napari_plimseg.errors import ConfigError
-from napari_plimseg.inference.devices import ENGINE
+from napari_plimseg.inference import ENGINE
 from napari_plimseg.tissue import NOT_COMPUTED
 
 if TYPE_CHECKING:
@@ -23,10 +23,9 @@ if TYPE_CHECKING:
     from napari.viewer import Viewer
     from numpy.typing import NDArray
 
-    from napari_plimseg.results.analysis.comparison import Comparison, OtherMask
-    from napari_plimseg.results.mask_info import MaskInfo
+    from napari_plimseg.results import Comparison, MaskInfo, OtherMask
     from napari_plimseg.settings import DockSettings
-    from napari_plimseg.slides.slide import Region, Slide
+    from napari_plimseg.slides import Region, Slide
 
 
 _LARGEST_SIDE_MM = 6.0
@@ -55,7 +54,7 @@ class PartMask:
 
     def seen_from(self, other: PartMask) -> OtherMask:
         """Return this mask for a comparison with `other`, positioned relative to it."""
-        from napari_plimseg.results.analysis.comparison import OtherMask
+        from napari_plimseg.results import OtherMask
 
         own, theirs = self.info.downsample, other.info.downsample
         y, x = (a * own - b * theirs for a, b in zip(self.first, other.first, strict=True))
@@ -90,7 +89,7 @@ def compared(first: PartMask, second: PartMask) -> ComparedModels:
     ConfigError
         When there is nothing to compare.
     """
-    from napari_plimseg.results.analysis.comparison import compare, match_classes
+    from napari_plimseg.results import compare, match_classes
 
     names, others = ([*part.info.classes.names] for part in (first, second))
     here, there = ({name.casefold() for name in each} for each in (names, others))
@@ -162,9 +161,8 @@ def compare_steps(
 def _part_steps(
     slide: Slide, region: Region, name: str, settings: DockSettings, folder: Path
 ) -> Generator[Stage | PartMask, None, None]:
-    from napari_plimseg.inference.engine import open_store, segment_slide
-    from napari_plimseg.inference.plan import RunRegion
-    from napari_plimseg.models.loading import load_model
+    from napari_plimseg.inference import RunRegion, open_store, segment_slide
+    from napari_plimseg.models import load_model
 
     model = load_model(name)
     run = settings.run_settings()
@@ -210,7 +208,7 @@ class ComparisonLayers:
         """
         from napari.utils.colormaps import DirectLabelColormap
 
-        from napari_plimseg.results.analysis.comparison import DISAGREE
+        from napari_plimseg.results import DISAGREE
 
         self.remove()
         active = self._viewer.layers.selection.active

@@ -12,7 +12,7 @@ from qtpy.QtCore import QObject, QRectF, QSize, Qt, Signal
 from qtpy.QtGui import QColor, QImage, QPainter, QPen
 from qtpy.QtWidgets import QSizePolicy, QWidget
 
-from napari_plimseg._widgets.common.background_job import BackgroundJob
+from napari_plimseg._widgets.common import BackgroundJob
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Sequence
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from qtpy.QtGui import QMouseEvent, QPaintEvent, QResizeEvent, QWheelEvent
 
-    from napari_plimseg.training_runs.tag_table import State
+    from napari_plimseg.training_runs import State
 
 
 THUMB = 68

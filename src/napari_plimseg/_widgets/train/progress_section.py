@@ -21,11 +21,9 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_plimseg._widgets.common.actions import ActionButton, show_actions
-from napari_plimseg._widgets.common.banner import FlowText
-from napari_plimseg._widgets.common.tooltips import TOOLTIPS
-from napari_plimseg._widgets.generate.run import BUTTON_STYLE, duration
-from napari_plimseg.training_runs.process import TrainingState
+from napari_plimseg._widgets.common import TOOLTIPS, ActionButton, FlowText, show_actions
+from napari_plimseg._widgets.generate import BUTTON_STYLE, duration
+from napari_plimseg.training_runs import TrainingState
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -33,7 +31,7 @@ if TYPE_CHECKING:
     from qtpy.QtGui import QMouseEvent, QPaintEvent, QResizeEvent
 
     from napari_plimseg._widgets.train.state import TrainDockState
-    from napari_plimseg.training_runs.history import Point, RunHistory
+    from napari_plimseg.training_runs import Point, RunHistory
 
 
 _LEFT, _RIGHT, _TOP, _BOTTOM = 40, 10, 20, 20

@@ -18,18 +18,21 @@ from qtpy.QtWidgets import (
 )
 
 from napari_plimseg import models
-from napari_plimseg._widgets.common.actions import ActionButton, show_actions
-from napari_plimseg._widgets.common.background_job import BackgroundJob
-from napari_plimseg._widgets.common.banner import FlowText
-from napari_plimseg._widgets.common.jobs import Stage
-from napari_plimseg._widgets.common.tooltips import TOOLTIPS
+from napari_plimseg._widgets.common import (
+    TOOLTIPS,
+    ActionButton,
+    BackgroundJob,
+    FlowText,
+    Stage,
+    show_actions,
+)
 from napari_plimseg._widgets.docks import open_main_dock
 from napari_plimseg._widgets.train.model_comparison import (
     ComparedModels,
     ComparisonLayers,
     compare_steps,
 )
-from napari_plimseg._widgets.viewer.regions import visible_region
+from napari_plimseg._widgets.viewer import visible_region
 from napari_plimseg.errors import PlimsegError
 from napari_plimseg.settings import load_settings
 
@@ -39,9 +42,9 @@ if TYPE_CHECKING:
     from napari.viewer import Viewer
 
     from napari_plimseg._widgets.train.state import TrainDockState
-    from napari_plimseg._widgets.viewer.slide_layers import ViewerSlides
-    from napari_plimseg.models.library import ModelEntry
-    from napari_plimseg.training_runs.process import TrainingProcess
+    from napari_plimseg._widgets.viewer import ViewerSlides
+    from napari_plimseg.models import ModelEntry
+    from napari_plimseg.training_runs import TrainingProcess
 
 
 _ROW = 22

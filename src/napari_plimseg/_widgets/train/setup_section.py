@@ -14,22 +14,25 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_plimseg._widgets.common.background_job import BackgroundJob
-from napari_plimseg._widgets.common.banner import FlowText
-from napari_plimseg._widgets.common.layout import SPACING, labeled
-from napari_plimseg._widgets.common.options_form import OptionsForm
-from napari_plimseg._widgets.common.tooltips import TOOLTIPS
-from napari_plimseg._widgets.generate.run import duration
+from napari_plimseg._widgets.common import (
+    SPACING,
+    TOOLTIPS,
+    BackgroundJob,
+    FlowText,
+    OptionsForm,
+    labeled,
+)
+from napari_plimseg._widgets.generate import duration
 from napari_plimseg.errors import PlimsegError
-from napari_plimseg.models.encoders.cards import CARDS, EncoderName
+from napari_plimseg.models import CARDS, EncoderName
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Generator
 
     from napari_plimseg._widgets.train.state import TrainDockState
-    from napari_plimseg.models.encoders.cards import EncoderCard
+    from napari_plimseg.models import EncoderCard
     from napari_plimseg.settings import TrainSettings
-    from napari_plimseg.training_runs.folder_facts import TrainingPlan
+    from napari_plimseg.training_runs import TrainingPlan
 
 
 _LABEL_WIDTH = 78

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from napari_plimseg.training_runs.process import TrainingState
+from napari_plimseg.training_runs import TrainingState
 
 CONTROLS = (
     "folder", "slides", "tag", "setup", "start", "stop", "resume", "report", "use", "compare",

@@ -20,8 +20,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_plimseg._widgets.common.banner import Banner, FlowText
-from napari_plimseg._widgets.common.tooltips import TOOLTIPS
+from napari_plimseg._widgets.common import TOOLTIPS, Banner, FlowText
 from napari_plimseg._widgets.train.pictures import (
     THUMB,
     PictureLoader,
@@ -30,7 +29,7 @@ from napari_plimseg._widgets.train.pictures import (
     Wanted,
 )
 from napari_plimseg.errors import PlimsegError
-from napari_plimseg.training_runs.tag_table import TagTable
+from napari_plimseg.training_runs import TagTable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -38,7 +37,7 @@ if TYPE_CHECKING:
     from qtpy.QtGui import QCloseEvent, QImage, QKeyEvent
 
     from napari_plimseg.tissue import Color
-    from napari_plimseg.training_runs.tag_table import State
+    from napari_plimseg.training_runs import State
 
 
 PICTURE_SIDE = 1200

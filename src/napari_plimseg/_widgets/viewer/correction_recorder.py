@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QCoreApplication, QObject, QTimer, Signal
 
-from napari_plimseg._widgets.common.background_job import BackgroundJob
+from napari_plimseg._widgets.common import BackgroundJob
 from napari_plimseg._widgets.viewer.napari_private import (
     HistoryWatch,
     draw_part,
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from napari.viewer import Viewer
 
     from napari_plimseg._widgets.viewer.mask_pixels import MaskPixels
-    from napari_plimseg.results.corrections.corrections import Corrections
+    from napari_plimseg.results import Corrections
 
 
 _logger = logging.getLogger(__name__)

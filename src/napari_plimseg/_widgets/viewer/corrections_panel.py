@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING
 from qtpy.QtCore import QObject, Signal
 from qtpy.QtWidgets import QCheckBox, QHBoxLayout, QMessageBox, QPushButton, QVBoxLayout, QWidget
 
-from napari_plimseg._widgets.common.banner import FlowText
-from napari_plimseg._widgets.common.tooltips import TOOLTIPS
+from napari_plimseg._widgets.common import TOOLTIPS, FlowText
 from napari_plimseg._widgets.viewer.mask_layer import commit_shared
 from napari_plimseg.errors import CorrectionsError
 
 if TYPE_CHECKING:
-    from napari_plimseg._widgets.common.banner import Banner
+    from napari_plimseg._widgets.common import Banner
     from napari_plimseg._widgets.viewer.correction_recorder import CorrectionRecorder
     from napari_plimseg._widgets.viewer.mask_layer import MaskView
 

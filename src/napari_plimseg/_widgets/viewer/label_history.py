@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from napari.layers import Labels
 
     from napari_plimseg._widgets.viewer.napari_private import PixelSpan
-    from napari_plimseg.results.editing.operations import Edit
+    from napari_plimseg.results import Edit
 
 
 _INDEX_BYTES = 17  # of one pixel in index lists: row, column and value before

@@ -16,7 +16,7 @@ from napari_plimseg._widgets.viewer.napari_private import (
     unwrapped,
 )
 from napari_plimseg.errors import CorrectionsError
-from napari_plimseg.results.corrections.corrections import Corrections
+from napari_plimseg.results import Corrections
 from napari_plimseg.tissue import NOT_COMPUTED, UNREADABLE
 
 if TYPE_CHECKING:
@@ -27,11 +27,9 @@ if TYPE_CHECKING:
     from napari.viewer import Viewer
     from numpy.typing import NDArray
 
-    from napari_plimseg._widgets.common.jobs import TileDone
-    from napari_plimseg.results.mask_info import MaskInfo
-    from napari_plimseg.results.mask_store import MaskStore
-    from napari_plimseg.slides.slide import Slide
-    from napari_plimseg.slides.tissue_mask import TissueMask
+    from napari_plimseg._widgets.common import TileDone
+    from napari_plimseg.results import MaskInfo, MaskStore
+    from napari_plimseg.slides import Slide, TissueMask
     from napari_plimseg.tiling import Window
     from napari_plimseg.tissue import TissueClasses
 

@@ -11,7 +11,7 @@ from napari_plimseg.tissue import NOT_COMPUTED, UNREADABLE
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from napari_plimseg.results.corrections.corrections import Corrections
+    from napari_plimseg.results import Corrections
 
 
 class MaskPixels:

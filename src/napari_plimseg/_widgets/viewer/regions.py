@@ -9,14 +9,14 @@ import numpy as np
 
 from napari_plimseg._widgets.viewer.camera import get_camera
 from napari_plimseg.errors import ConfigError
-from napari_plimseg.slides.slide import Region
+from napari_plimseg.slides import Region
 
 if TYPE_CHECKING:
     from napari.layers import Image, Shapes
     from napari.viewer import Viewer
     from numpy.typing import NDArray
 
-    from napari_plimseg.inference.plan import RunRegion
+    from napari_plimseg.inference import RunRegion
 
 
 class RunOn(Enum):
@@ -95,7 +95,7 @@ def chosen_region(viewer: Viewer, layer: Image, run_on: RunOn) -> RunRegion | No
     ConfigError
         When that part is empty.
     """
-    from napari_plimseg.inference.plan import RunRegion
+    from napari_plimseg.inference import RunRegion
 
     if run_on is RunOn.VISIBLE:
         return RunRegion.rectangle(visible_region(layer))

@@ -12,8 +12,7 @@ from napari_plimseg._reader import SLIDE_KEY, read_slides
 from napari_plimseg._sample_data import cmu_1_small_region
 from napari_plimseg.errors import PlimsegError
 from napari_plimseg.settings import load_settings
-from napari_plimseg.slides.opening import filename_patterns
-from napari_plimseg.slides.slide import Slide
+from napari_plimseg.slides import Slide, filename_patterns
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -16,7 +16,7 @@ import safetensors.torch
 import torch
 
 from napari_plimseg.files import atomic_write, user_cache_dir
-from napari_plimseg.models.promptable.dual_decoder import Encoded
+from napari_plimseg.models import Encoded
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

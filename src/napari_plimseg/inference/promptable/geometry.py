@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_plimseg.errors import ConfigError
-from napari_plimseg.models.promptable.prompt_tensors import SURE, PatchHints
-from napari_plimseg.slides.slide import Region
+from napari_plimseg.models import SURE, PatchHints
+from napari_plimseg.slides import Region
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

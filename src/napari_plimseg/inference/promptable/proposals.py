@@ -12,16 +12,14 @@ from scipy import ndimage
 
 from napari_plimseg.errors import ConfigError
 from napari_plimseg.inference.promptable.geometry import HintMask
-from napari_plimseg.models.encoders.base import ImageTextEncoder
-from napari_plimseg.models.encoders.loading import load_encoder
-from napari_plimseg.models.segmentation.zero_shot import ZeroShotModel, text_prototypes
+from napari_plimseg.models import ImageTextEncoder, ZeroShotModel, load_encoder, text_prototypes
 from napari_plimseg.tissue import COLORECTAL, TissueClass, TissueClasses
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from napari_plimseg.results.mask_info import MaskInfo
-    from napari_plimseg.slides.slide import Region, Slide
+    from napari_plimseg.results import MaskInfo
+    from napari_plimseg.slides import Region, Slide
     from napari_plimseg.tiling import Window
 
 

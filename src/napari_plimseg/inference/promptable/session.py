@@ -26,10 +26,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-    from napari_plimseg.models.promptable.dual_decoder import Encoded
-    from napari_plimseg.models.promptable.prompt_tensors import PatchHints
-    from napari_plimseg.models.promptable.wsi_sam import WsiSam
-    from napari_plimseg.slides.slide import Region, Slide
+    from napari_plimseg.models import Encoded, PatchHints, WsiSam
+    from napari_plimseg.slides import Region, Slide
 
 
 AT_ONCE = 8

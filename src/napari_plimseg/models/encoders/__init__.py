@@ -1,1 +1,5 @@
 """Image encoders, vision-only and image-text: their names, cards and networks."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,1 +1,5 @@
 """Promptable models (WSI-SAM): segment one object from points and boxes."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_plimseg.errors import ModelError
-from napari_plimseg.models.encoders.loading import load_backbone
+from napari_plimseg.models.encoders import load_backbone
 from napari_plimseg.models.model_file import (
     ModelHeader,
     current_versions,

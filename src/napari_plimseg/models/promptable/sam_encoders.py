@@ -23,7 +23,7 @@ from napari_plimseg.models.torchvision_compat import make_torchvision_importable
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from napari_plimseg.models.encoders.base import Backbone
+    from napari_plimseg.models.encoders import Backbone
 
 
 MEAN, STD = (123.675 / 255, 116.28 / 255, 103.53 / 255), (58.395 / 255, 57.12 / 255, 57.375 / 255)
@@ -295,7 +295,7 @@ def empty_encoder(spec: Mapping[str, Any]) -> PatchEncoder:
         if architecture == "tiny-vit":
             return TinyVitEncoder(rest)
         if architecture == "backbone":
-            from napari_plimseg.models.encoders.loading import empty_backbone
+            from napari_plimseg.models.encoders import empty_backbone
 
             backbone = empty_backbone(rest.pop("backbone"))
             return BackboneEncoder(backbone, rest.pop("side"), **rest)

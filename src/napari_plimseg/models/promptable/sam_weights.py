@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from napari_plimseg.errors import ModelError
 from napari_plimseg.files import sha256
 from napari_plimseg.models.downloads import cached_folder
-from napari_plimseg.models.encoders.cards import EncoderName
+from napari_plimseg.models.encoders import EncoderName
 from napari_plimseg.models.promptable.sam_decoder import DecoderShape
 from napari_plimseg.models.promptable.sam_encoders import (
     TinyVitEncoder,

@@ -1,1 +1,5 @@
 """Models that segment tissue classes: zero-shot, CAM and segmentation networks."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

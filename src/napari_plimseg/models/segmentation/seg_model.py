@@ -13,8 +13,7 @@ from torch.nn import functional as F
 
 from napari_plimseg.errors import ModelError
 from napari_plimseg.models.class_gate import ClassGate, gated
-from napari_plimseg.models.encoders.cards import without_path
-from napari_plimseg.models.encoders.loading import empty_backbone, load_backbone
+from napari_plimseg.models.encoders import empty_backbone, load_backbone, without_path
 from napari_plimseg.models.model_file import (
     ModelHeader,
     current_versions,
@@ -36,7 +35,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-    from napari_plimseg.models.encoders.base import Backbone
+    from napari_plimseg.models.encoders import Backbone
     from napari_plimseg.tissue import TissueClasses
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-    from napari_plimseg.models.encoders.base import ImageTextEncoder
+    from napari_plimseg.models.encoders import ImageTextEncoder
     from napari_plimseg.tissue import TissueClasses
 
 

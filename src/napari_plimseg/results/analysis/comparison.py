@@ -168,7 +168,7 @@ def read_other_mask(path: str | Path, info: MaskInfo) -> OtherMask:
     if not path.is_file():
         raise ConfigError(f"'{path.name}' does not exist", remedy="Choose another file.")
     try:
-        from napari_plimseg.results.export.label_tiff import read_label_tiff
+        from napari_plimseg.results.export import read_label_tiff
 
         if path.suffix.lower() in (".tif", ".tiff") and _is_ours(path):
             ids, own = read_label_tiff(path)
@@ -186,7 +186,7 @@ def read_other_mask(path: str | Path, info: MaskInfo) -> OtherMask:
 def _is_ours(path: Path) -> bool:
     from tifffile import TiffFile
 
-    from napari_plimseg.results.export.label_tiff import NAMESPACE
+    from napari_plimseg.results.export import NAMESPACE
 
     with TiffFile(path) as tiff:
         return NAMESPACE in (tiff.pages[0].description or "")

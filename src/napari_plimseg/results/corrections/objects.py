@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from napari_plimseg.results.corrections.corrections import Corrections
     from napari_plimseg.results.mask_info import MaskInfo
-    from napari_plimseg.slides.slide import Slide
+    from napari_plimseg.slides import Slide
 
 
 FIELD = 1024

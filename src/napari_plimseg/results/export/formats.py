@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from napari_plimseg.results.mask_info import MaskInfo
     from napari_plimseg.results.measure import MaskArray
-    from napari_plimseg.slides.slide import Slide
+    from napari_plimseg.slides import Slide
 
 
 Resolution = Literal["mask", "slide"]

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from napari_plimseg.results.mask_info import MaskInfo
     from napari_plimseg.results.measure import ClassArea, MaskArray
-    from napari_plimseg.slides.slide import Slide
+    from napari_plimseg.slides import Slide
     from napari_plimseg.tissue import Color
 
 

@@ -1,1 +1,5 @@
 """One class a back end: how each kind of file is read."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

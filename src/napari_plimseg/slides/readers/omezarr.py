@@ -10,7 +10,7 @@ from napari_plimseg.errors import SlideError
 from napari_plimseg.slides import color
 from napari_plimseg.slides.metadata import from_length, pyramid_of, square
 from napari_plimseg.slides.slide import Slide
-from napari_plimseg.slides.validation.files import MAX_SEGMENT_BYTES
+from napari_plimseg.slides.validation import MAX_SEGMENT_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -11,9 +11,13 @@ import numpy as np
 from napari_plimseg.errors import SlideError
 from napari_plimseg.slides.metadata import pyramid_of, square
 from napari_plimseg.slides.slide import WHITE, Region, Slide, reason_of
-from napari_plimseg.slides.validation.dicom import check_dicom
-from napari_plimseg.slides.validation.files import KNOWN_FORMATS, MAX_SEGMENT_BYTES, dicom_files
-from napari_plimseg.slides.validation.tiff import NDPI_FILTER_SET
+from napari_plimseg.slides.validation import (
+    KNOWN_FORMATS,
+    MAX_SEGMENT_BYTES,
+    NDPI_FILTER_SET,
+    check_dicom,
+    dicom_files,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -21,7 +25,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from napari_plimseg.slides.validation.tiff import Directory
+    from napari_plimseg.slides.validation import Directory
 
 
 _BLOCK = 4096

@@ -19,7 +19,7 @@ from napari_plimseg.errors import SlideError
 from napari_plimseg.slides import color, metadata
 from napari_plimseg.slides.metadata import OmeImage, ome_image, pyramid_of
 from napari_plimseg.slides.slide import WHITE, Slide
-from napari_plimseg.slides.validation.files import encoded_shape
+from napari_plimseg.slides.validation import encoded_shape
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -8,8 +8,7 @@ from qtpy.QtCore import QSize, Qt, Signal
 from qtpy.QtGui import QColor
 from qtpy.QtWidgets import QGridLayout, QHBoxLayout, QSizePolicy, QToolButton, QWidget
 
-from napari_plimseg._widgets.common.icons import CHOSEN_STYLE, swatch, tool_icon
-from napari_plimseg._widgets.common.tooltips import TOOLTIPS
+from napari_plimseg._widgets.common import CHOSEN_STYLE, TOOLTIPS, swatch, tool_icon
 
 if TYPE_CHECKING:
     from qtpy.QtGui import QResizeEvent

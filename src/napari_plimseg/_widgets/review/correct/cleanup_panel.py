@@ -18,8 +18,8 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_plimseg._widgets.common.tooltips import TOOLTIPS
-from napari_plimseg.results.editing.operations import (
+from napari_plimseg._widgets.common import TOOLTIPS
+from napari_plimseg.results import (
     Edit,
     Part,
     fill_holes,

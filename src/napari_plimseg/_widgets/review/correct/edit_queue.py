@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from qtpy.QtCore import QObject, Signal
 
-from napari_plimseg._widgets.common.background_job import BackgroundJob
+from napari_plimseg._widgets.common import BackgroundJob
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from napari_plimseg._widgets.review.correct.painter import MaskPainter
-    from napari_plimseg.results.editing.operations import Edit
+    from napari_plimseg.results import Edit
 
     Work = Callable[[NDArray[np.uint8]], Edit]
 

@@ -10,8 +10,7 @@ from qtpy.QtCore import QCoreApplication, QObject, QTimer
 
 from napari_plimseg._widgets.review.correct.painter import EditTarget
 from napari_plimseg._widgets.review.messages import MOVE_VIEW, OFF_VIEW
-from napari_plimseg._widgets.viewer.mask_layer import MASK_OPACITY, label_colormap
-from napari_plimseg._widgets.viewer.napari_private import edit_spans, unwrapped
+from napari_plimseg._widgets.viewer import MASK_OPACITY, edit_spans, label_colormap, unwrapped
 from napari_plimseg.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
     from napari.viewer import Viewer
     from numpy.typing import NDArray
 
-    from napari_plimseg._widgets.viewer.mask_layer import MaskView
+    from napari_plimseg._widgets.viewer import MaskView
 
 
 MAX_SIDE = 4096

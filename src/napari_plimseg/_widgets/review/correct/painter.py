@@ -9,11 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_plimseg._reader import MASK_KEY
-from napari_plimseg._widgets.common.background_job import TimeSlicedTask
-from napari_plimseg._widgets.viewer import label_history
-from napari_plimseg._widgets.viewer.mask_layer import mask_view_of
-from napari_plimseg._widgets.viewer.napari_private import is_drawing, unwrapped
-from napari_plimseg.results.editing.operations import Edit, allowed_pixels, region_within, relabel
+from napari_plimseg._widgets.common import TimeSlicedTask
+from napari_plimseg._widgets.viewer import is_drawing, label_history, mask_view_of, unwrapped
+from napari_plimseg.results import Edit, allowed_pixels, region_within, relabel
 from napari_plimseg.tissue import NOT_COMPUTED
 
 if TYPE_CHECKING:
@@ -22,10 +20,9 @@ if TYPE_CHECKING:
     from napari.layers import Labels, Layer
     from numpy.typing import NDArray
 
-    from napari_plimseg._widgets.viewer.mask_layer import MaskView
-    from napari_plimseg.results.mask_info import MaskInfo
-    from napari_plimseg.slides.slide import Slide
-    from napari_plimseg.slides.tissue_mask import TissueMask
+    from napari_plimseg._widgets.viewer import MaskView
+    from napari_plimseg.results import MaskInfo
+    from napari_plimseg.slides import Slide, TissueMask
 
     Mask = NDArray[np.uint8]
     Pixels = NDArray[np.bool_]

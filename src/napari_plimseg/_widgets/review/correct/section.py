@@ -21,10 +21,15 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_plimseg._widgets.common.background_job import BackgroundJob, on_destroyed
-from napari_plimseg._widgets.common.collapsible import CollapsibleSection
-from napari_plimseg._widgets.common.icons import tool_button, tool_icon
-from napari_plimseg._widgets.common.tooltips import TOOLTIPS, allow
+from napari_plimseg._widgets.common import (
+    TOOLTIPS,
+    BackgroundJob,
+    CollapsibleSection,
+    allow,
+    on_destroyed,
+    tool_button,
+    tool_icon,
+)
 from napari_plimseg._widgets.review.correct.class_chips import KEYED, ClassChips
 from napari_plimseg._widgets.review.correct.cleanup_panel import CleanupPanel
 from napari_plimseg._widgets.review.correct.edit_queue import EditQueue, EditRequest
@@ -34,12 +39,9 @@ from napari_plimseg._widgets.review.correct.painter import (
     MaskPainter,
 )
 from napari_plimseg._widgets.review.messages import HIDDEN, NO_MASK
-from napari_plimseg._widgets.viewer import label_history
-from napari_plimseg._widgets.viewer.corrections_panel import DiscardedRow
-from napari_plimseg._widgets.viewer.layer_bindings import LayerBindings
-from napari_plimseg._widgets.viewer.napari_private import unwrapped
+from napari_plimseg._widgets.viewer import DiscardedRow, LayerBindings, label_history, unwrapped
 from napari_plimseg.errors import PlimsegError
-from napari_plimseg.results.editing.operations import connected_region, relabel
+from napari_plimseg.results import connected_region, relabel
 from napari_plimseg.settings import load_settings
 from napari_plimseg.slides.tissue_mask import tissue_mask
 
@@ -50,9 +52,8 @@ if TYPE_CHECKING:
 
     from napari_plimseg._widgets.review.correct.cleanup_panel import CleanupOperation
     from napari_plimseg._widgets.review.correct.edit_queue import Work
-    from napari_plimseg._widgets.viewer.mask_layer import MaskView
-    from napari_plimseg.slides.slide import Slide
-    from napari_plimseg.slides.tissue_mask import TissueMask
+    from napari_plimseg._widgets.viewer import MaskView
+    from napari_plimseg.slides import Slide, TissueMask
 
 
 TOOLS = {

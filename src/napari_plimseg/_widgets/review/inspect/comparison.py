@@ -24,16 +24,14 @@ from qtpy.QtWidgets import (
 )
 from superqt import QCollapsible
 
-from napari_plimseg._widgets.common.background_job import BackgroundJob
-from napari_plimseg._widgets.common.banner import FlowText
-from napari_plimseg._widgets.common.tooltips import TOOLTIPS, allow
+from napari_plimseg._widgets.common import TOOLTIPS, BackgroundJob, FlowText, allow
 from napari_plimseg._widgets.review.inspect.jobs import (
     Compared,
     ShownMask,
     compare_with,
     mask_of_labels,
 )
-from napari_plimseg._widgets.viewer.mask_layer import mask_view_of
+from napari_plimseg._widgets.viewer import mask_view_of
 from napari_plimseg.settings import load_settings
 
 if TYPE_CHECKING:
@@ -44,8 +42,8 @@ if TYPE_CHECKING:
     from napari.viewer import Viewer
     from numpy.typing import NDArray
 
-    from napari_plimseg._widgets.viewer.mask_layer import MaskView
-    from napari_plimseg.results.analysis.comparison import Comparison, OtherMask
+    from napari_plimseg._widgets.viewer import MaskView
+    from napari_plimseg.results import Comparison, OtherMask
 
 
 DISAGREE_COLOR = (1.0, 0.0, 0.85, 0.75)
@@ -59,7 +57,7 @@ def difference_colors() -> Any:
     """Return the colors of the layer of differences."""
     from napari.utils.colormaps import DirectLabelColormap
 
-    from napari_plimseg.results.analysis.comparison import DISAGREE, ONLY_MASK, ONLY_OTHER
+    from napari_plimseg.results import DISAGREE, ONLY_MASK, ONLY_OTHER
 
     clear = (0.0, 0.0, 0.0, 0.0)
     return DirectLabelColormap(
@@ -253,7 +251,7 @@ class ComparePanel(QWidget):
 
     def compare_with_file(self, path: str | Path) -> None:
         """Compare with annotations or a result on disk."""
-        from napari_plimseg.results.analysis.comparison import read_other_mask
+        from napari_plimseg.results import read_other_mask
 
         if self._view is not None:
             self._start(functools.partial(read_other_mask, Path(path), self._view.store.info), None)

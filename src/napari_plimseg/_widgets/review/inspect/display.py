@@ -17,18 +17,15 @@ from qtpy.QtWidgets import (
 )
 from superqt import QCollapsible
 
-from napari_plimseg._widgets.common.background_job import BackgroundJob
-from napari_plimseg._widgets.common.icons import swatch
-from napari_plimseg._widgets.common.tooltips import TOOLTIPS
-from napari_plimseg._widgets.viewer.mask_layer import CONFIDENCE, OverlayView, overlay_values
-from napari_plimseg._widgets.viewer.outlines import OutlineLayer
+from napari_plimseg._widgets.common import TOOLTIPS, BackgroundJob, swatch
+from napari_plimseg._widgets.viewer import CONFIDENCE, OutlineLayer, OverlayView, overlay_values
 from napari_plimseg.tissue import NOT_COMPUTED
 
 if TYPE_CHECKING:
     from napari.viewer import Viewer
     from numpy.typing import NDArray
 
-    from napari_plimseg._widgets.viewer.mask_layer import MaskView
+    from napari_plimseg._widgets.viewer import MaskView
     from napari_plimseg.tissue import TissueClasses
 
 

@@ -14,11 +14,14 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from napari_plimseg.results.analysis.comparison import Comparison, OtherMask
-    from napari_plimseg.results.analysis.review_log import ReviewedRegion
-    from napari_plimseg.results.analysis.uncertainty import UncertainRegion
-    from napari_plimseg.results.mask_info import MaskInfo
-    from napari_plimseg.results.mask_store import MaskStore
+    from napari_plimseg.results import (
+        Comparison,
+        MaskInfo,
+        MaskStore,
+        OtherMask,
+        ReviewedRegion,
+        UncertainRegion,
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,7 +59,7 @@ def find_uncertain(
     corrected: NDArray[np.uint8] | None = None,
 ) -> tuple[list[UncertainRegion], float]:
     """Return the worklist and the reviewed fraction of the tissue, 0 to 1."""
-    from napari_plimseg.results.analysis.uncertainty import reviewed_share, worklist
+    from napari_plimseg.results import reviewed_share, worklist
 
     regions = worklist(
         store, shown.ids, reviewed=reviewed, mask_step=shown.step, corrected=corrected
@@ -77,7 +80,7 @@ def compare_with(
     PlimsegError
         When the other mask can't be read or compared.
     """
-    from napari_plimseg.results.analysis.comparison import compare, match_classes
+    from napari_plimseg.results import compare, match_classes
 
     other = read_other()
     if mapping is None:
@@ -120,7 +123,7 @@ def mask_of_labels(
     ConfigError
         When it is not two-dimensional or has labels above 255.
     """
-    from napari_plimseg.results.analysis.comparison import OtherMask
+    from napari_plimseg.results import OtherMask
 
     ids = np.asarray(data)
     if ids.ndim != 2:

@@ -8,16 +8,17 @@ from qtpy.QtCore import QRectF, QSize, Qt, QTimer, Signal
 from qtpy.QtGui import QColor, QKeySequence, QPainter, QPaintEvent, QPen, QShortcut
 from qtpy.QtWidgets import QLabel, QSizePolicy, QVBoxLayout, QWidget
 
-from napari_plimseg._widgets.common.background_job import BackgroundJob, on_destroyed
-from napari_plimseg._widgets.common.icons import arrow
-from napari_plimseg._widgets.common.jobs import measure_areas
-from napari_plimseg._widgets.common.tooltips import TOOLTIPS
+from napari_plimseg._widgets.common import (
+    TOOLTIPS,
+    BackgroundJob,
+    arrow,
+    measure_areas,
+    on_destroyed,
+)
 from napari_plimseg._widgets.review.inspect.comparison import ComparePanel
 from napari_plimseg._widgets.review.inspect.display import ShowPanel
 from napari_plimseg._widgets.review.inspect.uncertain_regions import Review, WorklistPanel
-from napari_plimseg._widgets.viewer.layer_bindings import LayerBindings
-from napari_plimseg._widgets.viewer.napari_private import unwrapped
-from napari_plimseg._widgets.viewer.slide_layers import ThemeColor
+from napari_plimseg._widgets.viewer import LayerBindings, ThemeColor, unwrapped
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -25,8 +26,8 @@ if TYPE_CHECKING:
     from napari.viewer import Viewer
     from superqt import QCollapsible
 
-    from napari_plimseg._widgets.common.jobs import AreaRow
-    from napari_plimseg._widgets.viewer.mask_layer import MaskView
+    from napari_plimseg._widgets.common import AreaRow
+    from napari_plimseg._widgets.viewer import MaskView
 
 
 _ROW = 22

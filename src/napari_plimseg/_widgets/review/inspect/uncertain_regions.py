@@ -20,16 +20,12 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_plimseg._widgets.common.background_job import BackgroundJob
-from napari_plimseg._widgets.common.banner import FlowText
-from napari_plimseg._widgets.common.tooltips import TOOLTIPS
+from napari_plimseg._widgets.common import TOOLTIPS, BackgroundJob, FlowText
 from napari_plimseg._widgets.review.inspect.jobs import ShownMask, find_uncertain
 from napari_plimseg._widgets.review.messages import MOVE_VIEW, OFF_VIEW
-from napari_plimseg._widgets.viewer.camera import CameraWatch, get_camera, show_world_box
-from napari_plimseg._widgets.viewer.napari_private import canvas_size
+from napari_plimseg._widgets.viewer import CameraWatch, canvas_size, get_camera, show_world_box
 from napari_plimseg.errors import PlimsegError
-from napari_plimseg.results.analysis.review_log import ReviewedRegion, ReviewLog
-from napari_plimseg.results.analysis.uncertainty import analysis_step, reviewed_share
+from napari_plimseg.results import ReviewedRegion, ReviewLog, analysis_step, reviewed_share
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -38,8 +34,8 @@ if TYPE_CHECKING:
     from napari.viewer import Viewer
     from numpy.typing import NDArray
 
-    from napari_plimseg._widgets.viewer.mask_layer import MaskView
-    from napari_plimseg.results.analysis.uncertainty import UncertainRegion
+    from napari_plimseg._widgets.viewer import MaskView
+    from napari_plimseg.results import UncertainRegion
 
 
 _ROW_HEIGHT = 20

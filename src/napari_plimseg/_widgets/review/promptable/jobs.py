@@ -17,10 +17,9 @@ from napari_plimseg import models
 from napari_plimseg._widgets.review.messages import MOVE_VIEW, OFF_VIEW
 from napari_plimseg._widgets.review.promptable.proposals import Answer, PromptDraft, Start
 from napari_plimseg.errors import ConfigError
-from napari_plimseg.models.library import BUNDLED
-from napari_plimseg.results.editing.operations import Edit
-from napari_plimseg.results.editing.refinement import region_to_refine
-from napari_plimseg.slides.slide import Region
+from napari_plimseg.models import BUNDLED
+from napari_plimseg.results import Edit, region_to_refine
+from napari_plimseg.slides import Region
 from napari_plimseg.tiling import Window
 
 if TYPE_CHECKING:
@@ -28,13 +27,10 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from napari_plimseg._widgets.review.correct.painter import EditTarget
-    from napari_plimseg.inference.promptable.embedding_cache import EmbeddingCache
-    from napari_plimseg.inference.promptable.geometry import HintMask
-    from napari_plimseg.inference.promptable.proposals import Proposal
-    from napari_plimseg.inference.promptable.session import HintSession
-    from napari_plimseg.results.mask_info import MaskInfo
-    from napari_plimseg.slides.slide import Slide
+    from napari_plimseg._widgets.review.correct import EditTarget
+    from napari_plimseg.inference import EmbeddingCache, HintMask, HintSession, Proposal
+    from napari_plimseg.results import MaskInfo
+    from napari_plimseg.slides import Slide
 
     Work = Callable[[], Generator["str | Answer", None, None] | None]
 
@@ -69,11 +65,10 @@ class PromptService:
         SlideError
             When the slide can't be used.
         """
-        from napari_plimseg.inference.devices import load_torch_library
+        from napari_plimseg.inference import load_torch_library
 
         load_torch_library()
-        from napari_plimseg.inference.promptable.embedding_cache import EmbeddingCache
-        from napari_plimseg.inference.promptable.session import HintSession
+        from napari_plimseg.inference import EmbeddingCache, HintSession
 
         with self._lock:
             known, name = self._session, self.model_name
@@ -110,7 +105,7 @@ class PromptService:
 
     def prepare(self, slide: Slide, pixel_size: float | None, start: Start) -> None:
         """Encode the surroundings of a region, so that its first point is answered quickly."""
-        from napari_plimseg.inference.promptable.geometry import Hint
+        from napari_plimseg.inference import Hint
 
         y, x = start.place
         self.session(slide, pixel_size).prepare([Hint(((y, x, True),), mask=start.mask)])
@@ -139,7 +134,7 @@ class PromptService:
         self, slide: Slide, pixel_size: float | None, view: Region, words: str
     ) -> Generator[str | Answer, None, None]:
         """Yield an object for each region of the view that matches the words."""
-        from napari_plimseg.inference.promptable.proposals import propose_regions
+        from napari_plimseg.inference import propose_regions
 
         yield f"Searching for “{words}”…"
         yield from self.ask_each(
@@ -159,7 +154,7 @@ class PromptService:
 
         Parameters are those of `regions_of_class`, with the slide first.
         """
-        from napari_plimseg.inference.promptable.proposals import regions_of_class
+        from napari_plimseg.inference import regions_of_class
 
         yield "Reading the mask…"
         found = regions_of_class(np.array(ids), where, frame, mask_id)
@@ -199,7 +194,7 @@ def region_search(target: EditTarget, y: float, x: float) -> Callable[[], Start]
     mask, background = target.layer.data, target.info.classes.background_id
 
     def work() -> Start:
-        from napari_plimseg.inference.promptable.geometry import HintMask
+        from napari_plimseg.inference import HintMask
 
         row, column = (round(v) for v in pixel_of(target, y, x))
         region = region_to_refine(

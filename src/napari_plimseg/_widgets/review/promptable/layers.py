@@ -8,7 +8,7 @@ import numpy as np
 from scipy import ndimage
 
 from napari_plimseg._widgets.review.promptable.jobs import pixel_of, pixels_inside
-from napari_plimseg._widgets.viewer.camera import get_camera
+from napari_plimseg._widgets.viewer import get_camera
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -16,10 +16,10 @@ if TYPE_CHECKING:
     from napari.layers import Layer
     from napari.viewer import Viewer
 
-    from napari_plimseg._widgets.review.correct.painter import EditTarget
+    from napari_plimseg._widgets.review.correct import EditTarget
     from napari_plimseg._widgets.review.promptable.proposals import PromptDraft
-    from napari_plimseg.inference.promptable.geometry import HintMask
-    from napari_plimseg.slides.slide import Region
+    from napari_plimseg.inference import HintMask
+    from napari_plimseg.slides import Region
 
 
 PREVIEW = "Smart select: preview"

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING
 
 from napari_plimseg._widgets.review.messages import HIDDEN, NO_MASK
 from napari_plimseg._widgets.review.promptable.proposals import Proposals
-from napari_plimseg.models.library import HINT_MODEL_FILE
+from napari_plimseg.models import HINT_MODEL_FILE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from napari_plimseg._widgets.review.correct.painter import EditTarget
+    from napari_plimseg._widgets.review.correct import EditTarget
     from napari_plimseg._widgets.review.promptable.proposals import Answer, PromptDraft
-    from napari_plimseg.models.library import ModelEntry
+    from napari_plimseg.models import ModelEntry
     from napari_plimseg.tissue import TissueClass
 
 

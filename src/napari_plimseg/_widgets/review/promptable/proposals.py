@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from napari_plimseg._widgets.review.correct.painter import EditTarget
-    from napari_plimseg.inference.promptable.geometry import Hint, HintMask
-    from napari_plimseg.results.editing.refinement import RegionToRefine
-    from napari_plimseg.slides.slide import Region
+    from napari_plimseg._widgets.review.correct import EditTarget
+    from napari_plimseg.inference import Hint, HintMask
+    from napari_plimseg.results import RegionToRefine
+    from napari_plimseg.slides import Region
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,7 +75,7 @@ class PromptDraft:
         ConfigError
             When it does not determine an object.
         """
-        from napari_plimseg.inference.promptable.geometry import Hint
+        from napari_plimseg.inference import Hint
 
         boxes = () if self.box is None else (self.box,)
         return Hint(self.points, boxes, None if self.start is None else self.start.mask)

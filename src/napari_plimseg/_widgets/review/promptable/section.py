@@ -19,10 +19,15 @@ from qtpy.QtWidgets import (
 )
 
 from napari_plimseg import models
-from napari_plimseg._widgets.common.background_job import BackgroundJob, on_destroyed
-from napari_plimseg._widgets.common.banner import FlowText
-from napari_plimseg._widgets.common.icons import tool_button, tool_icon
-from napari_plimseg._widgets.common.tooltips import TOOLTIPS, allow
+from napari_plimseg._widgets.common import (
+    TOOLTIPS,
+    BackgroundJob,
+    FlowText,
+    allow,
+    on_destroyed,
+    tool_button,
+    tool_icon,
+)
 from napari_plimseg._widgets.review.promptable.jobs import (
     PromptService,
     accepted_message,
@@ -38,8 +43,7 @@ from napari_plimseg._widgets.review.promptable.model import (
     Reply,
 )
 from napari_plimseg._widgets.review.promptable.tool import KEYS, PromptTool, RegionPicker
-from napari_plimseg._widgets.viewer.layer_bindings import LayerBindings
-from napari_plimseg._widgets.viewer.napari_private import unwrapped
+from napari_plimseg._widgets.viewer import LayerBindings, unwrapped
 from napari_plimseg.errors import PlimsegError
 
 if TYPE_CHECKING:
@@ -48,11 +52,10 @@ if TYPE_CHECKING:
     from napari.viewer import Viewer
     from qtpy.QtGui import QShowEvent
 
-    from napari_plimseg._widgets.review.correct.painter import EditTarget
-    from napari_plimseg._widgets.review.correct.section import CorrectSection
+    from napari_plimseg._widgets.review.correct import CorrectSection, EditTarget
     from napari_plimseg._widgets.review.promptable.jobs import Work
     from napari_plimseg._widgets.review.promptable.proposals import Answer, PromptDraft, Start
-    from napari_plimseg.slides.slide import Region
+    from napari_plimseg.slides import Region
     from napari_plimseg.tissue import TissueClass
 
 

@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from qtpy.QtCore import QObject, Signal
 
-from napari_plimseg._widgets.common.background_job import BackgroundJob
+from napari_plimseg._widgets.common import BackgroundJob
 from napari_plimseg._widgets.review.promptable.jobs import level_0_of
-from napari_plimseg._widgets.viewer.layer_bindings import LayerBindings
-from napari_plimseg.slides.slide import Region
+from napari_plimseg._widgets.viewer import LayerBindings
+from napari_plimseg.slides import Region
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping
 
-    from napari_plimseg._widgets.review.correct.painter import EditTarget
+    from napari_plimseg._widgets.review.correct import EditTarget
     from napari_plimseg._widgets.review.promptable.proposals import Start
 
     Work = Callable[[], Start]

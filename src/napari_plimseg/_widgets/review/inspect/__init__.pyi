@@ -1,0 +1,7 @@
+__all__ = [
+    "InspectSection",
+]
+
+from .section import (
+    InspectSection as InspectSection,
+)

@@ -1,0 +1,7 @@
+__all__ = [
+    "PromptSection",
+]
+
+from .section import (
+    PromptSection as PromptSection,
+)

@@ -1,0 +1,11 @@
+__all__ = [
+    "TagGallery",
+    "TrainDock",
+]
+
+from .dock import (
+    TrainDock as TrainDock,
+)
+from .tag_gallery import (
+    TagGallery as TagGallery,
+)

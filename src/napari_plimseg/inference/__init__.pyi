@@ -1,0 +1,131 @@
+__all__ = [
+    "ENGINE",
+    "GRID",
+    "RUNNABLE",
+    "Added",
+    "Cohort",
+    "CohortItem",
+    "CohortStep",
+    "EmbeddingCache",
+    "Hint",
+    "HintMask",
+    "HintSession",
+    "ItemState",
+    "PatchPair",
+    "Progress",
+    "ProgressBar",
+    "Proposal",
+    "RunRegion",
+    "RunSettings",
+    "SegmentationJob",
+    "SlideDone",
+    "SlideOpened",
+    "available_devices",
+    "describe_device",
+    "is_out_of_memory",
+    "load_torch_library",
+    "open_store",
+    "pick_device",
+    "propose_regions",
+    "regions_of_class",
+    "results_stem",
+    "segment_slide",
+    "thumbnail_of",
+]
+
+from .cohort import (
+    RUNNABLE as RUNNABLE,
+)
+from .cohort import (
+    Added as Added,
+)
+from .cohort import (
+    Cohort as Cohort,
+)
+from .cohort import (
+    CohortItem as CohortItem,
+)
+from .cohort import (
+    CohortStep as CohortStep,
+)
+from .cohort import (
+    ItemState as ItemState,
+)
+from .cohort import (
+    thumbnail_of as thumbnail_of,
+)
+from .devices import (
+    ENGINE as ENGINE,
+)
+from .devices import (
+    available_devices as available_devices,
+)
+from .devices import (
+    describe_device as describe_device,
+)
+from .devices import (
+    is_out_of_memory as is_out_of_memory,
+)
+from .devices import (
+    load_torch_library as load_torch_library,
+)
+from .devices import (
+    pick_device as pick_device,
+)
+from .engine import (
+    open_store as open_store,
+)
+from .engine import (
+    segment_slide as segment_slide,
+)
+from .job import (
+    SegmentationJob as SegmentationJob,
+)
+from .job import (
+    SlideDone as SlideDone,
+)
+from .job import (
+    SlideOpened as SlideOpened,
+)
+from .job import (
+    results_stem as results_stem,
+)
+from .plan import (
+    RunRegion as RunRegion,
+)
+from .plan import (
+    RunSettings as RunSettings,
+)
+from .progress import (
+    Progress as Progress,
+)
+from .progress import (
+    ProgressBar as ProgressBar,
+)
+from .promptable.embedding_cache import (
+    EmbeddingCache as EmbeddingCache,
+)
+from .promptable.geometry import (
+    GRID as GRID,
+)
+from .promptable.geometry import (
+    Hint as Hint,
+)
+from .promptable.geometry import (
+    HintMask as HintMask,
+)
+from .promptable.geometry import (
+    PatchPair as PatchPair,
+)
+from .promptable.proposals import (
+    Proposal as Proposal,
+)
+from .promptable.proposals import (
+    propose_regions as propose_regions,
+)
+from .promptable.proposals import (
+    regions_of_class as regions_of_class,
+)
+from .promptable.session import (
+    HintSession as HintSession,
+)

@@ -1,0 +1,55 @@
+__all__ = [
+    "MPP_RANGE",
+    "Level",
+    "Region",
+    "Slide",
+    "TissueMask",
+    "TissueMaskSettings",
+    "display_levels",
+    "filename_patterns",
+    "find_reader",
+    "open_slide",
+    "resampling_weights",
+    "slides_in",
+    "usable_mpp",
+]
+
+from .display import (
+    display_levels as display_levels,
+)
+from .opening import (
+    filename_patterns as filename_patterns,
+)
+from .opening import (
+    find_reader as find_reader,
+)
+from .opening import (
+    open_slide as open_slide,
+)
+from .opening import (
+    slides_in as slides_in,
+)
+from .slide import (
+    MPP_RANGE as MPP_RANGE,
+)
+from .slide import (
+    Level as Level,
+)
+from .slide import (
+    Region as Region,
+)
+from .slide import (
+    Slide as Slide,
+)
+from .slide import (
+    resampling_weights as resampling_weights,
+)
+from .slide import (
+    usable_mpp as usable_mpp,
+)
+from .tissue_mask import (
+    TissueMask as TissueMask,
+)
+from .tissue_mask import (
+    TissueMaskSettings as TissueMaskSettings,
+)
