@@ -8,5 +8,8 @@ from __future__ import annotations
 from napari_plimseg import list_models
 
 for model in list_models():
-    print(f"{model.name}: {model.title}")
-    print(f"  classes: {', '.join(model.classes.names)}")
+    print(f"{model.key}: {model.title} ({model.state.value})")
+    names = "any words" if model.classes is None else ", ".join(model.classes.names)
+    print(f"  classes: {names}")
+    if model.reason:
+        print(f"  {model.reason}")
