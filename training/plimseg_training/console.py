@@ -6,7 +6,7 @@ import os
 import shutil
 import sys
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from napari_plimseg.cli.console import Console
 from napari_plimseg.training_runs import Event
@@ -51,11 +51,6 @@ class TrainingConsole(Console):
         # a failure is raised as well, and printed as an error there
         elif event.message and event.kind not in {"failed", "checkpoint", "preview"}:
             self.say(event.message)
-
-    def facts(self, kind: str, facts: dict[str, Any]) -> None:
-        """Print a JSON object for programs."""
-        if self.as_json:
-            self._event(kind, **facts)
 
     def evaluated(self, progress: EvaluationProgress) -> None:
         """Show the progress of an evaluation."""

@@ -57,6 +57,11 @@ class Console:
             self.end_progress()
             self._line(text)
 
+    def facts(self, kind: str, facts: dict[str, Any]) -> None:
+        """Print a JSON object for programs."""
+        if self.as_json:
+            self._event(kind, **facts)
+
     def error(self, text: str, *, code: int | None = None, slide: str | None = None) -> None:
         """Print an error: as a JSON object, or on standard error."""
         self.end_progress()
