@@ -23,6 +23,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
+from napari_plimseg._widgets.common.actions import ActionButton
 from napari_plimseg._widgets.common.background_job import BackgroundJob
 from napari_plimseg._widgets.common.tooltips import TOOLTIPS
 from napari_plimseg.settings import DockSettings, TrainSettings, options_of
@@ -111,6 +112,10 @@ def missing_words(dock: QWidget) -> list[str]:
         elif not control.isEnabled() and tip in USUAL:
             wrong.append(f"no reason: {label(dock, control)}: {tip}")
     return wrong
+
+
+def _usual_tooltip(control: QWidget) -> str | None:
+    return control.usual_tooltip if isinstance(control, ActionButton) else None
 
 
 def press(control: QWidget) -> None:
