@@ -99,8 +99,9 @@ def test_names_of_encoders_and_models_are_told_apart(text: str, is_name: bool) -
 def test_every_card_can_be_loaded_by_a_row_of_the_registry() -> None:
     for card in CARDS:
         family = FAMILIES[card.name.scheme]
-        assert family.encoder is not None
         assert family.backbone is not None
+        # a vision-only encoder is for training
+        assert family.encoder is not None or not card.reads_text
         assert (family.matcher is not None) == card.reads_text == is_image_text(str(card.name))
     assert set(FAMILIES) <= set(SCHEMES)
 
@@ -115,7 +116,7 @@ def test_a_card_checks_itself() -> None:
 
 
 def test_refusals_list_the_schemes_of_the_registry() -> None:
-    with pytest.raises(ModelError, match=r"random:densenet121.* or timm:ARCHITECTURE=FILE"):
+    with pytest.raises(ModelError, match=r"random:densenet121.*timm:ARCHITECTURE=FILE"):
         load_backbone("nothing")
     with pytest.raises(ModelError) as caught:
         load_matcher("timm:vit=x.pt")

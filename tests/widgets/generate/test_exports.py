@@ -83,7 +83,7 @@ def test_everything_with_painted_corrections(
     layer.data[10:30, 10:30] = 2
     monkeypatch.setattr(QFileDialog, "getExistingDirectory", lambda *_: str(tmp_path / "all"))
     written = press(masked, "all", qtbot)
-    assert len(written) == 4
+    assert len(written) == len(FORMATS)
     tiff = next(path for path in written if path.name.endswith(".ome.tif"))
     np.testing.assert_array_equal(tifffile.imread(tiff), layer.data)
     geojson = next(path for path in written if path.suffix == ".geojson")
