@@ -11,9 +11,9 @@ from PIL import Image
 
 from napari_plimseg import api
 from napari_plimseg.cli import main
-from napari_plimseg.files import atomic_write
 from napari_plimseg.inference.plan import RunSettings
 from napari_plimseg.results.export.formats import FORMATS, Format
+from napari_plimseg.results.export.writing import export_to
 from tests.support.models import ColorModel, painted
 
 if TYPE_CHECKING:
@@ -31,8 +31,7 @@ def write_counts(
     """Write how many mask pixels each class has."""
     counts = np.bincount(np.asarray(mask).ravel(), minlength=256)
     named = {c.name: int(counts[number]) for number, c in enumerate(info.classes, start=1)}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_write(path) as temporary:
+    with export_to(path, mask, info) as temporary:
         temporary.write_text(json.dumps(named))
     return path
 
