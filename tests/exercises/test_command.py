@@ -18,8 +18,7 @@ if TYPE_CHECKING:
     import argparse
     from pathlib import Path
 
-    from napari_plimseg.cli.console import Commands
-    from napari_plimseg.cli.output import Output
+    from napari_plimseg.cli.console import Commands, Output
 
 
 def add_parser(commands: Commands) -> None:

@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from napari_plimseg import api
+from napari_plimseg import api, models
 from napari_plimseg._reader import get_reader
 from napari_plimseg.cli import main
 from napari_plimseg.errors import SlideError
 from napari_plimseg.inference.plan import RunSettings
-from napari_plimseg.models import loading
 from napari_plimseg.slides import Level, Slide, open_slide
 from napari_plimseg.slides.opening import READERS, SlideReader, filename_patterns, slides_in
 from tests.support.models import ColorModel
@@ -106,7 +105,7 @@ def test_from_its_pixels_to_areas(scan: Path) -> None:
 def test_on_the_command_line(
     scan: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(loading, "load_model", lambda name, classes=None: ColorModel())
+    monkeypatch.setattr(models, "load_model", lambda name, classes=None: ColorModel())
     out = scan.parent / "results"
     arguments = ["--no-tissue", "--device", "cpu", "--out", str(out), "--format", "csv"]
     assert main(["segment", str(scan), *arguments]) == 0
