@@ -12,6 +12,8 @@ VENV ?= $(if $(filter PySide6,$(QT)),.venv,.venv-$(QT))
 BIN := $(VENV)/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
 # Versions to install: constraints.txt, lowest.txt (the lowest permitted) or /dev/null (the newest)
 CONSTRAINTS ?= constraints.txt
+# Processes that run the tests, each with one thread
+PROCESSES ?= 2
 export QT_API := $(shell echo $(QT) | tr A-Z a-z)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
@@ -61,7 +63,8 @@ lint: $(VENV)/test-ready
 	@$(BIN)/mypy
 
 test: system $(VENV)/test-ready lint
-	@PLIMSEG_VIRTUAL_SCREEN=1 scripts/with_screen.sh $(BIN)/python -m pytest $(PYTEST)
+	@PLIMSEG_VIRTUAL_SCREEN=1 OMP_NUM_THREADS=1 scripts/with_screen.sh \
+	  $(BIN)/python -m pytest -n $(PROCESSES) --dist worksteal $(PYTEST)
 
 docs: $(VENV)/docs-ready
 	@$(BIN)/python scripts/draw_architecture.py
