@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from napari_plimseg import models
 from napari_plimseg.cli import main
 from napari_plimseg.cli.paths import distinct_stems, expand
 from napari_plimseg.cli.segment import parse_classes, parse_region
 from napari_plimseg.errors import ConfigError
-from napari_plimseg.models import loading
 from napari_plimseg.results.mask_store import MaskStore
 from napari_plimseg.tissue import COLORECTAL, PRESETS
 from tests.support.models import RED_GREEN, ColorModel, painted
@@ -34,7 +34,7 @@ def color_model(monkeypatch: pytest.MonkeyPatch) -> None:
         assert name == "bundled"
         return ColorModel()
 
-    monkeypatch.setattr(loading, "load_model", load)
+    monkeypatch.setattr(models, "load_model", load)
 
 
 @pytest.fixture
@@ -166,7 +166,7 @@ def test_what_nobody_foresaw_is_one_sentence(
     def load(name: str, classes: TissueClasses | None = None) -> ColorModel:
         raise error
 
-    monkeypatch.setattr(loading, "load_model", load)
+    monkeypatch.setattr(models, "load_model", load)
     assert main(["segment", str(picture), "--mpp", "0.5"]) == code
     assert capsys.readouterr().err.startswith(f"plimseg: {says}")
     assert main(["segment", str(picture), "--mpp", "0.5", "--json"]) == code

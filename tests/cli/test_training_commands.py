@@ -18,9 +18,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from napari_plimseg import cli
+from napari_plimseg import cli, models
 from napari_plimseg.cli import program, train
-from napari_plimseg.models import library, loading
+from napari_plimseg.models import library
 from napari_plimseg.tissue import TissueClasses
 from napari_plimseg.training_runs.events import Event
 from napari_plimseg.training_runs.run_folder import RunFolder
@@ -312,7 +312,7 @@ def with_masks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         Image.fromarray(rgb).save(tmp_path / "data" / "test" / "img" / f"{name}.png")
         Image.fromarray(truth).save(tmp_path / "data" / "test" / "mask" / f"{name}.png")
     RGB_CLASSES.to_yaml(tmp_path / "classes.yaml")
-    monkeypatch.setattr(loading, "load_model", lambda name, classes=None: ChannelModel())
+    monkeypatch.setattr(models, "load_model", lambda name, classes=None: ChannelModel())
     return tmp_path / "data"
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING, Any
 
-from napari_plimseg.models import library, loading
+from napari_plimseg import models
 from napari_plimseg.models.library import EntryState, Kind, ModelEntry, Task
 from tests.support import widgets as fakes
 from tests.support.prompt_sessions import DarkModel
@@ -41,5 +41,5 @@ def hint_info(name: str = "bundled", *, reason: str = "") -> ModelEntry:
 def offer_hints(monkeypatch: pytest.MonkeyPatch, model: GatedModel, *infos: ModelEntry) -> None:
     """Let the library offer a model, under one name or several."""
     offered = list(infos) or [hint_info()]
-    monkeypatch.setattr(library, "list_promptable_models", lambda: offered)
-    monkeypatch.setattr(loading, "load_promptable_model", lambda name: model)
+    monkeypatch.setattr(models, "list_promptable_models", lambda: offered)
+    monkeypatch.setattr(models, "load_promptable_model", lambda name: model)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from napari_plimseg.models import library, loading
+from napari_plimseg import models
 from napari_plimseg.models.library import EntryState, Kind, ModelEntry
 from napari_plimseg.slides.slide import Level, Slide
 from napari_plimseg.tissue import TissueClass, TissueClasses
@@ -116,4 +116,4 @@ def only_model(model: ColorModel) -> list[tuple[ModuleType, str, Callable]]:
         classes=CLASSES,
         mpp=1.0,
     )
-    return [(library, "list_models", lambda: [info]), (loading, "load_model", load_model)]
+    return [(models, "list_models", lambda: [info]), (models, "load_model", load_model)]

@@ -13,13 +13,13 @@ import pytest
 from PIL import Image
 from qtpy.QtWidgets import QPushButton, QWidget
 
+from napari_plimseg import models
 from napari_plimseg._widgets.common.background_job import stop_jobs
 from napari_plimseg._widgets.common.tooltips import TOOLTIPS
 from napari_plimseg._widgets.review.inspect import uncertain_regions
 from napari_plimseg.errors import ModelError
 from napari_plimseg.inference.devices import ENGINE
 from napari_plimseg.inference.promptable import proposals
-from napari_plimseg.models import library, loading
 from napari_plimseg.models.encoders.cards import WEIGHT_FILES
 from napari_plimseg.settings import remember
 from napari_plimseg.slides.slide import Region
@@ -178,7 +178,7 @@ def main_dock(house: House) -> PlimsegDock:
 
 def main_without_model(house: House) -> PlimsegDock:
     with house.patch.context() as patch:
-        patch.setattr(library, "list_models", list)
+        patch.setattr(models, "list_models", list)
         return main_dock(house)
 
 
@@ -222,7 +222,7 @@ def main_failed(house: House) -> PlimsegDock:
 
     dock = main_with_slide(house)
     with house.patch.context() as patch:
-        patch.setattr(loading, "load_model", refuse)
+        patch.setattr(models, "load_model", refuse)
         dock.start()
         house.wait(lambda: dock.banner.kind == "error")
     return dock
@@ -520,9 +520,9 @@ def train_failed(house: House) -> TrainDock:
 
 
 def train_finished(house: House) -> TrainDock:
-    (info,) = library.list_models()
+    (info,) = models.list_models()
     other = dataclasses.replace(info, name="other", title="Another model")
-    house.patch.setattr(library, "list_models", lambda: [info, other])
+    house.patch.setattr(models, "list_models", lambda: [info, other])
     house.patch.setenv("FAKE_STEP", "0.01")
     house.add_slide()
     dock = train_ready(house)
@@ -655,7 +655,7 @@ def batch_running(house: House) -> BatchDock:
 
 def batch_without_model(house: House) -> BatchDock:
     with house.patch.context() as patch:
-        patch.setattr(library, "list_models", list)
+        patch.setattr(models, "list_models", list)
         return batch_with_slides(house)
 
 

@@ -262,13 +262,13 @@ def test_a_failing_slide_shows_the_sentence(dock: PlimsegDock, add_slide: Callab
 def test_the_model_that_can_not_be_loaded_is_told(
     dock: PlimsegDock, add_slide: Callable, model: fakes.ColorModel, qtbot, monkeypatch
 ) -> None:  # type: ignore[no-untyped-def]
+    from napari_plimseg import models
     from napari_plimseg.errors import ModelError
-    from napari_plimseg.models import loading
 
     def refuse(name: str, classes: object = None) -> None:
         raise ModelError("is damaged", path="m.safetensors", remedy="Fetch it again.")
 
-    monkeypatch.setattr(loading, "load_model", refuse)
+    monkeypatch.setattr(models, "load_model", refuse)
     add_slide()
     assert not run_to_the_end(dock, qtbot)
     assert dock.banner.text == "model 'm.safetensors': is damaged. Fetch it again."
