@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
+from napari_plimseg import inference
 from napari_plimseg._widgets.review.promptable.jobs import (
     PromptService,
     edit_of,
@@ -19,7 +20,6 @@ from napari_plimseg._widgets.review.promptable.jobs import (
 from napari_plimseg._widgets.review.promptable.layers import BOXES, POINTS, PREVIEW
 from napari_plimseg._widgets.review.promptable.proposals import PromptDraft
 from napari_plimseg.files import fingerprint
-from napari_plimseg.inference.promptable import proposals
 from napari_plimseg.inference.promptable.geometry import HintMask
 from napari_plimseg.inference.promptable.proposals import Proposal
 from napari_plimseg.models.encoders.cards import bundled_folder
@@ -255,7 +255,7 @@ def test_typed_words_propose_objects(
         found = HintMask(50, 60, 8.0, np.ones((25, 20), np.bool_), 0.9)
         return [Proposal(found.region, 0.9, found)]
 
-    monkeypatch.setattr(proposals, "propose_regions", propose)
+    monkeypatch.setattr(inference, "propose_regions", propose)
     prompts = review.dock.prompts
     prompts.controls.words.setText("gland")
     if how == "button":
@@ -275,7 +275,7 @@ def test_typed_words_propose_objects(
 def test_words_that_find_nothing_say_what_to_do(
     review: Review, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(proposals, "propose_regions", lambda *_, **__: [])
+    monkeypatch.setattr(inference, "propose_regions", lambda *_, **__: [])
     prompts = review.dock.prompts
     prompts.controls.words.setText("gland")
     prompts.controls.find_button.click()
