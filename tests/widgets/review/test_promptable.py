@@ -133,6 +133,15 @@ def test_an_answer_is_previewed_accepted_and_undone(review: Review, point_at: Ca
     np.testing.assert_array_equal(review.layer.data, review.model)
 
 
+def test_a_box_that_encloses_nothing_asks_for_another(review: Review) -> None:
+    review.dock.prompts.choose_tool("box")
+    review.drag([(47, 57), (47, 57), (78, 57)])  # it begins at a point and stays a line
+    assert review.dock.prompts.state.draft.is_empty
+    assert "Drag from one corner" in review.dock.banner.text
+    draw_box(review)
+    assert not review.dock.prompts.state.draft.is_empty
+
+
 def test_corrections_are_recorded(review: Review) -> None:
     draw_box(review)
     review.dock.prompts.controls.accept_button.click()

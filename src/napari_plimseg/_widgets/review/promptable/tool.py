@@ -84,8 +84,9 @@ class PromptTool:
         inverted = "Shift" in event.modifiers
         yield
         while event.type == "mouse_move":
-            if tool == "box":
-                self._on_drawing(_between(start, _place(target, event)))
+            box = _between(start, _place(target, event))
+            if tool == "box" and box is not None:
+                self._on_drawing(box)
             yield
         moved = np.abs(np.asarray(event.pos) - began).max() > _HELD_PIXELS
         if tool == "box":
@@ -103,9 +104,10 @@ def _place(target: EditTarget, event: Any) -> tuple[float, float]:
     return level_0_of(target, float(y), float(x))
 
 
-def _between(one: tuple[float, float], other: tuple[float, float]) -> Region:
+def _between(one: tuple[float, float], other: tuple[float, float]) -> Region | None:
+    """Return the box between two corners; None for a line or a point, which encloses nothing."""
     (y0, y1), (x0, x1) = (sorted(pair) for pair in zip(one, other, strict=True))
-    return Region(y0, x0, y1 - y0, x1 - x0)
+    return Region(y0, x0, y1 - y0, x1 - x0) if y1 > y0 and x1 > x0 else None
 
 
 class RegionPicker(QObject):
