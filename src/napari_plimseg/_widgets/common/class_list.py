@@ -77,7 +77,7 @@ class ClassList(QWidget):
 
     def _build_table(self) -> QTableWidget:
         table = QTableWidget(0, 4)
-        table.setHorizontalHeaderLabels(["", "", "Class", "Words that describe it"])
+        table.setHorizontalHeaderLabels(["", "", "Class", "Words"])
         table.setToolTip(TOOLTIPS["classes"])
         table.verticalHeader().hide()
         table.verticalHeader().setDefaultSectionSize(_ROW_HEIGHT)
