@@ -167,9 +167,10 @@ def test_packages_are_imported_by_their_faces() -> None:
     assert not wrong
 
 
-def test_few_modules_and_few_imports() -> None:
-    assert len(GRAPH.lines) <= 235
-    assert len(GRAPH.imports) <= 1_100
+def test_modules_are_rooms_not_cupboards() -> None:
+    # 226 modules, 1,099 imports and a median of 214 lines when this rule was made; before, 295
+    # modules of 156 lines with 1,314 imports
+    assert len(GRAPH.imports) <= 5 * len(GRAPH.lines)
     assert GRAPH.median_lines > 200
 
 
