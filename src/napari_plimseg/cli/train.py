@@ -9,8 +9,6 @@ import sys
 import threading
 from typing import TYPE_CHECKING, Any
 
-from napari_plimseg.training_runs import training_program
-
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -48,6 +46,8 @@ def run_training_command(arguments: Sequence[str], *, replace_process: bool = Fa
     ConfigError
         When the training package is not installed.
     """
+    from napari_plimseg.training_runs import training_program
+
     command = [*training_program(f"'{arguments[0]}'"), *arguments]
     sys.stdout.flush()
     sys.stderr.flush()

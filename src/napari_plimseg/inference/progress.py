@@ -6,9 +6,9 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from tqdm.auto import tqdm
-
 if TYPE_CHECKING:
+    from tqdm.auto import tqdm
+
     from napari_plimseg.tiling import Window
 
 
@@ -111,6 +111,9 @@ class ProgressBar:
         if self._bar is None:
             if not progress.tiles_total:
                 return
+            # here, since it takes longer than all else that `plimseg --help` imports
+            from tqdm.auto import tqdm
+
             self._bar = tqdm(
                 total=progress.tiles_total,
                 initial=progress.tiles_done,
