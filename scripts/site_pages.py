@@ -24,6 +24,7 @@ PAGES = {
     "src/napari_plimseg/models/bundled/MODEL_CARD.md": "model_card.md",
     "CONTRIBUTING.md": "contributing.md",
     "CHANGELOG.md": "changelog.md",
+    "SECURITY.md": "security.md",
 }
 """Files outside `docs/` that are pages of the site, with the name of the page."""
 LINK = re.compile(r"(?<=\]\()(?![a-z]+:|#)([^)#\s]+)")
