@@ -3,6 +3,8 @@
 # make gui    open the viewer with the dock (SLIDE=path opens a slide)
 # make story  play in napari what a user does, and check each step (pictures in story/)
 # make lint   ruff, ruff format and mypy only
+# make fuzz, faults, privacy, load
+#             the campaigns of tests/campaigns, with figures; up to 40 minutes each (ARGS="--self-test")
 # make docs   build the documentation site in site/ and draw the architecture picture
 # make dist   build the wheel and the source archive in dist/
 PYTHON ?= python3
@@ -18,7 +20,8 @@ export QT_API := $(shell echo $(QT) | tr A-Z a-z)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint docs dist gui system story screenshots clean
+CAMPAIGNS := fuzz faults privacy load
+.PHONY: help demo test lint $(CAMPAIGNS) docs dist gui system story screenshots clean
 
 help:
 	@sed -n 's/^# make/make/p' Makefile
@@ -65,6 +68,10 @@ lint: $(VENV)/test-ready
 test: system $(VENV)/test-ready lint
 	@PLIMSEG_VIRTUAL_SCREEN=1 OMP_NUM_THREADS=1 scripts/with_screen.sh \
 	  $(BIN)/python -m pytest -n $(PROCESSES) --dist worksteal $(PYTEST)
+
+$(CAMPAIGNS): system $(VENV)/test-ready
+	@PLIMSEG_VIRTUAL_SCREEN=1 OMP_NUM_THREADS=1 PYTHONPATH=src:training scripts/with_screen.sh \
+	  $(BIN)/python -m tests.campaigns.$@ $(ARGS)
 
 docs: $(VENV)/docs-ready
 	@$(BIN)/python scripts/draw_architecture.py
