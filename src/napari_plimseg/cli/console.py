@@ -9,6 +9,7 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from napari_plimseg import limits
 from napari_plimseg.errors import PlimsegError
 from napari_plimseg.inference import ProgressBar
 
@@ -139,6 +140,13 @@ def add_command(
     parser.add_argument("--json", action="store_true", help="print one JSON object per line")
     parser.add_argument("--quiet", action="store_true", help="print results and errors only")
     parser.add_argument("--verbose", action="store_true", help="print log messages of libraries")
+    parser.add_argument(
+        "--limit",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="raise a limit on input, such as picture-bytes=8GB; may be repeated",
+    )
     parser.set_defaults(command=run)
     return parser
 
@@ -161,7 +169,8 @@ def run_program(
     console = make_console(as_json=options.json, quiet=options.quiet)
     command: Callable[[argparse.Namespace, Console], int] = options.command
     try:
-        return command(options, console)
+        with limits.changed(options.limit):
+            return command(options, console)
     except KeyboardInterrupt:
         console.error(
             "interrupted; finished work is kept, run the command again to continue",
