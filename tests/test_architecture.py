@@ -55,7 +55,8 @@ LAYERS = {
         {"opening"},
     ],
     "napari_plimseg.models": [
-        {"torchvision_compat", "layers", "windows", "weights", "downloads"},
+        {"torchvision_compat", "layers", "windows", "tensor_file", "downloads"},
+        {"weights"},
         {"class_gate"},
         {"model_file"},
         {"encoders"},

@@ -382,9 +382,9 @@ def test_what_is_no_model_is_refused(
 def test_a_bit_flip_in_the_tensors_is_found_before_copying(tmp_path: Path) -> None:
     path = own(tmp_path / "m.safetensors")
     content = bytearray(path.read_bytes())
-    content[-4:] = b"\xff\xff\xff\x7f"  # a NaN
+    content[-4] ^= 1
     path.write_bytes(content)
-    with pytest.raises(ModelError, match="not finite"):
+    with pytest.raises(ModelError, match="does not match its checksum"):
         take(import_model(path))
     assert not library.models_folder().exists()
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load, save_file
 
 from napari_plimseg.errors import ModelError
 from napari_plimseg.models.encoders.loading import load_encoder
@@ -20,6 +20,7 @@ from napari_plimseg.models.model_file import (
     save_model,
 )
 from napari_plimseg.models.segmentation.zero_shot import TEMPLATES, text_prototypes
+from napari_plimseg.models.tensor_file import write_sealed
 from napari_plimseg.tissue import TissueClass, TissueClasses
 from tests.support.library import CLASSES, header, unit_vectors
 
@@ -53,7 +54,7 @@ def test_wrong_tensors_are_refused_when_writing_and_when_reading(
     with pytest.raises(ModelError, match=problem):
         save_model(tmp_path / "a.safetensors", header(), tensors)
     assert not list(tmp_path.iterdir())
-    save_file(tensors, tmp_path / "b.safetensors", {HEADER_KEY: header().to_json()})
+    write_sealed(tmp_path / "b.safetensors", {HEADER_KEY: header().to_json()}, tensors)
     with pytest.raises(ModelError, match=problem):
         load_model_file(tmp_path / "b.safetensors")
 
@@ -61,7 +62,7 @@ def test_wrong_tensors_are_refused_when_writing_and_when_reading(
 @pytest.mark.parametrize(
     ("change", "problem"),
     [
-        ({"format_version": 2}, "its format is version 2"),
+        ({"format_version": 3}, "its format is version 3"),
         ({"kind": "magic"}, "kind 'magic'"),
         ({"mpp": 0}, "pixel size of 0.0"),
         ({"mpp": "wide"}, "header is incomplete"),
@@ -76,7 +77,7 @@ def test_wrong_headers_are_refused_with_the_files_name(
 ) -> None:
     content = json.loads(header().to_json()) | change
     path = tmp_path / "odd.safetensors"
-    save_file({"prototypes": unit_vectors(2)}, path, {HEADER_KEY: json.dumps(content)})
+    write_sealed(path, {HEADER_KEY: json.dumps(content)}, {"prototypes": unit_vectors(2)})
     with pytest.raises(ModelError, match=problem) as caught:
         read_header(path)
     assert "odd.safetensors" in str(caught.value)
@@ -153,3 +154,44 @@ def test_prompts_are_encoded_once() -> None:
     text_prototypes(CLASSES.with_class(TissueClass("{odd} %s", (9, 9, 9))), encoder)
     assert len(encoder.asked) == before + len(TEMPLATES)
     assert any("{odd} %s" in text for text in encoder.asked)
+
+
+def test_a_flipped_bit_anywhere_in_a_model_file_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "own.safetensors"
+    save_model(path, header(title=""), {"prototypes": unit_vectors(2, 3)})
+    sound = path.read_bytes()
+    missed = []
+    for bit in range(0, 8 * len(sound), 7):  # another bit of each byte
+        changed = bytearray(sound)
+        changed[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(changed)
+        try:
+            load_model_file(path)
+        except ModelError as error:
+            if "own.safetensors" in str(error):
+                continue
+        missed.append(bit)
+    assert not missed
+
+
+def test_the_same_model_gives_the_same_bytes_and_other_readers_open_them(tmp_path: Path) -> None:
+    tensors = {"prototypes": unit_vectors(2)}
+    for name in ("a", "b"):
+        save_model(tmp_path / f"{name}.safetensors", header(), tensors)
+    whole = (tmp_path / "a.safetensors").read_bytes()
+    assert whole == (tmp_path / "b.safetensors").read_bytes()
+    assert torch.equal(load(whole)["prototypes"], tensors["prototypes"])
+
+
+def test_a_file_of_version_1_opens_without_a_checksum(tmp_path: Path) -> None:
+    path, content = tmp_path / "old.safetensors", json.loads(header().to_json())
+    del content["encoder_sha256"]
+    tensors = {"prototypes": unit_vectors(2)}
+    for version, problem in ((1, None), (2, "does not match its checksum")):
+        content["format_version"] = version
+        save_file(tensors, path, {HEADER_KEY: json.dumps(content)})
+        if problem is None:
+            assert load_model_file(path)[0].format_version == 1
+        else:
+            with pytest.raises(ModelError, match=problem):
+                load_model_file(path)

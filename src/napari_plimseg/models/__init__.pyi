@@ -78,6 +78,7 @@ __all__ = [
     "models_folder",
     "on_backbone",
     "quantized",
+    "read_shapes",
     "read_weights",
     "save_hint_model",
     "save_model",
@@ -345,6 +346,9 @@ from .weights import (
 )
 from .weights import (
     quantized as quantized,
+)
+from .weights import (
+    read_shapes as read_shapes,
 )
 from .weights import (
     read_weights as read_weights,

@@ -1,7 +1,7 @@
 """The format of model files: `.safetensors` with a description in the header.
 
-The header holds JSON under the key `plimseg`. Nothing is ever unpickled, and the whole file is
-checked before anything is built from it.
+The header holds JSON under the key `plimseg`, and a checksum of the whole file (`tensor_file`).
+Nothing is ever unpickled, and the whole file is checked before anything is built from it.
 """
 
 from __future__ import annotations
@@ -15,6 +15,13 @@ from typing import TYPE_CHECKING, Any
 from napari_plimseg.errors import ConfigError, ModelError
 from napari_plimseg.files import atomic_write
 from napari_plimseg.models.class_gate import ClassGate
+from napari_plimseg.models.tensor_file import (
+    SEAL_KEY,
+    TensorTable,
+    read_table,
+    read_tensors,
+    write_sealed,
+)
 from napari_plimseg.tissue import TissueClasses
 
 if TYPE_CHECKING:
@@ -22,7 +29,8 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+"""2: with a checksum, `encoder_sha256`, and an encoder's name without its place. 1: without."""
 HEADER_KEY = "plimseg"
 KINDS = ("prototypes", "segmentation", "hints")
 """`prototypes`: a tensor `prototypes` (C, D) of unit vectors in the space of the encoder.
@@ -50,7 +58,7 @@ class ModelHeader:
         One of `KINDS`; determines the tensors.
     classes : TissueClasses
     encoder : str
-        Name of the encoder, for `load_encoder`.
+        Name of the encoder, for `load_encoder`; since version 2 without a place.
     encoder_identity : str
         Digest of that encoder; one with other weights is refused.
     mpp : float
@@ -71,6 +79,10 @@ class ModelHeader:
         are in the file), `width` of the head, `window` and `step` in pixels, and optionally
         `gate` (`ClassGate`). Of a promptable model: `patch_encoder` and `decoder` (their specs),
         `resolutions`, and `frozen_inside` (whether the pretrained weights are in the file).
+    encoder_sha256 : str
+        SHA-256 of the encoder's weight file; "" when it is shipped or its weights are inside.
+    format_version : int
+        Of the file that it was read from; files are written in `FORMAT_VERSION`.
     """
 
     kind: str
@@ -87,6 +99,8 @@ class ModelHeader:
     training_sha256: str = ""
     versions: Mapping[str, str] = field(default_factory=dict)
     network: Mapping[str, Any] = field(default_factory=dict)
+    encoder_sha256: str = ""
+    format_version: int = field(default=FORMAT_VERSION, compare=False)
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
@@ -103,17 +117,18 @@ class ModelHeader:
     def to_json(self) -> str:
         """Return the header as it is stored in the file."""
         content = {**asdict(self), "classes": self.classes.to_dict()}
+        content["format_version"] = FORMAT_VERSION
         if not self.network:
-            del content["network"]  # versions before segmentation models would refuse the key
-        return json.dumps({"format_version": FORMAT_VERSION, **content}, ensure_ascii=False)
+            del content["network"]
+        return json.dumps(content, ensure_ascii=False)
 
     @classmethod
     def from_json(cls, text: str) -> ModelHeader:
         """Read a header; unknown versions, missing entries and wrong types are refused."""
         try:
             content: dict[str, Any] = json.loads(text)
-            version = content.pop("format_version")
-            if version != FORMAT_VERSION:
+            version = content["format_version"]
+            if type(version) is not int or not 1 <= version <= FORMAT_VERSION:
                 raise ModelError(
                     f"its format is version {version}, and this program reads {FORMAT_VERSION}",
                     remedy="Update napari-plimseg.",
@@ -133,12 +148,9 @@ class ModelHeader:
 
 def save_model(path: str | Path, header: ModelHeader, tensors: Mapping[str, Tensor]) -> None:
     """Write a model file atomically, after the checks of `load_model_file`."""
-    from safetensors.torch import save_file
-
     _check_tensors(header, tensors, Path(path))
     with atomic_write(path) as temporary:
-        plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-        save_file(plain, temporary, {HEADER_KEY: header.to_json()})
+        write_sealed(temporary, {HEADER_KEY: header.to_json()}, tensors)
 
 
 def read_header(path: str | Path) -> ModelHeader:
@@ -149,18 +161,12 @@ def read_header(path: str | Path) -> ModelHeader:
     ModelError
         When the file is missing, not a model file, or of an unknown version.
     """
-    from safetensors import SafetensorError, safe_open
-
     path = Path(path)
-    if not path.is_file():
-        raise ModelError("the file does not exist", path=path)
-    try:
-        with safe_open(path, "np") as file:  # "pt" would import torch, and lists need no tensors
-            metadata = file.metadata() or {}
-    except (SafetensorError, OSError, ValueError) as error:
-        raise ModelError(
-            f"not a readable model file ({type(error).__name__})", path=path, remedy=_REMEDY
-        ) from error
+    return _header_of(read_table(path), path)
+
+
+def _header_of(table: TensorTable, path: Path) -> ModelHeader:
+    metadata = table.metadata
     if HEADER_KEY not in metadata:
         raise ModelError(
             "these are weights without a model's description",
@@ -181,12 +187,17 @@ def load_model_file(path: str | Path) -> tuple[ModelHeader, dict[str, Tensor]]:
     ModelError
         When it can't be read, or its tensors don't match its header.
     """
-    from napari_plimseg.models.weights import read_weights
-
-    header = read_header(path)
-    tensors = read_weights(path)
-    _check_tensors(header, tensors, Path(path))
+    path = Path(path)
+    table = read_table(path)
+    header = _header_of(table, path)
+    tensors = read_tensors(path, table, sealed=must_be_sealed(header, table))
+    _check_tensors(header, tensors, path)
     return header, tensors
+
+
+def must_be_sealed(header: ModelHeader, table: TensorTable) -> bool:
+    """Whether a file without the right checksum is damaged; version 1 had none."""
+    return header.format_version > 1 or SEAL_KEY in table.metadata
 
 
 def current_versions() -> dict[str, str]:

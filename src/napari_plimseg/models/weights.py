@@ -6,11 +6,12 @@ import hashlib
 import pickle
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import torch
 
 from napari_plimseg.errors import ModelError
+from napari_plimseg.models.tensor_file import dtype_name, read_table, read_tensors
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+T = TypeVar("T")
 _WRAPPERS = ("state_dict", "model", "model_state_dict")
 _PREFIXES = ("module.", "_orig_mod.")
 
@@ -33,16 +35,12 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
     ModelError
         When the file is missing, damaged, or holds anything but tensors.
     """
-    import safetensors
-    import safetensors.torch
-    import torch
-
     path = Path(path)
     if not path.is_file():
         raise ModelError("the file does not exist", path=path)
     try:
         if path.suffix == ".safetensors":
-            content = safetensors.torch.load_file(path)
+            return _without_prefix(read_tensors(path, read_table(path)))
         else:
             content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
@@ -51,13 +49,33 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
             path=path,
             remedy="Ask its author for a .safetensors file.",
         ) from error
-    except (safetensors.SafetensorError, RuntimeError, EOFError, OSError, ValueError) as error:
+    except (RuntimeError, EOFError, OSError, ValueError) as error:
         raise ModelError(
             f"not a readable weight file ({type(error).__name__})",
             path=path,
             remedy="It may be incomplete; copy or download it again.",
         ) from error
     return _tensors_of(content, path)
+
+
+def read_shapes(path: str | Path) -> dict[str, tuple[str, tuple[int, ...]]]:
+    """Return type and shape of each tensor of a weight file; no memory is taken for its values.
+
+    Returns
+    -------
+    dict of (str, tuple of int)
+        By the name of the tensor: a type as safetensors names it ("F32"), and the shape.
+
+    Raises
+    ------
+    ModelError
+        When the file is missing, damaged, or holds anything but tensors.
+    """
+    path = Path(path)
+    if path.suffix == ".safetensors":
+        rows = {n: (row.dtype, row.shape) for n, row in read_table(path).entries.items()}
+        return _without_prefix(rows)
+    return {n: (dtype_name(t), tuple(t.shape)) for n, t in read_weights(path).items()}
 
 
 def _tensors_of(content: object, path: Path) -> dict[str, Tensor]:
@@ -70,6 +88,10 @@ def _tensors_of(content: object, path: Path) -> dict[str, Tensor]:
     tensors = {str(k): v for k, v in content.items() if isinstance(v, torch.Tensor)}
     if not tensors:
         raise ModelError("the file holds no tensors", path=path)
+    return _without_prefix(tensors)
+
+
+def _without_prefix(tensors: dict[str, T]) -> dict[str, T]:
     for prefix in _PREFIXES:
         if all(name.startswith(prefix) for name in tensors):
             tensors = {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}

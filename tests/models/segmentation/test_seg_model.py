@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load, load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -31,6 +31,7 @@ from napari_plimseg.models.segmentation.seg_model import (
     windows_for,
 )
 from napari_plimseg.models.segmentation.seg_net import SegNet
+from napari_plimseg.models.tensor_file import write_sealed
 from napari_plimseg.tissue import TissueClass, TissueClasses
 
 if TYPE_CHECKING:
@@ -304,7 +305,9 @@ def test_damaged_tensors_are_refused_with_the_files_name(
     backbone, head = parts()
     path = tmp_path / "odd.safetensors"
     save_segmentation_model(path, header(backbone), backbone, head)
-    save_file(damaged(load_file(path), how), path, {HEADER_KEY: header(backbone).to_json()})
+    write_sealed(
+        path, {HEADER_KEY: header(backbone).to_json()}, damaged(load(path.read_bytes()), how)
+    )
     with pytest.raises(ModelError, match=problem) as caught:
         load_model(path)
     assert "odd.safetensors" in str(caught.value)
@@ -335,7 +338,7 @@ def test_impossible_networks_are_refused(
     save_segmentation_model(path, header(backbone), backbone, head)
     content = json.loads(header(backbone).to_json())
     content["network"] |= change
-    save_file(load_file(path), path, {HEADER_KEY: json.dumps(content)})
+    write_sealed(path, {HEADER_KEY: json.dumps(content)}, load(path.read_bytes()))
     with pytest.raises(ModelError, match=problem):
         load_model(path)
 
@@ -348,7 +351,7 @@ def test_another_backbone_s_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="other weights of its backbone 'tiny'"):
         load_model(path)
     plain = replace(about, kind="prototypes", network={})
-    save_file({"prototypes": torch.eye(3)}, path, {HEADER_KEY: plain.to_json()})
+    write_sealed(path, {HEADER_KEY: plain.to_json()}, {"prototypes": torch.eye(3)})
     with pytest.raises(ModelError, match="not a segmentation model"):
         load_segmentation_model(path)
 
