@@ -65,7 +65,7 @@ LAYERS = {
         {"importing", "loading"},
     ],
     "napari_plimseg.results": [
-        {"mask_info", "editing"},
+        {"mask_info", "editing", "ngff"},
         {"mask_store", "measure", "corrections"},
         {"export"},
         {"analysis"},
