@@ -32,7 +32,7 @@ import killed_runs
 import numpy as np
 from event_loop import tagged_folder
 
-from napari_plimseg.files import fingerprint
+from napari_plimseg.fingerprints import fingerprint
 from napari_plimseg.results import Corrections, MaskInfo, MaskStore, StoreLayout
 from napari_plimseg.slides import open_slide
 from napari_plimseg.tiling import Window

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from napari_plimseg import files
-from napari_plimseg.files import atomic_write, fingerprint, sha256, write_json
+from napari_plimseg.files import atomic_write, write_json
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -77,31 +77,82 @@ def test_json_keeps_what_people_write(tmp_path: Path) -> None:
     }
 
 
-def test_a_fingerprint_sees_head_tail_size_and_folders(
+HALF_A_WRITE = """
+import os, sys
+from pathlib import Path
+from napari_plimseg.files import atomic_write, temporary_prefix
+folder = Path(sys.argv[1])
+(folder / (temporary_prefix("import") + "x")).mkdir()
+(folder / (temporary_prefix("removed") + "x")).mkdir()
+with atomic_write(folder / "a.txt") as temporary:
+    temporary.write_text("half")
+    if sys.argv[2] == "die":
+        os._exit(9)
+    print("writing", flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="there, the age alone decides")
+def test_what_a_killed_process_left_is_swept_and_what_another_writes_is_kept(
+    tmp_path: Path,
+) -> None:
+    command = [sys.executable, "-c", HALF_A_WRITE, str(tmp_path)]
+    assert subprocess.run([*command, "die"], check=False).returncode == 9
+    left = set(names_in(tmp_path))
+    assert len(left) == 3
+    with subprocess.Popen(
+        [*command, "live"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "writing\n"
+        written = set(names_in(tmp_path)) - left
+        assert not left & set(names_in(tmp_path)), "the write of the other process swept"
+        files._last_sweeps.clear()
+        write_json(tmp_path / "b.json", 1)
+        assert set(names_in(tmp_path)) == {*written, "b.json"}
+        other.communicate("")
+    assert other.returncode == 0
+    assert (tmp_path / "a.txt").read_text() == "half"
+
+
+def test_the_age_decides_where_the_owner_is_unknown(tmp_path: Path) -> None:
+    old = ".partial-abcd1234.json", ".import-abcd1234", f"0.{'ab' * 16}.partial"
+    elsewhere = ".partial-00000000-1-abcd.json"
+    for name in (*old, elsewhere):
+        (tmp_path / name).write_text("")
+    (tmp_path / "below").mkdir()
+    (tmp_path / "below" / elsewhere).write_text("")
+    for name in ("model.safetensors.part", "notes.partial", "plimseg-notes", ".hidden"):
+        (tmp_path / name).write_text("")
+        os.utime(tmp_path / name, (1, 1))  # old, and not ours: always kept
+    kept = set(names_in(tmp_path))
+    files.sweep(tmp_path, deep=True)
+    assert set(names_in(tmp_path)) == kept, "all of them are young"
+    for name in old:
+        os.utime(tmp_path / name, (1, 1))
+    files.sweep(tmp_path)
+    assert set(names_in(tmp_path)) == kept - set(old)
+    files.sweep(tmp_path, deep=True, exclusive=True)
+    assert set(names_in(tmp_path)) == kept - {*old, elsewhere}
+    assert names_in(tmp_path / "below") == []
+    files.sweep(tmp_path / "missing")
+
+
+def test_a_scratch_folder_is_deleted_also_after_a_kill(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(files, "_WHOLE_FILE_LIMIT", 1000)
-    monkeypatch.setattr(files, "_HEAD_AND_TAIL", 100)
-    big = tmp_path / "big"
-    content = bytearray(os.urandom(5000))
-    big.write_bytes(content)
-    first = fingerprint(big)
-    for at in (0, 4999):
-        changed = bytearray(content)
-        changed[at] ^= 1
-        big.write_bytes(changed)
-        assert fingerprint(big) != first
-    big.write_bytes(content)
-    assert fingerprint(big) == first
-    small = tmp_path / "small"
-    small.write_bytes(b"x")
-    assert fingerprint(small) == sha256(small)
-    folder = tmp_path / "zarr"
-    (folder / "0").mkdir(parents=True)
-    (folder / "0" / "a").write_bytes(b"12")
-    before = fingerprint(folder)
-    (folder / "0" / "a").write_bytes(b"123")
-    assert fingerprint(folder) != before
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    code = (
+        "import os, napari_plimseg.files as f\n"
+        "with f.scratch_folder() as x: (x / 'mask').touch(); os._exit(9)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 9
+    assert len(names_in(tmp_path)) == 1
+    monkeypatch.setattr(files.tempfile, "tempdir", None)
+    with files.scratch_folder() as folder:
+        assert names_in(tmp_path) == [folder.name]
+    assert names_in(tmp_path) == []
 
 
 def test_the_users_folders_can_be_moved(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

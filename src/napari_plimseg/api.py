@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from napari_plimseg.errors import ConfigError, ExportError, PlimsegError
-from napari_plimseg.files import fingerprint
+from napari_plimseg.fingerprints import is_fingerprint_of
 from napari_plimseg.inference import (
     ENGINE,
     ProgressBar,
@@ -85,7 +85,7 @@ class Segmentation:
         """
         with MaskStore.open(store_path) as store:
             path, info = store.path, store.info
-        if slide is not None and fingerprint(slide) != info.slide_fingerprint:
+        if slide is not None and not is_fingerprint_of(info.slide_fingerprint, slide):
             raise ExportError(
                 f"the mask belongs to '{info.slide_name}', not to '{Path(slide).name}'",
                 path=path,

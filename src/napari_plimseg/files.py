@@ -1,12 +1,17 @@
-"""Crash-safe writing, content digests, and the folders of this package."""
+"""Crash-safe writing, what a killed process leaves behind, and the folders of this package."""
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import json
 import os
+import platform
+import re
+import shutil
 import tempfile
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,8 +21,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 APP_NAME = "napari-plimseg"
-_HEAD_AND_TAIL = 4 << 20
-_WHOLE_FILE_LIMIT = 64 << 20
+_DAY = 24 * 3600
+_SWEEP_INTERVAL = 60.0
+_TEMPORARY = re.compile(
+    r"(?:\.(?:partial|import|removed|labels)-|plimseg-(?=[0-9a-f]{8}-\d+-))"
+    r"(?:(?P<place>[0-9a-f]{8})-(?P<process>\d+)-)?.+"
+    r"|.+\.[0-9a-f]{32}\.partial"  # zarr's
+)
+_last_sweeps: dict[Path, float] = {}
 
 
 def user_data_dir() -> Path:
@@ -43,12 +54,96 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
+def temporary_prefix(kind: str) -> str:
+    """Return how the names of a process's temporary files begin, so that `sweep` knows the owner.
+
+    Parameters
+    ----------
+    kind : {"partial", "import", "labels", "removed"}
+        A file being written, a folder being imported, labels being written into a slide, or a
+        folder being deleted.
+    """
+    return f".{kind}-{_owner()}-"
+
+
+def is_temporary(name: str) -> bool:
+    """Whether a file or folder of this name is not complete yet, or is being deleted."""
+    return _TEMPORARY.fullmatch(name) is not None
+
+
+def sweep(folder: Path, *, deep: bool = False, exclusive: bool = False) -> None:
+    """Delete the temporary files and folders that killed processes left in a folder.
+
+    Those of living processes are kept: a file whose owner is unknown, such as one of another
+    computer, is deleted a day after its last change. Parts of downloads are no leftovers.
+
+    Parameters
+    ----------
+    folder : Path
+        Nothing happens when it does not exist; what can't be deleted is kept.
+    deep : bool
+        Also look into its subfolders.
+    exclusive : bool
+        Whether a lock keeps other processes from writing there: then every such file is a leftover.
+    """
+    try:
+        with os.scandir(folder) as entries:
+            found = list(entries)
+    except OSError:
+        return
+    for entry in found:
+        with contextlib.suppress(OSError):
+            is_folder = entry.is_dir(follow_symlinks=False)
+            match = _TEMPORARY.fullmatch(entry.name)
+            if match is None:
+                if deep and is_folder:
+                    sweep(Path(entry.path), deep=True, exclusive=exclusive)
+            elif exclusive or _is_abandoned(entry, match):
+                if is_folder:
+                    shutil.rmtree(entry.path, ignore_errors=True)
+                else:
+                    Path(entry.path).unlink()
+
+
+def _is_abandoned(entry: os.DirEntry[str], match: re.Match[str]) -> bool:
+    if match["place"] == _place() and os.name != "nt":
+        try:
+            os.kill(int(match["process"]), 0)  # sends nothing; on Windows it would end the process
+        except (ProcessLookupError, OverflowError):
+            return True
+        except PermissionError:
+            pass  # it lives, as another user
+        return False
+    return time.time() - entry.stat(follow_symlinks=False).st_mtime > _DAY
+
+
+def _owner() -> str:
+    return f"{_place()}-{os.getpid()}"
+
+
+@functools.cache
+def _place() -> str:
+    """Return hex digits of this computer, or of the container, in which process ids are unique."""
+    place = platform.node()
+    with contextlib.suppress(OSError):
+        place += str(Path("/proc/self/ns/pid").readlink())
+    return hashlib.sha256(place.encode()).hexdigest()[:8]
+
+
+def _sweep_now_and_then(folder: Path) -> None:
+    now = time.monotonic()
+    if now - _last_sweeps.get(folder, -_SWEEP_INTERVAL) >= _SWEEP_INTERVAL:
+        _last_sweeps[folder] = now
+        sweep(folder)
+
+
 @contextlib.contextmanager
 def atomic_write(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path next to `path`; when the block succeeds, it replaces `path`.
 
     Readers see the old file or the new one, never a part. On any exception, including
-    `KeyboardInterrupt`, the temporary file is deleted and the old file stays.
+    `KeyboardInterrupt`, the temporary file is deleted and the old file stays. What a killed process
+    left in the folder is deleted by a later write.
 
     Parameters
     ----------
@@ -62,8 +157,9 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
+    _sweep_now_and_then(path.parent)
     handle, name = tempfile.mkstemp(
-        prefix=".partial-", suffix="".join(path.suffixes), dir=path.parent
+        prefix=temporary_prefix("partial"), suffix="".join(path.suffixes), dir=path.parent
     )
     os.close(handle)
     temporary = Path(name)
@@ -82,6 +178,17 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
         raise
 
 
+@contextlib.contextmanager
+def scratch_folder() -> Iterator[Path]:
+    """Yield an empty folder that is deleted afterwards; by a later call if this process is killed.
+
+    It is in the system's folder for temporary files, and only this user can read it.
+    """
+    sweep(Path(tempfile.gettempdir()))
+    with tempfile.TemporaryDirectory(prefix=f"plimseg-{_owner()}-") as name:
+        yield Path(name)
+
+
 def write_json(path: str | Path, content: Any) -> None:
     """Write `content` as JSON, atomically."""
     with atomic_write(path) as temporary:
@@ -92,27 +199,3 @@ def sha256(path: str | Path) -> str:
     """Return the SHA-256 of a whole file as hex digits."""
     with Path(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def fingerprint(path: str | Path) -> str:
-    """Identify a slide's content quickly, as hex digits.
-
-    Files up to 64 MiB are hashed whole; larger ones by size, head and tail, since hashing gigabytes
-    takes minutes; head and tail hold the directories of all slide formats. A folder is identified
-    by the names and sizes of its files.
-    """
-    path = Path(path)
-    digest = hashlib.sha256()
-    if path.is_dir():
-        for file in sorted(p for p in path.rglob("*") if p.is_file()):
-            digest.update(f"{file.relative_to(path)}:{file.stat().st_size}\n".encode())
-        return digest.hexdigest()
-    size = path.stat().st_size
-    if size <= _WHOLE_FILE_LIMIT:
-        return sha256(path)
-    digest.update(str(size).encode())
-    with path.open("rb") as stream:
-        digest.update(stream.read(_HEAD_AND_TAIL))
-        stream.seek(-_HEAD_AND_TAIL, os.SEEK_END)
-        digest.update(stream.read())
-    return digest.hexdigest()

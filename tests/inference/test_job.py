@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from typing import TYPE_CHECKING
 
 import pytest
@@ -9,12 +10,15 @@ from PIL import Image
 
 from napari_plimseg.errors import ConfigError, ExportError
 from napari_plimseg.files import user_data_dir
+from napari_plimseg.fingerprints import fingerprint, former_fingerprints
+from napari_plimseg.inference import plan
 from napari_plimseg.inference.job import SegmentationJob
 from napari_plimseg.inference.plan import RunSettings
 from napari_plimseg.settings import DockSettings
 from napari_plimseg.slides import open_slide
 from napari_plimseg.tissue import COLORECTAL, TissueClasses
 from tests.support.models import ColorModel, painted
+from tests.support.slides import write_ome_zarr
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -83,3 +87,39 @@ def test_docks_and_programs_find_each_other_s_results() -> None:
     """What decides the mask is the same by default, so the store of one is the other's too."""
     assert DockSettings().run_settings().tissue == RunSettings().tissue
     assert DockSettings().results_path == SegmentationJob().results_folder
+
+
+def test_results_of_version_0_1_are_continued(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # it identified folders otherwise: by names and sizes only
+    write_ome_zarr(tmp_path / "a.zarr", [painted(96, 96, 0)])
+    folder = tmp_path / "results"
+    other_model = ColorModel()
+    other_model.identity = "colours-2"
+    with open_slide(tmp_path / "a.zarr") as slide:
+        job = SegmentationJob(ColorModel(), folder=folder, digest_names=True)
+        other = SegmentationJob(other_model, folder=folder, digest_names=True)
+        former = former_fingerprints(slide.path)[0]
+        with monkeypatch.context() as at_that_time:
+            at_that_time.setattr(plan, "fingerprint", lambda _: former)
+            with job.open_store(slide, "a") as store:
+                list(job.segment(slide, store))
+                path = store.path
+            assert store.info.slide_fingerprint == former
+        with job.open_store(slide, "a") as store:
+            assert store.path == path
+            assert store.done_fraction == 1
+        # another model's mask shares the corrections, which are found by the fingerprint
+        with other.open_store(slide, "a") as store:
+            assert store.path != path
+            assert store.info.slide_fingerprint == former
+        shutil.rmtree(path)
+        shutil.rmtree(store.path)
+        (folder / f"a-{former[:12]}.plimseg-corrections").mkdir()
+        with job.open_store(slide, "a") as store:
+            assert store.info.slide_fingerprint == former
+    with open_slide(tmp_path / "a.zarr") as slide:
+        elsewhere = SegmentationJob(ColorModel(), folder=tmp_path / "new", digest_names=True)
+        with elsewhere.open_store(slide, "a") as store:
+            assert store.info.slide_fingerprint == fingerprint(slide.path)

@@ -12,7 +12,7 @@ from qtpy.QtWidgets import QApplication
 from napari_plimseg._widgets.review.dock import ReviewDock
 from napari_plimseg._widgets.viewer.mask_layer import MaskView
 from napari_plimseg._widgets.viewer.napari_private import unwrapped
-from napari_plimseg.files import fingerprint
+from napari_plimseg.fingerprints import fingerprint
 from napari_plimseg.results.mask_info import MaskInfo
 from tests.support import widgets as fakes
 from tests.support.stores import written_store

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import csv
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from napari_plimseg.files import atomic_write
+from napari_plimseg.tables import csv_text, read_csv
 from napari_plimseg.training_runs import Event
 
 if TYPE_CHECKING:
@@ -74,23 +74,34 @@ def write_history(path: Path, stage: str, rows: Sequence[Mapping[str, Any]]) -> 
     rows : sequence of mappings
         One per epoch; the columns are those of all rows together.
     """
-    kept = [row for row in read_history(path) if row.get("stage") != stage]
+    kept = [
+        {name: _as_number(cell) for name, cell in row.items()}
+        for row in read_history(path)
+        if row.get("stage") != stage
+    ]
     everything = [*kept, *({"stage": stage, **row} for row in rows)]
     columns = list(dict.fromkeys(name for row in everything for name in row))
-    with atomic_write(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, columns, restval="")
-        writer.writeheader()
-        writer.writerows(everything)
+    cells = [[row.get(name, "") for name in columns] for row in everything]
+    with atomic_write(path) as temporary:
+        temporary.write_text(csv_text([columns, *cells], end="\r\n"), "utf-8", newline="")
 
 
 def read_history(path: str | Path) -> list[dict[str, str]]:
     """Return the rows of a `history.csv` as text, without empty cells."""
     try:
-        with Path(path).open(newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
+        header, *rows = read_csv(Path(path).read_bytes().decode("utf-8")) or [[]]
     except FileNotFoundError:
         return []
-    return [{name: cell for name, cell in row.items() if name and cell} for row in rows]
+    named = (zip(header, row, strict=False) for row in rows)
+    return [{name: cell for name, cell in row if name and cell} for row in named]
+
+
+def _as_number(cell: str) -> str | float:
+    try:
+        number = float(cell)
+    except ValueError:
+        return cell
+    return int(cell) if cell.lstrip("-").isdecimal() else number
 
 
 def memory_mb(device_type: str) -> float:

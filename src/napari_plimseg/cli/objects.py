@@ -37,13 +37,13 @@ def _run(options: argparse.Namespace, output: Output) -> int:
 
 def export_objects(path: Path, slide_path: str, folder: Path, output: Output) -> Path:
     """Write what a person corrected in a mask as images with outlines; return the table."""
-    from napari_plimseg.files import fingerprint
+    from napari_plimseg.fingerprints import is_fingerprint_of
     from napari_plimseg.results import MaskStore, corrected, export_corrected_objects
     from napari_plimseg.slides import open_slide
 
     check_writable(folder)
     with MaskStore.open(path) as store, open_slide(slide_path) as slide:
-        if fingerprint(slide.path) != store.info.slide_fingerprint:
+        if not is_fingerprint_of(store.info.slide_fingerprint, slide.path):
             raise ExportError(
                 f"the mask belongs to '{store.info.slide_name}', not to '{slide.name}'",
                 path=path,

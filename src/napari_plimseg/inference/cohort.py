@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Self
 import filelock
 
 from napari_plimseg.errors import ConfigError, PlimsegError, SlideError, StoreError
-from napari_plimseg.files import fingerprint
+from napari_plimseg.fingerprints import fingerprint, former_fingerprints
 from napari_plimseg.inference.devices import ENGINE
 from napari_plimseg.inference.job import SlideDone, SlideOpened, results_stem
 from napari_plimseg.inference.progress import Progress
@@ -341,7 +341,8 @@ class Cohort:
                 item, thumbnail = _look_at(item)
             except PlimsegError as error:
                 return Added(path, refusal=str(error))
-            same = next((i for i in self.items if i.fingerprint == item.fingerprint), None)
+            digests = {item.fingerprint, *former_fingerprints(path)}
+            same = next((i for i in self.items if i.fingerprint in digests), None)
             if same is not None:
                 text = f"'{path.name}' is the same slide as '{same.path.name}', under another name."
                 return Added(path, refusal=text)

@@ -13,6 +13,7 @@ import numpy as np
 
 from napari_plimseg.errors import PlimsegError, SlideError, StoreError
 from napari_plimseg.files import user_data_dir
+from napari_plimseg.fingerprints import is_fingerprint_of
 from napari_plimseg.inference.devices import (
     available_devices,
     describe_device,
@@ -24,9 +25,10 @@ from napari_plimseg.inference.plan import (
     RunSettings,
     TissueGate,
     check_slide,
+    known_fingerprint,
     mask_info,
+    named_store,
     recipe,
-    store_name,
 )
 from napari_plimseg.inference.progress import Progress, ProgressCounter
 from napari_plimseg.results import MaskStore, StoreLayout
@@ -168,10 +170,10 @@ def open_store(
     settings = settings or RunSettings()
     check_slide(slide)
     frame = Frame.of(slide, model)
-    info = mask_info(slide, model, frame)
     digest = recipe(slide, model, settings)
     if path is None:
-        path = user_data_dir() / "results" / store_name(slide, model, settings)
+        path = named_store(user_data_dir() / "results", slide, model, settings)
+    info = mask_info(slide, model, frame, known_fingerprint(slide, Path(path).parent))
     if not overwrite:
         try:
             store = MaskStore.open(path, writable=True)
@@ -179,7 +181,7 @@ def open_store(
             if _holds_something(Path(path)):
                 raise
         else:
-            same = store.info.slide_fingerprint == info.slide_fingerprint
+            same = is_fingerprint_of(store.info.slide_fingerprint, slide.path)
             if same and store.layout.recipe == digest:
                 store.forget_damaged()
                 if store.info.classes != info.classes:

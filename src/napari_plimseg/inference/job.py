@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Self
 from napari_plimseg.errors import ConfigError
 from napari_plimseg.files import user_data_dir
 from napari_plimseg.inference.engine import open_store, segment_slide
-from napari_plimseg.inference.plan import RunSettings, store_name
+from napari_plimseg.inference.plan import RunSettings, named_store
 from napari_plimseg.results import SUFFIX, area_table, checked_formats, corrected, export_all
 from napari_plimseg.slides import open_slide
 
@@ -173,7 +173,7 @@ class SegmentationJob:
         """Return the store of a slide whose results are called `stem`."""
         if not self.digest_names:
             return self.results_folder / f"{stem}{SUFFIX}"
-        return self.results_folder / store_name(slide, self.dense_model, self.settings)
+        return named_store(self.results_folder, slide, self.dense_model, self.settings)
 
     def open_store(self, slide: Slide, stem: str) -> MaskStore:
         """Open the slide's store for writing; create it when there is none.

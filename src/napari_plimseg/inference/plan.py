@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import glob
 import hashlib
 import json
 import math
@@ -12,15 +13,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 import shapely
 
-from napari_plimseg.errors import ConfigError, SlideError
-from napari_plimseg.files import fingerprint
-from napari_plimseg.results import SUFFIX, MaskInfo
+from napari_plimseg.errors import ConfigError, SlideError, StoreError
+from napari_plimseg.fingerprints import fingerprint, former_fingerprints
+from napari_plimseg.results import SUFFIX, MaskInfo, MaskStore, has_corrections
 from napari_plimseg.slides import TissueMask, TissueMaskSettings
 from napari_plimseg.slides.tissue_mask import tissue_mask
 from napari_plimseg.tiling import TileGrid
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from numpy.typing import NDArray
 
@@ -122,12 +124,44 @@ def recipe(slide: Slide, model: DenseModel, settings: RunSettings) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-def mask_info(slide: Slide, model: DenseModel, frame: Frame) -> MaskInfo:
-    """Return the description of the mask of a slide by a model."""
+def known_fingerprint(slide: Slide, folder: Path) -> str:
+    """Return the fingerprint that identifies a slide in a folder of results.
+
+    Where version 0.1 began results of it with a fingerprint of its kind, they are continued with
+    it: masks of the same slide share their corrections by the fingerprint.
+    """
+    own = fingerprint(slide.path)
+    former = former_fingerprints(slide.path)
+    if not former or has_corrections(folder, own):
+        return own
+    for digest in former:
+        if has_corrections(folder, digest):
+            return digest
+    for path in folder.glob(f"{glob.escape(slide.path.stem[:80])}*{SUFFIX}"):
+        try:
+            with MaskStore.open(path) as store:
+                if store.info.slide_fingerprint in former:
+                    return store.info.slide_fingerprint
+        except StoreError:
+            continue
+    return own
+
+
+def mask_info(slide: Slide, model: DenseModel, frame: Frame, identity: str) -> MaskInfo:
+    """Return the description of the mask of a slide by a model.
+
+    Parameters
+    ----------
+    slide : Slide
+    model : DenseModel
+    frame : Frame
+    identity : str
+        The slide's fingerprint, from `known_fingerprint`.
+    """
     grid = frame.grid(model, model.alignment)
     return MaskInfo(
         slide_name=slide.name,
-        slide_fingerprint=fingerprint(slide.path),
+        slide_fingerprint=identity,
         slide_shape=slide.shape,
         bounds=slide.bounds,
         mpp=slide.mpp,
@@ -139,12 +173,11 @@ def mask_info(slide: Slide, model: DenseModel, frame: Frame) -> MaskInfo:
     )
 
 
-def store_name(slide: Slide, model: DenseModel, settings: RunSettings) -> str:
-    """Return a folder name that no other slide, model or setting shares."""
-    digest = hashlib.sha256(
-        (fingerprint(slide.path) + recipe(slide, model, settings)).encode()
-    ).hexdigest()[:12]
-    return f"{slide.path.stem[:80]}-{digest}{SUFFIX}"
+def named_store(folder: Path, slide: Slide, model: DenseModel, settings: RunSettings) -> Path:
+    """Return the path of a store whose name no other slide, model or setting shares."""
+    content = known_fingerprint(slide, folder) + recipe(slide, model, settings)
+    digest = hashlib.sha256(content.encode()).hexdigest()[:12]
+    return folder / f"{slide.path.stem[:80]}-{digest}{SUFFIX}"
 
 
 class TissueGate:

@@ -34,6 +34,7 @@ __all__ = [
     "export_geojson",
     "fill_holes",
     "grow",
+    "has_corrections",
     "iter_outlines",
     "match_classes",
     "read_checked",
@@ -98,6 +99,9 @@ from .corrections.corrections import (
 )
 from .corrections.corrections import (
     corrected as corrected,
+)
+from .corrections.corrections import (
+    has_corrections as has_corrections,
 )
 from .corrections.objects import (
     export_corrected_objects as export_corrected_objects,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import io
 import json
 import re
 import shutil
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Literal
 
 from napari_plimseg.errors import TagError
 from napari_plimseg.files import atomic_write, write_json
+from napari_plimseg.tables import csv_text, read_csv
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -200,17 +200,15 @@ class TagTable:
             self._aside[name] = aside
 
     def _text(self) -> str:
-        out = io.StringIO()
-        writer = csv.writer(out, lineterminator="\n")
-        writer.writerow(["file", *self._more_columns, *self._classes])
+        rows: list[list[str]] = [["file", *self._more_columns, *self._classes]]
         position = {name: i for i, name in enumerate(self.images)}
         last = len(position)
         for name in sorted(self._tags, key=lambda name: (position.get(name, last), name)):
             tags = self._tags[name]
             if tags and name not in self._aside:
                 more = self._more.get(name, [""] * len(self._more_columns))
-                writer.writerow([name, *more, *(str(int(c in tags)) for c in self._classes)])
-        return out.getvalue()
+                rows.append([name, *more, *(str(int(c in tags)) for c in self._classes)])
+        return csv_text(rows)
 
     def _save_aside(self) -> None:
         path = self.folder / ASIDE
@@ -257,7 +255,9 @@ class TagTable:
                 continue
             if len(cells) < len(header):
                 raise self._refused(f"line {line} is shorter than the first line")
-            name = cells[file].strip().replace("\\", "/")
+            name = cells[file]
+            if name not in self.images:
+                name = name.strip().replace("\\", "/")
             if name in self._tags:
                 raise self._refused(f"line {line} is the second one for '{name}'")
             self._more[name] = [cells[i].strip() for i in kept]
@@ -314,7 +314,7 @@ def _image_names(folder: Path) -> tuple[str, ...]:
 
 def _rows(path: Path) -> list[list[str]]:
     try:
-        text = path.read_text("utf-8-sig")
+        text = path.read_bytes().decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise TagError(
             "it can't be read as text",
@@ -325,7 +325,14 @@ def _rows(path: Path) -> list[list[str]]:
         return [["file"]]
     first = text.lstrip().splitlines()[0]
     separator = max(",;\t", key=first.count)
-    return list(csv.reader(io.StringIO(text.lstrip(), newline=""), delimiter=separator))
+    try:
+        return read_csv(text.lstrip(), separator)
+    except csv.Error as error:
+        raise TagError(
+            f"it can't be read as a table ({error})",
+            path=path,
+            remedy="Save it as CSV in UTF-8, or move it away to start a new one.",
+        ) from error
 
 
 def _checked(name: str) -> str:

@@ -14,7 +14,7 @@ import pytest
 import tifffile
 
 from napari_plimseg.errors import ConfigError, ExportError
-from napari_plimseg.files import fingerprint
+from napari_plimseg.fingerprints import fingerprint
 from napari_plimseg.results.export import (
     FORMATS,
     Format,

@@ -35,7 +35,7 @@ from napari_plimseg._widgets.common import background_job
 from napari_plimseg._widgets.viewer.mask_layer import MaskView
 from napari_plimseg._widgets.review.dock import ReviewDock
 from napari_plimseg._widgets.review.correct.cleanup_panel import CleanupOperation
-from napari_plimseg.files import fingerprint
+from napari_plimseg.fingerprints import fingerprint
 from napari_plimseg.results.mask_info import MaskInfo
 
 folder, edit, moment = Path(sys.argv[1]), *sys.argv[2:]

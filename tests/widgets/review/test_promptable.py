@@ -19,7 +19,7 @@ from napari_plimseg._widgets.review.promptable.jobs import (
 )
 from napari_plimseg._widgets.review.promptable.layers import BOXES, POINTS, PREVIEW
 from napari_plimseg._widgets.review.promptable.proposals import PromptDraft
-from napari_plimseg.files import fingerprint
+from napari_plimseg.fingerprints import fingerprint
 from napari_plimseg.inference.promptable.geometry import HintMask
 from napari_plimseg.inference.promptable.proposals import Proposal
 from napari_plimseg.models.encoders.cards import bundled_folder

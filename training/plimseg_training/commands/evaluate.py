@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import csv
 import math
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +11,7 @@ from napari_plimseg.cli.console import add_command
 from napari_plimseg.cli.train import COMMANDS
 from napari_plimseg.errors import ConfigError
 from napari_plimseg.files import atomic_write, write_json
+from napari_plimseg.tables import csv_text
 from plimseg_training.commands.scan import add_data_options, scanned_by_options
 
 if TYPE_CHECKING:
@@ -110,15 +110,15 @@ def evaluation_text(evaluation: Evaluation) -> str:
 
 def write_image_scores(path: Path, evaluation: Evaluation) -> None:
     """Write the IoU of every image under every protocol as a CSV file."""
-    with atomic_write(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(["image", "protocol", "tta", "miou", *evaluation.classes])
-        for result in evaluation.results:
-            for image in result.images:
-                by_name = dict(zip(image.score.names, image.score.iou, strict=True))
-                scores = (by_name.get(name, math.nan) for name in evaluation.classes)
-                numbers = ["" if math.isnan(v) else f"{v:.6f}" for v in (image.score.miou, *scores)]
-                writer.writerow([image.name, result.protocol.title, result.tta, *numbers])
+    rows: list[list[object]] = [["image", "protocol", "tta", "miou", *evaluation.classes]]
+    for result in evaluation.results:
+        for image in result.images:
+            by_name = dict(zip(image.score.names, image.score.iou, strict=True))
+            scores = (by_name.get(name, math.nan) for name in evaluation.classes)
+            numbers = ["" if math.isnan(v) else f"{v:.6f}" for v in (image.score.miou, *scores)]
+            rows.append([image.name, result.protocol.title, result.tta, *numbers])
+    with atomic_write(path) as temporary:
+        temporary.write_text(csv_text(rows, end="\r\n"), "utf-8", newline="")
 
 
 def add_parser(commands: Commands) -> None:

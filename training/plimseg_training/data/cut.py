@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import os
 from dataclasses import dataclass
@@ -13,8 +12,10 @@ import numpy as np
 from PIL import Image
 
 from napari_plimseg.errors import ConfigError, TagError
-from napari_plimseg.files import atomic_write, fingerprint, write_json
+from napari_plimseg.files import atomic_write, write_json
+from napari_plimseg.fingerprints import fingerprint
 from napari_plimseg.slides import open_slide
+from napari_plimseg.tables import csv_text, read_csv
 from plimseg_training.data.annotations import read_annotation
 from plimseg_training.data.images import IMAGE_SUFFIXES
 from plimseg_training.data.window_tags import WindowRule, class_fractions
@@ -267,12 +268,8 @@ def _write_table(path: Path, header: list[str], rows: Iterable[list[str]], group
     """Write the rows of one slide, and keep those of others."""
     kept: list[list[str]] = []
     if path.is_file():
-        with path.open(encoding="utf-8", newline="") as file:
-            before = list(csv.reader(file))
+        before = read_csv(path.read_bytes().decode("utf-8"))
         at = header.index("group")
         kept = [row for row in before[1:] if len(row) == len(header) and row[at] != group]
-    with (
-        atomic_write(path) as temporary,
-        temporary.open("w", encoding="utf-8", newline="") as file,
-    ):
-        csv.writer(file, lineterminator="\n").writerows([header, *kept, *rows])
+    with atomic_write(path) as temporary:
+        temporary.write_text(csv_text([header, *kept, *rows]), "utf-8", newline="")

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from napari_plimseg.slides import usable_mpp
+from napari_plimseg.tables import unguarded
 from plimseg_training.data.entries import (
     ClassNames,
     FolderEntry,
@@ -103,7 +104,7 @@ def read_table(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
     separator = max(",;\t", key=first.count)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
     try:
-        lines = [(reader.line_num, [cell.strip() for cell in cells]) for cells in reader]
+        lines = [(reader.line_num, [_text_of(cell) for cell in cells]) for cells in reader]
     except csv.Error as error:
         raise LayoutError(
             path.name,
@@ -118,6 +119,11 @@ def read_table(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
             "it has no header. Begin with a line like 'file,tumour,stroma'.",
         )
     return filled[0][1], filled[1:]
+
+
+def _text_of(cell: str) -> str:
+    text = unguarded(cell)
+    return cell.strip() if text == cell else text  # what this program wrote is exact
 
 
 def find_columns(header: Sequence[str], path: Path) -> Columns:

@@ -11,7 +11,7 @@ import numpy as np
 
 from napari_plimseg._widgets.common import ModelCache, Stage, TileDone
 from napari_plimseg.errors import CorrectionsError, PlimsegError
-from napari_plimseg.files import fingerprint
+from napari_plimseg.fingerprints import fingerprint, former_fingerprints
 from napari_plimseg.inference import ENGINE
 from napari_plimseg.results import Corrections
 
@@ -137,7 +137,7 @@ def find_result(slide: Slide, folder: Path) -> Opened | None:
     )
     if not stores:
         return None
-    identity = fingerprint(slide.path)
+    identities = {fingerprint(slide.path), *former_fingerprints(slide.path)}
     for path in stores:
         try:
             store = MaskStore.open(path)
@@ -145,7 +145,7 @@ def find_result(slide: Slide, folder: Path) -> Opened | None:
             continue  # damaged, or of a newer version: a run creates a new one
         # a mask made at another pixel size is in another place
         same_frame = slide.mpp is None or store.info.mpp == slide.mpp
-        if store.info.slide_fingerprint == identity and same_frame and store.done_fraction > 0:
+        if store.info.slide_fingerprint in identities and same_frame and store.done_fraction > 0:
             return Opened.of(store)
         store.close()
     return None

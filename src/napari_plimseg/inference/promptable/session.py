@@ -16,7 +16,7 @@ import torch
 from scipy import ndimage
 
 from napari_plimseg.errors import ConfigError, ModelError, SlideError
-from napari_plimseg.files import fingerprint
+from napari_plimseg.fingerprints import fingerprint
 from napari_plimseg.inference.promptable.embedding_cache import EmbeddingCache, PatchKey
 from napari_plimseg.inference.promptable.geometry import Hint, HintMask, PatchPair, pair_for
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +12,7 @@ import numpy as np
 from napari_plimseg.errors import ConfigError, PlimsegError
 from napari_plimseg.results.mask_store import MaskStore
 from napari_plimseg.results.measure import Agreement, agreement, iter_bands
+from napari_plimseg.tables import csv_text
 from napari_plimseg.tissue import NOT_COMPUTED, UNREADABLE
 
 if TYPE_CHECKING:
@@ -306,26 +305,26 @@ class Comparison:
 
     def to_csv(self) -> str:
         """Return scores and confusion matrix as CSV text; empty cells where nothing occurs."""
-        text = io.StringIO()
-        write = csv.writer(text, lineterminator="\n").writerow
         scores = self.agreement
-        write(["compared with", self.title])
-        write(["pixels", self.counted])
-        for name, value in (
-            ("mIoU", scores.miou),
-            ("mean Dice", scores.mean_dice),
-            ("pixel accuracy", scores.pixel_accuracy),
-        ):
-            write([name, _number(value)])
-        write([])
-        write(["class", "IoU", "Dice", "pixels there", "pixels here"])
-        for row in self.rows():
-            write([row.name, _number(row.iou), _number(row.dice), row.in_other, row.in_mask])
-        write([])
-        write(["there \\ here", *scores.names])
-        for name, counts in zip(scores.names, scores.confusion, strict=True):
-            write([name, *counts.tolist()])
-        return text.getvalue()
+        rows: list[list[object]] = [
+            ["compared with", self.title],
+            ["pixels", self.counted],
+            ["mIoU", _number(scores.miou)],
+            ["mean Dice", _number(scores.mean_dice)],
+            ["pixel accuracy", _number(scores.pixel_accuracy)],
+            [],
+            ["class", "IoU", "Dice", "pixels there", "pixels here"],
+        ]
+        rows += [
+            [row.name, _number(row.iou), _number(row.dice), row.in_other, row.in_mask]
+            for row in self.rows()
+        ]
+        rows += [[], ["there \\ here", *scores.names]]
+        rows += [
+            [name, *counts.tolist()]
+            for name, counts in zip(scores.names, scores.confusion, strict=True)
+        ]
+        return csv_text(rows)
 
 
 @dataclass(frozen=True)

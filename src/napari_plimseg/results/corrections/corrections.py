@@ -42,6 +42,11 @@ def corrections_path(folder: Path, info: MaskInfo) -> Path:
     return path
 
 
+def has_corrections(folder: Path, fingerprint: str) -> bool:
+    """Whether a folder of results holds corrections of the slide with this fingerprint."""
+    return any(folder.glob(f"*-{fingerprint[:12]}{SUFFIX}"))
+
+
 class Corrections:
     """The corrections of a slide in the pixels and mask ids of one of its masks.
 

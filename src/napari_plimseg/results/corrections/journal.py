@@ -20,7 +20,7 @@ import filelock
 import numpy as np
 
 from napari_plimseg.errors import CorrectionsError
-from napari_plimseg.files import atomic_write, sync_folder
+from napari_plimseg.files import atomic_write, sweep, sync_folder
 from napari_plimseg.results.corrections.journal_file import (
     KEPT,
     CorrectionContent,
@@ -282,8 +282,7 @@ class CorrectionsJournal:
                 path=self.folder,
                 remedy="Close the slide there: what you paint here stays and is saved then.",
             ) from error
-        for leftover in self.folder.glob(".partial-*"):
-            leftover.unlink(missing_ok=True)
+        sweep(self.folder, exclusive=True)
         if self._signature() != self._seen:
             batch = self._take_over(batch)
         elif self._seen and not self._set_aside and self.path.stat().st_size > self._end:

@@ -7,7 +7,6 @@ object) and `tags.csv`.
 
 from __future__ import annotations
 
-import csv
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -17,6 +16,7 @@ from scipy import ndimage
 
 from napari_plimseg.errors import ExportError
 from napari_plimseg.files import atomic_write
+from napari_plimseg.tables import csv_text, read_csv
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -114,11 +114,8 @@ def export_corrected_objects(
             path=slide.path,
             remedy="Paint whole objects, or accept those that hints find.",
         )
-    with (
-        atomic_write(folder / TABLE) as path,
-        path.open("w", newline="", encoding="utf-8") as file,
-    ):
-        csv.writer(file).writerows([header, *rows])
+    with atomic_write(folder / TABLE) as path:
+        path.write_text(csv_text([header, *rows], end="\r\n"), "utf-8", newline="")
     return CorrectedObjects(folder / TABLE, fields, objects)
 
 
@@ -204,8 +201,7 @@ def _rows_of_others(table: Path, header: list[str], info: MaskInfo) -> list[list
     """Return the rows of other slides in an existing table."""
     if not table.is_file():
         return []
-    with table.open(newline="", encoding="utf-8") as file:
-        rows = list(csv.reader(file))
+    rows = read_csv(table.read_bytes().decode("utf-8"))
     if not rows or rows[0] != header:
         raise ExportError(
             "it holds other classes or tags of another kind",

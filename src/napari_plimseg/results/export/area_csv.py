@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import csv
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari_plimseg.results.export.writing import export_to
 from napari_plimseg.results.measure import area_table
+from napari_plimseg.tables import csv_text
 
 if TYPE_CHECKING:
     from napari_plimseg.results.mask_info import MaskInfo
@@ -46,33 +46,26 @@ def export_csv(path: str | Path, mask: MaskArray, info: MaskInfo) -> Path:
         When the mask does not fit its description or the file can't be written.
     """
     path = Path(path)
-    with (
-        export_to(path, mask, info) as temporary,
-        temporary.open("w", encoding="utf-8", errors="replace", newline="") as file,
-    ):
-        writer = csv.writer(file)
-        writer.writerow(COLUMNS)
-        for row in area_table(mask, info):
-            writer.writerow(
-                (
-                    _as_text(info.slide_name),
-                    _as_text(row.name),
-                    row.mask_id,
-                    row.kind,
-                    row.pixels,
-                    _number(row.mm2, 6),
-                    _number(row.percent_of_tissue, 3),
-                    "" if info.mask_mpp is None else f"{info.mask_mpp:.6g}",
-                    METHOD,
-                )
+    with export_to(path, mask, info) as temporary:
+        rows = [
+            (
+                info.slide_name,
+                row.name,
+                row.mask_id,
+                row.kind,
+                row.pixels,
+                _number(row.mm2, 6),
+                _number(row.percent_of_tissue, 3),
+                "" if info.mask_mpp is None else f"{info.mask_mpp:.6g}",
+                METHOD,
             )
+            for row in area_table(mask, info)
+        ]
+        temporary.write_text(
+            csv_text([COLUMNS, *rows], end="\r\n"), "utf-8", errors="replace", newline=""
+        )
     return path
 
 
 def _number(value: float | None, digits: int) -> str:
     return "" if value is None else f"{value:.{digits}f}"
-
-
-def _as_text(text: str) -> str:
-    """Quote a name that a spreadsheet would run as a formula."""
-    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
