@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import filelock
 
 from napari_plimseg.errors import StoreError
+from napari_plimseg.files import sweep
 from napari_plimseg.training_runs import RunFolder
 
 if TYPE_CHECKING:
@@ -60,8 +61,7 @@ def locked(run: RunFolder) -> Iterator[None]:
     try:
         with writing(run.root):
             run.stop_file.unlink(missing_ok=True)
-            for left_over in run.root.rglob(".partial-*"):
-                left_over.unlink(missing_ok=True)
+            sweep(run.root, deep=True, exclusive=True)
         yield
     finally:
         lock.release()

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari_plimseg.errors import ModelError, PlimsegError
-from napari_plimseg.files import atomic_write, sha256, sync_folder
+from napari_plimseg.files import atomic_write, sha256, sweep, sync_folder, temporary_prefix
 from napari_plimseg.models import library
 from napari_plimseg.models.encoders import (
     CONFIG_FILE,
@@ -202,7 +202,9 @@ def _copy_folder(files: list[Path], target: Path) -> None:
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         _check_room(target.parent, sum(file.stat().st_size for file in files))
-        with tempfile.TemporaryDirectory(prefix=".import-", dir=target.parent) as name:
+        sweep(target.parent)
+        prefix = temporary_prefix("import")
+        with tempfile.TemporaryDirectory(prefix=prefix, dir=target.parent) as name:
             for file in files:
                 with atomic_write(Path(name) / file.name) as temporary:
                     shutil.copyfile(file, temporary)

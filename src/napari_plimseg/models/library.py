@@ -8,7 +8,7 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 from napari_plimseg.errors import ModelError, PlimsegError
-from napari_plimseg.files import user_data_dir
+from napari_plimseg.files import sweep, temporary_prefix, user_data_dir
 from napari_plimseg.models.downloads import (
     HUB_PAGE,
     DownloadProgress,
@@ -300,8 +300,8 @@ class ModelLibrary:
         try:
             if entry.path.is_dir():
                 # Renamed first: if deleting is interrupted, half an encoder must not be listed.
-                hidden = entry.path.with_name(f".removed-{entry.path.name}")
-                shutil.rmtree(hidden, ignore_errors=True)
+                sweep(entry.path.parent)
+                hidden = entry.path.with_name(temporary_prefix("removed") + entry.path.name)
                 entry.path.rename(hidden)
                 shutil.rmtree(hidden)
             else:

@@ -8,7 +8,6 @@ import json
 import os
 import subprocess
 import sys
-import tempfile
 import time
 from dataclasses import dataclass
 from enum import Enum
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_plimseg.errors import ConfigError, TagError
+from napari_plimseg.files import scratch_folder
 from napari_plimseg.training_runs.events import Event
 from napari_plimseg.training_runs.history import LineTail, RunHistory
 from napari_plimseg.training_runs.run_folder import RunFolder, RunStatus, last_end, name_problem
@@ -117,8 +117,8 @@ def run_command(
         When the command failed; with its error message.
     """
     started = training_program() if program is None else list(program)
-    with tempfile.TemporaryDirectory(prefix="plimseg-") as folder:
-        output = Path(folder) / "output.jsonl"
+    with scratch_folder() as folder:
+        output = folder / "output.jsonl"
         process = start_process([*started, *arguments, "--json"], output)
         tail, failure, last_line = LineTail(output), "", ""
         try:

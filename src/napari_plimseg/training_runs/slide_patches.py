@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import tempfile
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_plimseg.errors import ConfigError, TagError
+from napari_plimseg.files import scratch_folder
 from napari_plimseg.results import export_geojson
 from napari_plimseg.training_runs.process import run_command
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
+    from pathlib import Path
 
     from napari_plimseg.results import MaskArray, MaskInfo
 
@@ -88,11 +88,11 @@ def cut_slides(
         )
     finest = max(mpp, *(slide.info.mpp or 0.0 for slide in slides))
     patches = 0
-    with tempfile.TemporaryDirectory(prefix="plimseg-") as folder:
-        class_file = Path(folder) / "classes.yaml"
+    with scratch_folder() as folder:
+        class_file = folder / "classes.yaml"
         classes.to_yaml(class_file)
         for number, slide in enumerate(slides):
-            outlines = Path(folder) / f"{number}.geojson"
+            outlines = folder / f"{number}.geojson"
             export_geojson(outlines, slide.mask, slide.info)
             yield None
             arguments = [

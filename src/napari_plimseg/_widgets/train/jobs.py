@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import atexit
-import tempfile
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QCoreApplication, QObject, QTimer, Signal
 
 from napari_plimseg._widgets.common import on_destroyed
-from napari_plimseg.files import user_data_dir
+from napari_plimseg.files import scratch_folder, user_data_dir
 from napari_plimseg.training_runs import (
     FolderFacts,
     SlideMask,
@@ -22,6 +20,7 @@ from napari_plimseg.training_runs import (
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
+    from pathlib import Path
 
     import numpy as np
     from numpy.typing import NDArray
@@ -49,9 +48,9 @@ def make_plan(
     request: TrainingRequest, program: Sequence[str] | None = None
 ) -> Generator[TrainingPlan | None, None, None]:
     """Estimate a training; yield None while that takes, and finally the plan."""
-    with tempfile.TemporaryDirectory(prefix="plimseg-") as folder:
+    with scratch_folder() as folder:
         events = []
-        arguments = request.arguments(Path(folder))
+        arguments = request.arguments(folder)
         for one in run_command([*arguments, "--dry-run"], program):
             yield None
             events += [one] if one is not None else []

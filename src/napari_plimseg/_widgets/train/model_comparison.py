@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import math
-import tempfile
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,11 +11,13 @@ import numpy as np
 from napari_plimseg._widgets.common import Stage
 from napari_plimseg._widgets.viewer import MASK_OPACITY, label_colormap, mask_views
 from napari_plimseg.errors import ConfigError
+from napari_plimseg.files import scratch_folder
 from napari_plimseg.inference import ENGINE
 from napari_plimseg.tissue import NOT_COMPUTED
 
 if TYPE_CHECKING:
     from collections.abc import Generator
+    from pathlib import Path
 
     from napari.layers import Labels
     from napari.viewer import Viewer
@@ -149,8 +149,8 @@ def compare_steps(
         parts = []
         for name in models:
             yield Stage(f"Loading {name}…")
-            with tempfile.TemporaryDirectory(prefix="plimseg-") as folder:
-                for step in _part_steps(slide, region, name, settings, Path(folder)):
+            with scratch_folder() as folder:
+                for step in _part_steps(slide, region, name, settings, folder):
                     if isinstance(step, PartMask):
                         parts.append(step)
                     else:
