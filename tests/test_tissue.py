@@ -72,8 +72,8 @@ def test_fresh_colors_differ_for_many_classes() -> None:
         ("classes: [{name: a, color: red}]", "not a color like"),
         ("classes: [{name: a}, {name: A}]", "occurs twice"),
         ("classes: [{name: a}]\nmore: 1", "'more' is not known"),
-        ("{", "not a readable YAML"),
-        ("!!python/object/apply:os.system ['true']", "not a readable YAML"),
+        ("{", "not readable YAML"),
+        ("!!python/object/apply:os.system ['true']", "holds a tag"),
     ],
 )
 def test_a_wrong_class_file_says_what_is_wrong(tmp_path: Path, text: str, says: str) -> None:

@@ -13,18 +13,17 @@ import os
 import re
 import stat
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import yaml
 
 from napari_plimseg import limits
-from napari_plimseg.errors import PlimsegError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-Kind = TypeVar("Kind")
-AnyError = TypeVar("AnyError", bound=PlimsegError)
+    from napari_plimseg.errors import PlimsegError
+
 _OTHER_KINDS = (
     (stat.S_ISDIR, "a folder"),
     (stat.S_ISFIFO, "a pipe"),
@@ -148,11 +147,11 @@ def read_json(
     path: str | Path,
     error_class: type[PlimsegError],
     *,
-    kind: type[Kind] = dict,  # type: ignore[assignment]
+    kind: type = dict,
     limit: str = "text-bytes",
     remedy: str | None = None,
     finite: bool = True,
-) -> Kind:
+) -> Any:
     """Read a JSON file.
 
     Parameters
@@ -183,11 +182,12 @@ def parse_json(
     error_class: type[PlimsegError],
     *,
     path: str | Path | None = None,
-    kind: type[Kind] = dict,  # type: ignore[assignment]
+    kind: type = dict,
     what: str = "it",
     remedy: str | None = None,
     finite: bool = True,
-) -> Kind:
+    surrogates: bool = False,
+) -> Any:
     """Return the content of JSON text.
 
     Parameters
@@ -206,6 +206,8 @@ def parse_json(
         What the user can do about damaged text, as a sentence.
     finite : bool
         Whether NaN and infinite numbers are errors.
+    surrogates : bool
+        Whether half a character is allowed, as names of files have it that are not UTF-8.
 
     Raises
     ------
@@ -223,7 +225,7 @@ def parse_json(
             parse_int=_short_int,
             parse_constant=_refused_constant if finite else None,
         )
-        if _SURROGATE.search(text):
+        if not surrogates and _SURROGATE.search(text):
             for found in _texts(content):
                 found.encode("utf-8")
     except (ValueError, RecursionError) as error:

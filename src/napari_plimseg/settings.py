@@ -7,14 +7,15 @@ values; the docks build their forms from it, and the dataclass checks itself aga
 from __future__ import annotations
 
 import dataclasses
-import json
 import logging
 import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from napari_plimseg.errors import ConfigError
 from napari_plimseg.files import user_data_dir, write_json
+from napari_plimseg.reading import read_json
 from napari_plimseg.training_runs import EFFORTS
 
 if TYPE_CHECKING:
@@ -347,10 +348,9 @@ def _load(kind: Callable[..., _Settings], path: Path) -> _Settings:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError):
+        return dict(read_json(path, ConfigError))
+    except ConfigError:
         return {}
-    return content if isinstance(content, dict) else {}
 
 
 def _write(path: Path, content: Mapping[str, Any]) -> None:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from napari_plimseg.errors import ConfigError
 from napari_plimseg.files import atomic_write
+from napari_plimseg.reading import kind_of, read_yaml
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from pathlib import Path
 
 NOT_COMPUTED = 0
 """Mask id of a pixel that was not computed: 0, as a missing chunk must never read as a class."""
@@ -214,20 +215,22 @@ class TissueClasses:
             )
         unknown = set(data) - {"classes", "has_background"}
         if unknown:
-            raise ConfigError(f"the key '{sorted(unknown)[0]}' is not known", path=path)
+            raise ConfigError(f"the key '{min(map(str, unknown))}' is not known", path=path)
         classes = tuple(_class_from(entry, i, path) for i, entry in enumerate(data["classes"]))
-        return cls(classes, has_background=bool(data.get("has_background", True)))
+        has_background = data.get("has_background", True)
+        if not isinstance(has_background, bool):
+            raise ConfigError(
+                f"'has_background' holds {kind_of(has_background)}, not true or false", path=path
+            )
+        try:
+            return cls(classes, has_background=has_background)
+        except ConfigError as error:
+            raise ConfigError(error.problem, path=path, remedy=error.remedy) from error
 
     @classmethod
     def from_yaml(cls, path: str | Path) -> TissueClasses:
         """Read a class list that a user wrote."""
-        try:
-            data = yaml.safe_load(Path(path).read_text("utf-8"))
-        except FileNotFoundError as error:
-            raise ConfigError("the file does not exist", path=path) from error
-        except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
-            raise ConfigError(f"not a readable YAML file ({error})", path=path) from error
-        return cls.from_dict(data, path=path)
+        return cls.from_dict(read_yaml(path, ConfigError), path=path)
 
     def to_yaml(self, path: str | Path) -> None:
         """Write the class list for `from_yaml`, atomically."""
@@ -243,13 +246,39 @@ def _class_from(entry: Any, index: int, path: str | Path | None) -> TissueClass:
     unknown = set(entry) - {"name", "color", "prompts"}
     if unknown:
         raise ConfigError(
-            f"class '{entry['name']}' has the unknown key '{sorted(unknown)[0]}'", path=path
+            f"class '{entry['name']}' has the unknown key '{min(map(str, unknown))}'", path=path
         )
-    prompts = entry.get("prompts") or []
-    if isinstance(prompts, str):
-        prompts = prompts.split(",")
     color = entry.get("color") or _FRESH_COLORS[index % len(_FRESH_COLORS)]
-    return TissueClass(entry["name"], parse_color(color, path=path), tuple(str(p) for p in prompts))
+    try:
+        prompts = parse_prompts(entry.get("prompts") or [])
+        return TissueClass(entry["name"], parse_color(color, path=path), prompts)
+    except ConfigError as error:
+        problem = error.problem
+        if entry["name"] not in problem:
+            problem = f"class '{entry['name']}': {problem}"
+        raise ConfigError(problem, path=path, remedy=error.remedy) from error
+
+
+def parse_prompts(value: object) -> tuple[str, ...]:
+    """Return the words for a class from a list of words, or from one text with commas.
+
+    Raises
+    ------
+    ConfigError
+        When it is anything else.
+    """
+    words = value.split(",") if isinstance(value, str) else value
+    if not isinstance(words, list | tuple) or not all(isinstance(w, str) for w in words):
+        inner = (
+            next((w for w in words if not isinstance(w, str)), None)
+            if isinstance(words, list | tuple)
+            else words
+        )
+        raise ConfigError(
+            f"its prompts hold {kind_of(inner)}, not words",
+            remedy="Write a list of words in quotes: ['crypt', 'tubule'].",
+        )
+    return tuple(words)
 
 
 def parse_color(value: str | Sequence[int], *, path: str | Path | None = None) -> Color:
@@ -260,8 +289,10 @@ def parse_color(value: str | Sequence[int], *, path: str | Path | None = None) -
         return int(value[1:3], 16), int(value[3:5], 16), int(value[5:7], 16)
     try:
         red, green, blue = (int(v) for v in value)
-    except (TypeError, ValueError) as error:
-        raise ConfigError(f"{value!r} is not a color of three numbers", path=path) from error
+    except (TypeError, ValueError, OverflowError) as error:
+        raise ConfigError(
+            f"{str(value)[:60]} is not a color of three numbers", path=path
+        ) from error
     return red, green, blue
 
 

@@ -107,7 +107,7 @@ def test_tables_of_others_are_gone_on_with(
         ("file,t\na.png,maybe\n", "line 2 has 'maybe'"),
         ("file,t\na.png,1\na.png,0\n", "line 3 is the second one"),
         ("file,t,t\na.png,1,1\n", "not like"),
-        (b"\xff\xfe\x00\xd8", "can't be read as text"),
+        (b"\xff\xfe\x00\xd8", "not UTF-8 text"),
     ],
 )
 def test_tables_that_can_not_be_gone_on_with_stay(

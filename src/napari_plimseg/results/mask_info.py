@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from napari_plimseg.errors import StoreError
+from napari_plimseg.errors import ConfigError, SlideError, StoreError
 from napari_plimseg.slides import Region
 from napari_plimseg.tissue import TissueClasses
 
@@ -123,7 +123,10 @@ class MaskInfo:
                 model_name=str(data.get("model_name", "")),
                 model_identity=str(data.get("model_identity", "")),
             )
-        except (KeyError, TypeError, ValueError, IndexError) as error:
+        except (
+            *(KeyError, TypeError, ValueError, IndexError, OverflowError, AttributeError),
+            *(ConfigError, SlideError),
+        ) as error:
             raise StoreError(
                 f"its description is incomplete ({type(error).__name__}: {error})",
                 path=path,

@@ -35,6 +35,7 @@ from zarr.codecs import ZstdCodec
 from napari_plimseg._version import __version__
 from napari_plimseg.errors import StoreError
 from napari_plimseg.files import sync_folder, write_json
+from napari_plimseg.reading import read_json
 from napari_plimseg.results.mask_info import MaskInfo
 from napari_plimseg.tissue import NOT_COMPUTED
 
@@ -180,14 +181,14 @@ def write_checked(path: Path, content: Any) -> None:
 
 def read_checked(path: Path, store: Path) -> Any:
     """Read JSON written by `write_checked`; raise StoreError when it is damaged."""
-    try:
-        wrapped = json.loads(path.read_text("utf-8"))
-        content, digest = wrapped["content"], wrapped["sha256"]
-    except FileNotFoundError as error:
+    if not path.exists():
         raise StoreError(
             "is not a mask store", path=store, remedy="Choose a folder made by plimseg segment."
-        ) from error
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        )
+    try:
+        wrapped = read_json(path, StoreError)
+        content, digest = wrapped["content"], wrapped["sha256"]
+    except (StoreError, KeyError) as error:
         raise StoreError(
             f"its {path.name} is damaged",
             path=store,

@@ -8,6 +8,9 @@ import time
 from dataclasses import asdict, dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
+from napari_plimseg.errors import ConfigError
+from napari_plimseg.reading import parse_json
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -98,7 +101,10 @@ class Event:
         ValueError
             When the line is no event.
         """
-        return cls.from_dict(json.loads(line))
+        try:
+            return cls.from_dict(parse_json(line, ConfigError))
+        except ConfigError as error:
+            raise ValueError(str(error)) from error
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Event:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from napari_plimseg.errors import ConfigError
+from napari_plimseg.reading import parse_json
 from napari_plimseg.training_runs.events import ENDS
 
 if TYPE_CHECKING:
@@ -204,10 +205,10 @@ class LineTail:
         objects, others = [], []
         for line in self.new_lines():
             try:
-                value = json.loads(line)
-            except (ValueError, RecursionError):
-                value = None
-            if isinstance(value, dict) and isinstance(value.get("kind"), str):
+                value = parse_json(line, ConfigError, finite=False)
+            except ConfigError:
+                value = {}
+            if isinstance(value.get("kind"), str):
                 objects.append(value)
             elif line.strip():
                 others.append(line)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass
 from enum import StrEnum
@@ -13,6 +12,7 @@ import filelock
 from napari_plimseg.errors import ConfigError
 from napari_plimseg.files import user_data_dir
 from napari_plimseg.models import RESERVED
+from napari_plimseg.reading import parse_json
 from napari_plimseg.training_runs.events import ENDS
 
 if TYPE_CHECKING:
@@ -257,9 +257,9 @@ def last_end(progress: Path) -> str | None:
         return None
     for line in reversed(lines):
         try:
-            kind = json.loads(line)["kind"]
-        except (ValueError, TypeError, KeyError):
+            kind = parse_json(line, ConfigError).get("kind")
+        except ConfigError:
             continue
-        if kind in ENDS:
-            return str(kind)
+        if isinstance(kind, str) and kind in ENDS:
+            return kind
     return "start"

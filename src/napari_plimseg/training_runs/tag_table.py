@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import csv
-import json
 import re
 import shutil
 from typing import TYPE_CHECKING, Literal
 
 from napari_plimseg.errors import TagError
 from napari_plimseg.files import atomic_write, write_json
+from napari_plimseg.reading import read_json, read_text
 from napari_plimseg.tables import csv_text, read_csv
 
 if TYPE_CHECKING:
@@ -222,10 +222,10 @@ class TagTable:
         if not path.is_file():
             return
         try:
-            content = json.loads(path.read_text("utf-8"))
+            content = read_json(path, TagError)
             unsure = {str(n): frozenset(tags) for n, tags in content["unsure"].items()}
             nothing = [str(n) for n in content["nothing"]]
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        except (TagError, KeyError, TypeError, AttributeError) as error:
             raise TagError(
                 "the list of images set aside can't be read",
                 path=path,
@@ -313,14 +313,7 @@ def _image_names(folder: Path) -> tuple[str, ...]:
 
 
 def _rows(path: Path) -> list[list[str]]:
-    try:
-        text = path.read_bytes().decode("utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise TagError(
-            "it can't be read as text",
-            path=path,
-            remedy="Save it as CSV in UTF-8, or move it away to start a new one.",
-        ) from error
+    text = read_text(path, TagError)
     if not text.strip():
         return [["file"]]
     first = text.lstrip().splitlines()[0]

@@ -121,7 +121,7 @@ MISTAKES: list[tuple[str, str, str, tuple[str, ...]]] = [
      ("'pseudo_masks.scales' holds the number 1.0", "a list in square brackets")),
     ("a number in a list of paths", "train: images", "train: images\n  more: [a, 3]",
      ("'data.more' holds the number 3", "a path as text")),
-    ("a set for a list", "train: images", "train: images\n  more: !!set {a, b}",
+    ("a set for a list", "train: images", "train: images\n  more: {a: null, b: null}",
      ("'data.more' holds keys and values", "a list in square brackets")),
     ("one number of a list out of range", "name: mine",
      "name: mine\npseudo_masks: {scales: [1, 9]}", ("'pseudo_masks.scales' is 9", "at most 4")),
@@ -183,9 +183,9 @@ def test_each_mistake_is_named_with_file_and_remedy(
         (b"- a\n- b\n", "does not hold keys and values"),
         (b"just words\n", "does not hold keys and values"),
         (b"\xff\xfe\x00name", "not UTF-8"),
-        (b"a: &a [*a]\n", "the key 'a' is not known"),
-        (b"name: !!python/object/apply:os.getcwd []\n", "not readable YAML"),
-        (b"x" * (2 << 20), "larger than 1 MB"),
+        (b"a: &a [*a]\n", "holds an alias or anchor"),
+        (b"name: !!python/object/apply:os.getcwd []\n", "holds a tag"),
+        (b"x" * (2 << 20), "the limit 'yaml-bytes'"),
     ],
 )
 def test_a_file_that_is_no_recipe_is_refused(content: bytes, said: str, tmp_path: Path) -> None:

@@ -204,7 +204,7 @@ def test_a_pixel_has_the_class_of_its_centre(tmp_path):
 @pytest.mark.parametrize(
     ("content", "says", "remedy"),
     [
-        ("{", "can't be read as GeoJSON", "Export it from QuPath"),
+        ("{", "not readable JSON", "Export it from QuPath"),
         ("3", "without a list of features", "Export it from QuPath"),
         (
             json.dumps([box("tumor nest", 0, 0, 9, 9)]),

@@ -16,6 +16,7 @@ from pydantic_core import PydanticCustomError
 
 from napari_plimseg.errors import ConfigError
 from napari_plimseg.files import atomic_write
+from napari_plimseg.reading import parse_yaml, read_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -317,9 +318,6 @@ def named(value: Any) -> str:
     return "a list" if isinstance(value, list | tuple) else "keys and values"
 
 
-_LARGEST_BYTES = 1 << 20
-
-
 def read_recipe_text(path: Path) -> dict[str, Any]:
     """Read a YAML file with keys and values at its top level.
 
@@ -329,21 +327,7 @@ def read_recipe_text(path: Path) -> dict[str, Any]:
         When the file is missing or unreadable, is not YAML, holds a key twice, is indented by
         tabs, or has no keys and values; with the line where there is one.
     """
-    try:
-        if path.is_dir():
-            raise ConfigError("it is a folder", path=path, remedy="Name the recipe's YAML file.")
-        if path.stat().st_size > _LARGEST_BYTES:
-            raise ConfigError("it is larger than 1 MB, which no recipe is", path=path)
-        text = path.read_text("utf-8-sig")
-    except FileNotFoundError as error:
-        raise ConfigError(
-            "the recipe does not exist", path=path, remedy="Check the name and the folder."
-        ) from error
-    except UnicodeDecodeError as error:
-        raise ConfigError("it is not UTF-8 text", path=path, remedy="Save it as UTF-8.") from error
-    except OSError as error:
-        raise ConfigError(f"it can't be read ({error.strerror})", path=path) from error
-    return parse_recipe_text(text, path=path)
+    return parse_recipe_text(read_text(path, ConfigError, limit="yaml-bytes"), path=path)
 
 
 def parse_recipe_text(text: str, *, path: Path | None = None) -> dict[str, Any]:
@@ -354,26 +338,7 @@ def parse_recipe_text(text: str, *, path: Path | None = None) -> dict[str, Any]:
     ConfigError
         As `read_recipe_text`.
     """
-    for number, line in enumerate(text.splitlines(), start=1):
-        if "\t" in line[: len(line) - len(line.lstrip())]:
-            raise ConfigError(
-                f"line {number} is indented by a tab", path=path, remedy="Use spaces only."
-            )
-    try:
-        data = _Loader(text).get_single_data()
-    except ConfigError as error:
-        raise _in_file(error, path) from error
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f"line {mark.line + 1}: " if mark is not None else ""
-        problem = getattr(error, "problem", None) or str(error).splitlines()[0]
-        raise ConfigError(
-            f"{where}not readable YAML ({problem})",
-            path=path,
-            remedy="Write 'key: value', with a space after the colon.",
-        ) from error
-    except (ValueError, RecursionError) as error:
-        raise ConfigError(f"not readable YAML ({error})", path=path) from error
+    data = parse_yaml(text, ConfigError, path=path)
     if not isinstance(data, dict):
         raise ConfigError(
             "it is empty" if data is None else "it does not hold keys and values",
@@ -381,19 +346,3 @@ def parse_recipe_text(text: str, *, path: Path | None = None) -> dict[str, Any]:
             remedy="Begin with a line like 'name: my-recipe'.",
         )
     return data
-
-
-class _Loader(yaml.SafeLoader):
-    """PyYAML's safe loader, which would silently keep the last of two equal keys."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        lines: dict[str, int] = {}
-        for key, _ in node.value:
-            name, line = str(key.value), key.start_mark.line + 1
-            if name in lines:
-                raise ConfigError(
-                    f"the key '{name}' appears twice, in lines {lines[name]} and {line}",
-                    remedy="Remove one of them.",
-                )
-            lines[name] = line
-        return super().construct_mapping(node, deep)

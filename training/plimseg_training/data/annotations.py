@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import math
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from napari_plimseg.errors import TagError
+from napari_plimseg.reading import read_json
 from plimseg_training.data.entries import ClassNames, is_background_name
 from plimseg_training.data.images import read_mask
 from plimseg_training.data.tagged_folder import truth_ids_of
@@ -140,14 +140,13 @@ class Outlines:
 
 
 def _features(path: Path) -> list[dict[str, Any]]:
-    try:
-        data = json.loads(path.read_text("utf-8-sig"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise TagError(
-            "it can't be read as GeoJSON",
-            path=path,
-            remedy="Export it from QuPath: File, Export objects as GeoJSON.",
-        ) from error
+    data = read_json(
+        path,
+        TagError,
+        kind=object,
+        limit="annotation-bytes",
+        remedy="Export it from QuPath: File, Export objects as GeoJSON.",
+    )
     if isinstance(data, dict):
         data = data.get("features", [data])
     if not isinstance(data, list) or not all(isinstance(one, dict) for one in data):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from PIL import Image
 from napari_plimseg.errors import ConfigError, TagError
 from napari_plimseg.files import atomic_write, write_json
 from napari_plimseg.fingerprints import fingerprint
+from napari_plimseg.reading import read_json
 from napari_plimseg.slides import open_slide
 from napari_plimseg.tables import csv_text, read_csv
 from plimseg_training.data.annotations import read_annotation
@@ -217,9 +217,11 @@ def _check_record(out: Path, name: str, settings: dict[str, Any], classes: Tissu
     before: dict[str, Any] = {"classes": tissue, "slides": {}}
     if path.is_file():
         try:
-            before = json.loads(path.read_text("utf-8"))
+            before = read_json(path, TagError)
             slides, named = before["slides"], before["classes"]
-        except (OSError, ValueError, KeyError, TypeError) as error:
+            earlier = dict(slides.get(name, {}))
+            words = ", ".join(named)
+        except (TagError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise TagError(
                 "the record of earlier cuts can't be read",
                 path=path,
@@ -227,11 +229,11 @@ def _check_record(out: Path, name: str, settings: dict[str, Any], classes: Tissu
             ) from error
         if named != tissue:
             raise TagError(
-                f"the folder contains patches with the classes {', '.join(named)}",
+                f"the folder contains patches with the classes {words}",
                 path=path,
                 remedy="Use the same classes, or another folder.",
             )
-        for key, value in slides.get(name, {}).items():
+        for key, value in earlier.items():
             if settings.get(key) != value:
                 other = "another slide" if key == "source" else f"another {key} ({value})"
                 raise TagError(

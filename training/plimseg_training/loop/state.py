@@ -18,6 +18,7 @@ from safetensors.torch import save_file
 
 from napari_plimseg import __version__
 from napari_plimseg.files import atomic_write
+from napari_plimseg.reading import parse_json
 from plimseg_training.config import flat
 from plimseg_training.run_folder import RunError, writing
 
@@ -331,7 +332,7 @@ def _read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         text = metadata["plimseg"]
         if metadata["sha256"] != _digest(tensors, text):
             raise ValueError("its checksum is wrong")
-        return tensors, json.loads(text)
+        return tensors, parse_json(text, RunError, path=path, what="its header", finite=False)
     except FileNotFoundError as error:
         raise RunError("the file does not exist", path=path) from error
     except (safetensors.SafetensorError, KeyError, ValueError, OSError, RuntimeError) as error:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.metadata
 import io
 import itertools
-import json
 import math
 import os
 import platform
@@ -17,9 +16,11 @@ from typing import TYPE_CHECKING, Any
 from PIL import Image
 
 from napari_plimseg.files import atomic_write
+from napari_plimseg.reading import read_json, read_text
 from napari_plimseg.training_runs import RunFolder
 from plimseg_training.events import read_events
 from plimseg_training.report.html import Series, facts, heat_table, line_chart, page, picture, table
+from plimseg_training.run_folder import RunError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -344,17 +345,16 @@ def _recipe_value(recipe: str, key: str) -> str:
 
 def _text(path: Path) -> str:
     try:
-        return path.read_text("utf-8")
-    except (OSError, UnicodeDecodeError):
+        return read_text(path, RunError)
+    except RunError:
         return ""
 
 
 def _json(path: Path) -> dict[str, Any]:
     try:
-        found = json.loads(_text(path) or "{}")
-    except ValueError:
+        return dict(read_json(path, RunError, finite=False))
+    except RunError:
         return {}
-    return found if isinstance(found, dict) else {}
 
 
 _PROBLEMS_KEPT = 500

@@ -27,6 +27,7 @@ import numpy as np
 
 from napari_plimseg._version import __version__
 from napari_plimseg.errors import CorrectionsError
+from napari_plimseg.reading import parse_json
 from napari_plimseg.results.corrections.sparse_mask import SparseMask
 from napari_plimseg.tiling import Window
 
@@ -121,7 +122,7 @@ class Description:
     def from_bytes(cls, body: bytes, path: Path) -> Description:
         """Read the result of `to_bytes`; CorrectionsError when it is damaged or newer."""
         try:
-            content: Mapping[str, Any] = json.loads(body)
+            content: Mapping[str, Any] = parse_json(body, CorrectionsError, path=path)
             if int(content["format"]) > FORMAT_VERSION:
                 raise CorrectionsError(
                     f"the corrections were written by a newer version ({content['software']})",
@@ -136,7 +137,7 @@ class Description:
                 downsample=float(content["downsample"]),
             )
             return cls(frame, tuple(map(str, content["classes"])), str(content["created"]))
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise CorrectionsError(
                 f"the description of the corrections is incomplete ({type(error).__name__})",
                 path=path,

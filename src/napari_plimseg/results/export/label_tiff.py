@@ -18,6 +18,7 @@ import numpy as np
 
 from napari_plimseg._version import __version__
 from napari_plimseg.errors import ExportError, PlimsegError
+from napari_plimseg.reading import parse_json
 from napari_plimseg.results.export.writing import RESEARCH_USE, export_to
 from napari_plimseg.results.mask_info import MaskInfo
 from napari_plimseg.results.measure import iter_bands
@@ -193,8 +194,9 @@ def mask_info_of(xml: str, path: Path) -> MaskInfo:
         for annotation in root.iter(f"{{{_OME}}}MapAnnotation"):
             if annotation.get("Namespace") == f"{NAMESPACE}/info":
                 content = annotation.findtext(f"{{{_OME}}}Value/{{{_OME}}}M")
-                return MaskInfo.from_dict(json.loads(content or ""), path=path)
-    except (ET.ParseError, ValueError) as error:
+                known = parse_json(content or "", ExportError, path=path, surrogates=True)
+                return MaskInfo.from_dict(known, path=path)
+    except (ET.ParseError, ValueError, RecursionError, ExportError) as error:
         raise not_ours from error
     raise not_ours
 
