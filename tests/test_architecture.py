@@ -56,6 +56,7 @@ LAYERS = {
     ],
     "napari_plimseg.models": [
         {"torchvision_compat", "layers", "windows", "tensor_file", "downloads"},
+        {"pickled_file"},
         {"weights"},
         {"class_gate"},
         {"model_file"},

@@ -17,12 +17,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from napari_plimseg import limits
 from napari_plimseg.errors import ModelError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from io import BufferedReader
 
+    import torch
     from torch import Tensor
 
 SEAL_KEY = "plimseg_sha256"
@@ -35,11 +37,13 @@ _TYPES = {
     "F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16", "I64": "int64",
     "I32": "int32", "I16": "int16", "I8": "int8", "U8": "uint8", "BOOL": "bool",
 }  # fmt: skip
+TYPE_NAMES = {name: key for key, name in _TYPES.items()}
+"""From PyTorch's names of types to those in a file."""
 INCOMPLETE = "It may be incomplete; copy or download it again."
 DAMAGED = "The file was damaged on a disk or on its way: copy it again, or train it again."
 _NO_SEAL = "0" * 64
 _BLOCK = 4 << 20
-_LARGEST_RANK = 16
+LARGEST_RANK = 16
 
 
 @dataclass(frozen=True)
@@ -130,6 +134,7 @@ def read_tensors(
     import torch
 
     path = Path(path)
+    check_total_size(sum(entry.size_bytes for entry in table.entries.values()), path)
     stored = table.metadata.get(SEAL_KEY, "")
     digest = hashlib.sha256(_without_seal(table.header, stored))
     found = {}
@@ -141,8 +146,7 @@ def read_tensors(
                 changed |= file.readinto(raw.numpy().data) != entry.size_bytes
                 if sealed:
                     digest.update(raw.numpy().data)
-                dtype = getattr(torch, _TYPES[entry.dtype])
-                found[name] = raw.view(dtype).reshape(entry.shape)
+                found[name] = raw.view(torch_type(entry.dtype)).reshape(entry.shape)
     except OSError as error:
         raise ModelError(
             f"can't be read ({error.strerror or error})", path=path, remedy=INCOMPLETE
@@ -241,9 +245,9 @@ def _table_of(file: BufferedReader, size: int) -> TensorTable:
     if len(start) < 8:
         raise _broken("it is too short")
     length = struct.unpack("<Q", start)[0]
-    check_header_size(length)
     if length > size - 8:
         raise _broken("it is cut off")
+    check_header_size(length)
     text = file.read(length)
     content = json.loads(text.decode("utf-8"), object_pairs_hook=_without_doubles)
     if not isinstance(content, dict):
@@ -258,8 +262,12 @@ def _table_of(file: BufferedReader, size: int) -> TensorTable:
 
 def check_header_size(length: int) -> None:
     """Refuse a header above the limit before it is read."""
-    if length > 16 << 20:
-        raise _broken(f"its header of {length >> 20} MB is above the limit")
+    limits.check(ModelError, "header-bytes", length, what="its header takes")
+
+
+def check_total_size(size: int, path: Path) -> None:
+    """Refuse tensors above the limit before memory is taken for them."""
+    limits.check(ModelError, "model-bytes", size, path=path, what="its tensors take")
 
 
 def check_layout(entries: Mapping[str, TensorEntry], size: int) -> None:
@@ -283,7 +291,7 @@ def _entry_of(name: str, row: Any) -> TensorEntry:
     if type(dtype) is not str or dtype not in SIZES:
         raise _broken(f"'{name[:80]}' has values of a type that no model has")
     entry = TensorEntry(dtype, tuple(shape), *offsets)
-    if len(shape) > _LARGEST_RANK or entry.size_bytes != entry.end - entry.begin:
+    if len(shape) > LARGEST_RANK or entry.size_bytes != entry.end - entry.begin:
         raise _broken(f"'{name[:80]}' does not have the size of its shape")
     return entry
 
@@ -308,10 +316,20 @@ def dtype_name(tensor: Tensor) -> str:
         When it is one that no model has, such as complex numbers.
     """
     name = str(tensor.dtype).removeprefix("torch.")
-    for key, known in _TYPES.items():
-        if known == name:
-            return key
-    raise ModelError(f"a model has no tensors of type {name}")
+    if name not in TYPE_NAMES:
+        raise ModelError(f"a model has no tensors of type {name}")
+    return TYPE_NAMES[name]
+
+
+def torch_type(name: str) -> torch.dtype:
+    """Return PyTorch's type for a key of `SIZES`."""
+    import torch
+
+    types = (
+        torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.int64, torch.int32,
+        torch.int16, torch.int8, torch.uint8, torch.bool,
+    )  # fmt: skip
+    return next(each for each in types if str(each) == f"torch.{_TYPES[name]}")
 
 
 def _bytes_of(tensor: Tensor) -> memoryview:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import pickle
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -11,7 +10,8 @@ from typing import TYPE_CHECKING, TypeVar
 import torch
 
 from napari_plimseg.errors import ModelError
-from napari_plimseg.models.tensor_file import dtype_name, read_table, read_tensors
+from napari_plimseg.models.pickled_file import PickledFile, PickledTensor, open_pickled
+from napari_plimseg.models.tensor_file import read_table, read_tensors
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -21,41 +21,26 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 _WRAPPERS = ("state_dict", "model", "model_state_dict")
+_DEEPEST_WRAPPER = 4
 _PREFIXES = ("module.", "_orig_mod.")
 
 
 def read_weights(path: str | Path) -> dict[str, Tensor]:
     """Return the tensors of a `.safetensors`, `.pt`, `.pth` or `.bin` file.
 
-    Only tensors and plain containers are unpickled, because other pickles can run any code.
-    There is deliberately no way to switch this off.
+    Nothing is unpickled, because a pickle can run any code. There is deliberately no way to switch
+    this off.
 
     Raises
     ------
     ModelError
         When the file is missing, damaged, or holds anything but tensors.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise ModelError("the file does not exist", path=path)
-    try:
-        if path.suffix == ".safetensors":
-            return _without_prefix(read_tensors(path, read_table(path)))
-        else:
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise ModelError(
-            "the file holds more than tensors, and such code is never run",
-            path=path,
-            remedy="Ask its author for a .safetensors file.",
-        ) from error
-    except (RuntimeError, EOFError, OSError, ValueError) as error:
-        raise ModelError(
-            f"not a readable weight file ({type(error).__name__})",
-            path=path,
-            remedy="It may be incomplete; copy or download it again.",
-        ) from error
-    return _tensors_of(content, path)
+    path = _existing(path)
+    if _is_safetensors(path):
+        return _without_prefix(read_tensors(path, read_table(path)))
+    file = open_pickled(path)
+    return file.load(_tensors_of(file))
 
 
 def read_shapes(path: str | Path) -> dict[str, tuple[str, tuple[int, ...]]]:
@@ -71,23 +56,44 @@ def read_shapes(path: str | Path) -> dict[str, tuple[str, tuple[int, ...]]]:
     ModelError
         When the file is missing, damaged, or holds anything but tensors.
     """
+    path = _existing(path)
+    if _is_safetensors(path):
+        rows = _without_prefix(read_table(path).entries)
+        return {name: (row.dtype, row.shape) for name, row in rows.items()}
+    described = _tensors_of(open_pickled(path))
+    return {name: (each.dtype, each.shape) for name, each in described.items()}
+
+
+def _existing(path: str | Path) -> Path:
     path = Path(path)
+    if not path.is_file():
+        raise ModelError("the file does not exist", path=path)
+    return path
+
+
+def _is_safetensors(path: Path) -> bool:
     if path.suffix == ".safetensors":
-        rows = {n: (row.dtype, row.shape) for n, row in read_table(path).entries.items()}
-        return _without_prefix(rows)
-    return {n: (dtype_name(t), tuple(t.shape)) for n, t in read_weights(path).items()}
+        return True
+    try:
+        with path.open("rb") as file:  # some publish them under another name
+            return file.read(9)[8:] == b"{"
+    except OSError:
+        return False  # opening it again says why
 
 
-def _tensors_of(content: object, path: Path) -> dict[str, Tensor]:
-    import torch
-
-    while isinstance(content, dict) and any(isinstance(content.get(k), dict) for k in _WRAPPERS):
-        content = next(content[k] for k in _WRAPPERS if isinstance(content.get(k), dict))
+def _tensors_of(file: PickledFile) -> dict[str, PickledTensor]:
+    content = file.content
+    for _ in range(_DEEPEST_WRAPPER):  # a table may hold itself
+        inner = content if isinstance(content, dict) else {}
+        wrapped = next((inner[k] for k in _WRAPPERS if isinstance(inner.get(k), dict)), None)
+        if wrapped is None:
+            break
+        content = wrapped
     if not isinstance(content, dict):
-        raise ModelError("the file holds no table of named tensors", path=path)
-    tensors = {str(k): v for k, v in content.items() if isinstance(v, torch.Tensor)}
+        raise ModelError("the file holds no table of named tensors", path=file.path)
+    tensors = {str(k): v for k, v in content.items() if isinstance(v, PickledTensor)}
     if not tensors:
-        raise ModelError("the file holds no tensors", path=path)
+        raise ModelError("the file holds no tensors", path=file.path)
     return _without_prefix(tensors)
 
 
