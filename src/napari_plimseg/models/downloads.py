@@ -1,4 +1,4 @@
-"""Downloads, only on request: resumable, cancellable, and checked before use.
+"""The network: downloads, only on request, resumable and checked; and `offline` for all else.
 
 `hf_hub_download` of huggingface_hub downloads a file in one blocking call. Here a download is
 a generator, which yields its progress and is cancelled by closing it. Session, headers and metadata
@@ -7,10 +7,14 @@ are those of huggingface_hub's public functions.
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import functools
 import hashlib
 import os
 import shutil
+import sys
+import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +33,116 @@ CHUNK = 1 << 20
 DISK_RESERVE = 200 << 20
 """Bytes that stay free on the disk."""
 _REPORT_BYTES = 4 << 20
+
+
+_OFFLINE_NAMES = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")
+_CONNECTING = ("socket.connect", "socket.getaddrinfo", "socket.gethostbyname", "socket.sendto")
+_thread = threading.local()
+
+
+def _depth() -> int:
+    """Return how many blocks of `offline` this thread is in."""
+    return int(getattr(_thread, "offline", 0))
+
+
+class _HubSwitch:
+    """Turns huggingface_hub off while models are loaded, and lets downloads wait for that.
+
+    Its switch is one for the whole process, but a download may run beside the loading of a model:
+    requests of a download begin only while nothing is loaded, and the other way round.
+    """
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._loads = self._requests = 0
+        self._before: dict[str, str | None] = {}
+
+    def enter_load(self) -> None:
+        with self._changed:
+            self._changed.wait_for(lambda: not self._requests)
+            self._loads += 1
+            if self._loads == 1:
+                self._before = {name: os.environ.get(name) for name in _OFFLINE_NAMES}
+                os.environ.update(dict.fromkeys(_OFFLINE_NAMES, "1"))
+                self._set_constant(True)
+
+    def leave_load(self) -> None:
+        with self._changed:
+            self._loads -= 1
+            if not self._loads:
+                for name, value in self._before.items():
+                    if value is None:
+                        os.environ.pop(name, None)
+                    else:
+                        os.environ[name] = value
+                wanted = any(
+                    (value or "").upper() in ("1", "ON", "YES", "TRUE")
+                    for value in self._before.values()
+                )
+                self._set_constant(wanted)
+                self._changed.notify_all()
+
+    @contextlib.contextmanager
+    def request(self) -> Iterator[None]:
+        if _depth():
+            raise ConnectionError("the network is not used while a model is loaded")
+        with self._changed:
+            self._changed.wait_for(lambda: not self._loads)
+            self._requests += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._requests -= 1
+                self._changed.notify_all()
+
+    @staticmethod
+    def _set_constant(value: bool) -> None:
+        # read once at import; a first import while models are loaded must not last
+        constants = sys.modules.get("huggingface_hub.constants")
+        if constants is not None:
+            constants.HF_HUB_OFFLINE = value  # type: ignore[attr-defined]
+
+
+_hub = _HubSwitch()
+
+
+@contextlib.contextmanager
+def offline() -> Iterator[None]:
+    """Forbid the network to this thread, and to the libraries of the hub, inside of a block.
+
+    It encloses each loading of a model: only a click on *Download* or `plimseg models download`
+    connects.
+
+    Raises
+    ------
+    ConnectionError
+        From a connection or a look-up of a host's name that is tried inside.
+    """
+    _watch_connections()
+    depth = _depth()
+    _thread.offline = depth + 1
+    if not depth:
+        _hub.enter_load()
+    try:
+        yield
+    finally:
+        _thread.offline = depth
+        if not depth:
+            _hub.leave_load()
+
+
+@functools.cache
+def _watch_connections() -> None:
+    """Have Python report connections; such a hook stays until the process ends."""
+    sys.addaudithook(_refuse_connections)
+
+
+def _refuse_connections(event: str, arguments: tuple[object, ...]) -> None:
+    if event in _CONNECTING and _depth():
+        address = arguments[-1] if event != "socket.getaddrinfo" else ()
+        if isinstance(address, tuple) or event == "socket.gethostbyname":
+            raise ConnectionError("the network is not used while a model is loaded")
 
 
 @dataclass(frozen=True)
@@ -284,7 +398,8 @@ class HubRemote:
 
         url = huggingface_hub.hf_hub_url(repository, name)
         try:
-            facts = huggingface_hub.get_hf_file_metadata(url)
+            with _hub.request():
+                facts = huggingface_hub.get_hf_file_metadata(url)
         except EntryNotFoundError:
             return None
         except (HTTPError, OSError, ValueError) as error:
@@ -309,8 +424,13 @@ class HubRemote:
         if start:
             headers["Range"] = f"bytes={start}-"
         try:
-            session = get_session()
-            with session.stream("GET", file.url, headers=headers, follow_redirects=True) as answer:
+            with contextlib.ExitStack() as stack:
+                with _hub.request():
+                    answer = stack.enter_context(
+                        get_session().stream(
+                            "GET", file.url, headers=headers, follow_redirects=True
+                        )
+                    )
                 hf_raise_for_status(answer)
                 # a host without support for ranges sends the whole file again
                 skip = start if start and answer.status_code != 206 else 0
