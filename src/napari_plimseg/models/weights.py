@@ -114,6 +114,26 @@ def check_weights(
     ModelError
         When a tensor is missing, unknown, of another shape or not finite; names the first one.
     """
+    check_shapes(found, wanted, path=path)
+    for name, tensor in found.items():
+        if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
+            raise ModelError(
+                f"'{name}' holds values that are not finite",
+                path=path,
+                remedy="The file is damaged or its training failed: use another one.",
+            )
+
+
+def check_shapes(
+    found: Mapping[str, Tensor], wanted: Mapping[str, Tensor], *, path: str | Path
+) -> None:
+    """Compare names and shapes with those of a network; values are not read.
+
+    Raises
+    ------
+    ModelError
+        When a tensor is missing, unknown or of another shape; names the first one.
+    """
     missing = sorted(set(wanted) - set(found))
     unknown = sorted(set(found) - set(wanted))
     if missing or unknown:
@@ -130,12 +150,6 @@ def check_weights(
                 f"'{name}' has shape {tuple(tensor.shape)} instead of {tuple(wanted[name].shape)}",
                 path=path,
                 remedy="Check that the architecture's name matches the weights.",
-            )
-        if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
-            raise ModelError(
-                f"'{name}' holds values that are not finite",
-                path=path,
-                remedy="The file is damaged or its training failed: use another one.",
             )
 
 

@@ -92,12 +92,22 @@ def test_an_incomplete_folder_is_refused(clip_folder: Path, tmp_path: Path, miss
         load_encoder(f"local-dir:{tmp_path}")
 
 
-@pytest.mark.parametrize("content", ["", "[]", '{"model_cfg": 3}', "{}"])
-def test_a_wrong_configuration_is_refused(clip_folder: Path, tmp_path: Path, content: str) -> None:
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        ("", "not readable JSON"),
+        ("[]", "a list"),
+        ('{"model_cfg": 3}', "not an open_clip configuration"),
+        ("{}", "not an open_clip configuration"),
+    ],
+)
+def test_a_wrong_configuration_is_refused(
+    clip_folder: Path, tmp_path: Path, content: str, says: str
+) -> None:
     weights = "open_clip_model.safetensors"
     (tmp_path / weights).write_bytes((clip_folder / weights).read_bytes())
     (tmp_path / "open_clip_config.json").write_text(content)
-    with pytest.raises(ModelError, match="not an open_clip configuration"):
+    with pytest.raises(ModelError, match=rf"open_clip_config\.json': .*{says}"):
         load_encoder(f"local-dir:{tmp_path}")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import shutil
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -20,13 +21,17 @@ from napari_plimseg.models.encoders.loading import (
     load_matcher,
 )
 from napari_plimseg.models.encoders.open_clip import dense_path
+from napari_plimseg.models.encoders.specs import BERTS, BertSizes
 from napari_plimseg.models.encoders.timm import transformer_arguments
 from napari_plimseg.models.encoders.vit import resized_positions, taps
 from napari_plimseg.models.torchvision_compat import make_torchvision_importable
 from tests.support.clips import MEAN, RESNET, STD, TEXT, VIT, write_clip
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
+
+TINY_BERT = "tests/tiny-bert"
 
 
 @pytest.fixture(scope="module")
@@ -40,13 +45,17 @@ def resnet(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.fixture(scope="module")
-def biomed(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """Give a transformer of timm beside a BERT of transformers: the layout of BiomedCLIP."""
+def biomed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Give a transformer of timm beside a BERT of transformers: the layout of BiomedCLIP.
+
+    The folder is made by open_clip itself, which needs the BERT's own configuration in it. We only
+    read the name of a BERT whose sizes are known.
+    """
     folder = tmp_path_factory.mktemp("biomed")
     bert = {"model_type": "bert", "vocab_size": 32, "hidden_size": 32, "num_hidden_layers": 1,
             "num_attention_heads": 2, "intermediate_size": 32}  # fmt: skip
     (folder / "config.json").write_text(json.dumps(bert))
-    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "fat", "tissue", "stroma"]
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "fat", "tissue", "stroma", "##s", ","]
     (folder / "vocab.txt").write_text("\n".join(words))
     tokenizer = {"tokenizer_class": "BertTokenizer", "model_max_length": 64}
     (folder / "tokenizer_config.json").write_text(json.dumps(tokenizer))
@@ -54,7 +63,15 @@ def biomed(tmp_path_factory: pytest.TempPathFactory) -> str:
               "timm_proj": "linear", "image_size": 160}  # fmt: skip
     text = {"hf_model_name": str(folder), "hf_tokenizer_name": str(folder), "hf_proj_type": "mlp",
             "hf_pooler_type": "cls_last_hidden_state_pooler", "context_length": 16}  # fmt: skip
-    return write_clip(folder, vision, text)
+    name = write_clip(folder, vision, text)
+    config = folder / "open_clip_config.json"
+    known = json.loads(config.read_text())
+    known["model_cfg"]["text_cfg"] |= {"hf_model_name": TINY_BERT, "hf_tokenizer_name": TINY_BERT}
+    config.write_text(json.dumps(known))
+    bert.pop("model_type")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(BERTS, TINY_BERT, BertSizes(**bert))
+        yield name
 
 
 def pixels(height: int, width: int, batch: int = 2) -> Tensor:
@@ -203,6 +220,39 @@ def test_a_copy_shares_nothing_with_its_original(any_name: str) -> None:
     for one, other in zip(before, twin(images), strict=True):
         assert torch.equal(one, other)
     assert not torch.equal(backbone(images)[-1], before[-1])
+
+
+TEXTS = ["fat", "Fat,  tissues", "d\u00e9bris &amp; stroma", "", "fat " * 90]
+
+
+@pytest.mark.parametrize("fixture", ["vit", "resnet", "biomed"])
+def test_network_and_tokens_are_those_of_open_clip_s_own_builder(
+    fixture: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    import open_clip
+
+    name: str = request.getfixturevalue(fixture)
+    encoder: Any = load_encoder(name)
+    folder = tmp_path / "theirs"
+    shutil.copytree(name.removeprefix("local-dir:"), folder)
+    config = folder / "open_clip_config.json"
+    config.write_text(config.read_text().replace(TINY_BERT, str(folder)))
+    theirs: Any = open_clip.create_model(f"local-dir:{folder}", load_weights=True).eval()
+    tokens = open_clip.get_tokenizer(f"local-dir:{folder}")(TEXTS)
+    assert torch.equal(encoder._tokenize(TEXTS), tokens)
+    assert set(encoder.network.state_dict()) == set(theirs.state_dict())
+    side = encoder.window
+    images = normalised(pixels(side, side))
+    with torch.inference_mode():
+        for ours, wanted in (
+            (encoder.network.encode_image(images), theirs.encode_image(images)),
+            (encoder.network.encode_text(tokens), theirs.encode_text(tokens)),
+        ):
+            assert float(wanted.std()) > 1e-3
+            torch.testing.assert_close(ours, wanted)
+    assert (encoder.mean, encoder.std) == (
+        tuple(theirs.visual.preprocess_cfg["mean"]), tuple(theirs.visual.preprocess_cfg["std"])
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize("fixture", ["vit", "resnet", "biomed"])
@@ -415,7 +465,7 @@ def test_a_cnn_leaves_nothing_open_and_a_broken_configuration_is_named(tmp_path:
     save_timm(path, "test_resnet")
     assert transformer_arguments(load_file(path)) == {}
     (tmp_path / "config.json").write_text("[")
-    with pytest.raises(ModelError, match=r"config\.json': is not a configuration"):
+    with pytest.raises(ModelError, match=r"config\.json': it is not readable JSON"):
         load_backbone(f"timm:test_resnet={path}")
 
 

@@ -249,7 +249,7 @@ def test_what_is_no_sam_is_refused(
 
 @pytest.mark.parametrize(
     ("config", "problem"),
-    [('{"model_type": "sam2"}', "type 'sam2'"), ("[1", "missing or damaged"),
+    [('{"model_type": "sam2"}', "type 'sam2'"), ("[1", "not readable JSON"),
      ('{"model_type": "sam"}', "holds no model.safetensors")],
 )  # fmt: skip
 def test_folders_that_are_no_sam_are_refused(tmp_path: Path, config: str, problem: str) -> None:

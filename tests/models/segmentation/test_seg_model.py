@@ -69,8 +69,8 @@ class TinyBackbone(Backbone):
 def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make the tiny backbone known to the program."""
 
-    def empty(spec: Mapping[str, Any]) -> Backbone:
-        return TinyBackbone(seed=99) if spec == TINY else loading.empty_backbone(spec)
+    def empty(spec: Mapping[str, Any], weights: Any = None) -> Backbone:
+        return TinyBackbone(seed=99) if spec == TINY else loading.empty_backbone(spec, weights)
 
     monkeypatch.setattr(seg_model, "empty_backbone", empty)
     monkeypatch.setattr(seg_model, "load_backbone", lambda name: TinyBackbone(name))

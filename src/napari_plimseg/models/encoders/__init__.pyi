@@ -8,13 +8,17 @@ __all__ = [
     "TOKENIZER_FILE",
     "WEIGHT_FILES",
     "WEIGHT_SUFFIXES",
+    "Allowed",
     "Backbone",
     "EncoderCard",
     "EncoderName",
     "ImageTextEncoder",
+    "backbone_shapes",
+    "built_for",
     "bundled_folder",
     "bytes_here",
     "card_titled",
+    "check_settings",
     "damage",
     "empty_backbone",
     "encoders_folder",
@@ -25,6 +29,9 @@ __all__ = [
     "load_encoder",
     "loadable_name",
     "missing_files",
+    "sam_vision_encoder",
+    "shapes_of",
+    "tiny_vit",
     "without_path",
 ]
 
@@ -100,6 +107,21 @@ from .cards import (
 from .cards import (
     without_path as without_path,
 )
+from .external import (
+    built_for as built_for,
+)
+from .external import (
+    sam_vision_encoder as sam_vision_encoder,
+)
+from .external import (
+    shapes_of as shapes_of,
+)
+from .external import (
+    tiny_vit as tiny_vit,
+)
+from .loading import (
+    backbone_shapes as backbone_shapes,
+)
 from .loading import (
     empty_backbone as empty_backbone,
 )
@@ -108,4 +130,10 @@ from .loading import (
 )
 from .loading import (
     load_encoder as load_encoder,
+)
+from .specs import (
+    Allowed as Allowed,
+)
+from .specs import (
+    check_settings as check_settings,
 )

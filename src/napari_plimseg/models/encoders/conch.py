@@ -15,13 +15,20 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from napari_plimseg.errors import ModelError
-from napari_plimseg.files import sha256
+from napari_plimseg.models.encoders.external import (
+    attention_pooler,
+    built_for,
+    tensors_of,
+    text_transformer,
+    timm_transformer,
+)
+from napari_plimseg.models.encoders.specs import read_trunk
+from napari_plimseg.models.encoders.tokenizer_files import conch_tokenizer
 from napari_plimseg.models.encoders.vit import accept_any_size
-from napari_plimseg.models.torchvision_compat import make_torchvision_importable
-from napari_plimseg.models.weights import check_weights, read_weights
+from napari_plimseg.models.weights import load_checked
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
     from pathlib import Path
 
     from napari_plimseg.models.encoders.open_clip import OpenClipEncoder
@@ -31,7 +38,6 @@ WEIGHTS_FILES = ("pytorch_model.bin", "model.safetensors")
 TOKENIZER_FILE = "conch_byte_level_bpe_uncased.json"
 HEAD_WIDTH = 64
 POOLER_HEADS = 8
-PAD_ID = 0
 PREPROCESSING = {
     "mean": (0.48145466, 0.4578275, 0.40821073),
     "std": (0.26862954, 0.26130258, 0.27577711),
@@ -41,13 +47,7 @@ _CAPTIONING = ("text_decoder.", "visual.attn_pool_caption.", "visual.ln_caption.
 
 def build_trunk(sizes: Mapping[str, int]) -> Any:
     """Return a timm vision transformer of `trunk_sizes`, for images of any size."""
-    make_torchvision_importable()
-    from timm.models.vision_transformer import VisionTransformer
-
-    trunk = VisionTransformer(
-        img_size=sizes["image_size"], patch_size=sizes["patch"], embed_dim=sizes["width"],
-        depth=sizes["depth"], num_heads=max(1, sizes["width"] // HEAD_WIDTH), num_classes=0,
-    )  # fmt: skip
+    trunk = timm_transformer(sizes, head_width=HEAD_WIDTH)
     accept_any_size(trunk)
     return trunk
 
@@ -64,12 +64,10 @@ class ConchVisual(nn.Module):
     """The image tower: trunk, attention pooling with one query, norm and projection."""
 
     def __init__(self, trunk: Any, embedding_size: int) -> None:
-        from open_clip.transformer import AttentionalPooler
-
         super().__init__()
         self.trunk = trunk
-        self.attn_pool_contrast = AttentionalPooler(
-            embedding_size, trunk.embed_dim, n_head=POOLER_HEADS, n_queries=1
+        self.attn_pool_contrast = attention_pooler(
+            embedding_size, trunk.embed_dim, heads=POOLER_HEADS
         )
         self.ln_contrast = nn.LayerNorm(embedding_size)
         self.proj_contrast = nn.Parameter(torch.zeros(embedding_size, embedding_size))
@@ -93,17 +91,14 @@ class ConchNetwork(nn.Module):
     """
 
     def __init__(self, tensors: Mapping[str, Tensor]) -> None:
-        make_torchvision_importable()
-        from open_clip.transformer import TextTransformer
-
         super().__init__()
         embedding_size = tensors["visual.proj_contrast"].shape[0]
         self.visual = ConchVisual(build_trunk(trunk_sizes(tensors)), embedding_size)
         vocabulary, width = tensors["text.token_embedding.weight"].shape
         # the class token takes the last position
-        self.text = TextTransformer(
+        self.text = text_transformer(
             context_length=len(tensors["text.positional_embedding"]) - 1, vocab_size=vocabulary,
-            width=width, heads=max(1, width // HEAD_WIDTH), embed_cls=True,
+            width=width, heads=max(1, width // HEAD_WIDTH),
             layers=_depth(tensors, "text.transformer.resblocks."), output_dim=embedding_size,
         )  # fmt: skip
         self.logit_scale = nn.Parameter(torch.zeros(()))
@@ -117,24 +112,6 @@ class ConchNetwork(nn.Module):
         """Return vectors (N, D) of token ids (N, T)."""
         vectors: Tensor = self.text(tokens)
         return F.normalize(vectors, dim=-1) if normalize else vectors
-
-
-class ConchTokenizer:
-    """CONCH's byte-level tokenizer: texts are cut and padded to one length."""
-
-    def __init__(self, file: Path, length: int) -> None:
-        from tokenizers import Tokenizer
-
-        try:
-            self._tokenizer: Any = Tokenizer.from_file(str(file))
-        except Exception as error:
-            raise ModelError("is not a readable tokenizer", path=file) from error
-        self._tokenizer.enable_truncation(length)
-        self._tokenizer.enable_padding(length=length, pad_id=PAD_ID)
-
-    def __call__(self, texts: Sequence[str]) -> Tensor:
-        """Return token ids (N, T)."""
-        return torch.tensor([encoded.ids for encoded in self._tokenizer.encode_batch(list(texts))])
 
 
 def load_conch(folder: Path, name: str) -> OpenClipEncoder:
@@ -154,16 +131,22 @@ def load_conch(folder: Path, name: str) -> OpenClipEncoder:
             path=folder,
             remedy="Put CONCH's weights and the tokenizer of its package there.",
         )
-    tensors = {k: v for k, v in read_weights(weights).items() if not k.startswith(_CAPTIONING)}
     try:
-        network = ConchNetwork(tensors)
-    except (KeyError, ValueError, AssertionError) as error:
+        sizes = _without_captions(tensors_of(weights))
+        trunk = read_trunk(trunk_sizes(sizes), weights)
+        network = built_for(lambda: ConchNetwork(sizes), weights, _without_captions)
+    except (KeyError, IndexError, ValueError, AssertionError) as error:
         raise ModelError(f"its tensors are not CONCH's ({error})", path=weights) from error
-    check_weights(tensors, network.state_dict(), path=weights)
-    network.load_state_dict(tensors)
-    tokenize = ConchTokenizer(folder / TOKENIZER_FILE, network.text.context_length)
-    config = {"architecture": "conch", "trunk": trunk_sizes(tensors)}
-    return OpenClipEncoder(network, tokenize, name=name, digest=sha256(weights), config=config)
+    digest = load_checked(network, weights, _without_captions)
+    tokenize = conch_tokenizer(
+        folder / TOKENIZER_FILE, network.text.context_length, vocabulary=network.text.vocab_size
+    )
+    config = {"architecture": "conch", "trunk": trunk}
+    return OpenClipEncoder(network, tokenize, name=name, digest=digest, config=config)
+
+
+def _without_captions(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor for name, tensor in tensors.items() if not name.startswith(_CAPTIONING)}
 
 
 def _depth(tensors: Mapping[str, Tensor], prefix: str) -> int:

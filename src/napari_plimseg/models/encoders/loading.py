@@ -4,7 +4,8 @@ A further CLIP of the hub, or a further network of timm, needs no code: append i
 `cards.CARDS`. An encoder of a new family needs a module with its class, a row here and, in
 `cards`, the form of its names and its card. `register_scheme` does the same from outside.
 
-Nothing here uses the network.
+Nothing here uses the network, and nothing runs code of a file: `external` builds the networks of
+other libraries from specifications.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from napari_plimseg.errors import ModelError
-from napari_plimseg.models.downloads import cached_folder
+from napari_plimseg.models.downloads import cached_folder, offline
 from napari_plimseg.models.encoders.bundled import bundled_encoder
 from napari_plimseg.models.encoders.bundled_backbone import (
     BundledMatcher,
@@ -32,6 +33,7 @@ from napari_plimseg.models.encoders.cards import (
     hub_folder,
 )
 from napari_plimseg.models.encoders.conch import load_conch
+from napari_plimseg.models.encoders.external import shapes_of
 from napari_plimseg.models.encoders.open_clip import ClipMatcher, OpenClipEncoder
 from napari_plimseg.models.encoders.small import SmallBackbone
 from napari_plimseg.models.encoders.timm import TimmEncoder
@@ -42,9 +44,12 @@ from napari_plimseg.models.encoders.towers import (
     rebuilt_timm,
     timm_backbone,
 )
+from napari_plimseg.models.weights import check_shapes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+
+    from torch import Tensor
 
     from napari_plimseg.models.encoders.base import Backbone, ImageEncoder, Matcher
 
@@ -95,7 +100,8 @@ def load_encoder(name: str) -> ImageEncoder:
         When it is not on this computer, can't be read, or is not what it claims to be.
     """
     parsed, load = _loader(name, "encoder", lambda family: family.encoder)
-    return load(parsed)
+    with offline():
+        return load(parsed)
 
 
 def load_backbone(name: str, *, seed: int = 0) -> Backbone:
@@ -114,7 +120,8 @@ def load_backbone(name: str, *, seed: int = 0) -> Backbone:
         When it is not on this computer, can't be read, or has no maps of its blocks.
     """
     parsed, load = _loader(name, "backbone", lambda family: family.backbone)
-    return load(parsed, seed)
+    with offline():
+        return load(parsed, seed)
 
 
 def load_matcher(name: str, *, seed: int = 0) -> Matcher:
@@ -134,7 +141,8 @@ def load_matcher(name: str, *, seed: int = 0) -> Matcher:
         When it is not on this computer, can't be read, or is vision-only.
     """
     parsed, load = _loader(name, "image-text model", lambda family: family.matcher)
-    return load(parsed, seed)
+    with offline():
+        return load(parsed, seed)
 
 
 def is_image_text(name: str) -> bool:
@@ -147,22 +155,54 @@ def is_image_text(name: str) -> bool:
     return family is not None and None not in (family.encoder, family.matcher)
 
 
-def empty_backbone(spec: Mapping[str, Any]) -> Backbone:
+def empty_backbone(
+    spec: Mapping[str, Any], weights: Mapping[str, Tensor] | None = None
+) -> Backbone:
     """Build a backbone from its `spec`, for weights that are loaded afterwards.
+
+    Parameters
+    ----------
+    spec : mapping
+        As `Backbone.spec` holds it; a model file's is not trusted.
+    weights : mapping, optional
+        That will be loaded. When they are not those of the network, nothing is built: a header of
+        a few bytes could otherwise take gigabytes.
 
     Raises
     ------
     ModelError
-        When this version can't build it.
+        When this version can't build it, or it has other weights.
     """
-    architecture = spec.get("architecture")
+    if weights is not None:
+        check_shapes(weights, backbone_shapes(spec), path="")
+    return _rebuilt(spec)
+
+
+def backbone_shapes(spec: Mapping[str, Any]) -> dict[str, Tensor]:
+    """Return the tensors of a backbone by its `spec`, with shapes and without memory.
+
+    Raises
+    ------
+    ModelError
+        When this version can't build it, or it is larger than the limit `model-bytes`.
+    """
+    return shapes_of(lambda: _rebuilt(spec))
+
+
+def _rebuilt(spec: Mapping[str, Any]) -> Backbone:
+    architecture = spec.get("architecture") if isinstance(spec, dict) else None
     for family in FAMILIES.values():
         if family.rebuild is not None and family.architecture == architecture:
             try:
-                return family.rebuild(spec)
+                with offline():
+                    return family.rebuild(spec)
+            except ModelError as error:
+                raise ModelError(
+                    f"its image encoder can't be built: {error.problem}", remedy=error.remedy
+                ) from error
             except (KeyError, TypeError, ValueError, RuntimeError, AssertionError) as error:
                 raise ModelError(f"its image encoder can't be built ({error})") from error
-    raise ModelError(f"its image encoder '{architecture}' is not known to this version")
+    raise ModelError(f"its image encoder '{str(architecture)[:60]}' is not known to this version")
 
 
 def register_scheme(form: NameForm, family: EncoderFamily) -> None:

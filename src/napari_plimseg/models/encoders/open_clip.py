@@ -14,6 +14,14 @@ from torch.nn import functional as F
 from napari_plimseg.errors import ModelError
 from napari_plimseg.models.encoders.base import Matcher
 from napari_plimseg.models.encoders.cards import CONFIG_FILE, WEIGHT_FILES
+from napari_plimseg.models.encoders.external import (
+    built_for,
+    clip_architecture,
+    clip_network,
+    clip_tokenizer,
+)
+from napari_plimseg.models.encoders.specs import BertText, ClipSpec
+from napari_plimseg.models.encoders.tokenizer_files import bert_tokenizer
 from napari_plimseg.models.encoders.vit import (
     accept_any_size,
     as_map,
@@ -21,9 +29,9 @@ from napari_plimseg.models.encoders.vit import (
     is_timm_transformer,
     timm_tokens,
 )
-from napari_plimseg.models.torchvision_compat import make_torchvision_importable
 from napari_plimseg.models.weights import load_checked, open_clip_names
 from napari_plimseg.models.windows import WindowGrid
+from napari_plimseg.reading import read_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -161,7 +169,7 @@ class OpenClipEncoder:
         self._grid = WindowGrid(self.window, self.stride)
         self.alignment, self.halo = self._grid.alignment, self._grid.halo
         self.logit_scale = math.exp(float(network.logit_scale))
-        preprocessing = visual.preprocess_cfg
+        preprocessing = visual.preprocess_cfg  # checked with the specification
         self.mean, self.std = tuple(preprocessing["mean"]), tuple(preprocessing["std"])
         self._mean = torch.tensor(self.mean).view(3, 1, 1)
         self._std = torch.tensor(self.std).view(3, 1, 1)
@@ -171,17 +179,15 @@ class OpenClipEncoder:
     @classmethod
     def from_file(cls, architecture: str, path: Path) -> Self:
         """Build one of open_clip's named architectures with the weights of a file."""
-        make_torchvision_importable()
-        import open_clip
-
-        if architecture not in open_clip.list_models():
+        config = clip_architecture(architecture)
+        if config is None:
             raise ModelError(
                 f"open_clip has no architecture '{architecture}'",
                 path=path,
                 remedy="Names look like ViT-B-16 or ViT-B-32-quickgelu.",
             )
-        config = open_clip.get_model_config(architecture)
-        return cls._build(architecture, path, f"open_clip:{architecture}", config)
+        spec = ClipSpec.from_config(config, path=path)
+        return cls._build(spec, path, f"open_clip:{architecture}")
 
     @classmethod
     def from_folder(cls, folder: Path, name: str) -> Self:
@@ -194,33 +200,28 @@ class OpenClipEncoder:
                 path=folder,
                 remedy="Put both files of the model there.",
             )
-        try:
-            content = json.loads(config.read_text("utf-8"))
-            known = isinstance(content["model_cfg"], dict)
-        except (ValueError, KeyError, TypeError) as error:
-            raise ModelError("is not an open_clip configuration", path=config) from error
-        if not known:
-            raise ModelError("is not an open_clip configuration", path=config)
-        return cls._build(f"local-dir:{folder}", weights, name, content["model_cfg"])
+        content: dict[str, Any] = read_json(config, ModelError, limit="header-bytes")
+        # what else the file says is not read
+        spec = ClipSpec.from_config(
+            content.get("model_cfg"), content.get("preprocess_cfg"), path=config
+        )
+        return cls._build(spec, weights, name)
 
     @classmethod
-    def _build(cls, source: str, weights: Path, name: str, model: dict[str, Any]) -> Self:
-        make_torchvision_importable()
-        import open_clip
-
-        try:
-            network = open_clip.create_model(
-                source, pretrained=None, load_weights=False, pretrained_text=False
-            )
-            tokenize = open_clip.get_tokenizer(source)
-        except (RuntimeError, OSError, ValueError, KeyError, TypeError, ImportError) as error:
-            raise ModelError(
-                f"open_clip can't build it ({type(error).__name__}: {error})", path=weights
-            ) from error
-        digest = load_checked(network, weights, open_clip_names)
+    def _build(cls, spec: ClipSpec, weights: Path, name: str) -> Self:
+        text = spec.text
+        if isinstance(text, BertText):
+            tokenize: Callable[[list[str]], Tensor] = bert_tokenizer(
+                weights.parent, text.context_length,
+                lowercase=text.sizes.lowercase, vocabulary=text.sizes.vocab_size,
+            )  # fmt: skip
+        else:
+            tokenize = clip_tokenizer(text.context_length)
+        network = built_for(lambda: clip_network(spec), weights, _published_names)
+        digest = load_checked(network, weights, _published_names)
         config = {
-            "architecture": "open_clip", "embed_dim": model["embed_dim"],
-            "vision_cfg": model["vision_cfg"], "quick_gelu": bool(model.get("quick_gelu")),
+            "architecture": "open_clip", "embed_dim": spec.embed_dim,
+            "vision_cfg": dict(spec.given), "quick_gelu": spec.quick_gelu,
         }  # fmt: skip
         return cls(network, tokenize, name=name, digest=digest, config=config)
 
@@ -258,6 +259,13 @@ class OpenClipEncoder:
         tokens = self._tokenize(list(texts)).to(self._mean.device)
         vectors: Tensor = self.network.encode_text(tokens, normalize=True)
         return vectors
+
+
+def _published_names(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return tensors as open_clip names them, without those that were once stored by mistake."""
+    named = open_clip_names(tensors)
+    # transformers counted a BERT's positions as weights until version 4.31
+    return {k: v for k, v in named.items() if k != "text.transformer.embeddings.position_ids"}
 
 
 class ClipMatcher(Matcher):

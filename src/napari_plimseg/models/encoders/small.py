@@ -93,6 +93,8 @@ class SmallBackbone(Backbone):
         ModelError
             When such a network is impossible.
         """
+        if set(spec) != {"architecture", *_LARGEST}:
+            raise ModelError("its image encoder is not a small one of this version")
         sizes = []
         for name, largest in _LARGEST.items():
             values = spec.get(name)

@@ -10,20 +10,27 @@ otherwise from timm's defaults for the name.
 from __future__ import annotations
 
 import hashlib
-import json
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Self
 
 import torch
 from torch import Tensor
 
 from napari_plimseg.errors import ModelError
-from napari_plimseg.files import sha256
+from napari_plimseg.models.encoders.external import (
+    built_for,
+    check_timm_name,
+    shapes_of,
+    tensors_of,
+    timm_config,
+    timm_network,
+)
+from napari_plimseg.models.encoders.specs import MEAN_RANGE, STD_RANGE, TimmSpec
 from napari_plimseg.models.encoders.vit import accept_any_size, is_timm_transformer
-from napari_plimseg.models.torchvision_compat import make_torchvision_importable
-from napari_plimseg.models.weights import check_weights, read_weights, timm_names
+from napari_plimseg.models.weights import load_checked, timm_names
 from napari_plimseg.models.windows import WindowGrid
+from napari_plimseg.reading import read_json
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -55,45 +62,23 @@ class TimmNetwork:
     digest: str = ""
 
 
-def build(spec: Mapping[str, Any], *, path: Path | None = None) -> TimmNetwork:
+def build(spec: TimmSpec) -> TimmNetwork:
     """Build a network without its weights.
-
-    Parameters
-    ----------
-    spec : mapping
-        `name` and `arguments` for timm, and optionally `mean` and `std`.
-    path : Path, optional
-        Of the weights, for error messages.
 
     Raises
     ------
     ModelError
         When timm has no such network, or not with these arguments.
     """
-    make_torchvision_importable()
-    import timm
-    from timm.layers import SwiGLUPacked
-    from torch import nn
-
-    name = str(spec.get("name"))
-    if not timm.is_model(name):
-        raise ModelError(f"timm has no architecture '{name}'", path=path)
-    arguments = dict(spec["arguments"])
-    if arguments.pop("gated", False):
-        arguments |= {"mlp_layer": SwiGLUPacked, "act_layer": nn.SiLU}
-    try:
-        network: Any = timm.create_model(name, pretrained=False, num_classes=0, **arguments)
-    except (TypeError, ValueError, RuntimeError, AssertionError) as error:
-        raise ModelError(f"timm can't build '{name}' ({error})", path=path) from error
-    config = timm.data.resolve_model_data_config(network)
+    network: Any = timm_network(spec)
+    config = timm_config(network)
     side = config["input_size"][1]
     if is_timm_transformer(network):
         accept_any_size(network)
         side = network.patch_embed.img_size[0]  # of the weights, which may differ from the name's
     full = {
-        "architecture": "timm", "name": name, "arguments": dict(spec["arguments"]),
-        "mean": list(spec.get("mean") or config["mean"]),
-        "std": list(spec.get("std") or config["std"]),
+        "architecture": "timm", "name": spec.name, "arguments": dict(spec.arguments),
+        "mean": list(spec.mean or config["mean"]), "std": list(spec.std or config["std"]),
     }  # fmt: skip
     return TimmNetwork(network.eval().requires_grad_(False), full, int(side))
 
@@ -106,19 +91,24 @@ def load(name: str, path: Path) -> TimmNetwork:
     ModelError
         When the file can't be read or belongs to another network.
     """
-    make_torchvision_importable()
-    import timm
+    check_timm_name(name, path)
+    # only shapes so far: values are read once they are known to be those of this network
+    arguments = transformer_arguments(timm_names(tensors_of(path)))
+    colors = _published(path)
+    try:
+        spec = TimmSpec(name, arguments, **colors)
+    except ModelError as error:
+        raise ModelError(error.problem, path=path, remedy=error.remedy) from error
+    wanted = shapes_of(lambda: timm_network(spec))
 
-    if not timm.is_model(name):
-        raise ModelError(f"timm has no architecture '{name}'", path=path)
-    tensors = timm_names(read_weights(path))
-    spec = {"name": name, "arguments": transformer_arguments(tensors), **_published(path)}
-    built = build(spec, path=path)
-    wanted = built.network.state_dict()
-    kept = {k: v for k, v in tensors.items() if k in wanted or not k.startswith(_CLASSIFIERS)}
-    check_weights(kept, wanted, path=path)
-    built.network.load_state_dict(kept)
-    return TimmNetwork(built.network, built.spec, built.input_size, sha256(path))
+    def translate(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Rename tensors and leave out the classifier."""
+        named = timm_names(tensors)
+        return {k: v for k, v in named.items() if k in wanted or not k.startswith(_CLASSIFIERS)}
+
+    built = built_for(lambda: build(spec), path, translate, wanted)
+    digest = load_checked(built.network, path, translate)
+    return replace(built, digest=digest)
 
 
 def transformer_arguments(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
@@ -149,25 +139,28 @@ def transformer_arguments(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
     return arguments
 
 
-def _published(path: Path) -> dict[str, list[float]]:
+def _published(path: Path) -> dict[str, tuple[float, ...]]:
     """Return mean and standard deviation from the hub's files next to the weights."""
-    found: dict[str, list[float]] = {}
+    found: dict[str, tuple[float, ...]] = {}
     for name, prefix in (("preprocessor_config.json", "image_"), ("config.json", "")):
-        try:
-            content = json.loads((path.parent / name).read_text("utf-8"))
-            config = content.get("pretrained_cfg", content)
-            for key in ("mean", "std"):
-                values = [float(value) for value in config.get(prefix + key) or ()]
-                if len(values) == 3:
-                    found[key] = values
-        except FileNotFoundError:
+        file = path.parent / name
+        if not file.exists():
             continue
-        except (OSError, ValueError, TypeError, AttributeError) as error:
-            raise ModelError(
-                "is not a configuration of timm or transformers",
-                path=path.parent / name,
-                remedy="Replace it by the one published with the weights, or remove it.",
-            ) from error
+        remedy = "Replace it by the one published with the weights, or remove it."
+        content: dict[str, Any] = read_json(file, ModelError, limit="header-bytes", remedy=remedy)
+        config = content.get("pretrained_cfg", content)
+        for key, allowed in (("mean", MEAN_RANGE), ("std", STD_RANGE)):
+            values = config.get(prefix + key) if isinstance(config, dict) else None
+            if isinstance(values, list) and len(values) != 3:
+                continue  # of an encoder for other than RGB images: its defaults are better
+            if values is not None and not allowed.accepts(values):
+                raise ModelError(
+                    f"is not a configuration of timm or transformers ('{prefix}{key}')",
+                    path=file,
+                    remedy=remedy,
+                )
+            if values:
+                found[key] = tuple(float(value) for value in values)
     return found
 
 

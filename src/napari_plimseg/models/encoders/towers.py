@@ -8,13 +8,14 @@ from napari_plimseg.errors import ModelError
 from napari_plimseg.models.encoders import timm
 from napari_plimseg.models.encoders.base import Backbone
 from napari_plimseg.models.encoders.conch import build_trunk
+from napari_plimseg.models.encoders.external import clip_tower
+from napari_plimseg.models.encoders.specs import TimmSpec, TowerSpec, check_colors, read_trunk
 from napari_plimseg.models.encoders.vit import (
     MPP,
     TransformerBackbone,
     accept_any_size,
     is_timm_transformer,
 )
-from napari_plimseg.models.torchvision_compat import make_torchvision_importable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -122,10 +123,6 @@ class TimmCnnBackbone(Backbone):
         return [p for _, p in named[([0, *ends])[index] : ends[index]]]
 
 
-# open_clip builds image and text tower together; the text tower of a backbone is thrown away
-_SMALLEST_TEXT = {"context_length": 8, "vocab_size": 8, "width": 8, "heads": 1, "layers": 1}
-
-
 def clip_backbone(encoder: OpenClipEncoder, name: str) -> Backbone:
     """Return the image tower of a CLIP model."""
     spec = {**encoder.config, "mean": list(encoder.mean), "std": list(encoder.std)}
@@ -140,26 +137,21 @@ def timm_backbone(architecture: str, path: Path, name: str) -> Backbone:
 
 def rebuilt_clip(spec: Mapping[str, Any]) -> Backbone:
     """Return a backbone of open_clip without meaningful weights."""
-    make_torchvision_importable()
-    import open_clip
-
-    vision = dict(spec["vision_cfg"])
-    if "timm_model_name" in vision:
-        vision["timm_model_pretrained"] = False  # otherwise timm would download weights
-    network: Any = open_clip.CLIP(
-        int(spec["embed_dim"]), vision, dict(_SMALLEST_TEXT), quick_gelu=bool(spec["quick_gelu"])
-    )
-    return _of_tower(network.visual, "open_clip", "", spec)
+    return _of_tower(clip_tower(TowerSpec.from_dict(dict(spec))), "open_clip", "", spec)
 
 
 def rebuilt_conch(spec: Mapping[str, Any]) -> Backbone:
     """Return CONCH's backbone without meaningful weights."""
-    return _of_tower(build_trunk(spec["trunk"]), "conch", "", spec)
+    if set(spec) != {"architecture", "trunk", "mean", "std"}:
+        raise ModelError("its image encoder is not CONCH's")
+    check_colors(spec)
+    return _of_tower(build_trunk(read_trunk(spec["trunk"])), "conch", "", spec)
 
 
 def rebuilt_timm(spec: Mapping[str, Any]) -> Backbone:
     """Return a backbone of timm without meaningful weights."""
-    return _of_tower(timm.build(spec).network, "timm", "", spec)
+    built = timm.build(TimmSpec.from_dict(dict(spec)))
+    return _of_tower(built.network, "timm", "", built.spec)
 
 
 def _of_tower(tower: Any, name: str, digest: str, spec: Mapping[str, Any]) -> Backbone:

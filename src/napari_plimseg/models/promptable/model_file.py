@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_plimseg.errors import ModelError
-from napari_plimseg.models.encoders import load_backbone
+from napari_plimseg.models.encoders import load_backbone, shapes_of
 from napari_plimseg.models.model_file import (
     ModelHeader,
     current_versions,
@@ -19,13 +19,23 @@ from napari_plimseg.models.model_file import (
 )
 from napari_plimseg.models.promptable.dual_decoder import DualDecoder
 from napari_plimseg.models.promptable.sam_decoder import DecoderShape
-from napari_plimseg.models.promptable.sam_encoders import MEAN, STD, BackboneEncoder, empty_encoder
+from napari_plimseg.models.promptable.sam_encoders import (
+    MEAN,
+    STD,
+    BackboneEncoder,
+    empty_encoder,
+    encoder_on,
+)
 from napari_plimseg.models.promptable.sam_weights import load_sam, without_folder
 from napari_plimseg.models.promptable.wsi_sam import WsiSam
-from napari_plimseg.models.weights import check_weights
+from napari_plimseg.models.weights import check_shapes, check_weights
 from napari_plimseg.tissue import TissueClass, TissueClasses
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from torch import Tensor
+
     from napari_plimseg.models.promptable.sam_encoders import PatchEncoder
 
 
@@ -99,12 +109,7 @@ def load_hint_model(path: str | Path, *, source: str | None = None) -> WsiSam:
     try:
         shape = DecoderShape.from_dict(network["decoder"])
         if inside:
-            model = WsiSam(
-                empty_encoder(network["patch_encoder"]),
-                DualDecoder(shape, tuple(network["resolutions"])),
-                source=header.encoder,
-                source_digest=header.encoder_identity,
-            )
+            model = _whole(header, shape, tensors)
         else:
             model = _on_source(header, shape, source or header.encoder, path)
     except ValueError as error:
@@ -121,16 +126,30 @@ def load_hint_model(path: str | Path, *, source: str | None = None) -> WsiSam:
     return model.requires_grad_(False).eval()
 
 
+def _whole(header: ModelHeader, shape: DecoderShape, tensors: Mapping[str, Tensor]) -> WsiSam:
+    """Return a model whose weights are all in its file; not built when these are of another one."""
+
+    def build() -> WsiSam:
+        return WsiSam(
+            empty_encoder(header.network["patch_encoder"]),
+            DualDecoder(shape, tuple(header.network["resolutions"])),
+            source=header.encoder,
+            source_digest=header.encoder_identity,
+        )
+
+    check_shapes(tensors, shapes_of(build), path="")
+    return build()
+
+
 def _on_source(header: ModelHeader, shape: DecoderShape, source: str, path: Path) -> WsiSam:
     """Return the model with its pretrained weights; its own parts are loaded afterwards."""
     resolutions = tuple(header.network["resolutions"])
     spec = dict(header.network["patch_encoder"])
     if spec.get("architecture") == "backbone":
+        del spec["architecture"]
         backbone = load_backbone(source)
-        encoder: PatchEncoder = BackboneEncoder(
-            backbone, spec["side"], embed_dim=spec["embed_dim"], early_block=spec["early_block"],
-            early_dim=spec.get("early_dim", 0),
-        )  # fmt: skip
+        spec.pop("backbone", None)
+        encoder: PatchEncoder = encoder_on(backbone, spec)
         digest = backbone.identity
         model = WsiSam(
             encoder, DualDecoder(shape, resolutions), source=source, source_digest=digest

@@ -64,7 +64,8 @@ class DecoderShape:
         sizes = asdict(self)
         for name, value in sizes.items():
             least = 0 if name in ("more_masks", "guides") else 1
-            if type(value) is not int or not least <= value <= 4096:
+            most = 64 if name in ("depth", "more_masks") else 4096
+            if type(value) is not int or not least <= value <= most:
                 raise ModelError(f"a decoder whose '{name}' is {value!r} is impossible")
         if self.early_scale not in (1, 2, 4):
             raise ModelError(f"a decoder whose 'early_scale' is {self.early_scale} is impossible")

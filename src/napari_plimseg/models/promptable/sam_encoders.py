@@ -16,9 +16,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from napari_plimseg.errors import ModelError
+from napari_plimseg.models.encoders import (
+    Allowed,
+    check_settings,
+    empty_backbone,
+    sam_vision_encoder,
+    tiny_vit,
+)
 from napari_plimseg.models.promptable.dual_decoder import Encoded
 from napari_plimseg.models.promptable.sam_decoder import LayerNorm2d
-from napari_plimseg.models.torchvision_compat import make_torchvision_importable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -121,19 +127,8 @@ class VitEncoder(SamEncoder):
 
     def __init__(self, sizes: Mapping[str, Any]) -> None:
         super().__init__()
-        make_torchvision_importable()
-        try:
-            from transformers.models.sam.configuration_sam import SamVisionConfig
-            from transformers.models.sam.modeling_sam import SamVisionEncoder
-        except ImportError as error:
-            raise ModelError(
-                "SAM's vision transformers need the package transformers",
-                remedy="Install it: pip install 'napari-plimseg[sam]'.",
-            ) from error
-        self._sizes = dict(sizes)
-        config = SamVisionConfig(**sizes)
-        config._attn_implementation = "sdpa"
-        self.network: Any = SamVisionEncoder(config)
+        self._sizes = check_vit_sizes(sizes)
+        self.network: Any = sam_vision_encoder(self._sizes)
         self.requires_grad_(False).eval()
         self.side = sizes["image_size"]
         self.embed_dim, self.early_channels = sizes["output_channels"], sizes["hidden_size"]
@@ -167,19 +162,13 @@ class TinyVitEncoder(SamEncoder):
 
     def __init__(self, sizes: Mapping[str, Any]) -> None:
         super().__init__()
-        make_torchvision_importable()
-        from timm.models.tiny_vit import TinyVit
-
-        self._sizes = dict(sizes)
+        self._sizes = check_settings(
+            dict(sizes), _TINY_VIT_SIZES, inside="patch_encoder", needed=tuple(_TINY_VIT_SIZES)
+        )
         self.side, self.embed_dim = sizes["side"], sizes["output_channels"]
         dims = sizes["embed_dims"]
         self.early_channels = dims[2]
-        self.network: Any = TinyVit(
-            embed_dims=tuple(dims), depths=tuple(sizes["depths"]),
-            num_heads=tuple(sizes["num_heads"]), window_sizes=tuple(sizes["window_sizes"]),
-            num_classes=0, drop_path_rate=0.0,
-        )  # fmt: skip
-        self.network.head = nn.Identity()
+        self.network: Any = tiny_vit(self._sizes)
         # MobileSAM omits the last downsampling of TinyViT: cells stay at 16 pixels
         self.network.stages[3].downsample.conv2.conv.stride = (1, 1)
         self.neck = nn.Sequential(
@@ -286,22 +275,70 @@ def empty_encoder(spec: Mapping[str, Any]) -> PatchEncoder:
     """
     rest = dict(spec)
     architecture = rest.pop("architecture", None)
-    numbers = [n for v in rest.values() for n in (v if isinstance(v, list) else [v])]
-    if any(isinstance(n, int | float) and not 0 <= n <= _LARGEST for n in numbers):
-        raise ModelError("its encoder's sizes are impossible")
     try:
         if architecture == "sam-vit":
             return VitEncoder(rest)
         if architecture == "tiny-vit":
             return TinyVitEncoder(rest)
         if architecture == "backbone":
-            from napari_plimseg.models.encoders import empty_backbone
-
-            backbone = empty_backbone(rest.pop("backbone"))
-            return BackboneEncoder(backbone, rest.pop("side"), **rest)
+            return encoder_on(empty_backbone(rest.pop("backbone", {})), rest)
     except (KeyError, TypeError, ValueError, IndexError, ZeroDivisionError) as error:
         raise ModelError(f"its encoder's description is wrong ({error})") from error
-    raise ModelError(f"encoders of architecture '{architecture}' are not known to this version")
+    raise ModelError(
+        f"encoders of architecture '{str(architecture)[:60]}' are not known to this version"
+    )
+
+
+def encoder_on(backbone: Backbone, sizes: Mapping[str, Any]) -> BackboneEncoder:
+    """Build the encoder on a backbone from the other sizes of its `spec`.
+
+    Raises
+    ------
+    ModelError
+        When these sizes are impossible.
+    """
+    known = check_settings(
+        dict(sizes), _ON_BACKBONE, inside="patch_encoder",
+        needed=("side", "embed_dim", "early_block"),
+    )  # fmt: skip
+    return BackboneEncoder(backbone, known.pop("side"), **known)
+
+
+_SIDE, _WIDTH, _MOST_LAYERS = Allowed(16, _LARGEST), Allowed(1, _LARGEST), 128
+_VIT_SIZES = {
+    "hidden_size": _WIDTH, "output_channels": _WIDTH, "num_hidden_layers": Allowed(1, _MOST_LAYERS),
+    "num_attention_heads": Allowed(1, 256), "image_size": _SIDE, "patch_size": Allowed(2, 128),
+    "mlp_dim": Allowed(1, 4 * _LARGEST), "window_size": Allowed(0, 512),
+}  # fmt: skip
+_TINY_VIT_SIZES = {
+    "embed_dims": Allowed(1, 2048, length=4), "depths": Allowed(1, 64, length=4),
+    "num_heads": Allowed(1, 128, length=4), "window_sizes": Allowed(1, 128, length=4),
+    "output_channels": _WIDTH, "side": _SIDE,
+}  # fmt: skip
+_ON_BACKBONE = {
+    "side": _SIDE, "embed_dim": _WIDTH, "early_block": Allowed(0, 64),
+    "early_dim": Allowed(0, 4096),
+}  # fmt: skip
+
+
+def check_vit_sizes(sizes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the sizes of SAM's vision transformer after checking each.
+
+    Raises
+    ------
+    ModelError
+        When a size is unknown, missing or impossible.
+    """
+    rest = dict(sizes)
+    everywhere = rest.pop("global_attn_indexes", None)
+    check_settings(rest, _VIT_SIZES, inside="patch_encoder", needed=tuple(_VIT_SIZES))
+    layers = rest["num_hidden_layers"]
+    right = isinstance(everywhere, list) and 0 < len(everywhere) <= layers
+    if not right or not all(type(i) is int and 0 <= i < layers for i in everywhere or ()):
+        raise ModelError("its vision transformer has no global attention")
+    if rest["hidden_size"] % rest["num_attention_heads"] or rest["image_size"] % rest["patch_size"]:
+        raise ModelError("its encoder's sizes are impossible")
+    return {**rest, "global_attn_indexes": everywhere}
 
 
 def vit_sizes(tensors: Mapping[str, Tensor]) -> dict[str, Any]:

@@ -5,15 +5,14 @@ Names: `sam:FOLDER`, `sam:FILE` and `hf-hub:ORG/REPO`. Only tensors are ever unp
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from napari_plimseg.errors import ModelError
 from napari_plimseg.files import sha256
-from napari_plimseg.models.downloads import cached_folder
-from napari_plimseg.models.encoders import EncoderName
+from napari_plimseg.models.downloads import cached_folder, offline
+from napari_plimseg.models.encoders import EncoderName, shapes_of
 from napari_plimseg.models.promptable.sam_decoder import DecoderShape
 from napari_plimseg.models.promptable.sam_encoders import (
     TinyVitEncoder,
@@ -21,7 +20,8 @@ from napari_plimseg.models.promptable.sam_encoders import (
     tiny_vit_sizes,
     vit_sizes,
 )
-from napari_plimseg.models.weights import check_weights, read_weights
+from napari_plimseg.models.weights import check_shapes, check_weights, read_weights
+from napari_plimseg.reading import read_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -246,23 +246,34 @@ def load_sam(source: str, *, side: int | None = None) -> SamWeights:
             )
         place = found[0]
     tensors = sorted_tensors(read_weights(place), path=place)
-    encoder: SamEncoder
     try:
         if tensors.is_tiny:
             sizes = tiny_vit_sizes(tensors.encoder)
-            encoder = TinyVitEncoder(sizes if side is None else {**sizes, "side": side})
-            network: Any = encoder
+            encoder = _built(TinyVitEncoder, sizes if side is None else {**sizes, "side": side},
+                             tensors.encoder)  # fmt: skip
         else:
-            encoder = VitEncoder(vit_sizes(tensors.encoder))
-            network = encoder.network
+            named = {f"network.{name}": tensor for name, tensor in tensors.encoder.items()}
+            encoder = _built(VitEncoder, vit_sizes(tensors.encoder), named)
         shape = decoder_shape(tensors.decoder, encoder.early_channels, heads)
     except ModelError as error:
         raise ModelError(error.problem, path=place, remedy=error.remedy) from error
-    check_weights(tensors.encoder, network.state_dict(), path=place)
-    network.load_state_dict(tensors.encoder)
     return SamWeights(
         name, sha256(place), encoder, shape, tensors.hint_encoder, tensors.decoder, tensors.added
     )
+
+
+def _built(
+    kind: type[TinyVitEncoder | VitEncoder],
+    sizes: Mapping[str, Any],
+    tensors: Mapping[str, Tensor],
+) -> SamEncoder:
+    """Return an encoder with its weights; it is not built when they are those of another one."""
+    with offline():
+        check_shapes(tensors, shapes_of(lambda: kind(sizes)), path="")
+        encoder = kind(sizes)
+    check_weights(tensors, encoder.state_dict(), path="")
+    encoder.load_state_dict(dict(tensors))
+    return encoder
 
 
 def _place(source: str) -> Path:
@@ -316,18 +327,16 @@ def decoder_shape(
 def _decoder_heads(folder: Path) -> int:
     """Return the number of heads of a folder's decoder, which the weights don't show."""
     path = folder / CONFIG_FILE
-    try:
-        content = json.loads(path.read_text("utf-8"))
-        kind = content.get("model_type")
-        heads = (content.get("mask_decoder_config") or {}).get("num_attention_heads", 8)
-    except (OSError, ValueError, AttributeError) as error:
+    content: dict[str, Any] = read_json(
+        path, ModelError, limit="header-bytes",
+        remedy="Put the whole model there, or choose a weight file.",
+    )  # fmt: skip
+    kind, decoder = content.get("model_type"), content.get("mask_decoder_config") or {}
+    heads = decoder.get("num_attention_heads", 8) if isinstance(decoder, dict) else None
+    if kind not in MODEL_TYPES or type(heads) is not int or not 1 <= heads <= 256:
         raise ModelError(
-            f"its {CONFIG_FILE} is missing or damaged",
+            f"it holds a model of type '{str(kind)[:60]}', not a SAM or SAM-HQ",
             path=folder,
-            remedy="Put the whole model there, or choose a weight file.",
-        ) from error
-    if kind not in MODEL_TYPES or type(heads) is not int:
-        raise ModelError(
-            f"it holds a model of type '{kind}', not a SAM or SAM-HQ", path=folder, remedy=_REMEDY
+            remedy=_REMEDY,
         )
     return heads

@@ -238,8 +238,11 @@ def load_segmentation_model(path: str | Path, classes: TissueClasses | None = No
         raise ModelError("it is not a segmentation model", path=path)
     network = header.network
     if network["backbone_inside"]:
-        backbone = empty_backbone(network["backbone"])
         state = _part(tensors, BACKBONE, path)
+        try:
+            backbone = empty_backbone(network["backbone"], state)
+        except ModelError as error:
+            raise ModelError(error.problem, path=path, remedy=error.remedy) from error
         check_weights(state, backbone.state_dict(), path=path)
         backbone.load_state_dict(state)
     else:
