@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import struct
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from safetensors.torch import load, save_file
 
+from napari_plimseg import limits
 from napari_plimseg.errors import ModelError
 from napari_plimseg.models.encoders.loading import load_encoder
 from napari_plimseg.models.library import list_models, models_folder
@@ -21,6 +25,7 @@ from napari_plimseg.models.model_file import (
 )
 from napari_plimseg.models.segmentation.zero_shot import TEMPLATES, text_prototypes
 from napari_plimseg.models.tensor_file import write_sealed
+from napari_plimseg.models.weights import read_shapes, read_weights
 from napari_plimseg.tissue import TissueClass, TissueClasses
 from tests.support.library import CLASSES, header, unit_vectors
 
@@ -70,6 +75,36 @@ def test_wrong_tensors_are_refused_when_writing_and_when_reading(
         ({"classes": {"classes": []}}, "header is incomplete"),
         ({"mean": [1, 2]}, "header is incomplete"),
         ({"surprise": 1}, "header is incomplete"),
+        ({"format_version": True}, "its format is version True"),
+        ({"format_version": 2.0}, "its format is version 2.0"),
+        ({"format_version": [2]}, "its format is version"),
+        ({"kind": ["prototypes"]}, "'kind' is no text"),
+        ({"classes": None}, "header is incomplete"),
+        ({"classes": {"classes": [{"name": "x" * 2000}]}}, "has 2000 letters"),
+        ({"encoder": None}, "'encoder' is no text"),
+        ({"encoder": "x" * 5000}, "has 5000 letters"),
+        ({"encoder_identity": 7}, "is no text"),
+        ({"encoder_sha256": "abc"}, "is no SHA-256"),
+        ({"mpp": True}, "'mpp' is no number"),
+        ({"mpp": float("nan")}, "'mpp' is no number"),
+        ({"patch_size": 224.5}, "patch size of 224.5"),
+        ({"patch_size": 1 << 40}, "patch size"),
+        ({"mean": ["a", "b", "c"]}, "'mean' is not three numbers"),
+        ({"mean": [0, 0, float("inf")]}, "'mean' is not three numbers"),
+        ({"mean": {"r": 1}}, "'mean' is not three numbers"),
+        ({"std": [1, 0, 1]}, "'std' is not above 0"),
+        ({"std": [1, -1, 1]}, "'std' is not above 0"),
+        ({"std": [float("nan")] * 3}, "'std' is not three numbers"),
+        ({"title": 5}, "'title' is no text"),
+        ({"title": "x" * 501}, "has 501 letters"),
+        ({"license": {}}, "'license' is no text"),
+        ({"scores": [1]}, "'scores' is no table"),
+        ({"scores": {"miou": "high"}}, "no number for 'miou'"),
+        ({"scores": {"miou": float("nan")}}, "no number for 'miou'"),
+        ({"versions": {"torch": 2}}, "'versions' is no text"),
+        ({"network": [1]}, "'network' is no table"),
+        ({"network": {"width": 1e12}}, "impossible number"),
+        ({"network": {"many": [0] * 20_000}}, "too many entries"),
     ],
 )
 def test_wrong_headers_are_refused_with_the_files_name(
@@ -195,3 +230,111 @@ def test_a_file_of_version_1_opens_without_a_checksum(tmp_path: Path) -> None:
         else:
             with pytest.raises(ModelError, match=problem):
                 load_model_file(path)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"a":' * 5000 + "1" + "}" * 5000,
+        "[" * 100_000,
+        '{"format_version": ' + "9" * 5000 + "}",
+        '{"format_version": 2, "format_version": 2}',
+        "[]",
+        "null",
+        '"\\ud800"',
+        "",
+    ],
+    ids=["deep", "unclosed", "digits", "twice", "list", "nothing", "half a character", "empty"],
+)
+def test_headers_that_are_no_tables_are_refused(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "odd.safetensors"
+    write_sealed(path, {HEADER_KEY: text}, {"prototypes": unit_vectors(2)})
+    with pytest.raises(ModelError, match=r"odd\.safetensors"):
+        read_header(path)
+
+
+def table(rows: dict[str, Any], data: int = 24) -> bytes:
+    text = json.dumps(rows).encode()
+    return struct.pack("<Q", len(text)) + text + bytes(data)
+
+
+ROW = {"dtype": "F32", "shape": [2, 3], "data_offsets": [0, 24]}
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        {"w": ROW | {"shape": [1 << 40, 1 << 40]}},
+        {"w": ROW | {"shape": [2, 3], "data_offsets": [0, 1 << 45]}},
+        {"w": ROW | {"shape": [-2, -3]}},
+        {"w": ROW | {"shape": [2.0, 3]}},
+        {"w": ROW | {"shape": [True, 6]}},
+        {"w": ROW | {"shape": [1] * 40}},
+        {"w": ROW | {"dtype": "C64"}},
+        {"w": ROW | {"dtype": 7}},
+        {"w": ROW | {"data_offsets": [0, 12, 24]}},
+        {"w": ROW | {"more": 1}},
+        {"w": [1]},
+        {"w": ROW, "v": ROW},
+        {"w": ROW | {"shape": [1, 3], "data_offsets": [0, 12]}},
+        {"w": ROW, "__metadata__": {"plimseg": 5}},
+        {"w": ROW, "__metadata__": "text"},
+    ],
+)
+def test_tables_that_do_not_match_the_file_are_refused(tmp_path: Path, rows: Any) -> None:
+    path = tmp_path / "odd.safetensors"
+    path.write_bytes(table(rows))
+    for read in (read_header, read_weights, read_shapes):
+        with pytest.raises(ModelError, match=r"odd\.safetensors.*not readable|not a readable"):
+            read(path)
+
+
+def test_a_header_above_the_limit_is_not_read(tmp_path: Path) -> None:
+    path = tmp_path / "odd.safetensors"
+    with path.open("wb") as file:
+        file.write(struct.pack("<Q", 20 << 20))
+        file.truncate(21 << 20)
+    with pytest.raises(ModelError, match="limit 'header-bytes'"):
+        read_header(path)
+    with limits.changed(["model-bytes=1000"]):
+        save_model(path, header(), {"prototypes": unit_vectors(2)})
+        assert read_header(path).title == "Glands"
+        with pytest.raises(ModelError, match="limit 'model-bytes'"):
+            load_model_file(path)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner),
+    max_leaves=12,
+)
+KEYS = sorted(json.loads(header().to_json()))
+
+
+@settings(
+    max_examples=150, deadline=None, derandomize=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)  # fmt: skip
+@given(st.dictionaries(st.sampled_from(KEYS), JSON, max_size=3), st.binary(max_size=200))
+def test_any_header_is_read_or_refused_with_our_error(
+    tmp_path: Path, change: dict[str, Any], noise: bytes
+) -> None:
+    path = tmp_path / "odd.safetensors"
+    content = json.loads(header().to_json()) | change
+    whole = table({"w": ROW, "__metadata__": {HEADER_KEY: json.dumps(content)}})
+    for each in (whole, noise, whole[: len(noise)], whole[:8] + noise):
+        path.write_bytes(each)
+        try:
+            found = read_header(path)
+        except ModelError as error:
+            assert "odd.safetensors" in str(error)  # noqa: PT017
+        else:
+            assert found.to_json()
+
+
+def test_scores_without_a_value_in_old_files_are_left_out(tmp_path: Path) -> None:
+    path, content = tmp_path / "old.safetensors", json.loads(header().to_json())
+    content |= {"format_version": 1, "scores": {"mIoU": float("nan"), "Dice": 50.0}}
+    del content["encoder_sha256"]
+    save_file({"prototypes": unit_vectors(2)}, path, {HEADER_KEY: json.dumps(content)})
+    assert read_header(path).scores == {"Dice": 50.0}

@@ -204,7 +204,7 @@ def sound() -> list[bytes]:
 
 
 @settings(
-    max_examples=300, deadline=None, derandomize=True,
+    max_examples=150, deadline=None, derandomize=True,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )  # fmt: skip
 @given(st.data())

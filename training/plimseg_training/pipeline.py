@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -144,7 +145,7 @@ class TrainedModel:
             backbone_inside=self.backbone_inside,
             title=self.title,
             license="research use; as the training images and the encoder allow",
-            scores=scores,
+            scores={name: score for name, score in scores.items() if math.isfinite(score)},
             training_sha256=train.digest(),
             **self._shared(),
         )

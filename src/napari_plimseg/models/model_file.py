@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
+import math
+import re
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +24,7 @@ from napari_plimseg.models.tensor_file import (
     read_tensors,
     write_sealed,
 )
+from napari_plimseg.reading import parse_json
 from napari_plimseg.tissue import TissueClasses
 
 if TYPE_CHECKING:
@@ -46,6 +49,13 @@ _HINT_ENTRIES = {
     "patch_encoder": dict, "decoder": dict, "resolutions": list, "frozen_inside": bool,
 }  # fmt: skip
 _REMEDY = "Export the model again, or choose another file."
+_TEXTS = {
+    "kind": 40, "encoder": 4096, "encoder_identity": 256, "title": 500, "license": 10_000,
+    "training_sha256": 128, "encoder_sha256": 64,
+}  # fmt: skip
+"""The longest text of each entry; before version 2 an encoder's name had a path."""
+_LONGEST_NAME, _LONGEST_PROMPT, _MOST_ENTRIES = 1000, 10_000, 1000
+_LARGEST_PATCH, _LARGEST_NUMBER = 65_536, 1e9
 
 
 @dataclass(frozen=True)
@@ -103,16 +113,7 @@ class ModelHeader:
     format_version: int = field(default=FORMAT_VERSION, compare=False)
 
     def __post_init__(self) -> None:
-        if self.kind not in KINDS:
-            raise ModelError(f"models of kind '{self.kind}' are not known to this version")
-        if not 0.05 <= self.mpp <= 20:
-            raise ModelError(f"its pixel size of {self.mpp} um/px is impossible")
-        if self.patch_size < 1:
-            raise ModelError(f"its patch size of {self.patch_size} pixels is impossible")
-        if self.kind == "segmentation":
-            _check_network(self.network, len(self.classes.tissue_ids))
-        if self.kind == "hints":
-            _check_entries(self.network, _HINT_ENTRIES)
+        check_header(self)
 
     def to_json(self) -> str:
         """Return the header as it is stored in the file."""
@@ -120,30 +121,150 @@ class ModelHeader:
         content["format_version"] = FORMAT_VERSION
         if not self.network:
             del content["network"]
-        return json.dumps(content, ensure_ascii=False)
+        return json.dumps(content, ensure_ascii=False, allow_nan=False)
 
     @classmethod
     def from_json(cls, text: str) -> ModelHeader:
-        """Read a header; unknown versions, missing entries and wrong types are refused."""
-        try:
-            content: dict[str, Any] = json.loads(text)
-            version = content["format_version"]
-            if type(version) is not int or not 1 <= version <= FORMAT_VERSION:
-                raise ModelError(
-                    f"its format is version {version}, and this program reads {FORMAT_VERSION}",
-                    remedy="Update napari-plimseg.",
-                )
-            content["classes"] = TissueClasses.from_dict(content["classes"])
-            for name in ("mean", "std"):
-                red, green, blue = (float(v) for v in content[name])
-                content[name] = (red, green, blue)
-            content["mpp"], content["patch_size"] = (
-                float(content["mpp"]),
-                int(content["patch_size"]),
+        """Read a header.
+
+        Raises
+        ------
+        ModelError
+            When its version is unknown, or an entry is missing, unknown, of another type or
+            impossible.
+        """
+        content = parse_json(text, ModelError, what="its header", remedy=_REMEDY, finite=False)
+        version = content.get("format_version")
+        if type(version) is not int or not 1 <= version <= FORMAT_VERSION:
+            raise ModelError(
+                f"its format is version {str(version)[:40]}, and this program reads "
+                f"{FORMAT_VERSION}",
+                remedy="Update napari-plimseg.",
             )
-            return cls(**content)
-        except (KeyError, TypeError, ValueError, AttributeError, ConfigError) as error:
-            raise ModelError(f"its header is incomplete ({error})", remedy=_REMEDY) from error
+        wanted = set(_OPTIONAL) | {"kind", "classes", "encoder", "encoder_identity", "mpp",
+                                   "patch_size", "mean", "std", "format_version"}  # fmt: skip
+        missing, unknown = wanted - set(content) - _OPTIONAL, set(content) - wanted
+        for name in sorted(missing | unknown):
+            raise _wrong(name, "is missing" if name in missing else "is not known")
+        try:
+            content["classes"] = TissueClasses.from_dict(content["classes"])
+        except ConfigError as error:
+            raise _wrong("classes", error.problem) from error
+        if _is_number(content["mpp"]):
+            content["mpp"] = float(content["mpp"])
+        for name in ("mean", "std"):
+            if type(content[name]) is list and all(map(_is_number, content[name])):
+                content[name] = tuple(map(float, content[name]))
+        if version == 1 and isinstance(content.get("scores"), dict):
+            # version 1 stored scores without a value as NaN
+            scores = content["scores"]
+            content["scores"] = {n: s for n, s in scores.items() if s == s}
+        return cls(**content)
+
+
+_OPTIONAL = {
+    "title", "license", "scores", "training_sha256", "versions", "network", "encoder_sha256",
+}  # fmt: skip
+
+
+def check_header(header: ModelHeader) -> None:
+    """Refuse a header with an entry of a wrong type or an impossible value.
+
+    Raises
+    ------
+    ModelError
+        Naming the entry.
+    """
+    for name, longest in _TEXTS.items():
+        _check_text(name, getattr(header, name), longest)
+    if header.kind not in KINDS:
+        raise ModelError(f"models of kind '{header.kind}' are not known to this version")
+    _check_classes(header.classes)
+    if not _is_number(header.mpp):
+        raise _wrong("mpp", "is no number")
+    if not 0.05 <= header.mpp <= 20:
+        raise ModelError(f"its pixel size of {header.mpp} um/px is impossible")
+    if type(header.patch_size) is not int or not 1 <= header.patch_size <= _LARGEST_PATCH:
+        raise ModelError(f"its patch size of {str(header.patch_size)[:40]} pixels is impossible")
+    for name, color in (("mean", header.mean), ("std", header.std)):
+        if type(color) is not tuple or len(color) != 3 or not all(map(_is_number, color)):
+            raise _wrong(name, "is not three numbers")
+        if any(abs(value) > _LARGEST_NUMBER for value in color):
+            raise _wrong(name, "is too large")
+    if any(value <= 0 for value in header.std):
+        raise _wrong("std", "is not above 0")
+    if not re.fullmatch(r"([0-9a-f]{64})?", header.encoder_sha256):
+        raise _wrong("encoder_sha256", "is no SHA-256")
+    for name, texts in (("scores", header.scores), ("versions", header.versions)):
+        if not isinstance(texts, dict) or len(texts) > _MOST_ENTRIES:
+            raise _wrong(name, "is no table")
+        for key, value in texts.items():
+            _check_text(name, key, _LONGEST_NAME)
+            if name == "versions":
+                _check_text(name, value, _LONGEST_NAME)
+            elif not _is_number(value):
+                raise _wrong(name, f"has no number for '{key}'")
+    check_network(header)
+
+
+def check_network(header: ModelHeader) -> None:
+    """Refuse a description of a network with a wrong type or an impossible size.
+
+    What the sizes mean is known to the networks, which check them before they are built.
+    """
+    network = header.network
+    if not isinstance(network, dict):
+        raise _wrong("network", "is no table")
+    waiting: list[Any] = [network]
+    count = 0
+    while waiting:
+        value = waiting.pop()
+        count += 1
+        if count > 10 * _MOST_ENTRIES:
+            raise _wrong("network", "has too many entries")
+        if isinstance(value, dict):
+            waiting += [*value.keys(), *value.values()]
+        elif isinstance(value, list | tuple):
+            waiting += value
+        elif isinstance(value, str):
+            _check_text("network", value, _LONGEST_NAME)
+        elif value is None or type(value) is bool:
+            continue
+        elif not _is_number(value) or abs(value) > _LARGEST_NUMBER:
+            raise _wrong("network", "holds an impossible number")
+    if header.kind == "segmentation":
+        _check_segmentation(network, len(header.classes.tissue_ids))
+    if header.kind == "hints":
+        _check_entries(network, _HINT_ENTRIES)
+        named = network["resolutions"]
+        if not named or len(set(map(str, named))) != len(named) or not {*named} <= {"hr", "lr"}:
+            raise _wrong("resolutions", "is not known")
+        if type(network.get("draws_hints", False)) is not bool:
+            raise _wrong("draws_hints", "is neither true nor false")
+
+
+def _check_classes(classes: TissueClasses) -> None:
+    for each in classes:
+        _check_text("classes", each.name, _LONGEST_NAME)
+        for prompt in each.prompts:
+            _check_text("classes", prompt, _LONGEST_PROMPT)
+        if len(each.prompts) > _MOST_ENTRIES:
+            raise _wrong("classes", "has too many prompts")
+
+
+def _check_text(name: str, value: Any, longest: int) -> None:
+    if type(value) is not str:
+        raise _wrong(name, "is no text")
+    if len(value) > longest:
+        raise _wrong(name, f"has {len(value)} letters")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and type(value) is not bool and math.isfinite(value)
+
+
+def _wrong(name: str, what: str) -> ModelError:
+    return ModelError(f"its header is incomplete or wrong ('{name[:80]}' {what})", remedy=_REMEDY)
 
 
 def save_model(path: str | Path, header: ModelHeader, tensors: Mapping[str, Tensor]) -> None:
@@ -208,10 +329,10 @@ def current_versions() -> dict[str, str]:
 def _check_entries(network: Mapping[str, Any], wanted: Mapping[str, type]) -> None:
     for name, kind in wanted.items():
         if type(network.get(name)) is not kind:
-            raise ModelError(f"its header is incomplete ('{name}')", remedy=_REMEDY)
+            raise _wrong(name, "is missing or of another type")
 
 
-def _check_network(network: Mapping[str, Any], tissue: int) -> None:
+def _check_segmentation(network: Mapping[str, Any], tissue: int) -> None:
     _check_entries(network, _SEGMENTATION_ENTRIES)
     width, window, step = network["width"], network["window"], network["step"]
     if not 16 <= width <= LARGEST_WIDTH or width % 16:

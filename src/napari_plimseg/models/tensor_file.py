@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from napari_plimseg import limits
 from napari_plimseg.errors import ModelError
+from napari_plimseg.reading import check_regular, parse_json
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -98,7 +99,7 @@ def read_table(path: str | Path) -> TensorTable:
     """
     path = Path(path)
     try:
-        with _opened(path) as file:
+        with opened(path) as file:
             size = file.seek(0, 2)
             file.seek(0)
             return _table_of(file, size)
@@ -139,7 +140,7 @@ def read_tensors(
     digest = hashlib.sha256(_without_seal(table.header, stored))
     found = {}
     try:
-        with _opened(path) as file:
+        with opened(path) as file:
             changed = file.read(len(table.header)) != table.header
             for name, entry in sorted(table.entries.items(), key=lambda row: row[1].begin):
                 raw = torch.empty(entry.size_bytes, dtype=torch.uint8)
@@ -216,9 +217,11 @@ def seal(path: str | Path) -> None:
         file.write(digest.hexdigest().encode())
 
 
-def _opened(path: Path) -> BufferedReader:
-    if not path.is_file():
+def opened(path: Path) -> BufferedReader:
+    """Open a weight file; what is no regular file, such as a pipe, is refused."""
+    if not path.exists():
         raise ModelError("the file does not exist", path=path)
+    check_regular(path, ModelError)
     return path.open("rb")
 
 
@@ -249,9 +252,8 @@ def _table_of(file: BufferedReader, size: int) -> TensorTable:
         raise _broken("it is cut off")
     check_header_size(length)
     text = file.read(length)
-    content = json.loads(text.decode("utf-8"), object_pairs_hook=_without_doubles)
-    if not isinstance(content, dict):
-        raise _broken("its table is no table")
+    content = parse_json(text, ModelError, what="its table", remedy=INCOMPLETE)
+    json.loads(text, object_pairs_hook=_without_doubles)  # Python keeps the last of two
     metadata = content.pop("__metadata__", {})
     if not isinstance(metadata, dict) or not all(type(v) is str for v in metadata.values()):
         raise _broken("its description is not made of texts")

@@ -11,7 +11,7 @@ import torch
 
 from napari_plimseg.errors import ModelError
 from napari_plimseg.models.pickled_file import PickledFile, PickledTensor, open_pickled
-from napari_plimseg.models.tensor_file import read_table, read_tensors
+from napari_plimseg.models.tensor_file import opened, read_table, read_tensors
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -36,7 +36,7 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
     ModelError
         When the file is missing, damaged, or holds anything but tensors.
     """
-    path = _existing(path)
+    path = Path(path)
     if _is_safetensors(path):
         return _without_prefix(read_tensors(path, read_table(path)))
     file = open_pickled(path)
@@ -56,7 +56,7 @@ def read_shapes(path: str | Path) -> dict[str, tuple[str, tuple[int, ...]]]:
     ModelError
         When the file is missing, damaged, or holds anything but tensors.
     """
-    path = _existing(path)
+    path = Path(path)
     if _is_safetensors(path):
         rows = _without_prefix(read_table(path).entries)
         return {name: (row.dtype, row.shape) for name, row in rows.items()}
@@ -64,21 +64,9 @@ def read_shapes(path: str | Path) -> dict[str, tuple[str, tuple[int, ...]]]:
     return {name: (each.dtype, each.shape) for name, each in described.items()}
 
 
-def _existing(path: str | Path) -> Path:
-    path = Path(path)
-    if not path.is_file():
-        raise ModelError("the file does not exist", path=path)
-    return path
-
-
 def _is_safetensors(path: Path) -> bool:
-    if path.suffix == ".safetensors":
-        return True
-    try:
-        with path.open("rb") as file:  # some publish them under another name
-            return file.read(9)[8:] == b"{"
-    except OSError:
-        return False  # opening it again says why
+    with opened(path) as file:  # some publish them under another name
+        return path.suffix == ".safetensors" or file.read(9)[8:] == b"{"
 
 
 def _tensors_of(file: PickledFile) -> dict[str, PickledTensor]:

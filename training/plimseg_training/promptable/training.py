@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -106,7 +107,7 @@ def train_hint_recipe(
                 title=recipe.name,
                 frozen_inside=recipe.model.frozen_inside,
                 license="research use; as the training images and the encoder allow",
-                scores=scores,
+                scores={name: score for name, score in scores.items() if math.isfinite(score)},
                 training_sha256=data.train.digest(),
             )
         world.wait_for_all()
