@@ -87,15 +87,17 @@ class MaskInfo:
         return shift, shift
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain data for JSON."""
+        """Return plain data for JSON, the same before and after it was stored."""
+        bounds = self.bounds
         return {
             "slide_name": self.slide_name,
             "slide_fingerprint": self.slide_fingerprint,
             "slide_shape": list(self.slide_shape),
-            "bounds": [self.bounds.y, self.bounds.x, self.bounds.height, self.bounds.width],
-            "mpp": self.mpp,
+            # `from_dict` reads floats: with integers, exports of a resumed run would differ
+            "bounds": [float(v) for v in (bounds.y, bounds.x, bounds.height, bounds.width)],
+            "mpp": None if self.mpp is None else float(self.mpp),
             "shape": list(self.shape),
-            "downsample": self.downsample,
+            "downsample": float(self.downsample),
             "tissue": self.classes.to_dict(),
             "model_name": self.model_name,
             "model_identity": self.model_identity,
