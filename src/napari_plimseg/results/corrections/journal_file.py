@@ -215,10 +215,25 @@ def scan(data: bytes) -> Scan:
         else:
             following = _next_head(data, position + 1)
             if following is None:
+                if _is_damage(data[position:]):
+                    damaged += 1
+                    end = len(data)
                 break
             damaged += 1
             position = following
     return Scan(tuple(records), damaged, end)
+
+
+def _is_damage(tail: bytes) -> bool:
+    """Whether the end of a file is a damaged record, not one that a crash left unfinished.
+
+    Records are appended, so an unfinished one has a whole head before its body begins. Zeros are
+    space that the system had reserved.
+    """
+    if len(tail) < _HEAD_SIZE or not any(tail):
+        return False
+    head = tail[: _HEAD.size]
+    return head[:4] != _MAGIC or _CRC.unpack_from(tail, _HEAD.size)[0] != zlib.crc32(head)
 
 
 def _record(kind: int, sequence: int, window: Window, body: bytes) -> bytes:
