@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import json
 import os
 import subprocess
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from napari_plimseg import files
+from napari_plimseg.errors import DiskError, StoreError
 from napari_plimseg.files import atomic_write, write_json
 
 if TYPE_CHECKING:
@@ -160,3 +162,35 @@ def test_the_users_folders_can_be_moved(monkeypatch: pytest.MonkeyPatch, tmp_pat
     assert files.user_data_dir() == tmp_path
     monkeypatch.delenv("PLIMSEG_DATA_DIR")
     assert files.user_data_dir().name == files.APP_NAME
+
+
+@pytest.mark.parametrize(
+    ("cause", "told"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), "the disk is full"),
+        (OSError(errno.EROFS, "Read-only file system"), "the disk is read-only"),
+        (OSError(errno.EIO, "Input/output error"), r"can't be written \(Input/output error\)"),
+        # what safetensors raises
+        (RuntimeError("Error while serializing: I/O error: ... (os error 28)"), "the disk is full"),
+    ],
+)
+def test_a_disk_error_names_the_file_and_what_to_do(
+    tmp_path: Path, cause: Exception, told: str
+) -> None:
+    with (
+        pytest.raises(DiskError, match=rf"^file 'a\.json': .*{told}.*Choose|Free") as refused,
+        atomic_write(tmp_path / "a.json"),
+    ):
+        raise cause
+    assert isinstance(refused.value, OSError)
+    assert refused.value.errno == getattr(cause, "errno", errno.ENOSPC)
+    assert str(tmp_path) not in str(refused.value)
+    assert refused.value.__cause__ is cause
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_other_errors_stay_what_they_are(tmp_path: Path) -> None:
+    for cause in (ValueError("a number"), OSError("without a code"), StoreError("ours")):
+        with pytest.raises(type(cause)) as raised, atomic_write(tmp_path / "a.json"):
+            raise cause
+        assert raised.value is cause

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 
 
@@ -79,3 +81,56 @@ class ExportError(PlimsegError):
 
     subject = "export"
     exit_code = 7
+
+
+_DISK_PROBLEMS = {
+    errno.ENOSPC: ("the disk is full", "Free some space or choose another folder."),
+    errno.EDQUOT: ("the disk quota is used up", "Free some space or choose another folder."),
+    errno.EFBIG: (
+        "it is too large for this disk's file system",
+        "Choose another disk, or the mask's own resolution.",
+    ),
+    errno.EACCES: ("it may not be written", "Choose a folder that you may write to."),
+    errno.EPERM: ("it may not be written", "Choose a folder that you may write to."),
+    errno.EROFS: ("the disk is read-only", "Choose another folder."),
+    errno.EISDIR: ("there is a folder of that name", "Choose another file name."),
+    errno.ENOTDIR: ("a part of the folder's path is a file", "Choose another folder."),
+    errno.EEXIST: ("a part of the folder's path is a file", "Choose another folder."),
+    errno.ENAMETOOLONG: ("the file name is too long", "Choose a shorter one."),
+    errno.EMFILE: ("too many files are open", "Close some windows or programs and try again."),
+    errno.ENFILE: ("too many files are open", "Close some windows or programs and try again."),
+}
+
+
+def disk_problem(error: OSError) -> tuple[str, str]:
+    """Return why a file can't be written, and what to do about it, as sentences without period."""
+    return _DISK_PROBLEMS.get(
+        error.errno or 0,
+        (f"it can't be written ({error.strerror or error})", "Choose another folder."),
+    )
+
+
+class DiskError(PlimsegError, OSError):
+    """A file can't be written; an old file of that name is unchanged.
+
+    It is an `OSError` too: a writer that knows more about the file catches it as such.
+
+    Parameters
+    ----------
+    code : int
+        The system's `errno`.
+    path : str or Path
+        The file.
+    """
+
+    subject = "file"
+    exit_code = 6
+
+    def __init__(self, code: int, *, path: str | Path) -> None:
+        problem, remedy = disk_problem(OSError(code, os.strerror(code)))
+        super().__init__(problem, path=path, remedy=remedy)
+        self.errno, self.strerror = code, os.strerror(code)
+
+    def __str__(self) -> str:
+        # of an OSError with a code, only the code is shown
+        return str(self.args[0])

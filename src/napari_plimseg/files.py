@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 import platformdirs
 
+from napari_plimseg.errors import DiskError, PlimsegError
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -154,16 +156,28 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
     ------
     Path
         Where to write. It has the suffix of `path`, since some writers choose the format by it.
+
+    Raises
+    ------
+    DiskError
+        When the disk is full or refuses, whatever library notices it.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    _sweep_now_and_then(path.parent)
-    handle, name = tempfile.mkstemp(
-        prefix=temporary_prefix("partial"), suffix="".join(path.suffixes), dir=path.parent
-    )
-    os.close(handle)
-    temporary = Path(name)
+    with disk_errors(path), _replacing(path) as temporary:
+        yield temporary
+
+
+@contextlib.contextmanager
+def _replacing(path: Path) -> Iterator[Path]:
+    temporary: Path | None = None
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _sweep_now_and_then(path.parent)
+        handle, name = tempfile.mkstemp(
+            prefix=temporary_prefix("partial"), suffix="".join(path.suffixes), dir=path.parent
+        )
+        temporary = Path(name)
+        os.close(handle)
         yield temporary
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
@@ -174,8 +188,36 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
         temporary.replace(path)
         sync_folder(path.parent)
     except BaseException:
-        temporary.unlink(missing_ok=True)
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
         raise
+
+
+@contextlib.contextmanager
+def disk_errors(path: str | Path) -> Iterator[None]:
+    """Turn an error of the system inside the block into one that names the file.
+
+    Raises
+    ------
+    DiskError
+        When the disk is full or refuses, whatever library notices it.
+    """
+    try:
+        yield
+    except Exception as error:
+        code = _system_code(error)
+        if code is None or isinstance(error, PlimsegError):
+            raise
+        raise DiskError(code, path=path) from error
+
+
+def _system_code(error: BaseException) -> int | None:
+    """Return the system's `errno` behind an error; None when the system is not to blame."""
+    if isinstance(error, OSError):
+        return error.errno
+    # safetensors only puts it into the text
+    found = re.search(r"\(os error (\d+)\)", str(error))
+    return int(found[1]) if found else None
 
 
 @contextlib.contextmanager

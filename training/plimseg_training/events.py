@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
-from napari_plimseg.files import atomic_write
+from napari_plimseg.files import atomic_write, disk_errors
 from napari_plimseg.tables import csv_text, read_csv
 from napari_plimseg.training_runs import Event
 
@@ -28,16 +28,18 @@ class ProgressLog:
     def __init__(self, path: Path, stream: TextIO | None = None) -> None:
         self._path = path
         self._stream = stream
-        path.parent.mkdir(parents=True, exist_ok=True)
-        # a training killed while writing leaves half a line; end it, so that only that line is lost
-        if path.exists() and not path.read_bytes().endswith(b"\n") and path.stat().st_size:
-            with path.open("a", encoding="utf-8") as file:
-                file.write("\n")
+        with disk_errors(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            # a training killed while writing leaves half a line; end it, so that only that line is
+            # lost
+            if path.exists() and not path.read_bytes().endswith(b"\n") and path.stat().st_size:
+                with path.open("a", encoding="utf-8") as file:
+                    file.write("\n")
 
     def __call__(self, event: Event) -> None:
-        """Write one event."""
+        """Write one event; raises DiskError when the disk is full."""
         line = event.to_json() + "\n"
-        with self._path.open("a", encoding="utf-8") as file:
+        with disk_errors(self._path), self._path.open("a", encoding="utf-8") as file:
             file.write(line)
         if self._stream is not None:
             self._stream.write(line)

@@ -133,11 +133,6 @@ def writing(path: Path) -> Iterator[None]:
             path=path,
             remedy="Choose a folder that you can write to.",
         ) from error
-    except Exception as error:
-        # safetensors reports the system's error as text only
-        if "os error 28" in str(error) or "No space left" in str(error):
-            raise _disk_full(path) from error
-        raise
 
 
 def check_space(folder: Path, needed: int) -> None:

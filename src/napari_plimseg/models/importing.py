@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from napari_plimseg.errors import ModelError, PlimsegError
+from napari_plimseg.errors import ModelError, PlimsegError, disk_problem
 from napari_plimseg.files import atomic_write, sha256, sweep, sync_folder, temporary_prefix
 from napari_plimseg.models import library
 from napari_plimseg.models.encoders import (
@@ -242,4 +242,5 @@ def _disk_error(error: OSError, folder: Path) -> ModelError:
         return ModelError(
             "the disk is full; nothing was imported", remedy="Free some space and try again."
         )
-    return ModelError(f"can't be written ({error.strerror or error})", path=folder)
+    problem, remedy = disk_problem(error)
+    return ModelError(problem, path=folder, remedy=remedy)

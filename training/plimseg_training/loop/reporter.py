@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
+from napari_plimseg.errors import DiskError
 from napari_plimseg.inference import pick_device
 from napari_plimseg.training_runs import Event
 from plimseg_training.events import ProgressLog, memory_mb
@@ -61,7 +62,9 @@ def reported_run(
         except Stopped:
             raise
         except Exception as error:
-            emit(Event("failed", str(error)))
+            # on a full disk the log fails too, which must not hide the error
+            with suppress(DiskError):
+                emit(Event("failed", str(error)))
             raise
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from napari_plimseg.errors import ExportError
+from napari_plimseg.errors import ExportError, disk_problem
 from napari_plimseg.files import atomic_write
 
 if TYPE_CHECKING:
@@ -18,23 +18,6 @@ if TYPE_CHECKING:
 
     from napari_plimseg.results.mask_info import MaskInfo
     from napari_plimseg.results.measure import MaskArray
-
-
-_REMEDIES = {
-    errno.ENOSPC: ("the disk is full", "Free some space or choose another folder."),
-    errno.EDQUOT: ("the disk quota is used up", "Free some space or choose another folder."),
-    errno.EFBIG: (
-        "it is too large for this disk's file system",
-        "Choose another disk, or the mask's own resolution.",
-    ),
-    errno.EACCES: ("it may not be written", "Choose a folder that you may write to."),
-    errno.EPERM: ("it may not be written", "Choose a folder that you may write to."),
-    errno.EROFS: ("the disk is read-only", "Choose another folder."),
-    errno.EISDIR: ("there is a folder of that name", "Choose another file name."),
-    errno.ENOTDIR: ("a part of the folder's path is a file", "Choose another folder."),
-    errno.EEXIST: ("a part of the folder's path is a file", "Choose another folder."),
-    errno.ENAMETOOLONG: ("the file name is too long", "Choose a shorter one."),
-}
 
 
 RESEARCH_USE = "Research use only; not a medical device."
@@ -82,10 +65,7 @@ def export_to(path: Path, mask: MaskArray, info: MaskInfo, *, at_least: int = 0)
         with atomic_write(path) as temporary:
             yield temporary
     except OSError as error:
-        problem, remedy = _REMEDIES.get(
-            error.errno or 0,
-            (f"it can't be written ({error.strerror or error})", "Choose another folder."),
-        )
+        problem, remedy = disk_problem(error)
         raise ExportError(problem, path=path, remedy=remedy) from error
 
 
