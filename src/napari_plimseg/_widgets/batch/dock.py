@@ -13,7 +13,6 @@ from qtpy.QtWidgets import (
     QCheckBox,
     QFileDialog,
     QGridLayout,
-    QLabel,
     QMenu,
     QProgressBar,
     QPushButton,
@@ -32,9 +31,11 @@ from napari_plimseg._widgets.common import (
     FlowText,
     ModelCache,
     ModelChoice,
+    PlainLabel,
     column,
     labeled,
     on_destroyed,
+    plain,
     row,
     show_actions,
 )
@@ -109,7 +110,7 @@ class ExportOptions(QWidget):
             box.toggled.connect(lambda _: self.formatsChanged.emit())
             grid.addWidget(box, i // 2, i % 2)
         below = grid.rowCount()
-        grid.addWidget(QLabel("Save results in"), below, 0)
+        grid.addWidget(PlainLabel("Save results in"), below, 0)
         grid.addWidget(self.folder_button, below, 1)
         grid.addWidget(self.folder_label, below + 1, 0, 1, 2)
 
@@ -117,7 +118,7 @@ class ExportOptions(QWidget):
         """Show where results are saved."""
         self._folder = str(folder)
         self.folder_label.setText(self._folder)
-        self.folder_label.setToolTip(self._folder)
+        self.folder_label.setToolTip(plain(self._folder))
 
     def show_formats(self, chosen: Sequence[str]) -> None:
         """Tick the chosen exports."""
@@ -132,10 +133,10 @@ class ExportOptions(QWidget):
     def set_enabled(self, why_not: str) -> None:
         """Allow changes, or say why not."""
         self.folder_button.setEnabled(not why_not)
-        self.folder_button.setToolTip(why_not or TOOLTIPS["batch_folder"])
+        self.folder_button.setToolTip(plain(why_not or TOOLTIPS["batch_folder"]))
         for box in self.formats.values():
             box.setEnabled(not why_not)
-            box.setToolTip(why_not or TOOLTIPS["batch_setup"])
+            box.setToolTip(plain(why_not or TOOLTIPS["batch_setup"]))
 
     def _on_folder(self) -> None:
         path = QFileDialog.getExistingDirectory(self, "Save results in", self._folder)
@@ -294,7 +295,7 @@ class BatchDock(QWidget):
         show_actions(self, state)
         why_not = state.why_not("add")
         self.add_button.setEnabled(not why_not)
-        self.add_button.setToolTip(why_not or TOOLTIPS["batch_add"])
+        self.add_button.setToolTip(plain(why_not or TOOLTIPS["batch_add"]))
         why_not = state.why_not("setup")
         self.model_choice.set_enabled(why_not)
         self.exports.set_enabled(why_not)

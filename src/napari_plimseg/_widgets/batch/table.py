@@ -16,6 +16,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
+from napari_plimseg._widgets.common import plain
 from napari_plimseg.inference import CohortItem, ItemState
 
 if TYPE_CHECKING:
@@ -153,9 +154,9 @@ class BatchTable(QTreeWidget):
             self._rows[item.path] = row
             self.addTopLevelItem(row)
         row.setText(0, item.path.name)
-        row.setToolTip(0, str(item.path))
+        row.setToolTip(0, plain(str(item.path)))
         row.setText(1, item.state_text)
-        row.setToolTip(1, item.problem or item.state.value)
+        row.setToolTip(1, plain(item.problem or item.state.value))
         asks = item.state in (ItemState.FAILED, ItemState.NEEDS_MPP)
         row.setData(1, _FRACTION, 1.0 if asks else item.fraction)
         row.setData(1, _COLOR, _COLORS.get(item.state, ""))

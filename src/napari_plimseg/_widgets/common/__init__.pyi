@@ -16,6 +16,7 @@ __all__ = [
     "ModelCache",
     "ModelChoice",
     "OptionsForm",
+    "PlainLabel",
     "Stage",
     "TileDone",
     "TimeSlicedTask",
@@ -29,6 +30,7 @@ __all__ = [
     "labeled",
     "measure_areas",
     "on_destroyed",
+    "plain",
     "row",
     "run_once",
     "scrolling",
@@ -58,9 +60,6 @@ from .background_job import (
 )
 from .banner import (
     Banner as Banner,
-)
-from .banner import (
-    FlowText as FlowText,
 )
 from .banner import (
     failure_of as failure_of,
@@ -118,6 +117,15 @@ from .jobs import (
 )
 from .jobs import (
     measure_areas as measure_areas,
+)
+from .labels import (
+    FlowText as FlowText,
+)
+from .labels import (
+    PlainLabel as PlainLabel,
+)
+from .labels import (
+    plain as plain,
 )
 from .layout import (
     SPACING as SPACING,

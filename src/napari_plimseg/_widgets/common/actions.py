@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Protocol
 
 from qtpy.QtWidgets import QPushButton
 
+from napari_plimseg._widgets.common.labels import plain
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -38,14 +40,14 @@ class ActionButton(QPushButton):
         super().__init__(text)
         self.control = control
         self.usual_tooltip = tooltip
-        self.setToolTip(tooltip)
+        self.setToolTip(plain(tooltip))
         self.clicked.connect(lambda: slot())  # Qt would pass whether it is checked
 
     def show_state(self, state: DockStateLike) -> None:
         """Enable the button, or say why it can't be used."""
         why_not = state.why_not(self.control)
         self.setEnabled(not why_not)
-        self.setToolTip(why_not or self.usual_tooltip)
+        self.setToolTip(plain(why_not or self.usual_tooltip))
 
 
 def show_actions(dock: QWidget, state: DockStateLike) -> None:

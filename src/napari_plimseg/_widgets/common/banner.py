@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from qtpy.QtCore import QPoint, QRect, QSize, Qt
+from qtpy.QtCore import Qt
 from qtpy.QtGui import QGuiApplication
-from qtpy.QtWidgets import QFrame, QHBoxLayout, QLabel, QSizePolicy, QToolButton, QWidget
+from qtpy.QtWidgets import QFrame, QHBoxLayout, QSizePolicy, QToolButton, QWidget
 
 from napari_plimseg._widgets.common.background_job import error_behind
 from napari_plimseg._widgets.common.error_report import error_report
+from napari_plimseg._widgets.common.labels import PlainLabel
 from napari_plimseg._widgets.common.tooltips import TOOLTIPS
 from napari_plimseg.settings import load_settings
 
@@ -24,7 +25,7 @@ class Banner(QFrame):
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self.kind = ""
-        self.label = QLabel()
+        self.label = PlainLabel()
         self.label.setWordWrap(True)
         self.label.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
         self.label.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Preferred)
@@ -90,18 +91,3 @@ def failure_of(banner: Banner) -> tuple[str, BaseException | None, str]:
     """Return the error that a banner shows: message, exception if known, and device."""
     sentence = banner.text if banner.kind == "error" else ""
     return sentence, error_behind(sentence), load_settings().device
-
-
-class FlowText(QLabel):
-    """A label whose long text wraps instead of widening the dock."""
-
-    def __init__(self, text: str = "", parent: QWidget | None = None) -> None:
-        super().__init__(text, parent)
-        self.setWordWrap(True)
-        self.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Minimum)
-
-    def minimumSizeHint(self) -> QSize:
-        """Return a small width, so that the dock can be narrow."""
-        box = QRect(QPoint(0, 0), QSize(max(self.width(), 120), 4000))
-        flags = int(Qt.TextFlag.TextWordWrap.value)
-        return QSize(60, self.fontMetrics().boundingRect(box, flags, self.text()).height())

@@ -19,6 +19,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_plimseg._widgets.common.icons import eye, swatch
+from napari_plimseg._widgets.common.labels import plain
 from napari_plimseg._widgets.common.tooltips import TOOLTIPS
 from napari_plimseg.errors import ConfigError
 from napari_plimseg.tissue import TissueClass, TissueClasses
@@ -138,7 +139,7 @@ class ClassList(QWidget):
             (self.reset_button, "reset"),
         ):
             button.setEnabled(not why_not)
-            button.setToolTip(why_not or TOOLTIPS[tooltip])
+            button.setToolTip(plain(why_not or TOOLTIPS[tooltip]))
         triggers = QAbstractItemView.EditTrigger
         self.table.setEditTriggers(
             triggers.NoEditTriggers
@@ -165,9 +166,11 @@ class ClassList(QWidget):
             table.setItem(row, NAME, QTableWidgetItem(tissue_class.name))
             words = QTableWidgetItem(", ".join(tissue_class.prompts))
             words.setToolTip(
-                "Glass and empty space."
-                if is_background and not tissue_class.prompts
-                else "; ".join(tissue_class.texts)
+                plain(
+                    "Glass and empty space."
+                    if is_background and not tissue_class.prompts
+                    else "; ".join(tissue_class.texts)
+                )
             )
             table.setItem(row, WORDS, words)
         table.blockSignals(False)

@@ -12,15 +12,14 @@ from qtpy.QtWidgets import (
     QDialog,
     QFrame,
     QHBoxLayout,
-    QLabel,
     QPushButton,
     QTextBrowser,
     QVBoxLayout,
     QWidget,
 )
 
-from napari_plimseg._widgets.common.banner import FlowText
 from napari_plimseg._widgets.common.error_report import error_report
+from napari_plimseg._widgets.common.labels import FlowText, PlainLabel
 from napari_plimseg._widgets.common.tooltips import TOOLTIPS
 from napari_plimseg.settings import remember, remembered
 
@@ -71,7 +70,7 @@ class FirstRunCard(QFrame):
         self.button.setToolTip(TOOLTIPS["first_run"])
         self.button.clicked.connect(self.dismiss)
         row = QHBoxLayout()
-        note = QLabel("Research use only.")
+        note = PlainLabel("Research use only.")
         note.setEnabled(False)
         row.addWidget(note, 1)
         row.addWidget(self.button)
@@ -202,7 +201,7 @@ class HelpPanel(QDialog):
         self.report_button = QPushButton("Copy report")
         self.report_button.setToolTip(TOOLTIPS["copy_report"])
         self.report_button.clicked.connect(self.copy_report)
-        self.done_label = QLabel()
+        self.done_label = PlainLabel()
         close = QPushButton("Close")
         close.setToolTip(TOOLTIPS["close_help"])
         close.clicked.connect(self.close)

@@ -5,20 +5,22 @@ from __future__ import annotations
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QFrame, QHBoxLayout, QLabel, QScrollArea, QVBoxLayout, QWidget
 
+from napari_plimseg._widgets.common.labels import PlainLabel
+
 SPACING = 4
 _MARGIN = 4
 
 
 def heading(text: str) -> QLabel:
     """Return the title of a part of a dock."""
-    label = QLabel(text)
+    label = PlainLabel(text)
     label.setStyleSheet("font-weight: bold; padding-top: 4px;")
     return label
 
 
 def labeled(title: str, widget: QWidget, width: int, *, bold: bool = False) -> QWidget:
     """Return a widget with a label of at least `width` pixels to its left."""
-    label = QLabel(title)
+    label = PlainLabel(title)
     label.setMinimumWidth(width)
     if bold:
         label.setStyleSheet("font-weight: bold;")

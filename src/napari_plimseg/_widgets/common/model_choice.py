@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import QComboBox
 
+from napari_plimseg._widgets.common.labels import plain
 from napari_plimseg._widgets.common.tooltips import TOOLTIPS
 from napari_plimseg.errors import PlimsegError
 
@@ -125,7 +126,8 @@ class ModelChoice(QComboBox):
         """Enable the choice, or show why it is disabled."""
         self.setEnabled(not why_not)
         info = self.info
-        self.setToolTip(why_not or (TOOLTIPS["model"] if info is None else describe_model(info)))
+        usual = TOOLTIPS["model"] if info is None else describe_model(info)  # escaped
+        self.setToolTip(plain(why_not) or usual)
 
     def _on_activated(self, _: int) -> None:
         self.set_enabled("")

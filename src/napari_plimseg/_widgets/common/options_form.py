@@ -9,6 +9,7 @@ from magicgui.widgets import Container, LineEdit, PushButton, create_widget
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QFileDialog, QLabel, QRadioButton, QVBoxLayout, QWidget
 
+from napari_plimseg._widgets.common.labels import plain
 from napari_plimseg._widgets.common.tooltips import TOOLTIPS
 from napari_plimseg.settings import Option, options_of
 
@@ -201,7 +202,7 @@ class OptionsForm(QWidget, Generic[_Settings]):
                 widget.tooltip = reason or option.tooltip
             for choice, button in self.buttons(name).items():
                 tips = {c.value: c.tooltip for c in option.choices}
-                button.setToolTip(reason or tips[choice] or option.tooltip)
+                button.setToolTip(plain(reason or tips[choice] or option.tooltip))
 
     def buttons(self, name: str) -> dict[Any, QWidget]:
         """Return the radio buttons of a setting by value; empty for other controls."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from napari_plimseg._widgets.common.labels import plain
+
 if TYPE_CHECKING:
     from qtpy.QtWidgets import QWidget
 
@@ -186,4 +188,4 @@ def allow(widget: QWidget, why_not: str, tooltip: str) -> None:
         A key of `TOOLTIPS`.
     """
     widget.setEnabled(not why_not)
-    widget.setToolTip(why_not or TOOLTIPS[tooltip])
+    widget.setToolTip(plain(why_not or TOOLTIPS[tooltip]))

@@ -23,6 +23,7 @@ from napari_plimseg._widgets.common import (
     heading,
     labeled,
     on_destroyed,
+    plain,
     run_once,
     scrolling,
     show_actions,
@@ -281,7 +282,7 @@ class PlimsegDock(QWidget):
     def show_error_message(self, text: str) -> None:
         """Show an error in the dock and as a napari notification."""
         self.banner.show_message("error", text)
-        show_error(text)
+        show_error(plain(text))
 
     def open_slide(self, path: str) -> None:
         """Open a slide file; an error is shown in the dock."""

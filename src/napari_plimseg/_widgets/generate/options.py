@@ -14,7 +14,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_plimseg._widgets.common import TOOLTIPS, OptionsForm
+from napari_plimseg._widgets.common import TOOLTIPS, OptionsForm, plain
 from napari_plimseg._widgets.viewer import RunOn, add_region_layer, find_region_layer
 from napari_plimseg.settings import DockSettings
 
@@ -86,9 +86,9 @@ class RunOnChoice(QWidget):
         """Allow changes, or say why not."""
         for choice, button in self.buttons.items():
             button.setEnabled(not why_not)
-            button.setToolTip(why_not or TOOLTIPS[choice.name.lower()])
+            button.setToolTip(plain(why_not or TOOLTIPS[choice.name.lower()]))
         self.draw_button.setEnabled(not why_not_draw)
-        self.draw_button.setToolTip(why_not_draw or TOOLTIPS["draw"])
+        self.draw_button.setToolTip(plain(why_not_draw or TOOLTIPS["draw"]))
 
     def choose(self, choice: RunOn) -> None:
         """Choose from code."""
@@ -148,4 +148,4 @@ class SettingsForm(OptionsForm[DockSettings]):
         self.set_enabled(state.why_not("setup"))
         why_not = state.why_not("tissue")
         self.show_tissue.setEnabled(not why_not)
-        self.show_tissue.setToolTip(why_not or TOOLTIPS["show_tissue"])
+        self.show_tissue.setToolTip(plain(why_not or TOOLTIPS["show_tissue"]))

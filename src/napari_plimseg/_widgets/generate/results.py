@@ -15,7 +15,6 @@ from qtpy.QtWidgets import (
     QFileDialog,
     QGridLayout,
     QHeaderView,
-    QLabel,
     QPushButton,
     QSlider,
     QTableWidget,
@@ -28,9 +27,11 @@ from napari_plimseg._widgets.common import (
     EVERYTHING,
     TOOLTIPS,
     BackgroundJob,
+    PlainLabel,
     export_files,
     export_name,
     measure_areas,
+    plain,
     run_once,
     swatch,
 )
@@ -122,7 +123,7 @@ class ResultsSection(QWidget):
         grid = QGridLayout(row)
         grid.setContentsMargins(0, 0, 0, 0)
         grid.setVerticalSpacing(4)
-        grid.addWidget(QLabel("Show probability of"), 0, 0)
+        grid.addWidget(PlainLabel("Show probability of"), 0, 0)
         grid.addWidget(self.overlay, 0, 1)
         grid.addWidget(self.colormap, 1, 0)
         grid.addWidget(self.opacity, 1, 1)
@@ -181,7 +182,7 @@ class ResultsSection(QWidget):
         """Allow opening the folder once something was exported."""
         self.folder_button.setEnabled(exported)
         why_not = "" if exported else "Nothing has been exported yet."
-        self.folder_button.setToolTip(why_not or TOOLTIPS["open_folder"])
+        self.folder_button.setToolTip(plain(why_not or TOOLTIPS["open_folder"]))
 
     def show_state(self, state: DockState) -> None:
         """Enable what can be used now; the tooltips of the rest say why not."""
@@ -192,17 +193,17 @@ class ResultsSection(QWidget):
             (self.opacity, "opacity"),
         ):
             widget.setEnabled(not why_not)
-            widget.setToolTip(why_not or TOOLTIPS[name])
+            widget.setToolTip(plain(why_not or TOOLTIPS[name]))
         model = self.overlay.model()
         no_class = state.why_not("class_overlay")
         for row in range(2, self.overlay.count()):
             item = model.item(row)
             item.setEnabled(not no_class)
-            item.setToolTip(no_class)
+            item.setToolTip(plain(no_class))
         why_not = state.why_not("export")
         for key, button in self.export_buttons.items():
             button.setEnabled(not why_not)
-            button.setToolTip(why_not or self._export_tooltips[key])
+            button.setToolTip(plain(why_not or self._export_tooltips[key]))
 
     def show_classes(self, classes: TissueClasses, shown: str) -> None:
         """List what an overlay can show and select `shown`."""

@@ -16,6 +16,7 @@ from napari_plimseg._widgets.common import (
     ModelCache,
     Stage,
     TileDone,
+    plain,
 )
 from napari_plimseg._widgets.generate.jobs import Opened, run_steps
 from napari_plimseg._widgets.generate.state import DockState, Phase
@@ -364,11 +365,11 @@ class RunPanel(QWidget):
         self.button.setText(state.generate_text)
         self.button.setEnabled(not why_not)
         usual = TOOLTIPS["continue" if state.stopped else "generate"]
-        self.button.setToolTip(why_not or usual)
+        self.button.setToolTip(plain(why_not or usual))
         self.bar.setVisible(running)
         self.cancel_button.setVisible(running)
         self.cancel_button.setEnabled(not state.why_not("cancel"))
-        self.cancel_button.setToolTip(state.why_not("cancel") or TOOLTIPS["cancel"])
+        self.cancel_button.setToolTip(plain(state.why_not("cancel") or TOOLTIPS["cancel"]))
         if running:
             self.line.setVisible(True)
         else:

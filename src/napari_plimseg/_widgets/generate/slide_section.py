@@ -10,14 +10,13 @@ from qtpy.QtCore import QObject, Signal
 from qtpy.QtWidgets import (
     QComboBox,
     QHBoxLayout,
-    QLabel,
     QLineEdit,
     QPushButton,
     QVBoxLayout,
     QWidget,
 )
 
-from napari_plimseg._widgets.common import TOOLTIPS, FlowText, run_once
+from napari_plimseg._widgets.common import TOOLTIPS, FlowText, PlainLabel, run_once
 from napari_plimseg._widgets.viewer import show_tissue, slide_of
 from napari_plimseg.slides import MPP_RANGE, usable_mpp
 from napari_plimseg.slides.tissue_mask import tissue_mask
@@ -92,9 +91,9 @@ class PixelSizeRow(QWidget):
         self.edit.editingFinished.connect(self._on_edited)
         line = QHBoxLayout(self)
         line.setContentsMargins(0, 0, 0, 0)
-        line.addWidget(QLabel("Pixel size"))
+        line.addWidget(PlainLabel("Pixel size"))
         line.addWidget(self.edit, 1)
-        line.addWidget(QLabel(unit))
+        line.addWidget(PlainLabel(unit))
 
     @property
     def mpp(self) -> float | None:

@@ -30,6 +30,7 @@ from napari_plimseg._widgets.common import (
     BackgroundJob,
     Banner,
     FlowText,
+    plain,
     show_actions,
 )
 from napari_plimseg._widgets.docks import main_dock
@@ -257,10 +258,10 @@ class ModelsDock(QWidget):
         show_actions(self, state)
         why_not = state.why_not("import")
         self.import_button.setEnabled(not why_not)
-        self.import_button.setToolTip(why_not or TOOLTIPS["models_import"])
+        self.import_button.setToolTip(plain(why_not or TOOLTIPS["models_import"]))
         why_not = state.why_not("weights")
         self.weights_action.setEnabled(not why_not)
-        self.weights_action.setToolTip(why_not or TOOLTIPS["models_weights"])
+        self.weights_action.setToolTip(plain(why_not or TOOLTIPS["models_weights"]))
         busy = state.work not in (Work.NONE, Work.LISTING)
         self.bar.setVisible(busy)
         self.line.setVisible(busy)
@@ -399,8 +400,8 @@ class ModelsDock(QWidget):
         for e in entries:
             item = QTreeWidgetItem([e.title, e.kind.value, size_text(e.size_bytes), e.state.label])
             item.setData(0, _KEY, e.key)
-            item.setToolTip(0, e.title)
-            item.setToolTip(3, e.reason)
+            item.setToolTip(0, plain(e.title))
+            item.setToolTip(3, plain(e.reason))
             item.setTextAlignment(2, Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
             if e.state in _STATE_COLORS:
                 item.setForeground(3, QBrush(QColor(_STATE_COLORS[e.state])))

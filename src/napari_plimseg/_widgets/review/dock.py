@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QObject, Qt, QTimer, Signal
 from qtpy.QtGui import QColor
-from qtpy.QtWidgets import QComboBox, QFrame, QHBoxLayout, QLabel, QScrollArea, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QComboBox, QFrame, QHBoxLayout, QScrollArea, QVBoxLayout, QWidget
 
 from napari_plimseg._widgets.common import (
     TOOLTIPS,
     Banner,
     CollapsibleSection,
     FlowText,
+    PlainLabel,
     on_destroyed,
 )
 from napari_plimseg._widgets.review.correct import CorrectSection, EditTarget
@@ -162,7 +163,7 @@ class ReviewDock(QWidget):
         column.setContentsMargins(4, 2, 8, 4)
         column.setSpacing(4)
         line = QHBoxLayout()
-        title = QLabel("Mask")
+        title = PlainLabel("Mask")
         title.setStyleSheet("font-weight: bold;")
         line.addWidget(title)
         line.addWidget(self.choice, 1)

@@ -21,6 +21,7 @@ from napari_plimseg._widgets.common import (
     column,
     heading,
     on_destroyed,
+    plain,
     scrolling,
     show_actions,
 )
@@ -119,7 +120,7 @@ class EarlierTrainings(QWidget):
         why_not = state.why_not("earlier")
         for control in (self.runs, self.show_button):
             control.setEnabled(not why_not)
-            control.setToolTip(why_not or TOOLTIPS["train_runs"])
+            control.setToolTip(plain(why_not or TOOLTIPS["train_runs"]))
 
     def _on_show(self) -> None:
         place = self.runs.currentIndex()

@@ -15,7 +15,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_plimseg._widgets.common import TOOLTIPS, ActionButton, FlowText, show_actions
+from napari_plimseg._widgets.common import TOOLTIPS, ActionButton, FlowText, plain, show_actions
 from napari_plimseg._widgets.generate import PixelSizeRow
 from napari_plimseg._widgets.train.pictures import PictureLoader, Wanted
 
@@ -64,7 +64,7 @@ class TagBars(QWidget):
             ]
         self.setFixedHeight(len(self._rows) * _ROW)
         self.loader.want(Wanted(path, 2 * _THUMB) for row in self._rows for path in row[3])
-        self.setToolTip("\n".join(f"{name}: {count:,}" for name, count, _, _ in self._rows))
+        self.setToolTip(plain("\n".join(f"{name}: {count:,}" for name, count, _, _ in self._rows)))
         self.update()
 
     def recolor(self, shown: list[tuple[str, Color]]) -> None:
@@ -128,6 +128,7 @@ class FolderSection(QWidget):
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self.path_label = FlowText()
+        self.path_label.setTextFormat(Qt.TextFormat.RichText)
         self.folder_button, self.slides_button, self.tag_button = (
             ActionButton(text, control, TOOLTIPS[f"train_{control}"], signal.emit)
             for text, control, signal in (
@@ -163,13 +164,14 @@ class FolderSection(QWidget):
         show_actions(self, state)
         why_not = state.why_not("setup")
         self.mpp_edit.setEnabled(not why_not)
-        self.mpp_edit.setToolTip(why_not or TOOLTIPS["train_mpp"])
+        self.mpp_edit.setToolTip(plain(why_not or TOOLTIPS["train_mpp"]))
         self.bar.setVisible(state.checking)
 
     def show_folder(self, path: Path | None) -> None:
         """Show the name of the chosen folder."""
-        self.path_label.setText("No folder selected." if path is None else f"<b>{path.name}</b>")
-        self.path_label.setToolTip("" if path is None else str(path))
+        name = "No folder selected." if path is None else f"<b>{escape(path.name)}</b>"
+        self.path_label.setText(name)
+        self.path_label.setToolTip(plain("" if path is None else str(path)))
 
     def show_counted(self, what: str, done: int, total: int) -> None:
         """Show the progress of the check; a total of 0 means unknown."""

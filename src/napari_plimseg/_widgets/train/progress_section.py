@@ -12,7 +12,6 @@ from qtpy.QtGui import QColor, QPainter, QPen, QPixmap, QPolygonF
 from qtpy.QtWidgets import (
     QDialog,
     QHBoxLayout,
-    QLabel,
     QProgressBar,
     QScrollArea,
     QSizePolicy,
@@ -21,7 +20,13 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_plimseg._widgets.common import TOOLTIPS, ActionButton, FlowText, show_actions
+from napari_plimseg._widgets.common import (
+    TOOLTIPS,
+    ActionButton,
+    FlowText,
+    PlainLabel,
+    show_actions,
+)
 from napari_plimseg._widgets.generate import BUTTON_STYLE, duration
 from napari_plimseg.training_runs import TrainingState
 
@@ -362,7 +367,7 @@ class PicturesPanel(QWidget):
         self.picture = _Clickable()
         self.picture.setToolTip(TOOLTIPS["train_pictures"])
         self.picture.clicked.connect(self.enlarge)
-        self.label = QLabel()
+        self.label = PlainLabel()
         self.back = _step_button("◀", "train_picture_back", lambda: self.go(-1))
         self.forward = _step_button("▶", "train_picture_forward", lambda: self.go(1))
         row = QHBoxLayout()
@@ -408,7 +413,7 @@ class PicturesPanel(QWidget):
         window = QDialog(self)
         window.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
         window.setWindowTitle(Path(self.paths[self.position]).stem)
-        label = QLabel()
+        label = PlainLabel()
         label.setPixmap(self._pixmap)
         area = QScrollArea()
         area.setWidget(label)
@@ -438,7 +443,7 @@ class PicturesPanel(QWidget):
         self._fit()
 
 
-class _Clickable(QLabel):
+class _Clickable(PlainLabel):
     """A label that can be clicked like a button and never widens the dock."""
 
     clicked = Signal()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from html import escape
 from typing import TYPE_CHECKING
 
 from qtpy.QtCore import QObject, Qt, QUrl, Signal
@@ -24,6 +25,7 @@ from napari_plimseg._widgets.common import (
     BackgroundJob,
     FlowText,
     Stage,
+    plain,
     show_actions,
 )
 from napari_plimseg._widgets.docks import open_main_dock
@@ -69,6 +71,7 @@ class ResultSection(QWidget):
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self.scores = FlowText()
+        self.scores.setTextFormat(Qt.TextFormat.RichText)
         self.use_button, self.report_button, self.compare_button = (
             ActionButton(text, control, TOOLTIPS[f"train_{control}"], signal.emit)
             for text, control, signal in (
@@ -137,7 +140,7 @@ class ResultSection(QWidget):
         """Show the scores of a model in percent."""
         listed = ", ".join(f"{title} {score:.1f} %" for title, score in scores.items())
         rest = listed or "no scores (validation images with expert masks are needed)"
-        self.scores.setText(f"<b>{name}</b>: {rest}.")
+        self.scores.setText(f"<b>{escape(name)}</b>: {escape(rest)}.")
 
     def show_models(self, infos: Sequence[ModelEntry], own: str) -> None:
         """List the models to compare with; the selected one stays selected."""
@@ -178,7 +181,7 @@ class ResultSection(QWidget):
         ):  # fmt: skip
             heading = self.table.horizontalHeaderItem(column)
             if heading is not None:
-                heading.setToolTip(tip)
+                heading.setToolTip(plain(tip))
         rows = found.result.rows()
         self.table.setRowCount(len(rows))
         for number, row in enumerate(rows):

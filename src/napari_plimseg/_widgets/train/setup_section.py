@@ -21,6 +21,7 @@ from napari_plimseg._widgets.common import (
     FlowText,
     OptionsForm,
     labeled,
+    plain,
 )
 from napari_plimseg._widgets.generate import duration
 from napari_plimseg.errors import PlimsegError
@@ -78,7 +79,7 @@ class BackboneChoice(QComboBox):
     def set_enabled(self, why_not: str) -> None:
         """Allow changes, or say why not."""
         self.setEnabled(not why_not)
-        self.setToolTip(why_not or TOOLTIPS["train_backbone"])
+        self.setToolTip(plain(why_not or TOOLTIPS["train_backbone"]))
 
     def choose_place(self, row: int, path: str) -> None:
         """Use a file or folder as the weights of the encoder in a row."""
@@ -178,7 +179,7 @@ class SetupSection(QWidget):
         """Enable what can be used now; the tooltips of the rest say why not."""
         why_not = state.why_not("setup")
         self.name_edit.setEnabled(not why_not)
-        self.name_edit.setToolTip(why_not or TOOLTIPS["train_name"])
+        self.name_edit.setToolTip(plain(why_not or TOOLTIPS["train_name"]))
         self.backbone.set_enabled(why_not)
         # read when napari closes, so it can be changed during a training
         self.form.set_enabled(why_not, always=("keep_on",))

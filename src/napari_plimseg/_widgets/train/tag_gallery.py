@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,14 +14,13 @@ from qtpy.QtWidgets import (
     QGridLayout,
     QHBoxLayout,
     QInputDialog,
-    QLabel,
     QProgressBar,
     QPushButton,
     QVBoxLayout,
     QWidget,
 )
 
-from napari_plimseg._widgets.common import TOOLTIPS, Banner, FlowText
+from napari_plimseg._widgets.common import TOOLTIPS, Banner, FlowText, PlainLabel
 from napari_plimseg._widgets.train.pictures import (
     THUMB,
     PictureLoader,
@@ -91,8 +91,9 @@ class TagGallery(QDialog):
         self.setModal(False)
         self.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
         self.banner = Banner()
-        self.title = QLabel()
-        self.state_label = QLabel()
+        self.title = PlainLabel()
+        self.title.setTextFormat(Qt.TextFormat.RichText)
+        self.state_label = PlainLabel()
         self.picture = PictureView()
         self.strip = ThumbStrip(self._state_at, self._thumb_at)
         self.bar = QProgressBar()
@@ -272,7 +273,7 @@ class TagGallery(QDialog):
     def refresh(self) -> None:
         """Show the tags of the image and the progress."""
         table, name = self.table, self.current
-        self.title.setText(f"<b>{name}</b>  ({self.position + 1} of {len(table.images)})")
+        self.title.setText(f"<b>{escape(name)}</b>  ({self.position + 1} of {len(table.images)})")
         self.state_label.setText(_TEXTS[table.state(name)])
         counts = table.counts()
         for number, (tag, button) in enumerate(self.class_buttons.items()):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from qtpy.QtCore import QObject, Signal
 from qtpy.QtWidgets import QCheckBox, QHBoxLayout, QMessageBox, QPushButton, QVBoxLayout, QWidget
 
-from napari_plimseg._widgets.common import TOOLTIPS, FlowText
+from napari_plimseg._widgets.common import TOOLTIPS, FlowText, plain
 from napari_plimseg._widgets.viewer.mask_layer import commit_shared
 from napari_plimseg.errors import CorrectionsError
 
@@ -118,7 +118,7 @@ class CorrectionsRow(QWidget):
         self.shown.blockSignals(False)
         for control, name in ((self.shown, "corrections_shown"), (self.discard, "discard")):
             control.setEnabled(not why_not)
-            control.setToolTip(why_not or TOOLTIPS[name])
+            control.setToolTip(plain(why_not or TOOLTIPS[name]))
         if hidden:
             text = "Only the model's mask is shown. Show corrections to paint."
         elif recorder is None or not (pixels or recorder.problem):

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_plimseg._widgets.common import plain
 from napari_plimseg.tissue import NOT_COMPUTED, UNREADABLE
 
 if TYPE_CHECKING:
@@ -105,7 +106,7 @@ class CursorStatus:
         before, self.text = self.text, ""
         if view is not None and view.layer.visible and view.is_in(self._viewer):
             world = np.asarray(self._viewer.cursor.position, float)[-2:]
-            self.text = describe_pixel(view, world, self.blocks)
+            self.text = plain(describe_pixel(view, world, self.blocks))
         if self.text != before:
             self._write(without(self._viewer.status, before))
 

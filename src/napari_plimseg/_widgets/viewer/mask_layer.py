@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_plimseg._widgets.common import plain
 from napari_plimseg._widgets.viewer.correction_recorder import CELL, CorrectionRecorder
 from napari_plimseg._widgets.viewer.mask_pixels import MaskPixels
 from napari_plimseg._widgets.viewer.napari_private import (
@@ -161,7 +162,7 @@ class MaskView:
         self.layer: Labels = unwrapped(
             viewer.add_labels(
                 self.pixels.shown,
-                name=f"{slide_stem} · PLIMSeg mask",
+                name=plain(f"{slide_stem} · PLIMSeg mask"),
                 opacity=MASK_OPACITY,
                 colormap=label_colormap(classes, hidden),
                 metadata={

@@ -8,7 +8,7 @@ from qtpy.QtCore import QSize, Qt, Signal
 from qtpy.QtGui import QColor
 from qtpy.QtWidgets import QGridLayout, QHBoxLayout, QSizePolicy, QToolButton, QWidget
 
-from napari_plimseg._widgets.common import CHOSEN_STYLE, TOOLTIPS, swatch, tool_icon
+from napari_plimseg._widgets.common import CHOSEN_STYLE, TOOLTIPS, plain, swatch, tool_icon
 
 if TYPE_CHECKING:
     from qtpy.QtGui import QResizeEvent
@@ -53,7 +53,7 @@ class ClassChip(QWidget):
         self.button.setMinimumWidth(1)
         self.button.setStyleSheet(CHOSEN_STYLE)
         key = f" Key {mask_id}." if mask_id <= KEYED else ""
-        self.button.setToolTip(f"Paint {self.name}.{key}")
+        self.button.setToolTip(plain(f"Paint {self.name}.{key}"))
         self.button.clicked.connect(lambda: self.chosen.emit())
         self.lock = QToolButton()
         self.lock.setCheckable(True)
@@ -99,7 +99,7 @@ class ClassChip(QWidget):
         locked = self.lock.isChecked()
         self.lock.setIcon(tool_icon("lock" if locked else "open_lock", self._icon_color))
         key = "unprotect" if locked else "protect"
-        self.lock.setToolTip(TOOLTIPS[key].format(name=self.name))
+        self.lock.setToolTip(plain(TOOLTIPS[key].format(name=self.name)))
 
 
 class ClassChips(QWidget):

@@ -12,13 +12,12 @@ from qtpy.QtWidgets import (
     QComboBox,
     QDoubleSpinBox,
     QGridLayout,
-    QLabel,
     QPushButton,
     QSizePolicy,
     QWidget,
 )
 
-from napari_plimseg._widgets.common import TOOLTIPS
+from napari_plimseg._widgets.common import TOOLTIPS, PlainLabel, plain
 from napari_plimseg.results import (
     Edit,
     Part,
@@ -123,7 +122,7 @@ class CleanupPanel(QWidget):
         grid = QGridLayout(self)
         grid.setContentsMargins(0, 2, 0, 2)
         grid.setSpacing(4)
-        grid.addWidget(QLabel("Apply to"), 0, 0)
+        grid.addWidget(PlainLabel("Apply to"), 0, 0)
         grid.addWidget(self.scope, 0, 1)
         for row, operation in enumerate(CleanupOperation, start=1):
             button = QPushButton(operation.value)
@@ -171,7 +170,7 @@ class CleanupPanel(QWidget):
         """Enable the operations, or show why they can't be used."""
         for operation, button in self.buttons.items():
             button.setEnabled(not why_not)
-            button.setToolTip(why_not or TOOLTIPS[f"cleanup_{operation.name.lower()}"])
+            button.setToolTip(plain(why_not or TOOLTIPS[f"cleanup_{operation.name.lower()}"]))
 
     def _show_units(self) -> None:
         known = self._pixel_um is not None

@@ -12,7 +12,6 @@ from qtpy.QtWidgets import (
     QCheckBox,
     QGridLayout,
     QHBoxLayout,
-    QLabel,
     QPushButton,
     QSizePolicy,
     QSlider,
@@ -25,6 +24,7 @@ from napari_plimseg._widgets.common import (
     TOOLTIPS,
     BackgroundJob,
     CollapsibleSection,
+    PlainLabel,
     allow,
     on_destroyed,
     tool_button,
@@ -77,11 +77,11 @@ class CorrectControls(QWidget):
         self.chips = ClassChips()
         self.brush_size = QSlider(Qt.Orientation.Horizontal)
         self.brush_size.setRange(1, MAX_BRUSH)
-        self.brush_text = QLabel()
+        self.brush_text = PlainLabel()
         self.only_tissue = QCheckBox("Only within tissue")
         self.undo_button = self._step_button("undo", "Undo")
         self.redo_button = self._step_button("redo", "Redo")
-        self.saved_text = QLabel()
+        self.saved_text = PlainLabel()
         self.saved_text.setAlignment(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
         self.saved_text.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Preferred)
         self.region_button = QPushButton("Edit this region at full resolution")
@@ -104,7 +104,7 @@ class CorrectControls(QWidget):
         column.addLayout(tools)
         column.addWidget(self.chips)
         brush = QHBoxLayout()
-        brush.addWidget(QLabel("Brush"))
+        brush.addWidget(PlainLabel("Brush"))
         brush.addWidget(self.brush_size, 1)
         brush.addWidget(self.brush_text)
         column.addLayout(brush)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +25,7 @@ from qtpy.QtWidgets import (
 )
 from superqt import QCollapsible
 
-from napari_plimseg._widgets.common import TOOLTIPS, BackgroundJob, FlowText, allow
+from napari_plimseg._widgets.common import TOOLTIPS, BackgroundJob, FlowText, allow, plain
 from napari_plimseg._widgets.review.inspect.jobs import (
     Compared,
     ShownMask,
@@ -312,7 +313,7 @@ class ComparePanel(QWidget):
         shift = (size - pixel / view.info.downsample) / 2
         self._layer = self._viewer.add_labels(
             result.map,
-            name=f"differences from {result.title}",
+            name=plain(f"differences from {result.title}"),
             opacity=1.0,
             colormap=difference_colors(),
             scale=(size, size),
@@ -361,7 +362,7 @@ class ComparePanel(QWidget):
         result = shown.result
         scores = result.agreement
         text = (
-            f"<b>{result.title}</b><br>mIoU {percent(scores.miou)} · mean Dice "
+            f"<b>{escape(result.title)}</b><br>mIoU {percent(scores.miou)} · mean Dice "
             f"{percent(scores.mean_dice)} · pixel accuracy {percent(scores.pixel_accuracy)}"
             f"<br>{key_square(DISAGREE_COLOR)} differ {key_square(ONLY_MASK_COLOR)} only in mask "
             f"{key_square(ONLY_OTHER_COLOR)} only in truth"
@@ -371,10 +372,10 @@ class ComparePanel(QWidget):
             for truth, mask, pixels in result.confusions()
         ]
         if worst:
-            text += "<br>Largest differences: " + "; ".join(worst) + "."
+            text += f"<br>Largest differences: {escape('; '.join(worst))}."
         ignored = [shown.other.name(i) for i, mask_id in shown.mapping.items() if not mask_id]
         if ignored:
-            text += f"<br>Ignored: {', '.join(ignored)}."
+            text += f"<br>Ignored: {escape(', '.join(ignored))}."
         self.summary.setTextFormat(Qt.TextFormat.RichText)
         self.summary.setText(text)
         rows = result.rows()

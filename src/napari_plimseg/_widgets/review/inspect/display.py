@@ -10,14 +10,13 @@ from qtpy.QtWidgets import (
     QCheckBox,
     QGridLayout,
     QHBoxLayout,
-    QLabel,
     QSlider,
     QVBoxLayout,
     QWidget,
 )
 from superqt import QCollapsible
 
-from napari_plimseg._widgets.common import TOOLTIPS, BackgroundJob, swatch
+from napari_plimseg._widgets.common import TOOLTIPS, BackgroundJob, PlainLabel, plain, swatch
 from napari_plimseg._widgets.viewer import CONFIDENCE, OutlineLayer, OverlayView, overlay_values
 from napari_plimseg.tissue import NOT_COMPUTED
 
@@ -80,7 +79,7 @@ class ShowPanel(QWidget):
         self.sliders: dict[str, QSlider] = {}
         self.classes.addWidget(self._class_rows)
         line = QHBoxLayout()
-        line.addWidget(QLabel("Fill"))
+        line.addWidget(PlainLabel("Fill"))
         line.addWidget(self.fill, 1)
         line.addSpacing(6)
         line.addWidget(self.outlines)
@@ -186,7 +185,7 @@ class ShowPanel(QWidget):
         self._class_parts = []
         self.sliders = {}
         for row, tissue_class in enumerate(classes or ()):
-            color = QLabel()
+            color = PlainLabel()
             color.setPixmap(swatch(tissue_class.color).pixmap(QSize(14, 14)))
             slider = _slider(TOOLTIPS["inspect_class_opacity"])
             slider.setAccessibleName(f"Opacity of {tissue_class.name}")
@@ -196,7 +195,7 @@ class ShowPanel(QWidget):
                 lambda percent, name=tissue_class.name: self._on_class_opacity(name, percent)
             )
             self.sliders[tissue_class.name] = slider
-            for column, part in enumerate((color, QLabel(tissue_class.name), slider)):
+            for column, part in enumerate((color, PlainLabel(tissue_class.name), slider)):
                 grid.addWidget(part, row, column)
                 self._class_parts.append(part)
 
@@ -214,5 +213,5 @@ def _uncertainty(view: MaskView) -> tuple[MaskView, NDArray[Any]]:
 def _slider(tooltip: str) -> QSlider:
     slider = QSlider(Qt.Orientation.Horizontal)
     slider.setRange(0, 100)
-    slider.setToolTip(tooltip)
+    slider.setToolTip(plain(tooltip))
     return slider

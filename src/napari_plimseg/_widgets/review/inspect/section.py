@@ -11,6 +11,7 @@ from qtpy.QtWidgets import QLabel, QSizePolicy, QVBoxLayout, QWidget
 from napari_plimseg._widgets.common import (
     TOOLTIPS,
     BackgroundJob,
+    PlainLabel,
     arrow,
     measure_areas,
     on_destroyed,
@@ -252,6 +253,6 @@ class InspectSection(QWidget):
 
 
 def _heading(text: str) -> QLabel:
-    label = QLabel(text)
+    label = PlainLabel(text)
     label.setStyleSheet("font-weight: bold; padding-top: 4px;")
     return label

@@ -20,7 +20,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_plimseg._widgets.common import TOOLTIPS, BackgroundJob, FlowText
+from napari_plimseg._widgets.common import TOOLTIPS, BackgroundJob, FlowText, plain
 from napari_plimseg._widgets.review.inspect.jobs import ShownMask, find_uncertain
 from napari_plimseg._widgets.review.messages import MOVE_VIEW, OFF_VIEW
 from napari_plimseg._widgets.viewer import CameraWatch, canvas_size, get_camera, show_world_box
@@ -131,7 +131,7 @@ class WorklistPanel(QWidget):
                 if region.reviewed:
                     item.setForeground(QBrush(pale))
                 if column == CLASSES:
-                    item.setToolTip(text)
+                    item.setToolTip(plain(text))
                 table.setItem(row, column, item)
         table.setVisible(bool(shown))
         rows = min(max(len(shown), 1), _ROWS_SHOWN)
@@ -154,7 +154,7 @@ class WorklistPanel(QWidget):
             (self.refresh_button, "inspect_refresh", view_problem),
         ):
             button.setEnabled(not problem)
-            button.setToolTip(problem or TOOLTIPS[tooltip])
+            button.setToolTip(plain(problem or TOOLTIPS[tooltip]))
 
     def _on_clicked(self, row: int, column: int) -> None:
         (self.tickClicked if column == DONE else self.rowChosen).emit(row)

@@ -11,7 +11,6 @@ from qtpy.QtWidgets import (
     QComboBox,
     QDoubleSpinBox,
     QHBoxLayout,
-    QLabel,
     QLineEdit,
     QPushButton,
     QVBoxLayout,
@@ -23,8 +22,10 @@ from napari_plimseg._widgets.common import (
     TOOLTIPS,
     BackgroundJob,
     FlowText,
+    PlainLabel,
     allow,
     on_destroyed,
+    plain,
     tool_button,
     tool_icon,
 )
@@ -112,11 +113,11 @@ class PromptControls(QWidget):
         column.addLayout(search)
         pixel = QHBoxLayout(self.pixel_row)
         pixel.setContentsMargins(0, 0, 0, 0)
-        pixel.addWidget(QLabel("Pixel size (µm)"))
+        pixel.addWidget(PlainLabel("Pixel size (µm)"))
         pixel.addWidget(self.pixel_size, 1)
         column.addWidget(self.pixel_row)
         model = QHBoxLayout()
-        model.addWidget(QLabel("Model"))
+        model.addWidget(PlainLabel("Model"))
         model.addWidget(self.model, 1)
         column.addLayout(model)
 
@@ -164,7 +165,7 @@ class PromptControls(QWidget):
         self.pixel_row.setVisible(state.target is not None and needs_pixel_size(state.target))
         self.show_class(state.selected_class)
         self.status.setText(state.status)
-        self.status.setToolTip(state.details)
+        self.status.setToolTip(plain(state.details))
 
 
 class PromptSection(QWidget):
