@@ -72,7 +72,7 @@ LAYERS = {
         {"analysis"},
     ],
     "napari_plimseg.inference": [
-        {"devices", "progress"},
+        {"devices", "progress", "slide_places"},
         {"plan", "engine", "job", "cohort"},
         {"promptable"},
     ],

@@ -24,7 +24,7 @@ from napari_plimseg.inference.devices import ENGINE
 from napari_plimseg.inference.job import SegmentationJob, SlideDone
 from napari_plimseg.inference.plan import RunSettings
 from napari_plimseg.inference.progress import Progress
-from napari_plimseg.results.mask_store import MaskStore, disk_error
+from napari_plimseg.results.mask_store import MaskStore, disk_error, write_checked
 from napari_plimseg.slides.opening import slides_in
 from tests.support.models import ColorModel, painted
 
@@ -328,3 +328,29 @@ def test_a_slide_that_breaks_in_mid_run_is_failed_not_asking(tmp_path: Path) -> 
     run = run_of(tmp_path / "r")
     list(cohort.run(lambda: Breaks(run.model, settings=run.settings, folder=run.folder)))
     assert states(cohort) == [ItemState.FAILED]
+
+
+def test_the_list_holds_no_path_and_old_lists_are_read(tmp_path: Path) -> None:
+    out = tmp_path / "results"
+    slides = tmp_path / "Mrs Smith"
+    paths = [picture(slides, "a.png"), picture(out / "inside", "b.png", 1)]
+    with Cohort.open(out) as cohort:
+        for path in paths:
+            added(cohort, path)
+        cohort.choose(str(slides / "model.safetensors"), ("csv",))
+    text = (out / COHORT_FILE).read_text("utf-8")
+    assert "Smith" not in text
+    assert str(tmp_path) not in text
+    with Cohort.open(out) as cohort:
+        assert [item.path for item in cohort.items] == paths
+        assert cohort.model == "model.safetensors"
+    content = json.loads(text)["content"]
+    content["format"] = 1
+    for item, path in zip(content["items"], paths, strict=True):
+        del item["slide"], item["place"]
+        item["path"] = str(path)
+    write_checked(out / COHORT_FILE, content)
+    with Cohort.open(out) as cohort:
+        assert [item.path for item in cohort.items] == paths
+        cohort.retry(paths[0])
+    assert "Smith" not in (out / COHORT_FILE).read_text("utf-8")

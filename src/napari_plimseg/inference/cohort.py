@@ -19,6 +19,7 @@ from napari_plimseg.fingerprints import fingerprint, former_fingerprints
 from napari_plimseg.inference.devices import ENGINE
 from napari_plimseg.inference.job import SlideDone, SlideOpened, results_stem
 from napari_plimseg.inference.progress import Progress
+from napari_plimseg.inference.slide_places import SlidePlaces
 from napari_plimseg.results import disk_error, read_checked, write_checked
 from napari_plimseg.slides import usable_mpp
 
@@ -111,25 +112,32 @@ class CohortItem:
             return f"{self.state.value}, {100 * self.fraction:.0f} %"
         return self.state.value
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain data for JSON."""
+    def to_dict(self, place: str) -> dict[str, Any]:
+        """Return plain data for JSON, with the slide's name and place instead of its path."""
+        data = asdict(self)
+        del data["path"]
         return {
-            **asdict(self),
-            "path": str(self.path),
+            "slide": self.path.name,
+            "place": place,
+            **data,
             "state": self.state.value,
             "files": list(self.files),
         }
 
     @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> CohortItem:
+    def from_dict(cls, data: Mapping[str, Any], places: SlidePlaces) -> CohortItem:
         """Build from plain data; raises KeyError, TypeError, ValueError or ConfigError.
 
         A slide that was running when the program ended becomes stopped.
         """
+        if "path" in data:  # format 1
+            path = Path(str(data["path"]))
+        else:
+            path = places.path_of(str(data["place"]), str(data["slide"]))
         state = ItemState(data["state"])
         mpp = data["mpp"]
         return cls(
-            path=Path(str(data["path"])),
+            path=path,
             stem=str(data["stem"]),
             state=ItemState.STOPPED if state is ItemState.RUNNING else state,
             mpp=None if mpp is None else float(mpp),
@@ -158,7 +166,7 @@ def distinct_stem(path: Path, taken: set[str]) -> str:
 
 
 COHORT_FILE = "cohort.json"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 THUMBNAIL_SIDE = 96
 _SAVE_SECONDS = 5.0
 
@@ -211,7 +219,8 @@ class Cohort:
     Parameters
     ----------
     folder : Path or None
-        Where results go and `cohort.json` is kept; None keeps the list in memory only.
+        Where results go and `cohort.json` is kept; None keeps the list in memory only. The file
+        holds no path: see `SlidePlaces`.
     """
 
     def __init__(self, folder: Path | None = None) -> None:
@@ -219,6 +228,7 @@ class Cohort:
         self.model = ""
         self.formats: tuple[str, ...] = ()
         self._items: dict[Path, CohortItem] = {}
+        self._places = SlidePlaces(folder or Path())
         self._lock = threading.RLock()
         self._saved = 0.0
         self._file_lock: filelock.BaseFileLock | None = None
@@ -266,7 +276,7 @@ class Cohort:
         self.model = str(content["model"])
         self.formats = tuple(str(name) for name in content["formats"])
         for data in content["items"]:
-            item = CohortItem.from_dict(data)
+            item = CohortItem.from_dict(data, self._places)
             self._items[item.path] = item
 
     def close(self) -> None:
@@ -304,7 +314,9 @@ class Cohort:
         return sum(_weight(item) * item.fraction for item in items) / total if total else 0.0
 
     def choose(self, model: str, formats: tuple[str, ...]) -> None:
-        """Save the model and the exports of the list."""
+        """Save the model and the exports of the list; of a model file, only its name."""
+        if Path(model).is_absolute():
+            model = Path(model).name
         with self._lock:
             if (model, formats) != (self.model, self.formats):
                 self.model, self.formats = model, formats
@@ -482,13 +494,13 @@ class Cohort:
         self._saved = time.monotonic()
         if self.folder is None:
             return
-        content = {
-            "format": FORMAT_VERSION,
-            "model": self.model,
-            "formats": list(self.formats),
-            "items": [item.to_dict() for item in self._items.values()],
-        }
         try:
+            content = {
+                "format": FORMAT_VERSION,
+                "model": self.model,
+                "formats": list(self.formats),
+                "items": [i.to_dict(self._places.place_of(i.path)) for i in self._items.values()],
+            }
             write_checked(self.folder / COHORT_FILE, content)
         except OSError as error:
             raise disk_error(error, self.folder) from error
