@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from safetensors.torch import load_file
 
 from napari_plimseg.errors import ConfigError
 from napari_plimseg.models.loading import load_model
+from napari_plimseg.training_runs.history import RunHistory
 from napari_plimseg.training_runs.run_folder import RunFolder
 from plimseg_training.config.recipe import load_recipe
 from plimseg_training.data.datasets import TrainingData
@@ -114,6 +116,16 @@ def test_the_run_folder_holds_everything(finished):
     assert {"scan", "stage", "epoch", "preview", "step", "checkpoint"} <= set(kinds)
     assert [event.kind for event in read_events(run.progress)] == kinds
     assert not list(run.root.rglob(".partial-*"))
+    # what is passed on holds no path; the recipe and the checkpoints must, to resume
+    for file in (run.report, run.progress, run.history, run.folder_summary, path):
+        content = file.read_bytes()
+        for folder in (run.root.parent, chosen.data.train.parent):
+            assert str(folder).encode() not in content, file.name
+    history = RunHistory(run.root)
+    for event in events:
+        history.add(event)
+    assert history.pictures
+    assert all(Path(picture).is_file() for picture in history.pictures)
 
 
 def test_pseudo_masks_obey_the_tags(finished):

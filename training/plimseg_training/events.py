@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
@@ -12,6 +15,24 @@ from napari_plimseg.training_runs import Event
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+
+_PATH = re.compile(
+    r"(?<![\w./\\~-])"
+    r"(?:[A-Za-z]:[\\/]|\\\\|~[\w.-]*[\\/]|/(?=[^\s/]+/))"  # C:\, \\server, ~user/, /folder/
+    r"(?:[^\n'\"<>|:*?]*[\\/])?"
+)
+
+
+def without_folders(text: str) -> str:
+    """Return a text with file names in place of paths: folders are named after users and patients.
+
+    Of a path, everything up to its last separator is left out, spaces included, as far as quotation
+    marks and colons allow. So are the names of the user's own folder.
+    """
+    with contextlib.suppress(RuntimeError):  # a user without a home
+        text = text.replace(f"{Path.home()}{os.sep}", "")
+    return _PATH.sub("", text)
 
 
 class ProgressLog:

@@ -374,7 +374,13 @@ class _Training:
         path = self.run_folder.previews / f"{stage}-{image.name}.jpg"
         with atomic_write(path) as temporary:
             temporary.write_bytes(encoded(sheet))
-        self.log(Event("preview", stage=stage, data={"file": str(path)}))
+        self.log(
+            Event(
+                "preview",
+                stage=stage,
+                data={"file": path.relative_to(self.run_folder.root).as_posix()},
+            )
+        )
 
     def _stage2(self, data: TrainingData, encoders: Encoders, targets: Targets) -> Stage2Task:
         """Train the segmentation network, and in each further round on its own predictions."""

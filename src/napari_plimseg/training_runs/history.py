@@ -36,6 +36,8 @@ class RunHistory:
 
     Parameters
     ----------
+    root : Path or None
+        The run folder, in which the pictures are.
     stage : str
         One of `STAGES`; rounds of self-training count as the second stage. Empty before.
     epoch, epochs, step, steps : int
@@ -60,6 +62,7 @@ class RunHistory:
         "start", "stopped", "done" or "failed", whichever came last.
     """
 
+    root: Path | None = None
     stage: str = ""
     epoch: int = 0
     epochs: int = 0
@@ -121,6 +124,7 @@ class RunHistory:
 
     def _add_picture(self, path: str) -> None:
         if path:
+            path = str(path if self.root is None else self.root / path)
             self.pictures[path] = self.pictures.pop(path, 0) + 1
 
     def _add_progress(self, event: Event) -> None:

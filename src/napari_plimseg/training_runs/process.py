@@ -263,7 +263,7 @@ class TrainingProcess:
 
     def __init__(self, run_folder: Path, process: subprocess.Popen[bytes] | None = None) -> None:
         self.files = RunFolder(run_folder)
-        self.history = RunHistory()
+        self.history = RunHistory(run_folder)
         self.state = TrainingState.STARTING
         self.error = ""
         self.listed_as = ""

@@ -5,24 +5,23 @@ from __future__ import annotations
 import json
 import re
 from html.parser import HTMLParser
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from PIL import Image
 
 from napari_plimseg.errors import ConfigError
 from napari_plimseg.tissue import COLORECTAL, GLAS
+from napari_plimseg.training_runs import RunFolder
 from napari_plimseg.training_runs.events import Event
 from plimseg_training.evaluation.protocols import PROTOCOLS
 from plimseg_training.evaluation.scoring import Evaluation, ImageScore, ProtocolResult, Skipped
-from plimseg_training.events import ProgressLog
+from plimseg_training.events import ProgressLog, without_folders
 from plimseg_training.report.html import heat_table, line_chart
 from plimseg_training.report.previews import encoded, painted, preview_sheet
 from plimseg_training.report.report import duration, seconds_of, write_report
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 VOID = {"meta", "img"}
 
@@ -221,3 +220,48 @@ def test_masks_are_painted_in_their_classes_colours() -> None:
     # what nothing is said of looks like no class and like no tissue
     unknown = {tuple(p) for p in drawn[4:].reshape(-1, 3).tolist()}
     assert unknown == {(193, 193, 193), (128, 128, 128)}
+
+
+PRIVATE = "/home/mrs o'brien/slides of smith"
+
+
+@pytest.mark.parametrize(
+    "folder", [PRIVATE, r"C:\Users\mrs o'brien\smith", r"\\server\smith", "~smith/x"]
+)
+def test_the_report_names_files_but_no_folders(tmp_path: Path, folder: str) -> None:
+    between = "\\" if "\\" in folder else "/"
+    file = f"{folder}{between}naïve patches of a study with a long name, twice as long as a line"
+    recipe = {
+        "name": "glands",
+        "data": {"train": file, "more": [file], "validation": None},
+        "model": {"backbone": f"local-dir:{file}"},
+        "prompts": ["benign/normal", "1/2 of it"],
+    }
+    run = RunFolder(tmp_path)
+    run.recipe.write_text(yaml.safe_dump(recipe), "utf-8")
+    quoted = f"it can't be read: '{file}'" if "'" not in file else "it can't be read"
+    log = ProgressLog(run.progress)
+    log(Event("start"))
+    log(Event("warning", quoted))
+    log(Event("failed", quoted))
+    page = checked(write_report(tmp_path, notes=[quoted]))
+    for private in ("smith", "brien", "Users", "home", "server"):
+        assert private not in page.text, page.text
+    assert page.text.count("naïve patches of a study") >= 3
+    assert "benign/normal" in page.text
+    assert "local-dir:naïve" in page.text
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("'/data/smith/a b.png' is damaged", "'a b.png' is damaged"),
+        ("C:\\Users\\smith\\a.png: no", "a.png: no"),
+        ("local-dir:/home/smith/encoder", "local-dir:encoder"),
+        ("tumour/stroma, 1/2, and/or", "tumour/stroma, 1/2, and/or"),
+        ("see https://example.org/a/b", "see https://example.org/a/b"),
+    ],
+)
+def test_paths_in_a_text_are_shortened(text: str, shown: str) -> None:
+    assert without_folders(text) == shown
+    assert without_folders(f"{Path.home()}/a.png is damaged") == "a.png is damaged"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from napari_plimseg.errors import DiskError
 from napari_plimseg.inference import pick_device
 from napari_plimseg.training_runs import Event
-from plimseg_training.events import ProgressLog, memory_mb
+from plimseg_training.events import ProgressLog, memory_mb, without_folders
 from plimseg_training.loop.distributed import join_world
 from plimseg_training.loop.task import Stopped
 from plimseg_training.run_folder import locked
@@ -64,7 +64,7 @@ def reported_run(
         except Exception as error:
             # on a full disk the log fails too, which must not hide the error
             with suppress(DiskError):
-                emit(Event("failed", str(error)))
+                emit(Event("failed", without_folders(str(error))))
             raise
 
 

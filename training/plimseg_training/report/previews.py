@@ -301,6 +301,7 @@ class LivePreviews:
             with contextlib.suppress(OSError):
                 with atomic_write(path) as temporary:
                     temporary.write_bytes(encoded(sheet))
-                self._log(Event("preview", stage=stage, data={"file": str(path), "live": True}))
+                place = f"{self._folder.name}/{path.name}"  # relative to the run folder
+                self._log(Event("preview", stage=stage, data={"file": place, "live": True}))
         ended = time.monotonic()
         self._next = ended + max(PAUSE_SECONDS, _SHARE * (ended - begun))

@@ -10,15 +10,17 @@ import os
 import platform
 import time
 from html import escape
-from pathlib import Path
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import TYPE_CHECKING, Any
 
+import yaml
 from PIL import Image
 
+from napari_plimseg.errors import ConfigError
 from napari_plimseg.files import atomic_write
-from napari_plimseg.reading import read_json, read_text
+from napari_plimseg.reading import parse_yaml, read_json, read_text
 from napari_plimseg.training_runs import RunFolder
-from plimseg_training.events import read_events
+from plimseg_training.events import read_events, without_folders
 from plimseg_training.report.html import Series, facts, heat_table, line_chart, page, picture, table
 from plimseg_training.run_folder import RunError
 
@@ -53,7 +55,8 @@ def write_report(
 ) -> Path:
     """Write `report.html` from the contents of a run folder.
 
-    Missing parts are skipped, so that a stopped training can have a report too.
+    Missing parts are skipped, so that a stopped training can have a report too. It names files and
+    the folder of images, but no path: the folders above may be named after users and patients.
 
     Parameters
     ----------
@@ -117,7 +120,9 @@ def _head(
     last = next((e for e in reversed(events) if e.kind in {*state, "start"}), None)
     status = "not started" if last is None else state.get(last.kind, "not finished")
     pairs = {
-        "State": status if last is None or last.kind != "failed" else f"failed: {last.message}",
+        "State": status
+        if last is None or last.kind != "failed"
+        else f"failed: {without_folders(last.message)}",
         "Started": _when(events[0].time) if events else "",
         "Ended": _when(events[-1].time) if events and status != "not finished" else "",
         "Time": duration(seconds_of(events)) if events else "",
@@ -127,9 +132,11 @@ def _head(
         "Versions": ", ".join(f"{n} {v}" for n, v in _versions().items()),
         "Model file": _model_file(run),
     }
-    said = "".join(f"<p>{escape(note)}</p>" for note in notes)
+    said = "".join(f"<p>{escape(without_folders(note))}</p>" for note in notes)
     warned = list(dict.fromkeys(e.message for e in events if e.kind == "warning" and e.message))
-    warnings = "".join(f"<p>Warning: {escape(message)}</p>" for message in warned[:20])
+    warnings = "".join(
+        f"<p>Warning: {escape(without_folders(message))}</p>" for message in warned[:20]
+    )
     return (
         f"<h1>{escape(title)}</h1>"
         '<p class="lead">Tissue segmentation learned from image-level tags</p>'
@@ -150,7 +157,8 @@ def _scores(evaluations: Sequence[Mapping[str, Any]]) -> str:
         skipped = evaluation.get("skipped", [])
         parts.append(
             _paragraph(
-                f"{evaluation['model']} on {evaluation['data']}: {evaluation['images']} images"
+                without_folders(f"{evaluation['model']} on {evaluation['data']}: ")
+                + f"{evaluation['images']} images"
                 + (f", {len(skipped)} not scored" if skipped else ""),
                 tag="h3",
             )
@@ -181,7 +189,7 @@ def _scores(evaluations: Sequence[Mapping[str, Any]]) -> str:
             )
         parts.append(f"<h3>Confusion under {escape(results[0]['title'])}</h3>")
         parts.append(heat_table(list(results[0]["iou"]), results[0]["confusion"]))
-        parts += [_paragraph(f"Note: {note}") for note in evaluation.get("notes", [])]
+        parts += [_paragraph(f"Note: {without_folders(n)}") for n in evaluation.get("notes", [])]
     return "".join(parts)
 
 
@@ -282,7 +290,10 @@ def _data(data: Mapping[str, Any]) -> str:
     problems = data.get("problems", [])
     if problems:
         rows = [["file", "problem", "description"]]
-        rows += [[p["file"], p["kind"], p["text"]] for p in problems[:_PROBLEMS]]
+        rows += [
+            [without_folders(p["file"]), p["kind"], without_folders(p["text"])]
+            for p in problems[:_PROBLEMS]
+        ]
         count = int(data.get("problem_count", len(problems)))
         parts.append(f"<h3>Found by the check: {count}</h3>" + table(rows, kind="text"))
         if count > _PROBLEMS:
@@ -293,7 +304,31 @@ def _data(data: Mapping[str, Any]) -> str:
 def _recipe(recipe: str) -> str:
     if not recipe:
         return ""
-    return f"<h2>Recipe</h2><pre>{escape(recipe)}</pre>"
+    try:
+        content = yaml.safe_dump(
+            _without_folders(parse_yaml(recipe, ConfigError)),
+            sort_keys=False, allow_unicode=True, width=1000,
+        )  # fmt: skip
+    except ConfigError:
+        content = without_folders(recipe)
+    return f"<h2>Recipe</h2><pre>{escape(content)}</pre>"
+
+
+def _without_folders(value: Any) -> Any:
+    """Return a value of a recipe with the last part of each path, after the encoder's scheme."""
+    if isinstance(value, dict):
+        return {key: _without_folders(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_without_folders(inner) for inner in value]
+    if not isinstance(value, str):
+        return value
+    scheme, colon, rest = value.partition(":")
+    if not colon or len(scheme) < 2:  # a letter is a drive
+        scheme, colon, rest = "", "", value
+    absolute = PurePosixPath(rest).is_absolute() or PureWindowsPath(rest).is_absolute()
+    if absolute or rest.startswith("~"):
+        return f"{scheme}{colon}{PureWindowsPath(rest).name}"
+    return without_folders(value)
 
 
 def _paragraph(text: str, tag: str = "p") -> str:
