@@ -18,11 +18,19 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import yaml
 
 from napari_plimseg import limits
+from napari_plimseg.errors import PlimsegError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from napari_plimseg.errors import PlimsegError
+    from PIL import ImageFile
+
+
+class UnreadableError(PlimsegError):
+    """A file can't be read, where the reader does without it."""
+
+    subject = "file"
+
 
 _OTHER_KINDS = (
     (stat.S_ISDIR, "a folder"),
@@ -34,6 +42,7 @@ _OTHER_KINDS = (
 _JSON_PARTS = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"|[\[\]{}]', re.DOTALL)
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 _LONGEST_NUMBER = 40
+_COPY_AGAIN = "The file may be damaged: copy it again from its source."
 _NAMES = {dict: "keys and values", list: "a list", str: "a text", int: "a number"}
 
 
@@ -94,7 +103,9 @@ def _unreadable(
     if isinstance(error, FileNotFoundError):
         return error_class("it does not exist", path=path, remedy="Check the name and the folder.")
     reason = getattr(error, "strerror", None) or str(error)
-    return error_class(f"it can't be read ({reason})", path=path)
+    return error_class(
+        f"it can't be read ({reason})", path=path, remedy="Check its name and permissions."
+    )
 
 
 def read_bytes(
@@ -143,13 +154,125 @@ def read_text(
         raise error_class("it is not UTF-8 text", path=path, remedy="Save it as UTF-8.") from error
 
 
+PICTURE_FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF")
+"""What `open_picture` opens; Pillow knows many more, less used and less tested."""
+
+
+def open_picture(
+    path: str | Path,
+    error_class: type[PlimsegError],
+    *,
+    formats: tuple[str, ...] = PICTURE_FORMATS,
+    remedy: str = "",
+) -> ImageFile.ImageFile:
+    """Open a picture of a bounded decoded size; the caller closes it.
+
+    Pillow's own limit counts pixels, and 179 million of them are an error: an 8-bit mask of a
+    slide has more. Here the decoded bytes count.
+
+    Parameters
+    ----------
+    path : str or Path
+    error_class : type of PlimsegError
+        Of what is raised.
+    formats : tuple of str
+        Pillow's names of the formats to try.
+    remedy : str
+        What to do about a picture that is too large, besides raising the limit.
+
+    Returns
+    -------
+    PIL.Image.Image
+        Not decoded yet; decoding raises whatever Pillow raises.
+
+    Raises
+    ------
+    PlimsegError
+        When it is no regular file, no picture, or beyond the limit "picture-bytes".
+    """
+    file = open_regular(path, error_class)
+    try:
+        image = _first_image(file, str(path), formats)
+        if image is None:
+            raise error_class(
+                "it can't be read as a picture",
+                path=path,
+                remedy="It is damaged or incomplete. Copy it again from its source.",
+            )
+        width, height = image.size
+        bytes_per_pixel = len(image.getbands()) * _BYTES_OF_MODE.get(image.mode, 1)
+        limits.check(
+            error_class,
+            "picture-bytes",
+            width * height * bytes_per_pixel,
+            path=path,
+            what=f"a picture of {width:,} x {height:,} pixels decodes to",
+            remedy=remedy,
+        )
+    except BaseException:
+        file.close()
+        raise
+    return image
+
+
+_BYTES_OF_MODE = {"I": 4, "F": 4, "I;16": 2, "I;16L": 2, "I;16B": 2, "I;16N": 2}
+
+
+def _first_image(file: BinaryIO, name: str, formats: tuple[str, ...]) -> ImageFile.ImageFile | None:
+    """Return the picture as `Image.open` does, without its check of the number of pixels."""
+    from PIL import Image
+
+    Image.preinit()
+    prefix = file.read(16)
+    for kind in formats:
+        if kind not in Image.OPEN:
+            Image.init()
+        factory, accept = Image.OPEN[kind]
+        if accept is not None and accept(prefix) is not True:
+            continue
+        file.seek(0)
+        try:
+            image = factory(file, name)
+        except Exception:  # noqa: BLE001, S112 - Pillow raises anything for damaged pictures
+            continue
+        image._exclusive_fp = True  # closing the picture closes the file
+        return image
+    return None
+
+
+def check_page(
+    path: Path, page: Any, error_class: type[PlimsegError], *, limit: str = "picture-bytes"
+) -> None:
+    """Check the decoded bytes of a page of tifffile, before it is decoded.
+
+    Parameters
+    ----------
+    path : Path
+    page : tifffile.TiffPage
+    error_class : type of PlimsegError
+        Of what is raised.
+    limit : str
+        "picture-bytes" for the whole page, "segment-bytes" for one of its tiles or strips.
+
+    Raises
+    ------
+    PlimsegError
+        When it is beyond the limit.
+    """
+    tile = math.prod(page.chunks)
+    size, what = (tile, "one of its tiles decodes to")
+    if limit == "picture-bytes":
+        size, what = max(tile, page.size), "it decodes to"
+    limits.check(error_class, limit, size * page.dtype.itemsize, path=path, what=what)
+
+
 def read_json(
     path: str | Path,
     error_class: type[PlimsegError],
     *,
     kind: type = dict,
     limit: str = "text-bytes",
-    remedy: str | None = None,
+    remedy: str = _COPY_AGAIN,
     finite: bool = True,
 ) -> Any:
     """Read a JSON file.
@@ -184,7 +307,7 @@ def parse_json(
     path: str | Path | None = None,
     kind: type = dict,
     what: str = "it",
-    remedy: str | None = None,
+    remedy: str = _COPY_AGAIN,
     finite: bool = True,
     surrogates: bool = False,
 ) -> Any:
@@ -367,7 +490,9 @@ def parse_yaml(
         ) from error
     except (ValueError, TypeError, OverflowError, AttributeError, RecursionError) as error:
         # PyYAML's constructors of dates, numbers and merged keys raise these
-        raise error_class(f"not readable YAML ({_reason(error)})", path=path) from error
+        raise error_class(
+            f"not readable YAML ({_reason(error)})", path=path, remedy="Put the text in quotes."
+        ) from error
     return content
 
 

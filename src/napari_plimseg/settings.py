@@ -13,9 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from napari_plimseg.errors import ConfigError
 from napari_plimseg.files import user_data_dir, write_json
-from napari_plimseg.reading import read_json
+from napari_plimseg.reading import UnreadableError, read_json
 from napari_plimseg.training_runs import EFFORTS
 
 if TYPE_CHECKING:
@@ -348,8 +347,8 @@ def _load(kind: Callable[..., _Settings], path: Path) -> _Settings:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        return dict(read_json(path, ConfigError))
-    except ConfigError:
+        return dict(read_json(path, UnreadableError))
+    except UnreadableError:
         return {}
 
 

@@ -232,6 +232,37 @@ class TissueClasses:
         """Read a class list that a user wrote."""
         return cls.from_dict(read_yaml(path, ConfigError), path=path)
 
+    def with_prompts_from(self, path: str | Path) -> TissueClasses:
+        """Return a copy with the prompts of a YAML file of class name -> words.
+
+        New names become classes.
+
+        Raises
+        ------
+        ConfigError
+            When it can't be read, or holds anything else.
+        """
+        table = read_yaml(path, ConfigError)
+        if not isinstance(table, dict):
+            raise ConfigError(
+                "is not a table", path=path, remedy="Write lines like 'gland: [crypt, tubule]'."
+            )
+        classes = self
+        for name, words in table.items():
+            try:
+                listed = _prompts(words if isinstance(words, list) else [words])
+                if str(name).casefold() in {known.casefold() for known in classes.names}:
+                    old = classes[classes.mask_id(str(name)) - 1]
+                    classes = classes.replaced(old.name, replace(old, prompts=listed))
+                else:
+                    new = TissueClass(str(name), classes.fresh_color(), listed)
+                    classes = classes.with_class(new)
+            except ConfigError as error:
+                raise ConfigError(
+                    f"'{str(name)[:60]}': {error.problem}", path=path, remedy=error.remedy
+                ) from error
+        return classes
+
     def to_yaml(self, path: str | Path) -> None:
         """Write the class list for `from_yaml`, atomically."""
         with atomic_write(path) as temporary:
@@ -250,7 +281,7 @@ def _class_from(entry: Any, index: int, path: str | Path | None) -> TissueClass:
         )
     color = entry.get("color") or _FRESH_COLORS[index % len(_FRESH_COLORS)]
     try:
-        prompts = parse_prompts(entry.get("prompts") or [])
+        prompts = _prompts(entry.get("prompts") or [])
         return TissueClass(entry["name"], parse_color(color, path=path), prompts)
     except ConfigError as error:
         problem = error.problem
@@ -259,7 +290,7 @@ def _class_from(entry: Any, index: int, path: str | Path | None) -> TissueClass:
         raise ConfigError(problem, path=path, remedy=error.remedy) from error
 
 
-def parse_prompts(value: object) -> tuple[str, ...]:
+def _prompts(value: object) -> tuple[str, ...]:
     """Return the words for a class from a list of words, or from one text with commas.
 
     Raises

@@ -12,13 +12,10 @@ from napari_plimseg.cli.console import add_command, exit_code
 from napari_plimseg.cli.export import add_export_options, parse_formats
 from napari_plimseg.cli.paths import check_writable, distinct_stems, expand
 from napari_plimseg.errors import ConfigError, PlimsegError
-from napari_plimseg.reading import read_yaml
 from napari_plimseg.tissue import (
     COLORECTAL,
     PRESETS,
-    TissueClass,
     TissueClasses,
-    parse_prompts,
 )
 
 if TYPE_CHECKING:
@@ -134,26 +131,7 @@ def parse_classes(text: str | None, prompts: str | None) -> TissueClasses | None
             classes = TissueClasses.of(word.strip() for word in text.split(",") if word.strip())
     if prompts is None:
         return classes
-    table = read_yaml(prompts, ConfigError)
-    if not isinstance(table, dict):
-        raise ConfigError(
-            "is not a table", path=prompts, remedy="Write lines like 'gland: [crypt, tubule]'."
-        )
-    classes = classes or COLORECTAL
-    known = {name.casefold() for name in classes.names}
-    for name, words in table.items():
-        try:
-            listed = parse_prompts(words if isinstance(words, list) else [words])
-        except ConfigError as error:
-            raise ConfigError(
-                f"'{str(name)[:60]}': {error.problem}", path=prompts, remedy=error.remedy
-            ) from error
-        if str(name).casefold() in known:
-            old = classes[classes.mask_id(str(name)) - 1]
-            classes = classes.replaced(old.name, replace(old, prompts=listed))
-        else:
-            classes = classes.with_class(TissueClass(str(name), classes.fresh_color(), listed))
-    return classes
+    return (classes or COLORECTAL).with_prompts_from(prompts)
 
 
 def job_from_options(options: argparse.Namespace, formats: tuple[str, ...]) -> SegmentationJob:

@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from napari_plimseg import limits
 from napari_plimseg.errors import ConfigError, SlideError
 from napari_plimseg.slides.slide import reason_of
 from napari_plimseg.slides.validation import (
     FileKind,
+    check_companions,
     check_dicom,
     check_tiff,
     identify,
@@ -105,18 +107,21 @@ def _load_tiff(path: Path) -> Slide:
         return TiffSlide(path)
     from napari_plimseg.slides.readers import OpenSlideSlide
 
+    check_companions(path, FileKind.TIFF)
     return OpenSlideSlide(path, directories=directories)
 
 
 def _load_openslide(path: Path) -> Slide:
     from napari_plimseg.slides.readers import OpenSlideSlide
 
+    check_companions(path, identify(path))
     return OpenSlideSlide(path)
 
 
 def _load_dicom(path: Path) -> Slide:
     from napari_plimseg.slides.readers import OpenSlideSlide, open_dicom_folder
 
+    check_companions(path, FileKind.DICOM)
     if path.is_dir():
         return open_dicom_folder(path)
     check_dicom(path)
@@ -197,8 +202,6 @@ def filename_patterns() -> tuple[str, ...]:
 
 OUR_ENDINGS = (".plimseg", ".plimseg-corrections", ".mask.ome.tif", ".overlay.png")
 """What this program writes beside slides; none of it is a slide."""
-_LARGEST_FOLDER = 20_000
-"""Entries that a scan looks at, so that choosing a whole drive by mistake does not hang."""
 
 
 def slides_in(place: str | Path) -> Iterator[Path]:
@@ -215,7 +218,7 @@ def slides_in(place: str | Path) -> Iterator[Path]:
     if not place.is_dir() or _reader_or_none(place) is not None:
         yield place
         return
-    budget = [_LARGEST_FOLDER]
+    budget = [limits.get("folder-entries")]
     yield from _slides_below(place, budget)
 
 

@@ -8,8 +8,7 @@ import time
 from dataclasses import asdict, dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from napari_plimseg.errors import ConfigError
-from napari_plimseg.reading import parse_json
+from napari_plimseg.reading import UnreadableError, parse_json
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -102,8 +101,8 @@ class Event:
             When the line is no event.
         """
         try:
-            return cls.from_dict(parse_json(line, ConfigError))
-        except ConfigError as error:
+            return cls.from_dict(parse_json(line, UnreadableError))
+        except UnreadableError as error:
             raise ValueError(str(error)) from error
 
     @classmethod
@@ -122,6 +121,15 @@ class Event:
             return cls(**known)
         except (TypeError, AttributeError, OverflowError) as error:
             raise ValueError(f"not an event ({error})") from error
+
+
+def facts_of_line(line: str) -> dict[str, Any] | None:
+    """Return the JSON object with a "kind" in a line that the trainer printed, or None."""
+    try:
+        found: dict[str, Any] = parse_json(line, UnreadableError, finite=False)
+    except UnreadableError:
+        return None
+    return found if isinstance(found.get("kind"), str) else None
 
 
 def _text(value: Any) -> str:

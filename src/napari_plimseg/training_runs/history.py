@@ -6,9 +6,7 @@ import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from napari_plimseg.errors import ConfigError
-from napari_plimseg.reading import parse_json
-from napari_plimseg.training_runs.events import ENDS
+from napari_plimseg.training_runs.events import ENDS, facts_of_line
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -208,12 +206,9 @@ class LineTail:
         """Return the JSON objects with a "kind" that were added, and all other lines."""
         objects, others = [], []
         for line in self.new_lines():
-            try:
-                value = parse_json(line, ConfigError, finite=False)
-            except ConfigError:
-                value = {}
-            if isinstance(value.get("kind"), str):
-                objects.append(value)
+            facts = facts_of_line(line)
+            if facts is not None:
+                objects.append(facts)
             elif line.strip():
                 others.append(line)
         return objects, others

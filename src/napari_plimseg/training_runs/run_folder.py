@@ -12,8 +12,7 @@ import filelock
 from napari_plimseg.errors import ConfigError
 from napari_plimseg.files import user_data_dir
 from napari_plimseg.models import RESERVED
-from napari_plimseg.reading import parse_json
-from napari_plimseg.training_runs.events import ENDS
+from napari_plimseg.training_runs.events import ENDS, facts_of_line
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -256,10 +255,7 @@ def last_end(progress: Path) -> str | None:
     if not lines:
         return None
     for line in reversed(lines):
-        try:
-            kind = parse_json(line, ConfigError).get("kind")
-        except ConfigError:
-            continue
-        if isinstance(kind, str) and kind in ENDS:
-            return kind
+        facts = facts_of_line(line)
+        if facts is not None and facts["kind"] in ENDS:
+            return str(facts["kind"])
     return "start"

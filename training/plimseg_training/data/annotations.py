@@ -11,7 +11,7 @@ from napari_plimseg.errors import TagError
 from napari_plimseg.reading import read_json
 from plimseg_training.data.entries import ClassNames, is_background_name
 from plimseg_training.data.images import read_mask
-from plimseg_training.data.tagged_folder import truth_ids_of
+from plimseg_training.data.tagged_folder import bands_of, truth_ids_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -234,7 +234,9 @@ class MaskImage:
         pixels = read_mask(path)
         known = {i: i for i in range(1, len(classes) + 1)} if values is None else dict(values)
         if pixels.ndim == 2:
-            unknown = set(np.unique(pixels).tolist()) - set(known) - {0, 255}
+            # np.unique sorts a copy, and a mask may have two billion pixels
+            counts = sum(np.bincount(band.ravel(), minlength=256) for band in bands_of(pixels))
+            unknown = set(np.flatnonzero(counts).tolist()) - set(known) - {0, 255}
             if unknown:
                 raise TagError(
                     f"it has the value {min(unknown)}, which is not a class",

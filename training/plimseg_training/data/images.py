@@ -8,6 +8,7 @@ import numpy as np
 from PIL import Image
 
 from napari_plimseg.errors import TagError
+from napari_plimseg.reading import open_picture
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -105,12 +106,34 @@ def read_mask(path: Path) -> NDArray[np.uint8]:
             path=path,
             remedy="Save the mask with values 0 to 255.",
         )
-    return values.astype(np.uint8)
+    return values.astype(np.uint8, copy=False)
+
+
+def palette_of(path: Path) -> list[int]:
+    """Return the red, green and blue values of a palette image; nothing of another.
+
+    Raises
+    ------
+    TagError
+        When it can't be read as a picture.
+    """
+    with open_picture(path, TagError) as image:
+        return list(image.getpalette() or [])
 
 
 def _loaded(path: Path, *, wide: bool = False) -> Image.Image:
+    if not path.exists():
+        raise TagError(
+            "the file does not exist", path=path, remedy="Add it, or remove it from the list."
+        )
+    if path.is_file() and path.stat().st_size == 0:
+        raise TagError(
+            "the file is empty",
+            path=path,
+            remedy="Copy it again from its source, or delete it.",
+        )
     try:
-        with Image.open(path) as image:
+        with open_picture(path, TagError) as image:
             raw = "" if not image.tile else str(image.tile[0][3])
             deep = image.mode.startswith(("I", "F")) or ";16" in raw
             if deep and not wide:
@@ -123,15 +146,9 @@ def _loaded(path: Path, *, wide: bool = False) -> Image.Image:
             return image
     except TagError:
         raise
-    except FileNotFoundError as error:
-        raise TagError(
-            "the file does not exist", path=path, remedy="Add it, or remove it from the list."
-        ) from error
     except Exception as error:  # image decoders raise exceptions of any type
-        if path.is_file() and path.stat().st_size == 0:
-            reason = "the file is empty"
-        else:
-            reason = f"it can't be decoded ({type(error).__name__})"
         raise TagError(
-            reason, path=path, remedy="Copy it again from its source, or delete it."
+            f"it can't be decoded ({type(error).__name__})",
+            path=path,
+            remedy="Copy it again from its source, or delete it.",
         ) from error

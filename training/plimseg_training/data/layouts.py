@@ -9,8 +9,6 @@ import re
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from PIL import Image
-
 from napari_plimseg.errors import TagError
 from napari_plimseg.tissue import GLAS, PRESETS, WSSS4LUAD, TissueClasses
 from plimseg_training.data.entries import (
@@ -27,8 +25,8 @@ from plimseg_training.data.entries import (
     parse_tags,
     spelling_problems,
 )
-from plimseg_training.data.images import image_files, is_image_file
-from plimseg_training.data.tags_csv import read_csv
+from plimseg_training.data.images import image_files, is_image_file, palette_of
+from plimseg_training.data.tags_csv import read_csv, table_text
 from plimseg_training.data.window_tags import WindowRule
 
 if TYPE_CHECKING:
@@ -118,8 +116,8 @@ def _number(path: Path) -> tuple[str, int]:
 
 def _patients(path: Path) -> dict[str, str]:
     try:
-        text = path.read_text("utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
+        text = table_text(path)
+    except TagError as error:
         raise LayoutError(
             path.name,
             "unreadable table",
@@ -346,9 +344,8 @@ def _data_set_of_masks(folder: Path) -> str:
     """Recognize a public data set by the palette of its masks."""
     for path in image_files(folder / "mask")[:1]:
         try:
-            with Image.open(path) as image:
-                palette = image.getpalette() or []
-        except (OSError, SyntaxError, ValueError):  # the scan of the folder reports it
+            palette = palette_of(path)
+        except TagError:  # the scan of the folder reports it
             continue
         for name in ("luad_histoseg", "bcss_wsss"):
             colors = [channel for color in PRESETS[name].colors for channel in color]

@@ -20,7 +20,7 @@ from plimseg_training.data.entries import name_without_tags
 from plimseg_training.data.images import read_mask, read_rgb
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -337,10 +337,27 @@ def truth_ids_of(
     """
     if values.ndim == 3:
         ids = np.zeros(values.shape[:2], np.uint8)
-        for i, color in enumerate(classes.colors):
-            ids[(values == color).all(2)] = i + 1
+        rows = max(1, _BAND // max(1, values[:1].size))
+        for start in range(0, len(values), rows):
+            band = values[start : start + rows]
+            for i, color in enumerate(classes.colors):
+                ids[start : start + rows][(band == color).all(2)] = i + 1
         return ids
     table = np.zeros(256, np.uint8)
     for value, mask_id in truth_ids.items():
         table[value] = mask_id
-    return table[values]
+    ids = np.empty(values.shape, np.uint8)
+    # an index takes eight bytes per pixel, and a mask may have two billion
+    for band, out in zip(bands_of(values), bands_of(ids), strict=True):
+        out[...] = table[band]
+    return ids
+
+
+def bands_of(values: NDArray[np.uint8]) -> Iterator[NDArray[np.uint8]]:
+    """Yield rows of an image together, about 16 million values at once, as views."""
+    rows = max(1, _BAND // max(1, values[:1].size))
+    for start in range(0, len(values), rows):
+        yield values[start : start + rows]
+
+
+_BAND = 16 << 20

@@ -10,6 +10,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from napari_plimseg.reading import UnreadableError, read_bytes
 from napari_plimseg.slides import usable_mpp
 from napari_plimseg.tables import unguarded
 from plimseg_training.data.entries import (
@@ -83,17 +84,7 @@ def read_table(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
     LayoutError
         When it can't be read as text with separators.
     """
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise LayoutError(
-            path.name, "unreadable table", "it can't be read. Put it beside the images."
-        ) from error
-    encoding = "utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
-    try:
-        text = data.decode(encoding)
-    except UnicodeDecodeError:
-        text = data.decode("cp1252", errors="replace")  # what spreadsheets write on Windows
+    text = table_text(path)
     if "\0" in text or not text.strip():
         raise LayoutError(
             path.name,
@@ -124,6 +115,25 @@ def read_table(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
 def _text_of(cell: str) -> str:
     text = unguarded(cell)
     return cell.strip() if text == cell else text  # what this program wrote is exact
+
+
+def table_text(path: Path) -> str:
+    """Return the text of a table in the encoding that it has.
+
+    Raises
+    ------
+    LayoutError
+        When it can't be read.
+    """
+    try:
+        data = read_bytes(path, UnreadableError)
+    except UnreadableError as error:
+        raise LayoutError(path.name, "unreadable table", f"{error.problem}.") from error
+    encoding = "utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
+    try:
+        return data.decode(encoding)
+    except UnicodeDecodeError:
+        return data.decode("cp1252", errors="replace")  # what spreadsheets write on Windows
 
 
 def find_columns(header: Sequence[str], path: Path) -> Columns:

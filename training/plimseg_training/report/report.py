@@ -14,15 +14,20 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import TYPE_CHECKING, Any
 
 import yaml
-from PIL import Image
 
 from napari_plimseg.errors import ConfigError
 from napari_plimseg.files import atomic_write
-from napari_plimseg.reading import parse_yaml, read_json, read_text
+from napari_plimseg.reading import (
+    UnreadableError,
+    open_picture,
+    parse_yaml,
+    read_bytes,
+    read_json,
+    read_text,
+)
 from napari_plimseg.training_runs import RunFolder
 from plimseg_training.events import read_events, without_folders
 from plimseg_training.report.html import Series, facts, heat_table, line_chart, page, picture, table
-from plimseg_training.run_folder import RunError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -237,7 +242,7 @@ def _pictures(run: RunFolder) -> str:
     for path in files[:_PICTURES]:
         try:
             content, kind = _small(path)
-        except OSError:
+        except (OSError, UnreadableError):
             parts.append(_paragraph(f"{path.name} can't be read."))
             continue
         parts.append(picture(content, kind, path.stem.replace("_", " ")))
@@ -248,10 +253,10 @@ def _pictures(run: RunFolder) -> str:
 
 
 def _small(path: Path) -> tuple[bytes, str]:
-    content = path.read_bytes()
+    content = read_bytes(path, UnreadableError)
     if len(content) <= _PICTURE_BYTES // 4:
         return content, "jpeg" if content.startswith(_JPEG) else "png"
-    with Image.open(io.BytesIO(content)) as opened:
+    with open_picture(path, UnreadableError) as opened:
         image = opened.convert("RGB")
     quality = 85
     while True:
@@ -380,15 +385,15 @@ def _recipe_value(recipe: str, key: str) -> str:
 
 def _text(path: Path) -> str:
     try:
-        return read_text(path, RunError)
-    except RunError:
+        return read_text(path, UnreadableError)
+    except UnreadableError:
         return ""
 
 
 def _json(path: Path) -> dict[str, Any]:
     try:
-        return dict(read_json(path, RunError, finite=False))
-    except RunError:
+        return dict(read_json(path, UnreadableError, finite=False))
+    except UnreadableError:
         return {}
 
 

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from napari_plimseg.errors import StoreError
 from napari_plimseg.files import atomic_write
+from napari_plimseg.reading import open_picture
 from plimseg_training.stages.window_pooling import allowed_classes
 
 if TYPE_CHECKING:
@@ -171,7 +172,7 @@ def read_pseudo_mask(path: Path, size: tuple[int, int]) -> NDArray[np.int16]:
     """
     remedy = "Delete it and resume."
     try:
-        with Image.open(path) as image:
+        with open_picture(path, StoreError) as image:
             stored = np.array(image)
     except Exception as error:  # image decoders raise exceptions of any type
         raise StoreError("a pseudo mask can't be read", path=path, remedy=remedy) from error

@@ -13,6 +13,7 @@ from qtpy.QtGui import QColor, QImage, QPainter, QPen
 from qtpy.QtWidgets import QSizePolicy, QWidget
 
 from napari_plimseg._widgets.common import BackgroundJob
+from napari_plimseg.reading import UnreadableError, open_picture
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Sequence
@@ -188,7 +189,7 @@ class Wanted:
 def read_picture(path: Path, side: int) -> NDArray[np.uint8] | None:
     """Return a picture (h, w, 3), scaled down to `side`; None when it can't be read."""
     try:
-        with Image.open(path) as image:
+        with open_picture(path, UnreadableError) as image:
             image.draft("RGB", (side, side))
             opened: Image.Image = image
             if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
@@ -197,7 +198,7 @@ def read_picture(path: Path, side: int) -> NDArray[np.uint8] | None:
             if max(opened.size) > side:
                 opened.thumbnail((side, side), Image.Resampling.BILINEAR, reducing_gap=2.0)
             return np.asarray(opened.convert("RGB"))
-    except (OSError, ValueError, SyntaxError, MemoryError, Image.DecompressionBombError):
+    except (UnreadableError, OSError, ValueError, SyntaxError, MemoryError):
         return None
 
 

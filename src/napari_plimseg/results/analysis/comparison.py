@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_plimseg.errors import ConfigError, PlimsegError
+from napari_plimseg.reading import check_page, open_picture
 from napari_plimseg.results.mask_store import MaskStore
 from napari_plimseg.results.measure import Agreement, agreement, iter_bands
 from napari_plimseg.tables import csv_text
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 
 
 _ASPECT_TOLERANCE = 0.02
-_MOST_PIXELS = 1 << 30
 
 
 @dataclass(frozen=True, eq=False)
@@ -220,13 +220,10 @@ def _read_numbers(path: Path) -> NDArray[np.uint8]:
         from tifffile import TiffFile
 
         with TiffFile(path) as tiff:
-            _check_size(path, tiff.pages[0].size)
+            check_page(path, tiff.pages[0], ConfigError)
             ids: NDArray[Any] = tiff.pages[0].asarray()
     else:
-        from PIL import Image
-
-        with Image.open(path) as picture:
-            _check_size(path, picture.width * picture.height)
+        with open_picture(path, ConfigError) as picture:
             ids = np.asarray(picture)
     if ids.ndim != 2 or ids.dtype.kind not in "bui":
         raise ConfigError(
@@ -237,15 +234,7 @@ def _read_numbers(path: Path) -> NDArray[np.uint8]:
         raise ConfigError(
             f"'{path.name}' has numbers from {ids.min()} to {ids.max()}; class numbers are 0 to 255"
         )
-    return ids.astype(np.uint8)
-
-
-def _check_size(path: Path, pixels: int) -> None:
-    if pixels > _MOST_PIXELS:
-        raise ConfigError(
-            f"'{path.name}' has {pixels >> 20:,} million pixels, more than fit into memory",
-            remedy="Make it smaller, for instance to the size of the mask.",
-        )
+    return ids.astype(np.uint8, copy=False)
 
 
 NOTHING, AGREE, DISAGREE, ONLY_MASK, ONLY_OTHER = range(5)

@@ -18,7 +18,7 @@ import numpy as np
 
 from napari_plimseg._version import __version__
 from napari_plimseg.errors import ExportError, PlimsegError
-from napari_plimseg.reading import parse_json
+from napari_plimseg.reading import check_page, parse_json
 from napari_plimseg.results.export.writing import RESEARCH_USE, export_to
 from napari_plimseg.results.mask_info import MaskInfo
 from napari_plimseg.results.measure import iter_bands
@@ -315,7 +315,10 @@ def read_label_tiff(path: str | Path) -> tuple[MaskArray, MaskInfo]:
                     path=path,
                     remedy="Export the mask again.",
                 )
-            if page.size <= _IN_MEMORY:
+            whole = page.size <= _IN_MEMORY
+            limit = "picture-bytes" if whole else "segment-bytes"
+            check_page(path, page, ExportError, limit=limit)
+            if whole:
                 return page.asarray(), info
         return _lazy(path), info
     except PlimsegError:

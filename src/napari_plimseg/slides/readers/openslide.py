@@ -13,9 +13,9 @@ from napari_plimseg.slides.metadata import pyramid_of, square
 from napari_plimseg.slides.slide import WHITE, Region, Slide, reason_of
 from napari_plimseg.slides.validation import (
     KNOWN_FORMATS,
-    MAX_SEGMENT_BYTES,
     NDPI_FILTER_SET,
     check_dicom,
+    check_segment,
     dicom_files,
 )
 
@@ -169,12 +169,10 @@ def _number(properties: Mapping[str, str], key: str) -> float | None:
 def _tile_shape(path: Path, properties: Mapping[str, str], level: int) -> tuple[int, int]:
     height = int(_number(properties, f"openslide.level[{level}].tile-height") or 512)
     width = int(_number(properties, f"openslide.level[{level}].tile-width") or 512)
-    if not 0 < height * width * 4 <= MAX_SEGMENT_BYTES:
-        raise SlideError(
-            f"level {level} is stored in tiles of {height} x {width} pixels, too large to decode",
-            path=path,
-            remedy="The file may be damaged; copy it again from the scanner.",
-        )
+    if min(height, width) < 1:
+        raise SlideError(f"level {level} is stored in tiles without pixels", path=path)
+    what = f"level {level} is stored in tiles of {height} x {width} pixels, each of"
+    check_segment(path, height * width * 4, what)
     return height, width
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import threading
-import warnings
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from napari_plimseg.errors import SlideError
+from napari_plimseg.reading import open_picture
 from napari_plimseg.slides.color import ColorTable, refuse
 from napari_plimseg.slides.slide import Level, Slide
 
@@ -19,8 +19,10 @@ if TYPE_CHECKING:
     from PIL import Image
 
 
-MAX_PIXELS = 178_956_970
-"""Pillow's own limit; such a picture takes half a gigabyte when decoded."""
+_REMEDY = (
+    "Convert it to a tiled pyramidal TIFF, for example with: "
+    "vips tiffsave in.png out.tif --tile --pyramid --compression jpeg."
+)
 _TABLES = {
     "RGB": ColorTable("rgb"),
     "RGBX": ColorTable("rgbx"),
@@ -59,8 +61,6 @@ class PictureSlide(Slide):
     def __init__(self, path: Path, kind: str, *, notes: tuple[str, ...] = ()) -> None:
         with _opened(path) as image:
             width, height = image.size
-            if width * height > MAX_PIXELS:
-                raise _too_large(path, f"{height} x {width} pixels")
             has_palette = image.mode in ("P", "PA")
             # a palette may hold transparent colors
             mode = "RGBA" if image.mode == "PA" or "transparency" in image.info else image.mode
@@ -108,26 +108,4 @@ class PictureSlide(Slide):
 
 
 def _opened(path: Path) -> Image.Image:
-    from PIL import Image, UnidentifiedImageError
-
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # we have a limit
-            return Image.open(path, formats=("PNG", "JPEG", "WEBP", "BMP", "MPO"))
-    except Image.DecompressionBombError as error:
-        raise _too_large(path, f"more than {MAX_PIXELS:,} pixels") from error
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
-        raise SlideError(
-            "its beginning is that of a picture, but the rest is not",
-            path=path,
-            remedy="The file may be damaged or incomplete; copy it again.",
-        ) from error
-
-
-def _too_large(path: Path, size: str) -> SlideError:
-    return SlideError(
-        f"a picture of {size} is too large to be decoded at once",
-        path=path,
-        remedy="Convert it to a tiled pyramidal TIFF, for example with: "
-        "vips tiffsave in.png out.tif --tile --pyramid --compression jpeg.",
-    )
+    return open_picture(path, SlideError, formats=("PNG", "JPEG", "WEBP", "BMP"), remedy=_REMEDY)

@@ -1,15 +1,19 @@
 __all__ = [
     "KNOWN_FORMATS",
-    "MAX_SEGMENT_BYTES",
     "NDPI_FILTER_SET",
     "Directory",
     "FileKind",
+    "ZarrArray",
+    "check_companions",
     "check_dicom",
+    "check_segment",
     "check_tiff",
+    "check_zarr_array",
     "dicom_files",
     "encoded_shape",
     "identify",
     "misnamed",
+    "read_attributes",
     "read_head",
     "tiff_vendor",
 ]
@@ -21,10 +25,13 @@ from .files import (
     KNOWN_FORMATS as KNOWN_FORMATS,
 )
 from .files import (
-    MAX_SEGMENT_BYTES as MAX_SEGMENT_BYTES,
+    FileKind as FileKind,
 )
 from .files import (
-    FileKind as FileKind,
+    check_companions as check_companions,
+)
+from .files import (
+    check_segment as check_segment,
 )
 from .files import (
     check_tiff as check_tiff,
@@ -52,4 +59,13 @@ from .tiff import (
 )
 from .tiff import (
     Directory as Directory,
+)
+from .zarr import (
+    ZarrArray as ZarrArray,
+)
+from .zarr import (
+    check_zarr_array as check_zarr_array,
+)
+from .zarr import (
+    read_attributes as read_attributes,
 )

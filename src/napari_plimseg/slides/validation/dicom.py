@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-MAX_FRAME_BYTES = 256_000_000
 _MAX_DEPTH = 16
 _MAX_VALUE = 1 << 28
 _UNDEFINED = 0xFFFFFFFF
@@ -162,6 +161,8 @@ def check_dicom(path: Path) -> None:
 
 def _check_file(path: Path, series: str | None) -> str:
     """Check one file, its frames only when it is of this series; return its series."""
+    from napari_plimseg.slides.validation.files import check_segment
+
     size = path.stat().st_size
     with path.open("rb") as file:
         walker = _Walker(file, path, size)
@@ -175,8 +176,7 @@ def _check_file(path: Path, series: str | None) -> str:
             * header.number(_SAMPLES, 1)
             * -(-header.number(_BITS, 8) // 8)
         )
-        if not 0 < frame_bytes <= MAX_FRAME_BYTES:
-            raise walker.refuse(f"its frames have {frame_bytes / 1e6:,.0f} MB each")
+        check_segment(path, frame_bytes, "its frames have")
         if header.pixels_length != _UNDEFINED:
             frames = header.text(_FRAMES) or "1"
             expected = frame_bytes * int(frames) if frames.isdecimal() else size

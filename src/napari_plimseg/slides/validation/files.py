@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import contextlib
 import enum
-import json
 import stat
 import struct
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from napari_plimseg import limits
 from napari_plimseg.errors import SlideError
+from napari_plimseg.reading import read_bytes, read_json
 from napari_plimseg.slides.validation.tiff import (
     DESCRIPTION,
     MAX_SIDE,
@@ -32,12 +33,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-MAX_SEGMENT_BYTES = 256_000_000
-"""Largest decoded tile or strip. It is decoded as a whole, so this bounds the memory of any read.
-Scanners write tiles of 0.2 to 3 MB (256 to 1,024 pixels a side); the rest is for odd exporters."""
-MAX_INFLATION = 2_000
-"""Largest compression ratio of segments of `LARGE_SEGMENT` or more. Deflate can't exceed 1,032 and
-baseline JPEG stays below that, so only a bomb of another codec or a wrong byte count reaches it."""
 LARGE_SEGMENT = 16 << 20
 """Decoded bytes from which the ratio is checked: smaller segments can't do harm, and white ones
 may compress to a few bytes."""
@@ -208,11 +203,10 @@ def _identify_folder(path: Path) -> FileKind:
 
 def _is_zarr_3_array(path: Path) -> bool:
     try:
-        with (path / "zarr.json").open("rb") as file:
-            content = json.loads(file.read(1 << 24))
-    except (OSError, ValueError):
+        content = read_json(path / "zarr.json", SlideError, limit="header-bytes", finite=False)
+    except SlideError:
         return False
-    return isinstance(content, dict) and content.get("node_type") == "array"
+    return bool(content.get("node_type") == "array")
 
 
 def dicom_files(folder: Path, *, at_most: int = 1_000) -> list[Path]:
@@ -229,12 +223,73 @@ def dicom_files(folder: Path, *, at_most: int = 1_000) -> list[Path]:
     return found
 
 
+def check_companions(path: Path, kind: FileKind) -> None:
+    """Check the files that OpenSlide opens besides a slide: a pipe among them would block it.
+
+    Parameters
+    ----------
+    path : Path
+        The slide.
+    kind : FileKind
+        What it is.
+
+    Raises
+    ------
+    SlideError
+        When one of them is a pipe, a socket, a device or a folder.
+    """
+    if kind is FileKind.MIRAX:
+        index = path.with_suffix("") / "Slidedat.ini"
+    elif kind is FileKind.OTHER_SLIDE and path.suffix.lower() in (".vms", ".vmu"):
+        index = path
+    else:
+        if kind in (FileKind.DICOM, FileKind.DICOM_FOLDER):
+            others = path if path.is_dir() else path.parent
+            for other in others.iterdir():
+                if not other.is_dir():
+                    _check_companion(path, other)
+        elif kind is FileKind.TIFF:
+            _check_companion(path, path.with_suffix(".Full"))
+        return
+    _check_companion(path, index)
+    for line in read_bytes(index, SlideError).decode("latin-1").splitlines():
+        name = line.partition("=")[2].strip().replace("\\", "/")
+        if name and "\0" not in name:
+            _check_companion(path, index.parent / name)
+
+
+def _check_companion(path: Path, other: Path) -> None:
+    try:
+        status = other.stat()
+    except OSError:
+        return  # the decoder reports a file that is missing
+    if not stat.S_ISREG(status.st_mode) and not stat.S_ISDIR(status.st_mode):
+        raise SlideError(
+            f"'{other.name}', which belongs to it, is not a regular file",
+            path=path,
+            remedy="Copy all files of the slide again.",
+        )
+
+
 def misnamed(path: Path, kind: FileKind) -> str | None:
     """Return a sentence when a picture's name has another ending."""
     suffixes = _SUFFIXES.get(kind)
     if not suffixes or path.suffix.lower() in suffixes:
         return None
     return f"The file is a {kind.value} picture although its name ends with '{path.suffix}'."
+
+
+def check_segment(path: Path, size: int, what: str, remedy: str = _COPY_AGAIN) -> None:
+    """Check the decoded bytes of a tile, strip or frame.
+
+    Raises
+    ------
+    SlideError
+        When it is empty, or beyond the limit "segment-bytes"; `what` is the sentence's beginning.
+    """
+    if size < 1:
+        raise SlideError(f"{what} no pixels", path=path, remedy=remedy)
+    limits.check(SlideError, "segment-bytes", size, path=path, what=what, remedy=remedy)
 
 
 def check_tiff(path: Path) -> list[Directory]:
@@ -273,14 +328,9 @@ def _check_directory(
         raise refuse("has no table of where its pixels are")
     # Hamamatsu declares each level as one strip and cuts it at JPEG restart markers
     if not is_ndpi:
-        if directory.segment_bytes > MAX_SEGMENT_BYTES:
-            part = "tiles" if directory.is_tiled else "strips"
-            raise refuse(
-                f"is stored in {part} of {tall} x {wide} pixels, "
-                f"{directory.segment_bytes / 1e6:,.0f} MB each; "
-                f"the limit is {MAX_SEGMENT_BYTES / 1e6:,.0f} MB",
-                _CONVERT,
-            )
+        part = "tiles" if directory.is_tiled else "strips"
+        what = f"image {index} is stored in {part} of {tall} x {wide} pixels, each of"
+        check_segment(path, directory.segment_bytes, what, _CONVERT)
         expected = directory.segment_count
         if len(offsets) < expected or 0 < len(counts) < expected:
             raise refuse(f"has {min(len(offsets), len(counts))} of {expected} segments")
@@ -297,10 +347,16 @@ def _check_directory(
             f"has {int(beyond.sum())} of {used} parts beyond the end of the file ({size:,} bytes)"
         )
     large = directory.segment_bytes >= LARGE_SEGMENT and not is_ndpi
-    if large and (sizes[stored].astype(float) * MAX_INFLATION < directory.segment_bytes).any():
-        raise refuse(
-            f"holds a few bytes that would inflate to {directory.segment_bytes / 1e6:,.0f} MB",
-            _CONVERT,
+    if large and stored.any():
+        ratio = -(-directory.segment_bytes // int(sizes[stored].min()))
+        limits.check(
+            SlideError,
+            "inflation",
+            ratio,
+            path=path,
+            what=f"image {index} holds a few bytes that would inflate to "
+            f"{directory.segment_bytes / 1e6:,.0f} MB,",
+            remedy=_CONVERT,
         )
 
 

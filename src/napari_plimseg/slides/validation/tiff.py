@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
+from napari_plimseg import limits
 from napari_plimseg.errors import SlideError
 
 if TYPE_CHECKING:
@@ -233,7 +234,7 @@ def read_directories(path: Path) -> list[Directory]:
     Raises
     ------
     SlideError
-        When directories form a circle, exceed `MAX_DIRECTORIES`, or point outside the file.
+        When directories form a circle, exceed their limit, or point outside the file.
     """
     with path.open("rb") as file:
         reader = _Reader(file, path, path.stat().st_size)
@@ -249,14 +250,12 @@ def read_directories(path: Path) -> list[Directory]:
                 continue
             if offset in seen:
                 raise reader.refuse("its directories form a circle")
-            if len(seen) >= MAX_DIRECTORIES:
-                raise reader.refuse(f"it has more than {MAX_DIRECTORIES:,} directories")
+            limits.check(SlideError, "directories", len(seen) + 1, path=path, what="it has")
             seen.add(offset)
             directory, following = reader.directory(offset)
             found.append(directory)
             sub = directory.numbers(SUB_IFDS)
-            if len(sub) > MAX_DIRECTORIES:
-                raise reader.refuse(f"it has more than {MAX_DIRECTORIES:,} directories")
+            limits.check(SlideError, "directories", len(sub), path=path, what="it has")
             listed.update(int(o) for o in sub)
             waiting += [int(o) for o in sub]
             waiting.insert(0, following)
