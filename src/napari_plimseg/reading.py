@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import yaml
 
 from napari_plimseg import limits
-from napari_plimseg.errors import PlimsegError
+from napari_plimseg.errors import ConfigError, PlimsegError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from PIL import ImageFile
 
 
-class UnreadableError(PlimsegError):
+class UnreadableError(ConfigError):
     """A file can't be read, where the reader does without it."""
 
     subject = "file"
