@@ -83,6 +83,13 @@ class ExportError(PlimsegError):
     exit_code = 7
 
 
+OUT_OF_MEMORY = (
+    "There is not enough memory. Close other programs, or choose a smaller tile or batch size. "
+    "What was finished is kept."
+)
+"""Shown wherever memory runs out in a place that can't do with less."""
+
+
 _DISK_PROBLEMS = {
     errno.ENOSPC: ("the disk is full", "Free some space or choose another folder."),
     errno.EDQUOT: ("the disk quota is used up", "Free some space or choose another folder."),

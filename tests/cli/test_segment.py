@@ -153,6 +153,7 @@ def test_mistakes_have_their_exit_code_and_sentence(
     [
         (KeyError("a bug"), 1, "unexpected error: 'a bug' (KeyError)."),
         (KeyboardInterrupt(), 130, "interrupted"),
+        (MemoryError(), 1, "There is not enough memory. Close other programs"),
     ],
 )
 def test_what_nobody_foresaw_is_one_sentence(
@@ -173,7 +174,7 @@ def test_what_nobody_foresaw_is_one_sentence(
     (event,) = events(capsys.readouterr().out)
     assert (event["event"], event["code"]) == ("error", code)
     if code == 1:
-        with pytest.raises(KeyError):
+        with pytest.raises(type(error)):
             main(["segment", str(picture), "--mpp", "0.5", "--verbose"])
 
 

@@ -354,3 +354,20 @@ def test_the_list_holds_no_path_and_old_lists_are_read(tmp_path: Path) -> None:
         assert [item.path for item in cohort.items] == paths
         cohort.retry(paths[0])
     assert "Smith" not in (out / COHORT_FILE).read_text("utf-8")
+
+
+def test_a_slide_that_needs_too_much_memory_is_skipped(tmp_path: Path) -> None:
+    class Large(SegmentationJob):
+        def steps(self, path: Path, stem: str, *, mpp: float | None = None) -> Any:
+            if path.name == "a.png":
+                raise MemoryError
+            return super().steps(path, stem, mpp=mpp)
+
+    job = run_of(tmp_path / "results")
+    large = Large(job.model, settings=job.settings, folder=job.folder)
+    cohort = Cohort()
+    for seed, name in enumerate(("a.png", "b.png")):
+        added(cohort, picture(tmp_path, name, seed))
+    list(cohort.run(lambda: large))
+    assert states(cohort) == [ItemState.FAILED, ItemState.DONE]
+    assert "not enough memory" in cohort.items[0].problem

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import itertools
+import threading
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -324,3 +326,53 @@ def test_an_unknown_device_lists_those_that_are_there(slide: ArraySlide, tmp_pat
 def test_a_region_without_area_is_refused(points: list[list[float]]) -> None:
     with pytest.raises(ConfigError, match="no area"):
         RunRegion.polygons([np.array(points, float).reshape(-1, 2)])
+
+
+class ShortOfMemory(ArraySlide):
+    """A slide of which some reads of the engine's threads fail for lack of memory."""
+
+    def __init__(self, path: Path, pixels: NDArray[np.uint8], failing: set[int]) -> None:
+        super().__init__(path, pixels)
+        self.failing = failing
+        self.counter = itertools.count()
+
+    def _read_level(self, level: int, y: int, x: int, height: int, width: int) -> NDArray[np.uint8]:
+        of_engine = threading.current_thread().name.startswith("plimseg-read")
+        if of_engine and next(self.counter) in self.failing:
+            raise MemoryError
+        return super()._read_level(level, y, x, height, width)
+
+
+@pytest.mark.parametrize("failing", [{2}, {0}, {3, 4, 5}, {1, 6, 12, 20}, {30}], ids=str)
+def test_tiles_without_memory_are_read_again_and_never_unreadable(
+    failing: set[int], slide: ArraySlide, reference: MaskStore, tmp_path: Path
+) -> None:
+    short = ShortOfMemory(tmp_path / "discs.svs", slide.pixels, failing)
+    settings = RunSettings(tile_size=256, batch_size=4, readers=3, tissue=None)
+    store = open_store(short, ColorModel(), tmp_path / "x.plimseg", settings=settings)
+    seen = list(segment_slide(short, ColorModel(), store, settings=settings))
+    store.close()
+    assert store.unreadable_tiles == 0
+    assert any("Out of memory" in p.message for p in seen)
+    assert seen[-1].tiles_done == seen[-1].tiles_total
+    np.testing.assert_array_equal(store.read_classes(), reference.read_classes())
+
+
+def test_a_tile_that_this_computer_can_not_read_is_an_error_with_a_remedy(
+    slide: ArraySlide, tmp_path: Path
+) -> None:
+    short = ShortOfMemory(tmp_path / "discs.svs", slide.pixels, set(range(5, 1000)))
+    with pytest.raises(PlimsegError, match=r"memory of this computer.*smaller tile size"):
+        run(short, tmp_path / "x.plimseg", tile_size=256)
+    assert MaskStore.open(tmp_path / "x.plimseg").done_fraction > 0
+
+
+def test_a_write_without_memory_is_an_error_with_a_remedy(
+    slide: ArraySlide, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(MaskStore, "write_tile", refuse)
+    with pytest.raises(PlimsegError, match=r"memory of this computer.*smaller tile size"):
+        run(slide, tmp_path / "x.plimseg", tile_size=256)

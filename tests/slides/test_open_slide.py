@@ -349,3 +349,22 @@ def test_every_real_file_opens_or_is_refused_with_one_clear_sentence(shared_data
             assert slide.format_name == expected[0]
             assert slide.mpp == (expected[1] and pytest.approx(expected[1], rel=1e-3))
             assert slide.thumbnail(200).std() > 20
+
+
+def test_too_little_memory_does_not_look_like_a_damaged_file(
+    sample_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from napari_plimseg.slides import opening
+
+    def refuse(*_: object) -> None:
+        raise MemoryError
+
+    with open_slide(sample_path) as slide:
+        monkeypatch.setattr(slide, "_read_level", refuse)
+        with pytest.raises(SlideError, match=r"not enough memory.*Close other programs") as read:
+            slide.read_at(1.0, 0, 0, 10, 10)
+    monkeypatch.setattr(opening, "find_reader", refuse)
+    with pytest.raises(SlideError, match=r"not enough memory to open.*Close") as opened:
+        open_slide(sample_path)
+    for error in (read.value, opened.value):
+        assert isinstance(error.__cause__, MemoryError)

@@ -10,8 +10,8 @@ import sys
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from napari_plimseg import limits
-from napari_plimseg.errors import PlimsegError
-from napari_plimseg.inference import ProgressBar
+from napari_plimseg.errors import OUT_OF_MEMORY, PlimsegError
+from napari_plimseg.inference import ProgressBar, is_out_of_memory
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -190,6 +190,9 @@ def run_program(
     except Exception as error:
         if options.verbose:
             raise
+        if is_out_of_memory(error):
+            console.error(OUT_OF_MEMORY, code=EXIT_UNEXPECTED)
+            return EXIT_UNEXPECTED
         text = f"unexpected error: {error or type(error).__name__} ({type(error).__name__})."
         console.error(
             f"{text} Run it again with --verbose and report what it prints.", code=EXIT_UNEXPECTED

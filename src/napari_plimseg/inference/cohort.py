@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any, Self
 
 import filelock
 
-from napari_plimseg.errors import ConfigError, PlimsegError, SlideError, StoreError
+from napari_plimseg.errors import OUT_OF_MEMORY, ConfigError, PlimsegError, SlideError, StoreError
 from napari_plimseg.fingerprints import fingerprint, former_fingerprints
-from napari_plimseg.inference.devices import ENGINE
+from napari_plimseg.inference.devices import ENGINE, is_out_of_memory
 from napari_plimseg.inference.job import SlideDone, SlideOpened, results_stem
 from napari_plimseg.inference.progress import Progress
 from napari_plimseg.inference.slide_places import SlidePlaces
@@ -460,6 +460,12 @@ class Cohort:
             failure = error
             state = ItemState.FAILED if mpp_known else ItemState.NEEDS_MPP
             self._change(path, state=state, problem=str(error))
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            failure = PlimsegError(OUT_OF_MEMORY)  # the next slide may be smaller
+            failure.__cause__ = error
+            self._change(path, state=ItemState.FAILED, problem=OUT_OF_MEMORY)
         finally:
             # also when the generator is closed during the run, or on an unexpected error
             now = self.item(path)

@@ -312,18 +312,31 @@ def _run(
         writes: deque[tuple[TileIndex, Future[None]]] = deque()
         coming = iter(tiles)
         batch: list[tuple[TileIndex, NDArray[np.uint8]]] = []
+        again: deque[TileIndex] = deque()  # for which there was no memory
         while True:
-            # few tiles in flight: enough to keep readers and model busy, and memory bounded
-            while len(reads) < counter.batch_size + settings.readers:
-                tile = next(coming, None)
-                if tile is None:
-                    break
+            alone = bool(again) and not (reads or batch or writes)
+            if alone:
+                tile = again.popleft()
                 reads.append((tile, readers.submit(read, tile)))
+            # few tiles in flight: enough to keep readers and model busy, and memory bounded
+            while not (again or alone) and len(reads) < counter.batch_size + settings.readers:
+                following = next(coming, None)
+                if following is None:
+                    break
+                reads.append((following, readers.submit(read, following)))
             if reads:
                 tile, image = reads.popleft()
                 try:
                     batch.append((tile, image.result()))
-                except SlideError as error:
+                except Exception as error:
+                    if is_out_of_memory(error):
+                        if alone:
+                            raise _too_large("this computer") from error
+                        counter.shrink()
+                        again.append(tile)
+                        continue
+                    if not isinstance(error, SlideError):
+                        raise
                     counter.unreadable += 1
                     if counter.unreadable > allowed:
                         raise _too_many_unreadable(slide, counter, error) from error
@@ -332,11 +345,14 @@ def _run(
                 for at, result in _predicted(model, device, batch, work.grid.halo, counter):
                     writes.append((at, writer.submit(work.write, at, result)))
                 batch = []
-            finished = not reads and not batch
+            finished = not (reads or batch or again or alone)
             # a prediction may take seconds, so a single tile is reported before the next one
-            while writes and (finished or len(writes) >= counter.batch_size):
+            while writes and (finished or again or len(writes) >= counter.batch_size):
                 tile, written = writes.popleft()
-                written.result()
+                try:
+                    written.result()
+                except MemoryError as error:
+                    raise _too_large("this computer") from error
                 counter.done += 1
                 yield counter.progress(work.grid.mask_window(tile))
             if finished:
@@ -349,6 +365,13 @@ def _run(
             import torch
 
             torch.cuda.empty_cache()
+
+
+def _too_large(device: str) -> PlimsegError:
+    return PlimsegError(
+        f"one tile does not fit into the memory of {device}",
+        remedy="Choose a smaller tile size or the CPU. What was segmented is kept.",
+    )
 
 
 def _too_many_unreadable(slide: Slide, counter: ProgressCounter, last: SlideError) -> SlideError:
@@ -370,8 +393,8 @@ def _predicted(
     start = 0
     while start < len(batch):
         part = batch[start : start + counter.batch_size]
-        images = np.stack([image for _, image in part])  # (B, H, W, 3)
         try:
+            images = np.stack([image for _, image in part])  # (B, H, W, 3)
             probabilities = _probabilities(model, device, images, halo)
         except Exception as error:
             if not is_out_of_memory(error):
@@ -381,12 +404,8 @@ def _predicted(
             probabilities is None
         ):  # outside the except block, where the failed tensors are already freed
             if counter.batch_size == 1:
-                raise PlimsegError(
-                    f"one tile does not fit into the memory of {counter.device}",
-                    remedy="Choose a smaller tile size or the CPU. What was segmented is kept.",
-                )
-            counter.batch_size = max(1, counter.batch_size // 2)
-            counter.message = f"Out of memory: continuing with {counter.batch_size} tiles at once"
+                raise _too_large(counter.device)
+            counter.shrink()
             if device.type == "cuda":
                 import torch
 

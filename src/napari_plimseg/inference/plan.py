@@ -15,6 +15,7 @@ import shapely
 
 from napari_plimseg.errors import ConfigError, SlideError, StoreError
 from napari_plimseg.fingerprints import fingerprint, former_fingerprints
+from napari_plimseg.inference.devices import is_out_of_memory
 from napari_plimseg.results import SUFFIX, MaskInfo, MaskStore, has_corrections
 from napari_plimseg.slides import TissueMask, TissueMaskSettings
 from napari_plimseg.slides.tissue_mask import tissue_mask
@@ -223,7 +224,9 @@ class TissueGate:
                 )
                 try:
                     block = slide.read_at(downsample, y, x, height, width)
-                except SlideError:
+                except SlideError as error:
+                    if is_out_of_memory(error):
+                        raise  # to leave some out would change the mask
                     continue
                 if self.tissue is None:
                     colors.append(block.reshape(-1, 3))

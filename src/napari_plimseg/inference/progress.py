@@ -73,6 +73,11 @@ class ProgressCounter:
     def __post_init__(self) -> None:
         self.start = self.first_tile = time.monotonic()
 
+    def shrink(self) -> None:
+        """Halve the batches, because memory ran out."""
+        self.batch_size = max(1, self.batch_size // 2)
+        self.message = f"Out of memory: continuing with {self.batch_size} tiles at once"
+
     def progress(self, window: Window | None = None) -> Progress:
         """Return the current progress, with the mask pixels of the tile just written."""
         now = time.monotonic()

@@ -52,6 +52,10 @@ def open_slide(path: str | Path) -> Slide:
         return find_reader(path).load(path)
     except SlideError:
         raise
+    except MemoryError as error:
+        raise SlideError(
+            "there is not enough memory to open it", path=path, remedy="Close other programs."
+        ) from error
     except Exception as error:  # parsers raise anything; this is the boundary
         raise SlideError(
             f"it can't be opened ({reason_of(error, path)})",

@@ -279,6 +279,12 @@ class Slide(ABC):
             inside = self._read_level(level, top, left, bottom - top, right - left)
         except SlideError:
             raise
+        except MemoryError as error:
+            raise SlideError(
+                "there is not enough memory to read a part of it",
+                path=self.path,
+                remedy="Close other programs.",
+            ) from error
         except Exception as error:  # decoders raise anything; this is the boundary
             raise SlideError(
                 f"a part at y={top}, x={left} of level {level} can't be read "

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import torch
 
-from napari_plimseg.errors import ConfigError
+from napari_plimseg.errors import ConfigError, PlimsegError
 from plimseg_training.config.recipe import DataConfig, Recipe
 from plimseg_training.loop import loop as loop_module
 from plimseg_training.loop import state as state_module
@@ -336,6 +336,26 @@ def test_when_memory_runs_out_batches_shrink_and_steps_do_not(tmp_path: Path) ->
     assert result.steps == 8
     for name, tensor in weights(calm).items():
         assert torch.allclose(tensor, weights(hungry)[name], atol=1e-5), name
+
+
+def test_memory_of_the_computer_runs_out_likewise(tmp_path: Path) -> None:
+    class Hungry(TinyTask):
+        most = 2
+
+        def batch(self, seed: int, epoch: int, indices: Any) -> Any:
+            if len(indices) > self.most and seed != 999:  # 999 is the validation
+                raise MemoryError
+            return super().batch(seed, epoch, indices)
+
+    calm, hungry = TinyTask(network=steadily()), Hungry(network=steadily())
+    config = stage(batch_size=8, accumulate=1, ema=0.0)
+    run(calm, config, tmp_path / "a")
+    run(hungry, config, tmp_path / "b")
+    for name, tensor in weights(calm).items():
+        assert torch.allclose(tensor, weights(hungry)[name], atol=1e-5), name
+    hungry.most = 0
+    with pytest.raises(PlimsegError, match=r"one image of stage1 .*smaller stage1\.crop"):
+        run(hungry, config, tmp_path / "c")
 
 
 def test_an_error_of_the_task_comes_through(tmp_path: Path) -> None:

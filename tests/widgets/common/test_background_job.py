@@ -111,3 +111,11 @@ def test_a_plain_function_that_fails_emits_its_message(qtbot) -> None:  # type: 
     assert run.ends == [False]
     assert run.errors == [str(error_behind(run.errors[0]))]
     assert "no such class" in run.errors[0]
+
+
+def test_too_little_memory_is_told_with_what_to_do(qtbot) -> None:  # type: ignore[no-untyped-def]
+    def work() -> None:
+        raise MemoryError
+
+    (error,) = Run(qtbot, work).errors
+    assert error.startswith("There is not enough memory. Close other programs")

@@ -144,7 +144,7 @@ def _loaded(path: Path, *, wide: bool = False) -> Image.Image:
                 )
             image.load()
             return image
-    except TagError:
+    except (TagError, MemoryError):  # without memory, nothing is known about the image
         raise
     except Exception as error:  # image decoders raise exceptions of any type
         raise TagError(

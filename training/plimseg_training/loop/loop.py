@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
-from napari_plimseg.errors import ConfigError
+from napari_plimseg.errors import ConfigError, PlimsegError
 from napari_plimseg.inference import is_out_of_memory
 from napari_plimseg.training_runs import RunFolder
 from plimseg_training.events import write_history
@@ -240,8 +240,10 @@ class _Training:
                 try:
                     rolled_back = self._step(shares, batches, items, len(steps))
                 except (RuntimeError, MemoryError) as error:
-                    if not is_out_of_memory(error) or self.world.size > 1 or size == 1:
+                    if not is_out_of_memory(error):
                         raise
+                    if self.world.size > 1 or size == 1:
+                        raise _too_large(self.task.name, size) from error
                     out_of_memory = True
                 else:
                     out_of_memory = False
@@ -413,3 +415,13 @@ class _Training:
         if self.options.threads is not None:
             return self.options.threads
         return 4 if self.world.device.type == "cuda" else 1
+
+
+def _too_large(stage: str, size: int) -> PlimsegError:
+    what = "one image" if size == 1 else f"a batch of {size} images"
+    less = "crop" if size == 1 else "batch_size"
+    return PlimsegError(
+        f"{what} of {stage} does not fit into memory",
+        remedy=f"Close other programs, or resume with a smaller {stage}.{less}. "
+        "The last checkpoint is kept.",
+    )

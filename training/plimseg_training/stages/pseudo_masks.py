@@ -174,6 +174,8 @@ def read_pseudo_mask(path: Path, size: tuple[int, int]) -> NDArray[np.int16]:
     try:
         with open_picture(path, StoreError) as image:
             stored = np.array(image)
+    except MemoryError:
+        raise
     except Exception as error:  # image decoders raise exceptions of any type
         raise StoreError("a pseudo mask can't be read", path=path, remedy=remedy) from error
     if stored.shape != size or stored.dtype != np.uint8:

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QCoreApplication, QObject, QTimer, Signal
 
-from napari_plimseg.errors import PlimsegError
+from napari_plimseg.errors import OUT_OF_MEMORY, PlimsegError
+from napari_plimseg.inference import is_out_of_memory
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -261,7 +262,8 @@ def _run(work: Work, stop: threading.Event, items: queue.SimpleQueue[tuple[str, 
         items.put(("error", _remember(str(error), error)))
     except Exception as error:
         _logger.exception("unexpected error in a job")
-        items.put(("error", _remember(f"Unexpected {type(error).__name__}: {error}", error)))
+        text = f"Unexpected {type(error).__name__}: {error}"
+        items.put(("error", _remember(OUT_OF_MEMORY if is_out_of_memory(error) else text, error)))
 
 
 def _remember(sentence: str, error: BaseException) -> str:
