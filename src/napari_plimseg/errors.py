@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import sys
 from pathlib import Path
 
 
@@ -88,6 +89,28 @@ OUT_OF_MEMORY = (
     "What was finished is kept."
 )
 """Shown wherever memory runs out in a place that can't do with less."""
+
+
+_MEMORY_SIGNS = (
+    "out of memory", "can't allocate memory", "bad_alloc", "CUDNN_STATUS_NOT_SUPPORTED",
+)  # fmt: skip
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an exception means that memory ran out, of the computer or of any device.
+
+    So does an error of ours that was raised because of such an exception.
+    """
+    if isinstance(error, PlimsegError):
+        return error.__cause__ is not None and is_out_of_memory(error.__cause__)
+    torch = sys.modules.get("torch")  # where it is not loaded, it raised nothing
+    if isinstance(error, MemoryError) or (
+        torch is not None and isinstance(error, torch.OutOfMemoryError)
+    ):
+        return True
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
+    return isinstance(error, RuntimeError) and any(sign in str(error) for sign in _MEMORY_SIGNS)
 
 
 _DISK_PROBLEMS = {

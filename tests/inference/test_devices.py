@@ -7,7 +7,6 @@ import sys
 
 import pytest
 
-from napari_plimseg.errors import PlimsegError
 from napari_plimseg.inference import devices
 
 AHEAD = """
@@ -32,30 +31,3 @@ def test_the_library_is_there_before_the_import() -> None:
 def test_on_another_system_nothing_happens(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(devices.sys, "platform", "win32")
     assert not devices.load_torch_library()
-
-
-def chained(error: BaseException) -> PlimsegError:
-    mine = PlimsegError("there is not enough memory")
-    mine.__cause__ = error
-    return mine
-
-
-@pytest.mark.parametrize(
-    ("error", "expected"),
-    [
-        (MemoryError(), True),
-        (RuntimeError("CUDA error: out of memory"), True),
-        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"), True),
-        (RuntimeError("std::bad_alloc"), True),
-        (OSError(12, "Cannot allocate memory"), True),
-        (chained(MemoryError()), True),
-        (chained(ValueError("damaged")), False),
-        (PlimsegError("out of memory"), False),
-        (OSError(28, "No space left on device"), False),
-        (RuntimeError("size mismatch"), False),
-        (ValueError("out of memory"), False),
-    ],
-    ids=repr,
-)
-def test_memory_that_runs_out_is_recognized(error: BaseException, expected: bool) -> None:
-    assert devices.is_out_of_memory(error) is expected

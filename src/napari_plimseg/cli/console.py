@@ -10,8 +10,8 @@ import sys
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from napari_plimseg import limits
-from napari_plimseg.errors import OUT_OF_MEMORY, PlimsegError
-from napari_plimseg.inference import ProgressBar, is_out_of_memory
+from napari_plimseg.errors import OUT_OF_MEMORY, PlimsegError, is_out_of_memory
+from napari_plimseg.inference import ProgressBar
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence

@@ -22,7 +22,6 @@ __all__ = [
     "SlideOpened",
     "available_devices",
     "describe_device",
-    "is_out_of_memory",
     "load_torch_library",
     "open_store",
     "pick_device",
@@ -62,9 +61,6 @@ from .devices import (
 )
 from .devices import (
     describe_device as describe_device,
-)
-from .devices import (
-    is_out_of_memory as is_out_of_memory,
 )
 from .devices import (
     load_torch_library as load_torch_library,

@@ -14,9 +14,16 @@ from typing import TYPE_CHECKING, Any, Self
 
 import filelock
 
-from napari_plimseg.errors import OUT_OF_MEMORY, ConfigError, PlimsegError, SlideError, StoreError
+from napari_plimseg.errors import (
+    OUT_OF_MEMORY,
+    ConfigError,
+    PlimsegError,
+    SlideError,
+    StoreError,
+    is_out_of_memory,
+)
 from napari_plimseg.fingerprints import fingerprint, former_fingerprints
-from napari_plimseg.inference.devices import ENGINE, is_out_of_memory
+from napari_plimseg.inference.devices import ENGINE
 from napari_plimseg.inference.job import SlideDone, SlideOpened, results_stem
 from napari_plimseg.inference.progress import Progress
 from napari_plimseg.inference.slide_places import SlidePlaces

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import errno
 import importlib.util
 import os
 import sys
@@ -62,28 +61,6 @@ def describe_device(device: torch.device) -> str:
     if device.type == "mps":
         return "GPU (Apple)"
     return f"CPU, {os.cpu_count() or 1} cores"
-
-
-_MEMORY_SIGNS = (
-    "out of memory", "can't allocate memory", "bad_alloc", "CUDNN_STATUS_NOT_SUPPORTED",
-)  # fmt: skip
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an exception means that memory ran out, of the computer or of any device.
-
-    So does an error of ours that was raised because of such an exception.
-    """
-    if isinstance(error, PlimsegError):
-        return error.__cause__ is not None and is_out_of_memory(error.__cause__)
-    torch = sys.modules.get("torch")  # where it is not loaded, it raised nothing
-    if isinstance(error, MemoryError) or (
-        torch is not None and isinstance(error, torch.OutOfMemoryError)
-    ):
-        return True
-    if isinstance(error, OSError):
-        return error.errno == errno.ENOMEM
-    return isinstance(error, RuntimeError) and any(sign in str(error) for sign in _MEMORY_SIGNS)
 
 
 _FILES = {"linux": "libtorch_cpu.so", "darwin": "libtorch_cpu.dylib"}

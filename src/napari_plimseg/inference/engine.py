@@ -11,13 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_plimseg.errors import PlimsegError, SlideError, StoreError
+from napari_plimseg.errors import PlimsegError, SlideError, StoreError, is_out_of_memory
 from napari_plimseg.files import user_data_dir
 from napari_plimseg.fingerprints import is_fingerprint_of
 from napari_plimseg.inference.devices import (
     available_devices,
     describe_device,
-    is_out_of_memory,
     pick_device,
 )
 from napari_plimseg.inference.plan import (

@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import shapely
 
-from napari_plimseg.errors import ConfigError, SlideError, StoreError
+from napari_plimseg.errors import ConfigError, SlideError, StoreError, is_out_of_memory
 from napari_plimseg.fingerprints import fingerprint, former_fingerprints
-from napari_plimseg.inference.devices import is_out_of_memory
 from napari_plimseg.results import SUFFIX, MaskInfo, MaskStore, has_corrections
 from napari_plimseg.slides import TissueMask, TissueMaskSettings
 from napari_plimseg.slides.tissue_mask import tissue_mask

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from napari_plimseg.errors import ConfigError, PlimsegError
+from napari_plimseg.errors import ConfigError, PlimsegError, is_out_of_memory
 from napari_plimseg.slides import resampling_weights
 
 if TYPE_CHECKING:
@@ -183,8 +183,6 @@ def _tiled(
     Each tile includes the model's halo, which mirrors the images beyond their borders.
     """
     import torch
-
-    from napari_plimseg.inference import is_out_of_memory
 
     size = max(model.alignment, tile_size // model.alignment * model.alignment)
     halo, stride = model.halo, model.mask_stride

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
-from napari_plimseg.errors import ConfigError, PlimsegError
-from napari_plimseg.inference import is_out_of_memory
+from napari_plimseg.errors import ConfigError, PlimsegError, is_out_of_memory
 from napari_plimseg.training_runs import RunFolder
 from plimseg_training.events import write_history
 from plimseg_training.loop.checkpoints import Checkpoints

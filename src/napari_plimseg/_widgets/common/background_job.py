@@ -17,8 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QCoreApplication, QObject, QTimer, Signal
 
-from napari_plimseg.errors import OUT_OF_MEMORY, PlimsegError
-from napari_plimseg.inference import is_out_of_memory
+from napari_plimseg.errors import OUT_OF_MEMORY, PlimsegError, is_out_of_memory
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

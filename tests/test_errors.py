@@ -1,0 +1,32 @@
+from __future__ import annotations
+
+import pytest
+
+from napari_plimseg.errors import PlimsegError, is_out_of_memory
+
+
+def chained(error: BaseException) -> PlimsegError:
+    mine = PlimsegError("there is not enough memory")
+    mine.__cause__ = error
+    return mine
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (MemoryError(), True),
+        (RuntimeError("CUDA error: out of memory"), True),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"), True),
+        (RuntimeError("std::bad_alloc"), True),
+        (OSError(12, "Cannot allocate memory"), True),
+        (chained(MemoryError()), True),
+        (chained(ValueError("damaged")), False),
+        (PlimsegError("out of memory"), False),
+        (OSError(28, "No space left on device"), False),
+        (RuntimeError("size mismatch"), False),
+        (ValueError("out of memory"), False),
+    ],
+    ids=repr,
+)
+def test_memory_that_runs_out_is_recognized(error: BaseException, expected: bool) -> None:
+    assert is_out_of_memory(error) is expected
