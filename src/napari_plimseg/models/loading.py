@@ -16,6 +16,7 @@ from napari_plimseg.models.library import (
     models_folder,
     tissue_file,
 )
+from napari_plimseg.models.tensor_file import fits_into_memory
 from napari_plimseg.tissue import COLORECTAL, TissueClasses
 
 if TYPE_CHECKING:
@@ -44,7 +45,8 @@ def load_model(
     """
     name = str(name_or_path)
     if is_encoder_name(name):
-        return _zero_shot(name, classes)
+        with fits_into_memory(Path(name)):
+            return _zero_shot(name, classes)
     path = tissue_file() if name == BUNDLED_TISSUE else _file_of(name)
     if path.suffix != ".safetensors" or not path.is_file():
         raise ModelError(
@@ -52,7 +54,8 @@ def load_model(
             remedy=f"Known: {', '.join(e.name for e in list_models() if e.available)}; "
             "or give the path of a .safetensors model file.",
         )
-    return _from_file(path, classes)
+    with fits_into_memory(path):
+        return _from_file(path, classes)
 
 
 def _file_of(name: str) -> Path:
@@ -155,7 +158,8 @@ def load_promptable_model(name_or_path: str | Path = BUNDLED) -> WsiSam:
         )
     from napari_plimseg.models.promptable import load_hint_model
 
-    return load_hint_model(path)
+    with fits_into_memory(path):
+        return load_hint_model(path)
 
 
 @functools.cache

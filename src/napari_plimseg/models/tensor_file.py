@@ -8,6 +8,7 @@ not even one of the header's punctuation.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import math
@@ -17,12 +18,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import psutil
+
 from napari_plimseg import limits
 from napari_plimseg.errors import ModelError
 from napari_plimseg.reading import check_regular, parse_json
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
     from io import BufferedReader
 
     import torch
@@ -43,7 +46,6 @@ TYPE_NAMES = {name: key for key, name in _TYPES.items()}
 INCOMPLETE = "It may be incomplete; copy or download it again."
 DAMAGED = "The file was damaged on a disk or on its way: copy it again, or train it again."
 _NO_SEAL = "0" * 64
-_BLOCK = 4 << 20
 LARGEST_RANK = 16
 
 
@@ -105,7 +107,9 @@ def read_table(path: str | Path) -> TensorTable:
             return _table_of(file, size)
     except ModelError as error:
         raise ModelError(error.problem, path=path, remedy=error.remedy) from error
-    except (OSError, ValueError, RecursionError, OverflowError, MemoryError) as error:
+    except MemoryError as error:
+        raise out_of_memory(path, "memory ran out while its header was read") from error
+    except (OSError, ValueError, RecursionError, OverflowError) as error:
         raise ModelError(
             f"not a readable model file ({type(error).__name__})", path=path, remedy=INCOMPLETE
         ) from error
@@ -203,20 +207,6 @@ def write_sealed(
         file.write(digest.hexdigest().encode())
 
 
-def seal(path: str | Path) -> None:
-    """Write the right seal into a file whose header has a place for one."""
-    path = Path(path)
-    table = read_table(path)
-    stored = table.metadata[SEAL_KEY]
-    digest = hashlib.sha256(_without_seal(table.header, stored))
-    with path.open("rb+") as file:
-        file.seek(len(table.header))
-        while block := file.read(_BLOCK):
-            digest.update(block)
-        file.seek(_seal_at(table.header, stored))
-        file.write(digest.hexdigest().encode())
-
-
 def opened(path: Path) -> BufferedReader:
     """Open a weight file; what is no regular file, such as a pipe, is refused."""
     if not path.exists():
@@ -268,8 +258,41 @@ def check_header_size(length: int) -> None:
 
 
 def check_total_size(size: int, path: Path) -> None:
-    """Refuse tensors above the limit before memory is taken for them."""
+    """Refuse tensors above the limit, or that memory has no room for, before it is taken."""
     limits.check(ModelError, "model-bytes", size, path=path, what="its tensors take")
+    free = free_memory()
+    if size > free:
+        raise out_of_memory(path, f"it takes {size / 1e9:.1f} GB and {free / 1e9:.1f} GB are free")
+
+
+def free_memory() -> int:
+    """Return the bytes that a program can still take, swapped memory included."""
+    try:
+        return int(psutil.virtual_memory().available + psutil.swap_memory().free)
+    except (OSError, RuntimeError):  # systems that don't tell
+        return 1 << 62
+
+
+def out_of_memory(path: Path, why: str) -> ModelError:
+    """Return the error for a model that does not fit into memory."""
+    return ModelError(
+        f"does not fit into memory ({why})",
+        path=path,
+        remedy="Close other programs, or use a smaller model or a computer with more memory.",
+    )
+
+
+@contextlib.contextmanager
+def fits_into_memory(path: Path) -> Iterator[None]:
+    """Turn an exception for exhausted memory into a `ModelError` that names the file."""
+    try:
+        yield
+    except MemoryError as error:
+        raise out_of_memory(path, "memory ran out while it was loaded") from error
+    except RuntimeError as error:  # PyTorch's own
+        if "can't allocate memory" not in str(error) and "not enough memory" not in str(error):
+            raise
+        raise out_of_memory(path, "memory ran out while it was loaded") from error
 
 
 def check_layout(entries: Mapping[str, TensorEntry], size: int) -> None:
