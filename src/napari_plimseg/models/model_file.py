@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+    from napari_plimseg.models.tensor_file import TensorEntry
+
 FORMAT_VERSION = 2
 """2: with a checksum, `encoder_sha256`, and an encoder's name without its place. 1: without."""
 HEADER_KEY = "plimseg"
@@ -55,7 +57,7 @@ _TEXTS = {
 }  # fmt: skip
 """The longest text of each entry; before version 2 an encoder's name had a path."""
 _LONGEST_NAME, _LONGEST_PROMPT, _MOST_ENTRIES = 1000, 10_000, 1000
-_LARGEST_PATCH, _LARGEST_NUMBER = 65_536, 1e9
+_LARGEST_PATCH, _LARGEST_VECTOR, _LARGEST_NUMBER = 65_536, 65_536, 1e9
 
 
 @dataclass(frozen=True)
@@ -268,8 +270,9 @@ def _wrong(name: str, what: str) -> ModelError:
 
 
 def save_model(path: str | Path, header: ModelHeader, tensors: Mapping[str, Tensor]) -> None:
-    """Write a model file atomically, after the checks of `load_model_file`."""
-    _check_tensors(header, tensors, Path(path))
+    """Write a model file atomically, after the checks of reading."""
+    check_parts(header, tensors, Path(path))
+    check_values(header, tensors, Path(path))
     with atomic_write(path) as temporary:
         write_sealed(temporary, {HEADER_KEY: header.to_json()}, tensors)
 
@@ -300,6 +303,51 @@ def _header_of(table: TensorTable, path: Path) -> ModelHeader:
         raise ModelError(error.problem, path=path, remedy=error.remedy) from error
 
 
+@dataclass(frozen=True)
+class ModelFile:
+    """A model file whose tensors are not read yet.
+
+    Parameters
+    ----------
+    path : Path
+    header : ModelHeader
+    table : TensorTable
+    """
+
+    path: Path
+    header: ModelHeader
+    table: TensorTable
+
+    def read(self) -> dict[str, Tensor]:
+        """Read the tensors, after their types and shapes were compared with the network's.
+
+        Raises
+        ------
+        ModelError
+            When the file has changed since it was written, holds values that are not finite, or
+            does not fit into memory.
+        """
+        sealed = must_be_sealed(self.header, self.table)
+        tensors = read_tensors(self.path, self.table, sealed=sealed)
+        check_values(self.header, tensors, self.path)
+        return tensors
+
+
+def open_model_file(path: str | Path) -> ModelFile:
+    """Read header and table of a model file.
+
+    Raises
+    ------
+    ModelError
+        When it can't be read, or its tensors are not those of its kind.
+    """
+    path = Path(path)
+    table = read_table(path)
+    header = _header_of(table, path)
+    check_parts(header, table.entries, path)
+    return ModelFile(path, header, table)
+
+
 def load_model_file(path: str | Path) -> tuple[ModelHeader, dict[str, Tensor]]:
     """Read and check a whole model file.
 
@@ -308,12 +356,8 @@ def load_model_file(path: str | Path) -> tuple[ModelHeader, dict[str, Tensor]]:
     ModelError
         When it can't be read, or its tensors don't match its header.
     """
-    path = Path(path)
-    table = read_table(path)
-    header = _header_of(table, path)
-    tensors = read_tensors(path, table, sealed=must_be_sealed(header, table))
-    _check_tensors(header, tensors, path)
-    return header, tensors
+    file = open_model_file(path)
+    return file.header, file.read()
 
 
 def must_be_sealed(header: ModelHeader, table: TensorTable) -> bool:
@@ -347,30 +391,39 @@ def _check_segmentation(network: Mapping[str, Any], tissue: int) -> None:
             )
 
 
-def _check_tensors(header: ModelHeader, tensors: Mapping[str, Tensor], path: Path) -> None:
+def check_parts(
+    header: ModelHeader, tensors: Mapping[str, Tensor] | Mapping[str, TensorEntry], path: Path
+) -> None:
+    """Refuse tensors that are not those of the kind of model; their values are not read."""
+    parts = {name.partition(".")[0] for name in tensors}
+    if header.kind == "segmentation":
+        right = parts == ({"head", "backbone"} if header.network["backbone_inside"] else {"head"})
+    elif header.kind == "hints":
+        right = "decoder" in parts and parts <= {"decoder", "encoder"}
+    else:
+        shapes = [tuple(tensor.shape) for tensor in tensors.values()]
+        right = parts == set(tensors) == {"prototypes"} and len(shapes[0]) == 2
+        if right and shapes[0][0] != len(header.classes):
+            raise ModelError(
+                f"{len(header.classes)} classes and {shapes[0][0]} prototypes",
+                path=path,
+                remedy=_REMEDY,
+            )
+        right = right and shapes[0][1] <= _LARGEST_VECTOR
+    if not right:
+        raise ModelError("its tensors are not those of its kind", path=path, remedy=_REMEDY)
+
+
+def check_values(header: ModelHeader, tensors: Mapping[str, Tensor], path: Path) -> None:
+    """Refuse values that are not finite, and prototypes that are no unit vectors."""
     for name, tensor in tensors.items():
         if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
             raise ModelError(
                 f"'{name}' holds values that are not finite", path=path, remedy=_REMEDY
             )
-    if header.kind == "segmentation":
-        parts = {name.partition(".")[0] for name in tensors}
-        if parts != ({"head", "backbone"} if header.network["backbone_inside"] else {"head"}):
-            raise ModelError("its tensors are not those of its kind", path=path, remedy=_REMEDY)
-        return
-    if header.kind == "hints":
-        parts = {name.partition(".")[0] for name in tensors}
-        if "decoder" not in parts or not parts <= {"decoder", "encoder"}:
-            raise ModelError("its tensors are not those of its kind", path=path, remedy=_REMEDY)
-        return
-    prototypes = tensors.get("prototypes")
-    if set(tensors) != {"prototypes"} or prototypes is None or prototypes.ndim != 2:
-        raise ModelError("its tensors are not those of its kind", path=path, remedy=_REMEDY)
-    if len(prototypes) != len(header.classes):
-        raise ModelError(
-            f"{len(header.classes)} classes and {len(prototypes)} prototypes",
-            path=path,
-            remedy=_REMEDY,
-        )
-    if float((prototypes.float().norm(dim=1) - 1).abs().max()) > 1e-2:
-        raise ModelError("its prototypes don't have unit length", path=path, remedy=_REMEDY)
+    if header.kind == "prototypes":
+        prototypes = tensors["prototypes"]
+        if not prototypes.is_floating_point():
+            raise ModelError("its prototypes are no fractions", path=path, remedy=_REMEDY)
+        if float((prototypes.float().norm(dim=1) - 1).abs().max()) > 1e-2:
+            raise ModelError("its prototypes don't have unit length", path=path, remedy=_REMEDY)

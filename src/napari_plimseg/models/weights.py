@@ -11,7 +11,7 @@ import torch
 
 from napari_plimseg.errors import ModelError
 from napari_plimseg.models.pickled_file import PickledFile, PickledTensor, open_pickled
-from napari_plimseg.models.tensor_file import opened, read_table, read_tensors
+from napari_plimseg.models.tensor_file import TensorEntry, opened, read_table, read_tensors
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -113,14 +113,26 @@ def check_weights(
 
 
 def check_shapes(
-    found: Mapping[str, Tensor], wanted: Mapping[str, Tensor], *, path: str | Path
+    found: Mapping[str, Tensor] | Mapping[str, TensorEntry],
+    wanted: Mapping[str, Tensor],
+    *,
+    path: str | Path,
 ) -> None:
-    """Compare names and shapes with those of a network; values are not read.
+    """Compare names, shapes and types with those of a network; values are not read.
+
+    Parameters
+    ----------
+    found : mapping of Tensor or TensorEntry
+    wanted : mapping of Tensor
+        May be without memory (`shapes_of`).
+    path : str or Path
+        For the message.
 
     Raises
     ------
     ModelError
-        When a tensor is missing, unknown or of another shape; names the first one.
+        When a tensor is missing, unknown, of another shape, or whole numbers are fractions or the
+        other way round; names the first one.
     """
     missing = sorted(set(wanted) - set(found))
     unknown = sorted(set(found) - set(wanted))
@@ -139,6 +151,20 @@ def check_shapes(
                 path=path,
                 remedy="Check that the architecture's name matches the weights.",
             )
+        # counters of batches are published as fractions too
+        is_other = _is_floating(tensor) != wanted[name].is_floating_point()
+        if is_other and len(wanted[name].shape):
+            raise ModelError(
+                f"'{name}' has values of another type than its network's",
+                path=path,
+                remedy="Check that the architecture's name matches the weights.",
+            )
+
+
+def _is_floating(tensor: Tensor | TensorEntry) -> bool:
+    if isinstance(tensor, TensorEntry):
+        return tensor.dtype.startswith(("F", "BF"))
+    return tensor.is_floating_point()
 
 
 def load_checked(
@@ -301,4 +327,28 @@ def dequantized(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
             result[name] = tensor.float() * state[name + SCALE_SUFFIX]
         else:
             result[name] = tensor.float() if tensor.is_floating_point() else tensor
+    return result
+
+
+def dequantized_entries(
+    entries: Mapping[str, TensorEntry], *, path: str | Path
+) -> dict[str, TensorEntry]:
+    """Return what the tensors of a file will be after `dequantized`.
+
+    Raises
+    ------
+    ModelError
+        When int8 values have no scales that match them.
+    """
+    result = {}
+    for name, entry in entries.items():
+        if name.endswith(SCALE_SUFFIX):
+            continue
+        if entry.dtype == "I8":
+            scales = entries.get(name + SCALE_SUFFIX)
+            wanted = (*entry.shape[:1], *[1] * (len(entry.shape) - 1))
+            if scales is None or scales.shape != wanted or not _is_floating(scales):
+                raise ModelError(f"'{name}' has no scales that match it", path=path)
+            entry = TensorEntry("F32", entry.shape)
+        result[name] = entry
     return result

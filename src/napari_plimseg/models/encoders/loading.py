@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from napari_plimseg.models.encoders.base import Backbone, ImageEncoder, Matcher
+    from napari_plimseg.models.tensor_file import TensorEntry
 
 T = TypeVar("T")
 
@@ -156,7 +157,8 @@ def is_image_text(name: str) -> bool:
 
 
 def empty_backbone(
-    spec: Mapping[str, Any], weights: Mapping[str, Tensor] | None = None
+    spec: Mapping[str, Any],
+    weights: Mapping[str, Tensor] | Mapping[str, TensorEntry] | None = None,
 ) -> Backbone:
     """Build a backbone from its `spec`, for weights that are loaded afterwards.
 
@@ -165,8 +167,8 @@ def empty_backbone(
     spec : mapping
         As `Backbone.spec` holds it; a model file's is not trusted.
     weights : mapping, optional
-        That will be loaded. When they are not those of the network, nothing is built: a header of
-        a few bytes could otherwise take gigabytes.
+        That will be loaded, or the rows of a file's table. When they are not those of the network,
+        nothing is built: a header of a few bytes could otherwise take gigabytes.
 
     Raises
     ------

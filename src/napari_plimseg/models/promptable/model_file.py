@@ -6,15 +6,16 @@ only the parts that WSI-SAM adds (a few megabytes), with a backbone all but the 
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import torch
 
 from napari_plimseg.errors import ModelError
 from napari_plimseg.models.encoders import load_backbone, shapes_of
 from napari_plimseg.models.model_file import (
     ModelHeader,
     current_versions,
-    load_model_file,
+    open_model_file,
     save_model,
 )
 from napari_plimseg.models.promptable.dual_decoder import DualDecoder
@@ -28,14 +29,13 @@ from napari_plimseg.models.promptable.sam_encoders import (
 )
 from napari_plimseg.models.promptable.sam_weights import load_sam, without_folder
 from napari_plimseg.models.promptable.wsi_sam import WsiSam
-from napari_plimseg.models.weights import check_shapes, check_weights
+from napari_plimseg.models.weights import check_shapes
 from napari_plimseg.tissue import TissueClass, TissueClasses
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from pathlib import Path
 
-    from torch import Tensor
-
+    from napari_plimseg.models.model_file import ModelFile
     from napari_plimseg.models.promptable.sam_encoders import PatchEncoder
 
 
@@ -100,34 +100,38 @@ def load_hint_model(path: str | Path, *, source: str | None = None) -> WsiSam:
         When the file is damaged, is another kind of model, or belongs to pretrained weights that
         are not on this computer.
     """
-    path = Path(path)
-    header, tensors = load_model_file(path)
+    file = open_model_file(path)
+    header, network, path = file.header, file.header.network, file.path
     if header.kind != KIND:
         raise ModelError("it is not a promptable model", path=path)
-    network = header.network
     inside = network["frozen_inside"]
     try:
         shape = DecoderShape.from_dict(network["decoder"])
-        if inside:
-            model = _whole(header, shape, tensors)
-        else:
-            model = _on_source(header, shape, source or header.encoder, path)
+        source = source or header.encoder
+        model = _whole(file, shape) if inside else _on_source(file, shape, source)
+        _check_own(file, model)
     except ValueError as error:
         raise ModelError(f"its description is wrong ({error})", path=path) from error
     except ModelError as error:
         raise ModelError(error.problem, path=path, remedy=error.remedy) from error
-    state = model.state_dict()
-    names = set(state) if inside else model.own_names()
-    check_weights(tensors, {name: state[name] for name in names}, path=path)
-    model.load_state_dict(dict(tensors), strict=False)
+    model.load_state_dict(file.read(), strict=False)
     model.weights_name = header.title or path.stem
     model.mpp = header.mpp
     model.draws_hints = bool(network.get("draws_hints", False))
     return model.requires_grad_(False).eval()
 
 
-def _whole(header: ModelHeader, shape: DecoderShape, tensors: Mapping[str, Tensor]) -> WsiSam:
+def _check_own(file: ModelFile, model: WsiSam) -> None:
+    """Refuse tensors that are not those of the model, or of its own parts."""
+    state = model.state_dict()
+    names = set(state) if file.header.network["frozen_inside"] else model.own_names()
+    wanted = {name: state[name] for name in names}
+    check_shapes(file.table.entries, wanted, path=file.path)
+
+
+def _whole(file: ModelFile, shape: DecoderShape) -> WsiSam:
     """Return a model whose weights are all in its file; not built when these are of another one."""
+    header = file.header
 
     def build() -> WsiSam:
         return WsiSam(
@@ -137,23 +141,30 @@ def _whole(header: ModelHeader, shape: DecoderShape, tensors: Mapping[str, Tenso
             source_digest=header.encoder_identity,
         )
 
-    check_shapes(tensors, shapes_of(build), path="")
+    check_shapes(file.table.entries, shapes_of(build), path=file.path)
     return build()
 
 
-def _on_source(header: ModelHeader, shape: DecoderShape, source: str, path: Path) -> WsiSam:
+def _on_source(file: ModelFile, shape: DecoderShape, source: str) -> WsiSam:
     """Return the model with its pretrained weights; its own parts are loaded afterwards."""
+    header, path = file.header, file.path
     resolutions = tuple(header.network["resolutions"])
     spec = dict(header.network["patch_encoder"])
     if spec.get("architecture") == "backbone":
-        del spec["architecture"]
+        sizes = {n: v for n, v in spec.items() if n not in ("architecture", "backbone")}
         backbone = load_backbone(source)
-        spec.pop("backbone", None)
-        encoder: PatchEncoder = encoder_on(backbone, spec)
         digest = backbone.identity
-        model = WsiSam(
-            encoder, DualDecoder(shape, resolutions), source=source, source_digest=digest
-        )
+
+        def build() -> WsiSam:
+            encoder = encoder_on(backbone, sizes)
+            return WsiSam(
+                encoder, DualDecoder(shape, resolutions), source=source, source_digest=digest
+            )
+
+        with torch.device("meta"):
+            _check_own(file, build())
+        model = build()
+        encoder: PatchEncoder = model.encoder
     else:
         sam = load_sam(source, side=spec.get("side"))
         model = WsiSam.on_sam(sam, resolutions=resolutions, source=source)

@@ -6,39 +6,44 @@ import hashlib
 import json
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import torch
 from torch.nn import functional as F
 
 from napari_plimseg.errors import ModelError
 from napari_plimseg.models.class_gate import ClassGate, gated
-from napari_plimseg.models.encoders import empty_backbone, load_backbone, without_path
+from napari_plimseg.models.encoders import empty_backbone, load_backbone, shapes_of, without_path
 from napari_plimseg.models.model_file import (
     ModelHeader,
     current_versions,
-    load_model_file,
+    open_model_file,
     save_model,
 )
 from napari_plimseg.models.segmentation.seg_net import SegNet, grid_stride
 from napari_plimseg.models.weights import (
     SCALE_SUFFIX,
-    check_weights,
+    check_shapes,
     dequantized,
+    dequantized_entries,
     quantized,
     weights_digest,
 )
 from napari_plimseg.models.windows import WindowCache, WindowGrid
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import numpy as np
     from numpy.typing import NDArray
     from torch import Tensor
 
     from napari_plimseg.models.encoders import Backbone
+    from napari_plimseg.models.tensor_file import TensorEntry
     from napari_plimseg.tissue import TissueClasses
 
 
+T = TypeVar("T")
 WINDOW, STEP = 320, 256
 MASK_STRIDE = 4
 BACKBONE, HEAD = "backbone.", "head."
@@ -214,7 +219,7 @@ def save_segmentation_model(
                 tensors[BACKBONE + name] = tensor.half() if tensor.is_floating_point() else tensor
     if backbone.spec != header.network.get("backbone"):
         raise ModelError("its header describes another backbone", path=path)
-    _head_of(header, backbone, tensors, path)
+    _check_head(header, backbone, _part(tensors, HEAD), path)
     save_model(path, header, tensors)
 
 
@@ -232,19 +237,16 @@ def load_segmentation_model(path: str | Path, classes: TissueClasses | None = No
         When the file is damaged, belongs to another kind of network, or needs a backbone that is
         not on this computer.
     """
-    path = Path(path)
-    header, tensors = load_model_file(path)
+    file = open_model_file(path)
+    header, network, path = file.header, file.header.network, file.path
     if header.kind != "segmentation":
         raise ModelError("it is not a segmentation model", path=path)
-    network = header.network
+    shapes = dequantized_entries(file.table.entries, path=path)
     if network["backbone_inside"]:
-        state = _part(tensors, BACKBONE, path)
         try:
-            backbone = empty_backbone(network["backbone"], state)
+            backbone = empty_backbone(network["backbone"], _part(shapes, BACKBONE))
         except ModelError as error:
             raise ModelError(error.problem, path=path, remedy=error.remedy) from error
-        check_weights(state, backbone.state_dict(), path=path)
-        backbone.load_state_dict(state)
     else:
         backbone = load_backbone(header.encoder)
         if backbone.identity != header.encoder_identity:
@@ -253,7 +255,12 @@ def load_segmentation_model(path: str | Path, classes: TissueClasses | None = No
                 path=path,
                 remedy="Use the version of napari-plimseg that made it, or train it again.",
             )
-    head = _head_of(header, backbone, tensors, path)
+    _check_head(header, backbone, _part(shapes, HEAD), path)
+    tensors = dequantized(file.read())
+    if network["backbone_inside"]:
+        backbone.load_state_dict(_part(tensors, BACKBONE))
+    head = _empty_head(header, backbone)
+    head.load_state_dict(_part(tensors, HEAD))
     return SegModel(
         backbone, head, classes or header.classes, name=header.title or path.stem, mpp=header.mpp,
         window=network["window"], step=network["step"],
@@ -261,29 +268,26 @@ def load_segmentation_model(path: str | Path, classes: TissueClasses | None = No
     )  # fmt: skip
 
 
-def _head_of(
-    header: ModelHeader, backbone: Backbone, tensors: dict[str, Tensor], path: Path
-) -> SegNet:
-    head = SegNet(
-        backbone.block_channels, backbone.strides, len(header.classes), header.network["width"]
-    )
-    state = _part(tensors, HEAD, path)
-    check_weights(state, head.state_dict(), path=path)
-    head.load_state_dict(state)
+def _empty_head(header: ModelHeader, backbone: Backbone) -> SegNet:
+    width = header.network["width"]
+    return SegNet(backbone.block_channels, backbone.strides, len(header.classes), width)
+
+
+def _check_head(
+    header: ModelHeader,
+    backbone: Backbone,
+    found: Mapping[str, Tensor] | Mapping[str, TensorEntry],
+    path: Path,
+) -> None:
+    """Refuse tensors that are not those of the head; it is not built for that."""
+    check_shapes(found, shapes_of(lambda: _empty_head(header, backbone)), path=path)
     window, step = header.network["window"], header.network["step"]
-    if window % head.stride or step % head.stride:
+    cell = grid_stride(backbone.strides)
+    if window % cell or step % cell:
         raise ModelError(
-            f"its windows of {window} pixels every {step} don't fit cells of {head.stride}",
-            path=path,
+            f"its windows of {window} pixels every {step} don't fit cells of {cell}", path=path
         )
-    return head
 
 
-def _part(tensors: dict[str, Tensor], prefix: str, path: Path) -> dict[str, Tensor]:
-    chosen = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
-    for name, tensor in chosen.items():
-        scales = chosen.get(name + SCALE_SUFFIX)
-        wanted = (*tensor.shape[:1], *[1] * (tensor.ndim - 1))
-        if tensor.dtype == torch.int8 and (scales is None or scales.shape != wanted):
-            raise ModelError(f"'{prefix}{name}' has no scales that match it", path=path)
-    return dequantized(chosen)
+def _part(tensors: Mapping[str, T], prefix: str) -> dict[str, T]:
+    return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
