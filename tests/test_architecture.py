@@ -63,7 +63,9 @@ LAYERS = {
         {"encoders"},
         {"segmentation", "promptable"},
         {"library"},
-        {"importing", "loading"},
+        {"loading"},
+        {"trial"},
+        {"importing"},
     ],
     "napari_plimseg.results": [
         {"mask_info", "editing", "ngff"},

@@ -11,10 +11,15 @@ from napari_plimseg.cli import main
 from napari_plimseg.models import downloads
 from napari_plimseg.models.encoders.cards import CONFIG_FILE, WEIGHT_FILES
 from napari_plimseg.models.library import models_folder
-from tests.support.library import CONFIG, QUILT, WEIGHTS, FakeRemote, own
+from tests.support.library import CONFIG, QUILT, WEIGHTS, FakeRemote, own, try_here
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+
+@pytest.fixture(autouse=True)
+def trial_in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("napari_plimseg.models.importing.try_loading", try_here)
 
 
 @pytest.fixture(autouse=True)

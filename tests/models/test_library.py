@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
+import os
 import shutil
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -38,11 +39,17 @@ from tests.support.library import (
     put_files,
     safetensors_bytes,
     take,
+    try_here,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
+
+
+@pytest.fixture(autouse=True)
+def trial_in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("napari_plimseg.models.importing.try_loading", try_here)
 
 
 @pytest.fixture
@@ -408,15 +415,21 @@ def test_weights_of_an_encoder_are_checked_before_they_are_copied(
     path = tmp_path / "uni.pt"
     torch.save({"weight": torch.zeros(2)}, path)
 
-    def refuse(name: str) -> None:
+    def refuse(name: str, kind: str, place: Path) -> Iterator[None]:
+        yield
         raise ModelError("its tensors are those of another network", path=path)
 
-    monkeypatch.setattr(importing, "load_encoder", refuse)
+    monkeypatch.setattr(importing, "try_loading", refuse)
     with pytest.raises(ModelError, match="another network"):
         take(import_weights("UNI", path))
     assert not folder_of(card("UNI")).exists()
     loaded: list[str] = []
-    monkeypatch.setattr(importing, "load_encoder", loaded.append)
+
+    def accept(name: str, kind: str, place: Path) -> Iterator[None]:
+        loaded.append(name)
+        yield
+
+    monkeypatch.setattr(importing, "try_loading", accept)
     (tmp_path / "config.json").write_text(json.dumps({}))
     assert take(import_weights("UNI", path)) == "UNI"
     assert loaded == [f"timm:vit_large_patch16_224={path}"]
@@ -497,3 +510,33 @@ def test_refusals_of_the_hub_are_sentences(
 
 def test_a_file_that_the_hub_has_not_is_none(hub: list[httpx2.Request]) -> None:
     assert HubRemote().find("org/plain", "other.bin") is None
+
+
+def test_whatever_is_in_the_folder_of_models_the_list_is_shown(tmp_path: Path) -> None:
+    folder = library.models_folder()
+    own(folder / "good.safetensors")
+    (folder / "folder.safetensors").mkdir()
+    (folder / "lost.safetensors").symlink_to(tmp_path / "nowhere")
+    (folder / "odd.safetensors").write_bytes(b"\xff" * 100)
+    (folder / ".partial-x.safetensors").write_bytes(b"half")
+    if hasattr(os, "mkfifo"):
+        os.mkfifo(folder / "pipe.safetensors")
+    states = {e.key: e.state for e in ModelLibrary().entries() if e.kind is Kind.OWN}
+    assert states.pop("good") is EntryState.READY
+    assert set(states) >= {"folder", "lost", "odd"}
+    assert set(states.values()) == {EntryState.DAMAGED}
+
+
+def test_a_file_that_changes_after_its_check_is_not_imported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = own(tmp_path / "m.safetensors")
+
+    def swapped(name: str, kind: str, place: Path) -> Iterator[None]:
+        yield
+        own(path, title="another")
+
+    monkeypatch.setattr(importing, "try_loading", swapped)
+    with pytest.raises(ModelError, match="changed while it was copied"):
+        take(import_model(path))
+    assert not list(library.models_folder().glob("*"))

@@ -10,11 +10,13 @@ import torch
 from safetensors.torch import save_file
 
 from napari_plimseg.errors import ModelError
+from napari_plimseg.models import trial
 from napari_plimseg.models.downloads import RemoteFile
 from napari_plimseg.models.encoders.cards import (
     CARDS,
     folder_of,
 )
+from napari_plimseg.models.encoders.loading import load_encoder
 from napari_plimseg.models.model_file import ModelHeader, current_versions, save_model
 from napari_plimseg.tissue import TissueClass, TissueClasses
 
@@ -91,8 +93,18 @@ def take(steps: Generator[Any, None, Any]) -> Any:
 
 def own(path: Path, **changes: Any) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
+    changes.setdefault("encoder_identity", load_encoder("bundled").identity)
     save_model(path, header(**changes), {"prototypes": unit_vectors(2)})
     return path
+
+
+def try_here(name: str, kind: str, place: Path) -> Iterator[None]:
+    """Try a model in this process, where that is faster than in one of its own."""
+    yield
+    try:
+        trial.load(name, kind)
+    except ModelError as error:
+        raise ModelError(error.problem, path=place, remedy=error.remedy) from error
 
 
 def put_files(title: str, content: bytes = b"PK") -> None:

@@ -344,6 +344,7 @@ class Output(Console):
                 task=entry.task.value,
                 state=entry.state.value,
                 reason=entry.reason,
+                note=entry.note,
                 licence=entry.license,
                 gated=entry.gated,
                 page=entry.page,
@@ -352,5 +353,5 @@ class Output(Console):
             )
             return
         self._line(f"{entry.key:<24} {entry.kind.value:<12} {entry.state.label}")
-        if entry.reason:
-            self._line(f"  {entry.reason}")
+        for line in filter(None, (entry.reason, entry.note)):
+            self._line(f"  {line}")

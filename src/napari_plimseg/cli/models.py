@@ -69,9 +69,13 @@ def import_path(options: argparse.Namespace, output: Output) -> int:
         from napari_plimseg.models import ModelLibrary
 
         steps = import_weights(ModelLibrary().entry(options.encoder).key, options.path)
+    said = ""
     try:
         while True:
-            output.say(next(steps))
+            step = next(steps)
+            if step != said:  # a step that takes long is repeated, so that it can be stopped
+                output.say(step)
+            said = step
     except StopIteration as stop:
         output.say(f"imported as '{stop.value}'")
     return 0

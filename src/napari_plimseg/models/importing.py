@@ -19,9 +19,9 @@ from napari_plimseg.models.encoders import (
     card_titled,
     encoders_folder,
     folder_of,
-    load_encoder,
 )
-from napari_plimseg.models.weights import read_weights
+from napari_plimseg.models.trial import try_loading
+from napari_plimseg.models.weights import read_shapes
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -57,13 +57,12 @@ def import_model(place: str | Path) -> Generator[str, None, str]:
     if not place.is_file():
         raise ModelError("the file does not exist", path=place)
     if place.suffix == ".safetensors":
-        yield f"Checking {place.name}…"
-        _check_model(place)
+        digest = yield from _try_model(place)
         yield f"Copying {place.name}…"
-        return _copy_model(place)
+        return _copy_model(place, digest)
     if place.suffix in WEIGHT_SUFFIXES:
         yield f"Checking {place.name}…"
-        read_weights(place)
+        read_shapes(place)
         raise ModelError(
             "these are weights without a model's description",
             path=place,
@@ -122,7 +121,7 @@ def import_weights(title: str, place: str | Path) -> Generator[str, None, str]:
         wanted = known | {*card.optional, *card.by_hand}
         chosen = [folder / n for n in sorted(wanted) if (folder / n).is_file()]
     yield f"Checking {place.name}…"
-    load_encoder(str(name))
+    yield from _try(str(name), "encoder", place)
     yield f"Copying {place.name}…"
     _copy_folder(chosen, folder_of(card))
     return card.title
@@ -131,7 +130,8 @@ def import_weights(title: str, place: str | Path) -> Generator[str, None, str]:
 def _import_folder(folder: Path) -> Generator[str, None, str]:
     if (folder / CONFIG_FILE).is_file():
         yield f"Checking {folder.name}…"
-        load_encoder(str(EncoderName("local-dir", place=str(folder))))
+        name = EncoderName("local-dir", place=str(folder.absolute()))
+        yield from _try(str(name), "encoder", folder)
         yield f"Copying {folder.name}…"
         chosen = [folder / f for f in WEIGHT_FILES if (folder / f).is_file()][:1]
         chosen += [p for p in sorted(folder.iterdir()) if p.suffix in {".json", ".txt"}]
@@ -146,13 +146,13 @@ def _import_folder(folder: Path) -> Generator[str, None, str]:
             remedy=f"Choose one with a model file (.safetensors), or with {CONFIG_FILE} and "
             f"{WEIGHT_FILES[0]}.",
         )
+    digests = []
     for file in files:  # all, before the first is copied
-        yield f"Checking {file.name}…"
-        _check_model(file)
+        digests.append((yield from _try_model(file)))
     key = ""
-    for file in files:
+    for file, digest in zip(files, digests, strict=True):
         yield f"Copying {file.name}…"
-        key = _copy_model(file)
+        key = _copy_model(file, digest)
     return key
 
 
@@ -166,19 +166,26 @@ def _is_model(path: Path) -> bool:
     return True
 
 
-def _check_model(path: Path) -> None:
-    from napari_plimseg.models.model_file import load_model_file
+def _try_model(path: Path) -> Generator[str, None, str]:
+    """Check a model file, and return the digest of what was checked."""
+    from napari_plimseg.models.model_file import open_model_file
 
-    header, _ = load_model_file(path)
-    if header.kind == "segmentation" and header.network["backbone_inside"]:
-        from napari_plimseg.models.segmentation import load_segmentation_model
+    yield f"Checking {path.name}…"
+    open_model_file(path)  # what is wrong with its header takes no process to find
+    digest = sha256(path)
+    yield from _try(str(path.absolute()), "model", path)
+    return digest
 
-        load_segmentation_model(path)
+
+def _try(name: str, kind: str, place: Path) -> Generator[str, None, None]:
+    """Load it in a process of its own, which it may crash or fill."""
+    for _ in try_loading(name, kind, place):
+        yield f"Checking {place.name}…"
 
 
-def _copy_model(source: Path) -> str:
+def _copy_model(source: Path, digest: str) -> str:
     folder = library.models_folder()
-    digest, size = sha256(source), source.stat().st_size
+    size = source.stat().st_size
     for other in folder.glob("*.safetensors"):
         if other.stat().st_size == size and sha256(other) == digest:
             raise ModelError("is in the library already", path=source,

@@ -54,6 +54,7 @@ RESERVED = (BUNDLED, BUNDLED_TISSUE, BUNDLED_PROMPTABLE)
 """Keys of the shipped models; a user's model can't have one."""
 BUNDLED_MPP = 0.5
 HINT_MODEL_FILE = "hints.safetensors"
+NO_CHECKSUM = "made before model files had one; train or export it again to get it"
 _REINSTALL = "Its weights are missing: install napari-plimseg again."
 _LOST = "The weights of its encoder are not where they were: put them back, or train it again."
 
@@ -178,6 +179,12 @@ class ModelEntry:
     def makes_masks(self) -> bool:
         """Whether `load_model` can load it."""
         return self.task is Task.MASKS
+
+    @property
+    def note(self) -> str:
+        """What its user should know, as a sentence; "" when there is nothing."""
+        text = self.history.get("checksum", "")
+        return f"No checksum: {text}." if text else ""
 
     @property
     def default_classes(self) -> TissueClasses:
@@ -361,7 +368,9 @@ def why_not_remove(entry: ModelEntry) -> str:
 
 
 def _models() -> list[ModelEntry]:
-    own = sorted(models_folder().glob("*.safetensors"))
+    # what begins with a dot is being written
+    found = sorted(models_folder().glob("*.safetensors"))
+    own = [path for path in found if not path.name.startswith(".")]
     return [
         _bundled(),
         _shipped(
@@ -415,20 +424,22 @@ def _shipped(
 
 def _model_file(path: Path) -> ModelEntry:
     """Return what a model file says about itself, or why it can't be used."""
-    size = path.stat().st_size
+    size = 0
     try:
+        size = path.stat().st_size if path.exists() else 0  # a link may lead nowhere
         header = read_header(path)
     except PlimsegError as error:
         return ModelEntry(
             path.stem, path.stem, path.stem, "A model file that can't be used.", Kind.OWN,
             EntryState.DAMAGED, str(error), size_bytes=size, path=path, removable=True,
         )  # fmt: skip
-    lost = _is_encoder_lost(header)
+    lost = is_encoder_lost(header)
     history = {
         "kind": header.kind,
         "encoder": without_path(header.encoder),
         "patch size": f"{header.patch_size} px",
         "training images": header.training_sha256[:12],
+        "checksum": NO_CHECKSUM if header.format_version == 1 else "",
         **{f"made with {name}": version for name, version in header.versions.items()},
     }
     return ModelEntry(
@@ -441,7 +452,7 @@ def _model_file(path: Path) -> ModelEntry:
     )  # fmt: skip
 
 
-def _is_encoder_lost(header: ModelHeader) -> bool:
+def is_encoder_lost(header: ModelHeader) -> bool:
     """Whether a model needs weights outside its file that are no longer where they were."""
     if header.network.get("backbone_inside") or header.network.get("frozen_inside"):
         return False
@@ -453,6 +464,11 @@ def _is_encoder_lost(header: ModelHeader) -> bool:
 
 
 def _description(header: ModelHeader) -> str:
+    about = _about(header)
+    return f"{about} No checksum: {NO_CHECKSUM}." if header.format_version == 1 else about
+
+
+def _about(header: ModelHeader) -> str:
     encoder = without_path(header.encoder)
     if header.kind == "hints":
         return f"Objects from points and boxes, on {encoder}."

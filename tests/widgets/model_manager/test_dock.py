@@ -24,13 +24,18 @@ from napari_plimseg.models.library import (
     Task,
     models_folder,
 )
-from tests.support.library import CONFIG, QUILT, WEIGHTS, FakeRemote, own
+from tests.support.library import CONFIG, QUILT, WEIGHTS, FakeRemote, own, try_here
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
 WAIT = 30_000
+
+
+@pytest.fixture(autouse=True)
+def trial_in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("napari_plimseg.models.importing.try_loading", try_here)
 
 
 def entry(**changes: Any) -> ModelEntry:
