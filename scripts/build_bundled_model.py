@@ -26,6 +26,7 @@ from napari_plimseg.models import (
     TOKENIZER_FILE,
     BundledClip,
     bundled_folder,
+    bundled_identity,
     quantized,
 )
 
@@ -92,6 +93,7 @@ def write_bundle(model: BundledClip, folder: Path) -> None:
     size = sum(file.stat().st_size for file in folder.iterdir()) / 1e6
     print(f"wrote {folder}: {size:.1f} MB, scale {math.exp(float(model.logit_scale.detach())):.1f}")
     print(json.dumps(CONFIGURATION["plimseg"]))
+    print(f"SHIPPED_IDENTITY: {bundled_identity(folder, CONFIGURATION['plimseg'])}")
 
 
 CONFIGURATION = {

@@ -55,6 +55,7 @@ __all__ = [
     "ZeroShotModel",
     "bundled_encoder",
     "bundled_folder",
+    "bundled_identity",
     "check_weights",
     "fresh_small_backbone",
     "gated",
@@ -127,6 +128,9 @@ from .encoders.bundled import (
 )
 from .encoders.bundled import (
     bundled_encoder as bundled_encoder,
+)
+from .encoders.bundled import (
+    bundled_identity as bundled_identity,
 )
 from .encoders.bundled_backbone import (
     BundledMatcher as BundledMatcher,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -13,7 +14,7 @@ import torch
 from PIL import Image
 
 from napari_plimseg.errors import ModelError
-from napari_plimseg.models.encoders.bundled import BundledEncoder
+from napari_plimseg.models.encoders.bundled import SHIPPED_IDENTITY, BundledEncoder
 from napari_plimseg.models.encoders.cards import BUNDLED_WEIGHTS_FILE, CONFIG_FILE, bundled_folder
 from napari_plimseg.models.library import list_models, tissue_file
 from napari_plimseg.models.loading import load_model
@@ -197,3 +198,17 @@ def test_importing_the_package_and_the_list_of_models_imports_no_torch() -> None
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_a_changed_byte_of_the_shipped_model_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for file in bundled_folder().iterdir():
+        shutil.copy(file, tmp_path / file.name)
+    monkeypatch.setattr("napari_plimseg.models.encoders.bundled.bundled_folder", lambda: tmp_path)
+    assert BundledEncoder(tmp_path).identity == SHIPPED_IDENTITY
+    weights = bytearray((tmp_path / BUNDLED_WEIGHTS_FILE).read_bytes())
+    weights[-1000] ^= 1
+    (tmp_path / BUNDLED_WEIGHTS_FILE).write_bytes(weights)
+    with pytest.raises(ModelError, match="bundled model is damaged"):
+        BundledEncoder(tmp_path)

@@ -32,8 +32,12 @@ from napari_plimseg.models.weights import check_weights, dequantized
 from napari_plimseg.models.windows import WindowCache, WindowGrid
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
+
+
+SHIPPED_IDENTITY = "dc8ee5415f2d06d4d910b5e8363332ac4dde6d649076b92c02ef642aa51f1391"
+"""Of the model in the package; `scripts/build_bundled_model.py` prints that of a new one."""
 
 
 class DenseImageTower(nn.Module):
@@ -103,10 +107,9 @@ class BundledEncoder:
         self.network.load_state_dict(state)
         self.network.eval().requires_grad_(False)
         self.logit_scale = float(self.network.logit_scale.exp())
-        digest = hashlib.sha256(json.dumps(own, sort_keys=True).encode())
-        for file in (BUNDLED_WEIGHTS_FILE, TOKENIZER_FILE):
-            digest.update((folder / file).read_bytes())
-        self.identity = digest.hexdigest()
+        self.identity = bundled_identity(folder, own)
+        if folder == bundled_folder():
+            check_shipped(self.identity)
 
     def to(self, device: torch.device) -> Self:
         """Move the weights and return self."""
@@ -122,6 +125,24 @@ class BundledEncoder:
         """Return unit vectors (N, D)."""
         vectors: Tensor = self.network.text(texts)
         return vectors
+
+
+def bundled_identity(folder: Path, settings: Mapping[str, Any]) -> str:
+    """Return the digest of a bundled model's settings, weights and tokenizer."""
+    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
+    for file in (BUNDLED_WEIGHTS_FILE, TOKENIZER_FILE):
+        digest.update((folder / file).read_bytes())
+    return digest.hexdigest()
+
+
+def check_shipped(identity: str) -> None:
+    """Refuse a shipped model with a changed byte: a flipped bit moves the borders of tissue."""
+    if identity != SHIPPED_IDENTITY:
+        raise ModelError(
+            "the bundled model is damaged: its content does not match its checksum",
+            path=bundled_folder() / BUNDLED_WEIGHTS_FILE,
+            remedy="Install napari-plimseg again.",
+        )
 
 
 @functools.cache
