@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import struct
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import psutil
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
@@ -15,7 +18,8 @@ from safetensors.torch import load, save_file
 from napari_plimseg import limits
 from napari_plimseg.errors import ModelError
 from napari_plimseg.models.encoders.loading import load_encoder
-from napari_plimseg.models.library import list_models, models_folder
+from napari_plimseg.models.encoders.small import SmallBackbone
+from napari_plimseg.models.library import Kind, list_models, models_folder
 from napari_plimseg.models.loading import load_model
 from napari_plimseg.models.model_file import (
     HEADER_KEY,
@@ -23,11 +27,17 @@ from napari_plimseg.models.model_file import (
     read_header,
     save_model,
 )
+from napari_plimseg.models.segmentation.seg_model import (
+    save_segmentation_model,
+    segmentation_header,
+)
+from napari_plimseg.models.segmentation.seg_net import SegNet
 from napari_plimseg.models.segmentation.zero_shot import TEMPLATES, text_prototypes
-from napari_plimseg.models.tensor_file import write_sealed
+from napari_plimseg.models.tensor_file import fits_into_memory, write_sealed
 from napari_plimseg.models.weights import read_shapes, read_weights
 from napari_plimseg.tissue import TissueClass, TissueClasses
-from tests.support.library import CLASSES, header, unit_vectors
+from tests.support.bit_flips import CHANGED, GUARDS, REFUSED, SoundModel, flips, make_models
+from tests.support.library import CLASSES, header, own, unit_vectors
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -191,22 +201,35 @@ def test_prompts_are_encoded_once() -> None:
     assert any("{odd} %s" in text for text in encoder.asked)
 
 
-def test_a_flipped_bit_anywhere_in_a_model_file_is_refused(tmp_path: Path) -> None:
+def test_a_flipped_bit_anywhere_in_a_small_model_file_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "own.safetensors"
     save_model(path, header(title=""), {"prototypes": unit_vectors(2, 3)})
-    sound = path.read_bytes()
-    missed = []
-    for bit in range(0, 8 * len(sound), 7):  # another bit of each byte
-        changed = bytearray(sound)
-        changed[bit // 8] ^= 1 << bit % 8
-        path.write_bytes(changed)
-        try:
-            load_model_file(path)
-        except ModelError as error:
-            if "own.safetensors" in str(error):
-                continue
-        missed.append(bit)
-    assert not missed
+    sound = SoundModel.of(path)
+    found = {sound.outcome(bit, tmp_path) for bit in range(0, sound.bits, 7)}  # of each byte one
+    assert found == {REFUSED}
+
+
+def test_flipped_bits_change_no_model_of_any_kind_unnoticed(tmp_path: Path) -> None:
+    models = make_models(tmp_path)
+    assert len(models) == 5
+    found = {model.outcome(bit, tmp_path) for model, bit in flips(100, models, seed=5)}
+    assert found == {REFUSED}
+
+
+def test_without_the_checksum_most_flips_pass(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module, name, off = GUARDS["checksum"]
+    path = tmp_path / "own.safetensors"
+    save_model(path, header(), {"prototypes": unit_vectors(2)})
+    sound = SoundModel.of(path)
+    monkeypatch.setattr(f"{module}.{name}", off)
+    assert sound.outcome(sound.bits - 30, tmp_path) == CHANGED  # the last mantissa
+
+
+def test_each_guard_is_a_function_of_its_module() -> None:
+    for module, name, _ in GUARDS.values():
+        assert callable(getattr(importlib.import_module(module), name))
 
 
 def test_the_same_model_gives_the_same_bytes_and_other_readers_open_them(tmp_path: Path) -> None:
@@ -338,3 +361,66 @@ def test_scores_without_a_value_in_old_files_are_left_out(tmp_path: Path) -> Non
     del content["encoder_sha256"]
     save_file({"prototypes": unit_vectors(2)}, path, {HEADER_KEY: json.dumps(content)})
     assert read_header(path).scores == {"Dice": 50.0}
+
+
+def test_a_model_beyond_memory_is_refused_before_it_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = own(tmp_path / "large.safetensors")
+    monkeypatch.setattr("napari_plimseg.models.tensor_file.free_memory", lambda: 1000)
+    with pytest.raises(
+        ModelError, match=r"'large\.safetensors': does not fit into memory"
+    ) as caught:
+        load_model(path)
+    assert "Close other programs" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "error", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory: 1 byte")]
+)
+def test_exhausted_memory_is_an_error_that_names_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    path = own(tmp_path / "large.safetensors")
+
+    def exhausted(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr("napari_plimseg.models.model_file.read_tensors", exhausted)
+    with pytest.raises(ModelError, match=r"'large\.safetensors': does not fit into memory"):
+        load_model(path)
+    with pytest.raises(RuntimeError, match="shapes"), fits_into_memory(path):
+        raise RuntimeError("shapes differ")  # another error stays itself
+
+
+def test_models_without_a_checksum_are_listed_with_a_note(tmp_path: Path) -> None:
+    own(models_folder() / "new.safetensors")
+    whole = (models_folder() / "new.safetensors").read_bytes()
+    tensors = load(whole)
+    content = json.loads(header().to_json()) | {"format_version": 1}
+    save_file(tensors, models_folder() / "old.safetensors", {HEADER_KEY: json.dumps(content)})
+    listed = {entry.key: entry for entry in list_models()}
+    assert "No checksum: made before" in listed["old"].note
+    assert "No checksum: made before" in listed["old"].description
+    assert listed["new"].note == ""
+    assert "checksum" not in listed["new"].description
+    assert all(entry.note == "" for entry in listed.values() if entry.kind is Kind.BUNDLED)
+
+
+def test_a_network_of_gigabytes_in_a_header_takes_no_memory(tmp_path: Path) -> None:
+    backbone = SmallBackbone((8, 8, 8), (2, 2, 2))
+    head = SegNet(backbone.block_channels, backbone.strides, len(CLASSES), 16)
+    about = segmentation_header(
+        backbone, CLASSES, width=16, mpp=0.5, patch_size=224, backbone_inside=True
+    )
+    path = tmp_path / "huge.safetensors"
+    save_segmentation_model(path, about, backbone, head)
+    large = {"architecture": "small", "channels": [1024] * 3, "depths": [32] * 3}
+    network = dict(about.network) | {"backbone": large}
+    write_sealed(
+        path, {HEADER_KEY: replace(about, network=network).to_json()}, load(path.read_bytes())
+    )
+    before = psutil.Process().memory_info().rss
+    with pytest.raises(ModelError, match=r"'huge\.safetensors'.*is missing"):
+        load_model(path)
+    assert psutil.Process().memory_info().rss - before < 300 << 20  # it would be 7 GB
