@@ -79,7 +79,7 @@ def test_closing_it_ends_the_process(tmp_path: Path, monkeypatch: pytest.MonkeyP
         return child
 
     monkeypatch.setattr(trial, "_started", sleeping)
-    steps = try_loading("m", "model", tmp_path / "m.safetensors", PLENTY)
+    steps = try_loading("m", "file", tmp_path / "m.safetensors", PLENTY)
     next(steps)
     steps.close()
     assert not psutil.pid_exists(started[0])

@@ -171,9 +171,12 @@ def _try_model(path: Path) -> Generator[str, None, str]:
     from napari_plimseg.models.model_file import open_model_file
 
     yield f"Checking {path.name}…"
-    open_model_file(path)  # what is wrong with its header takes no process to find
+    header = open_model_file(path).header  # what is wrong with it takes no process to find
+    kind = "prompts" if header.kind == "hints" else "masks"
+    if library.is_encoder_lost(header):  # it may come later; the list says so until then
+        kind = "file"
     digest = sha256(path)
-    yield from _try(str(path.absolute()), "model", path)
+    yield from _try(str(path.absolute()), kind, path)
     return digest
 
 

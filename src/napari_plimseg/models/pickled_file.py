@@ -15,14 +15,15 @@ import zipfile
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from napari_plimseg import limits
 from napari_plimseg.errors import ConfigError, ModelError
 from napari_plimseg.models.tensor_file import (
     INCOMPLETE,
     LARGEST_RANK,
     SIZES,
     TYPE_NAMES,
+    check_header_size,
     check_total_size,
+    largest_header,
     torch_type,
 )
 
@@ -273,7 +274,7 @@ def _open_zip(path: Path) -> PickledFile:
         if "byteorder" in by_name and file.read(by_name["byteorder"]) != b"little":
             raise _broken("its bytes are in another order")
         table = by_name["data.pkl"]
-        limits.check(ModelError, "header-bytes", table.file_size, what="its table takes")
+        check_header_size(table.file_size)
         content = Interpreter(io.BytesIO(file.read(table))).run()
     sizes = {
         name.removeprefix("data/"): each.file_size
@@ -287,7 +288,7 @@ def _open_row(path: Path) -> PickledFile:
     """Open a file of the older layout: magic number, version, system, content, keys, values."""
     size = path.stat().st_size
     with path.open("rb") as file:
-        text = io.BytesIO(file.read(min(size, limits.get("header-bytes"))))
+        text = io.BytesIO(file.read(min(size, largest_header())))
         magic = Interpreter(text).run()
         if type(magic) is not int or magic != _MAGIC:
             raise _broken("it is no file of PyTorch")

@@ -252,6 +252,11 @@ def _table_of(file: BufferedReader, size: int) -> TensorTable:
     return TensorTable(metadata, entries, start + text)
 
 
+def largest_header() -> int:
+    """Return the most bytes that a header may have."""
+    return limits.get("header-bytes")
+
+
 def check_header_size(length: int) -> None:
     """Refuse a header above the limit before it is read."""
     limits.check(ModelError, "header-bytes", length, what="its header takes")

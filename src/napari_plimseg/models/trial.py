@@ -32,7 +32,8 @@ _CHILD = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
     "from napari_plimseg.models.trial import answer; answer(*sys.argv[2:])"
 )
-KINDS = ("model", "encoder")
+KINDS = ("masks", "prompts", "file", "encoder")
+"""What is tried: a model for masks or prompts with its encoder, a model file alone, an encoder."""
 _SLACK = 2 << 30
 _TOO_LARGE = "Close other programs, or use a smaller model."
 _BROKEN = "It may be damaged; export or download it again."
@@ -72,7 +73,7 @@ def try_loading(
     Parameters
     ----------
     name : str
-        A model file for "model", an encoder's name for "encoder".
+        An encoder's name for "encoder", otherwise the path of a model file.
     kind : str
         One of `KINDS`.
     place : Path
@@ -189,18 +190,14 @@ def load(name: str, kind: str) -> None:
         from napari_plimseg.models.encoders import load_encoder
 
         load_encoder(name)
-        return
-    from napari_plimseg.models.library import is_encoder_lost
-    from napari_plimseg.models.loading import load_model, load_promptable_model
-    from napari_plimseg.models.model_file import load_model_file, read_header
+    elif kind == "file":
+        from napari_plimseg.models.model_file import load_model_file
 
-    header = read_header(name)
-    if is_encoder_lost(header):  # it may come later; the list says so until then
         load_model_file(name)
-    elif header.kind == "hints":
-        load_promptable_model(name)
     else:
-        load_model(name)
+        from napari_plimseg.models.loading import load_model, load_promptable_model
+
+        (load_promptable_model if kind == "prompts" else load_model)(name)
 
 
 def _started(name: str, kind: str, allowed: TrialLimits) -> subprocess.Popen[bytes]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 import torch
 
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 
 T = TypeVar("T")
+Described: TypeAlias = "Mapping[str, Tensor] | Mapping[str, TensorEntry]"
+"""Tensors, or the rows of a file's table."""
 _WRAPPERS = ("state_dict", "model", "model_state_dict")
 _DEEPEST_WRAPPER = 4
 _PREFIXES = ("module.", "_orig_mod.")
@@ -113,7 +115,7 @@ def check_weights(
 
 
 def check_shapes(
-    found: Mapping[str, Tensor] | Mapping[str, TensorEntry],
+    found: Described,
     wanted: Mapping[str, Tensor],
     *,
     path: str | Path,

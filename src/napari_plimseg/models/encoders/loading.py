@@ -52,7 +52,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from napari_plimseg.models.encoders.base import Backbone, ImageEncoder, Matcher
-    from napari_plimseg.models.tensor_file import TensorEntry
+    from napari_plimseg.models.weights import Described
 
 T = TypeVar("T")
 
@@ -158,7 +158,7 @@ def is_image_text(name: str) -> bool:
 
 def empty_backbone(
     spec: Mapping[str, Any],
-    weights: Mapping[str, Tensor] | Mapping[str, TensorEntry] | None = None,
+    weights: Described | None = None,
 ) -> Backbone:
     """Build a backbone from its `spec`, for weights that are loaded afterwards.
 

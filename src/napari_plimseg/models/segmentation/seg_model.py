@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from napari_plimseg.models.encoders import Backbone
-    from napari_plimseg.models.tensor_file import TensorEntry
+    from napari_plimseg.models.weights import Described
     from napari_plimseg.tissue import TissueClasses
 
 
@@ -276,7 +276,7 @@ def _empty_head(header: ModelHeader, backbone: Backbone) -> SegNet:
 def _check_head(
     header: ModelHeader,
     backbone: Backbone,
-    found: Mapping[str, Tensor] | Mapping[str, TensorEntry],
+    found: Described,
     path: Path,
 ) -> None:
     """Refuse tensors that are not those of the head; it is not built for that."""
