@@ -177,7 +177,7 @@ def test_a_model_is_trained_on_a_new_family_and_predicts(
     if train_blocks == "none":
         other = PatchBackbone(CHANNELS)
         save_file(other.state_dict(), weights)
-        with pytest.raises(ModelError, match="other weights of its backbone"):
+        with pytest.raises(ModelError, match="other weights of its encoder"):
             load_model(path)
 
 

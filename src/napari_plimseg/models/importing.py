@@ -13,12 +13,20 @@ from napari_plimseg.files import atomic_write, sha256, sweep, sync_folder, tempo
 from napari_plimseg.models import library
 from napari_plimseg.models.encoders import (
     CONFIG_FILE,
+    TOKENIZER_FILES,
     WEIGHT_FILES,
     WEIGHT_SUFFIXES,
     EncoderName,
     card_titled,
+    check_hash,
     encoders_folder,
     folder_of,
+    is_encoder_name,
+    is_known,
+    known_encoders,
+    loadable_name,
+    remember,
+    weight_file,
 )
 from napari_plimseg.models.trial import try_loading
 from napari_plimseg.models.weights import read_shapes
@@ -35,6 +43,8 @@ def import_model(place: str | Path) -> Generator[str, None, str]:
     Parameters
     ----------
     place : str or Path
+        Or an encoder's name with its place, such as `timm:vit_small_patch16_224=FILE`: it stays
+        there, and model files that need it find it.
 
     Yields
     ------
@@ -51,6 +61,8 @@ def import_model(place: str | Path) -> Generator[str, None, str]:
     ModelError
         When it is damaged, not a model, or in the library already; then nothing is changed.
     """
+    if is_encoder_name(str(place)):
+        return (yield from _name_encoder(EncoderName.parse(str(place))))
     place = Path(place)
     if place.is_dir():
         return (yield from _import_folder(place))
@@ -76,12 +88,13 @@ def import_model(place: str | Path) -> Generator[str, None, str]:
 
 
 def import_weights(title: str, place: str | Path) -> Generator[str, None, str]:
-    """Import the weights of a known encoder.
+    """Import the weights of a known encoder, or name those that a model needs.
 
     Parameters
     ----------
     title : str
-        The encoder's key.
+        The encoder's key; or that of a model whose encoder is not found. That encoder stays where
+        it is.
     place : str or Path
         A weight file, or a folder with all files of the encoder.
 
@@ -98,7 +111,10 @@ def import_weights(title: str, place: str | Path) -> Generator[str, None, str]:
     place = Path(place)
     card = card_titled(title)
     if card is None:
-        raise ModelError(f"there is no encoder '{title}'")
+        entry = library.ModelLibrary().entry(title)
+        if not entry.needs_place or entry.path is None:
+            raise ModelError(f"there is no encoder '{title}' to import weights for")
+        return (yield from _name_encoder_of(entry.path, entry.key, place))
     is_file = card.name.form.place == "FILE"
     if is_file and place.is_dir():
         names = [*card.needed[-1], *(p.name for p in sorted(place.iterdir()))]
@@ -124,7 +140,43 @@ def import_weights(title: str, place: str | Path) -> Generator[str, None, str]:
     yield from _try(str(name), "encoder", place)
     yield f"Copying {place.name}…"
     _copy_folder(chosen, folder_of(card))
+    _remember_copy(name, loadable_name(card))
     return card.title
+
+
+def _name_encoder(name: EncoderName) -> Generator[str, None, str]:
+    """Load an encoder from a place of the user's, which puts it into the list of known ones."""
+    if name.path is None:
+        raise ModelError(f"'{name}' does not say where its weights are")
+    name = name.at(name.path.absolute())
+    yield f"Checking {name.weights.name}…"
+    yield from _try(str(name), "encoder", name.weights)
+    return str(name.without_path)
+
+
+def _name_encoder_of(model: Path, key: str, place: Path) -> Generator[str, None, str]:
+    """Name the encoder of a model; any other weights are refused by their hash."""
+    from napari_plimseg.models.model_file import read_header
+
+    header = read_header(model)
+    name = EncoderName.parse(header.encoder).without_path
+    if name.form.place == "FOLDER" and place.is_file() and name.scheme != "sam":
+        place = place.parent
+    name = name.at(place)
+    weights = weight_file(name)
+    if weights is None:
+        raise ModelError("no weights of this encoder are there", path=place)
+    yield f"Checking {weights.name}…"
+    if header.encoder_sha256:
+        check_hash(str(name.without_path), sha256(weights), header.encoder_sha256, path=weights)
+    yield from _name_encoder(name)
+    if not is_known(header.encoder, header.encoder_sha256, header.encoder_identity):
+        raise ModelError(
+            "these are not the weights of its encoder",
+            path=weights,
+            remedy=f"'{key}' was made with others.",
+        )
+    return key
 
 
 def _import_folder(folder: Path) -> Generator[str, None, str]:
@@ -134,9 +186,11 @@ def _import_folder(folder: Path) -> Generator[str, None, str]:
         yield from _try(str(name), "encoder", folder)
         yield f"Copying {folder.name}…"
         chosen = [folder / f for f in WEIGHT_FILES if (folder / f).is_file()][:1]
-        chosen += [p for p in sorted(folder.iterdir()) if p.suffix in {".json", ".txt"}]
+        # what the loading reads, and nothing else that a stranger has put there
+        chosen += [folder / f for f in (CONFIG_FILE, *TOKENIZER_FILES) if (folder / f).is_file()]
         target = _fresh(encoders_folder() / folder.name)
         _copy_folder(chosen, target)
+        _remember_copy(name, name.at(target))
         return target.name
     files = [p for p in sorted(folder.glob("*.safetensors")) if _is_model(p)]
     if not files:
@@ -156,6 +210,14 @@ def _import_folder(folder: Path) -> Generator[str, None, str]:
     return key
 
 
+def _remember_copy(source: EncoderName, copy: EncoderName | None) -> None:
+    """Let model files find an encoder in its copy when the place it came from is gone."""
+    if copy is not None:
+        for known in known_encoders():
+            if known.name == str(source.at(source.weights.absolute())):
+                remember(copy, known.weights_sha256, known.identities)
+
+
 def _is_model(path: Path) -> bool:
     from napari_plimseg.models.model_file import read_header
 
@@ -173,7 +235,7 @@ def _try_model(path: Path) -> Generator[str, None, str]:
     yield f"Checking {path.name}…"
     header = open_model_file(path).header  # what is wrong with it takes no process to find
     kind = "prompts" if header.kind == "hints" else "masks"
-    if library.is_encoder_lost(header):  # it may come later; the list says so until then
+    if library.why_encoder_lost(header):  # it may come later; the list says so until then
         kind = "file"
     digest = sha256(path)
     yield from _try(str(path.absolute()), kind, path)

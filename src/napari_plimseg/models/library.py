@@ -34,7 +34,9 @@ from napari_plimseg.models.encoders import (
     encoders_folder,
     folder_of,
     is_begun,
+    is_known,
     loadable_name,
+    missing_encoder,
     missing_files,
     without_path,
 )
@@ -56,7 +58,6 @@ BUNDLED_MPP = 0.5
 HINT_MODEL_FILE = "hints.safetensors"
 NO_CHECKSUM = "made before model files had one; train or export it again to get it"
 _REINSTALL = "Its weights are missing: install napari-plimseg again."
-_LOST = "The weights of its encoder are not where they were: put them back, or train it again."
 
 
 class Kind(Enum):
@@ -135,6 +136,9 @@ class ModelEntry:
     downloadable : bool
     removable : bool
         Whether the user may remove it.
+    needs_place : str
+        "FILE" or "FOLDER" when the weights of its encoder are outside of its file and their place
+        is not known: what `import_weights` then takes.
     """
 
     key: str
@@ -157,6 +161,7 @@ class ModelEntry:
     history: Mapping[str, str] = field(default_factory=dict)
     downloadable: bool = False
     removable: bool = False
+    needs_place: str = ""
 
     def __post_init__(self) -> None:
         if not self.key or not self.title:
@@ -428,12 +433,12 @@ def _model_file(path: Path) -> ModelEntry:
     try:
         size = path.stat().st_size if path.exists() else 0  # a link may lead nowhere
         header = read_header(path)
-    except PlimsegError as error:
+    except (PlimsegError, OSError) as error:
         return ModelEntry(
             path.stem, path.stem, path.stem, "A model file that can't be used.", Kind.OWN,
             EntryState.DAMAGED, str(error), size_bytes=size, path=path, removable=True,
         )  # fmt: skip
-    lost = is_encoder_lost(header)
+    lost = why_encoder_lost(header)
     history = {
         "kind": header.kind,
         "encoder": without_path(header.encoder),
@@ -444,23 +449,26 @@ def _model_file(path: Path) -> ModelEntry:
     }
     return ModelEntry(
         path.stem, path.stem, header.title or path.stem, _description(header), Kind.OWN,
-        EntryState.PARTIAL if lost else EntryState.READY, _LOST if lost else "", header.license,
+        EntryState.PARTIAL if lost else EntryState.READY, lost, header.license,
         "trained or imported on this computer",
         task=Task.PROMPTS if header.kind == "hints" else Task.MASKS, classes=header.classes,
         mpp=header.mpp, size_bytes=size, path=path, scores=header.scores,
         history={what: text for what, text in history.items() if text}, removable=True,
+        needs_place=EncoderName.parse(header.encoder).form.place if lost else "",
     )  # fmt: skip
 
 
-def is_encoder_lost(header: ModelHeader) -> bool:
-    """Whether a model needs weights outside its file that are no longer where they were."""
+def why_encoder_lost(header: ModelHeader) -> str:
+    """Return why the encoder outside of a model file can't be found; "" when it can."""
     if header.network.get("backbone_inside") or header.network.get("frozen_inside"):
-        return False
-    try:
-        path = EncoderName.parse(header.encoder).path
-    except ModelError:
-        return False  # loading it says what is wrong with the name
-    return path is not None and not path.exists()
+        return ""
+    if is_known(header.encoder, header.encoder_sha256, header.encoder_identity):
+        return ""
+    error = missing_encoder(
+        EncoderName.parse(header.encoder), header.encoder_sha256, header.encoder_identity, None
+    )
+    problem = error.problem[0].upper() + error.problem[1:]
+    return f"{problem}. {error.remedy}"
 
 
 def _description(header: ModelHeader) -> str:

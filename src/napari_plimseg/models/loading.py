@@ -102,15 +102,25 @@ def _from_file(path: Path, classes: TissueClasses | None) -> DenseModel:
 
 
 def _from_prototypes(path: Path, classes: TissueClasses | None) -> DenseModel:
-    from napari_plimseg.models.encoders import ImageTextEncoder, load_encoder
+    from napari_plimseg.models.encoders import (
+        ImageTextEncoder,
+        check_hash,
+        find_encoder,
+        load_encoder,
+        without_path,
+    )
     from napari_plimseg.models.model_file import load_model_file
     from napari_plimseg.models.segmentation import ZeroShotModel
 
     header, tensors = load_model_file(path)
-    encoder = load_encoder(header.encoder)
+    encoder = load_encoder(
+        find_encoder(header.encoder, header.encoder_sha256, header.encoder_identity, path=path)
+    )
+    digest = getattr(encoder, "digest", "")
+    check_hash(header.encoder, digest, header.encoder_sha256, path=path)
     if encoder.identity != header.encoder_identity or not isinstance(encoder, ImageTextEncoder):
         raise ModelError(
-            f"it belongs to other weights of its encoder '{header.encoder}'",
+            f"it belongs to other weights of its encoder '{without_path(header.encoder)}'",
             path=path,
             remedy="Use the version of napari-plimseg that made it, or make it again.",
         )

@@ -188,8 +188,9 @@ def load(name: str, kind: str) -> None:
     """Load a model or an encoder and let go of it; raises whatever its loading does."""
     if kind == "encoder":
         from napari_plimseg.models.encoders import load_encoder
+        from napari_plimseg.models.promptable import load_sam
 
-        load_encoder(name)
+        (load_sam if name.startswith("sam:") else load_encoder)(name)
     elif kind == "file":
         from napari_plimseg.models.model_file import load_model_file
 

@@ -18,6 +18,8 @@ from napari_plimseg.errors import ModelError
 from napari_plimseg.models.class_gate import ClassGate
 from napari_plimseg.models.encoders import loading
 from napari_plimseg.models.encoders.base import Backbone
+from napari_plimseg.models.encoders.cards import EncoderName
+from napari_plimseg.models.encoders.known import remember
 from napari_plimseg.models.library import list_models, models_folder
 from napari_plimseg.models.loading import load_model
 from napari_plimseg.models.model_file import HEADER_KEY, ModelHeader, read_header
@@ -74,6 +76,7 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(seg_model, "empty_backbone", empty)
     monkeypatch.setattr(seg_model, "load_backbone", lambda name: TinyBackbone(name))
+    monkeypatch.setattr(seg_model, "find_encoder", lambda name, *_, **__: name)
 
 
 def parts(seed: int = 0) -> tuple[TinyBackbone, SegNet]:
@@ -235,7 +238,9 @@ def test_the_command_line_segments_with_it(sample_path: Path, tmp_path: Path) ->
 def test_a_file_whose_backbone_has_gone_is_listed_with_the_reason(tmp_path: Path) -> None:
     weights = tmp_path / "x.pt"
     weights.touch()
-    backbone, head = TinyBackbone(f"timm:x={weights}"), parts()[1]
+    name = f"timm:x={weights}"
+    backbone, head = TinyBackbone(name), parts()[1]
+    remember(EncoderName.parse(name), "0" * 64, [backbone.identity])
     about = header(backbone, backbone_inside=False)
     save_segmentation_model(models_folder() / "far.safetensors", about, backbone, head)
     info = {i.name: i for i in list_models()}["far"]
@@ -244,7 +249,8 @@ def test_a_file_whose_backbone_has_gone_is_listed_with_the_reason(tmp_path: Path
     weights.unlink()
     info = {i.name: i for i in list_models()}["far"]
     assert not info.available
-    assert "not where they were" in info.reason
+    assert "needs the encoder 'timm:x' (identity" in info.reason
+    assert "plimseg models import timm:x=FILE" in info.reason
 
 
 def test_a_model_leaves_a_network_in_training_trainable() -> None:
@@ -256,11 +262,10 @@ def test_a_model_leaves_a_network_in_training_trainable() -> None:
     assert all(p.grad is not None for p in [*backbone.parameters(), *head.parameters()])
 
 
-def test_folders_stay_out_of_a_file_that_needs_none() -> None:
+def test_folders_stay_out_of_files() -> None:
     assert header(TinyBackbone("timm:x=/home/jo/x.pt")).encoder == "timm:x"
     assert header(TinyBackbone("local-dir:/home/jo")).encoder == "local-dir"
-    kept = header(TinyBackbone("timm:x=/home/jo/x.pt"), backbone_inside=False)
-    assert kept.encoder == "timm:x=/home/jo/x.pt"
+    assert header(TinyBackbone("timm:x=/home/jo/x.pt"), backbone_inside=False).encoder == "timm:x"
 
 
 def damaged(tensors: dict[str, Tensor], how: str) -> dict[str, Tensor]:

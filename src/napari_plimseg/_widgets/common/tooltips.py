@@ -106,7 +106,8 @@ TOOLTIPS: dict[str, str] = {
     "first_run": "Hide these steps. They remain available in the help.",
     "models_import": "Import a model file, a folder, or the weights of an encoder. They are "
     "checked, then copied.",
-    "models_weights": "Use files on this computer as the weights of the selected encoder.",
+    "models_weights": "Use files on this computer as the weights of the selected encoder, or of "
+    "the encoder that the selected model needs.",
     "models_download": "Download the selected encoder. Its size and license are shown first.",
     "models_cancel": "Stop the download. The downloaded part is kept, and the download can be "
     "continued.",

@@ -288,7 +288,7 @@ class ModelsDock(QWidget):
         self._start(Work.IMPORTING, lambda: _with_key(import_model(path)))
 
     def import_weights_from(self, path: str | Path) -> None:
-        """Import the weights of the selected encoder from a file or folder."""
+        """Import the weights of the selected encoder, or name those that a model needs."""
         entry = self.entry
         if entry is not None and not self.state.why_not("weights"):
             key = entry.key
@@ -420,7 +420,11 @@ class ModelsDock(QWidget):
             self.import_from(path)
 
     def _on_weights(self) -> None:
-        path, _ = QFileDialog.getOpenFileName(self, "Weights of the encoder", "", WEIGHT_FILES)
+        title = "Weights of the encoder"
+        if self.entry is not None and self.entry.needs_place == "FOLDER":
+            path = QFileDialog.getExistingDirectory(self, title)
+        else:
+            path, _ = QFileDialog.getOpenFileName(self, title, "", WEIGHT_FILES)
         if path:
             self.import_weights_from(path)
 

@@ -67,6 +67,8 @@ class ModelsState:
         return getattr(self, f"_why_not_{control}")(self.entry)
 
     def _why_not_weights(self, entry: ModelEntry) -> str:
+        if entry.needs_place:
+            return ""
         if entry.kind is not Kind.ENCODER:
             return "Select the encoder that the weights belong to first."
         return "It is already on this computer." if entry.state is EntryState.READY else ""

@@ -6,6 +6,7 @@ __all__ = [
     "SMALL",
     "TISSUE_FILE",
     "TOKENIZER_FILE",
+    "TOKENIZER_FILES",
     "WEIGHT_FILES",
     "WEIGHT_SUFFIXES",
     "Allowed",
@@ -18,20 +19,28 @@ __all__ = [
     "bundled_folder",
     "bytes_here",
     "card_titled",
+    "check_fit",
+    "check_hash",
     "check_settings",
     "damage",
     "empty_backbone",
     "encoders_folder",
+    "find_encoder",
     "folder_of",
+    "hash_outside",
     "is_begun",
     "is_encoder_name",
+    "is_known",
+    "known_encoders",
     "load_backbone",
     "load_encoder",
     "loadable_name",
+    "missing_encoder",
     "missing_files",
+    "remember",
     "sam_vision_encoder",
-    "shapes_of",
     "tiny_vit",
+    "weight_file",
     "without_path",
 ]
 
@@ -61,6 +70,9 @@ from .cards import (
 )
 from .cards import (
     TOKENIZER_FILE as TOKENIZER_FILE,
+)
+from .cards import (
+    TOKENIZER_FILES as TOKENIZER_FILES,
 )
 from .cards import (
     WEIGHT_FILES as WEIGHT_FILES,
@@ -93,6 +105,9 @@ from .cards import (
     folder_of as folder_of,
 )
 from .cards import (
+    hash_outside as hash_outside,
+)
+from .cards import (
     is_begun as is_begun,
 )
 from .cards import (
@@ -111,13 +126,34 @@ from .external import (
     built_for as built_for,
 )
 from .external import (
+    check_fit as check_fit,
+)
+from .external import (
     sam_vision_encoder as sam_vision_encoder,
 )
 from .external import (
-    shapes_of as shapes_of,
-)
-from .external import (
     tiny_vit as tiny_vit,
+)
+from .known import (
+    check_hash as check_hash,
+)
+from .known import (
+    find_encoder as find_encoder,
+)
+from .known import (
+    is_known as is_known,
+)
+from .known import (
+    known_encoders as known_encoders,
+)
+from .known import (
+    missing_encoder as missing_encoder,
+)
+from .known import (
+    remember as remember,
+)
+from .known import (
+    weight_file as weight_file,
 )
 from .loading import (
     backbone_shapes as backbone_shapes,

@@ -58,6 +58,12 @@ SMALLEST_SIDE = 32
 Color = tuple[float, float, float]
 
 
+def backbone_identity(digest: str, spec: Mapping[str, Any]) -> str:
+    """Return the `identity` of a backbone with these weights."""
+    settings = json.dumps([digest, dict(spec), "v1"], sort_keys=True)
+    return hashlib.sha256(settings.encode()).hexdigest()
+
+
 class Backbone(nn.Module, ABC):
     """An image encoder as a chain of stages that each give one feature map.
 
@@ -81,6 +87,8 @@ class Backbone(nn.Module, ABC):
 
     Attributes
     ----------
+    digest : str
+        As given.
     identity : str
         Hex digest of everything that changes the output of the untrained backbone.
     """
@@ -108,8 +116,8 @@ class Backbone(nn.Module, ABC):
         self.strides = tuple(strides)
         self.register_buffer("_mean", torch.tensor(mean).view(3, 1, 1), persistent=False)
         self.register_buffer("_std", torch.tensor(std).view(3, 1, 1), persistent=False)
-        settings = json.dumps([digest, self.spec, "v1"], sort_keys=True)
-        self.identity = hashlib.sha256(settings.encode()).hexdigest()
+        self.digest = digest
+        self.identity = backbone_identity(digest, self.spec)
         self._first_trainable = len(self.strides)
 
     @abstractmethod

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.resources
 import json
+import re
 import zipfile
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -26,6 +27,8 @@ WEIGHT_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 WEIGHT_SUFFIXES = (".safetensors", ".bin", ".pt", ".pth")
 BUNDLED_WEIGHTS_FILE = "open_clip_model.safetensors"
 TOKENIZER_FILE = "tokenizer.json"
+TOKENIZER_FILES = (TOKENIZER_FILE, "vocab.txt")
+"""In which the words of a BERT are."""
 TISSUE_FILE = "tissue.safetensors"
 _ANY_ARCHITECTURE, _REPOSITORY = "ARCHITECTURE", "ORG/REPO"
 
@@ -214,6 +217,28 @@ def without_path(stored: str) -> str:
         return str(EncoderName.parse(stored).without_path)
     except ModelError:
         return stored
+
+
+def hash_outside(text: str, digest: str) -> str:
+    """Return the SHA-256 of an encoder's weight file, for the header of a model file.
+
+    Parameters
+    ----------
+    text : str
+        The encoder's name.
+    digest : str
+        Of its weights.
+
+    Returns
+    -------
+    str
+        "" when there is no such file, because the weights come with this package.
+    """
+    try:
+        has_file = bool(EncoderName.parse(text).form.place)
+    except ModelError:
+        has_file = False
+    return digest if has_file and re.fullmatch(r"[0-9a-f]{64}", digest) else ""
 
 
 @dataclass(frozen=True)

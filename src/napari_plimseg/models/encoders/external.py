@@ -35,6 +35,7 @@ if TYPE_CHECKING:
         TowerSpec,
         VisionSpec,
     )
+    from napari_plimseg.models.weights import Described
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -87,6 +88,17 @@ def shapes_of(build: Callable[[], nn.Module]) -> dict[str, Tensor]:
     size = sum(t.numel() * t.element_size() for t in (*network.parameters(), *network.buffers()))
     limits.check(ModelError, "model-bytes", size, what="its network would take")
     return dict(network.state_dict())
+
+
+def check_fit(weights: Described, build: Callable[[], nn.Module], *, path: str | Path = "") -> None:
+    """Compare the names and shapes of weights with those of a network that is not built.
+
+    Raises
+    ------
+    ModelError
+        When it can't be built, is larger than the limit `model-bytes`, or has other tensors.
+    """
+    check_shapes(weights, shapes_of(build), path=path)
 
 
 def tensors_of(path: Path) -> dict[str, Tensor]:

@@ -33,7 +33,8 @@ from napari_plimseg.models.encoders.cards import (
     hub_folder,
 )
 from napari_plimseg.models.encoders.conch import load_conch
-from napari_plimseg.models.encoders.external import shapes_of
+from napari_plimseg.models.encoders.external import check_fit, shapes_of
+from napari_plimseg.models.encoders.known import remember
 from napari_plimseg.models.encoders.open_clip import ClipMatcher, OpenClipEncoder
 from napari_plimseg.models.encoders.small import SmallBackbone
 from napari_plimseg.models.encoders.timm import TimmEncoder
@@ -44,7 +45,6 @@ from napari_plimseg.models.encoders.towers import (
     rebuilt_timm,
     timm_backbone,
 )
-from napari_plimseg.models.weights import check_shapes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -101,8 +101,9 @@ def load_encoder(name: str) -> ImageEncoder:
         When it is not on this computer, can't be read, or is not what it claims to be.
     """
     parsed, load = _loader(name, "encoder", lambda family: family.encoder)
-    with offline():
-        return load(parsed)
+    encoder = _read(lambda: load(parsed))
+    _remember(parsed, encoder)
+    return encoder
 
 
 def load_backbone(name: str, *, seed: int = 0) -> Backbone:
@@ -121,8 +122,9 @@ def load_backbone(name: str, *, seed: int = 0) -> Backbone:
         When it is not on this computer, can't be read, or has no maps of its blocks.
     """
     parsed, load = _loader(name, "backbone", lambda family: family.backbone)
-    with offline():
-        return load(parsed, seed)
+    backbone = _read(lambda: load(parsed, seed))
+    _remember(parsed, backbone)
+    return backbone
 
 
 def load_matcher(name: str, *, seed: int = 0) -> Matcher:
@@ -142,8 +144,23 @@ def load_matcher(name: str, *, seed: int = 0) -> Matcher:
         When it is not on this computer, can't be read, or is vision-only.
     """
     parsed, load = _loader(name, "image-text model", lambda family: family.matcher)
-    with offline():
-        return load(parsed, seed)
+    return _read(lambda: load(parsed, seed))
+
+
+def _read(load: Callable[[], T]) -> T:
+    """Call a loader offline; a place that can't be looked at is a `ModelError`."""
+    try:
+        with offline():
+            return load()
+    except OSError as error:
+        raise ModelError(f"its encoder can't be read ({error.strerror or error})") from error
+
+
+def _remember(name: EncoderName, loaded: ImageEncoder | Backbone) -> None:
+    """Put what the user named into the list of known encoders."""
+    if name.path is not None:
+        identities = getattr(loaded, "identities", (loaded.identity,))
+        remember(name, getattr(loaded, "digest", ""), identities)
 
 
 def is_image_text(name: str) -> bool:
@@ -176,7 +193,7 @@ def empty_backbone(
         When this version can't build it, or it has other weights.
     """
     if weights is not None:
-        check_shapes(weights, backbone_shapes(spec), path="")
+        check_fit(weights, lambda: _rebuilt(spec))
     return _rebuilt(spec)
 
 
@@ -272,10 +289,16 @@ def _clip_family(
     rebuild: Callable[[Mapping[str, Any]], Backbone] | None = None,
 ) -> EncoderFamily:
     """Return the row of a CLIP's scheme: all three uses start from the same encoder."""
+
+    def remembered(name: EncoderName) -> OpenClipEncoder:
+        encoder = load(name)
+        _remember(name, encoder)
+        return encoder
+
     return EncoderFamily(
         encoder=load,
-        backbone=lambda name, seed: clip_backbone(load(name), str(name)),
-        matcher=lambda name, seed: ClipMatcher(load(name), str(name)),
+        backbone=lambda name, seed: clip_backbone(remembered(name), str(name)),
+        matcher=lambda name, seed: ClipMatcher(remembered(name), str(name)),
         architecture=architecture,
         rebuild=rebuild,
     )

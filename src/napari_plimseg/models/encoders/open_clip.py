@@ -12,11 +12,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from napari_plimseg.errors import ModelError
-from napari_plimseg.models.encoders.base import Matcher
+from napari_plimseg.models.encoders.base import Matcher, backbone_identity
 from napari_plimseg.models.encoders.cards import CONFIG_FILE, WEIGHT_FILES
 from napari_plimseg.models.encoders.external import (
     built_for,
     clip_architecture,
+    clip_cleaning,
     clip_network,
     clip_tokenizer,
 )
@@ -214,6 +215,7 @@ class OpenClipEncoder:
             tokenize: Callable[[list[str]], Tensor] = bert_tokenizer(
                 weights.parent, text.context_length,
                 lowercase=text.sizes.lowercase, vocabulary=text.sizes.vocab_size,
+                clean=clip_cleaning(),
             )  # fmt: skip
         else:
             tokenize = clip_tokenizer(text.context_length)
@@ -224,6 +226,16 @@ class OpenClipEncoder:
             "vision_cfg": dict(spec.given), "quick_gelu": spec.quick_gelu,
         }  # fmt: skip
         return cls(network, tokenize, name=name, digest=digest, config=config)
+
+    @property
+    def tower_spec(self) -> dict[str, Any]:
+        """The `spec` of its image tower as a backbone."""
+        return {**self.config, "mean": list(self.mean), "std": list(self.std)}
+
+    @property
+    def identities(self) -> tuple[str, str]:
+        """Its own identity, and that of its image tower as a backbone."""
+        return self.identity, backbone_identity(self.digest, self.tower_spec)
 
     def to(self, device: torch.device) -> Self:
         """Move the weights and return self."""

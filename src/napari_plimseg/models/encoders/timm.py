@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from napari_plimseg.errors import ModelError
+from napari_plimseg.models.encoders.base import backbone_identity
 from napari_plimseg.models.encoders.external import (
     built_for,
     check_timm_name,
@@ -191,6 +192,8 @@ class TimmEncoder:
         self.alignment, self.halo = self._grid.alignment, self._grid.halo
         settings = f"{architecture} {built.digest} {mean} {std} {self._grid.window}"
         self.identity = hashlib.sha256(settings.encode()).hexdigest()
+        self.digest = built.digest
+        self.identities = self.identity, backbone_identity(built.digest, built.spec)
 
     def to(self, device: torch.device) -> Self:
         """Move the weights and return self."""

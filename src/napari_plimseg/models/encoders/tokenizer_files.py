@@ -12,14 +12,12 @@ import torch
 from torch import Tensor
 
 from napari_plimseg.errors import ModelError
-from napari_plimseg.models.encoders.external import clip_cleaning
 from napari_plimseg.reading import read_json, read_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
-TOKENIZER_FILES = ("tokenizer.json", "vocab.txt")
 _SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
 _LONGEST_WORD, _MOST_WORDS = 400, 1 << 19
 # Every step of a tokenizer of `tokenizers` that is used by CONCH or its relatives. Steps with
@@ -59,7 +57,9 @@ class FileTokenizer:
         return torch.tensor([one.ids for one in encoded])
 
 
-def bert_tokenizer(folder: Path, length: int, *, lowercase: bool, vocabulary: int) -> FileTokenizer:
+def bert_tokenizer(
+    folder: Path, length: int, *, lowercase: bool, vocabulary: int, clean: Callable[[str], str]
+) -> FileTokenizer:
     """Return BERT's tokenizer with the words of a folder.
 
     Parameters
@@ -72,6 +72,8 @@ def bert_tokenizer(folder: Path, length: int, *, lowercase: bool, vocabulary: in
         Whether letter case is ignored.
     vocabulary : int
         How many words the network knows.
+    clean : callable
+        Applied to each text before.
 
     Raises
     ------
@@ -102,7 +104,7 @@ def bert_tokenizer(folder: Path, length: int, *, lowercase: bool, vocabulary: in
         tokenizer.add_special_tokens([name for name in (*_SPECIAL, "[MASK]") if name in words])
         return tokenizer
 
-    return FileTokenizer(_quietly(build, path), length, clean=clip_cleaning())
+    return FileTokenizer(_quietly(build, path), length, clean=clean)
 
 
 def conch_tokenizer(path: Path, length: int, *, vocabulary: int) -> FileTokenizer:
@@ -168,7 +170,7 @@ def _words(folder: Path) -> tuple[dict[str, int], Path]:
             raise ModelError("is not the tokenizer of a BERT", path=path)
     else:
         raise ModelError(
-            f"the folder lacks {' or '.join(TOKENIZER_FILES)}",
+            "the folder lacks vocab.txt or tokenizer.json",
             path=folder,
             remedy="Put the tokenizer of the model there.",
         )

@@ -125,8 +125,7 @@ class TimmCnnBackbone(Backbone):
 
 def clip_backbone(encoder: OpenClipEncoder, name: str) -> Backbone:
     """Return the image tower of a CLIP model."""
-    spec = {**encoder.config, "mean": list(encoder.mean), "std": list(encoder.std)}
-    return _of_tower(encoder.network.visual, name, encoder.digest, spec)
+    return _of_tower(encoder.network.visual, name, encoder.digest, encoder.tower_spec)
 
 
 def timm_backbone(architecture: str, path: Path, name: str) -> Backbone:

@@ -1,6 +1,6 @@
 """Write and read promptable models as model files of kind "hints".
 
-By default the pretrained weights stay outside, and the file names their source: with a SAM it holds
+By default the pretrained weights stay outside, and the file names their hash: with a SAM it holds
 only the parts that WSI-SAM adds (a few megabytes), with a backbone all but the backbone.
 """
 
@@ -11,7 +11,14 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from napari_plimseg.errors import ModelError
-from napari_plimseg.models.encoders import load_backbone, shapes_of
+from napari_plimseg.models.encoders import (
+    check_fit,
+    check_hash,
+    find_encoder,
+    hash_outside,
+    load_backbone,
+    without_path,
+)
 from napari_plimseg.models.model_file import (
     ModelHeader,
     current_versions,
@@ -27,7 +34,7 @@ from napari_plimseg.models.promptable.sam_encoders import (
     empty_encoder,
     encoder_on,
 )
-from napari_plimseg.models.promptable.sam_weights import load_sam, without_folder
+from napari_plimseg.models.promptable.sam_weights import load_sam
 from napari_plimseg.models.promptable.wsi_sam import WsiSam
 from napari_plimseg.models.weights import check_shapes
 from napari_plimseg.tissue import TissueClass, TissueClasses
@@ -53,7 +60,7 @@ def save_hint_model(
     title : str
         For people.
     frozen_inside : bool
-        Whether the pretrained weights go into the file too. Otherwise the file names their source,
+        Whether the pretrained weights go into the file too. Otherwise the file names their hash,
         and later only the same weights are accepted.
     **about
         `license`, `scores` and `training_sha256` of `ModelHeader`.
@@ -64,9 +71,10 @@ def save_hint_model(
         When a weight is not finite.
     """
     on_backbone = isinstance(model.encoder, BackboneEncoder)
+    outside = "" if frozen_inside else hash_outside(model.source, model.weights_digest)
     header = ModelHeader(
         kind=KIND, classes=THE_OBJECT, encoder_identity=model.source_digest,
-        encoder=without_folder(model.source) if frozen_inside else model.source,
+        encoder=without_path(model.source), encoder_sha256=outside,
         mpp=model.mpp, patch_size=model.side, title=title, versions=current_versions(),
         mean=(0.0, 0.0, 0.0) if on_backbone else MEAN, std=(1.0, 1.0, 1.0) if on_backbone else STD,
         network={
@@ -107,8 +115,12 @@ def load_hint_model(path: str | Path, *, source: str | None = None) -> WsiSam:
     inside = network["frozen_inside"]
     try:
         shape = DecoderShape.from_dict(network["decoder"])
-        source = source or header.encoder
-        model = _whole(file, shape) if inside else _on_source(file, shape, source)
+        place = source or header.encoder
+        if not inside and source is None:
+            place = find_encoder(
+                header.encoder, header.encoder_sha256, header.encoder_identity, path=path
+            )
+        model = _whole(file, shape) if inside else _on_source(file, shape, place)
         _check_own(file, model)
     except ValueError as error:
         raise ModelError(f"its description is wrong ({error})", path=path) from error
@@ -141,7 +153,7 @@ def _whole(file: ModelFile, shape: DecoderShape) -> WsiSam:
             source_digest=header.encoder_identity,
         )
 
-    check_shapes(file.table.entries, shapes_of(build), path=file.path)
+    check_fit(file.table.entries, build)
     return build()
 
 
@@ -169,6 +181,7 @@ def _on_source(file: ModelFile, shape: DecoderShape, source: str) -> WsiSam:
         sam = load_sam(source, side=spec.get("side"))
         model = WsiSam.on_sam(sam, resolutions=resolutions, source=source)
         encoder, digest = sam.encoder, sam.digest
+    check_hash(header.encoder, model.weights_digest, header.encoder_sha256, path=path)
     if digest != header.encoder_identity or encoder.spec() != header.network["patch_encoder"]:
         raise ModelError(
             "it belongs to other pretrained weights",

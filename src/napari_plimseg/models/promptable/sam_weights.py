@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from napari_plimseg.errors import ModelError
 from napari_plimseg.files import sha256
 from napari_plimseg.models.downloads import cached_folder, offline
-from napari_plimseg.models.encoders import EncoderName, shapes_of
+from napari_plimseg.models.encoders import EncoderName, check_fit, remember
 from napari_plimseg.models.promptable.sam_decoder import DecoderShape
 from napari_plimseg.models.promptable.sam_encoders import (
     TinyVitEncoder,
@@ -20,7 +20,7 @@ from napari_plimseg.models.promptable.sam_encoders import (
     tiny_vit_sizes,
     vit_sizes,
 )
-from napari_plimseg.models.weights import check_shapes, check_weights, read_weights
+from napari_plimseg.models.weights import check_weights, read_weights
 from napari_plimseg.reading import read_json
 
 if TYPE_CHECKING:
@@ -257,8 +257,10 @@ def load_sam(source: str, *, side: int | None = None) -> SamWeights:
         shape = decoder_shape(tensors.decoder, encoder.early_channels, heads)
     except ModelError as error:
         raise ModelError(error.problem, path=place, remedy=error.remedy) from error
+    digest = sha256(place)
+    remember(EncoderName.parse(source), digest, [digest])
     return SamWeights(
-        name, sha256(place), encoder, shape, tensors.hint_encoder, tensors.decoder, tensors.added
+        name, digest, encoder, shape, tensors.hint_encoder, tensors.decoder, tensors.added
     )
 
 
@@ -269,7 +271,7 @@ def _built(
 ) -> SamEncoder:
     """Return an encoder with its weights; it is not built when they are those of another one."""
     with offline():
-        check_shapes(tensors, shapes_of(lambda: kind(sizes)), path="")
+        check_fit(tensors, lambda: kind(sizes))
         encoder = kind(sizes)
     check_weights(tensors, encoder.state_dict(), path="")
     encoder.load_state_dict(dict(tensors))

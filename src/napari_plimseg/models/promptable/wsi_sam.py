@@ -151,6 +151,13 @@ class WsiSam(nn.Module):
             self.draws_hints, weights_digest(self.decoder),
         )  # fmt: skip
 
+    @property
+    def weights_digest(self) -> str:
+        """Digest of the weights that the pretrained part was loaded from."""
+        if isinstance(self.encoder, BackboneEncoder):
+            return self.encoder.backbone.digest
+        return self.source_digest
+
     def own_names(self) -> set[str]:
         """Return the names of the trainable tensors, which its source doesn't have.
 

@@ -13,7 +13,15 @@ from torch.nn import functional as F
 
 from napari_plimseg.errors import ModelError
 from napari_plimseg.models.class_gate import ClassGate, gated
-from napari_plimseg.models.encoders import empty_backbone, load_backbone, shapes_of, without_path
+from napari_plimseg.models.encoders import (
+    check_fit,
+    check_hash,
+    empty_backbone,
+    find_encoder,
+    hash_outside,
+    load_backbone,
+    without_path,
+)
 from napari_plimseg.models.model_file import (
     ModelHeader,
     current_versions,
@@ -23,7 +31,6 @@ from napari_plimseg.models.model_file import (
 from napari_plimseg.models.segmentation.seg_net import SegNet, grid_stride
 from napari_plimseg.models.weights import (
     SCALE_SUFFIX,
-    check_shapes,
     dequantized,
     dequantized_entries,
     quantized,
@@ -170,16 +177,18 @@ def segmentation_header(
         Of the `SegNet`.
     backbone_inside : bool
         Whether the backbone's weights go into the file. They have to when training has changed
-        them; otherwise the file names the backbone, and later only the same one is accepted.
+        them; otherwise the file names the backbone and the hash of its weights, and later only the
+        same one is accepted.
     gate : ClassGate, optional
         Versions without gates can read the file too, and suppress no class.
     **about
         `title`, `license`, `scores` and `training_sha256` of `ModelHeader`.
     """
     mean, std = backbone.normalization
+    outside = "" if backbone_inside else hash_outside(backbone.name, backbone.digest)
     return ModelHeader(
         kind="segmentation", classes=classes,
-        encoder=without_path(backbone.name) if backbone_inside else backbone.name,
+        encoder=without_path(backbone.name), encoder_sha256=outside,
         encoder_identity=backbone.identity, mpp=mpp, patch_size=patch_size, mean=mean, std=std,
         versions=current_versions(),
         network={
@@ -248,10 +257,14 @@ def load_segmentation_model(path: str | Path, classes: TissueClasses | None = No
         except ModelError as error:
             raise ModelError(error.problem, path=path, remedy=error.remedy) from error
     else:
-        backbone = load_backbone(header.encoder)
+        found = find_encoder(
+            header.encoder, header.encoder_sha256, header.encoder_identity, path=path
+        )
+        backbone = load_backbone(found)
+        check_hash(header.encoder, backbone.digest, header.encoder_sha256, path=path)
         if backbone.identity != header.encoder_identity:
             raise ModelError(
-                f"it belongs to other weights of its backbone '{header.encoder}'",
+                f"it belongs to other weights of its backbone '{without_path(header.encoder)}'",
                 path=path,
                 remedy="Use the version of napari-plimseg that made it, or train it again.",
             )
@@ -280,7 +293,7 @@ def _check_head(
     path: Path,
 ) -> None:
     """Refuse tensors that are not those of the head; it is not built for that."""
-    check_shapes(found, shapes_of(lambda: _empty_head(header, backbone)), path=path)
+    check_fit(found, lambda: _empty_head(header, backbone), path=path)
     window, step = header.network["window"], header.network["step"]
     cell = grid_stride(backbone.strides)
     if window % cell or step % cell:
