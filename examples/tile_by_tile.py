@@ -25,5 +25,7 @@ with open_slide(path) as slide, open_store(slide, model, folder / "tiles.plimseg
 # the store holds the model's own output, without corrections
 with MaskStore.open(folder / "tiles.plimseg") as store:
     mask = store.read_classes()  # (y, x) uint8
-    confident = (store.confidence[:] > 200) & (mask > 0)
+    height, width = mask.shape
+    confidence = store.read("confidence", slice(0, height), slice(0, width))
+    confident = (confidence > 200) & (mask > 0)
     print(f"{mask.shape}, {100 * confident.sum() / (mask > 0).sum():.0f} % with high confidence")

@@ -68,7 +68,15 @@ LAYERS = {
         {"importing"},
     ],
     "napari_plimseg.results": [
-        {"mask_info", "editing", "ngff"},
+        {
+            "mask_info",
+            "editing",
+            "ngff",
+            "store_arrays",
+            "store_layout",
+            "store_damage",
+            "store_manifest",
+        },
         {"mask_store", "measure", "corrections"},
         {"export"},
         {"analysis"},

@@ -71,6 +71,13 @@ class StoreError(PlimsegError):
     exit_code = 6
 
 
+class DamagedStoreError(StoreError):
+    """Parts of a mask store that were finished are damaged or lost.
+
+    `MaskStore.damage` says which. With `allow_damaged=True` they read as unreadable instead.
+    """
+
+
 class CorrectionsError(StoreError):
     """What a person painted can't be read or saved."""
 

@@ -19,6 +19,7 @@ __all__ = [
     "ReviewLog",
     "ReviewedRegion",
     "RunLengthMask",
+    "StoreDamage",
     "StoreLayout",
     "UncertainRegion",
     "allowed_pixels",
@@ -36,6 +37,7 @@ __all__ = [
     "grow",
     "has_corrections",
     "iter_outlines",
+    "mask_to_export",
     "match_classes",
     "read_checked",
     "read_label_tiff",
@@ -182,16 +184,7 @@ from .mask_store import (
     MaskStore as MaskStore,
 )
 from .mask_store import (
-    StoreLayout as StoreLayout,
-)
-from .mask_store import (
-    disk_error as disk_error,
-)
-from .mask_store import (
-    read_checked as read_checked,
-)
-from .mask_store import (
-    write_checked as write_checked,
+    mask_to_export as mask_to_export,
 )
 from .measure import (
     Agreement as Agreement,
@@ -204,4 +197,19 @@ from .measure import (
 )
 from .measure import (
     area_table as area_table,
+)
+from .store_damage import (
+    StoreDamage as StoreDamage,
+)
+from .store_layout import (
+    StoreLayout as StoreLayout,
+)
+from .store_manifest import (
+    disk_error as disk_error,
+)
+from .store_manifest import (
+    read_checked as read_checked,
+)
+from .store_manifest import (
+    write_checked as write_checked,
 )

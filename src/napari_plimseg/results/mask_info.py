@@ -41,6 +41,8 @@ class MaskInfo:
         Names, colors and prompts in mask-id order.
     model_name, model_identity : str
         The model that made it.
+    damage : str
+        Which parts were damaged when it was read, as a sentence; empty when none were.
     """
 
     slide_name: str
@@ -53,6 +55,7 @@ class MaskInfo:
     classes: TissueClasses
     model_name: str = ""
     model_identity: str = ""
+    damage: str = ""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "slide_shape", tuple(int(n) for n in self.slide_shape))
@@ -89,7 +92,7 @@ class MaskInfo:
     def to_dict(self) -> dict[str, Any]:
         """Return plain data for JSON, the same before and after it was stored."""
         bounds = self.bounds
-        return {
+        data = {
             "slide_name": self.slide_name,
             "slide_fingerprint": self.slide_fingerprint,
             "slide_shape": list(self.slide_shape),
@@ -102,6 +105,7 @@ class MaskInfo:
             "model_name": self.model_name,
             "model_identity": self.model_identity,
         }
+        return data | {"damage": self.damage} if self.damage else data
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any], *, path: Path | None = None) -> MaskInfo:
@@ -124,6 +128,7 @@ class MaskInfo:
                 classes=TissueClasses.from_dict(data["tissue"], path=path),
                 model_name=str(data.get("model_name", "")),
                 model_identity=str(data.get("model_identity", "")),
+                damage=str(data.get("damage", "")),
             )
         except (
             *(KeyError, TypeError, ValueError, IndexError, OverflowError, AttributeError),

@@ -1,51 +1,70 @@
 """`MaskStore`: a mask on disk that survives a crash, resumes, and detects damage.
 
-A store is a folder, `<stem>.plimseg`:
+A store is a folder, `<stem>.plimseg`. It is a valid OME-Zarr (OME-NGFF 0.5) image with labels:
 
 `manifest.json`
-    The `MaskInfo`, the layout and the recipe; written once, before the first tile.
-`classes.zarr`, `confidence.zarr`, `probabilities.zarr`
-    One chunk per tile, so that a tile is written without reading its neighbors and a lost file
-    costs one tile. Zstandard with checksum, so that a flipped bit is an error and not a class.
+    The `MaskInfo`, the layout, the recipe, and the checksum of each `zarr.json`.
+`labels/classes`, `labels/confidence`, `probabilities`
+    Images of the standard. Their array `0` has one chunk per tile, so that a tile is written
+    without reading its neighbors and a lost file costs one tile. Each chunk ends with its CRC-32C,
+    so that a flipped bit is an error and not a class.
+`labels/*/1`, `labels/*/2`, ...
+    Coarser levels for other programs. They are made when a run ends. While level 0 changes, the
+    metadata lists level 0 alone, so that nobody sees older ones.
 `journal.json`
-    The finished tiles. A tile enters it only after its chunks are durably on disk; tiles that are
-    not in the journal are computed again. Without it, a chunk that a crash left half written would
-    look finished.
+    The finished tiles and the checksums of their chunks. A tile enters it only after its chunks are
+    durably on disk; tiles that are not in the journal are computed again. Without it, a chunk that
+    a crash left half written would look finished. An empty one is written with the store, so a
+    journal that is not there is damage.
+
+Stores of format 1 hold the arrays as `classes.zarr`, `confidence.zarr` and `probabilities.zarr`,
+with checksums inside of the chunks. They are read, resumed and written as they are.
 """
 
 from __future__ import annotations
 
 import datetime
-import errno
-import hashlib
-import json
-import os
 import shutil
-import time
-from dataclasses import dataclass, replace
+import tempfile
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Literal, Self
 
 import filelock
 import numpy as np
-import zarr
-from zarr import create_array
-from zarr.codecs import ZstdCodec
 
-from napari_plimseg._version import __version__
-from napari_plimseg.errors import StoreError
-from napari_plimseg.files import sync_folder, write_json
-from napari_plimseg.reading import read_json
-from napari_plimseg.results.mask_info import MaskInfo
-from napari_plimseg.tissue import NOT_COMPUTED
+from napari_plimseg.errors import DamagedStoreError, StoreError
+from napari_plimseg.files import sync_folder, temporary_prefix
+from napari_plimseg.results import ngff
+from napari_plimseg.results.store_arrays import (
+    StoreArray,
+    overlap,
+    tiles_of,
+    update_levels,
+    within,
+)
+from napari_plimseg.results.store_damage import StoreDamage
+from napari_plimseg.results.store_layout import StoreLayout, tile_total
+from napari_plimseg.results.store_manifest import (
+    JournalEntry,
+    StoreJournal,
+    StoreManifest,
+    TileState,
+    check_former_array,
+    disk_error,
+    sync_files,
+    write_checked,
+)
+from napari_plimseg.tissue import NOT_COMPUTED, UNREADABLE
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from types import TracebackType
 
     from numpy.typing import NDArray
 
-    from napari_plimseg.tiling import TileIndex, Window
+    from napari_plimseg.results.mask_info import MaskInfo
+    from napari_plimseg.results.store_layout import TileIndex, Window
     from napari_plimseg.tissue import TissueClasses
 
 
@@ -53,93 +72,12 @@ DISK_RESERVE = 200 << 20
 """Bytes that a run leaves free on the disk."""
 
 
-@dataclass(frozen=True)
-class StoreLayout:
-    """How a store's arrays are divided into chunks.
-
-    Parameters
-    ----------
-    tile_shape : tuple of int
-        Mask pixels (y, x) of a tile, which is also the chunk.
-    tile_size : int
-        The engine's tile size in working pixels that gave `tile_shape`.
-    has_probabilities : bool
-        Whether the probability of every class is kept.
-    recipe : str
-        Hex digest of everything that decides the mask: model, resolution, tissue settings.
-    """
-
-    tile_shape: tuple[int, int]
-    tile_size: int
-    has_probabilities: bool
-    recipe: str
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain data for JSON."""
-        return {
-            "tile_shape": list(self.tile_shape),
-            "tile_size": self.tile_size,
-            "has_probabilities": self.has_probabilities,
-            "recipe": self.recipe,
-        }
-
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> StoreLayout:
-        """Build from plain data; raises KeyError, TypeError, ValueError or IndexError."""
-        height, width = data["tile_shape"]
-        return cls(
-            tile_shape=(int(height), int(width)),
-            tile_size=int(data["tile_size"]),
-            has_probabilities=bool(data["has_probabilities"]),
-            recipe=str(data["recipe"]),
-        )
-
-
-def create_store_array(path: Path, shape: tuple[int, ...], chunks: tuple[int, ...]) -> None:
-    """Create an array of chunks with checksums, all "not computed"."""
-    create_array(
-        path,
-        shape=shape,
-        chunks=chunks,
-        dtype="uint8",
-        fill_value=NOT_COMPUTED,
-        compressors=ZstdCodec(level=1, checksum=True),
-        config={"write_empty_chunks": True},
-    )
-
-
-def read_chunk(array: Path, tile: tuple[int, int], layout: StoreLayout) -> NDArray[np.uint8] | None:
-    """Return one chunk of an array made by `create_store_array`, without zarr.
-
-    Parameters
-    ----------
-    array : Path
-        The array's folder; it holds one plane.
-    tile : tuple of int
-        Row and column of the chunk.
-    layout : StoreLayout
-        Gives its shape.
-
-    Returns
-    -------
-    ndarray of uint8, shape `layout.tile_shape`, or None
-        None when the chunk is missing or damaged.
-    """
-    from imagecodecs import zstd_decode
-
-    try:
-        packed = (array / "c" / str(tile[0]) / str(tile[1])).read_bytes()
-        return np.frombuffer(zstd_decode(packed), np.uint8).reshape(layout.tile_shape)
-    except (OSError, RuntimeError, ValueError):
-        return None
-
-
 def check_room(path: Path, info: MaskInfo, layout: StoreLayout) -> None:
     """Raise StoreError when the disk has too little room for a mask."""
     planes = 2 + (len(info.classes) if layout.has_probabilities else 0)
     # classes compress many times, probabilities about twice; half of the raw size is enough
     needed = info.shape[0] * info.shape[1] * planes // 2 + DISK_RESERVE
-    free = shutil.disk_usage(path).free
+    free = shutil.disk_usage(path.parent).free
     if free < needed:
         raise StoreError(
             f"the disk has {free >> 20} MB free and this mask may need {needed >> 20} MB",
@@ -148,158 +86,97 @@ def check_room(path: Path, info: MaskInfo, layout: StoreLayout) -> None:
         )
 
 
-def disk_error(error: OSError, path: Path) -> StoreError:
-    """Turn an OSError into a StoreError that says what to do."""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return StoreError(
-            "the disk is full; everything finished so far is kept",
-            path=path,
-            remedy="Free some space and start again: the run resumes where it stopped.",
-        )
-    return StoreError(
-        f"can't be written ({error.strerror or error})",
-        path=path,
-        remedy="Choose a folder that you may write to.",
-    )
-
-
-def sync_file(path: Path) -> None:
-    """Write a file and its directory entry durably to disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-    sync_folder(path.parent)
-
-
-def write_checked(path: Path, content: Any) -> None:
-    """Write JSON with its own checksum, atomically."""
-    body = json.dumps(content, sort_keys=True, ensure_ascii=False)
-    write_json(path, {"sha256": hashlib.sha256(body.encode()).hexdigest(), "content": content})
-
-
-def read_checked(path: Path, store: Path) -> Any:
-    """Read JSON written by `write_checked`; raise StoreError when it is damaged."""
-    if not path.exists():
-        raise StoreError(
-            "is not a mask store", path=store, remedy="Choose a folder made by plimseg segment."
-        )
-    try:
-        wrapped = read_json(path, StoreError)
-        content, digest = wrapped["content"], wrapped["sha256"]
-    except (StoreError, KeyError) as error:
-        raise StoreError(
-            f"its {path.name} is damaged",
-            path=store,
-            remedy="Delete the folder and run the segmentation again.",
-        ) from error
-    body = json.dumps(content, sort_keys=True, ensure_ascii=False)
-    if hashlib.sha256(body.encode()).hexdigest() != digest:
-        raise StoreError(
-            f"its {path.name} is damaged: the checksum does not fit",
-            path=store,
-            remedy="Delete the folder and run the segmentation again.",
-        )
-    return content
-
-
-FORMAT_VERSION = 1
 SUFFIX = ".plimseg"
 _JOURNAL_INTERVAL = 1.0
+_RUN_AGAIN = (
+    "Run the segmentation again: only these parts are computed. "
+    "Or take them as unreadable: --allow-damaged, allow_damaged=True in Python."
+)
 
-TileState = Literal["done", "partial", "unreadable"]
+ArrayName = Literal["classes", "confidence", "probabilities"]
+_LEVELED: tuple[ArrayName, ...] = ("classes", "confidence")
 
 
 class MaskStore:
     """Classes, confidence and probabilities of one slide on disk.
 
-    Use `create` or `open`. One process writes at a time; any number may read.
+    Use `create` or `open`. One process writes at a time; any number may read. What is read is
+    checked: a finished tile that is damaged or lost raises DamagedStoreError.
 
     Attributes
     ----------
     path : Path
         The folder.
-    info : MaskInfo
-        Frame, classes and origin.
     layout : StoreLayout
         How it is divided into tiles.
     created : str
         ISO date and time.
-    classes : zarr.Array of uint8, shape (h, w)
-        Mask ids.
-    confidence : zarr.Array of uint8, shape (h, w)
-        Probability of the chosen class, 255 = 1.
-    probabilities : zarr.Array of uint8, shape (C, h, w), or None
-        Probability of each class, 255 = 1.
+    version : int
+        Of the format.
+    dropped : StoreDamage
+        What `forget_damaged` removed; false when it was nothing.
     """
 
-    def __init__(
-        self, path: Path, info: MaskInfo, layout: StoreLayout, created: str, *, writable: bool
-    ) -> None:
-        self.path = path
-        self.info = info
-        self.layout = layout
-        self.created = created
+    def __init__(self, manifest: StoreManifest, *, writable: bool) -> None:
+        self.path = path = manifest.path
+        self.layout = manifest.layout
+        self.created = manifest.created
+        self.version = manifest.version
         self.writable = writable
+        self._manifest = manifest
+        self.dropped = StoreDamage(self.info, self.layout)
         self._lock = filelock.FileLock(path / ".lock")
         if writable:
             try:
                 self._lock.acquire(timeout=0)
             except (filelock.Timeout, OSError) as error:
-                raise StoreError(
-                    "another program is writing to it or the folder is read-only",
-                    path=path,
-                    remedy="Close the other program, or choose another folder for the results.",
-                ) from error
+                raise _other_writer(path) from error
         try:
-            mode: Literal["r", "r+"] = "r+" if writable else "r"
-            self.classes = self._array("classes", info.shape, mode)
-            self.confidence = self._array("confidence", info.shape, mode)
-            self.probabilities = (
-                self._array("probabilities", (len(info.classes), *info.shape), mode)
-                if layout.has_probabilities
-                else None
-            )
-            self._tiles = self._read_journal()
+            self._arrays = _arrays_of(path, self.info, self.layout, self.version)
+            self._journal = StoreJournal(path, self.info, self.layout, self._arrays)
         except BaseException:
             self._lock.release()
             raise
-        self._unsynced: list[TileIndex] = []
-        self._journal_time = time.monotonic()
+        self._damaged: dict[ArrayName, set[TileIndex]] = {name: set() for name in self._arrays}
+        self._changed: set[TileIndex] = set()
+        self._levels_were_listed = manifest.levels_listed
 
     @classmethod
     def create(cls, path: str | Path, info: MaskInfo, layout: StoreLayout) -> Self:
         """Create an empty store and open it for writing; an old store at `path` is deleted.
 
+        It appears as a whole, so that a crash leaves the old store or the new one.
+
         Raises
         ------
         StoreError
-            When the folder can't be created, the disk has too little room, or `path` is not a
-            store.
+            When the folder can't be created, the disk has too little room, `path` is not a
+            store, or another process writes to it.
         """
         path = Path(path)
-        if path.exists() and not (path / "manifest.json").exists() and any(path.iterdir()):
+        replaced = path.exists()
+        if replaced and not (path / "manifest.json").exists() and any(path.iterdir()):
             raise StoreError(
                 "the folder holds other files", path=path, remedy="Choose an empty folder."
             )
+        created = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
         try:
-            shutil.rmtree(path, ignore_errors=True)
-            path.mkdir(parents=True, exist_ok=True)
+            path.parent.mkdir(parents=True, exist_ok=True)
             check_room(path, info, layout)
-            shape, (height, width) = info.shape, layout.tile_shape
-            create_store_array(path / "classes.zarr", shape, (height, width))
-            create_store_array(path / "confidence.zarr", shape, (height, width))
-            if layout.has_probabilities:
-                count = len(info.classes)
-                create_store_array(
-                    path / "probabilities.zarr", (count, *shape), (count, height, width)
-                )
-            created = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-            _write_manifest(path, info, layout, created)
+            with tempfile.TemporaryDirectory(
+                prefix=temporary_prefix("partial"), dir=path.parent, ignore_cleanup_errors=True
+            ) as outer:
+                folder = Path(outer) / path.name
+                folder.mkdir()
+                write_checked(folder / "journal.json", {})
+                StoreManifest.create(folder, info, layout, created)
+                if replaced:
+                    _delete_store(path)
+                folder.rename(path)
+            sync_folder(path.parent)
         except OSError as error:
             raise disk_error(error, path) from error
-        return cls(path, info, layout, created, writable=True)
+        return cls(StoreManifest.read(path), writable=True)
 
     @classmethod
     def open(cls, path: str | Path, *, writable: bool = False) -> Self:
@@ -308,55 +185,49 @@ class MaskStore:
         Raises
         ------
         StoreError
-            When it is not a store, is damaged, comes from a newer version, or another process
-            writes to it.
+            When it is not a store, is damaged as a whole, comes from a newer version, or another
+            process writes to it. Damaged parts are noticed when they are read.
         """
         path = Path(path)
-        content = read_checked(path / "manifest.json", path)
-        try:
-            if int(content["format"]) > FORMAT_VERSION:
-                raise StoreError(
-                    f"was written by a newer version ({content['software']})",
-                    path=path,
-                    remedy="Update napari-plimseg.",
-                )
-            layout = StoreLayout.from_dict(content["layout"])
-            info = MaskInfo.from_dict(content["info"], path=path)
-            created = str(content["created"])
-        except (KeyError, TypeError, ValueError, IndexError) as error:
-            raise StoreError("its manifest is incomplete", path=path) from error
-        return cls(path, info, layout, created, writable=writable)
+        manifest = StoreManifest.read(path)
+        if manifest.damaged:
+            # another process may have replaced the manifest and the metadata meanwhile
+            manifest = StoreManifest.read(path)
+        return cls(manifest, writable=writable)
+
+    @property
+    def info(self) -> MaskInfo:
+        """Frame, classes and origin."""
+        return self._manifest.info
 
     @property
     def tile_count(self) -> int:
         """Number of tiles of the whole slide."""
-        rows, columns = (
-            -(-side // tile)
-            for side, tile in zip(self.info.shape, self.layout.tile_shape, strict=True)
-        )
-        return rows * columns
+        return tile_total(self.info, self.layout)
 
     @property
     def done_fraction(self) -> float:
         """Part of the slide's tiles that are finished as a whole, 0 to 1."""
-        whole = sum(entry["state"] != "partial" for entry in self._tiles.values())
-        return float(whole / self.tile_count)
+        return (len(self._journal) - self._journal.count("partial")) / self.tile_count
 
     @property
     def unreadable_tiles(self) -> int:
         """Number of tiles that could not be read from the slide."""
-        return sum(entry["state"] == "unreadable" for entry in self._tiles.values())
+        return self._journal.count("unreadable")
 
     def state(self, tile: TileIndex, region_key: str | None = None) -> TileState | None:
         """Return the state of a tile, None when it is to be computed.
 
         A tile that was done for another region only is to be computed.
         """
-        entry = self._tiles.get(_key(tile))
-        if entry is None or (entry["state"] == "partial" and entry["region"] != region_key):
+        entry = self._journal.get(tile)
+        if entry is None or (entry.state == "partial" and entry.region != region_key):
             return None
-        state: TileState = entry["state"]
-        return state
+        return entry.state
+
+    def has(self, tile: TileIndex) -> bool:
+        """Whether a tile was computed, at least for some region."""
+        return tile in self._journal
 
     def write_tile(
         self,
@@ -394,83 +265,174 @@ class MaskStore:
         StoreError
             When the disk is full or fails; what was finished before stays.
         """
-        rows, columns = window.slices
+        blocks = {"classes": classes, "confidence": confidence, "probabilities": probabilities}
         try:
-            # what is not in the journal may be half written: it counts as empty
-            known = _key(tile) in self._tiles
-            for array, block in (
-                (self.classes, classes),
-                (self.confidence, confidence),
-                (self.probabilities, probabilities),
-            ):
-                if array is None or block is None:
-                    continue
+            self._manifest.list_levels(on=False)
+            # a kill must not leave a new chunk and the checksum of the old one
+            self._journal.expect(tile)
+            checksums = []
+            for name, array in self._arrays.items():
+                block = blocks[name]
+                if block is None:
+                    raise StoreError(f"the tile {tile} has no {name}", path=self.path)
                 if inside is not None:
-                    old = array[(..., rows, columns)] if known else np.uint8(NOT_COMPUTED)
-                    block = np.where(inside, block, old)
-                array[(..., rows, columns)] = block
-            self._tiles[_key(tile)] = {"state": state, "region": region_key}
-            self._unsynced.append(tile)
-            if time.monotonic() - self._journal_time >= _JOURNAL_INTERVAL:
+                    # what is not in the journal may be half written: it counts as empty
+                    old = self._chunk(name, tile) if tile in self._journal else None
+                    height, width = inside.shape
+                    kept = np.uint8(NOT_COMPUTED) if old is None else old[..., :height, :width]
+                    block = np.where(inside, block, kept)
+                checksums.append(array.write(tile, block))
+            crc = tuple(checksums) if self.version > 1 else None
+            self._journal.add(tile, JournalEntry(state, region_key, crc))
+            for damaged in self._damaged.values():
+                damaged.discard(tile)
+            self._changed.add(tile)
+            if self._journal.age >= _JOURNAL_INTERVAL:
                 self.flush()
         except OSError as error:
-            self._tiles.pop(_key(tile), None)
+            self._journal.forget([tile])
             raise disk_error(error, self.path) from error
 
     def recolor(self, classes: TissueClasses) -> None:
         """Change the colors of the classes."""
         if classes.names != self.info.classes.names:
             raise StoreError("has other classes", path=self.path)
-        self.info = replace(self.info, classes=classes)
         try:
-            _write_manifest(self.path, self.info, self.layout, self.created)
+            self._manifest.rewrite(replace(self.info, classes=classes))
         except OSError as error:
             raise disk_error(error, self.path) from error
 
     def flush(self) -> None:
         """Write all finished tiles durably to disk, then enter them in the journal."""
-        if not self._unsynced:
-            return
         try:
-            for row, column in self._unsynced:
-                for chunk in self._chunk_files(row, column):
-                    sync_file(chunk)
-            write_checked(self.path / "journal.json", self._tiles)
+            self._journal.flush()
         except OSError as error:
             raise disk_error(error, self.path) from error
-        self._unsynced.clear()
-        self._journal_time = time.monotonic()
 
-    def read_classes(self) -> NDArray[np.uint8]:
-        """Return the whole mask (h, w) in memory; damaged and unfinished tiles are 0.
+    def read(
+        self,
+        name: ArrayName,
+        rows: slice,
+        columns: slice,
+        *,
+        step: int = 1,
+        channel: int | None = None,
+        allow_damaged: bool = False,
+    ) -> NDArray[np.uint8]:
+        """Return a part of an array, every chunk of it checked.
+
+        Parameters
+        ----------
+        name : {"classes", "confidence", "probabilities"}
+            Mask ids; the probability of the chosen class; that of each class (255 = 1).
+        rows, columns : slice
+            Start and stop in mask pixels; what is beyond the mask is left out.
+        step : int
+            Every `step`-th pixel is returned.
+        channel : int, optional
+            The class whose probability is returned, from 0; all when None.
+        allow_damaged : bool
+            Whether tiles that are damaged or lost read as 255, "unreadable", in the classes, and
+            as 0 elsewhere; otherwise they are an error. When the journal is lost, every chunk that
+            can be read is returned.
+
+        Returns
+        -------
+        ndarray of uint8, shape (h, w), or (C, h, w) for all probabilities
+            0 where nothing is computed.
+
+        Raises
+        ------
+        DamagedStoreError
+            When a tile that was finished is damaged or lost, or the journal or metadata is.
+        StoreError
+            When the store keeps no probabilities.
+        """
+        array = self._arrays.get(name)
+        if array is None:
+            raise StoreError(f"keeps no {name}", path=self.path)
+        if not allow_damaged:
+            self._refuse(StoreDamage(self.info, self.layout, (), *self._damaged_as_a_whole))
+        rows, columns = map(within, (rows, columns), self.info.shape)
+        lead = array.shape[:-2] if channel is None else ()
+        sides = (-(-(part.stop - part.start) // step) for part in (rows, columns))
+        out = np.full((*lead, *sides), NOT_COMPUTED, np.uint8)
+        damaged: list[TileIndex] = []
+        height, width = self.layout.tile_shape
+        for tile in tiles_of(rows, columns, self.layout.tile_shape):
+            if tile not in self._journal and not (self._journal.lost and array.file(tile).exists()):
+                continue
+            to_rows, from_rows = overlap(rows, tile[0] * height, height, step)
+            to_columns, from_columns = overlap(columns, tile[1] * width, width, step)
+            block = self._chunk(name, tile)
+            if block is None:
+                damaged.append(tile)
+                out[..., to_rows, to_columns] = UNREADABLE if name == "classes" else 0
+            else:
+                part = block if channel is None else block[channel]
+                out[..., to_rows, to_columns] = part[..., from_rows, from_columns]
+        if damaged and not allow_damaged:
+            self._refuse(StoreDamage(self.info, self.layout, ((name, tuple(damaged)),)))
+        return out
+
+    def read_classes(self, *, allow_damaged: bool = False) -> NDArray[np.uint8]:
+        """Return the whole mask (h, w) in memory; what is not finished is 0. See `read`.
 
         Tiles that are not in the journal may be half written, so they are left out.
         """
-        mask = np.full(self.info.shape, NOT_COMPUTED, np.uint8)
-        for tile in self._finished():
-            window = self._window(tile)
-            block = self._read_chunk(self.classes, window)
-            if block is not None:
-                mask[window] = block
-        return mask
+        height, width = self.info.shape
+        return self.read("classes", slice(0, height), slice(0, width), allow_damaged=allow_damaged)
+
+    def damage(self) -> StoreDamage:
+        """Check every finished tile of every array, and the metadata; return what is damaged."""
+        for tile in self._journal.finished():
+            for place, (name, array) in enumerate(self._arrays.items()):
+                checksum = array.checksum(tile)
+                if checksum is None or not self._journal.proves(tile, place, checksum):
+                    self._chunk(name, tile)
+        return self.found_damage
+
+    @property
+    def found_damage(self) -> StoreDamage:
+        """What was found to be damaged so far, by opening and by reading."""
+        tiles = tuple((name, tuple(sorted(found))) for name, found in self._damaged.items())
+        return StoreDamage(self.info, self.layout, tiles, *self._damaged_as_a_whole)
+
+    def check(self) -> None:
+        """Raise DamagedStoreError when anything in the store is damaged; see `damage`."""
+        self._refuse(self.damage())
 
     def forget_damaged(self) -> int:
-        """Remove tiles whose chunks can't be decoded from the journal; return their number."""
-        arrays = [a for a in (self.classes, self.confidence, self.probabilities) if a is not None]
-        damaged = [
-            tile
-            for tile in self._finished()
-            if any(self._read_chunk(array, self._window(tile)) is None for array in arrays)
-        ]
-        for tile in damaged:
-            del self._tiles[_key(tile)]
-        return len(damaged)
+        """Forget tiles that are damaged, so that they are computed again; return their number.
 
-    def close(self) -> None:
-        """Flush and let other processes write; closing twice is allowed."""
+        `dropped` says what it was. In a store open for writing, damaged metadata is written again.
+        """
+        self.dropped = self.damage()
+        self._journal.forget(self.dropped.damaged_tiles)
+        self._journal.lost = False
+        self._changed |= self.dropped.damaged_tiles
+        for found in self._damaged.values():
+            found.clear()
+        if self.writable and self._manifest.damaged:
+            try:
+                self._manifest.rewrite()
+            except OSError as error:
+                raise disk_error(error, self.path) from error
+        return len(self.dropped.damaged_tiles)
+
+    def close(self, *, levels: bool = True) -> None:
+        """Flush and let other processes write; closing twice is allowed.
+
+        Parameters
+        ----------
+        levels : bool
+            Whether coarser levels, which other programs read, are brought up to date.
+        """
         try:
             if self.writable:
                 self.flush()
+                if levels:
+                    self._complete_levels()
         finally:
             self.writable = False
             self._lock.release()
@@ -484,91 +446,122 @@ class MaskStore:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self.close()
+        self.close(levels=kind is None)  # whoever stops a run should not wait
 
-    def _array(
-        self, name: str, shape: tuple[int, ...], mode: Literal["r", "r+"]
-    ) -> zarr.Array[Any]:
-        path = self.path / f"{name}.zarr"
+    @property
+    def _damaged_as_a_whole(self) -> tuple[bool, tuple[str, ...]]:
+        return self._journal.lost, self._manifest.damaged
+
+    def _refuse(self, damage: StoreDamage) -> None:
+        if damage:
+            raise DamagedStoreError(damage.sentence, path=self.path, remedy=_RUN_AGAIN)
+
+    def _chunk(self, name: ArrayName, tile: TileIndex) -> NDArray[np.uint8] | None:
+        """Return the chunk of a tile; None, and noted, when it is damaged or lost."""
+        array, place = self._arrays[name], list(self._arrays).index(name)
+        while True:
+            found = array.read(tile)
+            if found is not None and self._journal.proves(tile, place, found[1]):
+                return found[0]
+            # another process may have written the tile since the journal was read
+            if self.writable or not self._journal.was_renewed():
+                self._damaged[name].add(tile)
+                return None
+
+    def _complete_levels(self) -> None:
+        """Bring the coarser levels up to date, and list them."""
+        levels = ngff.levels_of(self.info.shape)
+        if self.version == 1 or len(levels) == 1 or not len(self._journal):
+            return
+        if self._manifest.levels_listed and not self._changed:
+            return
+        # levels that were up to date need only what has changed since
+        changed = self._changed if self._levels_were_listed else set(self._journal.finished())
+        written: list[Path] = []
         try:
-            array = zarr.open_array(path, mode=mode)
-            # chunks of zeros are written too, or a lost chunk would read like a finished one
-            array = array.with_config({"write_empty_chunks": True})
-        except Exception as error:
-            raise StoreError(
-                f"'{name}' can't be opened ({type(error).__name__})",
-                path=self.path,
-                remedy="Delete the folder and run the segmentation again.",
-            ) from error
-        chunk = self.layout.tile_shape
-        if (
-            tuple(array.shape) != tuple(shape)
-            or array.dtype != np.uint8
-            or tuple(array.chunks[-2:]) != chunk
-            or array.fill_value != NOT_COMPUTED
-        ):
-            raise StoreError(
-                f"'{name}' does not fit the manifest",
-                path=self.path,
-                remedy="Delete the folder and run the segmentation again.",
-            )
-        return array
-
-    def _read_journal(self) -> dict[str, dict[str, Any]]:
-        path = self.path / "journal.json"
-        if not path.exists():
-            return {}
-        try:
-            tiles = read_checked(path, self.path)
-        except StoreError:
-            # a damaged journal costs time, not correctness: every tile is computed again
-            return {}
-        return {str(key): dict(entry) for key, entry in tiles.items()}
-
-    def _finished(self) -> list[TileIndex]:
-        return [(int(r), int(c)) for r, c in (key.split(",") for key in self._tiles)]
-
-    def _window(self, tile: TileIndex) -> tuple[slice, slice]:
-        height, width = self.layout.tile_shape
-        rows, columns = self.info.shape
-        y, x = tile[0] * height, tile[1] * width
-        return slice(y, min(y + height, rows)), slice(x, min(x + width, columns))
-
-    def _read_chunk(
-        self, array: zarr.Array[Any], window: tuple[slice, slice]
-    ) -> NDArray[np.uint8] | None:
-        try:
-            block: NDArray[np.uint8] = np.asarray(array[(..., *window)])
-        except Exception:  # noqa: BLE001 - damaged chunks raise any exception of their codec
-            return None
-        row, column = (
-            w.start // side for w, side in zip(window, self.layout.tile_shape, strict=True)
-        )
-        lead = "" if array.ndim == 2 else "0/"
-        name = Path(str(array.store_path.store.root)).name  # type: ignore[attr-defined]
-        present = (self.path / name / "c" / f"{lead}{row}" / str(column)).exists()
-        return block if present else None
-
-    def _chunk_files(self, row: int, column: int) -> list[Path]:
-        files = [
-            self.path / f"{name}.zarr" / "c" / str(row) / str(column)
-            for name in ("classes", "confidence")
-        ]
-        if self.probabilities is not None:
-            files.append(self.path / "probabilities.zarr" / "c" / "0" / str(row) / str(column))
-        return files
+            self._manifest.list_levels(on=False)
+            for name in _LEVELED:
+                written += update_levels(
+                    self.path / "labels" / name,
+                    levels,
+                    partial(self.read, name, allow_damaged=True),
+                    changed,
+                    self.layout.tile_shape,
+                )
+            sync_files(written)
+            self._manifest.list_levels(on=True)
+        except OSError:
+            # the disk may be full: everything computed is safe, and level 0 alone is valid
+            return
+        self._levels_were_listed = True
+        self._changed.clear()
 
 
-def _write_manifest(path: Path, info: MaskInfo, layout: StoreLayout, created: str) -> None:
-    content = {
-        "format": FORMAT_VERSION,
-        "software": f"napari-plimseg {__version__}",
-        "created": created,
-        "info": info.to_dict(),
-        "layout": layout.to_dict(),
-    }
-    write_checked(path / "manifest.json", content)
+def mask_to_export(
+    store: MaskStore, *, allow_damaged: bool = False
+) -> tuple[NDArray[np.uint8], MaskInfo]:
+    """Return the whole mask of a store (h, w), and its description with what is damaged.
+
+    Exports of masks come after this, so that nobody takes a damaged one for a whole one.
+
+    Parameters
+    ----------
+    store : MaskStore
+    allow_damaged : bool
+        Whether damaged parts are exported as unreadable.
+
+    Raises
+    ------
+    DamagedStoreError
+        When any part of the store is damaged, and that is not allowed.
+    """
+    damage = store.damage()
+    if damage and not allow_damaged:
+        store.check()
+    mask = store.read_classes(allow_damaged=allow_damaged)
+    return mask, replace(store.info, damage=damage.sentence)
 
 
-def _key(tile: TileIndex) -> str:
-    return f"{tile[0]},{tile[1]}"
+def _arrays_of(
+    path: Path, info: MaskInfo, layout: StoreLayout, version: int
+) -> dict[ArrayName, StoreArray]:
+    """Return the arrays of a store by name, in the order of the checksums in the journal."""
+    names: list[ArrayName] = ["classes", "confidence"]
+    if layout.has_probabilities:
+        names.append("probabilities")
+    arrays = {}
+    for name in names:
+        lead = (len(info.classes),) if name == "probabilities" else ()
+        shape = (*lead, *info.shape)
+        if version == 1:
+            folder = path / f"{name}.zarr"
+            arrays[name] = StoreArray(folder, shape, layout.tile_shape, "zstd")
+            check_former_array(arrays[name], name, path)
+        else:
+            folder = path / ("" if lead else "labels") / name / "0"
+            arrays[name] = StoreArray(folder, shape, layout.tile_shape)
+    return arrays
+
+
+def _delete_store(path: Path) -> None:
+    """Delete a store, unless another process writes to it; an empty folder is no store."""
+    lock = filelock.FileLock(path / ".lock")
+    try:
+        if any(path.iterdir()):
+            lock.acquire(timeout=0)
+    except filelock.Timeout as error:
+        raise _other_writer(path) from error
+    finally:
+        lock.release()
+    # what is deleted only in part would neither open nor be replaced
+    doomed = Path(tempfile.mkdtemp(prefix=temporary_prefix("removed"), dir=path.parent))
+    path.rename(doomed / path.name)
+    shutil.rmtree(doomed, ignore_errors=True)
+
+
+def _other_writer(path: Path) -> StoreError:
+    return StoreError(
+        "another program is writing to it or the folder is read-only",
+        path=path,
+        remedy="Close the other program, or choose another folder for the results.",
+    )

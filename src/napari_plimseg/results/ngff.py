@@ -22,9 +22,14 @@ if TYPE_CHECKING:
 
 NgffVersion = Literal["0.4", "0.5"]
 VERSION: NgffVersion = "0.5"
+FILL = NOT_COMPUTED
+"""What a chunk that is not there reads as."""
+SOFTWARE = f"napari-plimseg {__version__}"
 CLASSES, CONFIDENCE, PROBABILITIES = "classes", "confidence", "probabilities"
 SMALLEST_LEVEL = 512
 """Levels are added until both sides are at most this."""
+LEVEL_CHUNK = 1024
+"""Side of the chunks of coarser levels: few files, and little memory to make one."""
 
 
 @dataclass(frozen=True)
@@ -186,7 +191,7 @@ def omero(names: Sequence[str], colors: Sequence[tuple[int, int, int]]) -> dict[
 def provenance(info: MaskInfo, created: str) -> dict[str, Any]:
     """Return what made the mask: a list of allowed fields, so that nothing private gets out."""
     return {
-        "software": f"napari-plimseg {__version__}",
+        "software": SOFTWARE,
         "created": created,
         "model_name": info.model_name,
         "model_identity": info.model_identity,
@@ -268,6 +273,52 @@ def image_attributes(
     return {**_versioned(content, VERSION), "plimseg": provenance(info, created)}
 
 
+def store_metadata(
+    info: MaskInfo, tile_shape: tuple[int, int], created: str, *, probabilities: bool, levels: bool
+) -> dict[str, bytes]:
+    """Return each `zarr.json` of a mask store by its path.
+
+    The store's root is an image, so that readers find the labels from there. It has no pixels of
+    its own: its levels are those of the confidence.
+
+    Parameters
+    ----------
+    info : MaskInfo
+    tile_shape : tuple of int
+        Mask pixels (y, x) of a chunk of level 0.
+    created : str
+        ISO date and time.
+    probabilities : bool
+        Whether the store keeps the probability of each class.
+    levels : bool
+        Whether coarser levels are listed. Their arrays are described in any case.
+    """
+    every = levels_of(info.shape)
+    listed = every if levels else every[:1]
+    names = (CLASSES, CONFIDENCE)
+    image = image_attributes(info, listed, created, name=CONFIDENCE, prefix=f"labels/{CONFIDENCE}/")
+    files = {"": group_json(image), "labels": group_json(labels_attributes(names))}
+    for name in names:
+        folder = f"labels/{name}"
+        files[folder] = group_json(label_attributes(info, listed, created, name=name))
+        for level in every:
+            chunks = tile_shape if level.factor == 1 else (LEVEL_CHUNK, LEVEL_CHUNK)
+            files[f"{folder}/{level.path}"] = array_json(level.shape, chunks, "yx")
+    if probabilities:
+        count = len(info.classes)
+        image = image_attributes(
+            info,
+            every[:1],
+            created,
+            name=PROBABILITIES,
+            leading="c",
+            channels=omero(info.classes.names, info.classes.colors),
+        )
+        files[PROBABILITIES] = group_json(image)
+        files[f"{PROBABILITIES}/0"] = array_json((count, *info.shape), (count, *tile_shape), "cyx")
+    return {f"{folder}/zarr.json".lstrip("/"): content for folder, content in files.items()}
+
+
 def _versioned(content: dict[str, Any], version: NgffVersion) -> dict[str, Any]:
     return {"ome": {"version": version, **content}} if version == "0.5" else content
 
@@ -278,7 +329,7 @@ def group_json(attributes: dict[str, Any]) -> bytes:
 
 
 def array_json(
-    shape: Sequence[int], chunks: Sequence[int], axes: Sequence[str], *, fill: int = NOT_COMPUTED
+    shape: Sequence[int], chunks: Sequence[int], axes: Sequence[str], *, fill: int = FILL
 ) -> bytes:
     """Return the `zarr.json` of a Zarr 3 array of uint8.
 
@@ -315,4 +366,4 @@ def array_json(
 
 
 def _json(content: dict[str, Any]) -> bytes:
-    return (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode()
+    return json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode()

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
+from napari_plimseg.errors import DamagedStoreError
 from napari_plimseg.results.analysis.review_log import ReviewedRegion, reviewed_map
 from napari_plimseg.results.analysis.uncertainty import (
     MIN_AREA_MM2,
@@ -17,6 +18,7 @@ from napari_plimseg.results.analysis.uncertainty import (
     uncertain_regions,
     worklist,
 )
+from napari_plimseg.results.mask_store import MaskStore, StoreLayout
 from tests.support.masks import info_for
 from tests.support.stores import written_store
 
@@ -191,13 +193,20 @@ def test_worklist_leaves_out_what_was_reviewed_or_corrected(tmp_path: Path) -> N
         assert [r.rank for r in found] == [1, 2]
 
 
-def test_a_lost_chunk_counts_as_sure(tmp_path: Path) -> None:
+def test_a_damaged_confidence_is_an_error(tmp_path: Path) -> None:
     mask, confidence, info = frame()
     with written_store(tmp_path / "a.plimseg", info, mask, with_blobs(confidence), 128) as store:
-        (store.path / "confidence.zarr" / "c" / "0" / "0").unlink()
-        chunk = store.path / "confidence.zarr" / "c" / "1" / "0"
+        chunk = store.path / "labels" / "confidence" / "0" / "c" / "1" / "0"
         chunk.write_bytes(chunk.read_bytes()[:-9])
-        assert boxes(worklist(store, mask)) == [(100, 150, 40, 40), (20, 200, 30, 30)]
+        with pytest.raises(DamagedStoreError, match="tiles of the confidence is damaged"):
+            worklist(store, mask)
+
+
+def test_what_is_not_computed_counts_as_sure(tmp_path: Path) -> None:
+    mask, _, info = frame()
+    layout = StoreLayout((128, 128), 512, has_probabilities=False, recipe="test")
+    with MaskStore.create(tmp_path / "a.plimseg", info, layout) as store:
+        assert worklist(store, mask) == []
 
 
 def test_reviewed_share_counts_tissue_in_the_union_of_regions() -> None:

@@ -44,7 +44,7 @@ class StoreBlocks:
         if self._key != key or self._block is None:
             window = slice(top, top + _BLOCK), slice(left, left + _BLOCK)
             self._block = np.stack(
-                [np.asarray(array[window]) for array in (view.store.classes, view.store.confidence)]
+                [view.store.read("classes", *window), view.store.read("confidence", *window)]
             )
             self._key = key
         mask_id, confidence = self._block[:, row - top, column - left]

@@ -316,7 +316,7 @@ class MaskView:
         """
         if self.step == 1:
             return np.array(shown, np.uint8)
-        mask = self.store.read_classes()
+        mask = self.store.read_classes(allow_damaged=True)  # shown as unreadable already
         if self.corrections is not None and self.shows_corrections:
             self.corrections.apply(mask)
         # what was painted in the last half second is not recorded as a correction yet
@@ -466,22 +466,16 @@ def overlay_values(
 ) -> NDArray[np.uint8]:
     """Read the values of an overlay from the store: (h, w), every `step`-th pixel.
 
-    Rows of tiles are read one after another, so that little memory is needed.
+    Raises
+    ------
+    StoreError
+        When they are damaged, or the store does not keep them.
     """
-    height, width = store.info.shape
-    out = np.zeros((-(-height // step), -(-width // step)), np.uint8)
-    rows_at_once = store.layout.tile_shape[0] * step
-    channel = None if what == CONFIDENCE else classes.mask_id(what) - 1
-    for top in range(0, height, rows_at_once):
-        rows = slice(top, min(top + rows_at_once, height), step)
-        if channel is None:
-            part = np.asarray(store.confidence[rows, ::step])
-        elif store.probabilities is not None:
-            part = np.asarray(store.probabilities[channel, rows, ::step])
-        else:
-            break
-        out[top // step : top // step + len(part)] = part
-    return out
+    rows, columns = (slice(0, side) for side in store.info.shape)
+    if what == CONFIDENCE:
+        return store.read("confidence", rows, columns, step=step)
+    channel = classes.mask_id(what) - 1
+    return store.read("probabilities", rows, columns, step=step, channel=channel)
 
 
 def shown_part(

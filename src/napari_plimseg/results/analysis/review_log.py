@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 
 from napari_plimseg.errors import ConfigError, StoreError
-from napari_plimseg.results.mask_store import disk_error, read_checked, write_checked
+from napari_plimseg.results.store_manifest import disk_error, read_checked, write_checked
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

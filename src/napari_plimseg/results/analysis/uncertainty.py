@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from napari_plimseg.results.analysis.review_log import reviewed_map
-from napari_plimseg.results.mask_store import read_chunk
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -250,28 +249,25 @@ def _top_two(ids: NDArray[np.uint8], info: MaskInfo) -> tuple[str, ...]:
 def _sampled_confidence(store: MaskStore, ids: NDArray[np.uint8], step: int) -> NDArray[np.uint8]:
     """Return every `step`-th pixel (gh, gw) of the confidence; 255 where there is no tissue.
 
-    Chunks are read without zarr, which takes several times longer for as many small chunks as a
-    whole slide has. A damaged or missing chunk counts as certain.
+    Tiles that are not computed count as certain.
     """
     out = np.full(ids.shape, 255, np.uint8)
     tile_height, tile_width = store.layout.tile_shape
     tissue = np.isin(ids, store.info.classes.tissue_ids)
     for row in range(-(-store.info.shape[0] // tile_height)):
-        rows, first_row = _grid_part(row, tile_height, step)
+        rows = _samples(row, tile_height, step)
         for column in range(-(-store.info.shape[1] // tile_width)):
-            columns, first_column = _grid_part(column, tile_width, step)
-            if not tissue[rows, columns].any():
-                continue
-            chunk = read_chunk(store.path / "confidence.zarr", (row, column), store.layout)
-            if chunk is not None:
-                part = out[rows, columns]
-                part[:] = chunk[first_row::step, first_column::step][
-                    : part.shape[0], : part.shape[1]
-                ]
+            columns = _samples(column, tile_width, step)
+            part = out[rows, columns]
+            if store.has((row, column)) and tissue[rows, columns].any():
+                spans = (
+                    slice(samples.start * step, (samples.start + count - 1) * step + 1)
+                    for samples, count in zip((rows, columns), part.shape, strict=True)
+                )
+                part[:] = store.read("confidence", *spans, step=step)
     return out
 
 
-def _grid_part(tile: int, side: int, step: int) -> tuple[slice, int]:
-    """Return the samples on a tile, and the tile's pixel at which they start."""
-    first = -(-tile * side // step)
-    return slice(first, -(-(tile + 1) * side // step)), first * step - tile * side
+def _samples(tile: int, side: int, step: int) -> slice:
+    """Return the samples on a tile, along one axis."""
+    return slice(-(-tile * side // step), -(-(tile + 1) * side // step))

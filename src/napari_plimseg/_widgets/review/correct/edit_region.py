@@ -113,6 +113,8 @@ class EditRegion(QObject):
         ------
         ConfigError
             When too little or too much of the mask is in view, or corrections can't be saved.
+        StoreError
+            When the mask is damaged there.
         """
         self.done()
         if view.corrections is None:
@@ -124,7 +126,7 @@ class EditRegion(QObject):
         if view.recorder is not None:
             view.recorder.commit_all()
         before = view.corrections.read(rows, columns)
-        model = np.asarray(view.store.classes[rows, columns])
+        model = view.store.read("classes", rows, columns)
         shown = np.where(before > 0, before, model)
         size = view.info.napari_scale[0]
         shift = view.info.napari_translate[0]
