@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import json
 import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
@@ -21,7 +22,14 @@ from napari_plimseg import (
     open_slide,
     segment,
 )
-from napari_plimseg.errors import ConfigError, ExportError, PlimsegError, SlideError, StoreError
+from napari_plimseg.errors import (
+    ConfigError,
+    DamagedStoreError,
+    ExportError,
+    PlimsegError,
+    SlideError,
+    StoreError,
+)
 from napari_plimseg.files import user_data_dir
 from napari_plimseg.inference.devices import ENGINE
 from napari_plimseg.inference.plan import RunRegion, RunSettings
@@ -124,6 +132,34 @@ def test_corrections_count_in_mask_areas_and_exports(slide: Path, tmp_path: Path
     assert f"green,2,tissue,{(expected == 2).sum()}" in csv.read_text()
     with MaskStore.open(result.store_path) as store:  # the model's own output stays
         assert np.array_equal(store.read_classes(), before)
+
+
+def test_a_damaged_result_asks(slide: Path, tmp_path: Path) -> None:
+    result = run(slide, out=tmp_path / "out")
+    whole = result.mask
+    assert not result.damage()
+    chunk = result.store_path / "labels" / "classes" / "0" / "c" / "0" / "0"
+    chunk.write_bytes(chunk.read_bytes()[:-1])
+    asked = (lambda: result.mask, result.areas, lambda: result.export(tmp_path / "files", ["csv"]))
+    for ask in asked:
+        with pytest.raises(DamagedStoreError, match=r"tiles? of the classes .*allow_damaged=True"):
+            ask()
+    assert result.damage().damaged_tiles == {(0, 0)}
+    areas = {area.kind: area.pixels for area in result.areas(allow_damaged=True)}
+    assert areas["unreadable"] == result.damage().pixels
+    (geojson,) = result.export(tmp_path / "files", ["geojson"], allow_damaged=True)
+    assert "of the classes" in json.loads(geojson.read_text("utf-8"))["about"]["damage"]
+    taken = Segmentation.open(result.store_path, allow_damaged=True)
+    assert ((taken.mask == whole) | (taken.mask == 255)).all()
+    with pytest.warns(UserWarning, match="Damaged parts are computed again"):
+        again = run(slide, out=tmp_path / "out")
+    assert np.array_equal(again.mask, whole)
+    # the confidence is no part of an export, but it says that the disk can't be trusted
+    chunk = result.store_path / "labels" / "confidence" / "0" / "c" / "0" / "0"
+    chunk.unlink()
+    assert np.array_equal(again.mask, whole)
+    with pytest.raises(DamagedStoreError, match="of the confidence"):
+        again.export(tmp_path / "files", ["csv"])
 
 
 def test_a_result_opens_again(slide: Path, tmp_path: Path) -> None:

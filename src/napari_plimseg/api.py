@@ -8,7 +8,8 @@
 from __future__ import annotations
 
 import contextlib
-from dataclasses import dataclass
+import warnings
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -22,7 +23,14 @@ from napari_plimseg.inference import (
     SegmentationJob,
     results_stem,
 )
-from napari_plimseg.results import SUFFIX, MaskStore, area_table, corrected, export_all
+from napari_plimseg.results import (
+    SUFFIX,
+    MaskStore,
+    area_table,
+    corrected,
+    export_all,
+    mask_to_export,
+)
 from napari_plimseg.slides import Region, Slide, open_slide
 from napari_plimseg.tissue import TissueClass, TissueClasses
 
@@ -36,7 +44,7 @@ if TYPE_CHECKING:
 
     from napari_plimseg.inference import Progress
     from napari_plimseg.models import DenseModel
-    from napari_plimseg.results import ClassArea, MaskInfo, Resolution
+    from napari_plimseg.results import ClassArea, MaskInfo, Resolution, StoreDamage
 
 
 @dataclass(frozen=True)
@@ -58,15 +66,25 @@ class Segmentation:
         The slide; needed for pictures and for `view`.
     mpp : float or None
         Micrometers per level-0 pixel where the slide's file has none or a wrong one.
+    allow_damaged : bool
+        Whether parts of the store that are damaged or lost are taken as unreadable. Otherwise
+        reading them raises a DamagedStoreError that says which parts they are.
     """
 
     store_path: Path
     info: MaskInfo
     slide_path: Path | None = None
     mpp: float | None = None
+    allow_damaged: bool = False
 
     @classmethod
-    def open(cls, store_path: str | Path, slide: str | Path | None = None) -> Self:
+    def open(
+        cls,
+        store_path: str | Path,
+        slide: str | Path | None = None,
+        *,
+        allow_damaged: bool = False,
+    ) -> Self:
         """Open a result that exists.
 
         Parameters
@@ -75,6 +93,8 @@ class Segmentation:
             A folder `.plimseg`.
         slide : str or Path, optional
             The slide that it was made of.
+        allow_damaged : bool
+            Whether damaged parts are taken as unreadable. They are found when they are read.
 
         Raises
         ------
@@ -91,7 +111,8 @@ class Segmentation:
                 path=path,
                 remedy="Choose the slide that the mask was made from.",
             )
-        return cls(path, info, None if slide is None else Path(slide), info.mpp)
+        slide_path = None if slide is None else Path(slide)
+        return cls(path, info, slide_path, info.mpp, allow_damaged)
 
     @property
     def mask(self) -> NDArray[np.uint8]:
@@ -99,14 +120,29 @@ class Segmentation:
 
         Always in memory: a mask is 4 to 30 times coarser than its slide on each side, so even one
         of a slide of 200,000 pixels a side has less than 2 GiB. It is read from disk at each
-        access; keep it in a variable.
+        access; keep it in a variable. Raises a DamagedStoreError where it is damaged, unless
+        `allow_damaged`.
         """
+        return self._read(self.allow_damaged)
+
+    def _read(self, allow_damaged: bool) -> NDArray[np.uint8]:
         with MaskStore.open(self.store_path) as store:
-            mask, _ = corrected(store.read_classes(), store.info, self.store_path.parent)
+            mask = store.read_classes(allow_damaged=allow_damaged)
+            mask, _ = corrected(mask, store.info, self.store_path.parent)
         return mask
 
-    def areas(self) -> list[ClassArea]:
+    def damage(self) -> StoreDamage:
+        """Check the whole result on disk and return what is damaged; false when nothing is."""
+        with MaskStore.open(self.store_path) as store:
+            return store.damage()
+
+    def areas(self, *, allow_damaged: bool = False) -> list[ClassArea]:
         """Return the area of each class as rows that `pandas.DataFrame` takes.
+
+        Parameters
+        ----------
+        allow_damaged : bool
+            Whether damaged parts count as unreadable.
 
         Returns
         -------
@@ -114,8 +150,13 @@ class Segmentation:
             name, mask_id, kind, pixels, mm2 and percent_of_tissue; the tissue classes first, then
             background and what was not computed or is unreadable. mm2 is None when the size of a
             pixel is unknown.
+
+        Raises
+        ------
+        DamagedStoreError
+            When the mask is damaged, and that is not allowed.
         """
-        return list(area_table(self.mask, self.info))
+        return list(area_table(self._read(allow_damaged or self.allow_damaged), self.info))
 
     def to_geodataframe(self) -> geopandas.GeoDataFrame:
         """Return the outlines of all tissue regions, one row per connected region.
@@ -165,6 +206,7 @@ class Segmentation:
         formats: Sequence[str] | None = None,
         *,
         at: Resolution = "mask",
+        allow_damaged: bool = False,
     ) -> list[Path]:
         """Write the mask in several formats.
 
@@ -177,6 +219,8 @@ class Segmentation:
             "png" needs the slide.
         at : {"mask", "slide"}
             Resolution of the label TIFF.
+        allow_damaged : bool
+            Whether damaged parts are written as unreadable, and noted in the files.
 
         Returns
         -------
@@ -185,6 +229,8 @@ class Segmentation:
 
         Raises
         ------
+        DamagedStoreError
+            When any part of the store is damaged, and that is not allowed.
         ExportError
             When a format is unknown or a file can't be written.
         """
@@ -193,7 +239,11 @@ class Segmentation:
             slide = None
             if self.slide_path is not None:
                 slide = stack.enter_context(open_slide(self.slide_path))
-            return export_all(folder, stem, self.mask, self.info, slide, formats=formats, at=at)
+            store = stack.enter_context(MaskStore.open(self.store_path))
+            mask, info = mask_to_export(store, allow_damaged=allow_damaged or self.allow_damaged)
+            mask, _ = corrected(mask, info, self.store_path.parent)
+            info = replace(self.info, damage=info.damage)
+            return export_all(folder, stem, mask, info, slide, formats=formats, at=at)
 
     def view(self) -> Viewer:
         """Show slide and mask in napari, to look at and to correct.
@@ -307,6 +357,8 @@ def segment(
         stack.enter_context(ENGINE.held_by("segment() of a Python program"))
         job = job.loaded()
         store = stack.enter_context(job.open_store(opened, stem or results_stem(opened.path)))
+        if store.dropped:
+            warnings.warn(store.dropped.notice, stacklevel=2)
         report = stack.enter_context(_reporting(progress))
         for step in stack.enter_context(contextlib.closing(job.segment(opened, store))):
             report(step)

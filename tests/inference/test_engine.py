@@ -7,7 +7,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from napari_plimseg.errors import ConfigError, PlimsegError, SlideError, StoreError
+from napari_plimseg.errors import (
+    ConfigError,
+    DamagedStoreError,
+    PlimsegError,
+    SlideError,
+    StoreError,
+)
 from napari_plimseg.inference.engine import RunSettings, open_store, segment_slide
 from napari_plimseg.inference.plan import RunRegion
 from napari_plimseg.results.mask_store import MaskStore
@@ -37,8 +43,12 @@ def run(
 
 
 def arrays(store: MaskStore) -> tuple[NDArray[np.uint8], ...]:
-    assert store.probabilities is not None
-    return store.read_classes(), np.asarray(store.confidence[:]), np.asarray(store.probabilities[:])
+    every = tuple(slice(0, side) for side in store.info.shape)
+    return (
+        store.read_classes(),
+        store.read("confidence", *every),
+        store.read("probabilities", *every),
+    )
 
 
 @pytest.fixture(scope="module")
@@ -226,6 +236,36 @@ def test_when_memory_runs_out_batches_shrink_and_nothing_changes(
     assert seen[-1].batch_size == {1: 1, 2: 2, 3: 2}[largest]
     assert any("Out of memory" in p.message for p in seen)
     np.testing.assert_array_equal(store.read_classes(), reference.read_classes())
+
+
+def test_damaged_tiles_are_computed_again_and_told(
+    slide: ArraySlide, reference: MaskStore, tmp_path: Path
+) -> None:
+    path = tmp_path / "x.plimseg"
+    run(slide, path)
+    with MaskStore.open(path) as store:
+        confidence = sorted((path / "labels" / "confidence" / "0" / "c").rglob("*"))
+        chunk = next(file for file in confidence if file.is_file())
+    chunk.write_bytes(chunk.read_bytes()[:-1])
+    with pytest.raises(DamagedStoreError, match="of the confidence is damaged"):
+        arrays(MaskStore.open(path))
+    store = run(slide, path)
+    assert len(store.dropped.damaged_tiles) == 1
+    assert store.dropped.notice.startswith("Damaged parts are computed again: 1 of ")
+    for found, expected in zip(arrays(store), arrays(reference), strict=True):
+        np.testing.assert_array_equal(found, expected)
+    assert not run(slide, path).dropped
+
+
+def test_a_lost_journal_computes_everything_again(
+    slide: ArraySlide, reference: MaskStore, tmp_path: Path
+) -> None:
+    run(slide, tmp_path / "x.plimseg")
+    (tmp_path / "x.plimseg" / "journal.json").unlink()
+    store = run(slide, tmp_path / "x.plimseg")
+    assert "journal is lost" in store.dropped.notice
+    np.testing.assert_array_equal(store.read_classes(), reference.read_classes())
+    assert not store.damage()
 
 
 def test_a_single_tile_beyond_memory_is_an_error_with_a_remedy(

@@ -19,9 +19,12 @@ if TYPE_CHECKING:
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]
     from pathlib import Path
 
+    import numpy as np
+    from numpy.typing import NDArray
+
     from napari_plimseg.inference import Progress
     from napari_plimseg.models import ModelEntry
-    from napari_plimseg.results import ClassArea, MaskInfo
+    from napari_plimseg.results import ClassArea, MaskInfo, MaskStore
 
 
 EXIT_UNEXPECTED = 1
@@ -225,6 +228,13 @@ class Output(Console):
         if self.as_json:
             self._event("slide", **facts)
 
+    def note(self, text: str) -> None:
+        """Print what people should know about a slide or a mask."""
+        if self.as_json:
+            self._event("note", text=text)
+        else:
+            self.say(f"  note: {text}")
+
     def start(self, slide: str, model: str) -> None:
         """Print that a slide's run starts."""
         if self.as_json:
@@ -355,3 +365,24 @@ class Output(Console):
         self._line(f"{entry.key:<24} {entry.kind.value:<12} {entry.state.label}")
         for line in filter(None, (entry.reason, entry.note)):
             self._line(f"  {line}")
+
+
+def add_damaged_option(parser: argparse.ArgumentParser) -> None:
+    """Add the option that takes a damaged mask."""
+    parser.add_argument(
+        "--allow-damaged",
+        action="store_true",
+        help="take a damaged mask; damaged parts count as unreadable",
+    )
+
+
+def mask_for_export(
+    store: MaskStore, output: Output, *, allow_damaged: bool
+) -> tuple[NDArray[np.uint8], MaskInfo]:
+    """Return mask and description of a store, and print what is damaged where that is allowed."""
+    from napari_plimseg.results import mask_to_export
+
+    mask, info = mask_to_export(store, allow_damaged=allow_damaged)
+    if info.damage:
+        output.note(f"damaged parts count as unreadable: {info.damage}.")
+    return mask, info

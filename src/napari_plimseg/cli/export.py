@@ -7,7 +7,7 @@ import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from napari_plimseg.cli.console import add_command
+from napari_plimseg.cli.console import add_command, add_damaged_option, mask_for_export
 from napari_plimseg.cli.paths import check_writable
 from napari_plimseg.errors import ConfigError, ExportError
 
@@ -31,6 +31,7 @@ def add_parser(commands: Commands) -> None:
         default=True,
         help="include the corrections found next to the mask (default)",
     )
+    add_damaged_option(parser)
     add_export_options(parser)
 
 
@@ -88,6 +89,7 @@ def _run(options: argparse.Namespace, output: Output) -> int:
         explicit=options.formats != "all",
         at=options.at,
         with_corrections=options.corrections,
+        allow_damaged=options.allow_damaged,
         output=output,
     )
     output.files(files)
@@ -103,11 +105,13 @@ def export_mask(
     explicit: bool,
     at: Literal["mask", "slide"],
     with_corrections: bool,
+    allow_damaged: bool,
     output: Output,
 ) -> list[Path]:
     """Export a mask store or a label TIFF in other formats; return the files.
 
-    A store is exported with the corrections in its folder, unless they are not wanted.
+    A store is exported with the corrections in its folder, unless they are not wanted. A damaged
+    one is refused, unless that is allowed.
     """
     from napari_plimseg.results import FORMATS, MaskStore, corrected, export_all, read_label_tiff
     from napari_plimseg.slides import open_slide
@@ -115,7 +119,7 @@ def export_mask(
     mask: MaskArray
     if path.is_dir():
         with MaskStore.open(path) as store:
-            mask, info = store.read_classes(), store.info
+            mask, info = mask_for_export(store, output, allow_damaged=allow_damaged)
             if with_corrections:
                 mask, corrections = corrected(mask, info, path.parent)
                 if corrections.pixels:

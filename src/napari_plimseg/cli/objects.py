@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from napari_plimseg.cli.console import add_command
+from napari_plimseg.cli.console import add_command, add_damaged_option, mask_for_export
 from napari_plimseg.cli.paths import check_writable
 from napari_plimseg.errors import ExportError
 
@@ -28,14 +28,20 @@ def add_parser(commands: Commands) -> None:
     parser.add_argument(
         "--out", type=Path, required=True, help="folder; it may hold objects of other slides"
     )
+    add_damaged_option(parser)
 
 
 def _run(options: argparse.Namespace, output: Output) -> int:
-    output.files([export_objects(options.mask, options.slide, options.out, output)])
+    table = export_objects(
+        options.mask, options.slide, options.out, output, allow_damaged=options.allow_damaged
+    )
+    output.files([table])
     return 0
 
 
-def export_objects(path: Path, slide_path: str, folder: Path, output: Output) -> Path:
+def export_objects(
+    path: Path, slide_path: str, folder: Path, output: Output, *, allow_damaged: bool = False
+) -> Path:
     """Write what a person corrected in a mask as images with outlines; return the table."""
     from napari_plimseg.fingerprints import is_fingerprint_of
     from napari_plimseg.results import MaskStore, corrected, export_corrected_objects
@@ -49,7 +55,8 @@ def export_objects(path: Path, slide_path: str, folder: Path, output: Output) ->
                 path=path,
                 remedy="Give the slide that the mask was made of.",
             )
-        mask, corrections = corrected(store.read_classes(), store.info, path.parent)
+        mask, info = mask_for_export(store, output, allow_damaged=allow_damaged)
+        mask, corrections = corrected(mask, info, path.parent)
         found = export_corrected_objects(folder, slide, mask, corrections)
     output.say(
         f"  {found.objects} corrected object(s) in {found.fields} field(s). To train on them: "

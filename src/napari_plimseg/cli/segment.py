@@ -204,12 +204,14 @@ def segment_slides(
 
 
 def _log(slide: str, model: str, step: object, output: Output) -> None:
-    from napari_plimseg.inference import Progress, SlideDone, SlideOpened
+    from napari_plimseg.inference import Notice, Progress, SlideDone, SlideOpened
 
     if isinstance(step, SlideOpened):
         output.start(step.name, model)
         for note in step.notes:
             output.say(f"  note: {note}")
+    elif isinstance(step, Notice):
+        output.note(step.text)
     elif isinstance(step, Progress):
         output.progress(slide, step)
     elif isinstance(step, SlideDone):

@@ -11,6 +11,7 @@ __all__ = [
     "HintMask",
     "HintSession",
     "ItemState",
+    "Notice",
     "PatchPair",
     "Progress",
     "ProgressBar",
@@ -73,6 +74,9 @@ from .engine import (
 )
 from .engine import (
     segment_slide as segment_slide,
+)
+from .job import (
+    Notice as Notice,
 )
 from .job import (
     SegmentationJob as SegmentationJob,

@@ -24,7 +24,7 @@ from napari_plimseg.errors import (
 )
 from napari_plimseg.fingerprints import fingerprint, former_fingerprints
 from napari_plimseg.inference.devices import ENGINE
-from napari_plimseg.inference.job import SlideDone, SlideOpened, results_stem
+from napari_plimseg.inference.job import Notice, SlideDone, SlideOpened, results_stem
 from napari_plimseg.inference.progress import Progress
 from napari_plimseg.inference.slide_places import SlidePlaces
 from napari_plimseg.results import disk_error, read_checked, write_checked
@@ -206,14 +206,14 @@ class CohortStep:
     ----------
     item : CohortItem
         Its current state.
-    step : SlideOpened, Progress, SlideDone, PlimsegError or None
+    step : SlideOpened, Notice, Progress, SlideDone, PlimsegError or None
         The event of the slide's job; None when the slide starts.
     seconds_left : float or None
         Estimate for the whole run; None before the first progress.
     """
 
     item: CohortItem
-    step: SlideOpened | Progress | SlideDone | PlimsegError | None
+    step: SlideOpened | Notice | Progress | SlideDone | PlimsegError | None
     seconds_left: float | None = None
 
 
@@ -481,7 +481,9 @@ class Cohort:
         if failure is not None:
             yield CohortStep(self._now(item), failure)
 
-    def _take(self, path: Path, step: SlideOpened | Progress | SlideDone, seconds: float) -> None:
+    def _take(
+        self, path: Path, step: SlideOpened | Notice | Progress | SlideDone, seconds: float
+    ) -> None:
         if isinstance(step, Progress):
             late = time.monotonic() - self._saved >= _SAVE_SECONDS
             done, total = step.tiles_done, step.tiles_total

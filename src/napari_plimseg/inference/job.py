@@ -51,6 +51,13 @@ class SlideOpened:
 
 
 @dataclass(frozen=True)
+class Notice:
+    """What people should know about a run, such as that damaged tiles are computed again."""
+
+    text: str
+
+
+@dataclass(frozen=True)
 class SlideDone:
     """A slide is segmented and exported.
 
@@ -215,7 +222,7 @@ class SegmentationJob:
 
     def steps(
         self, path: Path, stem: str, *, mpp: float | None = None
-    ) -> Generator[SlideOpened | Progress | SlideDone, None, None]:
+    ) -> Generator[SlideOpened | Notice | Progress | SlideDone, None, None]:
         """Open, segment and export one slide.
 
         Closing the generator stops the run; finished tiles are kept and a later run resumes.
@@ -231,7 +238,7 @@ class SegmentationJob:
 
         Yields
         ------
-        SlideOpened, then Progress, then SlideDone
+        SlideOpened, Notice if there is one, then Progress, then SlideDone
 
         Raises
         ------
@@ -244,6 +251,8 @@ class SegmentationJob:
                 slide.mpp = mpp
             yield SlideOpened(slide.name, tuple(slide.notes), slide.mpp is not None)
             with self.open_store(slide, stem) as store:
+                if store.dropped:
+                    yield Notice(store.dropped.notice)
                 with contextlib.closing(self.segment(slide, store)) as running:
                     yield from running
                 # exports hold what people painted in earlier sessions too

@@ -214,7 +214,38 @@ def test_a_finished_result_opens_with_its_slide(
     qtbot.waitUntil(lambda: dock.view is not None, timeout=WAIT)
     np.testing.assert_array_equal(dock.view.layer.data, mask)
     assert "Loaded result of" in dock.banner.text
+    assert dock.banner.kind == "info"
     assert model.seen == seen
+
+
+def test_a_damaged_result_says_so_and_is_repaired(
+    dock: PlimsegDock, add_slide: Callable, qtbot
+) -> None:  # type: ignore[no-untyped-def]
+    add_slide()
+    run_to_the_end(dock, qtbot)
+    mask, labels = dock.view.layer.data.copy(), dock.view.store.path / "labels"
+    for name in ("classes", "confidence"):
+        file = labels / name / "0" / "c" / "0" / "0"
+        file.write_bytes(file.read_bytes()[:-1])
+    combo = dock.results.overlay
+    combo.setCurrentIndex(combo.findData("confidence"))
+    combo.activated.emit(combo.currentIndex())
+    assert dock.banner.kind == "error"
+    assert "of the confidence is damaged" in dock.banner.text
+    assert dock.controller.overlay is None
+    dock._viewer.layers.clear()
+    add_slide()
+    qtbot.waitUntil(lambda: dock.view is not None, timeout=WAIT)
+    assert dock.banner.kind == "warning"
+    assert "Loaded result of" in dock.banner.text
+    assert "of the classes is damaged" in dock.banner.text
+    shown = dock.view.layer.data
+    assert ((shown == mask) | (shown == 255)).all()
+    assert (shown == 255).any()
+    run_to_the_end(dock, qtbot)
+    assert dock.banner.kind == "warning"
+    assert "Damaged parts are computed again: " in dock.banner.text
+    np.testing.assert_array_equal(dock.view.layer.data, mask)
 
 
 def test_run_on_what_i_see(dock: PlimsegDock, add_slide: Callable, qtbot) -> None:  # type: ignore[no-untyped-def]

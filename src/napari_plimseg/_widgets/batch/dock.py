@@ -49,7 +49,15 @@ from napari_plimseg._widgets.generate import (
 )
 from napari_plimseg._widgets.viewer import ThemeColor, slide_file_filter
 from napari_plimseg.errors import PlimsegError
-from napari_plimseg.inference import ENGINE, Added, Cohort, ItemState, SegmentationJob, thumbnail_of
+from napari_plimseg.inference import (
+    ENGINE,
+    Added,
+    Cohort,
+    ItemState,
+    Notice,
+    SegmentationJob,
+    thumbnail_of,
+)
 from napari_plimseg.results import FORMATS
 from napari_plimseg.settings import load_settings, remember, remembered
 from napari_plimseg.slides import slides_in
@@ -484,6 +492,8 @@ class BatchDock(QWidget):
             self.line.setText(" · ".join(parts))
         if isinstance(step.step, PlimsegError):
             self.banner.show_message("error", str(step.step))
+        elif isinstance(step.step, Notice):
+            self.banner.show_message("warning", f"{step.item.path.name}: {step.step.text}")
         if step.step is None or step.item.state is not ItemState.RUNNING:
             self.refresh_state()
 

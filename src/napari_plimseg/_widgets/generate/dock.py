@@ -264,7 +264,7 @@ class PlimsegDock(QWidget):
             run_on=self.run_on.choice,
             shape_count=closed_shapes(find_region_layer(self._viewer)),
             has_mask=view is not None,
-            has_probabilities=view is not None and view.store.probabilities is not None,
+            has_probabilities=view is not None and view.store.layout.has_probabilities,
             stopped=self.controller.was_stopped(slide),
             exporting=self.tools.is_busy,
             engine_owner="" if self.controller.is_running else ENGINE.owner,
@@ -339,7 +339,10 @@ class PlimsegDock(QWidget):
         self.class_list.show_classes(info.classes, own)
         view = self.controller.show(slide, result, info.classes, self.class_list.hidden)
         text = f"{loaded_text(result.store)} {describe_corrections(view)}".rstrip()
-        self.banner.show_message("warning" if view.note else "info", text)
+        if result.damage:
+            text = f"{text} Damaged: {result.damage.sentence}. Segment again to repair it."
+        doubtful = view.note or result.damage
+        self.banner.show_message("warning" if doubtful else "info", text)
         self.refresh_state()
 
     def _on_mpp(self, mpp: float) -> None:
@@ -491,8 +494,10 @@ class PlimsegDock(QWidget):
         if complete and progress is not None:
             text = finished_text(progress)
             if view is not None:
-                text = f"{text} {describe_corrections(view)}".rstrip()
-            doubtful = progress.unreadable_tiles or (view is not None and view.note)
+                text = f"{text} {describe_corrections(view)} {view.store.dropped.notice}".rstrip()
+            doubtful = progress.unreadable_tiles or (
+                view is not None and (view.note or view.store.dropped)
+            )
             self.banner.show_message("warning" if doubtful else "good", text)
             self._scroll_down = True
         elif self.banner.kind != "error":

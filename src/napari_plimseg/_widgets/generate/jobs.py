@@ -7,8 +7,6 @@ import importlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from napari_plimseg._widgets.common import ModelCache, Stage, TileDone
 from napari_plimseg.errors import CorrectionsError, PlimsegError
 from napari_plimseg.fingerprints import fingerprint, former_fingerprints
@@ -19,10 +17,11 @@ if TYPE_CHECKING:
     from collections.abc import Generator
     from pathlib import Path
 
+    import numpy as np
     from numpy.typing import NDArray
 
     from napari_plimseg.inference import Progress, SegmentationJob
-    from napari_plimseg.results import MaskStore
+    from napari_plimseg.results import MaskStore, StoreDamage
     from napari_plimseg.slides import Slide
 
 
@@ -41,13 +40,16 @@ class Opened:
     store : MaskStore
         Holds the model's output.
     mask : ndarray of uint8, shape (h, w)
-        Mask ids that it holds so far.
+        Mask ids that it holds so far; 255, "unreadable", where it is damaged.
+    damage : StoreDamage
+        What is damaged, as far as the mask is concerned; false when nothing is.
     corrections : Corrections or None
         Of the user. Read here, in the background, so that the mask view need not wait for them.
     """
 
     store: MaskStore
     mask: NDArray[np.uint8]
+    damage: StoreDamage
     corrections: Corrections | None = None
 
     @classmethod
@@ -57,7 +59,8 @@ class Opened:
         with contextlib.suppress(CorrectionsError):  # the mask view says what is wrong
             corrections = Corrections.open(store.path.parent, store.info)
             corrections.journal.mask.counts()  # cached: counting takes long
-        return cls(store, store.read_classes(), corrections)
+        mask = store.read_classes(allow_damaged=True)
+        return cls(store, mask, store.found_damage, corrections)
 
     @classmethod
     def read(cls, path: Path) -> Opened:
@@ -116,13 +119,12 @@ def _tile_done(store: MaskStore, progress: Progress) -> TileDone:
     if progress.window is None:
         return TileDone(progress)
     rows, columns = progress.window.slices
-    probabilities = store.probabilities
     return TileDone(
         progress,
         progress.window,
-        np.asarray(store.classes[rows, columns]),
-        np.asarray(store.confidence[rows, columns]),
-        None if probabilities is None else np.asarray(probabilities[:, rows, columns]),
+        store.read("classes", rows, columns),
+        store.read("confidence", rows, columns),
+        store.read("probabilities", rows, columns) if store.layout.has_probabilities else None,
     )
 
 
@@ -145,7 +147,8 @@ def find_result(slide: Slide, folder: Path) -> Opened | None:
             continue  # damaged, or of a newer version: a run creates a new one
         # a mask made at another pixel size is in another place
         same_frame = slide.mpp is None or store.info.mpp == slide.mpp
-        if store.info.slide_fingerprint in identities and same_frame and store.done_fraction > 0:
+        same_slide = store.info.slide_fingerprint in identities
+        if same_slide and same_frame and (store.done_fraction > 0 or store.found_damage):
             return Opened.of(store)
         store.close()
     return None

@@ -37,6 +37,7 @@ from napari_plimseg._widgets.common import (
 )
 from napari_plimseg._widgets.generate.jobs import Opened, find_result
 from napari_plimseg._widgets.viewer import COLORMAPS, CONFIDENCE, CorrectionsRow
+from napari_plimseg.errors import StoreError
 from napari_plimseg.results import FORMATS
 from napari_plimseg.settings import load_settings
 
@@ -391,7 +392,10 @@ class ResultTools(QObject):
     def _show_overlay(self) -> None:
         slide = self._slides.slide
         if slide is not None:
-            self._controller.set_overlay(slide, *self._section.overlay_choice)
+            try:
+                self._controller.set_overlay(slide, *self._section.overlay_choice)
+            except StoreError as error:
+                self._banner.show_message("error", str(error))
             self.changed.emit()
 
     def _on_opacity(self, opacity: float) -> None:

@@ -200,7 +200,13 @@ class RunController(QObject):
         self._drop_overlay()
 
     def set_overlay(self, slide: Slide, what: str, opacity: float, colormap: str) -> None:
-        """Show the confidence, or the probability of a class, over the mask; "" shows neither."""
+        """Show the confidence, or the probability of a class, over the mask; "" shows neither.
+
+        Raises
+        ------
+        StoreError
+            When it is damaged; then nothing changes.
+        """
         view = self.view_of(slide)
         if not what or view is None:
             self._drop_overlay()
