@@ -93,10 +93,11 @@ LIMITS: Mapping[str, Limit] = {
         ),
         Limit(
             "slide-read-bytes",
-            4_000_000_000,
+            2_000_000_000,
             "bytes",
-            "What one picture of a slide decodes, such as the overview of a slide without levels.",
-            "It takes a minute at 70 MB per second, and a few seconds with a pyramid.",
+            "What one picture of a slide decodes. Of a larger level, overviews and the search for "
+            "tissue read evenly spaced tiles.",
+            "It takes half a minute at 70 MB per second; a pyramid makes it milliseconds.",
         ),
         Limit(
             "inflation",

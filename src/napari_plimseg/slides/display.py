@@ -32,6 +32,8 @@ UNREADABLE_COLOR = (231, 150, 190)
 _BLOCK = 512
 _WIDEST = 2048
 _CACHE_BYTES = 192 << 20
+_SAMPLED_FROM = 3
+"""Computed levels from which on very large or sparse slides are sampled: 16 pixels become one."""
 _openings = itertools.count()
 
 
@@ -78,6 +80,7 @@ class DisplayLevels:
 
     def __init__(self, slide: Slide) -> None:
         self._slide = slide
+        self._is_sampled = slide.is_sampled()
         self.shapes = [level.shape for level in slide.levels]
         while max(self.shapes[-1]) > 2 * COARSEST:
             height, width = self.shapes[-1]
@@ -128,16 +131,13 @@ class DisplayLevels:
             if key in self._cache:
                 self._cache.move_to_end(key)
                 return self._cache[key]
-        top, left = 2 * row * _BLOCK, 2 * column * _BLOCK
         below_height, below_width = self.shapes[index - 1]
-        fine = self.read(
-            index - 1,
-            top,
-            left,
-            min(2 * _BLOCK, below_height - top),
-            min(2 * _BLOCK, below_width - left),
-        )
-        block = halved(fine)
+        top, left = 2 * row * _BLOCK, 2 * column * _BLOCK
+        tall, wide = min(2 * _BLOCK, below_height - top), min(2 * _BLOCK, below_width - left)
+        if self._is_sampled and index - len(self._slide.levels) >= _SAMPLED_FROM:
+            block = self._overview(index, row, column, -(-tall // 2), -(-wide // 2))
+        else:
+            block = halved(self.read(index - 1, top, left, tall, wide))
         with self._lock:
             if key not in self._cache:
                 self._cache[key] = block
@@ -145,6 +145,18 @@ class DisplayLevels:
             while self._cached_bytes > _CACHE_BYTES:
                 self._cached_bytes -= self._cache.popitem(last=False)[1].nbytes
         return block
+
+    def _overview(
+        self, index: int, row: int, column: int, height: int, width: int
+    ) -> NDArray[np.uint8]:
+        steps = index - len(self._slide.levels) + 1
+        downsample = self._slide.levels[-1].downsample * 2**steps
+        try:
+            return self._slide.read_overview(
+                downsample, row * _BLOCK, column * _BLOCK, height, width
+            )
+        except SlideError:
+            return np.full((height, width, 3), UNREADABLE_COLOR, np.uint8)
 
     def dask_arrays(self) -> list[da.Array]:
         """Return the levels as lazy arrays, the finest first."""

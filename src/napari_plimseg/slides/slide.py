@@ -9,8 +9,10 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
+from scipy import ndimage
 from scipy.sparse import csr_matrix
 
+from napari_plimseg import limits
 from napari_plimseg.errors import SlideError
 
 if TYPE_CHECKING:
@@ -73,6 +75,7 @@ _READ_LIMIT = 32_000_000
 _DARK = 40
 _SMALL_LEVEL = 8_000_000
 _LARGE = 100_000_000
+_SPARSE = 0.5
 
 
 @dataclass(frozen=True)
@@ -233,6 +236,10 @@ class Slide(ABC):
     def _read_level(self, level: int, y: int, x: int, height: int, width: int) -> NDArray[np.uint8]:
         """Return (height, width, 3) RGB of a window inside the level."""
 
+    def _stored_tiles(self, level: int) -> NDArray[np.bool_] | None:
+        """Return which tiles (rows, columns) of a level the file holds; None when all."""
+        return None
+
     @abstractmethod
     def _close(self) -> None:
         """Release files."""
@@ -273,6 +280,10 @@ class Slide(ABC):
         rows, columns = self.levels[level].shape
         top, left = max(y, 0), max(x, 0)
         bottom, right = min(y + height, rows), min(x + width, columns)
+        limits.check(
+            SlideError, "slide-read-bytes", 3 * height * width, path=self.path,
+            what=f"{height:,} x {width:,} pixels at once decode to",
+        )  # fmt: skip
         if bottom <= top or right <= left:
             return np.full((height, width, 3), WHITE, np.uint8)
         try:
@@ -317,20 +328,78 @@ class Slide(ABC):
         -------
         ndarray of uint8, shape (height, width, 3)
         """
-        level = max(
-            (i for i, lv in enumerate(self.levels) if lv.downsample <= downsample * (1 + _SAME)),
-            key=lambda i: self.levels[i].downsample,
-            default=0,
-        )
-        ratio = downsample / self.levels[level].downsample
+        level, ratio = self._level_for(downsample)
         if abs(ratio - 1) <= _SAME:
             return self.read_level(level, y, x, height, width)
+        window = [
+            min(size, (start + count) * ratio) - max(0, start * ratio)
+            for size, start, count in zip(
+                self.levels[level].shape, (y, x), (height, width), strict=True
+            )
+        ]
+        size = 3 * max(0, window[0]) * max(0, window[1])
+        if ratio >= 2 and size > limits.get("slide-read-bytes") and self.is_sampled(level):
+            return self.read_overview(downsample, y, x, height, width)
         rows_at_once = max(1, int(_READ_LIMIT / max(1.0, ratio * ratio * width)))
         strips = [
             self._resampled(level, ratio, y + start, x, min(rows_at_once, height - start), width)
             for start in range(0, height, rows_at_once)
         ]
         return strips[0] if len(strips) == 1 else np.concatenate(strips)
+
+    def _level_for(self, downsample: float) -> tuple[int, float]:
+        """Return the level to read from, and its pixels per pixel of a virtual level and side."""
+        level = max(
+            (i for i, lv in enumerate(self.levels) if lv.downsample <= downsample * (1 + _SAME)),
+            key=lambda i: self.levels[i].downsample,
+            default=0,
+        )
+        return level, downsample / self.levels[level].downsample
+
+    def read_overview(
+        self, downsample: float, y: int, x: int, height: int, width: int
+    ) -> NDArray[np.uint8]:
+        """Read a window as `read_at` does, in bounded time also where a level is missing.
+
+        Of a level beyond the limit "slide-read-bytes", evenly spaced tiles are read, and the
+        pixels between get the color of the nearest one. Parts that a sparse file does not hold are
+        white and cost nothing.
+
+        Parameters
+        ----------
+        downsample, y, x, height, width
+            As of `read_at`.
+
+        Returns
+        -------
+        ndarray of uint8, shape (height, width, 3)
+        """
+        level, ratio = self._level_for(downsample)
+        if ratio < 2 or not self.is_sampled(level):
+            return self.read_at(downsample, y, x, height, width)
+        stored = self._stored_tiles(level)
+        return _sampled(self, level, stored, ratio, y, x, height, width)
+
+    def overview_gap(self, downsample: float) -> float:
+        """Return how far apart the tiles are that `read_overview` reads, in level-0 pixels."""
+        level, ratio = self._level_for(downsample)
+        if ratio < 2 or not self.is_sampled(level):
+            return 0.0
+        stored, tiles = self._stored_tiles(level), self.levels[level].tile_shape
+        if stored is None:
+            (rows, columns), (tall, wide) = self.levels[level].shape, tiles
+            stored = np.ones((-(-rows // tall), -(-columns // wide)), np.bool_)
+        steps = _steps(stored, tiles)
+        gaps = [(step - 1) * side for step, side in zip(steps, tiles, strict=True)]
+        return max(gaps) * self.levels[level].downsample
+
+    def is_sampled(self, level: int = -1) -> bool:
+        """Whether overviews from a level read a part of its tiles; the last level by default."""
+        level %= len(self.levels)
+        rows, columns = self.levels[level].shape
+        stored = self._stored_tiles(level)
+        share = 1.0 if stored is None else float(stored.mean())
+        return 3 * rows * columns * share > limits.get("slide-read-bytes") or share < _SPARSE
 
     def _resampled(
         self, level: int, ratio: float, y: int, x: int, height: int, width: int
@@ -441,6 +510,89 @@ class Slide(ABC):
         height, width = self.shape
         size = "unknown um/px" if self.mpp is None else f"{self.mpp:.4g} um/px"
         return f"<Slide {self.name}: {width} x {height}, {len(self.levels)} levels, {size}>"
+
+
+def _sampled(
+    slide: Slide,
+    level: int,
+    stored: NDArray[np.bool_] | None,
+    ratio: float,
+    y: int,
+    x: int,
+    height: int,
+    width: int,
+) -> NDArray[np.uint8]:
+    """Return a window of a virtual level from a bounded number of the tiles of a level."""
+    (rows, columns), (tall, wide) = slide.levels[level].shape, slide.levels[level].tile_shape
+    if stored is None:
+        stored = np.ones((-(-rows // tall), -(-columns // wide)), np.bool_)
+    down, across = _steps(stored, slide.levels[level].tile_shape)
+    read = np.zeros_like(stored)
+    read[down // 2 :: down, across // 2 :: across] = True
+    read &= stored
+    sums = np.zeros((height, width, 3))
+    counts = np.zeros((height, width))
+    first, last = (
+        (int(max(0, start * ratio)) for start in (y, x)),
+        (
+            int(min(size, (start + count) * ratio))
+            for size, start, count in ((rows, y, height), (columns, x, width))
+        ),
+    )
+    (top, left), (bottom, right) = first, last
+    for row, column in np.argwhere(read):
+        window = (
+            *(max(top, row * tall), max(left, column * wide)),
+            *(min(bottom, (row + 1) * tall), min(right, (column + 1) * wide)),
+        )
+        y0, x0, y1, x1 = (int(side) for side in window)
+        if y1 <= y0 or x1 <= x0:
+            continue
+        pixels = slide.read_level(level, y0, x0, y1 - y0, x1 - x0)
+        # output pixels of the tile's rows and columns, and where each of them begins
+        own_y, at_y, size_y = _groups(y0, y1, ratio, y, height)
+        own_x, at_x, size_x = _groups(x0, x1, ratio, x, width)
+        added = np.add.reduceat(pixels, at_y, axis=0, dtype=np.uint32)
+        added = np.add.reduceat(added, at_x, axis=1)
+        sums[np.ix_(own_y, own_x)] += added
+        counts[np.ix_(own_y, own_x)] += np.outer(size_y, size_x)
+    at_y = np.floor((np.arange(y, y + height) + 0.5) * ratio).astype(np.int64)
+    at_x = np.floor((np.arange(x, x + width) + 0.5) * ratio).astype(np.int64)
+    inside = np.outer((at_y >= 0) & (at_y < rows), (at_x >= 0) & (at_x < columns))
+    there = stored[
+        np.ix_(np.clip(at_y, 0, rows - 1) // tall, np.clip(at_x, 0, columns - 1) // wide)
+    ]
+    picture = np.full((height, width, 3), WHITE, np.uint8)
+    known = counts > 0
+    picture[known] = np.rint(sums[known] / counts[known][:, None])
+    if known.any():
+        nearest = ndimage.distance_transform_edt(
+            ~known, return_distances=False, return_indices=True
+        )
+        between = inside & there & ~known
+        picture[between] = picture[tuple(nearest[:, between])]
+    return picture
+
+
+def _steps(stored: NDArray[np.bool_], tile_shape: tuple[int, int]) -> tuple[int, int]:
+    """Return every how many rows and columns of tiles are read, so that the limit holds."""
+    size = 3 * stored.sum() * tile_shape[0] * tile_shape[1]
+    too_many = float(size / limits.get("slide-read-bytes"))
+    down = max(1, min(len(stored), int(np.ceil(np.sqrt(too_many)))))
+    if stored.shape[1] == 1:  # strips
+        down = max(1, int(np.ceil(too_many)))
+    return down, max(1, int(np.ceil(too_many / down)))
+
+
+def _groups(
+    start: int, stop: int, ratio: float, first: int, count: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """Group fine pixels by the output pixel that holds their center: index, begin, size."""
+    own = np.floor((np.arange(start, stop) + 0.5) / ratio).astype(np.int64) - first
+    index, begins, sizes = np.unique(
+        np.clip(own, 0, count - 1), return_index=True, return_counts=True
+    )
+    return index, begins, sizes
 
 
 def reason_of(error: Exception, path: Path) -> str:

@@ -164,7 +164,12 @@ def tissue_mask(slide: Slide, settings: TissueMaskSettings | None = None) -> Tis
     downsample = _mask_downsample(slide, settings.mpp / mpp)
     height, width = (max(1, int(np.ceil(side / downsample - 1e-6))) for side in slide.shape)
     rgb = _read_what_can_be_read(slide, downsample, height, width)
-    return TissueMask(find_tissue(rgb, mpp * downsample, settings), downsample)
+    tissue = find_tissue(rgb, mpp * downsample, settings)
+    gap = slide.overview_gap(downsample)
+    if gap:
+        # what lies between the tiles that were read may be tissue if it is close to some
+        tissue = _grown(tissue, min(gap / downsample, *tissue.shape))
+    return TissueMask(tissue, downsample)
 
 
 def _read_what_can_be_read(

@@ -179,6 +179,11 @@ class TiffSlide(Slide):
                 remedy="The file is damaged; copy it again from the scanner.",
             )
 
+    def _stored_tiles(self, level: int) -> NDArray[np.bool_] | None:
+        planes = self._planes[level]
+        stored = (planes.counts[0][: planes.tiles] > 0) & (planes.offsets[0][: planes.tiles] > 0)
+        return None if stored.all() else stored.reshape(-1, planes.columns)
+
     def _close(self) -> None:
         self._file.close()
         self._cache.clear()
