@@ -53,7 +53,7 @@ class ProgressLog:
             path.parent.mkdir(parents=True, exist_ok=True)
             # a training killed while writing leaves half a line; end it, so that only that line is
             # lost
-            if path.exists() and not path.read_bytes().endswith(b"\n") and path.stat().st_size:
+            if path.is_file() and not path.read_bytes().endswith(b"\n") and path.stat().st_size:
                 with path.open("a", encoding="utf-8") as file:
                     file.write("\n")
 
@@ -72,6 +72,8 @@ def read_events(path: str | Path) -> list[Event]:
 
     A missing file holds no events.
     """
+    if not Path(path).is_file():  # opening a pipe would wait forever
+        return []
     try:
         lines = Path(path).read_text("utf-8", errors="replace").splitlines()
     except FileNotFoundError:

@@ -280,10 +280,7 @@ class Slide(ABC):
         rows, columns = self.levels[level].shape
         top, left = max(y, 0), max(x, 0)
         bottom, right = min(y + height, rows), min(x + width, columns)
-        limits.check(
-            SlideError, "slide-read-bytes", 3 * height * width, path=self.path,
-            what=f"{height:,} x {width:,} pixels at once decode to",
-        )  # fmt: skip
+        self._check_at_once(height, width)
         if bottom <= top or right <= left:
             return np.full((height, width, 3), WHITE, np.uint8)
         try:
@@ -309,6 +306,10 @@ class Slide(ABC):
         whole[top - y : bottom - y, left - x : right - x] = inside
         return whole
 
+    def _check_at_once(self, height: int, width: int) -> None:
+        what = f"{height:,} x {width:,} pixels at once decode to"
+        limits.check(SlideError, "slide-read-bytes", 3 * height * width, path=self.path, what=what)
+
     def read_at(
         self, downsample: float, y: int, x: int, height: int, width: int
     ) -> NDArray[np.uint8]:
@@ -328,6 +329,7 @@ class Slide(ABC):
         -------
         ndarray of uint8, shape (height, width, 3)
         """
+        self._check_at_once(height, width)
         level, ratio = self._level_for(downsample)
         if abs(ratio - 1) <= _SAME:
             return self.read_level(level, y, x, height, width)

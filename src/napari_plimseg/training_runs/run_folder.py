@@ -245,6 +245,8 @@ def last_end(progress: Path) -> str | None:
     str or None
         "start", "stopped", "done" or "failed".
     """
+    if not progress.is_file():  # opening a pipe would wait forever
+        return None
     try:
         with progress.open("rb") as file:
             size = file.seek(0, 2)

@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 
 from napari_plimseg import __version__
 from napari_plimseg.files import atomic_write
-from napari_plimseg.reading import parse_json
+from napari_plimseg.reading import check_regular, parse_json
 from plimseg_training.config import flat
 from plimseg_training.run_folder import RunError, writing
 
@@ -324,6 +324,7 @@ def _write_tensors(path: Path, tensors: dict[str, Tensor], header: Mapping[str, 
 
 
 def _read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    check_regular(path, RunError)
     try:
         with safetensors.safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}

@@ -27,7 +27,7 @@ import numpy as np
 
 from napari_plimseg._version import __version__
 from napari_plimseg.errors import CorrectionsError
-from napari_plimseg.reading import parse_json
+from napari_plimseg.reading import check_regular, parse_json
 from napari_plimseg.results.corrections.sparse_mask import SparseMask
 from napari_plimseg.tiling import Window
 
@@ -338,6 +338,8 @@ def read_content(path: Path, frame: CorrectionFrame) -> CorrectionContent:
         When the file can't be read or comes from a newer version.
     """
     folder = path.parent
+    if path.exists():
+        check_regular(path, CorrectionsError)
     try:
         data = path.read_bytes()
     except FileNotFoundError:
