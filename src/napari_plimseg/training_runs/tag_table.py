@@ -71,7 +71,7 @@ class TagTable:
         self._more: dict[str, list[str]] = {}
         self._undo: list[tuple[str, frozenset[str], Aside | None]] = []
         self._backed_up = not self.path.is_file()
-        if self.path.is_file():
+        if self.path.exists():
             self._read()
         self._read_aside()
         for name in classes:
