@@ -12,6 +12,7 @@ import pytest
 from napari_plimseg import limits
 from napari_plimseg.cli import main
 from napari_plimseg.errors import ConfigError, ModelError, SlideError
+from tests.support.paths import ROOT
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -88,6 +89,11 @@ def test_each_limit_holds_and_can_be_raised(name: str) -> None:
     way = str(caught.value).partition("--limit ")[2].partition(",")[0]
     with limits.changed([way]):
         limits.check(SlideError, name, value + 1)
+
+
+def test_the_guide_holds_the_table() -> None:
+    guide = (ROOT / "docs" / "user_guide.md").read_text("utf-8")
+    assert limits.described() in guide, "copy limits.described() into the guide"
 
 
 def test_not_a_number_is_beyond_every_limit() -> None:
