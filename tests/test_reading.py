@@ -5,15 +5,26 @@ from __future__ import annotations
 import json
 import os
 import socket
+import struct
 import sys
+import warnings
+import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from napari_plimseg import limits
-from napari_plimseg.errors import ConfigError, TagError
-from napari_plimseg.reading import check_regular, open_regular, parse_json, read_json, read_yaml
+from napari_plimseg.errors import ConfigError, SlideError, TagError
+from napari_plimseg.reading import (
+    check_regular,
+    open_picture,
+    open_regular,
+    parse_json,
+    read_json,
+    read_yaml,
+)
+from napari_plimseg.slides import open_slide
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -159,3 +170,39 @@ def test_a_large_file_is_not_read(tmp_path: Path) -> None:
         read_json(path, TagError)
     with pytest.raises(TagError, match="'yaml-bytes'"):
         read_yaml(path, TagError)
+
+
+def png(path: Path, side: int, color: int) -> Path:
+    """Write the beginning of a PNG of `side` x `side` pixels; color 0 is gray, 2 RGB, 6 RGBA."""
+
+    def part(kind: bytes, content: bytes) -> bytes:
+        crc = struct.pack(">I", zlib.crc32(kind + content))
+        return struct.pack(">I", len(content)) + kind + content + crc
+
+    head = struct.pack(">IIBBBBB", side, side, 8, color, 0, 0, 0)
+    parts = part(b"IHDR", head) + part(b"IDAT", b"") + part(b"IEND", b"")
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + parts)
+    return path
+
+
+def test_pictures_count_decoded_bytes_not_pixels(tmp_path: Path) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # Pillow warns of half a gigapixel
+        with open_picture(png(tmp_path / "mask.png", 46_000, 0), TagError) as mask:
+            assert mask.size == (46_000, 46_000)
+        with open_slide(png(tmp_path / "slide.png", 13_000, 2)) as slide:
+            assert slide.shape == (13_000, 13_000)
+        large = png(tmp_path / "large.png", 40_000, 2)
+        refused = (
+            r"'large\.png': a picture of 40,000 x 40,000 pixels decodes to 4\.8 GB; the limit "
+            r"'picture-bytes' is 2\.1 GB.*--limit picture-bytes=5GB"
+        )
+        with pytest.raises(TagError, match=refused):
+            open_picture(large, TagError)
+        with pytest.raises(SlideError, match=refused):
+            open_slide(large)
+        with limits.changed(["picture-bytes=5GB"]), open_slide(large) as slide:
+            assert slide.shape == (40_000, 40_000)
+        # shown in color, a gray picture takes three bytes per pixel
+        with pytest.raises(SlideError, match="'picture-bytes'"):
+            open_slide(png(tmp_path / "gray.png", 46_000, 0))

@@ -163,6 +163,7 @@ def open_picture(
     error_class: type[PlimsegError],
     *,
     formats: tuple[str, ...] = PICTURE_FORMATS,
+    becomes_rgb: bool = False,
     remedy: str = "",
 ) -> ImageFile.ImageFile:
     """Open a picture of a bounded decoded size; the caller closes it.
@@ -177,6 +178,8 @@ def open_picture(
         Of what is raised.
     formats : tuple of str
         Pillow's names of the formats to try.
+    becomes_rgb : bool
+        Whether gray pictures take three bytes per pixel as well.
     remedy : str
         What to do about a picture that is too large, besides raising the limit.
 
@@ -201,6 +204,8 @@ def open_picture(
             )
         width, height = image.size
         bytes_per_pixel = len(image.getbands()) * _BYTES_OF_MODE.get(image.mode, 1)
+        if becomes_rgb:
+            bytes_per_pixel = max(3, bytes_per_pixel)
         limits.check(
             error_class,
             "picture-bytes",

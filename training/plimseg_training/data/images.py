@@ -133,7 +133,7 @@ def _loaded(path: Path, *, wide: bool = False) -> Image.Image:
             remedy="Copy it again from its source, or delete it.",
         )
     try:
-        with open_picture(path, TagError) as image:
+        with open_picture(path, TagError, becomes_rgb=not wide) as image:
             raw = "" if not image.tile else str(image.tile[0][3])
             deep = image.mode.startswith(("I", "F")) or ";16" in raw
             if deep and not wide:

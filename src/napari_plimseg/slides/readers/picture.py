@@ -108,4 +108,5 @@ class PictureSlide(Slide):
 
 
 def _opened(path: Path) -> Image.Image:
-    return open_picture(path, SlideError, formats=("PNG", "JPEG", "WEBP", "BMP"), remedy=_REMEDY)
+    formats = ("PNG", "JPEG", "WEBP", "BMP")
+    return open_picture(path, SlideError, formats=formats, becomes_rgb=True, remedy=_REMEDY)
