@@ -8,6 +8,7 @@ PyTorch are read: a zip with one member per storage, and the older one of five p
 
 from __future__ import annotations
 
+import contextlib
 import io
 import math
 import pickletools
@@ -23,12 +24,13 @@ from napari_plimseg.models.tensor_file import (
     TYPE_NAMES,
     check_header_size,
     check_total_size,
+    fits_into_memory,
     largest_header,
     torch_type,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
     from torch import Tensor
@@ -173,16 +175,10 @@ class PickledFile:
             check_storage(storage, self.sizes, self.path)
         check_total_size(sum(each.size_bytes for each in tensors.values()), self.path)
         found, raw = {}, {}
-        try:
+        with _our_errors(self.path):
             for key, storage in storages.items():
                 raw[key] = torch.empty(storage.size_bytes, dtype=torch.uint8)
                 self._read(key, raw[key].numpy().data)
-        except (OSError, EOFError, zipfile.BadZipFile) as error:
-            raise ModelError(
-                f"not a readable weight file ({type(error).__name__})",
-                path=self.path,
-                remedy=INCOMPLETE,
-            ) from error
         for name, each in tensors.items():
             size = each.storage.size_bytes // SIZES[each.dtype] * SIZES[each.dtype]
             values = raw[each.storage.key][:size].view(torch_type(each.dtype))
@@ -216,15 +212,23 @@ def open_pickled(path: Path) -> PickledFile:
     ModelError
         When it is damaged, or holds anything but tensors and plain data.
     """
-    try:
+    with _our_errors(path):
         with path.open("rb") as file:
             is_zip = file.read(4) == b"PK\x03\x04"
         return _open_zip(path) if is_zip else _open_row(path)
+
+
+@contextlib.contextmanager
+def _our_errors(path: Path) -> Iterator[None]:
+    """Turn what a stranger's bytes raise into a `ModelError` that names the file."""
+    try:
+        with fits_into_memory(path):
+            yield
     except ModelError as error:
         raise ModelError(error.problem, path=path, remedy=error.remedy) from error
     except ConfigError:  # a limit that the user set wrongly
         raise
-    except Exception as error:  # of a stranger's bytes; the libraries list no exceptions
+    except Exception as error:  # the libraries list no exceptions
         raise ModelError(
             f"not a readable weight file ({type(error).__name__})", path=path, remedy=INCOMPLETE
         ) from error

@@ -144,7 +144,7 @@ def read_tensors(
     digest = hashlib.sha256(_without_seal(table.header, stored))
     found = {}
     try:
-        with opened(path) as file:
+        with fits_into_memory(path), opened(path) as file:
             changed = file.read(len(table.header)) != table.header
             for name, entry in sorted(table.entries.items(), key=lambda row: row[1].begin):
                 raw = torch.empty(entry.size_bytes, dtype=torch.uint8)
