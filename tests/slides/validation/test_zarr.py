@@ -206,6 +206,16 @@ def test_chunks_that_inflate_beyond_their_declaration(name: str, tmp_path: Path)
         assert memory_mb() - before < BOMB / 2e6
 
 
+@pytest.mark.parametrize("kept", [3, 15, 16, 40, -1])
+def test_blosc_never_sees_a_chunk_that_is_cut(kept: int, tmp_path: Path) -> None:
+    # it would read what is behind the end in memory: pixels of nowhere, or a dead process
+    slide = pictured(tmp_path, "0.4")
+    [chunk] = [p for p in (slide / "0").iterdir() if not p.name.startswith(".")]
+    chunk.write_bytes(chunk.read_bytes()[:kept])
+    with open_slide(slide) as opened, pytest.raises(SlideError, match="not as long"):
+        opened.read_level(0, 0, 0, 64, 64)
+
+
 @pytest.mark.parametrize("whole", [True, False])
 def test_shards_hold_no_bomb(tmp_path: Path, *, whole: bool) -> None:
     import zarr

@@ -116,10 +116,17 @@ class ZarrArray:
         Raises
         ------
         SlideError
-            When it does.
+            When it does, or when the chunk is shorter than it declares.
         """
         if self.checksum:
             content = content[:-4]
+        # Blosc reads as many bytes as the chunk declares, also those behind its end
+        if self.compressor == "blosc" and int.from_bytes(content[12:16], "little") != len(content):
+            raise SlideError(
+                f"the chunk '{name}' is not as long as it declares",
+                path=slide,
+                remedy="The file is damaged; copy it again from its source.",
+            )
         size = _DECODED[self.compressor](content, self.chunk_bytes)
         if size > self.chunk_bytes:
             raise SlideError(
