@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import random
 from typing import TYPE_CHECKING, Any
 
@@ -94,6 +95,14 @@ def test_no_flipped_bit_goes_unseen(tmp_path: Path) -> None:
         path.write_bytes(broken)
         with pytest.raises(RunError):
             read_state(tmp_path)
+
+
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / LAST)
+    with pytest.raises(RunError, match="damaged"):
+        read_state(tmp_path)
+    with pytest.raises(RunError, match="not a regular file"):
+        read_weights_of_run(tmp_path / LAST)
 
 
 def test_pickled_files_are_refused(tmp_path: Path) -> None:
