@@ -8,6 +8,7 @@ must be refused, or give the same digest.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -291,17 +292,15 @@ def write_results(folder: Path) -> None:
 
 def read_store(folder: Path) -> str:
     """Read classes and confidence; damage that the store names counts as noticed."""
-    from napari_plimseg.errors import StoreError
+    from napari_plimseg.errors import DamagedStoreError
     from napari_plimseg.results import MaskStore
+    from tests.support.store_flips import read_everything
 
     with MaskStore.open(folder / "a.plimseg") as store:
-        classes = store.read_classes()
-        problem = store.damage() if hasattr(store, "damage") else None
-        read_confidence = getattr(store, "read_confidence", None)
-        confidence = read_confidence() if read_confidence else np.zeros(0)
-        if problem:
-            raise StoreError(str(problem), path=store.path)
-        return digest_of(classes, confidence, store.info)
+        if damage := store.damage():
+            raise DamagedStoreError(str(damage), path=store.path)
+        contents = read_everything(store)
+        return digest_of(contents.facts, *contents.arrays.values())
 
 
 def read_export(folder: Path) -> None:
@@ -400,7 +399,8 @@ def read_trainings(folder: Path) -> None:
         history = RunHistory()
         objects, _ = LineTail(run.progress).new_objects()
         for each in objects:
-            history.add(Event.from_dict(each))
+            with contextlib.suppress(ValueError):  # as `TrainingProcess.poll` does
+                history.add(Event.from_dict(each))
         FolderFacts.of(objects)
         _ = history.fraction, history.title
     for run in (RunFolder(folder / "finished"), RunFolder(folder / "stopped")):

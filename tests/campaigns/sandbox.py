@@ -27,7 +27,8 @@ HEADROOM = 5 << 30
 """Bytes of addresses that a fork may add: above `MEMORY`, so that an excess is seen as one."""
 SECONDS = 30
 """Of processor time that no mutant may exceed."""
-WAITING = 60
+WAIT = "PLIMSEG_CAMPAIGN_WAITING"
+WAITING = int(os.environ.get(WAIT, "60"))
 """Seconds of any kind: for what waits and does not compute."""
 BATCH = 40
 
