@@ -8,11 +8,8 @@ from tests.support.dangerous_calls import find_dangers
 from tests.support.paths import ROOT
 
 FOLDERS = ("src", "training", "scripts", "examples", "benchmarks")
-DOORS = (
-    "src/napari_plimseg/models/encoders/open_clip.py",
-    "src/napari_plimseg/models/encoders/timm.py",
-)
-"""The only modules that build networks of open_clip and timm."""
+DOORS = ("src/napari_plimseg/models/encoders/external.py",)
+"""The only module that builds networks of open_clip and timm."""
 DOWNLOADS = "src/napari_plimseg/models/downloads.py"
 """The only module that asks the hub."""
 EXCEPTIONS = {
