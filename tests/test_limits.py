@@ -96,6 +96,16 @@ def test_the_guide_holds_the_table() -> None:
     assert limits.described() in guide, "copy limits.described() into the guide"
 
 
+def test_every_limit_is_applied() -> None:
+    source = "".join(
+        path.read_text("utf-8")
+        for package in ("src", "training")
+        for path in (ROOT / package).rglob("*.py")
+        if path.name != "limits.py"
+    )
+    assert [name for name in limits.LIMITS if f'"{name}"' not in source] == []
+
+
 def test_not_a_number_is_beyond_every_limit() -> None:
     with pytest.raises(SlideError):
         limits.check(SlideError, "nesting", float("nan"))

@@ -481,6 +481,6 @@ def _is_whole(weights: Path) -> bool:
 def _is_json(path: Path) -> bool:
     try:
         json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return False
     return True
