@@ -36,6 +36,7 @@ __all__ = [
     "fill_holes",
     "grow",
     "has_corrections",
+    "has_labels",
     "iter_outlines",
     "mask_to_export",
     "match_classes",
@@ -52,6 +53,7 @@ __all__ = [
     "smooth_outline",
     "worklist",
     "write_checked",
+    "write_labels",
 ]
 
 from .analysis.comparison import (
@@ -173,6 +175,12 @@ from .export.geojson import (
 )
 from .export.label_tiff import (
     read_label_tiff as read_label_tiff,
+)
+from .export.slide_labels import (
+    has_labels as has_labels,
+)
+from .export.slide_labels import (
+    write_labels as write_labels,
 )
 from .mask_info import (
     MaskInfo as MaskInfo,
