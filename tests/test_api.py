@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+import zarr
 from PIL import Image
 
 import napari_plimseg
@@ -36,6 +37,7 @@ from napari_plimseg.inference.plan import RunRegion, RunSettings
 from napari_plimseg.results.corrections.corrections import Corrections
 from napari_plimseg.results.measure import area_table
 from tests.support.models import ColorModel, painted
+from tests.support.slides import write_ome_zarr
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -303,3 +305,22 @@ def test_a_run_of_a_program_loads_neither_qt_nor_napari(slide: Path, tmp_path: P
         [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True
     )
     assert not {"napari", "qtpy", "PySide6", "PyQt6", "magicgui"} & set(done.stdout.split())
+
+
+def test_labels_are_written_into_an_ome_zarr_slide(slide: Path, tmp_path: Path) -> None:
+    zarr_slide = write_ome_zarr(tmp_path / "b.zarr", [painted(300, 340, 0)], mpp=0.5)
+    result = run(zarr_slide, out=tmp_path)
+    painted_over(result)
+    group = result.write_labels("tissue")
+    assert group == zarr_slide / "labels" / "tissue"
+    stored = zarr.open_group(str(group), mode="r")["0"]
+    np.testing.assert_array_equal(np.asarray(stored).squeeze(), result.mask)
+    assert (result.mask[:10, :12] == 2).all()
+    with pytest.raises(ExportError, match="already has labels"):
+        result.write_labels("tissue")
+    result.write_labels("tissue", replace=True)
+    assert run(zarr_slide, out=tmp_path).mask.shape == result.mask.shape, "it resumes"
+    with pytest.raises(ExportError, match="not an OME-Zarr slide"):
+        run(slide, out=tmp_path).write_labels()
+    with pytest.raises(ExportError, match="Give it"):
+        Segmentation.open(result.store_path).write_labels()

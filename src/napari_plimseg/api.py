@@ -30,6 +30,7 @@ from napari_plimseg.results import (
     corrected,
     export_all,
     mask_to_export,
+    write_labels,
 )
 from napari_plimseg.slides import Region, Slide, open_slide
 from napari_plimseg.tissue import TissueClass, TissueClasses
@@ -244,6 +245,38 @@ class Segmentation:
             mask, _ = corrected(mask, info, self.store_path.parent)
             info = replace(self.info, damage=info.damage)
             return export_all(folder, stem, mask, info, slide, formats=formats, at=at)
+
+    def write_labels(self, name: str = "plimseg", *, replace: bool = False) -> Path:
+        """Write the mask into the `labels` group of its OME-Zarr slide.
+
+        A pyramid of class numbers with names and colors, in the slide's own version of the
+        standard. The image and other labels are not touched.
+
+        Parameters
+        ----------
+        name : str
+            Of the labels: letters, digits and ._- only.
+        replace : bool
+            Whether labels of that name are replaced.
+
+        Returns
+        -------
+        Path
+            The group of the labels.
+
+        Raises
+        ------
+        ExportError
+            When the slide is not known or no OME-Zarr slide, has labels of that name, or can't be
+            written.
+        """
+        if self.slide_path is None:
+            raise ExportError(
+                "labels are written into the slide",
+                path=self.store_path,
+                remedy="Give it: Segmentation.open(store, slide).",
+            )
+        return write_labels(self.slide_path, self.mask, self.info, name=name, replace=replace)
 
     def view(self) -> Viewer:
         """Show slide and mask in napari, to look at and to correct.

@@ -21,6 +21,7 @@ from napari_plimseg.errors import ConfigError
 from napari_plimseg.results.mask_store import MaskStore
 from napari_plimseg.tissue import COLORECTAL, PRESETS
 from tests.support.models import RED_GREEN, ColorModel, painted
+from tests.support.slides import write_ome_zarr
 
 if TYPE_CHECKING:
     from napari_plimseg.tissue import TissueClasses
@@ -359,3 +360,26 @@ def test_interrupting_and_killing_the_real_program_loses_nothing(
     np.testing.assert_array_equal(
         resumed, MaskStore.open(straight / f"{sample_path.stem}.plimseg").read_classes()
     )
+
+
+def test_labels_go_into_the_slide_on_request(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    slide = write_ome_zarr(tmp_path / "b.zarr", [painted(200, 240, 0)], mpp=0.5)
+    arguments = ["segment", str(slide), "--out", str(tmp_path), "--format", "none"]
+    assert main([*arguments, "--tile-size", "128", "--no-tissue"]) == 0
+    assert not (slide / "labels").exists()
+    store = str(tmp_path / "b.plimseg")
+    into = ["export", store, "--slide", str(slide), "--into-slide"]
+    assert main(into) == 0
+    assert (slide / "labels" / "plimseg").is_dir()
+    assert not list(tmp_path.glob("*.csv")), "nothing else was asked for"
+    assert main([*into, "tissue", "--format", "csv"]) == 0
+    assert (slide / "labels" / "tissue").is_dir()
+    assert list(tmp_path.glob("*.csv"))
+    capsys.readouterr()
+    assert main(into) == 7
+    assert "already has labels 'plimseg'" in capsys.readouterr().err
+    assert main([*into, "--replace"]) == 0
+    assert main(["export", store, "--into-slide"]) == 2
+    assert main([*into, "--no-corrections"]) == 2

@@ -26,6 +26,15 @@ def add_parser(commands: Commands) -> None:
     )
     parser.add_argument("--slide", help="the slide itself, for the overlay picture")
     parser.add_argument(
+        "--into-slide",
+        nargs="?",
+        const="plimseg",
+        metavar="NAME",
+        help="write labels NAME (default: plimseg) into the OME-Zarr slide given with --slide, and "
+        "no other export unless --format names some",
+    )
+    parser.add_argument("--replace", action="store_true", help="replace labels of that name")
+    parser.add_argument(
         "--corrections",
         action=argparse.BooleanOptionalAction,
         default=True,
@@ -81,6 +90,10 @@ def parse_formats(text: str) -> tuple[str, ...]:
 
 
 def _run(options: argparse.Namespace, output: Output) -> int:
+    if options.into_slide is not None:
+        output.files([write_into_slide(options)])
+        if options.formats == "all":
+            return 0
     files = export_mask(
         Path(options.mask),
         slide_path=options.slide,
@@ -94,6 +107,20 @@ def _run(options: argparse.Namespace, output: Output) -> int:
     )
     output.files(files)
     return 0
+
+
+def write_into_slide(options: argparse.Namespace) -> Path:
+    """Write the mask as labels into its OME-Zarr slide; return their group."""
+    from napari_plimseg.api import Segmentation
+
+    if options.slide is None:
+        raise ConfigError("--into-slide needs the slide", remedy="Give it with --slide SLIDE.")
+    if not options.corrections:
+        raise ConfigError(
+            "labels in a slide hold the corrections", remedy="Leave out --no-corrections."
+        )
+    found = Segmentation.open(options.mask, options.slide)
+    return found.write_labels(options.into_slide, replace=options.replace)
 
 
 def export_mask(

@@ -5,15 +5,18 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 import tifffile
-from qtpy.QtWidgets import QFileDialog
+import zarr
+from qtpy.QtWidgets import QFileDialog, QMessageBox
 
 from napari_plimseg._widgets.generate.results import ResultsSection
+from napari_plimseg.fingerprints import fingerprint
 from napari_plimseg.results.export import FORMATS
+from tests.support.slides import write_ome_zarr
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -109,3 +112,39 @@ def test_cancelled_dialog_writes_nothing(masked: PlimsegDock, monkeypatch) -> No
     monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_: ("", ""))
     masked.results.export_buttons["csv"].click()
     assert not masked.tools.is_busy
+
+
+def test_labels_into_the_slide_are_offered_for_ome_zarr_only(
+    masked: PlimsegDock, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, qtbot: Any
+) -> None:
+    button = masked.results.labels_button
+    assert not button.isVisibleTo(masked)
+    slide, view = masked.slides.slide, masked.view
+    assert slide is not None
+    assert view is not None
+    side = slide.shape
+    folder = write_ome_zarr(tmp_path / "s.zarr", [np.zeros((*side, 3), np.uint8)])
+    monkeypatch.setattr(slide, "path", folder)
+    monkeypatch.setattr(slide, "format_name", "OME-Zarr 0.4")
+    view.info = dataclasses.replace(view.info, slide_fingerprint=fingerprint(folder))
+    masked.refresh_state()
+    assert button.isVisibleTo(masked)
+    answers = [QMessageBox.StandardButton.No, *[QMessageBox.StandardButton.Yes] * 2]
+    asked: list[str] = []
+
+    def answer(*arguments: Any) -> Any:
+        asked.append(arguments[2])
+        return answers.pop(0)
+
+    monkeypatch.setattr(QMessageBox, "question", answer)
+    button.click()
+    assert not (folder / "labels").exists()
+    for _ in range(2):
+        with qtbot.waitSignal(masked.tools.exported, timeout=WAIT):
+            button.click()
+        qtbot.waitUntil(lambda: not masked.tools.is_busy, timeout=WAIT)
+        assert "Wrote labels 'plimseg'" in masked.banner.text
+    assert "Write the mask as labels" in asked[1]
+    assert "Replace its labels" in asked[2]
+    stored = zarr.open_group(str(folder / "labels" / "plimseg"), mode="r")["0"]
+    np.testing.assert_array_equal(np.asarray(stored).squeeze(), view.full_mask(view.layer.data))

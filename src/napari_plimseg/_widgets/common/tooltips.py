@@ -39,6 +39,8 @@ TOOLTIPS: dict[str, str] = {
     "colormap": "Colors of the overlay, from 0 (transparent) to 100 %.",
     "areas": "Area of each class in the mask, including your corrections.",
     "export_all": "All of these formats, in one folder.",
+    "slide_labels": "Write the mask into the slide itself, as OME-Zarr labels that other viewers "
+    "show. The image and other labels are not changed.",
     "corrections_shown": "Show your corrections over the model's mask. The mask can only be "
     "painted while they are shown.",
     "discard": "Show the model's mask again, everywhere on this slide. Restore in PLIMSeg Review "

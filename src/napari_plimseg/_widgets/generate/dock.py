@@ -268,6 +268,7 @@ class PlimsegDock(QWidget):
             stopped=self.controller.was_stopped(slide),
             exporting=self.tools.is_busy,
             engine_owner="" if self.controller.is_running else ENGINE.owner,
+            holds_labels=slide is not None and slide.format_name.startswith("OME-Zarr"),
         )
 
     def refresh_state(self) -> None:

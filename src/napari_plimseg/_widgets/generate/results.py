@@ -15,6 +15,7 @@ from qtpy.QtWidgets import (
     QFileDialog,
     QGridLayout,
     QHeaderView,
+    QMessageBox,
     QPushButton,
     QSlider,
     QTableWidget,
@@ -28,6 +29,7 @@ from napari_plimseg._widgets.common import (
     TOOLTIPS,
     BackgroundJob,
     PlainLabel,
+    allow,
     export_files,
     export_name,
     measure_areas,
@@ -37,8 +39,8 @@ from napari_plimseg._widgets.common import (
 )
 from napari_plimseg._widgets.generate.jobs import Opened, find_result
 from napari_plimseg._widgets.viewer import COLORMAPS, CONFIDENCE, CorrectionsRow
-from napari_plimseg.errors import StoreError
-from napari_plimseg.results import FORMATS
+from napari_plimseg.errors import PlimsegError, StoreError
+from napari_plimseg.results import FORMATS, has_labels, write_labels
 from napari_plimseg.settings import load_settings
 
 if TYPE_CHECKING:
@@ -75,6 +77,8 @@ class ResultsSection(QWidget):
         Name of a napari colormap.
     exportRequested : Signal(str)
         A key of `FORMATS`, or "all".
+    labelsRequested : Signal()
+        The mask is to be written into the slide.
     openFolderRequested : Signal()
         The user wants to see the folder of the exported files.
     reviewRequested : Signal()
@@ -85,6 +89,7 @@ class ResultsSection(QWidget):
     opacityChanged = Signal(float)
     colormapChosen = Signal(str)
     exportRequested = Signal(str)
+    labelsRequested = Signal()
     openFolderRequested = Signal()
     reviewRequested = Signal()
 
@@ -167,10 +172,15 @@ class ResultsSection(QWidget):
         row, column = divmod(len(self.export_buttons), 2)
         grid.addWidget(self.folder_button, row, column)
         self.show_exported(False)
+        self.labels_button = QPushButton("Labels into slide…")
+        self.labels_button.setToolTip(TOOLTIPS["slide_labels"])
+        self.labels_button.clicked.connect(lambda: self.labelsRequested.emit())
+        self.labels_button.hide()
+        grid.addWidget(self.labels_button, row + 1, 0, 1, 2)
         self.review_button = QPushButton("Correct and review…")
         self.review_button.setToolTip(TOOLTIPS["open_review"])
         self.review_button.clicked.connect(lambda: self.reviewRequested.emit())
-        grid.addWidget(self.review_button, row + 1, 0, 1, 2)
+        grid.addWidget(self.review_button, row + 2, 0, 1, 2)
         return box
 
     @property
@@ -205,6 +215,8 @@ class ResultsSection(QWidget):
         for key, button in self.export_buttons.items():
             button.setEnabled(not why_not)
             button.setToolTip(plain(why_not or self._export_tooltips[key]))
+        self.labels_button.setVisible(state.holds_labels)
+        allow(self.labels_button, why_not, "slide_labels")
 
     def show_classes(self, classes: TissueClasses, shown: str) -> None:
         """List what an overlay can show and select `shown`."""
@@ -354,6 +366,7 @@ class ResultTools(QObject):
         section.colormapChosen.connect(lambda _: self._show_overlay())
         section.opacityChanged.connect(self._on_opacity)
         section.exportRequested.connect(self.ask_and_export)
+        section.labelsRequested.connect(self.ask_and_write_labels)
         section.openFolderRequested.connect(self.open_folder)
 
     @property
@@ -421,6 +434,35 @@ class ResultTools(QObject):
             self.folderChosen.emit(str(target if kind == EVERYTHING else target.parent))
             self.export(kind, target)
 
+    def ask_and_write_labels(self) -> None:
+        """Write the mask as shown now into the OME-Zarr slide, after a confirmation."""
+        slide, view = self._slides.slide, self._view
+        if slide is None or view is None or self.is_busy:
+            return
+        try:
+            exist = has_labels(slide.path)
+        except PlimsegError as error:
+            self._banner.show_message("error", str(error))
+            return
+        what = "Replace its labels 'plimseg'" if exist else "Write the mask as labels 'plimseg'"
+        where = "" if exist else " into it"
+        yes, no = QMessageBox.StandardButton.Yes, QMessageBox.StandardButton.No
+        answer = QMessageBox.question(
+            self._section,
+            "Labels into the slide",
+            plain(f"{slide.name}: {what}{where}? The image and other labels are not changed."),
+            yes | no,
+            no,
+        )
+        if answer != yes:
+            return
+        self._banner.show_message("info", f"Writing labels into {slide.name}…")
+        shown, info = view.layer.data, view.info
+        self._export.start(
+            lambda: [write_labels(slide.path, view.full_mask(shown), info, replace=exist)]
+        )
+        self.changed.emit()
+
     def export(self, kind: str, target: Path) -> None:
         """Export the mask as shown now to a file, or to a folder when `kind` is "all"."""
         slide, view = self._slides.slide, self._view
@@ -433,6 +475,11 @@ class ResultTools(QObject):
 
     def _on_written(self, paths: list[Path]) -> None:
         self._written = paths
+        if paths[0].parent.name == "labels":
+            self._banner.show_message("good", f"Wrote labels '{paths[0].name}' into the slide.")
+            self._section.show_exported(True)
+            self.exported.emit(paths)
+            return
         first, *others = (path.name for path in paths)
         stem = first.partition(".mask.")[0]
         also = "".join(f", {name.removeprefix(stem)}" for name in others)

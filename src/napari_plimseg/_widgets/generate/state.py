@@ -48,6 +48,8 @@ class DockState:
         Whether an export is being written.
     engine_owner : str
         What else uses the engine; empty when it is free.
+    holds_labels : bool
+        Whether labels can be written into the slide itself: it is an OME-Zarr.
     """
 
     has_slide: bool = False
@@ -62,6 +64,7 @@ class DockState:
     stopped: bool = False
     exporting: bool = False
     engine_owner: str = ""
+    holds_labels: bool = False
 
     @property
     def generate_text(self) -> str:
