@@ -240,13 +240,18 @@ class Segmentation:
             slide = None
             if self.slide_path is not None:
                 slide = stack.enter_context(open_slide(self.slide_path))
-            store = stack.enter_context(MaskStore.open(self.store_path))
-            mask, info = mask_to_export(store, allow_damaged=allow_damaged or self.allow_damaged)
-            mask, _ = corrected(mask, info, self.store_path.parent)
-            info = replace(self.info, damage=info.damage)
+            mask, info = self._to_export(allow_damaged)
             return export_all(folder, stem, mask, info, slide, formats=formats, at=at)
 
-    def write_labels(self, name: str = "plimseg", *, replace: bool = False) -> Path:
+    def _to_export(self, allow_damaged: bool) -> tuple[NDArray[np.uint8], MaskInfo]:
+        with MaskStore.open(self.store_path) as store:
+            mask, info = mask_to_export(store, allow_damaged=allow_damaged or self.allow_damaged)
+            mask, _ = corrected(mask, info, self.store_path.parent)
+        return mask, replace(self.info, damage=info.damage)
+
+    def write_labels(
+        self, name: str = "plimseg", *, replace: bool = False, allow_damaged: bool = False
+    ) -> Path:
         """Write the mask into the `labels` group of its OME-Zarr slide.
 
         A pyramid of class numbers with names and colors, in the slide's own version of the
@@ -258,6 +263,8 @@ class Segmentation:
             Of the labels: letters, digits and ._- only.
         replace : bool
             Whether labels of that name are replaced.
+        allow_damaged : bool
+            Whether damaged parts are written as unreadable.
 
         Returns
         -------
@@ -266,6 +273,8 @@ class Segmentation:
 
         Raises
         ------
+        DamagedStoreError
+            When any part of the store is damaged, and that is not allowed.
         ExportError
             When the slide is not known or no OME-Zarr slide, has labels of that name, or can't be
             written.
@@ -276,7 +285,8 @@ class Segmentation:
                 path=self.store_path,
                 remedy="Give it: Segmentation.open(store, slide).",
             )
-        return write_labels(self.slide_path, self.mask, self.info, name=name, replace=replace)
+        mask, info = self._to_export(allow_damaged)
+        return write_labels(self.slide_path, mask, info, name=name, replace=replace)
 
     def view(self) -> Viewer:
         """Show slide and mask in napari, to look at and to correct.

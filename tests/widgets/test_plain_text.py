@@ -23,7 +23,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_plimseg import models
-from napari_plimseg._widgets.common.labels import FlowText, PlainLabel, plain
+from napari_plimseg._widgets.common.tooltips import FlowText, PlainLabel, plain
 from napari_plimseg._widgets.viewer import cursor_status
 from napari_plimseg.errors import ModelError
 from napari_plimseg.tissue import TissueClass, TissueClasses
@@ -253,7 +253,7 @@ def test_labels_and_tooltips_are_made_by_what_keeps_text_plain() -> None:
             if not isinstance(node, ast.Call):
                 continue
             called = ast.unparse(node.func).rpartition(".")[2]
-            if called == "QLabel" and path.name != "labels.py":
+            if called == "QLabel" and path.name != "tooltips.py":
                 wrong.append(f"{path.name}:{node.lineno}: QLabel")
             if called == "setToolTip" and not _is_safe(node.args[-1]):
                 wrong.append(f"{path.name}:{node.lineno}: {ast.unparse(node)}")

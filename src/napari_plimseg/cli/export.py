@@ -119,7 +119,7 @@ def write_into_slide(options: argparse.Namespace) -> Path:
         raise ConfigError(
             "labels in a slide hold the corrections", remedy="Leave out --no-corrections."
         )
-    found = Segmentation.open(options.mask, options.slide)
+    found = Segmentation.open(options.mask, options.slide, allow_damaged=options.allow_damaged)
     return found.write_labels(options.into_slide, replace=options.replace)
 
 

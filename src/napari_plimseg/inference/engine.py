@@ -13,7 +13,6 @@ import numpy as np
 
 from napari_plimseg.errors import PlimsegError, SlideError, StoreError, is_out_of_memory
 from napari_plimseg.files import user_data_dir
-from napari_plimseg.fingerprints import is_fingerprint_of
 from napari_plimseg.inference.devices import (
     available_devices,
     describe_device,
@@ -23,6 +22,7 @@ from napari_plimseg.inference.plan import (
     Frame,
     RunSettings,
     TissueGate,
+    belongs_to,
     check_slide,
     known_fingerprint,
     mask_info,
@@ -180,7 +180,7 @@ def open_store(
             if _holds_something(Path(path)):
                 raise
         else:
-            same = is_fingerprint_of(store.info.slide_fingerprint, slide.path)
+            same = belongs_to(store.info, slide)
             if same and store.layout.recipe == digest:
                 store.forget_damaged()
                 if store.info.classes != info.classes:

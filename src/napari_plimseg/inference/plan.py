@@ -14,7 +14,7 @@ import numpy as np
 import shapely
 
 from napari_plimseg.errors import ConfigError, SlideError, StoreError, is_out_of_memory
-from napari_plimseg.fingerprints import fingerprint, former_fingerprints
+from napari_plimseg.fingerprints import fingerprint, former_fingerprints, is_fingerprint_of
 from napari_plimseg.results import SUFFIX, MaskInfo, MaskStore, has_corrections
 from napari_plimseg.slides import TissueMask, TissueMaskSettings
 from napari_plimseg.slides.tissue_mask import tissue_mask
@@ -145,6 +145,11 @@ def known_fingerprint(slide: Slide, folder: Path) -> str:
         except StoreError:
             continue
     return own
+
+
+def belongs_to(info: MaskInfo, slide: Slide) -> bool:
+    """Whether a mask is of this slide, as this or an earlier version identified it."""
+    return is_fingerprint_of(info.slide_fingerprint, slide.path)
 
 
 def mask_info(slide: Slide, model: DenseModel, frame: Frame, identity: str) -> MaskInfo:

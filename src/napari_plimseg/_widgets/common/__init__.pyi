@@ -118,15 +118,6 @@ from .jobs import (
 from .jobs import (
     measure_areas as measure_areas,
 )
-from .labels import (
-    FlowText as FlowText,
-)
-from .labels import (
-    PlainLabel as PlainLabel,
-)
-from .labels import (
-    plain as plain,
-)
 from .layout import (
     SPACING as SPACING,
 )
@@ -155,5 +146,14 @@ from .tooltips import (
     TOOLTIPS as TOOLTIPS,
 )
 from .tooltips import (
+    FlowText as FlowText,
+)
+from .tooltips import (
+    PlainLabel as PlainLabel,
+)
+from .tooltips import (
     allow as allow,
+)
+from .tooltips import (
+    plain as plain,
 )

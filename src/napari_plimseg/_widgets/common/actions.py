@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from qtpy.QtWidgets import QPushButton
 
-from napari_plimseg._widgets.common.labels import plain
+from napari_plimseg._widgets.common.tooltips import plain
 
 if TYPE_CHECKING:
     from collections.abc import Callable

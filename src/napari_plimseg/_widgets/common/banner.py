@@ -8,8 +8,7 @@ from qtpy.QtWidgets import QFrame, QHBoxLayout, QSizePolicy, QToolButton, QWidge
 
 from napari_plimseg._widgets.common.background_job import error_behind
 from napari_plimseg._widgets.common.error_report import error_report
-from napari_plimseg._widgets.common.labels import PlainLabel
-from napari_plimseg._widgets.common.tooltips import TOOLTIPS
+from napari_plimseg._widgets.common.tooltips import TOOLTIPS, PlainLabel
 from napari_plimseg.settings import load_settings
 
 _COLORS = {"error": "#a32020", "warning": "#8a5a00", "info": "#1f5c99", "good": "#22693a"}

@@ -19,8 +19,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_plimseg._widgets.common.icons import eye, swatch
-from napari_plimseg._widgets.common.labels import plain
-from napari_plimseg._widgets.common.tooltips import TOOLTIPS
+from napari_plimseg._widgets.common.tooltips import TOOLTIPS, plain
 from napari_plimseg.errors import ConfigError
 from napari_plimseg.tissue import TissueClass, TissueClasses
 

@@ -19,8 +19,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_plimseg._widgets.common.error_report import error_report
-from napari_plimseg._widgets.common.labels import FlowText, PlainLabel
-from napari_plimseg._widgets.common.tooltips import TOOLTIPS
+from napari_plimseg._widgets.common.tooltips import TOOLTIPS, FlowText, PlainLabel
 from napari_plimseg.settings import remember, remembered
 
 if TYPE_CHECKING:

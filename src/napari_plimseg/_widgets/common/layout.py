@@ -5,7 +5,7 @@ from __future__ import annotations
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QFrame, QHBoxLayout, QLabel, QScrollArea, QVBoxLayout, QWidget
 
-from napari_plimseg._widgets.common.labels import PlainLabel
+from napari_plimseg._widgets.common.tooltips import PlainLabel
 
 SPACING = 4
 _MARGIN = 4

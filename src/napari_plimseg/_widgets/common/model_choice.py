@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import QComboBox
 
-from napari_plimseg._widgets.common.labels import plain
-from napari_plimseg._widgets.common.tooltips import TOOLTIPS
+from napari_plimseg._widgets.common.tooltips import TOOLTIPS, plain
 from napari_plimseg.errors import PlimsegError
 
 if TYPE_CHECKING:

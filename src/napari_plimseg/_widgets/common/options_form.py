@@ -9,8 +9,7 @@ from magicgui.widgets import Container, LineEdit, PushButton, create_widget
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QFileDialog, QLabel, QRadioButton, QVBoxLayout, QWidget
 
-from napari_plimseg._widgets.common.labels import plain
-from napari_plimseg._widgets.common.tooltips import TOOLTIPS
+from napari_plimseg._widgets.common.tooltips import TOOLTIPS, plain
 from napari_plimseg.settings import Option, options_of
 
 if TYPE_CHECKING:

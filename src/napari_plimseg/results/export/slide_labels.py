@@ -26,8 +26,9 @@ from napari_plimseg.reading import read_json
 from napari_plimseg.results.ngff import label_attributes, labels_attributes, levels_of
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from napari_plimseg.results.mask_info import MaskInfo
-    from napari_plimseg.results.measure import MaskArray
     from napari_plimseg.results.ngff import Level, NgffVersion
 
 
@@ -66,7 +67,7 @@ def has_labels(slide: str | Path, name: str = DEFAULT_NAME) -> bool:
 
 def write_labels(
     slide: str | Path,
-    mask: MaskArray,
+    mask: NDArray[np.uint8],
     info: MaskInfo,
     *,
     name: str = DEFAULT_NAME,
@@ -107,7 +108,7 @@ def write_labels(
         raise ExportError(
             f"'{name}' can't be the name of labels", remedy="Use letters, digits and ._- only."
         )
-    if tuple(mask.shape) != info.shape or getattr(mask, "dtype", None) != np.uint8:
+    if tuple(mask.shape) != info.shape or mask.dtype != np.uint8:
         raise ExportError(f"the mask has other pixels than its description ({mask.shape})")
     image = _image_of(slide)
     if not is_fingerprint_of(info.slide_fingerprint, slide):
@@ -244,7 +245,7 @@ def _write_json(path: Path, content: Any) -> None:
         temporary.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", "utf-8")
 
 
-def _build(folder: Path, mask: np.ndarray[Any, Any], info: MaskInfo, image: _Image) -> None:
+def _build(folder: Path, mask: NDArray[np.uint8], info: MaskInfo, image: _Image) -> None:
     import zarr
 
     levels = levels_of(info.shape)
