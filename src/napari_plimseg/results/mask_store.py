@@ -35,7 +35,7 @@ import filelock
 import numpy as np
 
 from napari_plimseg.errors import DamagedStoreError, StoreError
-from napari_plimseg.files import sync_folder, temporary_prefix
+from napari_plimseg.files import sweep, sync_folder, temporary_prefix
 from napari_plimseg.results import ngff
 from napari_plimseg.results.store_arrays import (
     StoreArray,
@@ -131,6 +131,7 @@ class MaskStore:
                 self._lock.acquire(timeout=0)
             except (filelock.Timeout, OSError) as error:
                 raise _other_writer(path) from error
+            sweep(path, deep=True)
         try:
             self._arrays = _arrays_of(path, self.info, self.layout, self.version)
             self._journal = StoreJournal(path, self.info, self.layout, self._arrays)

@@ -16,6 +16,7 @@ from qtpy.QtWidgets import QFileDialog, QMessageBox
 from napari_plimseg._widgets.generate.results import ResultsSection
 from napari_plimseg.fingerprints import fingerprint
 from napari_plimseg.results.export import FORMATS
+from napari_plimseg.results.store_damage import StoreDamage
 from tests.support.slides import write_ome_zarr
 
 if TYPE_CHECKING:
@@ -148,3 +149,27 @@ def test_labels_into_the_slide_are_offered_for_ome_zarr_only(
     assert "Replace its labels" in asked[2]
     stored = zarr.open_group(str(folder / "labels" / "plimseg"), mode="r")["0"]
     np.testing.assert_array_equal(np.asarray(stored).squeeze(), view.full_mask(view.layer.data))
+
+
+def test_a_damaged_mask_is_exported_only_when_allowed(
+    masked: PlimsegDock, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, qtbot: Any
+) -> None:
+    assert masked.view is not None
+    store = masked.view.store
+    found = StoreDamage(store.info, store.layout, (("classes", ((0, 0),)),))
+    monkeypatch.setattr(type(store), "found_damage", property(lambda _: found))
+    target = tmp_path / "a.areas.csv"
+    monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_: (str(target), ""))
+    answers = [QMessageBox.StandardButton.No, QMessageBox.StandardButton.Yes]
+    asked: list[str] = []
+
+    def answer(*arguments: Any) -> Any:
+        asked.append(arguments[2])
+        return answers.pop(0)
+
+    monkeypatch.setattr(QMessageBox, "question", answer)
+    masked.results.export_buttons["csv"].click()
+    assert found.sentence in asked[0]
+    assert not target.exists()
+    assert press(masked, "csv", qtbot) == [target]
+    assert len(asked) == 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -50,7 +51,7 @@ if TYPE_CHECKING:
     from napari_plimseg._widgets.generate.run import RunController
     from napari_plimseg._widgets.generate.state import DockState
     from napari_plimseg._widgets.viewer import MaskView, ViewerSlides
-    from napari_plimseg.results import MaskStore
+    from napari_plimseg.results import MaskInfo, MaskStore
     from napari_plimseg.slides import Slide
     from napari_plimseg.tissue import TissueClasses
 
@@ -420,6 +421,8 @@ class ResultTools(QObject):
         slide, view = self._slides.slide, self._view
         if slide is None or view is None:
             return
+        if not self._may_export(view):
+            return
         folder = load_settings().export_folder or str(slide.path.parent)
         if kind == EVERYTHING:
             chosen = QFileDialog.getExistingDirectory(
@@ -434,10 +437,35 @@ class ResultTools(QObject):
             self.folderChosen.emit(str(target if kind == EVERYTHING else target.parent))
             self.export(kind, target)
 
+    def _may_export(self, view: MaskView) -> bool:
+        """Ask before a damaged mask is exported."""
+        damage = view.store.found_damage
+        if not damage:
+            return True
+        yes, no = QMessageBox.StandardButton.Yes, QMessageBox.StandardButton.No
+        answer = QMessageBox.question(
+            self._section,
+            "Damaged mask",
+            plain(
+                f"Damaged: {damage.sentence}. Segment again to repair it. Export it as it is? "
+                "Damaged parts are written as unreadable."
+            ),
+            yes | no,
+            no,
+        )
+        return answer == yes
+
+    @staticmethod
+    def _described(view: MaskView) -> MaskInfo:
+        """Return the description of a mask for exports, with what is damaged."""
+        return replace(view.info, damage=view.store.found_damage.sentence)
+
     def ask_and_write_labels(self) -> None:
         """Write the mask as shown now into the OME-Zarr slide, after a confirmation."""
         slide, view = self._slides.slide, self._view
         if slide is None or view is None or self.is_busy:
+            return
+        if not self._may_export(view):
             return
         try:
             exist = has_labels(slide.path)
@@ -457,7 +485,7 @@ class ResultTools(QObject):
         if answer != yes:
             return
         self._banner.show_message("info", f"Writing labels into {slide.name}…")
-        shown, info = view.layer.data, view.info
+        shown, info = view.layer.data, self._described(view)
         self._export.start(
             lambda: [write_labels(slide.path, view.full_mask(shown), info, replace=exist)]
         )
@@ -469,7 +497,7 @@ class ResultTools(QObject):
         if slide is None or view is None or self.is_busy:
             return
         self._banner.show_message("info", f"Writing {target.name}…")
-        shown, info = view.layer.data, view.info
+        shown, info = view.layer.data, self._described(view)
         self._export.start(lambda: export_files(kind, target, slide, view.full_mask(shown), info))
         self.changed.emit()
 
