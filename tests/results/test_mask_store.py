@@ -15,11 +15,14 @@ import numpy as np
 import pytest
 import zarr
 
-from napari_plimseg.errors import DamagedStoreError, StoreError
+from napari_plimseg import open_slide, segment
+from napari_plimseg.errors import DamagedStoreError, SlideError, StoreError
+from napari_plimseg.inference import RunSettings
 from napari_plimseg.results import mask_store
 from napari_plimseg.results.mask_info import MaskInfo
 from napari_plimseg.results.mask_store import MaskStore, StoreLayout
 from napari_plimseg.results.store_arrays import StoreArray
+from napari_plimseg.slides import slides_in
 from napari_plimseg.slides.slide import Region
 from napari_plimseg.tiling import Window
 from napari_plimseg.tissue import BCSS_WSSS, UNREADABLE, TissueClass
@@ -550,3 +553,37 @@ def test_kill_at_any_moment_leaves_a_good_store(tmp_path: Path) -> None:
             if store.state((r, c)) == "done":
                 assert (mask[r * 32 : r * 32 + 32, c * 32 : c * 32 + 32] == i % 4 + 1).all()
     assert store.done_fraction > 0
+
+
+def test_a_store_is_no_slide(full: Path) -> None:
+    with pytest.raises(SlideError, match="it is a mask and not a slide"):
+        open_slide(full)
+    assert list(slides_in(full.parent)) == []
+
+
+@pytest.mark.slow
+def test_the_reader_of_the_standard_opens_the_store_of_a_polyp(
+    shared_data: Path, tmp_path: Path
+) -> None:
+    reader = pytest.importorskip("ome_zarr.reader", exc_type=ImportError)
+    from ome_zarr.io import parse_url
+
+    slide = shared_data / "wsi" / "colon_polyp_crop.tif"
+    region = Region(4000, 2000, 2600, 2600)
+    result = segment(slide, region=region, out=tmp_path, settings=RunSettings(device="cpu"))
+    check_image(result.store_path)
+    assert check_labels(result.store_path) == ["classes", "confidence"]
+    _, _, classes, _ = reader.Reader(parse_url(result.store_path))()
+    info, mask = result.info, result.mask
+    assert (mask != 0).sum() > 100_000
+    assert len(classes.data) > 1
+    for level, data in enumerate(classes.data):
+        np.testing.assert_array_equal(data, mask[:: 2**level, :: 2**level])
+    assert [axis["unit"] for axis in classes.metadata["axes"]] == ["micrometer"] * 2
+    scale, translation = classes.metadata["coordinateTransformations"][0]
+    assert scale["scale"] == [0.25 * info.downsample] * 2
+    assert translation["translation"] == list(info.napari_translate)
+    for mask_id, tissue_class in enumerate(info.classes, 1):
+        color = [c / 255 for c in (*tissue_class.color, 255)]
+        assert classes.metadata["color"][mask_id] == color
+        assert classes.metadata["properties"][mask_id]["class"] == tissue_class.name

@@ -8,6 +8,7 @@ times faster. Zarr and every program that knows it reads the same files.
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import stat
 from dataclasses import dataclass, field
@@ -132,7 +133,7 @@ class StoreArray:
 
     @property
     def _size(self) -> int:
-        return int(np.prod(self.chunk_shape))
+        return math.prod(self.chunk_shape)
 
     def _frame(self, tile: TileIndex) -> tuple[bytes, str] | None:
         """Return the Zstandard frame of a chunk and its checksum."""

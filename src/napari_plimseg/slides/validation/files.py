@@ -184,6 +184,11 @@ def _identify_folder(path: Path) -> FileKind:
             path=path,
             remedy="Open the OME-Zarr folder that holds it.",
         )
+    if path.suffix == ".plimseg" and (path / "manifest.json").is_file():
+        # since masks are OME-Zarr images, too
+        raise SlideError(
+            "it is a mask and not a slide", path=path, remedy="Open the slide that it was made of."
+        )
     if any((path / name).is_file() for name in ("zarr.json", ".zattrs", ".zgroup")):
         return FileKind.OME_ZARR
     if (path / "Slidedat.ini").is_file():
