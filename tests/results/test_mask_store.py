@@ -569,7 +569,7 @@ def test_the_reader_of_the_standard_opens_the_store_of_a_polyp(
     from ome_zarr.io import parse_url
 
     slide = shared_data / "wsi" / "colon_polyp_crop.tif"
-    region = Region(4000, 2000, 2600, 2600)
+    region = Region(4500, 2500, 1400, 1400)
     result = segment(slide, region=region, out=tmp_path, settings=RunSettings(device="cpu"))
     check_image(result.store_path)
     assert check_labels(result.store_path) == ["classes", "confidence"]
