@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+_LONGEST_SIDE = 2**31
+
+
 @dataclass(frozen=True)
 class MaskInfo:
     """The description of a mask: the only metadata that exports contain, so nothing private leaks.
@@ -60,7 +63,8 @@ class MaskInfo:
     def __post_init__(self) -> None:
         object.__setattr__(self, "slide_shape", tuple(int(n) for n in self.slide_shape))
         object.__setattr__(self, "shape", tuple(int(n) for n in self.shape))
-        if min(self.shape) < 1 or min(self.slide_shape) < 1 or not self.downsample > 0:
+        sides = (*self.shape, *self.slide_shape)
+        if not all(1 <= side < _LONGEST_SIDE for side in sides) or not self.downsample > 0:
             raise StoreError(f"a mask of {self.shape} pixels at downsample {self.downsample}")
 
     @property

@@ -47,12 +47,17 @@ class StoreLayout:
     def from_dict(cls, data: Mapping[str, Any]) -> StoreLayout:
         """Build from plain data; raises KeyError, TypeError, ValueError or IndexError."""
         height, width = data["tile_shape"]
+        if not (0 < int(height) < _LONGEST_SIDE and 0 < int(width) < _LONGEST_SIDE):
+            raise ValueError(f"tiles of {height} x {width} pixels")
         return cls(
             tile_shape=(int(height), int(width)),
             tile_size=int(data["tile_size"]),
             has_probabilities=bool(data["has_probabilities"]),
             recipe=str(data["recipe"]),
         )
+
+
+_LONGEST_SIDE = 2**31
 
 
 def tile_window(tile: TileIndex, info: MaskInfo, layout: StoreLayout) -> tuple[slice, slice]:
