@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +22,6 @@ from plimseg_training.loop.task import Stopped
 from plimseg_training.pipeline import train_recipe
 from plimseg_training.run_folder import RunError
 from plimseg_training.stages.pseudo_masks import Targets
-from tests.support.paths import ROOT
 from tests.support.stages import halves, named_tissue, recipe, same, tissue
 
 TRAINED = (
@@ -214,44 +209,6 @@ def test_without_resume_a_training_is_not_overwritten(finished):
     with pytest.raises(RunError, match="already"):
         train_recipe(chosen, run.root, resume=False)
     assert path.read_bytes() == before
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(os.name == "nt", reason="Windows has neither forks nor SIGKILL")
-def test_killed_at_four_moments_it_makes_the_same_models(finished_trained, tmp_path):
-    chosen, expected = finished_trained
-    chosen.to_yaml(tmp_path / "recipe.yaml")
-    run = RunFolder(tmp_path / "run")
-    random = np.random.default_rng()
-    moments = (
-        ("stage stage1", random.uniform(0.01, 0.5)),
-        ("step pseudo_masks", 0.0),
-        ("stage stage2", random.uniform(0.01, 0.5)),
-        ("stage distill", 0.0),
-    )
-    arguments = [tmp_path / "recipe.yaml", run.root, json.dumps(moments)]
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.support.killed_pipeline", *arguments],
-        cwd=ROOT,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    *killed, last = json.loads(done.stdout)
-    for found, moment in zip(killed, moments, strict=True):
-        assert found["code"] == -signal.SIGKILL, f"it ended by itself before {moment}"
-        assert found["status"] == "stopped"
-        if found["moment"] == "step pseudo_masks":
-            assert found["pseudo_masks"] == 1
-    assert last["code"] == 0
-    for found, wanted in (
-        (run.model_file, expected),
-        (run.fast_model_file, expected.with_name(run.fast_model_file.name)),
-    ):
-        assert same(load_file(found), load_file(wanted)), f"{found.name}, killed at {moments}"
 
 
 # -- the data
