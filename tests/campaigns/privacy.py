@@ -195,7 +195,7 @@ def work(scene: Scene, *, short: bool) -> None:
     scene.plimseg("train", things["recipe"], "--out", run)
     if not short:
         scene.plimseg("models")
-        scene.plimseg("scan", things["recipe"])
+        scene.plimseg("scan", things["measured"], "--mpp", "0.5")
         scene.plimseg(
             "cut", slides[0], things["truth"], "--out", scene.out / "cut", "--classes",
             things["classes"], "--patch", "128",
