@@ -16,6 +16,10 @@ def chained(error: BaseException) -> PlimsegError:
     [
         (MemoryError(), True),
         (RuntimeError("CUDA error: out of memory"), True),
+        (RuntimeError("can't start new thread"), True),
+        (ImportError("lib.so: failed to map segment from shared object"), True),
+        (ImportError("lib.so: Cannot allocate memory"), True),
+        (ImportError("No module named 'x'"), False),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"), True),
         (RuntimeError("std::bad_alloc"), True),
         (OSError(12, "Cannot allocate memory"), True),

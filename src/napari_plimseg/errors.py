@@ -100,6 +100,8 @@ OUT_OF_MEMORY = (
 
 _MEMORY_SIGNS = (
     "out of memory", "can't allocate memory", "bad_alloc", "CUDNN_STATUS_NOT_SUPPORTED",
+    "can't start new thread", "failed to map segment", "cannot allocate memory",
+    "alloc_compressor",
 )  # fmt: skip
 
 
@@ -117,7 +119,9 @@ def is_out_of_memory(error: BaseException) -> bool:
         return True
     if isinstance(error, OSError):
         return error.errno == errno.ENOMEM
-    return isinstance(error, RuntimeError) and any(sign in str(error) for sign in _MEMORY_SIGNS)
+    text = str(error).replace("Cannot", "cannot")
+    # a library that is loaded on first use needs memory too
+    return isinstance(error, RuntimeError | ImportError) and any(s in text for s in _MEMORY_SIGNS)
 
 
 _DISK_PROBLEMS = {

@@ -18,7 +18,7 @@ import traceback
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from napari_plimseg.errors import PlimsegError
+from napari_plimseg.errors import PlimsegError, is_out_of_memory
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -157,7 +157,9 @@ def _child(
         answer = {
             "error": type(error).__name__,
             "text": str(error)[:2000],
-            "is_ours": isinstance(error, PlimsegError) and bool(error.remedy),
+            # of a shortage of memory, docks and command line make the message
+            "is_ours": (isinstance(error, PlimsegError) and bool(error.remedy))
+            or is_out_of_memory(error),
             "trace": "",
         }
         with contextlib.suppress(Exception):
