@@ -63,9 +63,9 @@ def _no_sync() -> AbstractContextManager[object]:
 
 
 def _no_chunk_sync() -> AbstractContextManager[object]:
-    from napari_plimseg.results import mask_store
+    from napari_plimseg.results import store_manifest
 
-    return _everywhere(mask_store.sync_file, lambda path: None)
+    return _everywhere(store_manifest.sync_files, lambda paths: None)
 
 
 def _no_folder_sync() -> AbstractContextManager[object]:
@@ -101,20 +101,20 @@ def _no_disk_errors() -> AbstractContextManager[object]:
 
 
 def _no_store_errors() -> AbstractContextManager[object]:
-    from napari_plimseg.results import mask_store
+    from napari_plimseg.results import store_manifest
 
-    return _everywhere(mask_store.disk_error, lambda error, path: error)
+    return _everywhere(store_manifest.disk_error, lambda error, path: error)
 
 
 def _no_json_checksum() -> AbstractContextManager[object]:
     import json
 
-    from napari_plimseg.results import mask_store
+    from napari_plimseg.results import store_manifest
 
     def read(path: Any, store: Any) -> Any:
         return json.loads(path.read_text("utf-8"))["content"]
 
-    return _everywhere(mask_store.read_checked, read)
+    return _everywhere(store_manifest.read_checked, read)
 
 
 def _no_record_checksum() -> AbstractContextManager[object]:
@@ -165,19 +165,10 @@ def _late_recorder() -> AbstractContextManager[object]:
     return mock.patch.object(CorrectionRecorder, "_work", lambda self: None)
 
 
-def _journal_first() -> AbstractContextManager[object]:
-    """Enter a tile in the journal before it is written."""
-    from napari_plimseg.results import mask_store
-    from napari_plimseg.results.mask_store import MaskStore
+def _no_tile_checksum() -> AbstractContextManager[object]:
+    from napari_plimseg.results.store_manifest import StoreJournal
 
-    write = MaskStore.write_tile
-
-    def early(self: Any, tile: Any, *arguments: Any, **more: Any) -> None:
-        self._tiles[mask_store._key(tile)] = {"state": "done", "region": None}
-        mask_store.write_checked(self.path / "journal.json", self._tiles)
-        write(self, tile, *arguments, **more)
-
-    return mock.patch.object(MaskStore, "write_tile", early)
+    return mock.patch.object(StoreJournal, "proves", lambda self, *_: True)
 
 
 def _kills_of(row: str, count: int) -> Callable[[Settings, Report], None]:
@@ -219,7 +210,6 @@ GUARDS = (
     Guard("fsync before a rename", _no_sync, _around("power failure")),
     Guard("fsync of chunks before the journal", _no_chunk_sync, _around("power failure")),
     Guard("fsync of folders after a rename", _no_folder_sync, _around("power failure")),
-    Guard("chunks before the journal", _journal_first, _around("power failure")),
     Guard("files are replaced as a whole", _no_replace, _kills_of("kill export", 12)),
     Guard("left-over files are swept", _no_sweep, _kills_of("kill export", 12)),
     Guard("a full disk is our error", _no_disk_errors, _disk_of("recipe")),

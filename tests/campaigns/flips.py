@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import bisect
 import hashlib
+import itertools
 import random
 import time
 from dataclasses import dataclass
@@ -12,6 +14,7 @@ from napari_plimseg.errors import PlimsegError
 from tests.campaigns import writers
 from tests.campaigns.forks import in_fork, spread
 from tests.campaigns.kills import scratch
+from tests.support.store_flips import read_everything
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -100,6 +103,20 @@ def _reviewed(folder: Path) -> Any:
         return [repr(region) for region in ReviewLog(store).regions]
 
 
+def _store(folder: Path) -> Any:
+    from napari_plimseg.results import MaskStore
+
+    with MaskStore.open(folder / "case.plimseg") as store:
+        found = read_everything(store)
+        if store.damage():
+            return NOTICED
+    return [repr(found.facts), {n: _bytes(values) for n, values in found.arrays.items()}]
+
+
+def _bytes(values: Any) -> str:
+    return hashlib.sha256(values.tobytes()).hexdigest()
+
+
 def all_protected() -> list[Protected]:
     """Return everything with a checksum."""
     states = {writer.name: writer for writer in writers.all_writers()}
@@ -112,6 +129,7 @@ def all_protected() -> list[Protected]:
         return write
 
     return [
+        Protected("mask store", both("tiles and journal of a store"), _store, "case.plimseg/**/*"),
         Protected("model file", both("model file"), _model, "model.safetensors"),
         Protected("checkpoint", both("checkpoint"), _checkpoint, "last.ckpt"),
         Protected("best weights", both("best weights"), _weights, "best.safetensors"),
@@ -150,19 +168,24 @@ def flip(protected: Protected, bits: int, seed: int) -> tuple[int, int, list[str
         good = protected.read(folder)
         if good == NOTICED:
             raise RuntimeError("it is damaged before any bit flips")
-        [path] = folder.glob(protected.pattern)
-        content = path.read_bytes()
-        total = 8 * len(content)
+        files = (p for p in sorted(folder.glob(protected.pattern)) if p.is_file())
+        paths = [p for p in files if p.stat().st_size and p.suffix != ".lock"]
+        contents = [path.read_bytes() for path in paths]
+        ends = list(itertools.accumulate(8 * len(content) for content in contents))
+        total = ends[-1]
         chosen = range(total) if total <= bits else sorted(rng.sample(range(total), bits))
         noticed, problems = 0, []
-        for bit in chosen:
-            damaged = bytearray(content)
+        for place in chosen:
+            number = bisect.bisect_right(ends, place)
+            bit = place - (ends[number - 1] if number else 0)
+            damaged = bytearray(contents[number])
             damaged[bit // 8] ^= 1 << bit % 8
-            path.write_bytes(damaged)
+            paths[number].write_bytes(damaged)
             found = outcome(protected, folder, good)
+            paths[number].write_bytes(contents[number])
             noticed += found == NOTICED
             if found not in ("same", NOTICED):
-                problems.append(f"bit {bit}: {found}")
+                problems.append(f"{paths[number].name}, bit {bit}: {found}")
             for other in folder.rglob("*.damaged*"):
                 other.unlink()  # set aside by the program
         return [len(chosen), noticed, problems[:50]]

@@ -219,8 +219,9 @@ def look_at_store(path: Path) -> str:
     if not (path / "manifest.json").exists():
         return ""  # killed while it was made
     with MaskStore.open(path) as store:
-        damaged = store.forget_damaged()
-    return f"{damaged} finished tiles are damaged" if damaged else ""
+        damage = store.damage()
+    # until a run has finished, other programs find levels that are incomplete
+    return f"damaged: {damage}" if damage.damaged_tiles or damage.lost_journal else ""
 
 
 def segment_result(folder: Path) -> dict[str, str]:
@@ -228,7 +229,7 @@ def segment_result(folder: Path) -> dict[str, str]:
     found = {
         name: digest
         for name, digest in tree(folder).items()
-        if name.endswith(("zarr.json", ".tif", ".geojson", ".csv", ".png")) or "/c/" in name
+        if name.endswith((".tif", ".geojson", ".csv", ".png")) or "/c/" in name
     }
     for path in folder.glob("*.plimseg"):
         with MaskStore.open(path) as store:

@@ -90,7 +90,7 @@ class DiskOrder:
         if event != "os.rename" or self._is_looking:
             return
         source, target = (Path(os.fsdecode(a)) for a in arguments[:2])
-        if not str(target.absolute()).startswith(self.folder) or not source.is_file():
+        if not str(target.absolute()).startswith(self.folder):
             return
         self._is_looking = True
         try:
@@ -102,8 +102,10 @@ class DiskOrder:
         if "/c/" in str(target):
             return  # a chunk: the journal waits for its fsync
         self.renames += 1
-        if not self._is_on_disk(source):
-            self.problems.append(f"{target.name} is renamed before its content is on the disk")
+        content = [p for p in source.rglob("*") if p.is_file()] if source.is_dir() else [source]
+        for path in content:
+            if path.name != ".lock" and not self._is_on_disk(path):
+                self.problems.append(f"{path.name} is renamed before its content is on the disk")
         if target.name == "journal.json":
             for chunk in target.parent.glob("**/c/**/*"):
                 if chunk.is_file() and "partial" not in chunk.name and not self._is_on_disk(chunk):
