@@ -134,10 +134,11 @@ class StoreManifest:
     def create(cls, path: Path, info: MaskInfo, layout: StoreLayout, created: str) -> Self:
         """Write the manifest and the metadata of a new store into an empty folder."""
         manifest = cls(path, info, layout, created)
-        for name, content in manifest._metadata(levels=False).items():
-            file = path / name
+        files = {path / name: c for name, c in manifest._metadata(levels=False).items()}
+        for file, content in files.items():
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_bytes(content)
+        sync_files(list(files))
         manifest._allow()
         return manifest
 
