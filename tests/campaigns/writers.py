@@ -208,11 +208,13 @@ def _model(title: str) -> Callable[[Path], object]:
 
 def _import(title: str) -> Callable[[Path], object]:
     def write(folder: Path) -> None:
+        from napari_plimseg.files import sha256
         from napari_plimseg.models.importing import _copy_model
 
         os.environ["PLIMSEG_DATA_DIR"] = str(folder / "user")
+        source = _source(folder, title)
         try:
-            _copy_model(_source(folder, title))  # a model is tried in a process before
+            _copy_model(source, sha256(source))  # it was tried in a process before
         except ModelError as error:
             if "in the library already" not in str(error):
                 raise
