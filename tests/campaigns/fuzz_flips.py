@@ -106,7 +106,24 @@ def _reduced(kind: str, count: int) -> Callable[[Settings, Report], None]:
     return lambda settings, report: flip(kind, count, settings, report)
 
 
+class _Loose(bytes):
+    """A checksum that equals every other."""
+
+    def __eq__(self, other: object) -> bool:
+        return True
+
+    __hash__ = bytes.__hash__
+
+
+def _chunks_are_not_compared() -> AbstractContextManager[object]:
+    from napari_plimseg.results import store_arrays
+
+    real = store_arrays._crc32c
+    return patch.object(store_arrays, "_crc32c", lambda data: _Loose(real(data)))
+
+
 GUARDS = [
+    Guard("checksum of chunks", _chunks_are_not_compared, _reduced("stores", 60)),
     Guard("checksum of model files", _model_guard("checksum"), _reduced("models", 60)),
 ]
 

@@ -35,7 +35,19 @@ def run(*arguments: str) -> str:
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("guard", ["model files are sealed", "YAML is checked"])
+def test_no_mutant_does_harm() -> None:
+    printed = run("--short")
+    *rows, last = printed.splitlines()
+    assert last.endswith(", 0 failed")
+    assert int(last.split()[0].replace(",", "")) >= fuzz.SHORT
+    # the damage is real: many mutants are refused
+    refused = sum(int(row.split(" fine ")[1].split()[0]) for row in rows if " fine " in row)
+    assert refused > fuzz.SHORT / 4
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("guard", ["checksum of model files", "YAML is checked"])
 def test_a_missing_guard_is_noticed(guard: str) -> None:
     assert f"guard {guard}: noticed" in run("--self-test", "--only", guard)
 
