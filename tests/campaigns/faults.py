@@ -57,9 +57,13 @@ def _everywhere(old: Any, new: Any) -> AbstractContextManager[object]:
 
 def _no_sync() -> AbstractContextManager[object]:
     import os
+    import types
 
-    # the watcher of the disk's order has its own reference to the real one
-    return mock.patch.object(os, "fsync", lambda descriptor: None)
+    from napari_plimseg import files
+
+    # the watcher of the disk's order replaces `os.fsync` itself
+    lazy = types.SimpleNamespace(**{**vars(os), "fsync": lambda descriptor: None})
+    return mock.patch.object(files, "os", lazy)
 
 
 def _no_chunk_sync() -> AbstractContextManager[object]:
