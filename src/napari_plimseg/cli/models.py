@@ -23,9 +23,13 @@ def add_parser(commands: Commands) -> None:
     importing = add_command(
         below, "import", import_path, help="import a model file or a folder into the library"
     )
-    importing.add_argument("path", metavar="PATH", help="a .safetensors file or a folder")
     importing.add_argument(
-        "--encoder", metavar="NAME", help="PATH has the weights of this encoder from the list"
+        "path", metavar="PATH", help="a .safetensors file, a folder, or an encoder's name"
+    )
+    importing.add_argument(
+        "--encoder",
+        metavar="NAME",
+        help="PATH has the weights of this encoder, or of the encoder of this model",
     )
     remove = add_command(below, "remove", remove_model, help="delete one of your models")
     remove.add_argument("name", metavar="NAME", help="as `plimseg models list` prints it")

@@ -7,6 +7,7 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from qtpy.QtWidgets import QFileDialog
 
 from napari_plimseg._widgets.model_manager.dock import (
     ModelsDock,
@@ -15,7 +16,10 @@ from napari_plimseg._widgets.model_manager.dock import (
     size_text,
 )
 from napari_plimseg._widgets.model_manager.state import ModelsState, Work
+from napari_plimseg.files import user_data_dir
 from napari_plimseg.models.encoders.cards import CONFIG_FILE, WEIGHT_FILES
+from napari_plimseg.models.encoders.known import LIST_FILE
+from napari_plimseg.models.encoders.loading import load_encoder
 from napari_plimseg.models.library import (
     EntryState,
     Kind,
@@ -24,6 +28,8 @@ from napari_plimseg.models.library import (
     Task,
     models_folder,
 )
+from tests.support.clips import TEXT, VIT, write_clip
+from tests.support.crafted import VARIANTS, Variant, craft
 from tests.support.library import CONFIG, QUILT, WEIGHTS, FakeRemote, own, try_here
 
 if TYPE_CHECKING:
@@ -45,6 +51,7 @@ def entry(**changes: Any) -> ModelEntry:
 
 ENCODER = entry(kind=Kind.ENCODER, state=EntryState.NOT_HERE, reason="Put X into Y.",
                 downloadable=True, removable=False)  # fmt: skip
+LOST = entry(state=EntryState.PARTIAL, reason="It needs the encoder 'x'.", needs_place="FOLDER")
 BUSY = [work for work in Work if work is not Work.NONE]
 
 
@@ -72,6 +79,8 @@ BUSY = [work for work in Work if work is not Work.NONE]
         (ModelsState(entry(state=EntryState.DAMAGED, reason="It is broken.")), "use", "broken"),
         (ModelsState(ENCODER), "download", ""),
         (ModelsState(ENCODER), "weights", ""),
+        (ModelsState(LOST), "weights", ""),
+        (ModelsState(LOST), "use", "needs the encoder"),
         (ModelsState(ENCODER), "use", "Put X into Y."),
         (ModelsState(ENCODER), "remove", "not on this computer"),
         (ModelsState(dataclasses.replace(ENCODER, downloadable=False)), "download", "Put X into"),
@@ -258,3 +267,51 @@ def test_the_question_names_files_and_page(remote: FakeRemote) -> None:
     html = question_html(offer)
     assert "https://huggingface.co/wisdomik/QuiltNet-B-16" in html
     assert CONFIG_FILE in html
+
+
+@pytest.mark.gui
+@pytest.mark.parametrize("variant", [VARIANTS[2], VARIANTS[17]], ids=lambda v: v.name)
+def test_a_crafted_folder_is_refused_and_runs_nothing(
+    models: ModelsDock, variant: Variant, tmp_path: Path, qtbot: Any,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setattr("napari_plimseg.models.importing.try_loading", try_here)
+    template, marker = tmp_path / "template", tmp_path / "ran"
+    write_clip(template, VIT, TEXT)
+    models.import_from(craft(variant, template, tmp_path / "crafted", marker))
+    idle(models, qtbot)
+    assert "its setting" in models.banner.text
+    assert str(tmp_path) not in models.banner.text
+    assert not marker.exists()
+    assert not (user_data_dir() / "encoders").exists()
+
+
+@pytest.mark.gui
+def test_a_model_asks_once_for_the_place_of_its_encoder(
+    models: ModelsDock, tmp_path: Path, qtbot: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("napari_plimseg.models.importing.try_loading", try_here)
+    folder = tmp_path / "clip"
+    encoder: Any = load_encoder(write_clip(folder, VIT, TEXT))
+    own(models_folder() / "words.safetensors", encoder="local-dir",
+        encoder_identity=encoder.identity, encoder_sha256=encoder.digest)  # fmt: skip
+    (user_data_dir() / LIST_FILE).unlink()
+    models.reload()
+    idle(models, qtbot)
+    assert models.select("words")
+    assert (models.entry.state, models.entry.needs_place) == (EntryState.PARTIAL, "FOLDER")
+    assert models.weights_action.isEnabled()
+    assert "whose place is not known" in models.details.toPlainText()
+    asked: list[str] = []
+
+    def choose(_: Any, title: str) -> str:
+        asked.append(title)
+        return str(folder)
+
+    monkeypatch.setattr(QFileDialog, "getExistingDirectory", choose)
+    models.weights_action.trigger()
+    idle(models, qtbot)
+    assert asked == ["Weights of the encoder"]
+    assert models.select("words")
+    assert models.entry.state is EntryState.READY
+    assert not models.weights_action.isEnabled()

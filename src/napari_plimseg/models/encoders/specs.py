@@ -139,6 +139,8 @@ def check_settings(
 def _shown(value: object) -> str:
     if isinstance(value, dict | list | tuple):
         return f"a {'table' if isinstance(value, dict) else 'list'} like this"
+    if isinstance(value, str) and ("/" in value or "\\" in value):
+        return "a place"  # messages hold no paths
     text = repr(value)
     return text if len(text) <= 40 else f"{text[:40]}…"
 
