@@ -169,12 +169,6 @@ def _late_recorder() -> AbstractContextManager[object]:
     return mock.patch.object(CorrectionRecorder, "_work", lambda self: None)
 
 
-def _no_tile_checksum() -> AbstractContextManager[object]:
-    from napari_plimseg.results.store_manifest import StoreJournal
-
-    return mock.patch.object(StoreJournal, "proves", lambda self, *_: True)
-
-
 def _kills_of(row: str, count: int) -> Callable[[Settings, Report], None]:
     def run(settings: Settings, report: Report) -> None:
         warm()
