@@ -400,12 +400,12 @@ def test_a_full_disk_at_the_end_costs_only_the_levels(
 
 
 def test_the_reader_of_the_standard_sees_classes_colors_and_micrometers(tmp_path: Path) -> None:
-    reader = pytest.importorskip("ome_zarr.reader", exc_type=ImportError)
     from ome_zarr.io import parse_url
+    from ome_zarr.reader import Reader
 
     store, mask = big_store(tmp_path / "s.plimseg")
     store.close()
-    nodes = list(reader.Reader(parse_url(tmp_path / "s.plimseg"))())
+    nodes = list(Reader(parse_url(tmp_path / "s.plimseg"))())
     image, _, classes, confidence = nodes
     for node, factor in ((image, 50), (classes, 1), (confidence, 50)):
         assert [axis["unit"] for axis in node.metadata["axes"]] == ["micrometer"] * 2
@@ -565,15 +565,15 @@ def test_a_store_is_no_slide(full: Path) -> None:
 def test_the_reader_of_the_standard_opens_the_store_of_a_polyp(
     shared_data: Path, tmp_path: Path
 ) -> None:
-    reader = pytest.importorskip("ome_zarr.reader", exc_type=ImportError)
     from ome_zarr.io import parse_url
+    from ome_zarr.reader import Reader
 
     slide = shared_data / "wsi" / "colon_polyp_crop.tif"
     region = Region(4500, 2500, 1400, 1400)
     result = segment(slide, region=region, out=tmp_path, settings=RunSettings(device="cpu"))
     check_image(result.store_path)
     assert check_labels(result.store_path) == ["classes", "confidence"]
-    _, _, classes, _ = reader.Reader(parse_url(result.store_path))()
+    _, _, classes, _ = Reader(parse_url(result.store_path))()
     info, mask = result.info, result.mask
     assert (mask != 0).sum() > 20_000
     assert len(classes.data) > 1

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import psutil
 
@@ -136,6 +136,7 @@ def memory_of(pid: int) -> int:
 
 def check_answer(output: bytes, code: int | None, place: Path) -> None:
     """Raise the child's error, or say that it crashed."""
+    found: Any = None
     try:
         found = json.loads(output.decode("utf-8"))
         loaded, problem, remedy = found["loaded"], found["problem"], found["remedy"]
@@ -146,7 +147,14 @@ def check_answer(output: bytes, code: int | None, place: Path) -> None:
     if not isinstance(problem, str) or not problem:
         problem = f"can't be loaded: the program crashed while it was tried (code {code})"
         remedy = _BROKEN
-    raise ModelError(problem, path=place, remedy=remedy if isinstance(remedy, str) else None)
+    file = found.get("file") if isinstance(found, dict) else None
+    if isinstance(file, str) and place.is_dir() and file in {p.name for p in place.iterdir()}:
+        place = place / file  # the one file of the folder that has the problem
+    raise ModelError(
+        problem,
+        path=place,
+        remedy=remedy if isinstance(remedy, str) else None,
+    )
 
 
 def answer(name: str, kind: str, memory_bytes: str) -> None:
@@ -154,8 +162,13 @@ def answer(name: str, kind: str, memory_bytes: str) -> None:
     with os.fdopen(os.dup(1), "wb") as result:
         os.dup2(2, 1)  # what libraries print is no answer
         limit_memory(int(memory_bytes))
-        problem, remedy = _problem_of(name, kind)
-        content = {"loaded": not problem, "problem": problem[:1000], "remedy": remedy[:1000]}
+        problem, remedy, file = _problem_of(name, kind)
+        content = {
+            "loaded": not problem,
+            "problem": problem[:1000],
+            "remedy": remedy[:1000],
+            "file": file,
+        }
         result.write(json.dumps(content).encode())
 
 
@@ -172,16 +185,17 @@ def limit_memory(most: int) -> None:
         resource.setrlimit(resource.RLIMIT_DATA, (most, most))
 
 
-def _problem_of(name: str, kind: str) -> tuple[str, str]:
+def _problem_of(name: str, kind: str) -> tuple[str, str, str]:
+    """Return problem, remedy and the name of the file, of a folder's files, that has it."""
     try:
         load(name, kind)
     except PlimsegError as error:
-        return error.problem, error.remedy or ""
+        return error.problem, error.remedy or "", error.path.name if error.path else ""
     except MemoryError:
-        return "can't be loaded: memory ran out", _TOO_LARGE
+        return "can't be loaded: memory ran out", _TOO_LARGE, ""
     except Exception as error:  # noqa: BLE001 - a stranger's file, and any library's exception
-        return f"can't be loaded ({type(error).__name__}: {error})", ""
-    return "", ""
+        return f"can't be loaded ({type(error).__name__}: {error})", "", ""
+    return "", "", ""
 
 
 def load(name: str, kind: str) -> None:

@@ -75,6 +75,13 @@ def test_what_is_no_name_is_refused_with_what_names_look_like(text: str) -> None
     assert without_path(text) == text
 
 
+def test_messages_leave_out_the_folders_of_a_wrong_name() -> None:
+    with pytest.raises(ModelError) as caught:
+        EncoderName.parse("sam2:/home/jane/Doe, John/weights.pt")
+    assert "'sam2:weights.pt'" in str(caught.value)
+    assert "Doe" not in str(caught.value)
+
+
 def test_a_name_checks_its_parts() -> None:
     for wrong in ({"architecture": "x"}, {"place": "x"}):
         with pytest.raises(ModelError):

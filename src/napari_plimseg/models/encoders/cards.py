@@ -197,9 +197,17 @@ class EncoderName:
 
 def _no_name(text: str) -> ModelError:
     return ModelError(
-        f"'{text}' is not the name of an encoder",
+        f"'{without_folders(text)}' is not the name of an encoder",
         remedy=f"Names look like {', '.join(map(str, SCHEMES.values()))}.",
     )
+
+
+def without_folders(text: str) -> str:
+    """Return a text meant as an encoder's name with the last part of its path only, for messages.
+
+    Folders may be named for patients or users.
+    """
+    return re.sub(r"(?<=[:=]).*[/\\](?=[^/\\])", "", text)
 
 
 def is_encoder_name(text: str) -> bool:

@@ -31,6 +31,7 @@ from napari_plimseg.models.encoders.cards import (
     EncoderName,
     NameForm,
     hub_folder,
+    without_folders,
 )
 from napari_plimseg.models.encoders.conch import load_conch
 from napari_plimseg.models.encoders.external import check_fit, shapes_of
@@ -256,8 +257,9 @@ def _loader(
         When the text is not a complete name, or its family has no such loader.
     """
     known = [str(SCHEMES[scheme]) for scheme, row in FAMILIES.items() if pick(row) is not None]
+    article = "an" if what[0] in "aeiou" else "a"
     refusal = ModelError(
-        f"'{text}' is not the name of {'an' if what[0] in 'aeiou' else 'a'} {what}",
+        f"'{without_folders(text)}' is not the name of {article} {what}",
         remedy=f"Use {', '.join(known[:-1])} or {known[-1]}.",
     )
     try:
