@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -77,6 +78,16 @@ def test_a_damaged_entry_is_removed_and_computed_again(tmp_path: Path, damage: o
     again = EmbeddingCache(tmp_path).get(KEY, encoder)
     assert encoder.asked == 2
     assert same(first, again)
+    EmbeddingCache(tmp_path).get(KEY, encoder)
+    assert encoder.asked == 2
+
+
+def test_a_pipe_in_the_place_of_an_entry_is_not_waited_for(tmp_path: Path) -> None:
+    encoder = Encoder()
+    EmbeddingCache(tmp_path).get(KEY, encoder)
+    (entry,) = tmp_path.iterdir()
+    entry.unlink()
+    os.mkfifo(entry)
     EmbeddingCache(tmp_path).get(KEY, encoder)
     assert encoder.asked == 2
 

@@ -553,6 +553,16 @@ def test_conch_is_a_matcher_a_backbone_and_a_zero_shot_model(conch: Path) -> Non
     assert found.shape == (1, 9, 32, 32)
 
 
+@pytest.mark.parametrize("kind", [{}, [], 1, None, "Evil"])
+def test_steps_of_a_tokenizer_have_known_names(conch: Path, kind: object) -> None:
+    path = conch / "conch_byte_level_bpe_uncased.json"
+    content = json.loads(path.read_text())
+    content["pre_tokenizer"] = {"type": kind}
+    path.write_text(json.dumps(content))
+    with pytest.raises(ModelError, match="of its tokenizer is not known"):
+        load_encoder(f"conch:{conch}")
+
+
 def test_other_files_are_not_taken_for_conch(conch: Path) -> None:
     tensors = conch_tensors()
     del tensors["visual.ln_contrast.bias"]

@@ -13,7 +13,7 @@ from PIL import Image
 from napari_plimseg.errors import ConfigError, TagError
 from napari_plimseg.files import atomic_write, write_json
 from napari_plimseg.fingerprints import fingerprint
-from napari_plimseg.reading import read_json
+from napari_plimseg.reading import read_json, read_text
 from napari_plimseg.slides import open_slide
 from napari_plimseg.tables import csv_text, read_csv
 from plimseg_training.data.annotations import read_annotation
@@ -270,7 +270,7 @@ def _write_table(path: Path, header: list[str], rows: Iterable[list[str]], group
     """Write the rows of one slide, and keep those of others."""
     kept: list[list[str]] = []
     if path.is_file():
-        before = read_csv(path.read_bytes().decode("utf-8"))
+        before = read_csv(read_text(path, TagError))
         at = header.index("group")
         kept = [row for row in before[1:] if len(row) == len(header) and row[at] != group]
     with atomic_write(path) as temporary:

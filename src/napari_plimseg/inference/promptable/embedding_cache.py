@@ -148,7 +148,7 @@ class EmbeddingCache:
 
     def _read(self, digest: str) -> Encoded | None:
         path = self._path(digest)
-        if path is None:
+        if path is None or not path.is_file():  # reading a pipe would wait forever
             return None
         try:
             content = path.read_bytes()

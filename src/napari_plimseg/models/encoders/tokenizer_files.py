@@ -145,7 +145,7 @@ def _check_step(step: object, path: Path) -> None:
         elif isinstance(one, dict):
             # files of older versions leave the type of the model out
             kind = one.get("type", "BPE")
-            if kind not in _STEPS:
+            if not isinstance(kind, str) or kind not in _STEPS:
                 raise ModelError(
                     f"the step '{str(kind)[:40]}' of its tokenizer is not known", path=path
                 )
