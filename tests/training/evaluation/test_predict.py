@@ -163,6 +163,15 @@ def test_the_same_classes_pass_through_in_any_order_and_case() -> None:
     assert np.shares_memory(same(maps), maps)
 
 
+def test_data_may_have_a_background_that_the_model_lacks() -> None:
+    found = ClassMap.between(classes_named("red", "green"), RGB_CLASSES)
+    maps = np.random.default_rng(0).random((2, 4, 4), dtype=np.float32)
+    both = found(maps)
+    np.testing.assert_array_equal(both[:2], maps)
+    assert both.shape == (3, 4, 4)
+    assert not both[2].any()
+
+
 @pytest.mark.parametrize("entry", ["gland", "=gland", "gland="])
 def test_a_map_entry_needs_two_sides(entry: str) -> None:
     with pytest.raises(ConfigError, match="does not match two classes"):

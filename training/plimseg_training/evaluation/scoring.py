@@ -52,9 +52,9 @@ class ClassMap:
 
     def __call__(self, probabilities: NDArray[np.float32]) -> NDArray[np.float32]:
         """Convert probabilities (C, H, W) of the model to those of the data's classes (K, H, W)."""
-        count = len(probabilities)
-        if np.array_equal(self.matrix, np.eye(len(self.matrix), count, dtype=bool)):
-            return probabilities[: len(self.matrix)]
+        rows, count = len(self.matrix), len(probabilities)
+        if rows <= count and np.array_equal(self.matrix, np.eye(rows, count, dtype=bool)):
+            return probabilities[:rows]  # the same classes in the same order: no copy
         return np.tensordot(self.matrix.astype(np.float32), probabilities, 1)
 
     @classmethod
