@@ -66,3 +66,5 @@ def test_history_has_each_stage_s_rows_once(tmp_path: Path) -> None:
         {"stage": "stage1", "epoch": "2", "loss": "0.25"},
         {"stage": "stage2", "epoch": "1", "loss": "1.0", "miou": "0.75"},
     ]
+    path.write_bytes(path.read_bytes().replace(b"0.75", b"\xff.75"))
+    assert [row["epoch"] for row in read_history(path)] == ["1", "2", "1"]

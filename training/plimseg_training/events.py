@@ -114,7 +114,9 @@ def write_history(path: Path, stage: str, rows: Sequence[Mapping[str, Any]]) -> 
 def read_history(path: str | Path) -> list[dict[str, str]]:
     """Return the rows of a `history.csv` as text, without empty cells."""
     try:
-        header, *rows = read_csv(Path(path).read_bytes().decode("utf-8")) or [[]]
+        # a damaged curve must not stop a training that could resume
+        text = Path(path).read_bytes().decode("utf-8", errors="replace")
+        header, *rows = read_csv(text) or [[]]
     except FileNotFoundError:
         return []
     named = (zip(header, row, strict=False) for row in rows)

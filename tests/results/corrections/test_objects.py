@@ -135,6 +135,10 @@ def test_a_folder_of_other_classes_is_left_alone(tmp_path: Path) -> None:
     with pytest.raises(ExportError, match="other classes"):
         export_corrected_objects(table.parent, slide, mask, corrections)
     assert table.read_text() == "file,cat\na.png,1\n"
+    table.write_bytes(b"file,caf\xe9\n")  # of a program that writes Latin-1
+    with pytest.raises(ExportError, match="UTF-8"):
+        export_corrected_objects(table.parent, slide, mask, corrections)
+    assert table.read_bytes() == b"file,caf\xe9\n"
 
 
 def test_without_a_pixel_size_it_says_what_to_do(tmp_path: Path) -> None:

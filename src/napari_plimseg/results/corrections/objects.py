@@ -201,7 +201,12 @@ def _rows_of_others(table: Path, header: list[str], info: MaskInfo) -> list[list
     """Return the rows of other slides in an existing table."""
     if not table.is_file():
         return []
-    rows = read_csv(table.read_bytes().decode("utf-8"))
+    try:
+        rows = read_csv(table.read_bytes().decode("utf-8-sig"))
+    except UnicodeDecodeError as error:
+        raise ExportError(
+            "it is not UTF-8 text", path=table, remedy="Save it as UTF-8, or choose another folder."
+        ) from error
     if not rows or rows[0] != header:
         raise ExportError(
             "it holds other classes or tags of another kind",
