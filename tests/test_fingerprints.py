@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 from typing import TYPE_CHECKING
@@ -7,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from napari_plimseg import fingerprints
+from napari_plimseg.errors import SlideError
 from napari_plimseg.files import sha256, temporary_prefix
 from napari_plimseg.fingerprints import fingerprint, former_fingerprints, is_fingerprint_of
 
@@ -151,3 +153,18 @@ def test_an_unreadable_chunk_does_not_hide_the_slide(
 
     monkeypatch.setattr(type(slide), "open", refuse)
     assert fingerprint(slide) not in ("", before)
+
+
+def test_a_slide_that_can_no_longer_be_read_is_an_error_of_ours(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slide = write(tmp_path / "slide.mrxs", b"x" * 1000)
+    write(tmp_path / "slide" / "Slidedat.ini", b"[GENERAL]")
+
+    def no_room(*args: object) -> None:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(fingerprints, "sha256", no_room)
+    for compute in (fingerprint, former_fingerprints):
+        with pytest.raises(SlideError, match=r"slide\.mrxs.*can't be read \(Too many open files\)"):
+            compute(slide)

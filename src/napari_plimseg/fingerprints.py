@@ -8,6 +8,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from napari_plimseg.errors import SlideError
 from napari_plimseg.files import is_temporary, sha256
 
 if TYPE_CHECKING:
@@ -37,38 +38,62 @@ def fingerprint(path: str | Path) -> str:
     folder. Small folders are hashed whole. The `labels` of an OME-Zarr image are left out: they are
     not part of the image, and results may be written there. A MIRAX slide is its file and the
     folder beside it.
+
+    Raises
+    ------
+    SlideError
+        When it can't be read, or can't be read any more.
     """
     path = Path(path)
-    if path.is_dir():
-        return _folder_fingerprint(path)
-    beside = _mirax_folder(path)
-    if beside is None:
-        return _file_fingerprint(path)
-    whole = _file_fingerprint(path) + _folder_fingerprint(beside)
-    return hashlib.sha256(whole.encode()).hexdigest()
+    with _read_errors_told(path):
+        if path.is_dir():
+            return _folder_fingerprint(path)
+        beside = _mirax_folder(path)
+        if beside is None:
+            return _file_fingerprint(path)
+        whole = _file_fingerprint(path) + _folder_fingerprint(beside)
+        return hashlib.sha256(whole.encode()).hexdigest()
 
 
 def former_fingerprints(path: str | Path) -> tuple[str, ...]:
     """Return the fingerprints that version 0.1 could have given a slide; none if unchanged since.
 
     It identified folders by names and sizes only, labels included, and MIRAX slides by their file.
+
+    Raises
+    ------
+    SlideError
+        As `fingerprint` does.
     """
     path = Path(path)
-    if not path.is_dir():
-        return () if _mirax_folder(path) is None else (_file_fingerprint(path),)
     found = []
-    for with_labels in (True, False):
-        digest = hashlib.sha256()
-        files = _files(path, with_labels=with_labels)
-        for parts, size in sorted(files, key=lambda file: [*map(os.path.normcase, file[0])]):
-            digest.update(_line(str(Path(*parts)), size))
-        found.append(digest.hexdigest())
+    with _read_errors_told(path):
+        if not path.is_dir():
+            return () if _mirax_folder(path) is None else (_file_fingerprint(path),)
+        for with_labels in (True, False):
+            digest = hashlib.sha256()
+            files = _files(path, with_labels=with_labels)
+            for parts, size in sorted(files, key=lambda file: [*map(os.path.normcase, file[0])]):
+                digest.update(_line(str(Path(*parts)), size))
+            found.append(digest.hexdigest())
     return tuple(dict.fromkeys(found))
 
 
 def is_fingerprint_of(digest: str, path: str | Path) -> bool:
     """Whether a fingerprint is that of a slide, as this or an earlier version computed it."""
     return digest == fingerprint(path) or digest in former_fingerprints(path)
+
+
+@contextlib.contextmanager
+def _read_errors_told(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise SlideError(
+            f"it can't be read ({error.strerror or error})",
+            path=path,
+            remedy="Check the drive and the connection, and try again.",
+        ) from error
 
 
 def _file_fingerprint(path: Path) -> str:

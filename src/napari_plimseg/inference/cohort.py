@@ -358,9 +358,9 @@ class Cohort:
         if look:
             try:
                 item, thumbnail = _look_at(item)
+                digests = {item.fingerprint, *former_fingerprints(path)}
             except PlimsegError as error:
                 return Added(path, refusal=str(error))
-            digests = {item.fingerprint, *former_fingerprints(path)}
             same = next((i for i in self.items if i.fingerprint in digests), None)
             if same is not None:
                 text = f"'{path.name}' is the same slide as '{same.path.name}', under another name."

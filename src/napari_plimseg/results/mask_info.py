@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from napari_plimseg._version import __version__
 from napari_plimseg.errors import ConfigError, SlideError, StoreError
 from napari_plimseg.slides import Region
 from napari_plimseg.tissue import TissueClasses
@@ -15,6 +16,10 @@ if TYPE_CHECKING:
 
 
 _LONGEST_SIDE = 2**31
+
+
+SOFTWARE = f"napari-plimseg {__version__}"
+"""What wrote a file, in every file of results."""
 
 
 @dataclass(frozen=True)

@@ -10,21 +10,18 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from napari_plimseg._version import __version__
+from napari_plimseg.results.mask_info import SOFTWARE, MaskInfo
 from napari_plimseg.tissue import NOT_COMPUTED, UNREADABLE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from napari_plimseg.results.mask_info import MaskInfo
     from napari_plimseg.tissue import TissueClasses
-
 
 NgffVersion = Literal["0.4", "0.5"]
 VERSION: NgffVersion = "0.5"
 FILL = NOT_COMPUTED
 """What a chunk that is not there reads as."""
-SOFTWARE = f"napari-plimseg {__version__}"
 CLASSES, CONFIDENCE, PROBABILITIES = "classes", "confidence", "probabilities"
 SMALLEST_LEVEL = 512
 """Levels are added until both sides are at most this."""

@@ -14,7 +14,7 @@ from napari_plimseg.errors import StoreError
 from napari_plimseg.files import atomic_write, sync_folder, write_json
 from napari_plimseg.reading import parse_json, read_bytes, read_json
 from napari_plimseg.results import ngff
-from napari_plimseg.results.mask_info import MaskInfo
+from napari_plimseg.results.mask_info import SOFTWARE, MaskInfo
 from napari_plimseg.results.store_layout import StoreLayout, grid_shape
 
 if TYPE_CHECKING:
@@ -227,7 +227,7 @@ class StoreManifest:
             self._checksums = allowed
         described: dict[str, Any] = {
             "format": self.version,
-            "software": ngff.SOFTWARE,
+            "software": SOFTWARE,
             "created": self.created,
             "info": self.info.to_dict(),
             "layout": self.layout.to_dict(),

@@ -25,10 +25,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_plimseg._version import __version__
 from napari_plimseg.errors import CorrectionsError
 from napari_plimseg.reading import check_regular, parse_json
 from napari_plimseg.results.corrections.sparse_mask import SparseMask
+from napari_plimseg.results.mask_info import SOFTWARE, MaskInfo
 from napari_plimseg.tiling import Window
 
 if TYPE_CHECKING:
@@ -36,8 +36,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from numpy.typing import NDArray
-
-    from napari_plimseg.results.mask_info import MaskInfo
 
 
 FORMAT_VERSION = 1
@@ -107,7 +105,7 @@ class Description:
         frame = self.frame
         content = {
             "format": FORMAT_VERSION,
-            "software": f"napari-plimseg {__version__}",
+            "software": SOFTWARE,
             "created": self.created,
             "slide_name": frame.slide_name,
             "slide_fingerprint": frame.slide_fingerprint,

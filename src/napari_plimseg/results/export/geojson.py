@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, Literal, TextIO
 
 import numpy as np
 
-from napari_plimseg._version import __version__
 from napari_plimseg.errors import ExportError
 from napari_plimseg.results.export.writing import RESEARCH_USE, export_to
+from napari_plimseg.results.mask_info import SOFTWARE, MaskInfo
 from napari_plimseg.tissue import UNREADABLE
 
 if TYPE_CHECKING:
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from shapely import Polygon
 
-    from napari_plimseg.results.mask_info import MaskInfo
     from napari_plimseg.results.measure import MaskArray
     from napari_plimseg.tissue import Color
 
@@ -152,7 +151,7 @@ def export_geojson(
 
 def _write_collection(file: TextIO, features: Iterable[Feature], info: MaskInfo) -> None:
     about = {
-        "program": f"napari-plimseg {__version__}",
+        "program": SOFTWARE,
         "note": RESEARCH_USE,
         "slide": info.slide_name,
         "um_per_pixel": info.mpp,

@@ -16,11 +16,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from napari_plimseg._version import __version__
 from napari_plimseg.errors import ExportError, PlimsegError
 from napari_plimseg.reading import check_page, parse_json
 from napari_plimseg.results.export.writing import RESEARCH_USE, export_to
-from napari_plimseg.results.mask_info import MaskInfo
+from napari_plimseg.results.mask_info import SOFTWARE, MaskInfo
 from napari_plimseg.results.measure import iter_bands
 from napari_plimseg.tissue import NOT_COMPUTED, UNREADABLE
 
@@ -134,7 +133,7 @@ def mask_ome_xml(info: MaskInfo) -> str:
             "xmlns": _OME,
             "xmlns:xsi": _XSI,
             "xsi:schemaLocation": f"{_OME} {_OME}/ome.xsd",
-            "Creator": f"napari-plimseg {__version__}",
+            "Creator": SOFTWARE,
         },
     )
     image = ET.SubElement(root, "Image", {"ID": "Image:0", "Name": "tissue classes"})
