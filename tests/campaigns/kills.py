@@ -292,7 +292,7 @@ def look_at_training(out: Path) -> str:
             found = read_state(run.stage(stage))
             if found is not None and found[1]:
                 return f"{stage}: {found[1]}"
-    for path in [run.model_file, *(out / "user" / "models").glob("*.safetensors")]:
+    for path in [run.model_file, *(out / "user" / "models").glob("[!.]*.safetensors")]:
         if path.is_file():
             from napari_plimseg.models import load_model_file
 

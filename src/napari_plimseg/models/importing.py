@@ -192,7 +192,7 @@ def _import_folder(folder: Path) -> Generator[str, None, str]:
         _copy_folder(chosen, target)
         _remember_copy(name, name.at(target))
         return target.name
-    files = [p for p in sorted(folder.glob("*.safetensors")) if _is_model(p)]
+    files = [p for p in sorted(folder.glob("[!.]*.safetensors")) if _is_model(p)]
     if not files:
         raise ModelError(
             "the folder has no model",
@@ -251,7 +251,7 @@ def _try(name: str, kind: str, place: Path) -> Generator[str, None, None]:
 def _copy_model(source: Path, digest: str) -> str:
     folder = library.models_folder()
     size = source.stat().st_size
-    for other in folder.glob("*.safetensors"):
+    for other in folder.glob("[!.]*.safetensors"):
         if other.stat().st_size == size and sha256(other) == digest:
             raise ModelError("is in the library already", path=source,
                              remedy=f"It is called '{other.stem}'.")  # fmt: skip

@@ -373,9 +373,8 @@ def why_not_remove(entry: ModelEntry) -> str:
 
 
 def _models() -> list[ModelEntry]:
-    # what begins with a dot is being written
-    found = sorted(models_folder().glob("*.safetensors"))
-    own = [path for path in found if not path.name.startswith(".")]
+    # what begins with a dot is being written, or is macOS's
+    own = sorted(models_folder().glob("[!.]*.safetensors"))
     return [
         _bundled(),
         _shipped(

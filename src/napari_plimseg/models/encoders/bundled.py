@@ -14,12 +14,10 @@ import json
 from typing import TYPE_CHECKING, Any, Self
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load as load_safetensors
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from napari_plimseg.errors import ModelError
+from napari_plimseg.errors import ModelError, is_out_of_memory
 from napari_plimseg.models.encoders.cards import (
     BUNDLED_WEIGHTS_FILE,
     CONFIG_FILE,
@@ -28,7 +26,7 @@ from napari_plimseg.models.encoders.cards import (
 )
 from napari_plimseg.models.encoders.densenet import DenseNet121
 from napari_plimseg.models.encoders.text_tower import TextTower
-from napari_plimseg.models.weights import check_weights, dequantized
+from napari_plimseg.models.weights import check_weights, dequantized, read_weights
 from napari_plimseg.models.windows import WindowCache, WindowGrid
 
 if TYPE_CHECKING:
@@ -36,6 +34,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+_REINSTALL = "Install napari-plimseg again."
 SHIPPED_IDENTITY = "dc8ee5415f2d06d4d910b5e8363332ac4dde6d649076b92c02ef642aa51f1391"
 """Of the model in the package; `scripts/build_bundled_model.py` prints that of a new one."""
 
@@ -141,7 +140,7 @@ def check_shipped(identity: str) -> None:
         raise ModelError(
             "the bundled model is damaged: its content does not match its checksum",
             path=bundled_folder() / BUNDLED_WEIGHTS_FILE,
-            remedy="Install napari-plimseg again.",
+            remedy=_REINSTALL,
         )
 
 
@@ -154,11 +153,17 @@ def bundled_encoder() -> BundledEncoder:
 def _read(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     try:
         config = json.loads((folder / CONFIG_FILE).read_text("utf-8"))
-        weights = load_safetensors((folder / BUNDLED_WEIGHTS_FILE).read_bytes())
-    except (OSError, ValueError, SafetensorError) as error:
+        weights = read_weights(folder / BUNDLED_WEIGHTS_FILE)
+    except (OSError, ValueError) as error:
         raise ModelError(
             f"the bundled model can't be read ({type(error).__name__})",
-            path=getattr(error, "filename", None) or folder / BUNDLED_WEIGHTS_FILE,
-            remedy="Install napari-plimseg again.",
+            path=folder / CONFIG_FILE,
+            remedy=_REINSTALL,
+        ) from error
+    except ModelError as error:
+        if is_out_of_memory(error):
+            raise
+        raise ModelError(
+            f"the bundled model: {error.problem}", path=error.path, remedy=_REINSTALL
         ) from error
     return config, weights

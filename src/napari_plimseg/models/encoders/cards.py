@@ -461,7 +461,9 @@ def _weights(card: EncoderCard) -> Path | None:
         if (folder / name).is_file():
             return folder / name
     if card.name.form.place == "FILE":  # a file copied there by hand may have any name
-        found = sorted(p for p in folder.glob("*") if p.suffix in WEIGHT_SUFFIXES and p.is_file())
+        # what begins with a dot is being written, or is macOS's
+        copied = (p for p in folder.glob("[!.]*") if p.suffix in WEIGHT_SUFFIXES)
+        found = sorted(p for p in copied if p.is_file())
         return found[0] if found else None
     return None
 

@@ -244,7 +244,7 @@ def _matching(name: EncoderName, weights_sha256: str, identity: str) -> Iterator
 def _installed(name: EncoderName, weights_sha256: str) -> EncoderName | None:
     """Return an encoder in this program's own folders with these weights, which are hashed now."""
     cards = (loadable_name(card) for card in CARDS if card.name.scheme == name.scheme)
-    folders = sorted(config.parent for config in encoders_folder().glob(f"*/{CONFIG_FILE}"))
+    folders = sorted(config.parent for config in encoders_folder().glob(f"[!.]*/{CONFIG_FILE}"))
     own = (EncoderName("local-dir", place=str(folder)) for folder in folders)
     for candidate in (*cards, *own):
         if candidate is None or candidate.path is None:
