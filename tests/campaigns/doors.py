@@ -735,6 +735,9 @@ def doors() -> list[Door]:
         Door("timm weights", write_timm, read_timm),
         Door("SAM folder", write_sam, read_sam),
         Door("SAM file", write_meta_sam, read_meta_sam),
+        # the trial of an import starts a process each time
+        Door("import of a model file", _model("student"), read_import, ("model.safetensors",),
+             0.25, sign=sign_model),
     ]  # fmt: skip
 
 
@@ -748,9 +751,3 @@ def spread(found: list[Door], count: int) -> list[str]:
         given[name] += 1
         names.append(name)
     return names
-
-
-def import_door() -> Door:
-    """Return the door of `plimseg models import`, whose trial load starts a process each time."""
-    return Door("import of a model file", _model("student"), read_import, ("model.safetensors",),
-                sign=sign_model)  # fmt: skip
