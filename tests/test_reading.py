@@ -7,6 +7,7 @@ import os
 import socket
 import struct
 import sys
+import time
 import warnings
 import zlib
 from pathlib import Path
@@ -75,6 +76,34 @@ BAD_YAML = {
     "two": "a: 1\n---\nb: 2\n",
     "tabs": "a:\n\tb: 1\n",
 }
+
+
+@pytest.mark.parametrize("tail", ["", "\\", '"]', "\\\\"])
+def test_a_text_without_end_takes_linear_time(tail: str) -> None:
+    text = "[" + "[]," * 70 + '"' + '\\"' * 1_000_000 + tail
+    started = time.perf_counter()
+    if tail == '"]':
+        parse_json(text, ConfigError, kind=list)
+    else:
+        with pytest.raises(ConfigError, match="not readable JSON"):
+            parse_json(text, ConfigError)
+    assert time.perf_counter() - started < 10
+
+
+def test_brackets_after_a_text_are_counted() -> None:
+    for text in (r'["\\", "\"", ', r'["[[[\"[[", "", '):
+        with pytest.raises(ConfigError, match="nested in"):
+            parse_json(text + "[" * 70, ConfigError)
+
+
+@pytest.mark.parametrize("number", [":".join(["1"] * 200_000), ":".join(["1"] * 200_000) + ".5"])
+def test_long_numbers_of_base_60_are_refused(number: str, tmp_path: Path) -> None:
+    path = tmp_path / "a.yaml"
+    path.write_text(f"a: {number}")
+    started = time.perf_counter()
+    with pytest.raises(ConfigError, match="digits"):
+        read_yaml(path, ConfigError)
+    assert time.perf_counter() - started < 5
 
 
 @pytest.mark.parametrize("name", BAD_JSON)

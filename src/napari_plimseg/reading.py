@@ -39,7 +39,8 @@ _OTHER_KINDS = (
     (stat.S_ISCHR, "a device"),
     (stat.S_ISBLK, "a device"),
 )
-_JSON_PARTS = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"|[\[\]{}]', re.DOTALL)
+# a text without an end reaches to the end of all: no other start of a text is tried after it
+_JSON_PARTS = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)|[\[\]{}]', re.DOTALL)
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 _LONGEST_NUMBER = 40
 _COPY_AGAIN = "The file may be damaged: copy it again from its source."
@@ -549,3 +550,15 @@ class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[mi
             lines[name] = line
         found: dict[Any, Any] = super().construct_mapping(node, deep)
         return found
+
+
+def _number(loader: _Loader, node: yaml.ScalarNode) -> Any:
+    """Return a number; "1:1:1:..." is one of base 60 in YAML, and takes quadratic time."""
+    if len(node.value) > _LONGEST_NUMBER:
+        raise ValueError(f"a number has {len(node.value):,} digits")
+    kind = str(node.tag).rpartition(":")[2]
+    return getattr(loader, f"construct_yaml_{kind}")(node)
+
+
+for _kind in ("int", "float"):
+    _Loader.add_constructor(f"tag:yaml.org,2002:{_kind}", _number)
