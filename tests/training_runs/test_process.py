@@ -6,6 +6,7 @@ import itertools
 import json
 import os
 import signal
+import subprocess
 import time
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,12 @@ import pytest
 
 from napari_plimseg.errors import ConfigError
 from napari_plimseg.tissue import GLAS, TissueClasses
-from napari_plimseg.training_runs.process import TrainingProcess, TrainingRequest, TrainingState
+from napari_plimseg.training_runs.process import (
+    TrainingProcess,
+    TrainingRequest,
+    TrainingState,
+    training_program,
+)
 from napari_plimseg.training_runs.run_folder import (
     RunFolder,
     RunStatus,
@@ -223,3 +229,15 @@ def test_names_and_folders(tmp_path: Path) -> None:
     assert new_run_folder("a", tmp_path).name == "a-2"
     with pytest.raises(ConfigError):
         TrainingProcess.resume(first)
+
+
+def test_modules_of_the_current_folder_are_not_imported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("plimseg_training", "numpy", "torch", "yaml", "secrets"):
+        (tmp_path / f"{name}.py").write_text("open('imported', 'w').close()\nraise SystemExit(9)\n")
+    command = [*training_program(), "train", "nothing.yaml"]
+    monkeypatch.chdir(tmp_path)
+    found = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert "nothing.yaml" in found.stderr
+    assert not (tmp_path / "imported").exists()

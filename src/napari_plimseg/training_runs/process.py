@@ -50,7 +50,8 @@ def training_program(what: str = "training") -> list[str]:
             f"{what} needs the training package, which is not installed",
             remedy="Install napari-plimseg again: pip install --force-reinstall napari-plimseg.",
         )
-    return [sys.executable, "-m", MODULE]
+    # -P: "-m" alone would import modules of the current folder first, such as a dataset's torch.py
+    return [sys.executable, "-P", "-m", MODULE]
 
 
 def start_process(command: Sequence[str], output: Path) -> subprocess.Popen[bytes]:
