@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import hashlib
 import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,8 +25,6 @@ from tests.support.models import painted
 from tests.support.slides import write_ome_zarr
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from napari_plimseg.results.mask_info import MaskInfo
 
 VERSIONS = pytest.mark.parametrize("version", ["0.4", "0.5"])
@@ -215,4 +215,65 @@ def test_a_kill_leaves_the_slide_readable(tmp_path: Path, version: str, moment: 
     write_labels(slide, mask, info, replace=True)
     labels = slide / "labels"
     assert [p.name for p in labels.iterdir() if p.is_dir()] == ["plimseg"], "leftovers are swept"
+    assert ome(labels)["labels"] == ["plimseg"]
+
+
+@pytest.mark.parametrize(
+    ("version", "text"),
+    [
+        ("0.4", '{"labels": {"a": 1}}'),
+        ("0.4", '{"labels": "a"}'),
+        ("0.5", '{"attributes": []}'),
+        ("0.5", '{"attributes": {"ome": []}}'),
+        ("0.5", '{"attributes": {"ome": {"labels": {"a": 1}}}}'),
+    ],
+)
+def test_a_damaged_list_of_labels_is_refused_and_stays(
+    tmp_path: Path, version: str, text: str
+) -> None:
+    slide = slide_of(tmp_path / "a.zarr", version)
+    mask, info = mask_of(slide)
+    (slide / "labels").mkdir()
+    file = slide / "labels" / ("zarr.json" if version == "0.5" else ".zattrs")
+    file.write_text(text)
+    with pytest.raises(ExportError, match=r"list of labels is damaged"):
+        write_labels(slide, mask, info)
+    assert file.read_text() == text
+    assert not [path for path in (slide / "labels").iterdir() if path.is_dir()]
+
+
+def test_labels_are_not_written_through_a_link(tmp_path: Path) -> None:
+    slide = slide_of(tmp_path / "a.zarr", "0.5")
+    mask, info = mask_of(slide)
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    try:
+        (slide / "labels").symlink_to(elsewhere)
+    except OSError:
+        pytest.skip("links need a permission here")
+    with pytest.raises(ExportError, match="link to another place"):
+        write_labels(slide, mask, info)
+    assert not list(elsewhere.iterdir())
+
+
+@VERSIONS
+def test_labels_stay_when_new_ones_cannot_take_their_place(
+    tmp_path: Path, version: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slide = slide_of(tmp_path / "a.zarr", version)
+    mask, info = mask_of(slide)
+    write_labels(slide, mask, info)
+    before = sorted(path.name for path in (slide / "labels" / "plimseg").rglob("*"))
+    rename = Path.rename
+
+    def full(path: Path, target: Path) -> Path:
+        if path.name.startswith(".labels-"):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", full)
+    with pytest.raises(ExportError, match="disk is full"):
+        write_labels(slide, mask, info, replace=True)
+    labels = slide / "labels"
+    assert sorted(path.name for path in (labels / "plimseg").rglob("*")) == before
     assert ome(labels)["labels"] == ["plimseg"]

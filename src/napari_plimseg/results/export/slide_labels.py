@@ -127,19 +127,17 @@ def write_labels(
         )
     building = image.labels / (temporary_prefix("labels") + name)
     try:
-        _open_labels(image)
+        _open_labels(slide, image)
         sweep(image.labels)
         _build(building, np.asarray(mask), info, image)
         if exists:
             # not listed while it is away: a reader must not look for it
             _list(image, without=name)
+        try:
+            _exchange(building, target)
+        finally:
             if target.exists():
-                old = image.labels / (temporary_prefix("removed") + name)
-                target.rename(old)
-                shutil.rmtree(old, ignore_errors=True)
-        building.rename(target)
-        sync_folder(image.labels)
-        _list(image, adding=name)
+                _list(image, adding=name)
     except OSError as error:
         problem, _ = disk_problem(error)
         raise ExportError(
@@ -150,6 +148,22 @@ def write_labels(
     finally:
         shutil.rmtree(building, ignore_errors=True)
     return target
+
+
+def _exchange(building: Path, target: Path) -> None:
+    """Give labels their name; older ones of that name are deleted last, or stay."""
+    old = target.with_name(temporary_prefix("removed") + target.name)
+    replaces = target.exists()
+    if replaces:
+        target.rename(old)
+    try:
+        building.rename(target)
+    except OSError:
+        if replaces:
+            old.rename(target)
+        raise
+    sync_folder(target.parent)
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def _image_of(slide: Path) -> _Image:
@@ -212,8 +226,14 @@ def _listed(image: _Image) -> list[str]:
     return [str(name) for name in names] if isinstance(names, list) else []
 
 
-def _open_labels(image: _Image) -> None:
-    """Create the group of labels, empty, unless it exists."""
+def _open_labels(slide: Path, image: _Image) -> None:
+    """Create the group of labels, empty, unless it exists; refuse one that can't take more."""
+    if not image.labels.resolve().is_relative_to(slide.resolve()):
+        raise ExportError(
+            "its folder of labels is a link to another place",
+            path=slide,
+            remedy="Replace the link by a folder, or export another format.",
+        )
     image.labels.mkdir(exist_ok=True)
     if image.version == "0.4" and not (image.labels / ".zgroup").exists():
         _write_json(image.labels / ".zgroup", {"zarr_format": 2})
@@ -221,22 +241,39 @@ def _open_labels(image: _Image) -> None:
         attributes = labels_attributes([], version="0.5")
         content = {"zarr_format": 3, "node_type": "group", "attributes": attributes}
         _write_json(image.labels / "zarr.json", content)
+    _group_of_labels(image)
+
+
+def _group_of_labels(image: _Image) -> tuple[Path, dict[str, Any], dict[str, Any]]:
+    """Return the file that lists the labels, its content, and the part with the list.
+
+    Raises
+    ------
+    ExportError
+        When it is damaged, so that a new list would lose the old one.
+    """
+    path = image.labels / ("zarr.json" if image.version == "0.5" else ".zattrs")
+    content: dict[str, Any] = {}
+    if image.version == "0.5" or path.exists():
+        content = read_json(path, ExportError)
+    part: Any = content
+    if image.version == "0.5":
+        for key, new in (("attributes", {}), ("ome", {"version": "0.5"})):
+            part = part.setdefault(key, new) if isinstance(part, dict) else None
+    if not isinstance(part, dict) or not isinstance(part.get("labels", []), list):
+        raise ExportError(
+            "its list of labels is damaged",
+            path=image.folder,
+            remedy="Copy it again from its source, or export another format.",
+        )
+    return path, content, part
 
 
 def _list(image: _Image, *, adding: str = "", without: str = "") -> None:
     """Change the list of labels; everything else that its file says stays."""
+    path, content, part = _group_of_labels(image)
     names = [name for name in _listed(image) if name not in (adding, without)]
-    names += [adding] if adding else []
-    if image.version == "0.5":
-        path = image.labels / "zarr.json"
-        content = read_json(path, ExportError)
-        attributes = content.setdefault("attributes", {})
-        ome = attributes.setdefault("ome", {"version": "0.5"})
-        ome["labels"] = names
-    else:
-        path = image.labels / ".zattrs"
-        content = read_json(path, ExportError) if path.exists() else {}
-        content["labels"] = names
+    part["labels"] = [*names, adding] if adding else names
     _write_json(path, content)
 
 
