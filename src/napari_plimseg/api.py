@@ -405,6 +405,9 @@ def segment(
         report = stack.enter_context(_reporting(progress))
         for step in stack.enter_context(contextlib.closing(job.segment(opened, store))):
             report(step)
+        missing = store.dropped.still_missing(store.has)
+        if missing:
+            warnings.warn(missing, stacklevel=2)
         return Segmentation(store.path, store.info, opened.path, mpp)
 
 

@@ -257,6 +257,25 @@ def test_damaged_tiles_are_computed_again_and_told(
     assert not run(slide, path).dropped
 
 
+def test_damaged_tiles_outside_the_area_of_a_run_are_told(
+    slide: ArraySlide, tmp_path: Path
+) -> None:
+    path = tmp_path / "x.plimseg"
+    run(slide, path, tile_size=256)
+    for chunk in ("0/0", "3/3"):
+        (path / "labels" / "classes" / "0" / "c" / chunk).unlink()
+    corner = RunRegion.rectangle(Region(0, 0, 200, 200))
+    store = run(slide, path, region=corner, tile_size=256)
+    assert store.dropped.damaged_tiles == {(0, 0), (3, 3)}
+    told = store.dropped.outcome(store.has)
+    assert told.startswith("Damaged parts were computed again: 2 of ")
+    assert told.endswith(
+        "One of these tiles lies outside this area and is not computed yet: "
+        "segment the whole slide."
+    )
+    assert store.state((3, 3)) is None
+
+
 def test_a_lost_journal_computes_everything_again(
     slide: ArraySlide, reference: MaskStore, tmp_path: Path
 ) -> None:

@@ -174,9 +174,9 @@ def test_damage_names_each_part(full: Path) -> None:
     assert dict(damage.tiles)["confidence"] == ((0, 0), (0, 1), (1, 2))
     assert damage.pixels == 32 * 64 + 18 * 6
     assert damage.area_mm2 == pytest.approx(damage.pixels * 4e-6)
-    first, second = damage.sentence.split("; ")
+    first, _, second = damage.sentence.partition(" in all; ")
     assert first == (
-        "3 of 6 tiles of the confidence are damaged or lost: x 0 to 128 µm, y 0 to 64 µm, "
+        "3 of 6 tiles of the confidence are damaged or lost: x 0 to 128 µm, y 0 to 64 µm; "
         "x 128 to 140 µm, y 64 to 100 µm, about 0.0086 mm²"
     )
     assert second.startswith("1 of 6 tiles of the probabilities is damaged")

@@ -255,6 +255,9 @@ class SegmentationJob:
                     yield Notice(store.dropped.notice)
                 with contextlib.closing(self.segment(slide, store)) as running:
                     yield from running
+                missing = store.dropped.still_missing(store.has)
+                if missing:
+                    yield Notice(missing)
                 # exports hold what people painted in earlier sessions too
                 mask, _ = corrected(store.read_classes(), store.info, store.path.parent)
                 files = export_all(

@@ -11,6 +11,8 @@ from scipy import ndimage
 from napari_plimseg.results.store_layout import tile_total, tile_window
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from napari_plimseg.results.mask_info import MaskInfo
     from napari_plimseg.results.store_layout import StoreLayout, TileIndex
 
@@ -82,6 +84,30 @@ class StoreDamage:
         """A sentence for a run that computes the damaged parts again; empty when there are none."""
         return f"Damaged parts are computed again: {self.sentence}." if self else ""
 
+    def outcome(self, is_there: Callable[[TileIndex], bool]) -> str:
+        """Return what became of the damage in a run; empty when there was none.
+
+        Parameters
+        ----------
+        is_there : callable
+            Whether a tile is in the store after the run: `MaskStore.has`.
+        """
+        if not self:
+            return ""
+        text = f"Damaged parts were computed again: {self.sentence}."
+        return f"{text} {self.still_missing(is_there)}".rstrip()
+
+    def still_missing(self, is_there: Callable[[TileIndex], bool]) -> str:
+        """Return what to do about damaged tiles outside the area of a run; empty for none."""
+        missing = sum(not is_there(tile) for tile in self.damaged_tiles)
+        if not missing:
+            return ""
+        if missing == 1:
+            text = "One of these tiles lies outside this area and is not computed yet"
+        else:
+            text = f"{missing:,} of these tiles lie outside this area and are not computed yet"
+        return f"{text}: segment the whole slide."
+
     def _part(self, names: list[str], tiles: tuple[TileIndex, ...]) -> str:
         what = " and ".join(f"the {name}" for name in names)
         total, count = tile_total(self.info, self.layout), len(tiles)
@@ -89,7 +115,9 @@ class StoreDamage:
         text = f"{count:,} of {total:,} tiles of {what} {verb} damaged or lost"
         boxes = self._boxes(tiles)
         more = f" and in {len(boxes) - 3:,} more places" if len(boxes) > 3 else ""
-        return f"{text}: {', '.join(map(self._place, boxes[:3]))}{more}{self._about(tiles)}"
+        places = "; ".join(map(self._place, boxes[:3]))
+        in_all = " in all" if len(boxes) > 1 else ""
+        return f"{text}: {places}{more}{self._about(tiles)}{in_all}"
 
     def _about(self, tiles: tuple[TileIndex, ...]) -> str:
         part = replace(self, tiles=(("", tiles),))

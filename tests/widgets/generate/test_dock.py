@@ -244,7 +244,9 @@ def test_a_damaged_result_says_so_and_is_repaired(
     assert (shown == 255).any()
     run_to_the_end(dock, qtbot)
     assert dock.banner.kind == "warning"
-    assert "Damaged parts are computed again: " in dock.banner.text
+    assert "Damaged parts were computed again: " in dock.banner.text
+    assert "nothing to compute" not in dock.banner.text
+    assert "outside this area" not in dock.banner.text
     np.testing.assert_array_equal(dock.view.layer.data, mask)
 
 

@@ -493,12 +493,12 @@ class PlimsegDock(QWidget):
     def _on_finished(self, complete: bool) -> None:
         progress, view = self.controller.last_progress, self.controller.last_view
         if complete and progress is not None:
-            text = finished_text(progress)
+            dropped = None if view is None else view.store.dropped
+            text = finished_text(progress, repaired=bool(dropped))
             if view is not None:
-                text = f"{text} {describe_corrections(view)} {view.store.dropped.notice}".rstrip()
-            doubtful = progress.unreadable_tiles or (
-                view is not None and (view.note or view.store.dropped)
-            )
+                repaired = view.store.dropped.outcome(view.store.has)
+                text = " ".join(filter(None, (text, describe_corrections(view), repaired)))
+            doubtful = progress.unreadable_tiles or dropped or (view is not None and view.note)
             self.banner.show_message("warning" if doubtful else "good", text)
             self._scroll_down = True
         elif self.banner.kind != "error":

@@ -316,12 +316,20 @@ def progress_line(progress: Progress) -> str:
     return " · ".join(parts)
 
 
-def finished_text(progress: Progress) -> str:
-    """Return the message about a complete run, in one or two sentences."""
+def finished_text(progress: Progress, *, repaired: bool = False) -> str:
+    """Return the message about a complete run, in one or two sentences.
+
+    Parameters
+    ----------
+    progress : Progress
+        The last one.
+    repaired : bool
+        Whether the run replaced damaged parts, which may be glass and take no computation.
+    """
     if not progress.tiles_total:
         return "Done. There is no tissue in this area."
     if not progress.tiles_per_second:  # everything was done in an earlier run
-        return "Already segmented; nothing to compute."
+        return "Done." if repaired else "Already segmented; nothing to compute."
     tiles = "1 tile" if progress.tiles_done == 1 else f"{progress.tiles_done:,} tiles"
     text = f"Done. {tiles} in {duration(progress.seconds)}."
     if progress.unreadable_tiles:
