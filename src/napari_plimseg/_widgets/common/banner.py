@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from qtpy.QtCore import Qt
 from qtpy.QtGui import QGuiApplication
 from qtpy.QtWidgets import QFrame, QHBoxLayout, QSizePolicy, QToolButton, QWidget
@@ -11,6 +13,8 @@ from napari_plimseg._widgets.common.error_report import error_report
 from napari_plimseg._widgets.common.tooltips import TOOLTIPS, PlainLabel
 from napari_plimseg.settings import load_settings
 
+_IN_LONG_WORDS = re.compile(r"(?<=\S{8})[_.,=/\\-](?=\S{8})")
+_IN_LONG_RUNS = re.compile(r"[^\s\u200b]{24}(?=[^\s\u200b]{8})")
 _COLORS = {"error": "#a32020", "warning": "#8a5a00", "info": "#1f5c99", "good": "#22693a"}
 
 
@@ -24,6 +28,7 @@ class Banner(QFrame):
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self.kind = ""
+        self._text = ""
         self.label = PlainLabel()
         self.label.setWordWrap(True)
         self.label.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
@@ -46,7 +51,7 @@ class Banner(QFrame):
     @property
     def text(self) -> str:
         """The message shown, empty when hidden."""
-        return "" if self.isHidden() else self.label.text()
+        return "" if self.isHidden() else self._text
 
     def show_message(self, kind: str, text: str) -> None:
         """Show a message.
@@ -59,7 +64,8 @@ class Banner(QFrame):
             One or two sentences.
         """
         self.kind = kind
-        self.label.setText(text)
+        self._text = text
+        self.label.setText(breakable(text))
         self.copy_button.setText("Copy report")
         self.copy_button.setVisible(kind == "error")
         color = _COLORS[kind]
@@ -84,6 +90,16 @@ class Banner(QFrame):
         """Forget the last message."""
         self.kind = ""
         self.hide()
+
+
+def breakable(text: str) -> str:
+    """Return a text whose long words, such as file names, can be broken into lines.
+
+    Qt breaks lines between words only, and a longer word would be cut off at the edge.
+    """
+    for place in (_IN_LONG_WORDS, _IN_LONG_RUNS):
+        text = place.sub("\\g<0>\u200b", text)
+    return text
 
 
 def failure_of(banner: Banner) -> tuple[str, BaseException | None, str]:
