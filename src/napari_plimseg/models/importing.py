@@ -18,7 +18,6 @@ from napari_plimseg.models.encoders import (
     WEIGHT_SUFFIXES,
     EncoderName,
     card_titled,
-    check_hash,
     encoders_folder,
     folder_of,
     is_encoder_name,
@@ -167,8 +166,14 @@ def _name_encoder_of(model: Path, key: str, place: Path) -> Generator[str, None,
     if weights is None:
         raise ModelError("no weights of this encoder are there", path=place)
     yield f"Checking {weights.name}…"
-    if header.encoder_sha256:
-        check_hash(str(name.without_path), sha256(weights), header.encoder_sha256, path=weights)
+    found, wanted = sha256(weights), header.encoder_sha256
+    if wanted and found != wanted:
+        raise ModelError(
+            f"these are not the weights of the encoder of '{key}' (it needs {wanted[:12]}…, and "
+            f"these are {found[:12]}…)",
+            path=weights,
+            remedy="Choose the weights that it was made with.",
+        )
     yield from _name_encoder(name)
     if not is_known(header.encoder, header.encoder_sha256, header.encoder_identity):
         raise ModelError(

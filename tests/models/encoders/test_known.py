@@ -145,7 +145,7 @@ def test_a_model_asks_once_for_the_place_and_checks_the_hash(clip: Path, tmp_pat
     with pytest.raises(ModelError, match="no weights of this encoder are there"):
         run(import_weights("words", empty))
     (empty / WEIGHTS).write_bytes(b"something else")
-    with pytest.raises(ModelError, match="other weights of its encoder 'local-dir'"):
+    with pytest.raises(ModelError, match="not the weights of the encoder of 'words'"):
         run(import_weights("words", empty))
     assert main(["models", "import", str(clip), "--encoder", "words"]) == 0
     assert ModelLibrary().entry("words").available

@@ -214,6 +214,31 @@ def test_a_cancelled_download_is_continued(
 
 
 @pytest.mark.gui
+def test_an_import_can_be_cancelled(
+    models: ModelsDock, tmp_path: Path, qtbot: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate = threading.Event()
+
+    def slow(name: str, kind: str, place: Path) -> Iterator[None]:
+        yield
+        assert gate.wait(30)
+        yield
+
+    monkeypatch.setattr("napari_plimseg.models.importing.try_loading", slow)
+    models.import_from(own(tmp_path / "new.safetensors", title="New"))
+    qtbot.waitUntil(lambda: "Checking" in models.line.text(), timeout=WAIT)
+    assert models.bar.isVisibleTo(models)
+    assert models.cancel_button.isVisibleTo(models)
+    models.cancel_button.click()
+    assert not models.cancel_button.isEnabled()
+    gate.set()
+    idle(models, qtbot)
+    assert models.banner.text == "Cancelled. What is not in the list was not imported."
+    assert not models.select("new")
+    assert not (models_folder() / "new.safetensors").exists()
+
+
+@pytest.mark.gui
 def test_offline_says_what_to_put_where(models: ModelsDock, remote: FakeRemote, qtbot: Any) -> None:
     remote.offline = True
     models.select(QUILT)

@@ -114,8 +114,8 @@ TOOLTIPS: dict[str, str] = {
     "models_weights": "Use files on this computer as the weights of the selected encoder, or of "
     "the encoder that the selected model needs.",
     "models_download": "Download the selected encoder. Its size and license are shown first.",
-    "models_cancel": "Stop the download. The downloaded part is kept, and the download can be "
-    "continued.",
+    "models_cancel": "Stop the download or the import. The downloaded part is kept, and the "
+    "download can be continued.",
     "models_remove": "Delete the selected model from this computer, after a confirmation.",
     "models_use": "Select this model in the PLIMSeg dock.",
     "batch_add": "Add slides, or all slides of a folder. You can also drop them on the list.",

@@ -172,6 +172,7 @@ class ModelsDock(QWidget):
         self._entries: dict[str, ModelEntry] = {}
         self._work = Work.NONE
         self._wanted = ""
+        self._completing = False
         self._offer: Offer | None = None
         self._build()
         self._job = BackgroundJob(self)
@@ -265,8 +266,7 @@ class ModelsDock(QWidget):
         busy = state.work not in (Work.NONE, Work.LISTING)
         self.bar.setVisible(busy)
         self.line.setVisible(busy)
-        loading = state.work in (Work.DOWNLOADING, Work.STOPPING)
-        self.cancel_button.setVisible(loading)
+        self.cancel_button.setVisible(busy and state.work not in (Work.REMOVING, Work.ASKING))
         begun = state.entry is not None and state.entry.state is EntryState.PARTIAL
         self.download_button.setText("Continue" if begun else "Download")
 
@@ -285,6 +285,7 @@ class ModelsDock(QWidget):
 
     def import_from(self, path: str | Path) -> None:
         """Import a model file or a folder."""
+        self._completing = False
         self._start(Work.IMPORTING, lambda: _with_key(import_model(path)))
 
     def import_weights_from(self, path: str | Path) -> None:
@@ -292,6 +293,7 @@ class ModelsDock(QWidget):
         entry = self.entry
         if entry is not None and not self.state.why_not("weights"):
             key = entry.key
+            self._completing = bool(entry.needs_place)
             self._start(Work.IMPORTING, lambda: _with_key(import_weights(key, path)))
 
     def download(self) -> None:
@@ -302,9 +304,9 @@ class ModelsDock(QWidget):
             self._start(Work.ASKING, lambda: offer(key))
 
     def cancel(self) -> None:
-        """Stop the download; the downloaded part is kept."""
+        """Stop the download, whose downloaded part is kept, or the import."""
         if not self.state.why_not("cancel"):
-            self._work = Work.STOPPING
+            self._work = Work.ABORTING if self._work is Work.IMPORTING else Work.STOPPING
             self._job.stop()
             self.line.setText("Stopping…")
             self.refresh_state()
@@ -382,8 +384,13 @@ class ModelsDock(QWidget):
             )
         elif work is Work.DOWNLOADING and complete:
             self.banner.show_message("good", "Downloaded and verified.")
-        elif work is Work.IMPORTING and complete:
-            self.banner.show_message("good", f"Imported as '{self._wanted}'.")
+        elif work is Work.ABORTING and not complete and self.banner.isHidden():
+            self.banner.show_message("info", "Cancelled. What is not in the list was not imported.")
+        elif work in (Work.IMPORTING, Work.ABORTING) and complete:
+            text = f"Imported as '{self._wanted}'."
+            if self._completing:  # the encoder stays where it is
+                text = f"The encoder of '{self._wanted}' is known now."
+            self.banner.show_message("good", text)
         elif work is Work.REMOVING and complete:
             self.banner.show_message("good", "Removed.")
         dock = main_dock(self._viewer)

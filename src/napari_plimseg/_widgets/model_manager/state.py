@@ -22,6 +22,7 @@ class Work(Enum):
     ASKING = "The hub is being asked for the files."
     DOWNLOADING = "A download is in progress."
     STOPPING = "The download is stopping."
+    ABORTING = "The import is stopping."
 
 
 @dataclass(frozen=True)
@@ -53,9 +54,10 @@ class ModelsState:
         control : {"import", "weights", "download", "cancel", "remove", "use"}
         """
         if control == "cancel":
-            if self.work is Work.DOWNLOADING:
+            if self.work in (Work.DOWNLOADING, Work.IMPORTING):
                 return ""
-            return self.work.value if self.work is Work.STOPPING else "Nothing is downloading."
+            stopping = self.work in (Work.STOPPING, Work.ABORTING)
+            return self.work.value if stopping else "Nothing is downloading or being imported."
         if control not in ("import", "weights", "download", "remove", "use"):
             raise ValueError(f"there is no control {control!r}")
         if self.work is not Work.NONE and control != "use":
