@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from napari_plimseg.errors import PlimsegError, is_out_of_memory
+from napari_plimseg.errors import PlimsegError, SlideError, is_out_of_memory
 
 
 def chained(error: BaseException) -> PlimsegError:
@@ -34,3 +34,9 @@ def chained(error: BaseException) -> PlimsegError:
 )
 def test_memory_that_runs_out_is_recognized(error: BaseException, expected: bool) -> None:
     assert is_out_of_memory(error) is expected
+
+
+def test_a_message_does_not_quote_megabytes() -> None:
+    error = SlideError("can't be opened: " + "x" * 10**6, path="a.svs", remedy="Copy it again.")
+    assert len(str(error)) < 5_000
+    assert str(error).endswith("…. Copy it again.")

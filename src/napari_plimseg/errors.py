@@ -23,10 +23,14 @@ class PlimsegError(Exception):
 
     subject = "plimseg"
     exit_code = 1
+    longest = 4_000
+    """Characters of `problem`: exceptions of libraries quote whole values of a file."""
 
     def __init__(
         self, problem: str, *, path: str | Path | None = None, remedy: str | None = None
     ) -> None:
+        if len(problem) > self.longest:
+            problem = f"{problem[: self.longest]}…"
         self.problem = problem
         self.path = None if path is None else Path(path)
         self.remedy = remedy

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
@@ -78,3 +79,9 @@ def test_places_in_this_package_are_named() -> None:
 
 def test_a_device_that_is_none_is_left_out() -> None:
     assert MARK not in error_report("x", device=f"{MARK} GPU")
+
+
+def test_long_words_take_no_time() -> None:
+    started = time.perf_counter()
+    error_report("'" * 50_001 + "a" * 200_000, ValueError("a" * 200_000))
+    assert time.perf_counter() - started < 10

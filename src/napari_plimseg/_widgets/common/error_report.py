@@ -29,6 +29,7 @@ PACKAGES = (
     "openslide-python", "openslide-bin", "open_clip_torch", "huggingface_hub",
 )  # fmt: skip
 _ROOT = Path(__file__).resolve().parents[2]
+_LONGEST = 10_000
 _WORD = re.compile(r"[A-Za-z][A-Za-z'’-]*")
 _QUOTED = re.compile(r"'[^'\n]*'|\"[^\"\n]*\"|‘[^’\n]*’")
 _PIECE = re.compile(r"<file \d+>|[A-Za-z][A-Za-z'’-]*|\d[\d.,]*|[.:;,()!?%/ ]|.", re.DOTALL)
@@ -71,6 +72,8 @@ class _Hider:
 
     def hide(self, text: str) -> str:
         """Return a text with file names as `<file 1>` and unknown words as `<…>`."""
+        # searching for paths is quadratic in the length of a word
+        text = text[:_LONGEST]
         text = _QUOTED.sub(lambda match: self._file(match.group()), text)
         text = _PATHS.sub(self._path, text)
         return "".join(self._pieces(text))
