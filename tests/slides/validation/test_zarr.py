@@ -206,6 +206,13 @@ def test_chunks_that_inflate_beyond_their_declaration(name: str, tmp_path: Path)
         assert memory_mb() - before < BOMB / 2e6
 
 
+def test_a_chunk_passes_few_codecs_only(tmp_path: Path) -> None:
+    path = pictured(tmp_path, "0.4")
+    change(path / "0" / ".zarray", filters=[{"id": "shuffle"}] * 9)
+    with pytest.raises(SlideError, match="9 codecs"):
+        open_slide(path)
+
+
 @pytest.mark.parametrize("kept", [3, 15, 16, 40, -1])
 def test_blosc_never_sees_a_chunk_that_is_cut(kept: int, tmp_path: Path) -> None:
     # it would read what is behind the end in memory: pixels of nowhere, or a dead process

@@ -33,6 +33,7 @@ _COMPRESSORS_2 = ("blosc", "zstd", "gzip", "zlib", "lz4")
 _COMPRESSORS_3 = ("blosc", "zstd", "gzip")
 _MAX_SIDE = 2**31
 _MAX_AXES = 8
+_MOST_CODECS = 8
 _WINDOW = 1024
 _SMALL = 16 << 20
 _ZSTD_BLOCK = 128 << 10
@@ -344,6 +345,9 @@ class _Check:
             return []
         if not isinstance(value, list):
             raise self.refuse(f"has {kind_of(value)} instead of a list of codecs")
+        if len(value) > _MOST_CODECS:
+            # each of them passes over each chunk
+            raise self.refuse(f"has {len(value):,} codecs")
         return value
 
     def sides(self, value: Any, what: str, count: int | None = None) -> tuple[int, ...]:
