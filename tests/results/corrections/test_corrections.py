@@ -17,7 +17,14 @@ from hypothesis import strategies as st
 from napari_plimseg.errors import CorrectionsError
 from napari_plimseg.results.corrections import journal
 from napari_plimseg.results.corrections.corrections import Corrections, corrected, corrections_path
-from napari_plimseg.results.corrections.journal_file import scan
+from napari_plimseg.results.corrections.journal_file import (
+    CorrectionFrame,
+    Description,
+    Record,
+    description_record,
+    pixels_record,
+    scan,
+)
 from napari_plimseg.results.mask_info import MaskInfo
 from napari_plimseg.slides.slide import Region
 from napari_plimseg.tissue import TissueClass, TissueClasses
@@ -265,6 +272,33 @@ def test_a_newer_file_is_refused(tmp_path: Path) -> None:
         painted(tmp_path, (0, 0, 1))
     with pytest.raises(CorrectionsError, match="newer version"):
         fresh(tmp_path)
+
+
+def test_more_classes_than_ids_are_refused(tmp_path: Path) -> None:
+    painted(tmp_path, (1, 1, 1))
+    many = Description(CorrectionFrame.of(INFO), tuple(f"c{i}" for i in range(300)), "2026")
+    journal_file(tmp_path).write_bytes(description_record(many, 1))
+    with pytest.raises(CorrectionsError, match="description of the corrections is incomplete"):
+        fresh(tmp_path)
+
+
+def test_records_outside_of_the_mask_are_not_inflated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    painted(tmp_path, (1, 1, 1))
+    file = journal_file(tmp_path)
+    height, width = INFO.shape
+    outside = pixels_record(9, height - 1, width - 1, np.ones((64, 64), np.uint8))
+    file.write_bytes(file.read_bytes() + outside)
+    inflated = []
+    pixels = Record.pixels.fget
+    assert pixels is not None
+    monkeypatch.setattr(
+        Record, "pixels", property(lambda r: inflated.append(r.window.height) or pixels(r))
+    )
+    assert "1 parts" in fresh(tmp_path).note()
+    assert inflated
+    assert 64 not in inflated
 
 
 def test_corrections_of_another_slide_are_left_alone(tmp_path: Path) -> None:

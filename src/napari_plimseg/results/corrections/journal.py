@@ -23,6 +23,7 @@ from napari_plimseg.errors import CorrectionsError
 from napari_plimseg.files import atomic_write, sweep, sync_folder
 from napari_plimseg.results.corrections.journal_file import (
     KEPT,
+    MAX_CLASSES,
     CorrectionContent,
     CorrectionFrame,
     Description,
@@ -43,7 +44,6 @@ _DISCARDED = "discarded"
 COMPACT_BYTES = 64 << 20
 """A larger file is compacted when it is released: many strokes over one place take little space
 then."""
-MAX_CLASSES = 254
 _open_journals: weakref.WeakValueDictionary[Path, CorrectionsJournal] = (
     weakref.WeakValueDictionary()
 )

@@ -41,6 +41,8 @@ if TYPE_CHECKING:
 FORMAT_VERSION = 1
 KEPT = 255
 """In a record: the pixel is unchanged."""
+MAX_CLASSES = 254
+"""Ids in a record are bytes, and two of them mean other things."""
 DESCRIPTION, PIXELS = 1, 2
 _MAGIC = b"\xf1PLC"
 _HEAD = struct.Struct("<4sBQdIIIIII")
@@ -134,7 +136,10 @@ class Description:
                 shape=content["shape"],
                 downsample=float(content["downsample"]),
             )
-            return cls(frame, tuple(map(str, content["classes"])), str(content["created"]))
+            names = content["classes"]
+            if not isinstance(names, list) or len(names) > MAX_CLASSES:
+                raise ValueError("no list of classes")
+            return cls(frame, tuple(map(str, names)), str(content["created"]))
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise CorrectionsError(
                 f"the description of the corrections is incomplete ({type(error).__name__})",
@@ -367,9 +372,10 @@ def read_content(path: Path, frame: CorrectionFrame) -> CorrectionContent:
     height, width = mask.shape
     for record in found.records:
         if record.kind == PIXELS:
-            window, changes = record.window, record.pixels
+            window = record.window
             inside = window.y + window.height <= height and window.x + window.width <= width
-            if changes is None or not inside:
+            changes = record.pixels if inside else None
+            if changes is None:
                 damaged += 1
             else:
                 mask.write(window.y, window.x, changes, changes != KEPT)
