@@ -115,7 +115,7 @@ def _no_json_checksum() -> AbstractContextManager[object]:
 
     from napari_plimseg.results import store_manifest
 
-    def read(path: Any, store: Any) -> Any:
+    def read(path: Any, store: Any, **_: Any) -> Any:
         return json.loads(path.read_text("utf-8"))["content"]
 
     return _everywhere(store_manifest.read_checked, read)

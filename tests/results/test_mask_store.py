@@ -9,6 +9,7 @@ import subprocess
 import sys
 import textwrap
 from collections import Counter
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -246,6 +247,34 @@ def test_a_lost_journal_is_told(full: Path, lose: str) -> None:
         assert again.dropped.lost_journal
         assert again.state((0, 0)) is None
         fill(again, (0, 0), 1)
+    assert not MaskStore.open(full).damage()
+
+
+@pytest.mark.parametrize("change", ["slide_fingerprint", "model_identity", "recipe"])
+def test_journal_and_chunks_of_another_mask_are_told(full: Path, change: str) -> None:
+    info, layout = make_info(), LAYOUT
+    if change == "recipe":
+        layout = replace(layout, recipe="another")
+    else:
+        info = replace(info, **{change: "another"})
+    other = full.with_name("other.plimseg")
+    with MaskStore.create(other, info, layout) as store:
+        for tile in TILES:
+            fill(store, tile, 4)
+    for name in ("labels/classes", "labels/confidence", "probabilities"):
+        chunks = full / name / "0" / "c"
+        shutil.rmtree(chunks)
+        shutil.copytree(other / name / "0" / "c", chunks)
+    shutil.copy(other / "journal.json", full / "journal.json")
+    with pytest.raises(DamagedStoreError, match="journal is lost or damaged"):
+        MaskStore.open(full).read_classes()
+
+
+def test_a_journal_without_an_owner_is_read(full: Path) -> None:
+    path = full / "journal.json"
+    content = json.loads(path.read_text())
+    del content["owner"]  # as earlier versions wrote it
+    path.write_text(json.dumps(content))
     assert not MaskStore.open(full).damage()
 
 
@@ -488,7 +517,7 @@ def test_a_full_disk_keeps_what_was_finished(
     fill(store, (0, 0), 1)
     store.flush()
 
-    def no_room(*_: Any) -> None:
+    def no_room(*_: Any, **__: Any) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr("napari_plimseg.results.store_manifest.write_checked", no_room)

@@ -30,14 +30,18 @@ MANIFEST = "manifest.json"
 START_OVER = "Delete the folder and run the segmentation again."
 
 
-def write_checked(path: Path, content: Any) -> None:
-    """Write JSON with its own checksum, atomically."""
+def write_checked(path: Path, content: Any, *, owner: str = "") -> None:
+    """Write JSON with its own checksum, and perhaps whose it is, atomically."""
     body = json.dumps(content, sort_keys=True, ensure_ascii=False)
-    write_json(path, {"sha256": hashlib.sha256(body.encode()).hexdigest(), "content": content})
+    wrapped = {"sha256": hashlib.sha256(body.encode()).hexdigest(), "content": content}
+    write_json(path, wrapped | ({"owner": owner} if owner else {}))
 
 
-def read_checked(path: Path, store: Path) -> Any:
-    """Read JSON written by `write_checked`; raise StoreError when it is damaged."""
+def read_checked(path: Path, store: Path, *, owner: str = "") -> Any:
+    """Read JSON written by `write_checked`; raise StoreError when it is damaged.
+
+    Where an owner is given, what names another one is damaged as well.
+    """
     if not path.exists():
         raise StoreError(
             "is not a mask store", path=store, remedy="Choose a folder made by plimseg segment."
@@ -57,6 +61,10 @@ def read_checked(path: Path, store: Path) -> Any:
             f"its {path.name} is damaged: the checksum does not fit",
             path=store,
             remedy=START_OVER,
+        )
+    if owner and wrapped.get("owner", owner) != owner:
+        raise StoreError(
+            f"its {path.name} is damaged: it is of another mask", path=store, remedy=START_OVER
         )
     return content
 
@@ -305,6 +313,9 @@ class StoreJournal:
         self._file = path / "journal.json"
         self._arrays = tuple(arrays.values())
         self._grid = grid_shape(info, layout)
+        # the journal and the chunks of another mask prove each other
+        about = (info.slide_fingerprint, info.model_identity, layout.recipe)
+        self._owner = _sha256(json.dumps(about).encode())
         self._pending: list[TileIndex] = []
         self._written = time.monotonic()
         self._read()
@@ -386,6 +397,7 @@ class StoreJournal:
         write_checked(
             self._file,
             {f"{row},{column}": e.to_dict() for (row, column), e in self._tiles.items()},
+            owner=self._owner,
         )
         self.lost = False
         self._pending.clear()
@@ -401,7 +413,7 @@ class StoreJournal:
             self.lost = any((array.folder / "c").exists() for array in self._arrays)
             return
         try:
-            content = read_checked(self._file, self._store)
+            content = read_checked(self._file, self._store, owner=self._owner)
             self._tiles = {self._tile(k): self._entry(e) for k, e in content.items()}
         except (StoreError, AttributeError, KeyError, TypeError, ValueError):
             self.lost = True
