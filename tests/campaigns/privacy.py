@@ -23,6 +23,7 @@ from unittest import mock
 import numpy as np
 
 from tests.campaigns.canaries import (
+    GREEN,
     Leak,
     canaries_in,
     canary,
@@ -406,16 +407,17 @@ def _all_facts() -> AbstractContextManager[object]:
 
 
 def _label_shown() -> AbstractContextManager[object]:
-    """Let the picture of a slide be its label."""
-    from napari_plimseg.slides import Slide
+    """Let overlays show the slide's label in a corner."""
+    from napari_plimseg.results.export import overlay
 
-    def label(self: Any, *_: Any, **__: Any) -> Any:
-        import tifffile
+    blended = overlay._blended
 
-        with tifffile.TiffFile(next(Path.cwd().rglob("case-2.svs"))) as tif:
-            return tif.pages[-1].asarray()
+    def with_label(*args: Any) -> Any:
+        picture = blended(*args).copy()
+        picture[:30, :30] = GREEN
+        return picture
 
-    return mock.patch.object(Slide, "thumbnail", label)
+    return mock.patch.object(overlay, "_blended", with_label)
 
 
 def _whole_paths() -> AbstractContextManager[object]:

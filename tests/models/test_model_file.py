@@ -74,6 +74,9 @@ def test_wrong_tensors_are_refused_when_writing_and_when_reading(
         load_model_file(tmp_path / "b.safetensors")
 
 
+HINTS = {"patch_encoder": {}, "decoder": {}, "resolutions": ["hr"], "frozen_inside": True}
+
+
 @pytest.mark.parametrize(
     ("change", "problem"),
     [
@@ -115,6 +118,10 @@ def test_wrong_tensors_are_refused_when_writing_and_when_reading(
         ({"network": [1]}, "'network' is no table"),
         ({"network": {"width": 1e12}}, "impossible number"),
         ({"network": {"many": [0] * 20_000}}, "too many entries"),
+        *(
+            ({"kind": "hints", "network": HINTS | {"resolutions": names}}, "'resolutions'")
+            for names in ([], [["hr"]], [{}], ["hr", "hr"], ["hr", "x"], [None], [1])
+        ),
     ],
 )
 def test_wrong_headers_are_refused_with_the_files_name(

@@ -239,7 +239,7 @@ def check_network(header: ModelHeader) -> None:
     if header.kind == "hints":
         _check_entries(network, _HINT_ENTRIES)
         named = network["resolutions"]
-        if not named or len(set(map(str, named))) != len(named) or not {*named} <= {"hr", "lr"}:
+        if sorted(map(str, named)) not in (["hr"], ["lr"], ["hr", "lr"]):
             raise _wrong("resolutions", "is not known")
         if type(network.get("draws_hints", False)) is not bool:
             raise _wrong("draws_hints", "is neither true nor false")

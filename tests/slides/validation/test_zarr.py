@@ -283,6 +283,16 @@ def test_consolidated_metadata_are_not_believed(tmp_path: Path) -> None:
         np.testing.assert_array_equal(slide.read_level(0, 0, 0, 64, 64), PIXELS)
 
 
+def test_levels_have_the_same_channels(tmp_path: Path) -> None:
+    levels = factory.pyramid(factory.tissue(300, 300), 2)
+    path = factory.write_ome_zarr(tmp_path / "slide.zarr", levels)
+    layout = json.loads((path / "1" / ".zarray").read_text())
+    layout["shape"][0] = 3_000_000  # 46 GB that a view of the whole slide would read
+    (path / "1" / ".zarray").write_text(json.dumps(layout))
+    with pytest.raises(SlideError, match=r"slide\.zarr.*3 and 3,000,000 channels"):
+        open_slide(path)
+
+
 WRONG: tuple[Any, ...] = (None, 7, -1, 1.5, "x", [], {}, [None], {"a": None}, True, [[[]]], 10**30)
 
 

@@ -57,6 +57,13 @@ class OmeZarrSlide(Slide):
             raise color.not_brightfield(path, channels, names)
         if channels == 2:
             raise color.not_brightfield(path, channels, names)
+        for array in arrays[1:]:
+            if channel is not None and array.shape[channel] != channels:
+                raise SlideError(
+                    f"its levels have {channels} and {array.shape[channel]:,} channels",
+                    path=path,
+                    remedy=_REMEDY,
+                )
         self._table = color.for_tiff(
             path,
             photometric=2 if channels >= 3 else 1,
