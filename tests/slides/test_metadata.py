@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
+import tifffile
 
+from napari_plimseg.errors import SlideError
 from napari_plimseg.slides import metadata, open_slide
 from tests.support import slides as factory
 
@@ -149,3 +152,12 @@ def test_ome_zarr(tmp_path, mpp, unit, expected):
     path = factory.write_ome_zarr(tmp_path / "m.zarr", [PICTURE], mpp=mpp, unit=unit)
     with open_slide(path) as slide:
         assert slide.mpp == (expected and pytest.approx(expected))
+
+
+@pytest.mark.parametrize("sizes", ['SizeT="1000000000"', 'SizeZ="2000" SizeT="1_000"'])
+def test_planes_that_ome_xml_declares_are_bounded(sizes, tmp_path):
+    xml = f'<?xml version="1.0"?><OME><Image><Pixels SizeX="64" SizeY="64" {sizes}/></Image></OME>'
+    path = tmp_path / "a.ome.tif"
+    tifffile.imwrite(path, np.zeros((64, 64), np.uint8), description=xml, metadata=None)
+    with pytest.raises(SlideError, match="OME-XML declares"):
+        open_slide(path)

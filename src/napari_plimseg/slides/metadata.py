@@ -30,6 +30,7 @@ _UNITS = {
     "in": 25_400.0, "inch": 25_400.0,
 }  # fmt: skip
 _PER_UNIT = {2: 25_400.0, 3: 10_000.0, 4: 1_000.0, 5: 1.0}  # TIFF ResolutionUnit -> um
+_MOST_PLANES = 1_000_000
 _APERIO_MPP = re.compile(r"\bMPP\s*=\s*([0-9.]+(?:[eE][-+]?\d+)?)")
 
 
@@ -113,6 +114,37 @@ class OmeImage:
     significant_bits: int | None
 
 
+def check_ome_planes(path: Path, xml: str | None) -> None:
+    """Check the numbers of planes in OME-XML: tifffile makes a list of all that it declares.
+
+    Raises
+    ------
+    SlideError
+        When there are more than a million, or the document declares entities.
+    """
+    for pixels in _ome_pixels(path, xml):
+        # read as tifffile does: "+1_000" is a number, too
+        count = math.prod(int(pixels.get(f"Size{axis}", "1")) for axis in "ZTC")
+        if count > _MOST_PLANES:
+            raise SlideError(
+                f"its OME-XML declares {count:,} planes", path=path, remedy="Export it again."
+            )
+
+
+def _ome_pixels(path: Path, xml: str | None) -> list[ET.Element]:
+    """Return the descriptions of images in OME-XML."""
+    if not xml:
+        return []
+    if "<!DOCTYPE" in xml or "<!ENTITY" in xml:
+        raise SlideError(
+            "its OME-XML declares entities, which no scanner does",
+            path=path,
+            remedy="Do not trust this file.",
+        )
+    root = ET.fromstring(xml)  # noqa: S314 - entities are refused above
+    return [p for p in root.iter() if p.tag.rpartition("}")[2] == "Pixels"]
+
+
 def ome_image(path: Path, xml: str | None, shape: tuple[int, ...]) -> OmeImage | None:
     """Return the document's description of its image of this shape; None without OME-XML.
 
@@ -125,16 +157,7 @@ def ome_image(path: Path, xml: str | None, shape: tuple[int, ...]) -> OmeImage |
     shape : tuple of int
         Pixels (y, x); the first image is taken when none has this shape.
     """
-    if not xml:
-        return None
-    if "<!DOCTYPE" in xml or "<!ENTITY" in xml:
-        raise SlideError(
-            "its OME-XML declares entities, which no scanner does",
-            path=path,
-            remedy="Do not trust this file.",
-        )
-    root = ET.fromstring(xml)  # noqa: S314 - entities are refused above
-    images = [p for p in root.iter() if p.tag.rpartition("}")[2] == "Pixels"]
+    images = _ome_pixels(path, xml)
     if not images:
         return None
     wanted = str(shape[0]), str(shape[1])

@@ -100,6 +100,7 @@ class TiffSlide(Slide):
         import tifffile
 
         with tifffile.TiffFile(path, _multifile=False) as tif:
+            metadata.check_ome_planes(path, tif.ome_metadata)
             series, notes = _main_series(tif)
             described = ome_image(path, tif.ome_metadata, series.keyframe.shape[:2])
             found = [_planes(path, level, described) for level in series.levels]
