@@ -379,7 +379,16 @@ def test_labels_go_into_the_slide_on_request(
     assert list(tmp_path.glob("*.csv"))
     capsys.readouterr()
     assert main(into) == 7
-    assert "already has labels 'plimseg'" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert "already has labels 'plimseg'" in told
+    assert "--replace" in told
     assert main([*into, "--replace"]) == 0
+    damaged = tmp_path / "b.plimseg" / "labels" / "classes" / "0" / "c" / "0" / "0"
+    damaged.write_bytes(damaged.read_bytes()[:-1])
+    assert main([*into, "damaged"]) == 6
+    capsys.readouterr()
+    assert main([*into, "damaged", "--allow-damaged"]) == 0
+    assert "damaged parts count as unreadable: 1 of" in capsys.readouterr().out
+    assert (slide / "labels" / "damaged").is_dir()
     assert main(["export", store, "--into-slide"]) == 2
     assert main([*into, "--no-corrections"]) == 2

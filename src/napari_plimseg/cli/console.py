@@ -383,6 +383,11 @@ def mask_for_export(
     from napari_plimseg.results import mask_to_export
 
     mask, info = mask_to_export(store, allow_damaged=allow_damaged)
-    if info.damage:
-        output.note(f"damaged parts count as unreadable: {info.damage}.")
+    note_damage(info.damage, output)
     return mask, info
+
+
+def note_damage(damage: str, output: Output) -> None:
+    """Print what of an allowed mask is damaged; nothing when nothing is."""
+    if damage:
+        output.note(f"damaged parts count as unreadable: {damage}.")

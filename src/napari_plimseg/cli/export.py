@@ -7,7 +7,12 @@ import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from napari_plimseg.cli.console import add_command, add_damaged_option, mask_for_export
+from napari_plimseg.cli.console import (
+    add_command,
+    add_damaged_option,
+    mask_for_export,
+    note_damage,
+)
 from napari_plimseg.cli.paths import check_writable
 from napari_plimseg.errors import ConfigError, ExportError
 
@@ -91,7 +96,7 @@ def parse_formats(text: str) -> tuple[str, ...]:
 
 def _run(options: argparse.Namespace, output: Output) -> int:
     if options.into_slide is not None:
-        output.files([write_into_slide(options)])
+        output.files([write_into_slide(options, output)])
         if options.formats == "all":
             return 0
     files = export_mask(
@@ -109,8 +114,11 @@ def _run(options: argparse.Namespace, output: Output) -> int:
     return 0
 
 
-def write_into_slide(options: argparse.Namespace) -> Path:
-    """Write the mask as labels into its OME-Zarr slide; return their group."""
+def write_into_slide(options: argparse.Namespace, output: Output) -> Path:
+    """Write the mask as labels into its OME-Zarr slide; return their group.
+
+    What is damaged is printed where that is allowed.
+    """
     from napari_plimseg.api import Segmentation
 
     if options.slide is None:
@@ -120,7 +128,9 @@ def write_into_slide(options: argparse.Namespace) -> Path:
             "labels in a slide hold the corrections", remedy="Leave out --no-corrections."
         )
     found = Segmentation.open(options.mask, options.slide, allow_damaged=options.allow_damaged)
-    return found.write_labels(options.into_slide, replace=options.replace)
+    path = found.write_labels(options.into_slide, replace=options.replace)
+    note_damage(found.damage().sentence, output)
+    return path
 
 
 def export_mask(

@@ -67,12 +67,16 @@ def import_path(options: argparse.Namespace, output: Output) -> int:
     """Import a model."""
     from napari_plimseg.models import import_model, import_weights
 
+    result = "imported as '{}'"
     if options.encoder is None:
         steps = import_model(options.path)
     else:
         from napari_plimseg.models import ModelLibrary
 
-        steps = import_weights(ModelLibrary().entry(options.encoder).key, options.path)
+        entry = ModelLibrary().entry(options.encoder)
+        steps = import_weights(entry.key, options.path)
+        if entry.needs_place:  # the encoder stays where it is
+            result = "the encoder of '{}' is known now"
     said = ""
     try:
         while True:
@@ -81,7 +85,7 @@ def import_path(options: argparse.Namespace, output: Output) -> int:
                 output.say(step)
             said = step
     except StopIteration as stop:
-        output.say(f"imported as '{stop.value}'")
+        output.say(result.format(stop.value))
     return 0
 
 

@@ -123,7 +123,7 @@ def write_labels(
         raise ExportError(
             f"it already has labels '{name}'",
             path=slide,
-            remedy="Choose another name, or replace them.",
+            remedy="Choose another name, or replace them: --replace, replace=True in Python.",
         )
     building = image.labels / (temporary_prefix("labels") + name)
     try:
