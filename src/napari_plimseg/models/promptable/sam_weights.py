@@ -1,6 +1,6 @@
 """Read SAM weights: a folder of transformers, a file of Meta's, or the hub's cache.
 
-Names: `sam:FOLDER`, `sam:FILE` and `hf-hub:ORG/REPO`. Only tensors are ever unpickled.
+Names: `sam:FOLDER`, `sam:FILE` and `hf-hub:ORG/REPO`. Nothing is unpickled.
 """
 
 from __future__ import annotations
