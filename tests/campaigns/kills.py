@@ -702,6 +702,8 @@ def warm() -> None:
     for name in EARLY:
         importlib.import_module(name)
     torch.set_num_threads(1)
+    # forks that give up the administrator's rights may not be able to read the environment
+    importlib.import_module("napari_plimseg.models.model_file").current_versions()
     # what an optimizer imports is imported before the forks
     torch.optim.AdamW([torch.zeros(1, requires_grad=True)]).zero_grad()
     for package in ("napari_plimseg", "plimseg_training"):

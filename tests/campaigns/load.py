@@ -82,14 +82,16 @@ def many_slides(folder: Path, count: int, report: Report) -> None:
         "-m", "tests.campaigns.load", "--guarded", "segment", str(folder / "*.tif"),
         "--out", str(out), "--format", "csv", "--json", "--tile-size", "512", "--threads", "1",
     ]  # fmt: skip
-    with report.row(f"many slides: stopped after {count // 3} of {count}") as row:
+    # of few slides the first, since a busy computer may deliver the signal some slides later
+    early = count // 3 if count > 20 else 1
+    with report.row(f"many slides: stopped after {early} of {count}") as row:
         begun = Run.start(command)
-        begun.wait_for(lambda: len(list(out.glob("*.areas.csv"))) >= count // 3)
+        begun.wait_for(lambda: len(list(out.glob("*.areas.csv"))) >= early)
         begun.process.send_signal(signal.SIGINT)
         begun.finish()
         done = sorted(out.glob("*.areas.csv"))
         row.note = begun.note(len(done))
-        row.check(count // 3 <= len(done) < count - 1, "again", f"{len(done)} slides were finished")
+        row.check(early <= len(done) < count - 1, "again", f"{len(done)} slides were finished")
     kept = {path: path.stat().st_mtime_ns for path in out.glob("*.plimseg/journal.json")}
     with report.row("many slides: resumed to the end") as row:
         resumed = Run.start(command)

@@ -6,6 +6,7 @@ Nothing is ever unpickled, and the whole file is checked before anything is buil
 
 from __future__ import annotations
 
+import functools
 import importlib.metadata
 import json
 import math
@@ -367,7 +368,12 @@ def must_be_sealed(header: ModelHeader, table: TensorTable) -> bool:
 
 def current_versions() -> dict[str, str]:
     """Return the versions of the packages that compute a model, for its header."""
-    return {name: importlib.metadata.version(name) for name in ("torch", "open_clip_torch")}
+    return {name: _version_of(name) for name in ("torch", "open_clip_torch")}
+
+
+@functools.cache
+def _version_of(package: str) -> str:
+    return importlib.metadata.version(package)
 
 
 def _check_entries(network: Mapping[str, Any], wanted: Mapping[str, type]) -> None:
