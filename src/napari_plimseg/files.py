@@ -20,7 +20,7 @@ import platformdirs
 from napari_plimseg.errors import DiskError, PlimsegError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
 
 APP_NAME = "napari-plimseg"
 _DAY = 24 * 3600
@@ -54,6 +54,18 @@ def sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def sync_files(paths: Collection[Path]) -> None:
+    """Write files and their directory entries durably to disk."""
+    for path in paths:
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    for folder in {path.parent for path in paths}:
+        sync_folder(folder)
 
 
 def temporary_prefix(kind: str) -> str:

@@ -67,9 +67,9 @@ def _no_sync() -> AbstractContextManager[object]:
 
 
 def _no_chunk_sync() -> AbstractContextManager[object]:
-    from napari_plimseg.results import store_manifest
+    from napari_plimseg import files
 
-    return _everywhere(store_manifest.sync_files, lambda paths: None)
+    return _everywhere(files.sync_files, lambda paths: None)
 
 
 def _no_folder_sync() -> AbstractContextManager[object]:

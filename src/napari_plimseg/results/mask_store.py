@@ -35,7 +35,7 @@ import filelock
 import numpy as np
 
 from napari_plimseg.errors import DamagedStoreError, StoreError
-from napari_plimseg.files import sweep, sync_folder, temporary_prefix
+from napari_plimseg.files import sweep, sync_files, sync_folder, temporary_prefix
 from napari_plimseg.results import ngff
 from napari_plimseg.results.store_arrays import (
     StoreArray,
@@ -53,7 +53,6 @@ from napari_plimseg.results.store_manifest import (
     TileState,
     check_former_array,
     disk_error,
-    sync_files,
     write_checked,
 )
 from napari_plimseg.tissue import NOT_COMPUTED, UNREADABLE

@@ -5,20 +5,19 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
-import os
 import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, Self, get_args
 
 from napari_plimseg.errors import StoreError
-from napari_plimseg.files import atomic_write, sync_folder, write_json
+from napari_plimseg.files import atomic_write, sync_files, write_json
 from napari_plimseg.reading import parse_json, read_bytes, read_json
 from napari_plimseg.results import ngff
 from napari_plimseg.results.mask_info import SOFTWARE, MaskInfo
 from napari_plimseg.results.store_layout import StoreLayout, grid_shape
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
 
     from napari_plimseg.results.store_arrays import StoreArray
@@ -458,18 +457,6 @@ def _lists_levels(content: bytes) -> bool:
 
 def _sha256(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
-
-
-def sync_files(paths: Sequence[Path]) -> None:
-    """Write files and their directory entries durably to disk."""
-    for path in paths:
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-    for folder in {path.parent for path in paths}:
-        sync_folder(folder)
 
 
 def _identity(path: Path) -> tuple[int, int] | None:

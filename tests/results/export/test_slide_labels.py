@@ -200,7 +200,7 @@ slide_labels.write_labels(slide, mask, info, replace=True)
 
 @pytest.mark.skipif(os.name == "nt", reason="kills itself the POSIX way")
 @VERSIONS
-@pytest.mark.parametrize("moment", ["_sync", "rename", "list"])
+@pytest.mark.parametrize("moment", ["sync_files", "rename", "list"])
 def test_a_kill_leaves_the_slide_readable(tmp_path: Path, version: str, moment: str) -> None:
     slide = slide_of(tmp_path / "a.zarr", version)
     mask, info = mask_of(slide)

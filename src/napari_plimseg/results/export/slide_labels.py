@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import json
-import os
 import re
 import shutil
 from dataclasses import dataclass
@@ -15,11 +13,12 @@ import numpy as np
 
 from napari_plimseg.errors import ExportError, disk_problem
 from napari_plimseg.files import (
-    atomic_write,
     is_temporary,
     sweep,
+    sync_files,
     sync_folder,
     temporary_prefix,
+    write_json,
 )
 from napari_plimseg.fingerprints import is_fingerprint_of
 from napari_plimseg.reading import read_json
@@ -236,11 +235,11 @@ def _open_labels(slide: Path, image: _Image) -> None:
         )
     image.labels.mkdir(exist_ok=True)
     if image.version == "0.4" and not (image.labels / ".zgroup").exists():
-        _write_json(image.labels / ".zgroup", {"zarr_format": 2})
+        write_json(image.labels / ".zgroup", {"zarr_format": 2})
     if image.version == "0.5" and not (image.labels / "zarr.json").exists():
         attributes = labels_attributes([], version="0.5")
         content = {"zarr_format": 3, "node_type": "group", "attributes": attributes}
-        _write_json(image.labels / "zarr.json", content)
+        write_json(image.labels / "zarr.json", content)
     _group_of_labels(image)
 
 
@@ -274,12 +273,7 @@ def _list(image: _Image, *, adding: str = "", without: str = "") -> None:
     path, content, part = _group_of_labels(image)
     names = [name for name in _listed(image) if name not in (adding, without)]
     part["labels"] = [*names, adding] if adding else names
-    _write_json(path, content)
-
-
-def _write_json(path: Path, content: Any) -> None:
-    with atomic_write(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", "utf-8")
+    write_json(path, content)
 
 
 def _build(folder: Path, mask: NDArray[np.uint8], info: MaskInfo, image: _Image) -> None:
@@ -314,7 +308,7 @@ def _build(folder: Path, mask: NDArray[np.uint8], info: MaskInfo, image: _Image)
         )
         array[...] = pixels.reshape(*lead, *level.shape)
     group.attrs.update(attributes)
-    _sync(folder)
+    sync_files([p for p in folder.rglob("*") if p.is_file() and not is_temporary(p.name)])
 
 
 def _in_coordinates_of(
@@ -337,14 +331,3 @@ def _in_coordinates_of(
             {"type": "scale", "scale": [*ones, *(step * size for size in image.scale)]},
             {"type": "translation", "translation": [*zeros, *place]},
         ]
-
-
-def _sync(folder: Path) -> None:
-    """Write all files of a folder durably to disk, before it gets its name."""
-    for path in folder.rglob("*"):
-        if path.is_file() and not is_temporary(path.name):
-            descriptor = os.open(path, os.O_RDONLY)
-            try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
