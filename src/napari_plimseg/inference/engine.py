@@ -180,7 +180,9 @@ def open_store(
             if _holds_something(Path(path)):
                 raise
         else:
-            same = belongs_to(store.info, slide)
+            # the slide is read again only for a fingerprint of an earlier version
+            own = store.info.slide_fingerprint == info.slide_fingerprint
+            same = own or belongs_to(store.info, slide)
             if same and store.layout.recipe == digest:
                 store.forget_damaged()
                 if store.info.classes != info.classes:

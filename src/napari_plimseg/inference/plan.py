@@ -131,13 +131,15 @@ def known_fingerprint(slide: Slide, folder: Path) -> str:
     it: masks of the same slide share their corrections by the fingerprint.
     """
     own = fingerprint(slide.path)
-    former = former_fingerprints(slide.path)
-    if not former or has_corrections(folder, own):
+    if has_corrections(folder, own):
         return own
+    former = former_fingerprints(slide.path)
     for digest in former:
         if has_corrections(folder, digest):
             return digest
-    for path in folder.glob(f"{glob.escape(slide.path.stem[:80])}*{SUFFIX}"):
+    # most slides have no other fingerprint, and then no store needs to be opened
+    stores = folder.glob(f"{glob.escape(slide.path.stem[:80])}*{SUFFIX}") if former else ()
+    for path in stores:
         try:
             with MaskStore.open(path) as store:
                 if store.info.slide_fingerprint in former:
