@@ -515,11 +515,12 @@ def mask_to_export(
     DamagedStoreError
         When any part of the store is damaged, and that is not allowed.
     """
-    damage = store.damage()
-    if damage and not allow_damaged:
+    if allow_damaged:
+        store.damage()
+    else:
         store.check()
     mask = store.read_classes(allow_damaged=allow_damaged)
-    return mask, replace(store.info, damage=damage.sentence)
+    return mask, replace(store.info, damage=store.found_damage.sentence)
 
 
 def _arrays_of(
