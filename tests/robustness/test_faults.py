@@ -5,8 +5,6 @@ from __future__ import annotations
 import base64
 import gzip
 import io
-import os
-import subprocess
 import sys
 import urllib.parse
 import zipfile
@@ -19,29 +17,13 @@ from PIL import Image
 
 from tests.campaigns import canaries
 from tests.campaigns.canaries import GREEN, canaries_in, canary, leaks_in, write_slides
-from tests.support.paths import ROOT
+from tests.support.campaigns import campaign
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
 needs_forks = pytest.mark.skipif(sys.platform != "linux", reason="limits and forks are Linux's")
-
-
-def campaign(name: str, *options: str) -> str:
-    """Run a campaign as a process; return what it prints."""
-    done = subprocess.run(
-        [sys.executable, "-m", f"tests.campaigns.{name}", *options],
-        cwd=ROOT,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=600,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
-    assert done.stdout.rstrip().endswith(" passed, 0 failed")
-    return done.stdout
 
 
 @needs_forks

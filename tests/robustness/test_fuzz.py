@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 import time
 from typing import TYPE_CHECKING
@@ -14,7 +13,7 @@ import psutil
 import pytest
 
 from tests.campaigns import damage, doors, fuzz, sandbox
-from tests.support.paths import ROOT
+from tests.support.campaigns import campaign
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,19 +24,10 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-def run(*arguments: str) -> str:
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.campaigns.fuzz", *arguments],
-        cwd=ROOT, text=True, capture_output=True, check=False, timeout=600,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
-
-
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_no_mutant_does_harm() -> None:
-    printed = run("--short")
+    printed = campaign("fuzz", "--short")
     *rows, last = printed.splitlines()
     assert last.endswith(", 0 failed")
     assert int(last.split()[0].replace(",", "")) >= fuzz.SHORT
@@ -50,7 +40,7 @@ def test_no_mutant_does_harm() -> None:
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("guard", ["checksum of model files", "YAML is checked"])
 def test_a_missing_guard_is_noticed(guard: str) -> None:
-    assert f"guard {guard}: noticed" in run("--self-test", "--only", guard)
+    assert f"guard {guard}: noticed" in campaign("fuzz", "--self-test", "--only", guard)
 
 
 def test_a_mutant_is_determined_by_its_index(tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from typing import TYPE_CHECKING
 
@@ -10,27 +9,18 @@ import pytest
 import tifffile
 
 from tests.campaigns.load import SHORT_SLIDES
+from tests.support.campaigns import campaign
 from tests.support.large_slides import GLASS, TissueBlock, write_huge_slide
-from tests.support.paths import ROOT
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-
-def run(*arguments: str) -> str:
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.campaigns.load", *arguments],
-        cwd=ROOT, text=True, capture_output=True, check=False, timeout=900,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 @pytest.mark.skipif(sys.platform != "linux", reason="memory is read from /proc")
 def test_many_slides_a_large_slide_and_many_objects() -> None:
-    printed = run("--short")
+    printed = campaign("load", "--short", seconds=900)
     assert printed.splitlines()[-1].endswith(", 0 failed")
     assert f"{SHORT_SLIDES - 1} done" in printed, "all but the damaged one"
 
@@ -40,7 +30,9 @@ def test_many_slides_a_large_slide_and_many_objects() -> None:
 @pytest.mark.skipif(sys.platform != "linux", reason="memory is read from /proc")
 def test_a_missing_guard_is_noticed() -> None:
     guard = "thumbnails use the pyramid"
-    assert f"guard {guard}: noticed" in run("--self-test", "--only", guard)
+    assert f"guard {guard}: noticed" in campaign(
+        "load", "--self-test", "--only", guard, seconds=900
+    )
 
 
 def test_the_huge_slide_is_what_it_says(tmp_path: Path) -> None:
