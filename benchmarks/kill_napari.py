@@ -20,7 +20,6 @@ import contextlib
 import os
 import random
 import signal
-import struct
 import subprocess
 import sys
 import tempfile
@@ -31,6 +30,7 @@ from typing import Any
 import killed_runs
 import numpy as np
 from event_loop import tagged_folder
+from painted_log import PROMISE_SECONDS, PaintedLog, judge
 
 from napari_plimseg.fingerprints import fingerprint
 from napari_plimseg.results import Corrections, MaskInfo, MaskStore, StoreLayout
@@ -39,8 +39,6 @@ from napari_plimseg.tiling import Window
 from napari_plimseg.tissue import COLORECTAL
 
 DOWNSAMPLE = 1.5
-PROMISE_SECONDS = 2.0
-LOG_HEAD = struct.Struct("<dIIII")
 SAMPLE = Path(__file__).parents[1] / "src" / "napari_plimseg" / "sample" / "CMU-1-Small-Region.svs"
 
 
@@ -82,11 +80,10 @@ class Painter:
     def __init__(self, layer: Any, log: Path, seed: int) -> None:
         self.layer = layer
         self.rng = random.Random(seed)  # noqa: S311
-        self.log = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        self.log = PaintedLog(layer, log)
         self.stroke = contextlib.ExitStack()
         self.left = 0
         self.place = [0.0, 0.0]
-        self.last = layer.data.copy()
 
     def step(self) -> None:
         rng, layer = self.rng, self.layer
@@ -114,18 +111,7 @@ class Painter:
                 layer.brush_size = rng.randint(5, 60)
                 self.stroke.enter_context(layer.block_history())
                 self.left = rng.randint(1, 40)
-        self.note()
-
-    def note(self) -> None:
-        changed = self.layer.data != self.last
-        if not changed.any():
-            return
-        rows, columns = np.flatnonzero(changed.any(1)), np.flatnonzero(changed.any(0))
-        part = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
-        block = self.layer.data[part].copy()
-        self.last[part] = block
-        os.write(self.log, LOG_HEAD.pack(time.time(), rows[0], columns[0], *block.shape))
-        os.write(self.log, block.tobytes())
+        self.log.note()
 
 
 def paint(folder: Path, seed: int) -> None:
@@ -155,38 +141,6 @@ def paint(folder: Path, seed: int) -> None:
     timer.timeout.connect(tick)
     timer.start(0)
     napari.run()
-
-
-def steps_of(log: Path) -> list[tuple[float, int, int, np.ndarray]]:
-    """Return the painter's log: time, place and mask ids of each step."""
-    data, position, steps = log.read_bytes(), 0, []
-    while position + LOG_HEAD.size <= len(data):
-        when, y, x, height, width = LOG_HEAD.unpack_from(data, position)
-        position += LOG_HEAD.size
-        block = np.frombuffer(data[position : position + height * width], np.uint8)
-        position += height * width
-        if block.size == height * width:
-            steps.append((when, y, x, block.reshape(height, width)))
-    return steps
-
-
-def judge(
-    before: np.ndarray, found: np.ndarray, model: np.ndarray, log: Path, killed: float
-) -> tuple[int, int, int]:
-    """Return steps, painted pixels, and pixels that should have been saved but differ."""
-    state = before.copy()
-    allowed = None
-    steps = steps_of(log)
-    for when, y, x, block in steps:
-        if allowed is None and when > killed - PROMISE_SECONDS:
-            allowed = found == state
-        part = slice(y, y + block.shape[0]), slice(x, x + block.shape[1])
-        # 0 is the eraser, which restores the model's output
-        state[part] = np.where(block == 0, model[part], block)
-        if allowed is not None:
-            allowed[part] |= found[part] == state[part]
-    allowed = found == state if allowed is None else allowed
-    return len(steps), int((state != before).sum()), int((~allowed).sum())
 
 
 def start_napari(what: str, folder: Path, seed: int, log: Path) -> subprocess.Popen[bytes]:

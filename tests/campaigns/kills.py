@@ -10,7 +10,6 @@ import pkgutil
 import random
 import shutil
 import signal
-import struct
 import tempfile
 import time
 from contextlib import contextmanager
@@ -20,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from benchmarks.painted_log import PaintedLog, judge
 from napari_plimseg.results import Corrections, MaskInfo, MaskStore, corrected, export_all
 from napari_plimseg.results.corrections import journal
 from napari_plimseg.slides import Region
@@ -45,7 +45,6 @@ if TYPE_CHECKING:
 
 TILE = 128
 KILLS_IN_A_ROW = 4
-PROMISE_SECONDS = 2.0
 
 
 @contextmanager
@@ -509,8 +508,6 @@ def _killed_painters(folder: Path, seeds: Sequence[int]) -> list[str]:
 
 # -- paint: the recorder of the mask layer, which saves half a second after a change
 
-LOG_HEAD = struct.Struct("<dIIII")
-
 
 class Brush:
     """Strokes, polygons, the eraser, undo and redo at random, each noted with its time."""
@@ -518,8 +515,7 @@ class Brush:
     def __init__(self, layer: Labels, log: Path, seed: int) -> None:
         self.layer = layer
         self.rng = random.Random(seed)  # noqa: S311
-        self.log = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-        self.last = layer.data.copy()
+        self.log = PaintedLog(layer, log)
 
     def step(self) -> None:
         """Do one thing that a person does."""
@@ -541,18 +537,7 @@ class Brush:
                 for _ in range(rng.randint(1, 12)):
                     y, x = y + rng.uniform(-30, 30), x + rng.uniform(-30, 30)
                     layer.paint([y, x], layer.selected_label)
-        self._note()
-
-    def _note(self) -> None:
-        changed = self.layer.data != self.last
-        if not changed.any():
-            return
-        rows, columns = np.flatnonzero(changed.any(1)), np.flatnonzero(changed.any(0))
-        part = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
-        block = self.layer.data[part].copy()
-        self.last[part] = block
-        head = LOG_HEAD.pack(time.time(), rows[0], columns[0], *block.shape)
-        os.write(self.log, head + block.tobytes())
+        self.log.note()
 
 
 def record(folder: Path, seed: int, log: Path) -> None:
@@ -579,38 +564,6 @@ def record(folder: Path, seed: int, log: Path) -> None:
     timer.timeout.connect(tick)
     timer.start(0)
     application.exec()
-
-
-def steps_of(log: Path) -> list[tuple[float, int, int, np.ndarray]]:
-    """Return the painter's log: time, place and mask ids of each step."""
-    data, position, steps = log.read_bytes() if log.exists() else b"", 0, []
-    while position + LOG_HEAD.size <= len(data):
-        when, y, x, height, width = LOG_HEAD.unpack_from(data, position)
-        position += LOG_HEAD.size
-        block = np.frombuffer(data[position : position + height * width], np.uint8)
-        position += height * width
-        if block.size == height * width:
-            steps.append((when, y, x, block.reshape(height, width)))
-    return steps
-
-
-def lost_pixels(
-    before: np.ndarray, found: np.ndarray, model: np.ndarray, log: Path, killed: float
-) -> tuple[int, int]:
-    """Return steps, and pixels that were older than the promise and are not there."""
-    state = before.copy()
-    allowed = None
-    steps = steps_of(log)
-    for when, y, x, block in steps:
-        if allowed is None and when > killed - PROMISE_SECONDS:
-            allowed = found == state
-        part = slice(y, y + block.shape[0]), slice(x, x + block.shape[1])
-        # 0 is the eraser, which restores the model's output
-        state[part] = np.where(block == 0, model[part], block)
-        if allowed is not None:
-            allowed[part] |= found[part] == state[part]
-    allowed = found == state if allowed is None else allowed
-    return len(steps), int((~allowed).sum())
 
 
 def _killed_recorders(folder: Path, seeds: Sequence[int]) -> list[str]:
@@ -643,7 +596,7 @@ def _killed_recorders(folder: Path, seeds: Sequence[int]) -> list[str]:
             problems.append(ended.told())
             continue
         found = np.load(out)
-        steps, lost = lost_pixels(before, found, model, log, killed)
+        steps, _, lost = judge(before, found, model, log, killed)
         problems.append(f"{lost} pixels of {steps} steps are lost" if lost else "")
         before = found
     return problems
