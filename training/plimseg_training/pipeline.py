@@ -32,7 +32,6 @@ from plimseg_training.report import (
     write_report,
 )
 from plimseg_training.stages import (
-    STUDENT_WIDTH,
     DistillTask,
     Encoders,
     Stage1Task,
@@ -73,8 +72,6 @@ class TrainedModel:
         With its trained network.
     data : TrainingData
         Its training data.
-    width : int
-        Channels of its head.
     backbone_inside : bool
         Whether to store the encoder's weights in the file, as is necessary if they were trained.
     gate : ClassGate or None
@@ -83,7 +80,6 @@ class TrainedModel:
     title: str
     task: SegmentationTask
     data: TrainingData
-    width: int
     backbone_inside: bool
     gate: ClassGate | None = None
 
@@ -139,7 +135,8 @@ class TrainedModel:
         header = segmentation_header(
             network.backbone,
             train.classes,
-            width=self.width,
+            width=network.width,
+            decoder=network.decoder,
             mpp=self.data.mpp,
             patch_size=int(train.images[0].windows[0, 2]),
             backbone_inside=self.backbone_inside,
@@ -152,7 +149,7 @@ class TrainedModel:
         save_segmentation_model(path, header, network.backbone, network.head)
 
     def _shared(self) -> dict[str, Any]:
-        window, step = windows_for(self.task.network.backbone)
+        window, step = windows_for(self.task.network.backbone, self.task.network.head)
         return {"window": window, "step": step, "gate": self.gate}
 
 
@@ -241,13 +238,14 @@ class _Training:
         matcher = load_matcher(matcher_name(recipe), seed=recipe.seed)
         encoders = Encoders.of(backbone, matcher, recipe, self.device)
         targets = self._stage1(data, encoders)
-        task = self._stage2(data, encoders.for_stage2(recipe), targets)
+        task = self._stage2(data, encoders, targets)
+        model = recipe.model
+        own = model.segmenter != "backbone"
         trained = TrainedModel(
             recipe.name,
             task,
             data,
-            width=recipe.model.width,
-            backbone_inside=recipe.model.train_blocks != "none",
+            backbone_inside=(model.segmenter_blocks if own else model.train_blocks) != "none",
             gate=fitted_gate(recipe.gate, task, data.mpp),
         )
         return self._finish(trained, self._student(trained), targets)
@@ -384,22 +382,26 @@ class _Training:
 
     def _stage2(self, data: TrainingData, encoders: Encoders, targets: Targets) -> Stage2Task:
         """Train the segmentation network, and in each further round on its own predictions."""
-        task = Stage2Task(self.recipe, data.train, data.validation, encoders, targets)
-        self._train(task, self.recipe.stage2, data, _drawn(task, targets))
-        for number in range(1, self.recipe.stage2.self_training_rounds + 1):
+        recipe, (training, validation) = self.recipe, (data.train, data.validation)
+        task = Stage2Task(recipe, training, validation, encoders.for_stage2(recipe), targets)
+        self._train(task, recipe.stage2, data, _drawn(task, targets))
+        for number in range(1, recipe.stage2.self_training_rounds + 1):
             relabeled = Targets(self.run_folder.root / f"pseudo_masks_{number}")
 
             def scores(image: TaggedImage, found: Stage2Task = task) -> Tensor:
-                return found.logits(image)[: found.tissue].softmax(0)
+                shown = found.turned_probabilities(image)[: found.tissue]
+                return shown / shown.sum(0).clamp_min(1e-6)
 
-            unrefined = replace(self.recipe.pseudo_masks, refine="none")
-            self._label(relabeled, data.train, scores, unrefined)
+            as_seen = replace(
+                recipe.pseudo_masks, refine="none", ignore_margin=recipe.stage2.round_margin
+            )
+            self._label(relabeled, training, scores, as_seen)
             self.world.wait_for_all()
-            before = task.network.state_dict()
-            name = f"stage2_round{number}"
-            task = Stage2Task(self.recipe, data.train, data.validation, encoders, relabeled, name)
-            task.network.load_state_dict(before)
-            self._train(task, self.recipe.stage2, data, _drawn(task, relabeled))
+            task = Stage2Task(
+                recipe, training, validation, encoders.for_stage2(recipe), relabeled,
+                f"stage2_round{number}",
+            )  # fmt: skip
+            self._train(task, recipe.stage2, data, _drawn(task, relabeled))
         return task
 
     def _student(self, teacher: TrainedModel) -> TrainedModel | None:
@@ -413,7 +415,6 @@ class _Training:
             f"{recipe.name} (fast)",
             task,
             data,
-            width=STUDENT_WIDTH,
             backbone_inside=True,
             gate=fitted_gate(recipe.gate, task, data.mpp),
         )

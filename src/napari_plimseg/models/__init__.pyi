@@ -8,6 +8,7 @@ __all__ = [
     "CONTEXT_LENGTH",
     "GUIDES",
     "HINT_MODEL_FILE",
+    "PYRAMID_WIDTH",
     "RESERVED",
     "RESOLUTIONS",
     "SCALE_SUFFIX",
@@ -47,6 +48,7 @@ __all__ = [
     "PatchHints",
     "SegModel",
     "SegNet",
+    "SegmentationHead",
     "SmallBackbone",
     "Task",
     "TextAdapter",
@@ -84,6 +86,7 @@ __all__ = [
     "save_hint_model",
     "save_model",
     "save_segmentation_model",
+    "segmentation_head",
     "segmentation_header",
     "text_prototypes",
     "why_not_remove",
@@ -309,6 +312,9 @@ from .segmentation.base import (
 from .segmentation.cam_net import (
     CamNet as CamNet,
 )
+from .segmentation.pyramid_net import (
+    PYRAMID_WIDTH as PYRAMID_WIDTH,
+)
 from .segmentation.seg_model import (
     BACKBONE as BACKBONE,
 )
@@ -316,10 +322,16 @@ from .segmentation.seg_model import (
     WINDOW as WINDOW,
 )
 from .segmentation.seg_model import (
+    SegmentationHead as SegmentationHead,
+)
+from .segmentation.seg_model import (
     SegModel as SegModel,
 )
 from .segmentation.seg_model import (
     save_segmentation_model as save_segmentation_model,
+)
+from .segmentation.seg_model import (
+    segmentation_head as segmentation_head,
 )
 from .segmentation.seg_model import (
     segmentation_header as segmentation_header,

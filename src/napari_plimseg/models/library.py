@@ -481,7 +481,7 @@ def _about(header: ModelHeader) -> str:
         return f"Objects from points and boxes, on {encoder}."
     how = "trained on" if header.kind == "segmentation" else "words on"
     text = f"Your own model, {how} {encoder}"
-    if header.encoder == SMALL:
+    if header.network.get("backbone", {}).get("architecture") == SMALL:
         text = "Your own fast model, distilled from a larger one"
     scores = ", ".join(f"{name} {value:.3g}" for name, value in header.scores.items())
     return f"{text}: {scores}." if scores else f"{text}."

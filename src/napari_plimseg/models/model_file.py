@@ -40,7 +40,8 @@ FORMAT_VERSION = 2
 HEADER_KEY = "plimseg"
 KINDS = ("prototypes", "segmentation", "hints")
 """`prototypes`: a tensor `prototypes` (C, D) of unit vectors in the space of the encoder.
-`segmentation`: tensors `head.*` of a `SegNet` and, where its weights are inside, `backbone.*`.
+`segmentation`: tensors `head.*` of one of `seg_model.DECODERS` and, where its weights are inside,
+`backbone.*`.
 `hints`: a promptable model, with tensors `decoder.*` of a `DualDecoder` and `encoder.*` of its
 `PatchEncoder`, except those of the encoder's source; its one class means "the object".
 """
@@ -389,6 +390,8 @@ def _check_segmentation(network: Mapping[str, Any], tissue: int) -> None:
         raise ModelError(f"its head's width of {width} is impossible", remedy=_REMEDY)
     if not 32 <= step <= window <= LARGEST_WINDOW or step % 4:
         raise ModelError(f"its windows of {window} every {step} are impossible", remedy=_REMEDY)
+    if type(network.get("decoder", "")) is not str:
+        raise _wrong("decoder", "is no text")
     if "gate" in network:
         found = len(ClassGate.from_dict(network["gate"]).thresholds)
         if found != tissue:

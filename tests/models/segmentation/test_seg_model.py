@@ -390,8 +390,8 @@ def test_windows_fit_the_cells_of_backbone_head_and_mask(
 ) -> None:
     backbone = TinyBackbone()
     backbone.strides, backbone.block_channels = strides, (8,) * len(strides)
-    assert windows_for(backbone) == windows
     head = SegNet(backbone.block_channels, strides, len(CLASSES), 16)
+    assert windows_for(backbone, head) == windows
     about = segmentation_header(
         backbone, CLASSES, width=16, mpp=0.5, patch_size=112, backbone_inside=False,
         window=windows[0], step=windows[1],

@@ -152,8 +152,16 @@ class ModelConfig:
         Image encoder: "bundled", or the name of another one (`plimseg models list`).
     train_blocks : str
         Which blocks of the encoder are trained: "none", "last" or "all".
+    segmenter : str
+        Image encoder of stage 2: "backbone" (that of stage 1), "small" (EfficientNet-Lite0 of
+        ImageNet, fast enough to be trained on a CPU), or the name of another one.
+    segmenter_blocks : str
+        Which blocks of it are trained, unless it is that of stage 1: "none", "last" or "all".
+    decoder : str
+        Head of stage 2: "pyramid" (a feature pyramid, masks at stride 4 where the encoder allows
+        it), or "context" (dilated convolutions at stride 8).
     width : int
-        Channels of the heads.
+        Channels of the heads; the pyramid always has 64.
     pooling : str
         How a window's CAMs become its score: their "mean", or a "smooth_max", for which a class
         that fills a small part of a window is enough.
@@ -161,6 +169,9 @@ class ModelConfig:
 
     backbone: StrictStr = "bundled"
     train_blocks: Literal["none", "last", "all"] = "none"
+    segmenter: StrictStr = "backbone"
+    segmenter_blocks: Literal["none", "last", "all"] = "all"
+    decoder: Literal["context", "pyramid"] = "context"
     width: Annotated[StrictInt, between(8, 2048), multiple_of(8)] = 96
     pooling: Literal["mean", "smooth_max"] = "smooth_max"
 
@@ -262,16 +273,26 @@ class StageConfig:
         Fraction of all steps in which the learning rate rises from 0.
     crop : int
         Side of random square crops in pixels; 0 for whole images.
+    crops : int
+        Crops of each image per epoch, in stage 2.
     augment : str
-        "none", "flips" (and quarter turns), or "full" (stain, blur and scale too).
+        "none", "flips" (and quarter turns), or "full" (stain, scale of crops, blur and JPEG too).
     ema : float
         Decay per step of the averaged weights, which are then validated and saved; 0 for none.
+    keep : str
+        Which epoch's weights are kept: the "best" on the validation images, or the "last", so
+        that nothing is chosen on the images that give the score.
     tag_weight : float
         Weight of the tags' loss relative to that of the pseudo masks, in stage 2.
     hard_pixels : str
         "none", or "oeem" (pixels that fit their pseudo mask weigh more).
+    loss_form : str
+        "cross_entropy", "symmetric" or "bootstrap"; the last two tolerate wrong labels better.
     self_training_rounds : int
-        Rounds of relabeling by the network itself.
+        Further rounds of stage 2. Each trains a new network on what the one before it sees, as
+        the mean over eight turned views, where the tags allow it.
+    round_margin : float
+        As `pseudo_masks.ignore_margin`, for the labels of further rounds.
     precision : str
         "auto" (what the device does well), "float32", "bfloat16" or "float16".
     clip_norm : float
@@ -288,11 +309,15 @@ class StageConfig:
     schedule: Literal["cosine", "poly"] = "cosine"
     warm_up_fraction: Annotated[Number, between(0, 1, below=True)] = 0.1
     crop: _Crop = 0
+    crops: Annotated[StrictInt, between(1, 1000)] = 1
     augment: _Augment = "flips"
     ema: Annotated[Number, between(0, 1, below=True)] = 0.0
+    keep: Literal["best", "last"] = "best"
     tag_weight: _Weight = 0.3
     hard_pixels: Literal["none", "oeem"] = "none"
+    loss_form: Literal["cross_entropy", "symmetric", "bootstrap"] = "cross_entropy"
     self_training_rounds: Annotated[StrictInt, between(0, 20)] = 0
+    round_margin: Share = 0.0
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     clip_norm: Annotated[Number, between(0)] = 1.0
 

@@ -381,11 +381,12 @@ class _Training:
         self._log("epoch", losses=losses, scores=scores)
 
     def _keep_if_best(self, score: float | None) -> None:
-        """Save the network's weights when no earlier epoch was better."""
+        """Save the network's weights when no earlier epoch was better, or the last is wanted."""
         at = self.at
         if score is not None and math.isnan(score):
             score = -math.inf
-        if score is not None and at.best_score is not None and score <= at.best_score:
+        chosen = self.config.keep == "best"
+        if chosen and score is not None and at.best_score is not None and score <= at.best_score:
             return
         at.best_score, at.best_epoch = score, at.epoch + 1
         about = {"stage": self.task.name, "epoch": at.best_epoch, "score": score}

@@ -9,11 +9,12 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from napari_plimseg.models import SegNet, log_odds
-from plimseg_training.data import read_truth
+from napari_plimseg.models import log_odds, segmentation_head
+from plimseg_training.data import read_pixels, read_truth
 from plimseg_training.evaluation import Score, confusion_matrix
+from plimseg_training.stages.features import to_unit
 from plimseg_training.stages.losses import TagLoss
-from plimseg_training.stages.samples import SampleSource
+from plimseg_training.stages.samples import Flip, SampleSource
 from plimseg_training.stages.window_pooling import WindowPooling
 
 if TYPE_CHECKING:
@@ -80,12 +81,18 @@ class SegmentationNetwork(nn.Module):
     classes : int
         Number of classes, including background.
     width : int
+        Channels of the head.
+    decoder : str
+        Kind of head, as in `ModelConfig`.
     """
 
-    def __init__(self, backbone: Backbone, classes: int, width: int) -> None:
+    def __init__(
+        self, backbone: Backbone, classes: int, width: int, decoder: str = "context"
+    ) -> None:
         super().__init__()
         self.backbone = backbone
-        self.head = SegNet(backbone.block_channels, backbone.strides, classes, width)
+        self.decoder, self.width = decoder, width
+        self.head = segmentation_head(decoder, backbone, classes, width)
 
     def forward(self, samples: Sequence[Sample]) -> Tensor:
         """Return logits (B, C, h, w) of samples of one size, on the head's grid."""
@@ -149,6 +156,25 @@ class SegmentationTask(StageTask):
     def logits(self, image: TaggedImage) -> Tensor:
         """Return the logits (C, H, W) of a whole image at its full size."""
         return full_size(self.coarse_logits(image), self.network.head.stride, image.size)
+
+    @torch.inference_mode()
+    def turned_probabilities(self, image: TaggedImage) -> Tensor:
+        """Return probabilities (C, H, W) of an image, the mean over its eight turned views."""
+        self.network.eval()
+        pixels = to_unit(read_pixels(image)).to(self.device)[None]
+        multiple = max(self.network.backbone.strides)
+        height, width = image.size
+        pad = (0, -width % multiple, 0, -height % multiple)
+        # padded before it is turned, so that turning the maps back undoes it exactly
+        pixels = F.pad(pixels, pad, mode="reflect")
+        total = torch.zeros(())
+        for number in range(8):
+            flip = Flip(*(bool(number >> bit & 1) for bit in range(3)))
+            turned = flip.maps(pixels)
+            logits = self.network.head(self.network.backbone(turned))[0].float()
+            found = flip.undone(full_size(logits, self.network.head.stride, turned.shape[2:]))
+            total = total.to(found) + found[:, :height, :width].softmax(0)
+        return total / 8
 
     def validate(self) -> dict[str, float]:
         """Return the scores on the validation images that have truth."""

@@ -1,11 +1,14 @@
-"""Training samples: images or crops, randomly flipped and stain-jittered, with correct tags."""
+"""Training samples: images or crops, randomly changed like other slides, with correct tags."""
 
 from __future__ import annotations
 
+import io
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
 import torch
+from PIL import Image
 from torch.nn import functional as F
 
 from plimseg_training.data import TaggedImage, read_pixels
@@ -13,9 +16,8 @@ from plimseg_training.stages.features import FeatureCache, MapsOfImages, stride_
 from plimseg_training.stages.window_pooling import flipped, inside
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
-    import numpy as np
     from numpy.typing import NDArray
     from torch import Tensor
 
@@ -25,6 +27,8 @@ _STAINS = ((0.650, 0.704, 0.286), (0.072, 0.990, 0.105), (0.268, 0.570, 0.776))
 _STAIN_SPREAD = 0.15
 _SHIFT_SPREAD = 0.03
 _BLUR_CHANCE = 0.2
+_JPEG_CHANCE, _JPEG_QUALITY = 0.2, (40, 90)
+_SCALES = (0.75, 1.33)
 
 
 def stain_jitter(pixels: Tensor, random: np.random.Generator) -> Tensor:
@@ -58,6 +62,16 @@ def stain_jitter(pixels: Tensor, random: np.random.Generator) -> Tensor:
     return result
 
 
+def compressed(pixels: Tensor, random: np.random.Generator) -> Tensor:
+    """Return an image (3, H, W) in [0, 1], now and then with the artifacts of JPEG."""
+    if random.random() >= _JPEG_CHANCE:
+        return pixels
+    rgb = (pixels * 255).round().to(torch.uint8).movedim(0, -1).numpy()
+    file = io.BytesIO()
+    Image.fromarray(rgb).save(file, "JPEG", quality=int(random.integers(*_JPEG_QUALITY)))
+    return to_unit(np.asarray(Image.open(file)))
+
+
 Augment = Literal["none", "flips", "full"]
 _TRIES = 10
 
@@ -89,6 +103,11 @@ class Flip:
         axes = [axis for axis, turned in ((-2, self.rows), (-1, self.columns)) if turned]
         maps = maps.flip(axes) if axes else maps
         return maps.transpose(-2, -1) if self.transposed else maps
+
+    def undone(self, maps: Tensor) -> Tensor:
+        """Return maps (..., h, w) that `maps` has flipped as they were."""
+        maps = maps.transpose(-2, -1) if self.transposed else maps
+        return replace(self, transposed=False).maps(maps)
 
     def windows(self, windows: NDArray[np.int32], size: tuple[int, int]) -> NDArray[np.int32]:
         """Flip windows (N, 4) of an image of a size (height, width)."""
@@ -145,6 +164,8 @@ class SampleSource:
         Pixels per cell of the coarsest maps; crops of maps start and end at multiples of it.
     with_pixels : bool
         Whether samples have pixels even if there are cached features.
+    read : callable
+        From an image to its pixels (H, W, 3).
     """
 
     images: Sequence[TaggedImage]
@@ -154,6 +175,7 @@ class SampleSource:
     matched: MapsOfImages | None = None
     multiple: int = 16
     with_pixels: bool = False
+    read: Callable[[TaggedImage], NDArray[np.uint8]] = read_pixels
 
     def __len__(self) -> int:
         return len(self.images)
@@ -186,11 +208,17 @@ class SampleSource:
                 matched=self.matched.of(image)[0] if self.matched else None,
             )
         if self.blocks is None or self.with_pixels:
-            found = replace(found, pixels=to_unit(read_pixels(image)))
+            # kept in eight bits until it is cropped: most of a large image is not needed
+            found = replace(found, pixels=torch.tensor(self.read(image)).movedim(-1, 0))
         if self.crop:
-            found = _cropped(found, self.crop, random, self.multiple)
-        if self.augment == "full" and found.pixels is not None:
-            found = replace(found, pixels=stain_jitter(found.pixels, random))
+            varied = self.augment == "full" and self.blocks is None and self.matched is None
+            scales = _SCALES if varied else (1.0, 1.0)
+            found = _cropped(found, self.crop, random, self.multiple, scales)
+        if found.pixels is not None:
+            pixels = found.pixels.float() / 255
+            if self.augment == "full":
+                pixels = compressed(stain_jitter(_resized(pixels, found.size), random), random)
+            found = replace(found, pixels=pixels)
         if self.augment != "none":
             found = _flipped(found, random, self.multiple)
         return found
@@ -222,11 +250,25 @@ def _flipped(sample: Sample, random: np.random.Generator, multiple: int) -> Samp
     )
 
 
-def _cropped(sample: Sample, side: int, random: np.random.Generator, multiple: int) -> Sample:
-    """Crop a square that contains at least one whole window, if possible."""
+def _cropped(
+    sample: Sample,
+    side: int,
+    random: np.random.Generator,
+    multiple: int,
+    scales: tuple[float, float],
+) -> Sample:
+    """Crop a square that contains at least one whole window, if possible.
+
+    The result has the same size at all scales. Its pixels are still those of the image: they are
+    resized as fractions, by the caller.
+    """
     height, width = sample.size
     step = multiple if sample.blocks or sample.matched is not None else 1
-    rows, columns = (min(side // step * step, length) for length in (height, width))
+    longest = side // step * step
+    size = (min(longest, height), min(longest, width))
+    scale = float(np.exp(random.uniform(*np.log(scales)))) if scales[0] < scales[1] else 1.0
+    scale = max(scale, size[0] / height, size[1] / width) if scale != 1 else scale
+    rows, columns = (max(1, round(length / scale)) for length in size)
     y = x = 0
     windows, tags = sample.windows, sample.tags
     for _ in range(_TRIES):
@@ -248,16 +290,36 @@ def _cropped(sample: Sample, side: int, random: np.random.Generator, multiple: i
     def cut_frozen(maps: Tensor) -> Tensor:
         return cut(maps, stride_of(sample.size, maps, multiple), multiple)
 
+    target = None if sample.target is None else cut(sample.target, 1, 1)
+    if (rows, columns) != size:
+        ratio = np.array([size[0] / rows, size[1] / columns] * 2)
+        windows = (windows * ratio).round().astype(windows.dtype)
+        target = None if target is None else _nearest(target, size)
     return replace(
         sample,
-        size=(rows, columns),
+        size=size,
         windows=windows,
         tags=tags,
         pixels=None if sample.pixels is None else cut(sample.pixels, 1, 1),
         blocks=tuple(cut_frozen(maps) for maps in sample.blocks),
         matched=None if sample.matched is None else cut_frozen(sample.matched),
-        target=None if sample.target is None else cut(sample.target, 1, 1),
+        target=target,
     )
+
+
+def _resized(pixels: Tensor, size: tuple[int, int]) -> Tensor:
+    if pixels.shape[1:] == size:
+        return pixels
+    return F.interpolate(pixels[None], size, mode="bilinear", antialias=True)[0]
+
+
+def _nearest(target: Tensor, size: tuple[int, int]) -> Tensor:
+    """Return class indices (H, W) at another size, each that of the nearest pixel."""
+    places: list[Any] = [
+        ((torch.arange(wanted) + 0.5) * given / wanted).long()
+        for wanted, given in zip(size, target.shape, strict=True)
+    ]
+    return target[places[0]][:, places[1]]
 
 
 def alike(samples: Sequence[Sample]) -> Iterator[list[Sample]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from napari_plimseg.errors import ConfigError
-from napari_plimseg.models import SMALLEST_SIDE, BundledMatcher, CamNet
+from napari_plimseg.models import SMALLEST_SIDE, BundledMatcher, CamNet, load_backbone
 from plimseg_training.data import read_pixels
 from plimseg_training.stages.common import StageTask, encoded, full_size, score_of_logits
 from plimseg_training.stages.features import DerivedFeatureCache, FeatureCache, stride_of, to_unit
@@ -51,7 +51,7 @@ class Encoders:
     backbone : Backbone
     matcher : Matcher
     blocks : FeatureCache or None
-        Features of the backbone, if it is frozen and pixels do not change between epochs.
+        The blocks that stage 1 uses, if they are frozen and pixels do not change between epochs.
     matched : FeatureCache, DerivedFeatureCache or None
         Vectors of the matcher, if regions are masked in its features.
     device : torch.device
@@ -71,7 +71,8 @@ class Encoders:
         backbone.to(device)
         matcher.to(device)
         multiple = max(backbone.strides)
-        blocks = _cached_features(backbone, recipe, recipe.stage1, device)
+        first = 0 if _is_shared(recipe) else _first_block(backbone)
+        blocks = _cached_features(backbone, recipe.model.train_blocks, recipe.stage1, device, first)
         matched: FeatureCache | DerivedFeatureCache | None = None
         if recipe.matching.space == "features" and recipe.matching.is_used:
             same_trunk = matcher.name == backbone.name
@@ -82,23 +83,44 @@ class Encoders:
         return cls(backbone, matcher, blocks, matched, device)
 
     def for_stage2(self, recipe: Recipe) -> Encoders:
-        """Return the networks as stage 2 uses them, without the matcher's cache."""
-        fresh = _cached_features(self.backbone, recipe, recipe.stage2, self.device)
-        return replace(self, blocks=fresh and (self.blocks or fresh), matched=None)
+        """Return the networks as stage 2 uses them, without the matcher's cache.
+
+        An encoder of its own is loaded anew in every call, so that a further round starts from
+        the pretrained weights.
+        """
+        model, stage = recipe.model, recipe.stage2
+        if model.segmenter == "backbone":
+            fresh = _cached_features(self.backbone, model.train_blocks, stage, self.device)
+            reused = self.blocks if _is_shared(recipe) else None
+            return Encoders(
+                self.backbone, self.matcher, fresh and (reused or fresh), None, self.device
+            )
+        own = load_backbone(model.segmenter, seed=recipe.seed).to(self.device)
+        blocks = _cached_features(own, model.segmenter_blocks, stage, self.device)
+        return Encoders(own, self.matcher, blocks, None, self.device)
+
+
+def _is_shared(recipe: Recipe) -> bool:
+    """Whether both stages use the same frozen encoder, and so the same cached features."""
+    return recipe.model.segmenter == "backbone" and recipe.model.train_blocks == "none"
+
+
+def _first_block(backbone: Backbone) -> int:
+    return max(0, len(backbone.strides) - HEAD_BLOCKS)
 
 
 def _cached_features(
-    backbone: Backbone, recipe: Recipe, stage: StageConfig, device: torch.device
+    backbone: Backbone, blocks: str, stage: StageConfig, device: torch.device, first: int = 0
 ) -> FeatureCache | None:
     """Unfreeze the backbone blocks that a stage trains; return a cache if there are none.
 
-    Stain jitter changes the pixels in every epoch, so that caching features would be useless.
+    Stain jitter changes the pixels in every epoch, so that caching features would be useless. Only
+    the maps from block `first` on are kept.
     """
-    trained = recipe.model.train_blocks if stage.backbone_learning_rate else "none"
-    backbone.set_trainable(trained)
+    backbone.set_trainable(blocks if stage.backbone_learning_rate else "none")
     if backbone.is_trainable or stage.augment == "full":
         return None
-    return FeatureCache(backbone, device, max(backbone.strides))
+    return FeatureCache(lambda images: backbone(images)[first:], device, max(backbone.strides))
 
 
 class Stage1(nn.Module):
@@ -114,14 +136,14 @@ class Stage1(nn.Module):
     def __init__(self, backbone: Backbone, prototypes: Tensor, width: int) -> None:
         super().__init__()
         self.backbone = backbone
-        self.first = max(0, len(backbone.strides) - HEAD_BLOCKS)
-        strides = backbone.strides[self.first :]
+        first = _first_block(backbone)
+        strides = backbone.strides[first:]
         grid = max((stride for stride in strides if stride <= CAM_STRIDE), default=min(strides))
-        self.head = CamNet(backbone.block_channels[self.first :], strides, prototypes, width, grid)
+        self.head = CamNet(backbone.block_channels[first:], strides, prototypes, width, grid)
 
     def forward(self, blocks: Sequence[Tensor]) -> Tensor:
-        """Return CAM logits (B, C, h, w) of the encoder's blocks."""
-        cams: Tensor = self.head(blocks[self.first :])
+        """Return CAM logits (B, C, h, w) of the encoder's last blocks; finer ones are not used."""
+        cams: Tensor = self.head(blocks[-len(self.head.strides) :])
         return cams
 
     def encoded(self, samples: Sequence[Sample]) -> list[Tensor]:

@@ -9,7 +9,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from napari_plimseg.models import PYRAMID_WIDTH
+from plimseg_training.data import read_pixels
 from plimseg_training.stages.common import SegmentationNetwork, SegmentationTask, full_size
+from plimseg_training.stages.features import ArrayCache
 from plimseg_training.stages.pseudo_masks import IGNORED
 from plimseg_training.stages.samples import Sample, SampleSource, alike
 
@@ -23,32 +26,52 @@ if TYPE_CHECKING:
     from plimseg_training.stages.stage1 import Encoders
 
 
+_LOG_ZERO, _REVERSE_WEIGHT = -4.0, 0.25
+"""Symmetric cross-entropy: what log(0) counts as, and the weight of the swapped term."""
+_LABEL_SHARE = 0.8
+"""Bootstrapping: share of the label in the target."""
+
+
 class PseudoMaskLoss(nn.Module):
     """Cross-entropy with pseudo masks, without ignored pixels.
 
     Parameters
     ----------
+    form : {"cross_entropy", "symmetric", "bootstrap"}
+        "symmetric" adds cross-entropy with the roles of label and prediction swapped (Wang et al.,
+        ICCV 2019). "bootstrap" mixes each label with the prediction (Reed et al., 2015). Both
+        tolerate wrong labels better.
     hard_pixels : {"none", "oeem"}
         "oeem" is online easy example mining (Li et al., MICCAI 2022): within an image, a pixel's
         weight grows with the network's agreement with its label, because labels that it can't
         learn are mostly wrong. Images of a single class are not weighted.
     """
 
-    def __init__(self, hard_pixels: str = "none") -> None:
+    def __init__(self, hard_pixels: str = "none", form: str = "cross_entropy") -> None:
         super().__init__()
-        self.hard_pixels = hard_pixels
+        self.hard_pixels, self.form = hard_pixels, form
 
     def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Return the loss of logits (B, C, H, W) and targets (B, H, W), -1 where ignored."""
         known = targets != IGNORED
         if not bool(known.any()):
             return logits.sum() * 0
-        each = F.cross_entropy(
-            logits.float(), targets.long(), ignore_index=IGNORED, reduction="none"
-        )
+        logits = logits.float()
+        each = F.cross_entropy(logits, targets.long(), ignore_index=IGNORED, reduction="none")
+        if self.form != "cross_entropy":
+            each = self._tolerant(each, logits, targets) * known
         if self.hard_pixels == "oeem":
             each = each * self._weights(each.detach(), targets, known)
         return each.sum() / known.sum()
+
+    def _tolerant(self, each: Tensor, logits: Tensor, targets: Tensor) -> Tensor:
+        labels = targets.long().clamp_min(0)[:, None]
+        if self.form == "symmetric":
+            right = logits.softmax(1).gather(1, labels)[:, 0]
+            return each + _REVERSE_WEIGHT * -_LOG_ZERO * (1 - right)
+        log_p = logits.log_softmax(1)
+        own = -(log_p.detach().exp() * log_p).sum(1)
+        return _LABEL_SHARE * each + (1 - _LABEL_SHARE) * own
 
     @staticmethod
     def _weights(each: Tensor, targets: Tensor, known: Tensor) -> Tensor:
@@ -92,29 +115,45 @@ class Stage2Task(SegmentationTask):
         self.folder = folder
         self.validation = validation
         self.encoders = encoders
-        self.targets = targets
+        self.targets = ArrayCache(targets)
         self.device = encoders.device
         self.blocks = encoders.blocks
-        self.loss_masks = PseudoMaskLoss(recipe.stage2.hard_pixels)
+        self.loss_masks = PseudoMaskLoss(recipe.stage2.hard_pixels, recipe.stage2.loss_form)
         self.source = SampleSource(
             folder.images,
             augment=recipe.stage2.augment,
             crop=recipe.stage2.crop,
             blocks=encoders.blocks,
             multiple=max(encoders.backbone.strides),
+            read=ArrayCache(read_pixels),
         )
         torch.manual_seed(recipe.seed + 1)
+        pyramid = recipe.model.decoder == "pyramid"
         self.network = SegmentationNetwork(
-            encoders.backbone, len(folder.classes), recipe.model.width
+            encoders.backbone,
+            len(folder.classes),
+            PYRAMID_WIDTH if pyramid else recipe.model.width,
+            recipe.model.decoder,
         ).to(self.device)
+
+    def epoch_items(self, epoch: int) -> int:
+        """Return the number of crops per epoch."""
+        return len(self.source) * self.stage.crops
+
+    def names(self, indices: Sequence[int]) -> list[str]:
+        """Return the names of the images that items were cropped from, for messages."""
+        return super().names([self._image_of(index) for index in indices])
+
+    def _image_of(self, index: int) -> int:
+        return index % len(self.source)
 
     def batch(self, seed: int, epoch: int, indices: Sequence[int]) -> tuple[Sample, ...]:
         """Return samples of some images in an epoch."""
         return tuple(
             self.source.sample(
-                index,
+                self._image_of(index),
                 np.random.default_rng((seed, epoch, index)),
-                self.targets(self.folder.images[index]),
+                self.targets(self.folder.images[self._image_of(index)]),
             )
             for index in indices
         )

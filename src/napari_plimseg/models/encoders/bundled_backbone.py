@@ -124,10 +124,11 @@ class BundledMatcher(Matcher):
     def dense_of_blocks(self, blocks: Sequence[Tensor]) -> Tensor:
         """Return what `dense` does, from the maps of the bundled backbone for the same images.
 
-        Both have the same trunk, whose maps cost a hundred times as much as the rest. A backbone's
-        maps end with the image, so vectors at its lower and right edges differ a little.
+        Only the last three are used. Both have the same trunk, whose maps cost a hundred times as
+        much as the rest. A backbone's maps end with the image, so vectors at its lower and right
+        edges differ a little.
         """
-        _, second, third, fourth = blocks
+        second, third, fourth = blocks[-3:]
         fused = torch.cat((F.avg_pool2d(second, 2, ceil_mode=True), third, fourth), 1)
         return F.normalize(self.network.visual.project(fused), dim=1)
 

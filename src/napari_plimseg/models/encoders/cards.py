@@ -19,7 +19,10 @@ from napari_plimseg.models.downloads import PART_SUFFIX
 
 BUNDLED = "bundled"
 SMALL = "small"
-"""The encoder of distilled students; its weights are always inside their model files."""
+"""EfficientNet-Lite0 trained on ImageNet, which ships with this package. Earlier versions named
+the network of distilled students so, whose weights are always inside their model files."""
+SMALL_ARCHITECTURE = "tf_efficientnet_lite0"
+SMALL_WEIGHTS_FILE = "small.safetensors"
 RANDOM = "random:densenet121"
 """The bundled architecture with initial weights, as a control."""
 CONFIG_FILE = "open_clip_config.json"
@@ -73,8 +76,8 @@ SCHEMES: dict[str, NameForm] = {
         NameForm("conch", place="FOLDER"),
         NameForm("open_clip", architecture=_ANY_ARCHITECTURE, place="FILE"),
         NameForm("timm", architecture=_ANY_ARCHITECTURE, place="FILE"),
-        # only in model files, and for `promptable.sam_weights.load_sam`
         NameForm(SMALL),
+        # only for `promptable.sam_weights.load_sam`
         NameForm("sam", place="FOLDER"),
     )
 }

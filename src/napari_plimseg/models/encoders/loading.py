@@ -27,9 +27,12 @@ from napari_plimseg.models.encoders.cards import (
     CONFIG_FILE,
     SCHEMES,
     SMALL,
+    SMALL_ARCHITECTURE,
+    SMALL_WEIGHTS_FILE,
     WEIGHT_FILES,
     EncoderName,
     NameForm,
+    bundled_folder,
     hub_folder,
     without_folders,
 )
@@ -113,7 +116,8 @@ def load_backbone(name: str, *, seed: int = 0) -> Backbone:
     Parameters
     ----------
     name : str
-        As for `load_encoder`, or `random:densenet121` for initial weights.
+        As for `load_encoder`, or `small` for the shipped EfficientNet-Lite0 of ImageNet, or
+        `random:densenet121` for initial weights.
     seed : int
         Of a `random:` backbone.
 
@@ -332,6 +336,12 @@ FAMILIES: dict[str, EncoderFamily] = {
         architecture="timm",
         rebuild=rebuilt_timm,
     ),
-    SMALL: EncoderFamily(architecture=SMALL, rebuild=SmallBackbone.from_spec),
+    SMALL: EncoderFamily(
+        backbone=lambda name, seed: timm_backbone(
+            SMALL_ARCHITECTURE, bundled_folder() / SMALL_WEIGHTS_FILE, SMALL
+        ),
+        architecture=SMALL,
+        rebuild=SmallBackbone.from_spec,
+    ),
 }
 """How the encoders of each scheme are loaded; `register_scheme` adds to it."""

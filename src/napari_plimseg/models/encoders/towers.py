@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from napari_plimseg.errors import ModelError
 from napari_plimseg.models.encoders import timm
 from napari_plimseg.models.encoders.base import Backbone
@@ -104,6 +106,8 @@ class TimmCnnBackbone(Backbone):
     def stage(self, index: int, x: Any) -> tuple[Tensor, list[Tensor]]:
         """Return one of the maps that the first stage has computed."""
         if index == 0:
+            # depthwise convolutions are up to three times as fast in this order on a CPU
+            x = x.contiguous(memory_format=torch.channels_last)
             x = self.network.forward_intermediates(
                 x, indices=len(self.strides), intermediates_only=True
             )

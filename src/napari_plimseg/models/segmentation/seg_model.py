@@ -28,6 +28,7 @@ from napari_plimseg.models.model_file import (
     open_model_file,
     save_model,
 )
+from napari_plimseg.models.segmentation.pyramid_net import PyramidNet, pyramid_stride
 from napari_plimseg.models.segmentation.seg_net import SegNet, grid_stride
 from napari_plimseg.models.weights import (
     SCALE_SUFFIX,
@@ -54,11 +55,37 @@ T = TypeVar("T")
 WINDOW, STEP = 320, 256
 MASK_STRIDE = 4
 BACKBONE, HEAD = "backbone.", "head."
+SegmentationHead = SegNet | PyramidNet
+DECODERS: dict[str, type[SegmentationHead]] = {"context": SegNet, "pyramid": PyramidNet}
+"""Heads of segmentation networks, by the name that recipes and model files have for them."""
 _RESULT_VERSION = 2
 
 
+def segmentation_head(
+    decoder: str, backbone: Backbone, classes: int, width: int
+) -> SegmentationHead:
+    """Return a new head on a backbone.
+
+    Parameters
+    ----------
+    decoder : str
+        A key of `DECODERS`.
+    backbone : Backbone
+    classes : int
+        Including background.
+    width : int
+        Channels of its layers.
+    """
+    return DECODERS[decoder](backbone.block_channels, backbone.strides, classes, width)
+
+
+def decoder_of(head: SegmentationHead) -> str:
+    """Return the key of a head in `DECODERS`."""
+    return next(name for name, kind in DECODERS.items() if type(head) is kind)
+
+
 class SegModel:
-    """A backbone and a `SegNet` as a model whose result is independent of the tiling.
+    """A backbone and a segmentation head as a model whose result is independent of the tiling.
 
     The network sees windows at fixed positions of the slide, as the bundled model does. Its logits
     are blended where windows overlap, interpolated to the mask's grid, and turned into
@@ -67,7 +94,7 @@ class SegModel:
     Parameters
     ----------
     backbone : Backbone
-    head : SegNet
+    head : SegNet or PyramidNet
         With one output per class. Both are set to evaluation mode.
     classes : TissueClasses
     name : str
@@ -83,7 +110,7 @@ class SegModel:
     def __init__(
         self,
         backbone: Backbone,
-        head: SegNet,
+        head: SegmentationHead,
         classes: TissueClasses,
         *,
         name: str,
@@ -101,12 +128,14 @@ class SegModel:
         self._known = WindowCache()
         self.gate = gate
         self.alignment, self.halo = self._grid.alignment, self._grid.halo
-        settings = [
+        settings: list[Any] = [
             _RESULT_VERSION, backbone.spec, weights_digest(backbone), weights_digest(head),
             classes.names, classes.has_background, mpp, window, step, MASK_STRIDE,
         ]  # fmt: skip
         if gate is not None:
             settings.append(gate.to_dict())
+        if not isinstance(head, SegNet):
+            settings.append(decoder_of(head))
         self.identity = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
 
     def to(self, device: torch.device) -> Self:
@@ -149,9 +178,9 @@ class SegModel:
         return torch.cat((found, self.gate.seen(found, cells)), 1)
 
 
-def windows_for(backbone: Backbone) -> tuple[int, int]:
-    """Return window side and step that are multiples of a backbone's cells, near the defaults."""
-    cell = math.lcm(max(backbone.strides), grid_stride(backbone.strides))
+def windows_for(backbone: Backbone, head: SegmentationHead) -> tuple[int, int]:
+    """Return window side and step that are multiples of a network's cells, near the defaults."""
+    cell = math.lcm(max(backbone.strides), head.stride)
     both = math.lcm(cell, MASK_STRIDE)
     return max(WINDOW // cell, 1) * cell, max(STEP // both, 1) * both
 
@@ -161,6 +190,7 @@ def segmentation_header(
     classes: TissueClasses,
     *,
     width: int,
+    decoder: str = "context",
     mpp: float,
     patch_size: int,
     backbone_inside: bool,
@@ -174,7 +204,9 @@ def segmentation_header(
     Parameters
     ----------
     width : int
-        Of the `SegNet`.
+        Of the head.
+    decoder : str
+        A key of `DECODERS`. Versions without it know "context" only and refuse the file.
     backbone_inside : bool
         Whether the backbone's weights go into the file. They have to when training has changed
         them; otherwise the file names the backbone and the hash of its weights, and later only the
@@ -194,6 +226,7 @@ def segmentation_header(
         network={
             "backbone": backbone.spec, "backbone_inside": backbone_inside, "width": width,
             "window": window, "step": step, **({} if gate is None else {"gate": gate.to_dict()}),
+            **({} if decoder == "context" else {"decoder": decoder}),
         },
         **about,
     )  # fmt: skip
@@ -203,7 +236,7 @@ def save_segmentation_model(
     path: str | Path,
     header: ModelHeader,
     backbone: Backbone,
-    head: SegNet,
+    head: SegmentationHead,
     *,
     eight_bits: bool = False,
 ) -> None:
@@ -281,9 +314,9 @@ def load_segmentation_model(path: str | Path, classes: TissueClasses | None = No
     )  # fmt: skip
 
 
-def _empty_head(header: ModelHeader, backbone: Backbone) -> SegNet:
-    width = header.network["width"]
-    return SegNet(backbone.block_channels, backbone.strides, len(header.classes), width)
+def _empty_head(header: ModelHeader, backbone: Backbone) -> SegmentationHead:
+    network, classes = header.network, len(header.classes)
+    return segmentation_head(network.get("decoder", "context"), backbone, classes, network["width"])
 
 
 def _check_head(
@@ -293,9 +326,16 @@ def _check_head(
     path: Path,
 ) -> None:
     """Refuse tensors that are not those of the head; it is not built for that."""
+    kind = header.network.get("decoder", "context")
+    if kind not in DECODERS:
+        raise ModelError(
+            f"its decoder '{kind[:60]}' is not known to this version",
+            path=path,
+            remedy="Use the version of napari-plimseg that made it, or a newer one.",
+        )
     check_fit(found, lambda: _empty_head(header, backbone), path=path)
     window, step = header.network["window"], header.network["step"]
-    cell = grid_stride(backbone.strides)
+    cell = grid_stride(backbone.strides) if kind == "context" else pyramid_stride(backbone.strides)
     if window % cell or step % cell:
         raise ModelError(
             f"its windows of {window} pixels every {step} don't fit cells of {cell}", path=path
