@@ -9,7 +9,7 @@ from PIL import Image
 
 from plimseg_training.data.tagged_folder import TaggedImage
 from plimseg_training.stages.features import DerivedFeatureCache, FeatureCache
-from plimseg_training.stages.samples import Flip, Sample, SampleSource, alike
+from plimseg_training.stages.samples import Flip, Sample, SampleSource, alike, compressed
 
 STRIDES = (4, 8, 16)
 
@@ -228,3 +228,47 @@ def test_samples_of_one_size_come_together():
     groups = list(alike([of(size) for size in sizes]))
     assert sorted(len(group) for group in groups) == [1, 1, 2]
     assert all(len({sample.size for sample in group}) == 1 for group in groups)
+
+
+@pytest.mark.parametrize("crop", [32, 48])
+def test_crops_of_other_scales_keep_their_size_windows_and_targets(tmp_path, crop):
+    """Red is the number of a window, so it tells where its pixels have gone."""
+    places = [(y, x, 16, 16) for y in range(0, 96, 16) for x in range(0, 96, 16)]
+    image = painted(tmp_path / "many.png", (96, 96), [*places[:4], (64, 64, 16, 16)])
+    target = np.zeros((96, 96), np.int16)
+    target[64:80, 64:80] = 1
+    source = SampleSource((image,), "full", crop)
+    sides = set()
+    for sample in drawn(source, target, seeds=range(60)):
+        assert sample.size == (crop, crop)
+        assert sample.pixels.shape == (3, crop, crop)
+        assert sample.target.shape == (crop, crop)
+        for n, (y, x, h, w) in enumerate(sample.windows):
+            if number_of(sample, n) == 4:
+                sides |= {int(h), int(w)}
+                inner = sample.target[y + 2 : y + h - 2, x + 2 : x + w - 2]
+                assert float(inner.float().mean()) == 1
+    assert min(sides) < 15
+    assert max(sides) > 18
+
+
+def test_small_images_are_only_enlarged(tmp_path):
+    image = painted(tmp_path / "small.png", (48, 48), [(0, 0, 24, 24)])
+    for sample in drawn(SampleSource((image,), "full", 48), seeds=range(20)):
+        assert sample.size == (48, 48)
+        assert not len(sample.windows) or sample.windows[:, 2:].min() >= 24
+
+
+def test_a_flip_is_undone_exactly():
+    maps = torch.rand(2, 5, 7)
+    for number in range(8):
+        flip = Flip(*(bool(number >> bit & 1) for bit in range(3)))
+        assert torch.equal(flip.undone(flip.maps(maps)), maps)
+
+
+def test_jpeg_changes_some_images_a_little():
+    pixels = torch.rand(3, 40, 40, generator=torch.Generator().manual_seed(0))
+    found = [compressed(pixels, np.random.default_rng(seed)) for seed in range(60)]
+    changed = [one for one in found if not torch.equal(one, pixels)]
+    assert 3 <= len(changed) <= 30
+    assert all(0 < float((one - pixels).abs().mean()) < 0.3 for one in changed)

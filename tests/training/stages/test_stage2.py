@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from napari_plimseg.models.class_gate import log_odds
 from plimseg_training.stages.common import full_size
 from plimseg_training.stages.pseudo_masks import IGNORED
-from plimseg_training.stages.stage2 import PseudoMaskLoss, Stage2Task
+from plimseg_training.stages.stage2 import PseudoMaskLoss, Stage2Task, drawn_images, image_weights
 from tests.support.stages import (
     CLASSES,
     WITH_BACKGROUND,
@@ -275,3 +277,77 @@ def test_logits_are_brought_to_the_image_by_the_stride():
     assert found.shape == (1, 20, 30)
     # the centre of a cell has the cell's own value, between its four middle pixels
     assert float(found[0, 11:13, 11:13].mean()) == pytest.approx(float(logits[0, 1, 1]))
+
+
+# -- which images, and how tolerant
+
+
+def test_images_with_a_rare_tag_weigh_more(tmp_path):
+    folder = windowed_tissue(tmp_path, 6)
+    tags = [np.array([[1, 0]])] * 5 + [np.array([[0, 1]])]
+    images = tuple(
+        replace(image, windows=image.windows[:1], tags=own)
+        for image, own in zip(folder.images, tags, strict=True)
+    )
+    weights = image_weights(replace(folder, images=images))
+    np.testing.assert_allclose(weights, [1, 1, 1, 1, 1, 4])
+
+
+@pytest.mark.parametrize("items", [7, 40, 400])
+def test_images_are_drawn_as_often_as_they_weigh(items):
+    weights = np.array([1.0, 1.0, 4.0, 2.0])
+    found = drawn_images(weights, items, np.random.default_rng(0))
+    assert len(found) == items
+    counts = np.bincount(found, minlength=4)
+    assert np.abs(counts - items * weights / weights.sum()).max() < 1.001
+
+
+def test_steps_set_the_length_whatever_the_number_of_images(tmp_path):
+    folder = windowed_tissue(tmp_path, 3)
+    task = task_of(folder, "stage2.steps=10", "stage2.epochs=4", "stage2.batch_size=2")
+    items = task.epoch_items(0)
+    assert items == 5
+    batch = task.batch(0, 1, range(items))
+    assert {sample.name for sample in batch} == {"image0", "image1", "image2"}
+    assert task.names([0]) == [batch[0].name + ".png"] or task.names([0]) == [batch[0].name]
+
+
+def test_tolerant_losses_follow_the_network_more():
+    logits = torch.tensor([[4.0], [0.0]]).reshape(1, 2, 1, 1)
+    wrong, right = torch.ones(1, 1, 1), torch.zeros(1, 1, 1)
+
+    def ratio(form):
+        loss = PseudoMaskLoss(form=form)
+        z = [logits.clone().requires_grad_() for _ in range(2)]
+        for one, target in zip(z, (wrong, right), strict=True):
+            loss(one, target).backward()
+        return float(z[0].grad.abs().sum() / z[1].grad.abs().sum())
+
+    plain = ratio("cross_entropy")
+    assert ratio("bootstrap") < plain
+    symmetric = PseudoMaskLoss(form="symmetric")
+    assert float(symmetric(logits, wrong)) == pytest.approx(
+        float(PseudoMaskLoss()(logits, wrong)) + 0.25 * 4 * float(logits.softmax(1)[0, 0, 0, 0]),
+        rel=1e-5,
+    )
+
+
+def test_turned_views_agree_on_a_symmetric_answer(tmp_path):
+    folder = windowed_tissue(tmp_path, 1, size=(64, 96))
+    task = task_of(folder, "model.segmenter=small", "model.decoder=pyramid")
+    found = task.turned_probabilities(folder.images[0])
+    assert found.shape == (len(folder.classes), 64, 96)
+    torch.testing.assert_close(found.sum(0), torch.ones(64, 96))
+    image = Image.open(folder.images[0].path).transpose(Image.Transpose.ROTATE_180)
+    image.save(folder.images[0].path)
+    again = task.turned_probabilities(folder.images[0])
+    torch.testing.assert_close(again.flip(1, 2), found, atol=2e-3, rtol=0)
+
+
+def test_each_round_starts_from_the_pretrained_encoder(tmp_path):
+    chosen = recipe(None, "model.segmenter=small", "stage2.backbone_learning_rate=1e-4")
+    given = encoders(chosen)
+    first, second = given.for_stage2(chosen), given.for_stage2(chosen)
+    assert first.backbone is not second.backbone
+    assert first.backbone.is_trainable
+    assert same(weights(first.backbone), weights(second.backbone))

@@ -273,8 +273,11 @@ class StageConfig:
         Fraction of all steps in which the learning rate rises from 0.
     crop : int
         Side of random square crops in pixels; 0 for whole images.
-    crops : int
-        Crops of each image per epoch, in stage 2.
+    steps : int
+        Steps of stage 2 in all its epochs, whatever the number of images: each is drawn as often
+        as that takes. 0 draws each image once per epoch.
+    balance : bool
+        Whether images with a rare tag are drawn more often in stage 2, up to four times.
     augment : str
         "none", "flips" (and quarter turns), or "full" (stain, scale of crops, blur and JPEG too).
     ema : float
@@ -309,7 +312,8 @@ class StageConfig:
     schedule: Literal["cosine", "poly"] = "cosine"
     warm_up_fraction: Annotated[Number, between(0, 1, below=True)] = 0.1
     crop: _Crop = 0
-    crops: Annotated[StrictInt, between(1, 1000)] = 1
+    steps: Annotated[StrictInt, between(0, 1_000_000)] = 0
+    balance: StrictBool = False
     augment: _Augment = "flips"
     ema: Annotated[Number, between(0, 1, below=True)] = 0.0
     keep: Literal["best", "last"] = "best"

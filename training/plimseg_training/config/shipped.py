@@ -64,13 +64,20 @@ def chosen_recipe(source: str | Path) -> Recipe:
 
 
 def with_effort(recipe: Recipe, effort: str) -> Recipe:
-    """Return a recipe with fewer or more epochs in all stages, at least one each."""
+    """Return a recipe with fewer or more epochs and steps; less effort has no further rounds."""
     factor = EFFORTS[effort]
     if factor == 1:
         return recipe
 
     def scaled(stage: StageConfig) -> StageConfig:
-        return replace(stage, epochs=max(1, round(stage.epochs * factor)))
+        epochs, steps = (round(count * factor) for count in (stage.epochs, stage.steps))
+        rounds = stage.self_training_rounds if factor > 1 else 0
+        return replace(
+            stage,
+            epochs=max(1, epochs),
+            steps=max(1, steps) if stage.steps else 0,
+            self_training_rounds=rounds,
+        )
 
     student = replace(recipe.distill, epochs=max(1, round(recipe.distill.epochs * factor)))
     return replace(

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 _LOG_ZERO, _REVERSE_WEIGHT = -4.0, 0.25
 """Symmetric cross-entropy: what log(0) counts as, and the weight of the swapped term."""
+MOST_DRAWN = 4.0
 _LABEL_SHARE = 0.8
 """Bootstrapping: share of the label in the target."""
 
@@ -83,6 +84,32 @@ class PseudoMaskLoss(nn.Module):
         return weights
 
 
+def image_weights(folder: TaggedFolder) -> NDArray[np.float64]:
+    """Return how often each image (N,) is drawn relative to those with the commonest tag.
+
+    The rarest tag of an image decides: it counts as often as it is rarer, at most four times.
+    """
+    tagged = np.stack([image.tags.any(0) for image in folder.images])  # (N, C)
+    counts = tagged.sum(0).clip(min=1)
+    rarity = (counts.max() / counts).clip(max=MOST_DRAWN)
+    found: NDArray[np.float64] = np.where(tagged, rarity, 1.0).max(1)
+    return found
+
+
+def drawn_images(
+    weights: NDArray[np.float64], items: int, random: np.random.Generator
+) -> NDArray[np.int64]:
+    """Return the images of an epoch's items (items,), each as often as its weight says.
+
+    Drawn systematically, so that no image is drawn twice more or less often than it should be.
+    """
+    order = random.permutation(len(weights))
+    edges = weights[order].cumsum()
+    places = (np.arange(items) + random.random()) / items * edges[-1]
+    found: NDArray[np.int64] = order[np.searchsorted(edges, places, side="right")]
+    return found
+
+
 class Stage2Task(SegmentationTask):
     """Stage 2 as the training loop sees it.
 
@@ -127,6 +154,10 @@ class Stage2Task(SegmentationTask):
             multiple=max(encoders.backbone.strides),
             read=ArrayCache(read_pixels),
         )
+        self._drawn = np.arange(len(folder.images))
+        self._weights = (
+            image_weights(folder) if recipe.stage2.balance else np.ones(len(self.source))
+        )
         torch.manual_seed(recipe.seed + 1)
         pyramid = recipe.model.decoder == "pyramid"
         self.network = SegmentationNetwork(
@@ -138,22 +169,32 @@ class Stage2Task(SegmentationTask):
 
     def epoch_items(self, epoch: int) -> int:
         """Return the number of crops per epoch."""
-        return len(self.source) * self.stage.crops
+        stage = self.stage
+        if not stage.steps:
+            return len(self.source)
+        return -(-stage.steps * stage.batch_size * stage.accumulate // stage.epochs)
 
     def names(self, indices: Sequence[int]) -> list[str]:
-        """Return the names of the images that items were cropped from, for messages."""
-        return super().names([self._image_of(index) for index in indices])
+        """Return the names of the images of the latest epoch's items, for messages."""
+        return super().names([int(self._drawn[index]) for index in indices])
 
-    def _image_of(self, index: int) -> int:
-        return index % len(self.source)
+    def _images_of(self, seed: int, epoch: int) -> NDArray[np.int64]:
+        """Return which image each item of an epoch is cropped from."""
+        if not self.stage.steps and not self.stage.balance:
+            return self._drawn
+        self._drawn = drawn_images(
+            self._weights, self.epoch_items(epoch), np.random.default_rng((seed, epoch))
+        )
+        return self._drawn
 
     def batch(self, seed: int, epoch: int, indices: Sequence[int]) -> tuple[Sample, ...]:
         """Return samples of some images in an epoch."""
+        images = self._images_of(seed, epoch)
         return tuple(
             self.source.sample(
-                self._image_of(index),
+                int(images[index]),
                 np.random.default_rng((seed, epoch, index)),
-                self.targets(self.folder.images[self._image_of(index)]),
+                self.targets(self.folder.images[images[index]]),
             )
             for index in indices
         )
