@@ -18,6 +18,7 @@ from napari_plimseg.tissue import (
     COLORECTAL,
     GLAS,
     LUAD_HISTOSEG,
+    WSSS4LUAD,
     TissueClass,
     TissueClasses,
 )
@@ -72,6 +73,9 @@ def test_wsss4luad_is_cut_into_the_windows_measured_before(shared_data):
     assert len(tags) == 413
     assert (tags == [1, 1, 0]).all(1).sum() == 288
     assert (tags == [1, 0, 0]).all(1).sum() == 11
+    assert set(np.unique(read_truth(folder.images[0], folder))) == {1, 2, 4}
+    tissue = TissueClasses(WSSS4LUAD.classes[:3], has_background=False)
+    folder = scan_folder(shared_data / "wsss4luad", classes=tissue).raise_if_fatal()
     assert set(np.unique(read_truth(folder.images[0], folder))) == {0, 1, 2}
     whole = scan_folder(shared_data / "wsss4luad", split="validation").raise_if_fatal()
     assert [len(image.windows) for image in whole.images] == [1] * 31
@@ -144,7 +148,7 @@ def test_original_parts_of_wsss4luad(tmp_path):
         mask(part / name / "00.png", np.tile([0, 1, 1, 3], (40, 10)))
     held = scan_folder(tmp_path, split="validation").raise_if_fatal()
     assert (held.layout, held.images[0].tags.tolist()) == ("wsss4luad", [[1, 1, 0]])
-    assert read_truth(held.images[0], held)[0, :4].tolist() == [1, 2, 2, 0]
+    assert read_truth(held.images[0], held)[0, :4].tolist() == [1, 2, 2, 4]
     assert scan_folder(tmp_path).raise_if_fatal().images[1].tags.tolist() == [[0, 1, 1]]
 
 

@@ -20,6 +20,7 @@ from tests.support.trained_models import RGB_CLASSES, ChannelModel
 if TYPE_CHECKING:
     from pathlib import Path
 
+    import torch
     from numpy.typing import NDArray
 
 SIDE = 64
@@ -60,6 +61,13 @@ def folder_of(
     return TaggedFolder(root, "names", classes, tuple(images), mpp, truth_ids)
 
 
+class FewerChannels(ChannelModel):
+    """A model of as many channels as classes."""
+
+    def probabilities(self, images: torch.Tensor) -> torch.Tensor:
+        return super().probabilities(images)[:, : len(self.classes)]
+
+
 SHOWN = blocks([[1, 1, 2, 2]] * 4)
 TRUTH = blocks([[1, 1, 2, 2], [1, 1, 2, 2], [1, 1, 1, 1], [0, 0, 3, 3]])
 
@@ -82,7 +90,50 @@ def test_scores_by_hand_under_every_protocol(tmp_path: Path) -> None:
     assert [(s.file, s.reason) for s in found.skipped] == [("1.png", "no known mask")]
     assert found.images == 1
     assert [(p.done, p.total, p.name) for p in seen] == [(1, 1, "0")]
-    assert "512 pixels have no truth" in found.notes[0]
+    assert any("512 pixels have no truth" in note for note in found.notes)
+
+
+def test_tissue_on_background_is_counted_for_a_model_without_background(tmp_path: Path) -> None:
+    folder = folder_of(tmp_path, [(SHOWN, TRUTH)])
+    found = evaluate(FewerChannels(TWO), folder, device="cpu")
+    # 512 px of background, all predicted as green: 4 blocks are green, 2 more in red's truth
+    b = found.result("B")
+    assert b.score.confusion.tolist() == [
+        [6 * 256, 2 * 256, 0], [0, 4 * 256, 0], [0, 2 * 256, 0],
+    ]  # fmt: skip
+    assert b.score.miou == pytest.approx((6 / 8 + 4 / 8) / 2)
+    assert b.background == (512, 512)
+    assert found.result("A").background == (0, 0)
+    assert b.to_dict()["background_as_tissue"] == 512
+    note = "B: background counted: 512 background pixels are counted, of which 512 are predicted"
+    assert any(note in each for each in found.notes)
+
+
+def test_a_text_model_keeps_its_classes_with_a_map(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[TissueClasses | None] = []
+
+    def loaded(name: str, classes: TissueClasses | None = None) -> ChannelModel:
+        told.append(classes)
+        return FewerChannels(classes or RGB_CLASSES)
+
+    monkeypatch.setattr("napari_plimseg.models.load_model", loaded)
+    glands = TissueClasses(
+        (TissueClass("gland", (1, 2, 3)), TissueClass("other", (4, 5, 6))), has_background=False
+    )
+    folder = folder_of(tmp_path, [(SHOWN, SHOWN)], glands)
+    assert evaluate("bundled", folder, device="cpu").result("oeem").score.miou == 1.0
+    chosen = {"red": "gland", "*": "other"}
+    found = evaluate("bundled", folder, device="cpu", class_map=chosen)
+    assert found.result("oeem").score.miou == 1.0
+    assert told == [glands, None]
+    with pytest.raises(ConfigError, match="the model has no class 'purple'") as error:
+        evaluate("bundled", folder, device="cpu", class_map={"purple": "gland", "*": "other"})
+    assert "red, green, background" in str(error.value)
+    with pytest.raises(ConfigError, match="the data has no class 'glands'") as error:
+        evaluate("bundled", folder, device="cpu", class_map={"red": "glands", "*": "other"})
+    assert "gland, other" in str(error.value)
 
 
 def test_background_of_the_model_is_never_predicted_under_a(tmp_path: Path) -> None:

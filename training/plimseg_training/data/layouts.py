@@ -143,7 +143,7 @@ def read_wsss4luad(root: Path, classes: TissueClasses | None) -> FolderIndex:
     ----------
     root : Path
         Contains `img` and `mask` with values 0 tumour, 1 stroma, 2 normal and 3 white, which is
-        not scored.
+        background, or not scored if the classes have none.
     classes : TissueClasses, optional
         Tumour epithelium, stroma, normal.
     """
@@ -155,6 +155,9 @@ def read_wsss4luad(root: Path, classes: TissueClasses | None) -> FolderIndex:
             f"WSSS4LUAD has three classes and data.classes has {len(classes.tissue_ids)}. "
             "Set data.classes: wsss4luad.",
         )
+    truth_ids = {0: 1, 1: 2, 2: 3}
+    if classes.background_id is not None:
+        truth_ids[3] = classes.background_id
     masks = {path.stem: path for path in image_files(root / "mask")}
     entries, problems = [], []
     for path in image_files(root / "img"):
@@ -170,7 +173,7 @@ def read_wsss4luad(root: Path, classes: TissueClasses | None) -> FolderIndex:
         classes=classes,
         entries=tuple(entries),
         mpp=WSSS4LUAD_MPP,
-        truth_ids={0: 1, 1: 2, 2: 3},
+        truth_ids=truth_ids,
         unscored=frozenset({3}),
         rule=WSSS4LUAD_RULE,
         problems=tuple(problems),
@@ -368,7 +371,7 @@ def _read_names(folder: Path, classes: TissueClasses | None, layout: str) -> Fol
     count = len(classes.tissue_ids)
     truth_ids = {i: i + 1 for i in range(count)}
     unscored = {255, count}
-    if classes.background_id is not None and layout != "wsss4luad":
+    if classes.background_id is not None:
         truth_ids[count] = classes.background_id
     problems: list[Problem] = []
     has_masks = (folder / "img").is_dir() and (folder / "mask").is_dir()

@@ -79,7 +79,7 @@ class ClassMap:
         matrix = np.zeros((len(data), len(model)), bool)
         chosen = dict(chosen or {})
         others = chosen.pop(ALL_OTHERS, None)
-        wanted = {model.mask_id(old) - 1: new for old, new in chosen.items()}
+        wanted = {_column(model, old, "model"): new for old, new in chosen.items()}
         names = {name.casefold(): row for row, name in enumerate(data.names)}
         for column, name in enumerate(model.names):
             if others is not None and column not in wanted and name.casefold() not in names:
@@ -88,7 +88,7 @@ class ClassMap:
             if target == LEFT_OUT:
                 continue
             if column in wanted:
-                matrix[data.mask_id(target) - 1, column] = True
+                matrix[_column(data, target, "data"), column] = True
             elif column + 1 == model.background_id:
                 if data.background_id is not None:
                     matrix[data.background_id - 1, column] = True
@@ -105,6 +105,15 @@ class ClassMap:
                 remedy=f"Its classes are {', '.join(model.names)}.",
             )
         return cls(matrix)
+
+
+def _column(classes: TissueClasses, name: str, whose: str) -> int:
+    if name.casefold().strip() not in {known.casefold() for known in classes.names}:
+        raise ConfigError(
+            f"the {whose} has no class '{name}', which the class map names",
+            remedy=f"Classes of the {whose}: {', '.join(classes.names)}.",
+        )
+    return classes.mask_id(name) - 1
 
 
 def parse_class_map(entries: Sequence[str]) -> dict[str, str]:
@@ -164,6 +173,14 @@ class ProtocolResult:
         """Title for display."""
         return self.protocol.title + (", TTA" if self.tta else "")
 
+    @property
+    def background(self) -> tuple[int, int]:
+        """Counted background pixels of the truth, and those of them that the mask calls tissue."""
+        score = self.score
+        rows = np.setdiff1d(np.arange(len(score.names)), score.scored)
+        counted = score.confusion[rows]
+        return int(counted.sum()), int(counted[:, list(score.scored)].sum())
+
     def to_dict(self) -> dict[str, Any]:
         """Return plain data for JSON."""
         found = {
@@ -172,6 +189,8 @@ class ProtocolResult:
             "oracle_tags": self.protocol.oracle_tags,
             "tta": self.tta,
             **self.score.to_dict(),
+            "background_pixels": self.background[0],
+            "background_as_tissue": self.background[1],
         }
         if self.protocol.key == "oeem":
             found["oeem_dice"] = found["dice_of_miou"]
@@ -291,8 +310,8 @@ def evaluate(
     Parameters
     ----------
     model : DenseModel, str or Path
-        A model, or a name or file for `load_model`. A model that reads text gets the folder's
-        classes.
+        A model, or a name or file for `load_model`. A model that reads text is told the folder's
+        classes; with a class map it keeps its own.
     folder : TaggedFolder
     protocol : str
         "A", "B", "C", "oeem", or "all" that are meaningful for the classes.
@@ -332,7 +351,7 @@ def evaluate(
             remedy="Evaluate on a part with masks: a folder 'mask' beside 'img', for example.",
         )
     if isinstance(model, str | Path):
-        model = _loaded(model, folder)
+        model = _loaded(model, folder, class_map)
     model = _with_gate(model, gate)
     classes = ClassMap.between(model.classes, folder.classes, class_map)
     model = model.to(where)
@@ -375,17 +394,20 @@ def evaluate(
         results=results,
         images=len(results[0].images),
         skipped=tuple(skipped),
-        notes=_notes(model, folder, classes, unscored),
+        notes=_notes(model, folder, classes, results, unscored),
         seconds=time.monotonic() - begin,
         device=describe_device(where),
     )
 
 
-def _loaded(name: str | Path, folder: TaggedFolder) -> DenseModel:
+def _loaded(
+    name: str | Path, folder: TaggedFolder, class_map: Mapping[str, str] | None
+) -> DenseModel:
     from napari_plimseg.models import is_encoder_name, load_model
 
-    # a model file has fixed classes, which the class map then matches
-    return load_model(name, folder.classes if is_encoder_name(str(name)) else None)
+    # with a class map, and in a model file, the model has classes of its own
+    asked = is_encoder_name(str(name)) and not class_map
+    return load_model(name, folder.classes if asked else None)
 
 
 def _with_gate(model: DenseModel, wanted: bool | None) -> DenseModel:
@@ -446,7 +468,11 @@ def _pooled(images: list[ImageScore], folder: TaggedFolder, skipped: list[Skippe
 
 
 def _notes(
-    model: DenseModel, folder: TaggedFolder, classes: ClassMap, unscored: int
+    model: DenseModel,
+    folder: TaggedFolder,
+    classes: ClassMap,
+    results: Sequence[ProtocolResult],
+    unscored: int,
 ) -> tuple[str, ...]:
     notes = []
     if folder.mpp is None:
@@ -458,6 +484,17 @@ def _notes(
     missing = [n for n, k in zip(folder.classes.names, classes.known, strict=True) if not k]
     if missing:
         notes.append(f"The model can't predict: {', '.join(missing)}.")
+    counted = [r for r in results if r.background[0]]
+    for result in counted:
+        pixels, wrong = result.background
+        notes.append(
+            f"{result.title}: {pixels:,} background pixels are counted, of which {wrong:,} are "
+            "predicted as tissue."
+        )
+    if counted and folder.layout == "bcss_wsss":
+        notes.append(
+            "In BCSS-WSSS, background is the value 4, which means 'excluded': not always glass."
+        )
     if unscored:
-        notes.append(f"{unscored} pixels have no truth and are not counted.")
+        notes.append(f"{unscored:,} pixels have no truth and are not counted.")
     return tuple(notes)
