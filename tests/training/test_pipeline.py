@@ -211,6 +211,29 @@ def test_without_resume_a_training_is_not_overwritten(finished):
     assert path.read_bytes() == before
 
 
+def test_words_under_the_tags_need_no_stage_1(small_images, tmp_path):
+    chosen = recipe(
+        small_images, "pseudo_masks.source=words", "pseudo_masks.ignore_margin=0", "matching.ftm=0"
+    )
+    with pytest.raises(Stopped):
+        train_recipe(chosen, tmp_path, should_stop=stopping_after(7))
+    path = train_recipe(chosen, tmp_path)
+    run = RunFolder(tmp_path)
+    stages = {event.stage for event in read_events(run.progress)}
+    assert "stage1" not in stages
+    assert {"pseudo_masks", "stage2"} <= stages
+    assert list(run.previews.glob("cams-*.jpg"))
+    data = TrainingData.of(chosen)
+    for image in data.train.images:
+        assert set(np.unique(Targets(run.pseudo_masks)(image))) <= set(
+            np.flatnonzero(image.tags[0])
+        )
+    before = path.read_bytes()
+    with pytest.raises(RunError, match="already"):
+        train_recipe(chosen, tmp_path, resume=False)
+    assert path.read_bytes() == before
+
+
 # -- the data
 
 

@@ -37,11 +37,13 @@ from plimseg_training.stages import (
     Stage1Task,
     Stage2Task,
     Targets,
+    WordScores,
+    agreement,
     as_mask_ids,
     coverage,
     fitted_gate,
     gated_logits,
-    probabilities_of,
+    label_scores,
     pseudo_mask,
     write_pseudo_mask,
 )
@@ -237,7 +239,7 @@ class _Training:
         backbone = load_backbone(recipe.model.backbone, seed=recipe.seed)
         matcher = load_matcher(matcher_name(recipe), seed=recipe.seed)
         encoders = Encoders.of(backbone, matcher, recipe, self.device)
-        targets = self._stage1(data, encoders)
+        targets = self._labeled(data, encoders)
         task = self._stage2(data, encoders, targets)
         model = recipe.model
         own = model.segmenter != "backbone"
@@ -286,7 +288,7 @@ class _Training:
             self.run_folder.root,
             seed=self.recipe.seed,
             device=self.device,
-            resume=self.resume or task.name != "stage1",
+            resume=self.resume or task.name != self._first_stage,
             on_event=log_and_draw,
             should_stop=self.should_stop,
             recipe=self.recipe,
@@ -295,27 +297,56 @@ class _Training:
         if result.stopped:
             raise Stopped
 
-    def _stage1(self, data: TrainingData, encoders: Encoders) -> Targets:
-        """Train the CAM network and write the pseudo masks of all training images."""
+    @property
+    def _first_stage(self) -> str:
+        return "stage2" if self.recipe.pseudo_masks.source == "words" else "stage1"
+
+    def _labeled(self, data: TrainingData, encoders: Encoders) -> Targets:
+        """Write the pseudo masks of all training images, after stage 1 if they need it."""
         targets = Targets(self.run_folder.pseudo_masks)
+        config, folder = self.recipe.pseudo_masks, data.train
+        task = None if config.source == "words" else self._stage1(data, encoders)
+        words = WordScores(
+            encoders.matcher, folder, max(encoders.backbone.strides), encoders.device
+        )
+        scores = label_scores(
+            config,
+            words,
+            None if task is None else task.label_scores,
+            self._trust(words, task, folder),
+        )
+        self._label(targets, folder, scores, config, data.mpp)
+        self.world.wait_for_all()
+        if self.world.is_first:
+            shown = scores if task is None else lambda image: task.cams(image).float().sigmoid()
+            for image in _spread(folder.images):
+                self._preview(image, folder, targets, cams=shown(image).cpu().numpy())
+        return targets
+
+    def _trust(
+        self, words: WordScores, task: Stage1Task | None, folder: TaggedFolder
+    ) -> tuple[float, float]:
+        """Return the weights of CAMs and words in their mean."""
+        config = self.recipe.pseudo_masks
+        if config.source != "mean" or task is None:
+            return (1.0, 1.0)
+        # one view is enough to compare them
+        plain, trained = replace(config, scales=(1.0,), flips=False), task
+        cams = agreement(lambda image: trained.label_scores(image, plain), folder.images)
+        by_words = agreement(lambda image: words(image, plain), folder.images)
+        told = f"Agreement with the tags: CAMs {100 * cams:.0f} %, words {100 * by_words:.0f} %"
+        self.log(Event("stage", told, stage="pseudo_masks"))
+        return cams, by_words
+
+    def _stage1(self, data: TrainingData, encoders: Encoders) -> Stage1Task:
+        """Train the CAM network."""
         task = Stage1Task(self.recipe, data.train, data.validation, encoders)
 
         def draw(shown: LivePreviews) -> None:
             shown.draw("stage1", lambda image: _strongest(task.cams(image)), "CAMs so far")
 
         self._train(task, self.recipe.stage1, data, draw)
-        exclusive = not data.train.classes.has_background
-        config = self.recipe.pseudo_masks
-
-        def scores(image: TaggedImage) -> Tensor:
-            cams = task.averaged_cams(image, config.scales, flips=config.flips)
-            return probabilities_of(cams, exclusive=exclusive)
-
-        self._label(targets, data.train, scores, config)
-        self.world.wait_for_all()
-        if self.world.is_first:
-            self._preview_cams(task, data.train, targets)
-        return targets
+        return task
 
     def _label(
         self,
@@ -323,6 +354,7 @@ class _Training:
         folder: TaggedFolder,
         scores: Callable[[TaggedImage], Tensor],
         config: PseudoMaskConfig,
+        mpp: float,
     ) -> None:
         """Write missing pseudo masks, from class scores (C, H, W)."""
         mine = folder.images if self.world.is_first else ()
@@ -338,14 +370,10 @@ class _Training:
                 read_pixels(image),
                 config,
                 white_background=self.recipe.data.white_background,
+                mpp=mpp,
             )
             write_pseudo_mask(targets.path(image), mask)
             self.log(Event("step", stage="pseudo_masks", step=number + 1, steps=len(missing)))
-
-    def _preview_cams(self, task: Stage1Task, folder: TaggedFolder, targets: Targets) -> None:
-        for image in _spread(folder.images):
-            cams = task.cams(image).float().sigmoid().cpu().numpy()
-            self._preview(image, folder, targets, cams=cams)
 
     def _preview(
         self,
@@ -395,7 +423,7 @@ class _Training:
             as_seen = replace(
                 recipe.pseudo_masks, refine="none", ignore_margin=recipe.stage2.round_margin
             )
-            self._label(relabeled, training, scores, as_seen)
+            self._label(relabeled, training, scores, as_seen, data.mpp)
             self.world.wait_for_all()
             task = Stage2Task(
                 recipe, training, validation, encoders.for_stage2(recipe), relabeled,

@@ -118,12 +118,24 @@ def test_small_white_pieces_are_no_background():
     rgb[20:30, 20:25] = 255  # 50 pixels
     rgb[10:20, 30:40] = 200  # not above 200
     rgb[30:40, 0:10] = 201
-    found = white_pixels(rgb)
+    found = white_pixels(rgb, 1.0)
     assert not found[1:8, 1:8].any()
     assert found[20:30, 20:25].all()
     assert not found[10:20, 30:40].any()
     assert found[30:40, 0:10].all()
     assert found.sum() == 150
+    # pieces are measured in square micrometers
+    assert white_pixels(rgb, 2.0).sum() == 199
+    assert white_pixels(rgb, 0.75).sum() == 100
+    assert not white_pixels(rgb, 0.5).any()
+
+
+def test_pale_eosin_is_not_white():
+    rgb = np.full((20, 20, 3), 255, np.uint8)
+    rgb[:, 10:] = (255, 180, 240)  # as light as white, but pink
+    found = white_pixels(rgb, 1.0)
+    assert found[:, :10].all()
+    assert not found[:, 10:].any()
 
 
 def test_refinement_follows_an_edge(tmp_path):

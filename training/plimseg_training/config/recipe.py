@@ -328,12 +328,16 @@ class StageConfig:
 
 @section
 class PseudoMaskConfig:
-    """How CAMs become pseudo masks.
+    """How CAMs, the text model, or both become pseudo masks.
 
     Parameters
     ----------
+    source : str
+        "cams" of stage 1; "words", what the text model sees at every pixel without training, times
+        the tags, which needs no stage 1; or "mean", the mean of both, each weighted by how well it
+        predicts the tags of the training windows.
     scales : tuple of float
-        Image scales whose CAMs are averaged; 1 is the image's own size.
+        Image scales whose scores are averaged; 1 is the image's own size.
     flips : bool
         Whether mirrored images are averaged too.
     gate_by_tags : bool
@@ -346,8 +350,10 @@ class PseudoMaskConfig:
         Iterations of the refinement.
     ignore_margin : float
         Pixels whose best two classes are closer than this are ignored in stage 2; 0 for none.
+        Scores of the text model add up to 1 under the tags: 0.2 there is "unsure below 0.6".
     """
 
+    source: Literal["cams", "words", "mean"] = "cams"
     scales: Annotated[Items[Annotated[Number, between(0.1, 4)]], AfterValidator(_not_empty)] = (
         1.0,
     )

@@ -8,11 +8,14 @@ __all__ = [
     "Stage1Task",
     "Stage2Task",
     "Targets",
+    "WordScores",
+    "agreement",
     "allowed_classes",
     "as_mask_ids",
     "coverage",
     "fitted_gate",
     "gated_logits",
+    "label_scores",
     "probabilities_of",
     "pseudo_mask",
     "stain_jitter",
@@ -76,4 +79,13 @@ from .stage2 import (
 )
 from .window_pooling import (
     allowed_classes as allowed_classes,
+)
+from .words import (
+    WordScores as WordScores,
+)
+from .words import (
+    agreement as agreement,
+)
+from .words import (
+    label_scores as label_scores,
 )

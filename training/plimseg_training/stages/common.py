@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from napari_plimseg.models import log_odds, segmentation_head
+from napari_plimseg.models import SMALLEST_SIDE, log_odds, segmentation_head
 from plimseg_training.data import read_pixels, read_truth
 from plimseg_training.evaluation import Score, confusion_matrix
 from plimseg_training.stages.features import to_unit
@@ -161,20 +161,13 @@ class SegmentationTask(StageTask):
     def turned_probabilities(self, image: TaggedImage) -> Tensor:
         """Return probabilities (C, H, W) of an image, the mean over its eight turned views."""
         self.network.eval()
-        pixels = to_unit(read_pixels(image)).to(self.device)[None]
-        multiple = max(self.network.backbone.strides)
-        height, width = image.size
-        pad = (0, -width % multiple, 0, -height % multiple)
-        # padded before it is turned, so that turning the maps back undoes it exactly
-        pixels = F.pad(pixels, pad, mode="reflect")
-        total = torch.zeros(())
-        for number in range(8):
-            flip = Flip(*(bool(number >> bit & 1) for bit in range(3)))
-            turned = flip.maps(pixels)
-            logits = self.network.head(self.network.backbone(turned))[0].float()
-            found = flip.undone(full_size(logits, self.network.head.stride, turned.shape[2:]))
-            total = total.to(found) + found[:, :height, :width].softmax(0)
-        return total / 8
+        network = self.network
+
+        def predicted(pixels: Tensor) -> Tensor:
+            logits = network.head(network.backbone(pixels))[0].float()
+            return full_size(logits, network.head.stride, pixels.shape[2:]).softmax(0)
+
+        return mean_of_views(image, predicted, max(network.backbone.strides), self.device)
 
     def validate(self) -> dict[str, float]:
         """Return the scores on the validation images that have truth."""
@@ -184,6 +177,49 @@ class SegmentationTask(StageTask):
         if score is None:
             return {}
         return {"score": score.miou, "miou": score.miou, "dice": score.mean_dice}
+
+
+@torch.inference_mode()
+def mean_of_views(
+    image: TaggedImage,
+    predicted: Callable[[Tensor], Tensor],
+    multiple: int,
+    device: torch.device,
+    *,
+    scales: Sequence[float] = (1.0,),
+    turns: bool = True,
+) -> Tensor:
+    """Return predictions (C, H, W) of an image, the mean over its turned views.
+
+    Parameters
+    ----------
+    image : TaggedImage
+    predicted : callable
+        From pixels (1, 3, h, w) in [0, 1] to (C, h, w).
+    multiple : int
+        Images are padded to a multiple of this many pixels.
+    device : torch.device
+    scales : sequence of float
+        Relative image sizes to average over; 1 is the original.
+    turns : bool
+        Whether to average over the eight flips and quarter turns.
+    """
+    pixels = to_unit(read_pixels(image)).to(device)[None]
+    found = []
+    for scale in scales:
+        height, width = (max(SMALLEST_SIDE, round(side * scale)) for side in image.size)
+        resized = pixels
+        if (height, width) != image.size:
+            resized = F.interpolate(pixels, (height, width), mode="bilinear", antialias=True)
+        # padded before it is turned, so that turning the maps back undoes it exactly
+        padded = F.pad(resized, (0, -width % multiple, 0, -height % multiple), mode="reflect")
+        for number in range(8 if turns else 1):
+            flip = Flip(*(bool(number >> bit & 1) for bit in range(3)))
+            one = flip.undone(predicted(flip.maps(padded)))[:, :height, :width]
+            if (height, width) != image.size:
+                one = F.interpolate(one[None], image.size, mode="bilinear")[0]
+            found.append(one)
+    return torch.stack(found).mean(0)
 
 
 def encoded(backbone: Backbone, samples: Sequence[Sample], device: torch.device) -> list[Tensor]:

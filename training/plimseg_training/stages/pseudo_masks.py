@@ -75,8 +75,9 @@ def _neighbors(maps: Tensor) -> Tensor:
 
 IGNORED = -1
 """Target of a pixel that stage 2 ignores."""
-_WHITE = 200
-_SMALLEST_WHITE = 50
+_LIGHT, _COLORFUL = 200, 0.25
+_SMALLEST_WHITE = 50.0
+"""White: lightness above, saturation below, and the smallest piece in square micrometers."""
 _STORED_IGNORED = 255
 
 
@@ -99,8 +100,9 @@ def pseudo_mask(
     config: PseudoMaskConfig,
     *,
     white_background: bool = False,
+    mpp: float = 1.0,
 ) -> NDArray[np.int16]:
-    """Return the labels of an image, made from its CAMs and tags.
+    """Return the labels of an image, made from its scores and tags.
 
     Parameters
     ----------
@@ -112,6 +114,8 @@ def pseudo_mask(
     config : PseudoMaskConfig
     white_background : bool
         Whether white pixels become background, class index C.
+    mpp : float
+        Micrometers per pixel, for the smallest piece of white.
 
     Returns
     -------
@@ -134,16 +138,32 @@ def pseudo_mask(
     if config.ignore_margin and len(found) > 1:
         mask[ordered[-1] - ordered[-2] < config.ignore_margin] = IGNORED
     if white_background:
-        mask[white_pixels(rgb)] = len(found)
+        mask[white_pixels(rgb, mpp)] = len(found)
     return mask
 
 
-def white_pixels(rgb: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    """Return where an image shows empty glass: gray above 200, in regions of 50 px or more."""
-    gray = rgb @ np.array([0.299, 0.587, 0.114], np.float32)
-    pieces, count = ndimage.label(gray > _WHITE)
+def white_pixels(rgb: NDArray[np.uint8], mpp: float) -> NDArray[np.bool_]:
+    """Return where an image shows empty glass or air, without a trained network.
+
+    Its pixels are light (luma above 200) and hardly colored (saturation below 0.25, which leaves
+    pale eosin to the tissue), in pieces of 50 square micrometers or more.
+
+    Parameters
+    ----------
+    rgb : ndarray of uint8, shape (H, W, 3)
+    mpp : float
+        Micrometers per pixel.
+
+    Returns
+    -------
+    ndarray of bool, shape (H, W)
+    """
+    luma = rgb @ np.array([0.299, 0.587, 0.114], np.float32)
+    strongest = rgb.max(2).astype(np.float32)
+    saturation = (strongest - rgb.min(2)) / np.maximum(strongest, 1)
+    pieces, count = ndimage.label((luma > _LIGHT) & (saturation < _COLORFUL))
     sizes = np.bincount(pieces.ravel(), minlength=count + 1)
-    large = sizes >= _SMALLEST_WHITE
+    large = sizes * mpp**2 >= _SMALLEST_WHITE
     large[0] = False
     return np.asarray(large[pieces])
 

@@ -23,6 +23,7 @@ from plimseg_training.stages.matching import (
     other_texts,
     window_vectors,
 )
+from plimseg_training.stages.pseudo_masks import probabilities_of
 from plimseg_training.stages.samples import Flip, Sample, SampleSource, alike
 from plimseg_training.stages.window_pooling import WindowPooling
 
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from napari_plimseg.models import Backbone, Matcher
-    from plimseg_training.config import Recipe, StageConfig
+    from plimseg_training.config import PseudoMaskConfig, Recipe, StageConfig
     from plimseg_training.data import TaggedFolder, TaggedImage
 
 
@@ -331,6 +332,11 @@ class Stage1Task(StageTask):
                 cams = full_size(cams[0].float(), stride, size)
                 found.append(F.interpolate(cams[None], image.size, mode="bilinear")[0])
         return torch.stack(found).mean(0)
+
+    def label_scores(self, image: TaggedImage, config: PseudoMaskConfig) -> Tensor:
+        """Return the scores (C, H, W) in [0, 1] that a pseudo mask is made of."""
+        cams = self.averaged_cams(image, config.scales, flips=config.flips)
+        return probabilities_of(cams, exclusive=not self.folder.classes.has_background)
 
     def _flipped_blocks(self, image: TaggedImage, size: Sequence[int], flip: Flip) -> list[Tensor]:
         """Return the encoder's blocks of a flipped image at a size, from the cache if possible."""

@@ -1,0 +1,125 @@
+"""Scores of the text model: probabilities, times the tags, weighed against the CAMs by tags."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch.nn import functional as F
+
+from plimseg_training.config.recipe import PseudoMaskConfig
+from plimseg_training.stages.words import WordScores, agreement, label_scores, under_tags
+from tests.support.stages import CLASSES, WITH_BACKGROUND, windowed_tissue
+
+CPU = torch.device("cpu")
+
+
+class ColorMatcher:
+    """Sees tumour in blue, fat in red and background in nothing, in cells of 8 px."""
+
+    logit_scale = 10.0
+
+    def dense(self, images):
+        blue, red = (F.avg_pool2d(images[:, c : c + 1], 8) for c in (2, 0))
+        return F.normalize(torch.cat([blue, red, 0 * red], 1), dim=1)
+
+    def encode_text(self, texts):
+        places = [0 if "adeno" in t else 1 if "adipose" in t else 2 for t in texts]
+        return torch.eye(3)[places]
+
+
+def reversed_scores(image, config):
+    """Scores of CAMs that mix up the classes."""
+    return words_of(CLASSES)(image, config).flip(0)
+
+
+def words_of(classes, multiple=8):
+    return WordScores(ColorMatcher(), SimpleNamespace(classes=classes), multiple, CPU)
+
+
+PLAIN, TURNED = PseudoMaskConfig(flips=False), PseudoMaskConfig(flips=True)
+
+
+def colored(folder):
+    """The images of a folder with a blue left and a red right half."""
+    for image in folder.images:
+        rgb = np.zeros((*image.size, 3), np.uint8)
+        rgb[:, : image.size[1] // 2, 2] = 255
+        rgb[:, image.size[1] // 2 :, 0] = 255
+        Image.fromarray(rgb).save(image.path)
+    return folder
+
+
+@pytest.fixture
+def halves(tmp_path):
+    return colored(windowed_tissue(tmp_path, 2))
+
+
+@pytest.mark.parametrize("classes", [CLASSES, WITH_BACKGROUND])
+@pytest.mark.parametrize("scales", [(1.0,), (0.5, 1.0, 1.7)])
+def test_probabilities_of_the_tissue_classes_where_they_are(halves, classes, scales):
+    image = halves.images[0]
+    found = words_of(classes, 32)(image, replace(TURNED, scales=scales))
+    assert found.shape == (2, *image.size)
+    assert torch.allclose(found.sum(0), torch.ones(image.size), atol=1e-5)
+    left, right = found[:, :, :30], found[:, :, -30:]
+    assert (left[0] > 0.9).all()
+    assert (right[1] > 0.9).all()
+
+
+def test_turned_views_agree_with_the_one_that_is_not(halves):
+    words = words_of(CLASSES, 32)
+    one, all_views = (words(halves.images[0], config) for config in (PLAIN, TURNED))
+    # this matcher sees the same in every view, up to the padding at two edges
+    assert torch.allclose(one[:, :56, :88], all_views[:, :56, :88], atol=1e-5)
+
+
+def test_tags_exclude_classes_and_the_rest_adds_up_to_one(halves):
+    image = halves.images[0]
+    found = under_tags(torch.full((2, *image.size), 0.5), image)
+    assert torch.allclose(found.sum(0), torch.ones(image.size))
+    assert (found[0, :, :20] == 1).all()  # the left window has the first tag alone
+    assert (found[1, :, -20:] == 1).all()
+
+
+def test_agreement_is_between_none_and_one(halves):
+    words = words_of(CLASSES)
+    assert agreement(lambda image: words(image, PLAIN), halves.images) == pytest.approx(1.0)
+    assert agreement(lambda image: reversed_scores(image, PLAIN), halves.images) == 0
+    flat = agreement(lambda image: torch.full((2, *image.size), 0.5), halves.images)
+    assert flat == pytest.approx(0.0)
+
+
+def test_a_tag_of_every_window_says_nothing(halves):
+    always = [replace(image, tags=np.ones((3, 2), int)) for image in halves.images]
+    assert agreement(lambda image: words_of(CLASSES)(image, PLAIN), always) == 0
+
+
+def test_the_mean_trusts_the_source_that_predicts_the_tags(halves):
+    image, words = halves.images[0], words_of(CLASSES)
+    by_words = label_scores(replace(PLAIN, source="words"), words, None)(image)
+    mean = replace(PLAIN, source="mean")
+    one_sided = label_scores(mean, words, reversed_scores, (0.0, 0.8))(image)
+    assert torch.allclose(one_sided, by_words)
+    in_doubt = label_scores(mean, words, reversed_scores, (0.0, 0.0))(image)
+    middle = in_doubt[:, 20:44, 44:52]  # both tags: what one source says, the other denies
+    assert torch.allclose(middle, torch.full_like(middle, 0.5), atol=1e-4)
+    cams = label_scores(replace(PLAIN, source="cams"), words, reversed_scores)(image)
+    assert torch.equal(cams, reversed_scores(image, PLAIN))
+
+
+def test_without_gating_no_class_is_excluded(halves):
+    image = halves.images[0]
+    settings = replace(PLAIN, source="words", gate_by_tags=False)
+    found = label_scores(settings, words_of(CLASSES), None)(image)
+    assert torch.allclose(found, words_of(CLASSES)(image, PLAIN), atol=1e-4)
+
+
+@pytest.mark.parametrize("source", ["cams", "mean"])
+def test_cams_without_their_network_are_refused(source):
+    with pytest.raises(ValueError, match="stage 1"):
+        label_scores(PseudoMaskConfig(source=source), words_of(CLASSES), None)
