@@ -307,7 +307,7 @@ class _Training:
         config, folder = self.recipe.pseudo_masks, data.train
         task = None if config.source == "words" else self._stage1(data, encoders)
         words = WordScores(
-            encoders.matcher, folder, max(encoders.backbone.strides), encoders.device
+            encoders.matcher, folder, data.mpp, max(encoders.backbone.strides), encoders.device
         )
         scores = label_scores(
             config,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from types import SimpleNamespace
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -21,7 +22,7 @@ CPU = torch.device("cpu")
 class ColorMatcher:
     """Sees tumour in blue, fat in red and background in nothing, in cells of 8 px."""
 
-    logit_scale = 10.0
+    logit_scale, mpp = 10.0, 0.5
 
     def dense(self, images):
         blue, red = (F.avg_pool2d(images[:, c : c + 1], 8) for c in (2, 0))
@@ -37,8 +38,8 @@ def reversed_scores(image, config):
     return words_of(CLASSES)(image, config).flip(0)
 
 
-def words_of(classes, multiple=8):
-    return WordScores(ColorMatcher(), SimpleNamespace(classes=classes), multiple, CPU)
+def words_of(classes, multiple=8, mpp=0.5):
+    return WordScores(ColorMatcher(), SimpleNamespace(classes=classes), mpp, multiple, CPU)
 
 
 PLAIN, TURNED = PseudoMaskConfig(flips=False), PseudoMaskConfig(flips=True)
@@ -69,6 +70,21 @@ def test_probabilities_of_the_tissue_classes_where_they_are(halves, classes, sca
     left, right = found[:, :, :30], found[:, :, -30:]
     assert (left[0] > 0.9).all()
     assert (right[1] > 0.9).all()
+
+
+def test_images_are_resized_to_the_pixel_size_of_the_matcher(halves):
+    class Watched(ColorMatcher):
+        seen: ClassVar = []
+
+        def dense(self, images):
+            self.seen.append(tuple(images.shape[2:]))
+            return super().dense(images)
+
+    folder = SimpleNamespace(classes=CLASSES)
+    found = WordScores(Watched(), folder, 1.0, 8, CPU)(halves.images[0], PLAIN)
+    height, width = halves.images[0].size
+    assert Watched.seen == [(2 * height, 2 * width)]
+    assert found.shape == (2, height, width)
 
 
 def test_turned_views_agree_with_the_one_that_is_not(halves):

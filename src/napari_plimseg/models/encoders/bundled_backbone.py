@@ -111,7 +111,7 @@ class BundledMatcher(Matcher):
         self.network = encoder.network
         if random_seed is not None:
             initialize(self.network.visual, random_seed)
-        self.logit_scale = encoder.logit_scale
+        self.mpp, self.logit_scale = encoder.mpp, encoder.logit_scale
         self.embedding_size = self.network.visual.project.out_channels
         self.requires_grad_(False)
         self.eval()

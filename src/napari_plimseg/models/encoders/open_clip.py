@@ -298,7 +298,7 @@ class ClipMatcher(Matcher):
         self.name = name
         self._encoder = encoder
         self.network = self._encoder.network  # registered, so that it moves with the matcher
-        self.logit_scale = self._encoder.logit_scale
+        self.mpp, self.logit_scale = self._encoder.mpp, self._encoder.logit_scale
         self.requires_grad_(False)
         self.eval()
         self.embedding_size = int(self.encode_text(["tissue"]).shape[1])
