@@ -6,14 +6,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+from torch.nn import functional
 
 from napari_plimseg.errors import ConfigError, PlimsegError
+from napari_plimseg.models.windows import WindowGrid
 from napari_plimseg.tissue import TissueClass, TissueClasses
 from plimseg_training.evaluation.predict import predict_image, predict_maps, resampled
 from plimseg_training.evaluation.scoring import ClassMap, parse_class_map
 from tests.support.trained_models import RGB_CLASSES, ChannelModel
 
 if TYPE_CHECKING:
+    import torch
     from numpy.typing import NDArray
 
 
@@ -84,6 +87,39 @@ def test_turning_and_flipping_averages_what_lies_together() -> None:
             eight.append(np.rot90(there, -turns, axes=(1, 2))[:, :12, :16])
     np.testing.assert_allclose(averaged.maps, np.mean(eight, 0), atol=1e-6)
     assert np.abs(averaged.maps - plain.maps).max() > 0.05
+
+
+class Windowed(ChannelModel):
+    """Sees windows of 40 px every 32 px, each with its own mean."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.grid = WindowGrid(40, 4, 32)
+        self.alignment, self.halo = self.grid.alignment, self.grid.halo
+        self.windows = 0
+
+    def probabilities(self, images: torch.Tensor) -> torch.Tensor:
+        return self.grid.dense(images.permute(0, 3, 1, 2).float() / 255, self.seen)
+
+    def seen(self, windows: torch.Tensor) -> torch.Tensor:
+        self.windows += len(windows)
+        return functional.avg_pool2d(windows, 4) + windows.mean((2, 3), keepdim=True)
+
+
+def test_a_rest_of_few_pixels_needs_no_windows_of_its_own() -> None:
+    rgb = picture(66, 98)
+    framed = np.pad(rgb, ((0, 30), (0, 30), (0, 0)), mode="reflect")
+    few, many = Windowed(), Windowed()
+    found = predict_maps(few, rgb, 0.5)[0].maps
+    whole = predict_maps(many, framed, 0.5)[0].maps[:, :17, :25]
+    np.testing.assert_allclose(found, whole, atol=1e-5)
+    assert (few.windows, many.windows) == (3 * 4, 4 * 5)
+    tiled = predict_maps(Windowed(), rgb, 0.5, tile_size=32)[0].maps
+    np.testing.assert_allclose(tiled, found, atol=1e-5)
+    # a larger rest does
+    larger = Windowed()
+    predict_maps(larger, picture(67, 98), 0.5)
+    assert larger.windows == 4 * 4
 
 
 def test_lack_of_memory_makes_tiles_smaller() -> None:

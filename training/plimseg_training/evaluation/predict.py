@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 TILE_SIZE = 1024
 _ROWS_AT_ONCE = 512
 _SMALLEST_TILE = 128
+_REST = 16
+"""The halo divided by the pixels at the end of an image that get no windows of their own."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,25 +129,22 @@ def predict_maps(
     ratio = 1.0 if mpp is None else model.mpp / mpp
     working = resampled(rgb, ratio)
     height, width = working.shape[:2]
+    maps = ImageMaps(np.zeros((1, 1, 1), np.float32), rgb.shape[:2], ratio * model.mask_stride)
+    plain = replace(maps, maps=_tiled(model, working[None], device, tile_size)[0])
+    if not tta:
+        return plain, None
     step = model.alignment
     # padded to a multiple of the alignment before turning, so that all turns share one grid
     framed = np.pad(working, ((0, -height % step), (0, -width % step), (0, 0)), mode="reflect")
-    maps = ImageMaps(np.zeros((1, 1, 1), np.float32), rgb.shape[:2], ratio * model.mask_stride)
-    rows, columns = -(-height // model.mask_stride), -(-width // model.mask_stride)
-    plain = _tiled(model, framed[None], device, tile_size)[0]
-    found = replace(maps, maps=np.ascontiguousarray(plain[:, :rows, :columns]))
-    if not tta:
-        return found, None
-    total = plain.copy()
+    total = np.zeros((), np.float32)
     for turns in range(4):
         for flip in (False, True):
-            if turns or flip:
-                turned = np.rot90(framed[:, ::-1] if flip else framed, turns)
-                found_there = _tiled(model, turned[None], device, tile_size)[0]
-                back = np.rot90(found_there, -turns, axes=(1, 2))
-                total += back[:, :, ::-1] if flip else back
-    total /= 8
-    return found, replace(maps, maps=np.ascontiguousarray(total[:, :rows, :columns]))
+            turned = np.rot90(framed[:, ::-1] if flip else framed, turns)
+            found_there = _tiled(model, turned[None], device, tile_size)[0]
+            back = np.rot90(found_there, -turns, axes=(1, 2))
+            total = total + (back[:, :, ::-1] if flip else back)
+    rows, columns = plain.maps.shape[1:]
+    return plain, replace(maps, maps=np.ascontiguousarray(total[:, :rows, :columns] / 8))
 
 
 def resampled(rgb: NDArray[np.uint8], ratio: float) -> NDArray[np.uint8]:
@@ -178,7 +177,7 @@ def resampled(rgb: NDArray[np.uint8], ratio: float) -> NDArray[np.uint8]:
 def _tiled(
     model: DenseModel, images: NDArray[np.uint8], device: torch.device | str, tile_size: int
 ) -> NDArray[np.float32]:
-    """Return the maps (B, C, H / s, W / s) of images whose sides are multiples of the alignment.
+    """Return the maps (B, C, ceil(H / s), ceil(W / s)) of images.
 
     Each tile includes the model's halo, which mirrors the images beyond their borders.
     """
@@ -186,8 +185,11 @@ def _tiled(
 
     size = max(model.alignment, tile_size // model.alignment * model.alignment)
     halo, stride = model.halo, model.mask_stride
-    _, height, width, _ = images.shape
-    framed = np.pad(images, ((0, 0), (halo, halo), (halo, halo), (0, 0)), mode="reflect")
+    step, (height, width) = model.alignment, images.shape[1:3]
+    ends = (-(-height // stride), -(-width // stride))
+    framed = np.pad(images, ((0, 0), (0, -height % step), (0, -width % step), (0, 0)), "reflect")
+    framed = np.pad(framed, ((0, 0), (halo, halo), (halo, halo), (0, 0)), mode="reflect")
+    height, width = (_covered(side, step, halo) for side in (height, width))
     result: NDArray[np.float32] | None = None
     for y in range(0, height, size):
         for x in range(0, width, size):
@@ -209,15 +211,27 @@ def _tiled(
                         remedy="Close other programs, or run on the CPU.",
                     )
                 return _tiled(model, images, device, smaller)
-            trim = halo // stride
-            core = maps[:, :, trim : maps.shape[2] - trim, trim : maps.shape[3] - trim]
+            top, left, trim = y // stride, x // stride, halo // stride
+            lower = ends[0] if bottom == height else bottom // stride
+            outer = ends[1] if right == width else right // stride
             if result is None:
-                shape = (len(images), core.shape[1], height // stride, width // stride)
-                result = np.empty(shape, np.float32)
-            result[:, :, y // stride : bottom // stride, x // stride : right // stride] = core
+                result = np.empty((*maps.shape[:2], *ends), np.float32)
+            result[:, :, top:lower, left:outer] = maps[
+                :, :, trim : trim + lower - top, trim : trim + outer - left
+            ]
     if result is None:
         raise ConfigError("the image has no pixels")
     return result
+
+
+def _covered(side: int, step: int, halo: int) -> int:
+    """Return the side of the tiles of an image: a multiple of the step.
+
+    It is rounded up, but a rest of a few pixels needs no windows of its own: the windows before
+    them reach across, and blending gives a window little weight at its border.
+    """
+    rest = side % step
+    return side - rest if side > step and rest <= halo // _REST else side + -side % step
 
 
 def _interpolated(
