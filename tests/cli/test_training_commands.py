@@ -28,6 +28,7 @@ from plimseg_training.__main__ import build_parser, main
 from plimseg_training.config import shipped
 from plimseg_training.config.recipe import DataConfig, Recipe, StageConfig, load_recipe
 from plimseg_training.console import TrainingConsole, time_left
+from plimseg_training.evaluation import EvaluationProgress
 from plimseg_training.events import ProgressLog
 from plimseg_training.loop.task import Stopped
 from tests.support.trained_models import RGB_CLASSES, ChannelModel
@@ -355,6 +356,27 @@ def test_the_line_that_changes_is_for_terminals_only(
     TrainingConsole().event(Event("start", "hello"))
     assert capsys.readouterr().out == ""
     assert [time_left(s) for s in (5, 90, 9000)] == ["under a minute", "2 min", "2.5 h"]
+
+
+def test_a_file_gets_a_line_of_progress_from_time_to_time(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clock = [0.0]
+    monkeypatch.setattr("plimseg_training.console.time.monotonic", lambda: clock[0])
+    console = TrainingConsole()
+    for second in range(0, 60, 5):
+        clock[0] = float(second)
+        console.evaluated(EvaluationProgress(second, 60, "a", 300.0 - second))
+    assert capsys.readouterr().err.splitlines() == [
+        "20/60 images  a  5 min left",
+        "40/60 images  a  4 min left",
+    ]
+    quiet = TrainingConsole(quiet=True)
+    clock[0] = 99.0
+    quiet.evaluated(EvaluationProgress(1, 60, "a", 300.0))
+    assert capsys.readouterr().err == ""
+    TrainingConsole(as_json=True).evaluated(EvaluationProgress(1, 60, "a", 300.0))
+    assert json.loads(capsys.readouterr().out)["seconds_left"] == 300.0
 
 
 def test_the_command_says_when_the_training_package_is_missing(

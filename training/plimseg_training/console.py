@@ -14,6 +14,8 @@ from napari_plimseg.training_runs import Event
 if TYPE_CHECKING:
     from plimseg_training.evaluation import EvaluationProgress
 
+LINE_SECONDS = 20.0
+"""Time between two lines about progress where no line can change: in a file or a pipe."""
 COUNT_SECONDS = 0.5
 """Shortest time between two JSON lines about the progress of a pass."""
 _PERCENT = ("miou", "score", "accuracy", "dice", "iou")
@@ -38,6 +40,7 @@ class TrainingConsole(Console):
         self._silent = os.environ.get("RANK", "0") != "0"
         self._shown = 0
         self._counted_at = time.monotonic()
+        self._written_at = time.monotonic()
 
     def event(self, event: Event) -> None:
         """Print an event of a training."""
@@ -55,10 +58,16 @@ class TrainingConsole(Console):
     def evaluated(self, progress: EvaluationProgress) -> None:
         """Show the progress of an evaluation."""
         if self.as_json:
-            facts = {"done": progress.done, "total": progress.total, "image": progress.name}
+            facts = {
+                "done": progress.done,
+                "total": progress.total,
+                "image": progress.name,
+                "seconds_left": round(progress.seconds_left, 1),
+            }
             self.facts("progress", facts)
         else:
-            self._show(f"{progress.done}/{progress.total} images  {progress.name}")
+            left = f"  {time_left(progress.seconds_left)} left" if progress.seconds_left else ""
+            self._show(f"{progress.done}/{progress.total} images  {progress.name}{left}")
 
     def counted(self, what: str, done: int, total: int) -> None:
         """Show the progress of a pass over files or patches."""
@@ -85,8 +94,14 @@ class TrainingConsole(Console):
             self._line(Event("failed", message=text, data={"code": code}).to_json())
 
     def _show(self, text: str) -> None:
-        """Replace the changing line, on terminals only."""
-        if self.quiet or self._silent or not sys.stderr.isatty():
+        """Replace the changing line of a terminal; elsewhere write a line from time to time."""
+        if self.quiet or self._silent:
+            return
+        if not sys.stderr.isatty():
+            if time.monotonic() - self._written_at >= LINE_SECONDS:
+                self._written_at = time.monotonic()
+                sys.stderr.write(text + "\n")
+                sys.stderr.flush()
             return
         fitting = text[: shutil.get_terminal_size().columns - 1]
         sys.stderr.write("\r" + fitting.ljust(self._shown))

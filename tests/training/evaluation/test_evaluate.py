@@ -89,7 +89,7 @@ def test_scores_by_hand_under_every_protocol(tmp_path: Path) -> None:
     assert [r.protocol.key for r in found.results] == ["A", "B", "C"]
     assert [(s.file, s.reason) for s in found.skipped] == [("1.png", "no known mask")]
     assert found.images == 1
-    assert [(p.done, p.total, p.name) for p in seen] == [(1, 1, "0")]
+    assert seen == [EvaluationProgress(1, 1, "0", 0.0)]
     assert any("512 pixels have no truth" in note for note in found.notes)
 
 
@@ -237,6 +237,13 @@ def test_what_is_printed_and_written_can_be_read_again(tmp_path: Path) -> None:
     assert float(rows[1]["miou"]) == 1.0
     assert rows[0]["background"] == ""
     assert float(rows[0]["green"]) == pytest.approx(4 / 6, abs=1e-6)
+    assert float(rows[0]["pixel accuracy"]) == pytest.approx(10 / 12, abs=1e-6)
+    of_green = [rows[0][f"green, {of} px"] for of in ("truth", "mask", "both")]
+    assert of_green == [str(4 * 256), str(6 * 256), str(4 * 256)]
+    assert (rows[0]["pixels"], rows[0]["background, truth px"]) == (str(12 * 256), "")
+    under_b = rows[2]
+    assert under_b["protocol"] == "B: background counted"
+    assert (under_b["pixels"], under_b["background, truth px"]) == (str(14 * 256), "512")
 
 
 def test_a_gate_is_only_asked_of_models_that_have_one(tmp_path: Path) -> None:

@@ -109,14 +109,31 @@ def evaluation_text(evaluation: Evaluation) -> str:
 
 
 def write_image_scores(path: Path, evaluation: Evaluation) -> None:
-    """Write the IoU of every image under every protocol as a CSV file."""
-    rows: list[list[object]] = [["image", "protocol", "tta", "miou", *evaluation.classes]]
+    """Write the scores of every image under every protocol as a CSV file.
+
+    A column with a class's name holds its IoU; three more hold its counted pixels in the truth, in
+    the mask, and in both.
+    """
+    names = evaluation.classes
+    counts = [f"{name}, {of}" for name in names for of in ("truth px", "mask px", "both px")]
+    head = ["image", "protocol", "tta", "pixels", "pixel accuracy", "miou", *names, *counts]
+    rows: list[list[object]] = [[*head]]
     for result in evaluation.results:
         for image in result.images:
-            by_name = dict(zip(image.score.names, image.score.iou, strict=True))
-            scores = (by_name.get(name, math.nan) for name in evaluation.classes)
-            numbers = ["" if math.isnan(v) else f"{v:.6f}" for v in (image.score.miou, *scores)]
-            rows.append([image.name, result.protocol.title, result.tta, *numbers])
+            score = image.score
+            by_name = dict(zip(score.names, score.iou, strict=True))
+            values = (score.pixel_accuracy, score.miou, *(by_name.get(n, math.nan) for n in names))
+            numbers = ["" if math.isnan(v) else f"{v:.6f}" for v in values]
+            pixels: list[object] = []
+            for name in names:
+                if name in by_name:
+                    row = score.names.index(name)
+                    truth, mask = score.confusion[row].sum(), score.confusion[:, row].sum()
+                    pixels += [int(truth), int(mask), int(score.confusion[row, row])]
+                else:
+                    pixels += ["", "", ""]
+            about = [image.name, result.protocol.title, result.tta, score.pixels]
+            rows.append([*about, *numbers, *pixels])
     with atomic_write(path) as temporary:
         temporary.write_text(csv_text(rows, end="\r\n"), "utf-8", newline="")
 
@@ -151,7 +168,10 @@ def add_parser(commands: Commands) -> None:
     parser.add_argument("--tile-size", type=int, default=1024, help="pixels (default 1024)")
     parser.add_argument("--out", type=Path, metavar="FILE", help="write the scores as JSON")
     parser.add_argument(
-        "--per-image", type=Path, metavar="FILE", help="write the scores of each image as CSV"
+        "--per-image",
+        type=Path,
+        metavar="FILE",
+        help="write scores and pixel counts of each image as CSV",
     )
 
 

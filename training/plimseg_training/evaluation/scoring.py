@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -283,11 +284,14 @@ class EvaluationProgress:
         Number of images.
     name : str
         The latest image.
+    seconds_left : float
+        Estimated from the pixels of the images.
     """
 
     done: int
     total: int
     name: str
+    seconds_left: float = 0.0
 
 
 def evaluate(
@@ -363,7 +367,8 @@ def evaluate(
     skipped = [
         Skipped(image.path.name, "no known mask") for image in folder.images if image.truth is None
     ]
-    unscored = 0
+    unscored, started = 0, time.monotonic()
+    pixels = sum(math.prod(image.size) for image in with_truth)
     for done, image in enumerate(with_truth, 1):
         try:
             rgb, truth = read_pixels(image), read_truth(image, folder)
@@ -378,8 +383,10 @@ def evaluate(
                 if chosen is not None:
                     score = _score(counted, chosen, classes, truth, folder)
                     scores.append(ImageScore(image.name, score))
+        ahead = sum(math.prod(other.size) for other in with_truth[done:])
+        left = (time.monotonic() - started) * ahead / (pixels - ahead)
         if on_progress is not None:
-            on_progress(EvaluationProgress(done, len(with_truth), image.name))
+            on_progress(EvaluationProgress(done, len(with_truth), image.name, left))
     results = tuple(
         ProtocolResult(p, averaged, _pooled(counts[p.key, averaged], folder, skipped), images)
         for p in protocols
