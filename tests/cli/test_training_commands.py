@@ -338,6 +338,27 @@ def test_evaluate_prints_and_writes_scores(
     assert len(seen[-1]["results"]) == 1
 
 
+def test_test_images_need_no_option(
+    with_masks: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    # one class is enough to be scored, and the model's classes are those of the masks
+    folder = with_masks / "test"
+    Image.fromarray(np.zeros((64, 64), np.uint8)).save(folder / "mask" / "a.png")
+    for name in ("img", "mask"):
+        (folder / name / "b.png").unlink()
+    assert main(["evaluate", "model", str(folder), "--mpp", "0.5", "--device", "cpu"]) == 0
+    printed = capsys.readouterr().out
+    assert "Classes of the masks, from the model: red, green, background." in printed
+    assert "channels on test: 1 images" in printed
+    # a model that reads text has no classes of its own
+    assert main(["evaluate", "bundled", str(folder), "--device", "cpu"]) == 5
+    assert "classes are unknown" in capsys.readouterr().err
+    (tmp_path / "plain").mkdir()
+    (folder / "img" / "a.png").rename(tmp_path / "plain" / "a.png")
+    assert main(["evaluate", "model", str(tmp_path / "plain")]) == 5
+    assert "there are no images with masks" in capsys.readouterr().err
+
+
 def test_the_line_that_changes_is_for_terminals_only(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

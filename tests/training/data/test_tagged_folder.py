@@ -23,6 +23,7 @@ from napari_plimseg.tissue import (
     TissueClasses,
 )
 from plimseg_training.data.entries import Problem, made_classes
+from plimseg_training.data.layouts import has_part
 from plimseg_training.data.scan import FolderReport, check_validation, scan_folder, shared_pictures
 from plimseg_training.data.tagged_folder import TaggedFolder, TaggedImage, read_pixels, read_truth
 from tests.support.tagged_folders import csv_folder, good_rows, mask, named_folder, picture
@@ -34,6 +35,7 @@ TWO = TissueClasses(
     (TissueClass("tumour", (255, 0, 0)), TissueClass("stroma", (0, 255, 0), ("desmoplasia",))),
     has_background=False,
 )
+WSSS4LUAD_PALETTE = [0, 64, 128, 64, 128, 0, 243, 152, 0, 255, 255, 255]
 LUAD_PALETTE = [205, 51, 51, 0, 255, 0, 65, 105, 225, 255, 165, 0, 255, 255, 255]
 
 
@@ -196,6 +198,34 @@ def test_official_glas_download(tmp_path):
     ]  # fmt: skip
     assert (read_truth(image, folder) == np.where(values > 0, 1, 2)).all()
     assert scan_folder(tmp_path, split="test").raise_if_fatal().images[0].name == "testA_1"
+
+
+def test_a_test_part_of_glas_alone(tmp_path):
+    for name in ("testA_1", "testB_12"):
+        picture(tmp_path / "img" / f"{name}.png", (150, 170))
+        mask(tmp_path / "masks" / f"{name}.png", np.tile([0, 1], (150, 85)))
+    assert has_part(tmp_path, "test")
+    assert not has_part(tmp_path, "train")
+    folder = scan_folder(tmp_path, split="test").raise_if_fatal()
+    assert (folder.layout, folder.groups) == ("glas", ("testA_1", "testB_12"))
+    assert read_truth(folder.images[0], folder)[0, :2].tolist() == [2, 1]
+    (tmp_path / "Grade.csv").write_text("name,patient ID\ntestA_1, 5\ntestB_12, 7\n")
+    folder = scan_folder(tmp_path, split="test").raise_if_fatal()
+    assert folder.groups == ("patient 5", "patient 7")
+    with pytest.raises(TagError, match=r"no images 'train.*--part test"):
+        scan_folder(tmp_path).raise_if_fatal()
+
+
+def test_wsss4luad_by_the_palette_of_its_masks(tmp_path):
+    values = np.tile([0, 1, 2, 3], (40, 12))
+    picture(tmp_path / "img" / "10.png", values.shape)
+    mask(tmp_path / "mask" / "10.png", values, WSSS4LUAD_PALETTE)
+    folder = scan_folder(tmp_path).raise_if_fatal()
+    assert (folder.layout, folder.classes) == ("wsss4luad", WSSS4LUAD)
+    assert read_truth(folder.images[0], folder)[0, :4].tolist() == [1, 2, 3, 4]
+    mask(tmp_path / "mask" / "10.png", values)
+    with pytest.raises(TagError, match=r"images have masks.*order of the masks' values"):
+        scan_folder(tmp_path).raise_if_fatal()
 
 
 def test_csv_as_spreadsheets_write_it(tmp_path):

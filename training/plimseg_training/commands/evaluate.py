@@ -9,15 +9,16 @@ from typing import TYPE_CHECKING
 
 from napari_plimseg.cli.console import add_command
 from napari_plimseg.cli.train import COMMANDS
-from napari_plimseg.errors import ConfigError
+from napari_plimseg.errors import ConfigError, TagError
 from napari_plimseg.files import atomic_write, write_json
 from napari_plimseg.tables import csv_text
-from plimseg_training.commands.scan import add_data_options, scanned_by_options
+from plimseg_training.commands.scan import add_data_options, data_by_options, scanned
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from napari_plimseg.cli.console import Commands
+    from napari_plimseg.models import DenseModel
     from plimseg_training.console import TrainingConsole
     from plimseg_training.evaluation import Evaluation, ProtocolResult
 
@@ -176,6 +177,7 @@ def add_parser(commands: Commands) -> None:
 
 
 def _run(options: argparse.Namespace, console: TrainingConsole) -> int:
+    from napari_plimseg.models import is_encoder_name, load_model
     from plimseg_training.data import has_part
     from plimseg_training.evaluation import evaluate, parse_class_map
 
@@ -186,9 +188,25 @@ def _run(options: argparse.Namespace, console: TrainingConsole) -> int:
     if part == "auto":
         parts = (p for p in ("test", "validation") if has_part(options.data, p))
         part = next(parts, "train")
-    folder = scanned_by_options(options, options.data, part, console).raise_if_fatal()
+    data = data_by_options(options, options.data)
+    report = scanned(data, part, console, whole=False)
+    model: DenseModel | str = options.model
+    unknown = any(problem.kind == "unknown classes" for problem in report.fatal)
+    if unknown and not is_encoder_name(options.model) and not class_map:
+        # nothing else says what the values of the masks mean
+        model = load_model(options.model)
+        report = scanned(data, part, console, classes=model.classes, whole=False)
+        console.say(f"Classes of the masks, from the model: {', '.join(model.classes.names)}.")
+    if any(problem.kind in ("unknown layout", "no images") for problem in report.fatal):
+        raise TagError(
+            "there are no images with masks",
+            path=options.data,
+            remedy="Put images into 'img' and masks with the same names into 'mask', or write a "
+            "tags.csv with a column 'truth'.",
+        )
+    folder = report.raise_if_fatal()
     found = evaluate(
-        options.model,
+        model,
         folder,
         protocol=options.protocol,
         tta=options.tta,

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     import argparse
 
     from napari_plimseg.cli.console import Commands
+    from napari_plimseg.tissue import TissueClasses
     from plimseg_training.config import DataConfig
     from plimseg_training.console import TrainingConsole
     from plimseg_training.data import FolderReport, TaggedFolder
@@ -44,7 +45,7 @@ def add_data_options(parser: argparse.ArgumentParser) -> None:
 
 def _run(options: argparse.Namespace, console: TrainingConsole) -> int:
     part = "train" if options.part == "auto" else options.part
-    report = scanned_by_options(options, options.folder, part, console)
+    report = scanned(data_by_options(options, options.folder), part, console)
     show_report(report, console)
     return TagError.exit_code if report.fatal else 0
 
@@ -109,18 +110,33 @@ def tagged_samples(folder: TaggedFolder, each: int = SAMPLES) -> dict[str, list[
     return samples
 
 
-def scanned_by_options(
-    options: argparse.Namespace, root: Path, part: str, console: TrainingConsole
-) -> FolderReport:
-    """Check the folder that the options of a command describe."""
+def data_by_options(options: argparse.Namespace, root: Path) -> DataConfig:
+    """Return the folder that the options of a command describe."""
     from plimseg_training.config import DataConfig
 
-    data = DataConfig(train=root, layout=options.layout, classes=options.classes, mpp=options.mpp)
-    return scanned(data, part, console)
+    return DataConfig(train=root, layout=options.layout, classes=options.classes, mpp=options.mpp)
 
 
-def scanned(data: DataConfig, part: str, console: TrainingConsole) -> FolderReport:
-    """Check a part of a recipe's folder and show the progress."""
+def scanned(
+    data: DataConfig,
+    part: str,
+    console: TrainingConsole,
+    *,
+    classes: TissueClasses | None = None,
+    whole: bool = True,
+) -> FolderReport:
+    """Check a part of a recipe's folder and show the progress.
+
+    Parameters
+    ----------
+    data : DataConfig
+    part : str
+    console : TrainingConsole
+    classes : TissueClasses, optional
+        Used in place of the recipe's.
+    whole : bool
+        False for images that are only scored, which need not show every class.
+    """
     if data.train is None:
         raise ConfigError(
             "the recipe names no folder of tagged images",
@@ -130,10 +146,11 @@ def scanned(data: DataConfig, part: str, console: TrainingConsole) -> FolderRepo
 
     report = scan_folder(
         data.train,
-        classes=data.tissue_classes(),
+        classes=classes or data.tissue_classes(),
         layout=data.layout,
         split=part,
         mpp=data.mpp,
+        whole=whole,
         on_progress=lambda done, total: console.counted("files", done, total),
     )
     console.end_progress()

@@ -42,6 +42,8 @@ GLAS_MPP = 0.62
 WSSS4LUAD_MPP = 1.0
 
 _ANNOTATION = "_anno"
+_GLAS_NAME = re.compile(r"(?:train|test[AB]?)_[0-9]+")
+_WSSS4LUAD_PALETTE = [0, 64, 128, 64, 128, 0, 243, 152, 0, 255, 255, 255]
 
 
 def read_glas(root: Path, classes: TissueClasses | None, split: str) -> FolderIndex:
@@ -50,7 +52,7 @@ def read_glas(root: Path, classes: TissueClasses | None, split: str) -> FolderIn
     Parameters
     ----------
     root : Path
-        Contains `Grade.csv` with each image's patient.
+        Contains `Grade.csv` with each image's patient; a test part may lack it.
     classes : TissueClasses, optional
         Gland first, other tissue second.
     split : {"train", "validation", "test"}
@@ -76,18 +78,17 @@ def read_glas(root: Path, classes: TissueClasses | None, split: str) -> FolderIn
             "GlaS has no validation part. Omit data.validation: patients of the training "
             "part are held out.",
         )
-    patients = _patients(root / "Grade.csv")
-    pictures = root / "img"
-    in_folders = pictures.is_dir()
-    files = image_files(pictures if in_folders else root)
-    files = [p for p in files if not p.stem.endswith(_ANNOTATION)]
+    table = root / "Grade.csv"
+    # for scoring, nobody needs to know the patients
+    patients = _patients(table) if split == "train" or table.is_file() else None
+    files, in_folders = _glas_files(root), (root / "img").is_dir()
     masks = {p.stem: p for p in (image_files(root / "masks") if in_folders else image_files(root))}
     entries, problems = [], []
     for path in sorted(files, key=_number):
         if not path.stem.startswith("train" if split == "train" else "test"):
             continue
         mask = masks.get(path.stem if in_folders else path.stem + _ANNOTATION)
-        patient = patients.get(path.stem)
+        patient = path.stem if patients is None else patients.get(path.stem)
         if mask is None:
             text = "its mask is missing, and so are its tags. Copy the mask from the data set."
             problems.append(Problem(path.name, "missing mask", text, fatal=True))
@@ -95,7 +96,15 @@ def read_glas(root: Path, classes: TissueClasses | None, split: str) -> FolderIn
             text = "Grade.csv has no row for it, so its patient is unknown. Add the row."
             problems.append(Problem(path.name, "unknown patient", text, fatal=True))
         else:
-            entries.append(FolderEntry(path, group=f"patient {patient}", truth=mask))
+            group = f"patient {patient}" if patients else patient
+            entries.append(FolderEntry(path, group=group, truth=mask))
+    if not entries and not problems:
+        other = "test" if split == "train" else "train"
+        raise LayoutError(
+            root.name,
+            "missing part",
+            f"it has no images '{split}*' of GlaS. For its {other} part, add --part {other}.",
+        )
     return FolderIndex(
         root=root,
         layout="glas",
@@ -105,8 +114,26 @@ def read_glas(root: Path, classes: TissueClasses | None, split: str) -> FolderIn
         truth_ids={0: 2} | dict.fromkeys(range(1, 256), 1),  # one value per gland
         unscored=frozenset(),
         rule=GLAS_RULE,
+        groups_known=patients is not None,
         problems=tuple(problems),
     )
+
+
+def _glas_files(root: Path) -> list[Path]:
+    """Return the images of GlaS in a folder, without masks."""
+    pictures = root / "img"
+    files = image_files(pictures if pictures.is_dir() else root)
+    return [p for p in files if not p.stem.endswith(_ANNOTATION)]
+
+
+def _is_glas(root: Path) -> bool:
+    if (root / "Grade.csv").is_file():
+        return True
+    files = _glas_files(root)
+    if not files or not all(_GLAS_NAME.fullmatch(path.stem) for path in files):
+        return False
+    beside = any(path.stem.endswith(_ANNOTATION) for path in image_files(root))
+    return beside or (root / "masks").is_dir()
 
 
 def _number(path: Path) -> tuple[str, int]:
@@ -278,8 +305,12 @@ def _check_words(layout: str, split: str, root: Path) -> None:
 
 
 def has_part(root: Path, split: str) -> bool:
-    """Return whether a folder has a subfolder for a part."""
-    return root.is_dir() and part_folder(root, split) is not None
+    """Return whether a folder has a subfolder, or GlaS's images, for a part."""
+    if not root.is_dir():
+        return False
+    if part_folder(root, split) is not None:
+        return True
+    return _is_glas(root) and any(p.stem.startswith(split) for p in _glas_files(root))
 
 
 def detect_layout(root: Path, split: str = "train") -> str:
@@ -295,7 +326,7 @@ def detect_layout(root: Path, split: str = "train") -> str:
     training = part_folder(root, "train") or part_folder(root, split) or root
     if _tags_csv(training) or _tags_csv(root):
         return "csv"
-    if (root / "Grade.csv").is_file():
+    if _is_glas(root):
         return "glas"
     inside = sorted(p for p in training.iterdir() if not p.name.startswith("."))
     if not inside:
@@ -350,6 +381,8 @@ def _data_set_of_masks(folder: Path) -> str:
             palette = palette_of(path)
         except TagError:  # the scan of the folder reports it
             continue
+        if palette[: len(_WSSS4LUAD_PALETTE)] == _WSSS4LUAD_PALETTE:
+            return "wsss4luad"
         for name in ("luad_histoseg", "bcss_wsss"):
             colors = [channel for color in PRESETS[name].colors for channel in color]
             if palette[: len(colors)] == colors:
@@ -360,12 +393,14 @@ def _data_set_of_masks(folder: Path) -> str:
 def _read_names(folder: Path, classes: TissueClasses | None, layout: str) -> FolderIndex:
     if classes is None:
         classes = PRESETS.get(layout)
+    has_masks = (folder / "img").is_dir() and (folder / "mask").is_dir()
     if classes is None:
+        what, order = ("images", "masks' values") if has_masks else ("file names", "tags")
         raise LayoutError(
             folder.name,
             "unknown classes",
-            "the file names have tags, but the classes are unknown. Set data.classes to the class "
-            "names in the order of the tags.",
+            f"the {what} have {'masks' if has_masks else 'tags'}, but the classes are unknown. Set "
+            f"data.classes to the class names in the order of the {order}.",
         )
     _check_order(classes, layout, folder)
     count = len(classes.tissue_ids)
@@ -374,7 +409,6 @@ def _read_names(folder: Path, classes: TissueClasses | None, layout: str) -> Fol
     if classes.background_id is not None:
         truth_ids[count] = classes.background_id
     problems: list[Problem] = []
-    has_masks = (folder / "img").is_dir() and (folder / "mask").is_dir()
     if has_masks:
         entries = _with_masks(folder, problems)
     else:
