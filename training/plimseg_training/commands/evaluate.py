@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from napari_plimseg.cli.console import Commands
-    from napari_plimseg.models import DenseModel
     from plimseg_training.console import TrainingConsole
     from plimseg_training.evaluation import Evaluation, ProtocolResult
 
@@ -177,9 +176,8 @@ def add_parser(commands: Commands) -> None:
 
 
 def _run(options: argparse.Namespace, console: TrainingConsole) -> int:
-    from napari_plimseg.models import is_encoder_name, load_model
-    from plimseg_training.data import has_part
-    from plimseg_training.evaluation import evaluate, parse_class_map
+    from plimseg_training.data import has_part, scan_folder
+    from plimseg_training.evaluation import evaluate, model_with_classes, parse_class_map
 
     if options.tile_size < 32:
         raise ConfigError(f"--tile-size {options.tile_size} is too small", remedy="Choose 1024.")
@@ -190,13 +188,21 @@ def _run(options: argparse.Namespace, console: TrainingConsole) -> int:
         part = next(parts, "train")
     data = data_by_options(options, options.data)
     report = scanned(data, part, console, whole=False)
-    model: DenseModel | str = options.model
-    unknown = any(problem.kind == "unknown classes" for problem in report.fatal)
-    if unknown and not is_encoder_name(options.model) and not class_map:
+    model = options.model
+    if any(problem.kind == "unknown classes" for problem in report.fatal) and not class_map:
         # nothing else says what the values of the masks mean
-        model = load_model(options.model)
-        report = scanned(data, part, console, classes=model.classes, whole=False)
-        console.say(f"Classes of the masks, from the model: {', '.join(model.classes.names)}.")
+        model = model_with_classes(model) or model
+        if model is not options.model:
+            report = scan_folder(
+                options.data,
+                classes=model.classes,
+                layout=data.layout,
+                split=part,
+                mpp=data.mpp,
+                whole=False,
+            )
+            names = ", ".join(model.classes.names)
+            console.say(f"Classes of the masks, from the model: {names}.")
     if any(problem.kind in ("unknown layout", "no images") for problem in report.fatal):
         raise TagError(
             "there are no images with masks",

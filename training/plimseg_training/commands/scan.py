@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     import argparse
 
     from napari_plimseg.cli.console import Commands
-    from napari_plimseg.tissue import TissueClasses
     from plimseg_training.config import DataConfig
     from plimseg_training.console import TrainingConsole
     from plimseg_training.data import FolderReport, TaggedFolder
@@ -122,7 +121,6 @@ def scanned(
     part: str,
     console: TrainingConsole,
     *,
-    classes: TissueClasses | None = None,
     whole: bool = True,
 ) -> FolderReport:
     """Check a part of a recipe's folder and show the progress.
@@ -132,8 +130,6 @@ def scanned(
     data : DataConfig
     part : str
     console : TrainingConsole
-    classes : TissueClasses, optional
-        Used in place of the recipe's.
     whole : bool
         False for images that are only scored, which need not show every class.
     """
@@ -146,7 +142,7 @@ def scanned(
 
     report = scan_folder(
         data.train,
-        classes=classes or data.tissue_classes(),
+        classes=data.tissue_classes(),
         layout=data.layout,
         split=part,
         mpp=data.mpp,

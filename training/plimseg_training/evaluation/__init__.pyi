@@ -5,6 +5,7 @@ __all__ = [
     "Score",
     "confusion_matrix",
     "evaluate",
+    "model_with_classes",
     "parse_class_map",
     "predict_image",
 ]
@@ -29,6 +30,9 @@ from .scoring import (
 )
 from .scoring import (
     evaluate as evaluate,
+)
+from .scoring import (
+    model_with_classes as model_with_classes,
 )
 from .scoring import (
     parse_class_map as parse_class_map,

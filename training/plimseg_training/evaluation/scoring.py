@@ -407,14 +407,27 @@ def evaluate(
     )
 
 
+def model_with_classes(name: str | Path) -> DenseModel | None:
+    """Load a model that has classes of its own; None for one that reads text.
+
+    Raises
+    ------
+    ModelError
+        When it can't be loaded.
+    """
+    from napari_plimseg.models import is_encoder_name, load_model
+
+    return None if is_encoder_name(str(name)) else load_model(name)
+
+
 def _loaded(
     name: str | Path, folder: TaggedFolder, class_map: Mapping[str, str] | None
 ) -> DenseModel:
-    from napari_plimseg.models import is_encoder_name, load_model
+    from napari_plimseg.models import load_model
 
-    # with a class map, and in a model file, the model has classes of its own
-    asked = is_encoder_name(str(name)) and not class_map
-    return load_model(name, folder.classes if asked else None)
+    if class_map:
+        return load_model(name)  # a model that reads text keeps its classes, as a model file does
+    return model_with_classes(name) or load_model(name, folder.classes)
 
 
 def _with_gate(model: DenseModel, wanted: bool | None) -> DenseModel:
