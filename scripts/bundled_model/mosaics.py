@@ -117,10 +117,7 @@ def tiles(data: Path, *, lc25000: bool = False) -> tuple[list[Tile], list[Tile]]
 def mosaic(tiles: Sequence[Tile], random: np.random.Generator) -> Mosaic:
     """Compose tiles, four large or sixteen small pieces, with equal odds for every class."""
     count = int(random.choice([2, 4]))  # pieces per side
-    cell = SIDE // count
-    moved = _moved(random, min(BORDER, cell // 4))  # (2, SIDE, SIDE)
-    rows, columns = (moved // cell).astype(int).clip(0, count - 1)
-    pieces = (rows * count + columns).astype(np.uint8)
+    pieces = bent_grid(random, count)
     of_class = [[t for t in tiles if t.tags[0] == name] for name in ORDER]
     of_class = [group for group in of_class if group]
     pixels = np.zeros((SIDE, SIDE, 3), np.uint8)
@@ -135,6 +132,14 @@ def mosaic(tiles: Sequence[Tile], random: np.random.Generator) -> Mosaic:
             shown = _shown(tile.pixels, (ys.stop - ys.start, xs.stop - xs.start), random)
             pixels[ys, xs][here[ys, xs]] = shown[here[ys, xs]]
     return Mosaic(pixels, pieces, tuple(chosen))
+
+
+def bent_grid(random: np.random.Generator, count: int) -> NDArray[np.uint8]:
+    """Return the index of each pixel's cell, (SIDE, SIDE), in a grid of count x count cells."""
+    cell = SIDE // count
+    moved = _moved(random, min(BORDER, cell // 4))  # (2, SIDE, SIDE)
+    rows, columns = (moved // cell).astype(int).clip(0, count - 1)
+    return (rows * count + columns).astype(np.uint8)
 
 
 def _moved(random: np.random.Generator, reach: int) -> NDArray[np.float64]:

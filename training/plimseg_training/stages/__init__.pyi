@@ -4,6 +4,7 @@ __all__ = [
     "STUDENT_WIDTH",
     "DistillTask",
     "Encoders",
+    "Flip",
     "SegmentationTask",
     "Stage1Task",
     "Stage2Task",
@@ -64,6 +65,9 @@ from .pseudo_masks import (
 )
 from .pseudo_masks import (
     write_pseudo_mask as write_pseudo_mask,
+)
+from .samples import (
+    Flip as Flip,
 )
 from .samples import (
     stain_jitter as stain_jitter,
