@@ -152,8 +152,9 @@ def test_a_finished_region_is_not_computed_again(
     results: Path, store: Path, sample_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = files_of(store)
-    options = ("--model", "bundled-tissue", "--tile-size", "256", "--probabilities", "--device",
-               "cpu", "--format", "none", "--out", results)  # fmt: skip
+    # the model that shipped as `bundled-tissue` then
+    options = ("--model", model_file("tissue"), "--tile-size", "256", "--probabilities",
+               "--device", "cpu", "--format", "none", "--out", results)  # fmt: skip
     events = run(capsys, "segment", sample_path, "--region", "512,512,700,600", *options)
     done = [(e["tiles_done"], e["tiles_total"]) for e in events if e["event"] == "progress"]
     assert done[0] == (0, 0)

@@ -16,6 +16,7 @@ from napari_plimseg.results.mask_store import MaskStore
 from tests.results.test_mask_store import LAYOUT, TILES, chunk, fill, make_info
 
 FORMER = Path(__file__).parents[1] / "data" / "former_version" / "results"
+TISSUE = FORMER.parent / "models" / "tissue.safetensors"
 STEM = "CMU-1-Small-Region"
 FORMATS = "ome-tiff,csv,geojson"
 
@@ -136,7 +137,7 @@ def test_a_run_tells_what_it_computes_again(
         before = store.read_classes()
     flip(former / "classes.zarr" / "c" / "3" / "3")
     run = [
-        *("segment", str(sample_path), "--region", "512,512,700,600", "--model", "bundled-tissue"),
+        *("segment", str(sample_path), "--region", "512,512,700,600", "--model", str(TISSUE)),
         *("--tile-size", "256", "--probabilities", "--device", "cpu", "--format", "none"),
         *("--out", str(former.parent)),
     ]

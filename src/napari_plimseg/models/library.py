@@ -357,7 +357,7 @@ def models_folder() -> Path:
 
 
 def tissue_file() -> Path:
-    """Return the path of the shipped model that was trained from tags."""
+    """Return the path of the shipped model of colorectal tissue."""
     return bundled_folder() / TISSUE_FILE
 
 
@@ -379,8 +379,8 @@ def _models() -> list[ModelEntry]:
         _bundled(),
         _shipped(
             BUNDLED_TISSUE, BUNDLED_TISSUE, tissue_file(), Task.MASKS,
-            "Colorectal tissue, from tags",
-            "Nine colorectal tissue classes, trained from image-level tags. For research use only.",
+            "Colorectal tissue",
+            "The default for tissue: nine colorectal classes. For research use only.",
         ),
         _shipped(
             BUNDLED_PROMPTABLE, BUNDLED, bundled_folder() / HINT_MODEL_FILE, Task.PROMPTS,

@@ -178,7 +178,7 @@ def test_it_is_listed_first_and_is_small() -> None:
     assert {p.suffix for p in bundled_folder().iterdir()} <= {".json", ".safetensors", ".md"}
 
 
-def test_the_model_trained_from_tags_is_listed_second() -> None:
+def test_the_model_of_colorectal_tissue_is_listed_second() -> None:
     second = list_models()[1]
     assert (second.name, second.available, second.reason) == ("bundled-tissue", True, "")
     assert second.license
