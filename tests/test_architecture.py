@@ -93,6 +93,7 @@ LAYERS = {
         {"stages", "report", "console"},
         {"promptable"},
         {"pipeline"},
+        {"timing"},
         {"commands"},
         {"__main__"},
     ],

@@ -5,8 +5,6 @@ from __future__ import annotations
 import argparse
 import functools
 import shutil
-import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,7 +16,6 @@ from napari_plimseg.training_runs import EFFORTS, RunFolder
 from plimseg_training.commands.scan import scanned, show_report
 from plimseg_training.config import Recipe, chosen_recipe, load_recipe, with_effort
 from plimseg_training.console import time_left
-from plimseg_training.events import memory_mb
 from plimseg_training.run_folder import RunError, StopRequest
 
 if TYPE_CHECKING:
@@ -26,7 +23,6 @@ if TYPE_CHECKING:
 
     from napari_plimseg.cli.console import Commands
     from plimseg_training.console import TrainingConsole
-    from plimseg_training.data import TaggedFolder
     from plimseg_training.promptable import HintRecipe
 
 
@@ -35,11 +31,6 @@ opened, 4 model can't be used, 5 images or tags are wrong, 6 run folder damaged 
 130 stopped (finished work is kept).
 For research use only; not a medical device."""
 RUNS = Path("runs")
-_LARGEST_SIDE = 1024
-_HEADS_MB = 200
-"""Rough memory of the matcher, the heads and a batch of maps, with a small encoder."""
-_BACKWARD = 3
-"""Rough cost of a step that trains the encoder, in forward passes."""
 
 
 def add_parser(commands: Commands) -> None:
@@ -178,6 +169,7 @@ def dry_run(
         Returns the recipe at an effort, so that programs can show the duration of each.
     """
     from plimseg_training.data import TrainingData
+    from plimseg_training.timing import estimated_cost
 
     try:
         data = TrainingData.of(recipe)
@@ -186,7 +178,7 @@ def dry_run(
         raise
     show_report(data.report, console)
     training, validation = data.train, data.validation
-    cost = estimated_cost(recipe, training)
+    cost = estimated_cost(recipe, data)
     seconds = cost.seconds(recipe)
     held_out = 0 if validation is None else len(validation.images)
     measured = 0 if validation is None else sum(i.truth is not None for i in validation.images)
@@ -216,82 +208,13 @@ def dry_run(
         f"  images   {len(training.images)} for training, {held_out} for validation",
         f"  encoder  {recipe.model.backbone}, trained blocks: {recipe.model.train_blocks}",
         f"  stage 1  {one.epochs} epochs, {one.batch_size * one.accumulate} images per step",
-        f"  stage 2  {two.epochs} epochs, {two.batch_size * two.accumulate} images per step",
-        f"  time     roughly {time_left(seconds)}, from one image timed on this machine",
+        f"  stage 2  {two.epochs} epochs, {two.batch_size * two.accumulate} images per step"
+        + (f", {two.steps} steps" if two.steps else "")
+        + (f", {two.self_training_rounds} rounds more" if two.self_training_rounds else ""),
+        f"  time     roughly {time_left(seconds)}, from a few steps timed on this computer",
     ):
         console.text(line)
     return 0
-
-
-@dataclass(frozen=True)
-class Cost:
-    """Roughly what a training takes on this computer.
-
-    Parameters
-    ----------
-    pass_seconds : float
-        Time of one image in the encoder.
-    images : int
-        Number of training images.
-    memory_mb : float
-        On the device, or of the process when training on the CPU.
-    device : str
-        For people.
-    """
-
-    pass_seconds: float
-    images: int
-    memory_mb: float
-    device: str
-
-    def seconds(self, recipe: Recipe) -> float:
-        """Return the duration of a recipe, if every image passes the encoder in every epoch.
-
-        With a frozen encoder, whose features are cached, it is shorter.
-        """
-        rounds = 1 + recipe.stage2.self_training_rounds
-        epochs = recipe.stage1.epochs + recipe.stage2.epochs * rounds
-        cost = 1 if recipe.model.train_blocks == "none" else _BACKWARD
-        pseudo = len(recipe.pseudo_masks.scales) * (2 if recipe.pseudo_masks.flips else 1)
-        return self.pass_seconds * self.images * (epochs * cost + pseudo)
-
-
-def estimated_cost(recipe: Recipe, training: TaggedFolder) -> Cost:
-    """Estimate what a training takes by timing one image in its encoder.
-
-    Parameters
-    ----------
-    recipe : Recipe
-    training : TaggedFolder
-        The training images.
-    """
-    import torch
-
-    from napari_plimseg.inference import describe_device, pick_device
-    from napari_plimseg.models import load_backbone
-    from plimseg_training.stages import BUDGET_BYTES
-
-    device = pick_device(recipe.device)
-    backbone = load_backbone(recipe.model.backbone).to(device).eval()
-    before = memory_mb(device.type)
-    height, width = (min(side, _LARGEST_SIDE) for side in training.images[0].size)
-    image = torch.rand(1, 3, max(height, 32), max(width, 32), device=device)
-    took = []
-    with torch.inference_mode():
-        for _ in range(2):  # the first pass also warms up
-            begin = time.monotonic()
-            maps = backbone(image)
-            maps[-1].sum().item()
-            took.append(time.monotonic() - begin)
-    one_pass = memory_mb(device.type) - before
-    kept = 0.0
-    if recipe.model.train_blocks == "none":
-        of_image = sum(m.numel() * 2 for m in maps) / 1e6  # cached with 2 bytes per value
-        kept = min(of_image * len(training.images), BUDGET_BYTES / 1e6)
-    else:
-        one_pass *= _BACKWARD * max(recipe.stage1.batch_size, recipe.stage2.batch_size)
-    memory = before + one_pass + kept + _HEADS_MB
-    return Cost(min(took), len(training.images), memory, describe_device(device))
 
 
 def listed(model_file: Path, name: str) -> Path:
