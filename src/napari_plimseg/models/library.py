@@ -526,12 +526,14 @@ def _encoder(card: EncoderCard) -> ModelEntry:
             reason = f"Download it in PLIMSeg Models. Or: {reason}"
     what = "any words that you type" if card.reads_text else "vision-only, for training"
     name = loadable or (card.name if card.name.is_complete else "")
+    size = f" About {card.megabytes / 1000:.1f} GB to download." if downloadable else ""
     return ModelEntry(
         key=card.title, name=str(name), title=card.title,
-        description=f"{card.architecture}: {what}.", kind=Kind.ENCODER, state=state, reason=reason,
-        license=card.license, source=card.origin,
+        description=f"{card.architecture}: {what}.{size}", kind=Kind.ENCODER, state=state,
+        reason=reason, license=card.license, source=card.origin,
         page=f"{HUB_PAGE}/{card.repository}" if card.repository else "", gated=card.gated,
-        task=Task.MASKS if card.reads_text else Task.TRAINING, size_bytes=bytes_here(card),
+        task=Task.MASKS if card.reads_text else Task.TRAINING, mpp=card.mpp,
+        size_bytes=bytes_here(card),
         path=folder if here else cached, downloadable=downloadable, removable=here,
     )  # fmt: skip
 

@@ -240,6 +240,7 @@ _DINO_STACKED = {
     "mlp.gate_proj": "mlp.fc1", "mlp.up_proj": "mlp.fc1",
 }  # fmt: skip
 """In the order in which they are stacked; transformers 5 has its own names."""
+_POOLING = ("attn_pool_contrast.", "ln_contrast.")
 _DINO_LAYER = re.compile(r"encoder\.layer\.(\d+)\.(.+)\.(weight|bias|lambda1)")
 
 
@@ -270,11 +271,18 @@ def open_clip_names(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def timm_names(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Return the tensors of transformers' DINOv2 as timm names them; others unchanged.
+    """Return the tensors of transformers' DINOv2 and of CONCH 1.5 as timm names them.
 
-    Phikon-v2 and Hibou are published in that layout. Their register tokens have no position
-    embedding; timm's have one, which is set to zero.
+    Phikon-v2, Hibou and Midnight are published in the first layout. Their register tokens have no
+    position embedding; timm's have one, which is set to zero. Of CONCH 1.5, which has no text
+    tower, the pooling of whole images is left out. Others are returned as they are.
     """
+    if "trunk.cls_token" in tensors:
+        return {
+            name.removeprefix("trunk."): tensor
+            for name, tensor in tensors.items()
+            if not name.startswith(_POOLING)
+        }
     if "embeddings.cls_token" not in tensors:
         return tensors
     result: dict[str, Tensor] = {}

@@ -74,6 +74,7 @@ SCHEMES: dict[str, NameForm] = {
         NameForm("hf-hub", place=_REPOSITORY),
         NameForm("local-dir", place="FOLDER"),
         NameForm("conch", place="FOLDER"),
+        NameForm("keep", place="FOLDER"),
         NameForm("open_clip", architecture=_ANY_ARCHITECTURE, place="FILE"),
         NameForm("timm", architecture=_ANY_ARCHITECTURE, place="FILE"),
         NameForm(SMALL),
@@ -278,6 +279,10 @@ class EncoderCard:
         Downloaded too when the repository has them.
     by_hand : tuple of str
         Needed, but not in the repository.
+    megabytes : int
+        Of its weights, about; asked from the hub before a download. 0 when nothing is downloaded.
+    mpp : float
+        Micrometers per pixel of the images that it was trained on.
     """
 
     name: EncoderName
@@ -291,12 +296,16 @@ class EncoderCard:
     needed: tuple[tuple[str, ...], ...] = ()
     optional: tuple[str, ...] = ()
     by_hand: tuple[str, ...] = ()
+    megabytes: int = 0
+    mpp: float = 0.5
 
     def __post_init__(self) -> None:
         if not (self.title and self.license and (self.repository or self.source)):
             raise ValueError(f"the card of '{self.name}' lacks a title, license or source")
         if not self.needed and not self.is_bundled:
             raise ValueError(f"the card of '{self.name}' names no files")
+        if self.megabytes < 0 or self.mpp <= 0:
+            raise ValueError(f"the card of '{self.name}' has an impossible size or pixel size")
 
     @property
     def is_bundled(self) -> bool:
@@ -316,33 +325,39 @@ _TIMM_WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 
 
 def hub_clip(
-    repository: str, title: str, architecture: str, terms: str, *, optional: tuple[str, ...] = ()
-) -> EncoderCard:
+    repository: str, title: str, architecture: str, terms: str, megabytes: int, *,
+    optional: tuple[str, ...] = (),
+) -> EncoderCard:  # fmt: skip
     """Return the card of a CLIP model that open_clip can load from a hub repository."""
     return EncoderCard(
         EncoderName("hf-hub", place=repository), title, architecture, terms, repository,
-        needed=_OPEN_CLIP, optional=optional,
+        needed=_OPEN_CLIP, optional=optional, megabytes=megabytes,
     )  # fmt: skip
 
 
 def clip_file(
-    architecture: str, file: str, title: str, terms: str, source: str, repository: str = ""
-) -> EncoderCard:
+    architecture: str, file: str, title: str, terms: str, source: str, megabytes: int,
+    repository: str = "",
+) -> EncoderCard:  # fmt: skip
     """Return the card of a CLIP model whose weights are one file."""
     return EncoderCard(
         EncoderName("open_clip", architecture), title, architecture, terms, repository, source,
-        needed=((file,),),
+        needed=((file,),), megabytes=megabytes,
     )  # fmt: skip
 
 
 def timm_encoder(
-    model: str, title: str, architecture: str, terms: str, repository: str, *,
+    model: str, title: str, architecture: str, terms: str, repository: str, megabytes: int, *,
     config: str = "config.json", weights: tuple[str, ...] = _TIMM_WEIGHTS, gated: bool = False,
 ) -> EncoderCard:  # fmt: skip
-    """Return the card of a vision-only encoder that timm can build."""
+    """Return the card of a vision-only encoder that timm can build.
+
+    `config` is "" for those without one, whose normalization is in `specs.TIMM_VARIANTS`.
+    """
     return EncoderCard(
         EncoderName("timm", model), title, architecture, terms, repository, gated=gated,
-        reads_text=False, needed=((config,), weights),
+        reads_text=False, needed=((config,), weights) if config else (weights,),
+        megabytes=megabytes,
     )  # fmt: skip
 
 
@@ -350,33 +365,44 @@ _PREPROCESSOR = "preprocessor_config.json"
 CARDS: list[EncoderCard] = [
     EncoderCard(EncoderName(BUNDLED), "Bundled colorectal model", "DenseNet121 + MiniLM",
                 "MIT, Apache-2.0 and research-use data", source="ships with napari-plimseg"),
-    hub_clip("wisdomik/QuiltNet-B-32", "QuiltNet B-32", "ViT-B-32", "MIT"),
-    hub_clip("wisdomik/QuiltNet-B-16", "QuiltNet B-16", "ViT-B-16", "MIT"),
+    hub_clip("wisdomik/QuiltNet-B-32", "QuiltNet B-32", "ViT-B-32", "MIT", 605),
+    hub_clip("wisdomik/QuiltNet-B-16", "QuiltNet B-16", "ViT-B-16", "MIT", 599),
     hub_clip("microsoft/BiomedCLIP-PubMedBERT_256-vit_base_patch16_224", "BiomedCLIP",
-             "ViT-B-16 (timm)", "MIT", optional=_TOKENIZER),
+             "ViT-B-16 (timm)", "MIT", 784, optional=_TOKENIZER),
     hub_clip("timm/vit_base_patch16_clip_224.openai", "OpenAI CLIP ViT-B-16",
-             "ViT-B-16-quickgelu", "MIT"),
-    hub_clip("timm/resnet50_clip.openai", "OpenAI CLIP RN50", "RN50-quickgelu", "MIT"),
+             "ViT-B-16-quickgelu", "MIT", 599),
+    hub_clip("timm/resnet50_clip.openai", "OpenAI CLIP RN50", "RN50-quickgelu", "MIT", 408),
     clip_file("ViT-B-16", "pathgen-clip.pt", "PathGen-CLIP", "CC-BY-2.0",
-              "pathgen-clip.pt of PathGen-1.6M"),
+              "pathgen-clip.pt of PathGen-1.6M", 599),
     clip_file("ViT-B-16-quickgelu", "pathclip.pt", "PathCLIP", "CC-BY-NC-4.0",
-              "PathCLIP of PathAsst"),
+              "PathCLIP of PathAsst", 599),
     clip_file("ViT-B-32-quickgelu", "pytorch_model.bin", "PLIP", "none stated",
-              "pytorch_model.bin of vinid/plip", "vinid/plip"),
+              "pytorch_model.bin of vinid/plip", 605, "vinid/plip"),
     EncoderCard(EncoderName("conch"), "CONCH", "ViT-B-16 with attention pooling", _NC_ND,
                 "MahmoodLab/CONCH", gated=True,
                 needed=(("pytorch_model.bin", "model.safetensors"),),
-                by_hand=("conch_byte_level_bpe_uncased.json",)),
-    timm_encoder("vit_large_patch16_224", "UNI", "ViT-L-16", _NC_ND, "MahmoodLab/UNI",
+                by_hand=("conch_byte_level_bpe_uncased.json",), megabytes=1580),
+    EncoderCard(EncoderName("keep"), "KEEP", "ViT-L-16 with PubMedBERT", "MIT", "Astaxanthin/KEEP",
+                needed=(TOKENIZER_FILES, _TIMM_WEIGHTS), megabytes=1660),
+    timm_encoder("vit_large_patch16_224", "UNI", "ViT-L-16", _NC_ND, "MahmoodLab/UNI", 1213,
                  weights=_TIMM_WEIGHTS[::-1], gated=True),
+    timm_encoder("uni2_h", "UNI2-h", "ViT-H-14", _NC_ND, "MahmoodLab/UNI2-h", 2725,
+                 weights=_TIMM_WEIGHTS[::-1], gated=True),
+    timm_encoder("conch_v1_5", "CONCH 1.5", "ViT-L-16", _NC_ND, "MahmoodLab/conchv1_5", 1213,
+                 config="", weights=("pytorch_model_vision.bin",), gated=True),
     timm_encoder("vit_huge_patch14_224", "Virchow2", "ViT-H-14", _NC_ND, "paige-ai/Virchow2",
-                 gated=True),
+                 2525, gated=True),
     timm_encoder("vit_large_patch16_224", "Phikon-v2", "ViT-L-16", "Owkin non-commercial license",
-                 "owkin/phikon-v2", config=_PREPROCESSOR),
+                 "owkin/phikon-v2", 1213, config=_PREPROCESSOR),
     timm_encoder("vit_giant_patch14_reg4_dinov2", "H-optimus-0", "ViT-g-14", "Apache-2.0",
-                 "bioptimus/H-optimus-0"),
+                 "bioptimus/H-optimus-0", 4540),
+    timm_encoder("vit_giant_patch14_reg4_dinov2", "H-optimus-1", "ViT-g-14", _NC_ND,
+                 "bioptimus/H-optimus-1", 4540, gated=True),
+    timm_encoder("vit_base_patch14_reg4_dinov2", "H0-mini", "ViT-B-14", _NC_ND,
+                 "bioptimus/H0-mini", 343, gated=True),
+    timm_encoder("midnight", "Midnight-12k", "ViT-g-14", "MIT", "kaiko-ai/midnight", 4545),
     timm_encoder("vit_base_patch14_reg4_dinov2", "Hibou-B", "ViT-B-14", "Apache-2.0",
-                 "histai/hibou-b", config=_PREPROCESSOR),
+                 "histai/hibou-b", 343, config=_PREPROCESSOR),
 ]  # fmt: skip
 """Encoders known to work; append a card to offer another one."""
 
@@ -443,7 +469,7 @@ def damage(card: EncoderCard) -> str:
     for names in card.needed[:-1]:
         for name in names:
             path = folder_of(card) / name
-            if path.is_file() and not _is_json(path):
+            if path.suffix == ".json" and path.is_file() and not _is_json(path):
                 return f"'{name}' is damaged: remove it and download it again."
     return ""
 

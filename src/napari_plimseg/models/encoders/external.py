@@ -239,7 +239,7 @@ class BertTower(nn.Module):
     def __init__(self, spec: BertText, embed_dim: int) -> None:
         super().__init__()
         self._pooling = spec.hf_pooler_type
-        self.transformer = _bert(spec.sizes, pooled=spec.hf_pooler_type == "cls_pooler")
+        self.transformer = bert_network(spec.sizes, pooled=spec.hf_pooler_type == "cls_pooler")
         width = spec.sizes.hidden_size
         if spec.hf_proj_type == "linear":
             self.proj: nn.Module = nn.Linear(width, embed_dim, bias=False)
@@ -265,7 +265,9 @@ class BertTower(nn.Module):
         return projected
 
 
-def _bert(sizes: BertSizes, *, pooled: bool) -> Any:
+@_builder
+def bert_network(sizes: BertSizes, *, pooled: bool) -> Any:
+    """Build a BERT of transformers; `pooled` adds the layer on its first token."""
     try:
         from transformers import BertConfig, BertModel
     except ImportError as error:

@@ -39,6 +39,7 @@ _HASH = re.compile(r"[0-9a-f]{64}")
 _WEIGHTS = {
     "local-dir": WEIGHT_FILES,
     "conch": ("pytorch_model.bin", "model.safetensors"),
+    "keep": ("model.safetensors", "pytorch_model.bin"),
     "sam": ("model.safetensors", "pytorch_model.bin"),
 }
 """In which files of a folder each scheme looks for weights, in its order."""

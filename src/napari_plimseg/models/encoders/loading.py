@@ -36,7 +36,7 @@ from napari_plimseg.models.encoders.cards import (
     hub_folder,
     without_folders,
 )
-from napari_plimseg.models.encoders.conch import load_conch
+from napari_plimseg.models.encoders.conch_keep import load_conch, load_keep
 from napari_plimseg.models.encoders.external import check_fit, shapes_of
 from napari_plimseg.models.encoders.known import remember
 from napari_plimseg.models.encoders.open_clip import ClipMatcher, OpenClipEncoder
@@ -97,7 +97,8 @@ def load_encoder(name: str) -> ImageEncoder:
     ----------
     name : str
         `bundled`, `hf-hub:ORG/REPO`, `local-dir:FOLDER`, `conch:FOLDER`,
-        `open_clip:ARCHITECTURE=FILE`, `timm:ARCHITECTURE=FILE`, or of a registered scheme.
+        `keep:FOLDER`, `open_clip:ARCHITECTURE=FILE`, `timm:ARCHITECTURE=FILE`, or of a registered
+        scheme.
 
     Raises
     ------
@@ -325,6 +326,8 @@ FAMILIES: dict[str, EncoderFamily] = {
     "hf-hub": _clip_family(_hub_clip),
     "local-dir": _clip_family(lambda name: OpenClipEncoder.from_folder(name.weights, str(name))),
     "conch": _clip_family(lambda name: load_conch(name.weights, str(name)), "conch", rebuilt_conch),
+    # its backbone is one of timm's
+    "keep": _clip_family(lambda name: load_keep(name.weights, str(name))),
     "open_clip": _clip_family(
         lambda name: OpenClipEncoder.from_file(name.architecture, name.weights),
         "open_clip",

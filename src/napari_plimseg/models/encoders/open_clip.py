@@ -59,7 +59,7 @@ def dense_path(visual: Any) -> tuple[Callable[[Tensor], Tensor], int]:
     kind = type(visual).__name__
     if kind == "VisionTransformer" and visual.attn_pool is None:
         return lambda x: _clip_patches(visual, x), int(visual.patch_size[0])
-    if kind == "TimmModel" and is_timm_transformer(visual.trunk):
+    if kind in {"TimmModel", "KeepVisual"} and is_timm_transformer(visual.trunk):
         accept_any_size(visual.trunk)
         patch = int(visual.trunk.patch_embed.patch_size[0])
         return lambda x: _timm_patches(visual, x), patch

@@ -528,6 +528,7 @@ _TIMM_ARGUMENTS = {
     "no_embed_class": _SWITCH,
     "mlp_ratio": Allowed(0.25, 16, whole=False),
     "gated": _SWITCH,
+    "depth": Allowed(1, _LARGEST_DEPTH),
 }
 _TRUNK = {
     "image_size": _IMAGE_SIDE, "patch": Allowed(2, 128), "width": Allowed(8, _LARGEST_WIDTH),
@@ -545,7 +546,8 @@ class TimmSpec:
         In timm's own table of architectures.
     arguments : dict
         Those that follow from the shapes of weights: `init_values`, `reg_tokens`, `img_size`,
-        `no_embed_class`, `mlp_ratio` and `gated` (`SwiGLUPacked` with SiLU).
+        `no_embed_class`, `mlp_ratio` and `gated` (`SwiGLUPacked` with SiLU); and `depth`, the
+        number of blocks, of a row of `TIMM_VARIANTS`.
     mean, std : tuple of float, optional
         Normalization of RGB in [0, 1]; timm's own for the name when None.
     """
@@ -584,6 +586,17 @@ class TimmSpec:
             if content.get(name) is not None
         }
         return cls(content.get("name", ""), content.get("arguments", {}), **colors)
+
+
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+_HALF = (0.5, 0.5, 0.5)
+TIMM_VARIANTS: dict[str, TimmSpec] = {
+    "uni2_h": TimmSpec("vit_giant_patch14_reg4_dinov2", {"depth": 24}, IMAGENET_MEAN, IMAGENET_STD),
+    "midnight": TimmSpec("vit_giant_patch14_dinov2", {}, _HALF, _HALF),
+    "conch_v1_5": TimmSpec("vit_large_patch16_224", {}, IMAGENET_MEAN, IMAGENET_STD),
+}
+"""Names besides timm's own, of encoders whose page says what neither the weights nor a file beside
+them do: the number of blocks, the normalization."""
 
 
 @dataclass(frozen=True)

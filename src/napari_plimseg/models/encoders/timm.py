@@ -27,7 +27,12 @@ from napari_plimseg.models.encoders.external import (
     timm_config,
     timm_network,
 )
-from napari_plimseg.models.encoders.specs import MEAN_RANGE, STD_RANGE, TimmSpec
+from napari_plimseg.models.encoders.specs import (
+    MEAN_RANGE,
+    STD_RANGE,
+    TIMM_VARIANTS,
+    TimmSpec,
+)
 from napari_plimseg.models.encoders.vit import accept_any_size, is_timm_transformer
 from napari_plimseg.models.weights import load_checked, timm_names
 from napari_plimseg.models.windows import WindowGrid
@@ -87,19 +92,26 @@ def build(spec: TimmSpec) -> TimmNetwork:
 def load(name: str, path: Path) -> TimmNetwork:
     """Build one of timm's networks with the weights of a file, without the classifier.
 
+    Parameters
+    ----------
+    name : str
+        In timm's own table, or in `TIMM_VARIANTS`.
+    path : Path
+
     Raises
     ------
     ModelError
         When the file can't be read or belongs to another network.
     """
-    check_timm_name(name, path)
-    # only shapes so far: values are read once they are known to be those of this network
-    arguments = transformer_arguments(timm_names(tensors_of(path)))
-    colors = _published(path)
+    if name not in TIMM_VARIANTS:
+        check_timm_name(name, path)
     try:
-        spec = TimmSpec(name, arguments, **colors)
+        # only shapes so far: values are read once they are known to be those of this network
+        spec = spec_for(name, tensors_of(path), _published(path))
     except ModelError as error:
-        raise ModelError(error.problem, path=path, remedy=error.remedy) from error
+        raise (
+            error if error.path else ModelError(error.problem, path=path, remedy=error.remedy)
+        ) from error
     wanted = shapes_of(lambda: timm_network(spec))
 
     def translate(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -110,6 +122,31 @@ def load(name: str, path: Path) -> TimmNetwork:
     built = built_for(lambda: build(spec), path, translate, wanted)
     digest = load_checked(built.network, path, translate)
     return replace(built, digest=digest)
+
+
+def spec_for(
+    name: str, tensors: Mapping[str, Tensor], colors: Mapping[str, tuple[float, ...]] | None = None
+) -> TimmSpec:
+    """Return what a network is built from, by its name and the shapes of its weights.
+
+    Parameters
+    ----------
+    name : str
+        In timm's own table, or in `TIMM_VARIANTS`.
+    tensors : mapping
+        As published; only their shapes are read.
+    colors : mapping, optional
+        `mean` and `std` from a file beside the weights.
+
+    Raises
+    ------
+    ModelError
+        When the shapes are impossible.
+    """
+    known = TIMM_VARIANTS.get(name, TimmSpec(name))
+    arguments = {**transformer_arguments(timm_names(dict(tensors))), **known.arguments}
+    given = {"mean": known.mean, "std": known.std, **(colors or {})}
+    return TimmSpec(known.name, arguments, **given)
 
 
 def transformer_arguments(tensors: Mapping[str, Tensor]) -> dict[str, Any]:

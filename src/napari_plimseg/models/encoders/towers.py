@@ -9,7 +9,7 @@ import torch
 from napari_plimseg.errors import ModelError
 from napari_plimseg.models.encoders import timm
 from napari_plimseg.models.encoders.base import Backbone
-from napari_plimseg.models.encoders.conch import build_trunk
+from napari_plimseg.models.encoders.conch_keep import build_trunk
 from napari_plimseg.models.encoders.external import clip_tower
 from napari_plimseg.models.encoders.specs import TimmSpec, TowerSpec, check_colors, read_trunk
 from napari_plimseg.models.encoders.vit import (
@@ -159,7 +159,7 @@ def rebuilt_timm(spec: Mapping[str, Any]) -> Backbone:
 
 def _of_tower(tower: Any, name: str, digest: str, spec: Mapping[str, Any]) -> Backbone:
     kind = type(tower).__name__
-    if kind in {"TimmModel", "ConchVisual"}:
+    if kind in {"TimmModel", "ConchVisual", "KeepVisual"}:
         tower = tower.trunk
         if is_timm_transformer(tower):
             accept_any_size(tower)

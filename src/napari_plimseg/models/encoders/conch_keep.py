@@ -1,13 +1,17 @@
-"""CONCH (Lu et al. 2024): a vision transformer with attention pooling, and its text tower.
+"""CONCH and KEEP, image-text models whose own code is not used: both are built here from parts.
 
-Its weights are gated and are read from a folder of the user's. The sizes of the network follow
-from the tensors. The network is built from parts of timm and open_clip, so that CONCH's own package
-is needed only for its tokenizer file.
+CONCH (Lu et al. 2024) is a vision transformer with attention pooling, and a text tower. Its weights
+are gated and are read from a folder of the user's. The sizes of the network follow from the
+tensors. Of CONCH's own package, only the tokenizer file is needed.
+
+KEEP (Zhou et al. 2024) is UNI's vision transformer with a projection, beside PubMedBERT. Its sizes
+are fixed, and the weights have to fit them.
 """
 
 from __future__ import annotations
 
 import math
+import re
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -17,13 +21,21 @@ from torch.nn import functional as F
 from napari_plimseg.errors import ModelError
 from napari_plimseg.models.encoders.external import (
     attention_pooler,
+    bert_network,
     built_for,
     tensors_of,
     text_transformer,
+    timm_network,
     timm_transformer,
 )
-from napari_plimseg.models.encoders.specs import read_trunk
-from napari_plimseg.models.encoders.tokenizer_files import conch_tokenizer
+from napari_plimseg.models.encoders.specs import (
+    BERTS,
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    TimmSpec,
+    read_trunk,
+)
+from napari_plimseg.models.encoders.tokenizer_files import bert_tokenizer, conch_tokenizer
 from napari_plimseg.models.encoders.vit import accept_any_size
 from napari_plimseg.models.weights import load_checked
 
@@ -43,6 +55,13 @@ PREPROCESSING = {
     "std": (0.26862954, 0.26130258, 0.27577711),
 }
 _CAPTIONING = ("text_decoder.", "visual.attn_pool_caption.", "visual.ln_caption.")
+
+KEEP_FILES = ("model.safetensors", "pytorch_model.bin")
+KEEP_TRUNK = TimmSpec("vit_large_patch16_224", {"init_values": 1e-5}, IMAGENET_MEAN, IMAGENET_STD)
+KEEP_TEXT = BERTS["microsoft/BiomedNLP-PubMedBERT-base-uncased-abstract-fulltext"]
+KEEP_CONTEXT = 256
+"""Tokens of a text, longer ones are cut."""
+_KEEP_GAIN = re.compile(r"(visual\.blocks\.\d+\.ls[12])\.weight")
 
 
 def build_trunk(sizes: Mapping[str, int]) -> Any:
@@ -152,3 +171,108 @@ def _without_captions(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 def _depth(tensors: Mapping[str, Tensor], prefix: str) -> int:
     found = {name.removeprefix(prefix).split(".")[0] for name in tensors if name.startswith(prefix)}
     return len(found)
+
+
+class KeepVisual(nn.Module):
+    """The image tower: a trunk of timm and a projection of its class token.
+
+    Parameters
+    ----------
+    trunk : torch.nn.Module
+        A vision transformer.
+    embedding_size : int
+        Of the space shared with texts.
+    """
+
+    def __init__(self, trunk: Any, embedding_size: int) -> None:
+        super().__init__()
+        self.trunk = trunk
+        self.head = nn.Sequential(
+            nn.Linear(trunk.embed_dim, embedding_size), nn.GELU(),
+            nn.Linear(embedding_size, embedding_size),
+        )  # fmt: skip
+        self.image_size = trunk.patch_embed.img_size
+        self.preprocess_cfg = {"mean": KEEP_TRUNK.mean, "std": KEEP_TRUNK.std}
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return one vector per image, (B, D)."""
+        projected: Tensor = self.head(self.trunk(images))
+        return projected
+
+
+class KeepNetwork(nn.Module):
+    """Image tower, text tower and scale of their cosine, with open_clip's interface.
+
+    Texts are not projected: their space is that of PubMedBERT's pooled token.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.visual = KeepVisual(timm_network(KEEP_TRUNK), KEEP_TEXT.hidden_size)
+        self.text = bert_network(KEEP_TEXT, pooled=True)
+        self.logit_scale = nn.Parameter(torch.zeros(()))
+
+    def encode_image(self, images: Tensor, normalize: bool = False) -> Tensor:
+        """Return vectors (B, D) of normalized images."""
+        vectors: Tensor = self.visual(images)
+        return F.normalize(vectors, dim=-1) if normalize else vectors
+
+    def encode_text(self, tokens: Tensor, normalize: bool = False) -> Tensor:
+        """Return vectors (N, D) of token ids (N, T); 0 is padding."""
+        mask = (tokens != 0).long()
+        used = int(
+            mask.sum(1).max()
+        )  # what is padding in every text takes time and changes nothing
+        found = self.text(input_ids=tokens[:, :used], attention_mask=mask[:, :used])
+        vectors: Tensor = found.pooler_output
+        return F.normalize(vectors, dim=-1) if normalize else vectors
+
+
+def load_keep(folder: Path, name: str) -> OpenClipEncoder:
+    """Build KEEP from its weights and the words of its tokenizer in a folder.
+
+    Raises
+    ------
+    ModelError
+        When a file is missing or is not KEEP's.
+    """
+    from napari_plimseg.models.encoders.open_clip import OpenClipEncoder
+
+    weights = next((folder / f for f in KEEP_FILES if (folder / f).is_file()), None)
+    if weights is None:
+        raise ModelError(
+            f"the folder lacks {KEEP_FILES[0]}",
+            path=folder,
+            remedy="Put KEEP's weights and its tokenizer.json or vocab.txt there.",
+        )
+    tokenize = bert_tokenizer(
+        folder,
+        KEEP_CONTEXT,
+        lowercase=KEEP_TEXT.lowercase,
+        vocabulary=KEEP_TEXT.vocab_size,
+        clean=str,
+    )
+    network = built_for(KeepNetwork, weights, _keep_names)
+    digest = load_checked(network, weights, _keep_names)
+    # its image tower alone is a network of timm, and model files describe it as one
+    config = {
+        "architecture": "timm",
+        "name": KEEP_TRUNK.name,
+        "arguments": dict(KEEP_TRUNK.arguments),
+    }
+    return OpenClipEncoder(network, tokenize, name=name, digest=digest, config=config)
+
+
+def _keep_names(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return published tensors as `KeepNetwork` names them."""
+    result = {}
+    for name, tensor in tensors.items():
+        if name.startswith("visual_head."):
+            result[name.replace("visual_head.", "visual.head.")] = tensor
+        elif name.startswith("visual."):
+            # its own code calls the gains of layer scales "weight"
+            known = _KEEP_GAIN.sub(r"\1.gamma", name)
+            result[known.replace("visual.", "visual.trunk.", 1)] = tensor
+        elif name != "text.embeddings.position_ids":
+            result[name] = tensor
+    return result
