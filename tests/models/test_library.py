@@ -496,7 +496,7 @@ def test_the_hub_is_asked_for_the_rest_of_a_file(
 @pytest.mark.parametrize(
     ("repository", "says"),
     [
-        ("org/gated", "require an agreement"),
+        ("org/gated", "not given your account access yet"),
         ("org/unreachable", "seems to be offline"),
         ("org/broken", "answered 500"),
     ],

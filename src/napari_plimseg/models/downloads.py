@@ -383,6 +383,7 @@ def _disk_error(error: OSError, folder: Path) -> ModelError:
 
 
 _SHA256_DIGITS, _SHA1_DIGITS = 64, 40
+_FORBIDDEN = 403
 
 
 class HubRemote:
@@ -434,7 +435,8 @@ class HubRemote:
                 hf_raise_for_status(answer)
                 # a host without support for ranges sends the whole file again
                 skip = start if start and answer.status_code != 206 else 0
-                for chunk in answer.iter_bytes(CHUNK):
+                # as they arrive: what waits for a chunk to fill is lost with the connection
+                for chunk in answer.iter_bytes():
                     if skip >= len(chunk):
                         skip -= len(chunk)
                         continue
@@ -460,9 +462,17 @@ def _refusal(repository: str, error: Exception) -> ModelError:
     )
 
     if isinstance(error, GatedRepoError):
+        page = f"{HUB_PAGE}/{repository}"
+        if getattr(error.response, "status_code", None) == _FORBIDDEN:  # logged in already
+            return ModelError(
+                f"the authors of {repository} have not given your account access yet",
+                remedy=f"Agree to their terms on {page}; some authors then answer by mail. "
+                "Download it again when they have accepted.",
+            )
         return ModelError(
             f"the authors of {repository} require an agreement first",
-            remedy="Agree on its page and log in (hf auth login), then download again.",
+            remedy=f"Agree to their terms on {page}, log in on this computer (hf auth login), "
+            "then download it again.",
         )
     if isinstance(error, RepositoryNotFoundError):
         return ModelError(
