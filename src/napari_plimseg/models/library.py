@@ -22,6 +22,7 @@ from napari_plimseg.models.encoders import (
     BUNDLED_WEIGHTS_FILE,
     CARDS,
     CONFIG_FILE,
+    SKIN_FILE,
     SMALL,
     TISSUE_FILE,
     TOKENIZER_FILE,
@@ -51,8 +52,11 @@ if TYPE_CHECKING:
 
 
 BUNDLED_TISSUE = "bundled-tissue"
+BUNDLED_SKIN = "bundled-skin"
 BUNDLED_PROMPTABLE = "bundled-hints"
-RESERVED = (BUNDLED, BUNDLED_TISSUE, BUNDLED_PROMPTABLE)
+SHIPPED_FILES = {BUNDLED_TISSUE: TISSUE_FILE, BUNDLED_SKIN: SKIN_FILE}
+"""Files of the shipped models of tissue classes, by their keys."""
+RESERVED = (BUNDLED, *SHIPPED_FILES, BUNDLED_PROMPTABLE)
 """Keys of the shipped models; a user's model can't have one."""
 BUNDLED_MPP = 0.5
 HINT_MODEL_FILE = "hints.safetensors"
@@ -356,9 +360,9 @@ def models_folder() -> Path:
     return user_data_dir() / "models"
 
 
-def tissue_file() -> Path:
-    """Return the path of the shipped model of colorectal tissue."""
-    return bundled_folder() / TISSUE_FILE
+def shipped_file(key: str) -> Path:
+    """Return the path of a shipped model of tissue classes, by its key."""
+    return bundled_folder() / SHIPPED_FILES[key]
 
 
 def why_not_remove(entry: ModelEntry) -> str:
@@ -378,9 +382,15 @@ def _models() -> list[ModelEntry]:
     return [
         _bundled(),
         _shipped(
-            BUNDLED_TISSUE, BUNDLED_TISSUE, tissue_file(), Task.MASKS,
+            BUNDLED_TISSUE, BUNDLED_TISSUE, shipped_file(BUNDLED_TISSUE), Task.MASKS,
             "Colorectal tissue",
             "The default for tissue: nine colorectal classes. For research use only.",
+        ),
+        _shipped(
+            BUNDLED_SKIN, BUNDLED_SKIN, shipped_file(BUNDLED_SKIN), Task.MASKS,
+            "Skin sample from 88 tags",
+            "Epidermis, keratin, dermis and glass, trained from the tags of 88 tiles of the sample "
+            "slide itself: it shows what tags can do, and knows no other skin.",
         ),
         _shipped(
             BUNDLED_PROMPTABLE, BUNDLED, bundled_folder() / HINT_MODEL_FILE, Task.PROMPTS,

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 from napari_plimseg.errors import ModelError
 from napari_plimseg.models.encoders import BUNDLED, CARDS, bundled_folder, is_encoder_name
 from napari_plimseg.models.library import (
-    BUNDLED_TISSUE,
     HINT_MODEL_FILE,
+    SHIPPED_FILES,
     list_models,
     list_promptable_models,
     models_folder,
-    tissue_file,
+    shipped_file,
 )
 from napari_plimseg.models.tensor_file import fits_into_memory
 from napari_plimseg.tissue import COLORECTAL, TissueClasses
@@ -47,7 +47,7 @@ def load_model(
     if is_encoder_name(name):
         with fits_into_memory(Path(name)):
             return _zero_shot(name, classes)
-    path = tissue_file() if name == BUNDLED_TISSUE else _file_of(name)
+    path = shipped_file(name) if name in SHIPPED_FILES else _file_of(name)
     if path.suffix != ".safetensors" or not path.is_file():
         raise ModelError(
             f"there is no model '{path.name}'",

@@ -312,6 +312,7 @@ class PlimsegDock(QWidget):
         self.slide_section.show_slides([layer.name for layer in layers], self.slides.position)
         slide = self.slides.slide
         self.slide_section.show_slide(slide)
+        self.model_choice.choose(self.slides.new_suggestion())
         self._look_up_result()
         self.refresh_state()
 

@@ -9,7 +9,7 @@ from qtpy.QtCore import QObject, Signal
 from qtpy.QtWidgets import QFileDialog, QWidget
 
 from napari_plimseg._reader import SLIDE_KEY, read_slides
-from napari_plimseg._sample_data import cmu_1_small_region
+from napari_plimseg._sample_data import MODEL_KEY, cmu_1_small_region
 from napari_plimseg.errors import PlimsegError
 from napari_plimseg.settings import load_settings
 from napari_plimseg.slides import Slide, filename_patterns
@@ -51,6 +51,7 @@ class ViewerSlides:
         self._on_changed = on_changed
         self._on_shapes = on_shapes
         self._current: Image | None = None
+        self._suggested: Image | None = None
         events = viewer.layers.events
         events.inserted.connect(self._on_inserted)
         events.removed.connect(self._on_removed)
@@ -92,6 +93,17 @@ class ViewerSlides:
         self._current = self.layers[position]
         self._viewer.layers.selection.active = self._current
         self._on_changed()
+
+    def new_suggestion(self) -> str:
+        """Return the name of the model that knows the current slide's tissue; "" for none.
+
+        A layer suggests its model only once: afterwards the user may choose another one.
+        """
+        layer = self._current
+        if layer is None or layer is self._suggested:
+            return ""
+        self._suggested = layer
+        return str(layer.metadata.get(MODEL_KEY, ""))
 
     def set_mpp(self, mpp: float) -> None:
         """Set the pixel size of the current slide and rescale its layers.

@@ -3,6 +3,7 @@ __all__ = [
     "BUNDLED_WEIGHTS_FILE",
     "CARDS",
     "CONFIG_FILE",
+    "SKIN_FILE",
     "SMALL",
     "TISSUE_FILE",
     "TOKENIZER_FILE",
@@ -61,6 +62,9 @@ from .cards import (
 )
 from .cards import (
     CONFIG_FILE as CONFIG_FILE,
+)
+from .cards import (
+    SKIN_FILE as SKIN_FILE,
 )
 from .cards import (
     SMALL as SMALL,

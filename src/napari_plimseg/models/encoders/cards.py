@@ -33,6 +33,7 @@ TOKENIZER_FILE = "tokenizer.json"
 TOKENIZER_FILES = (TOKENIZER_FILE, "vocab.txt")
 """In which the words of a BERT are."""
 TISSUE_FILE = "tissue.safetensors"
+SKIN_FILE = "skin.safetensors"
 _ANY_ARCHITECTURE, _REPOSITORY = "ARCHITECTURE", "ORG/REPO"
 
 
