@@ -9,12 +9,11 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from napari_plimseg.models import SMALLEST_SIDE, log_odds, segmentation_head
-from plimseg_training.data import read_pixels, read_truth
+from napari_plimseg.models import PYRAMID_WIDTH, SMALLEST_SIDE, log_odds, segmentation_head
+from plimseg_training.data import read_truth
 from plimseg_training.evaluation import Score, confusion_matrix
-from plimseg_training.stages.features import to_unit
 from plimseg_training.stages.losses import TagLoss
-from plimseg_training.stages.samples import Flip, SampleSource
+from plimseg_training.stages.samples import Flip, SampleSource, whole_pixels
 from plimseg_training.stages.window_pooling import WindowPooling
 
 if TYPE_CHECKING:
@@ -81,7 +80,7 @@ class SegmentationNetwork(nn.Module):
     classes : int
         Number of classes, including background.
     width : int
-        Channels of the head.
+        Channels of the head; a pyramid always has its own number.
     decoder : str
         Kind of head, as in `ModelConfig`.
     """
@@ -91,8 +90,9 @@ class SegmentationNetwork(nn.Module):
     ) -> None:
         super().__init__()
         self.backbone = backbone
-        self.decoder, self.width = decoder, width
-        self.head = segmentation_head(decoder, backbone, classes, width)
+        self.decoder = decoder
+        self.width = PYRAMID_WIDTH if decoder == "pyramid" else width
+        self.head = segmentation_head(decoder, backbone, classes, self.width)
 
     def forward(self, samples: Sequence[Sample]) -> Tensor:
         """Return logits (B, C, h, w) of samples of one size, on the head's grid."""
@@ -204,7 +204,7 @@ def mean_of_views(
     turns : bool
         Whether to average over the eight flips and quarter turns.
     """
-    pixels = to_unit(read_pixels(image)).to(device)[None]
+    pixels = whole_pixels(image).to(device)[None]
     found = []
     for scale in scales:
         height, width = (max(SMALLEST_SIDE, round(side * scale)) for side in image.size)

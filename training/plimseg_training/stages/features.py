@@ -1,9 +1,9 @@
-"""Features of frozen networks and decoded files, each made once and cached as memory allows."""
+"""Features of frozen networks, computed once per image and cached as memory allows."""
 
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 from torch.nn import functional as F
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 
 BUDGET_BYTES = 3 << 29
-_ARRAYS_BYTES = 1 << 29
 
 
 class MapsOfImages(Protocol):
@@ -83,39 +82,6 @@ class FeatureCache:
                     self._known[key] = maps
                     self._used += size
         return [found.to(self._device).float() for found in maps]
-
-
-class ArrayCache:
-    """Arrays of images that take longer to decode than to use: pixels, pseudo masks.
-
-    Parameters
-    ----------
-    read : callable
-        From an image to an array.
-    budget : int
-        Size of the cache in bytes; further arrays are read every time.
-    """
-
-    def __init__(
-        self, read: Callable[[TaggedImage], NDArray[Any]], budget: int = _ARRAYS_BYTES
-    ) -> None:
-        self._read = read
-        self._left = budget
-        self._known: dict[str, NDArray[Any]] = {}
-        self._lock = threading.Lock()
-
-    def __call__(self, image: TaggedImage) -> NDArray[Any]:
-        """Return the array of an image; it is not to be changed."""
-        key = str(image.path)
-        with self._lock:
-            if key in self._known:
-                return self._known[key]
-        found = self._read(image)
-        with self._lock:
-            if key not in self._known and found.nbytes <= self._left:
-                self._known[key] = found
-                self._left -= found.nbytes
-        return found
 
 
 class DerivedFeatureCache:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import threading
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -29,6 +30,7 @@ _SHIFT_SPREAD = 0.03
 _BLUR_CHANCE = 0.2
 _JPEG_CHANCE, _JPEG_QUALITY = 0.2, (40, 90)
 _SCALES = (0.75, 1.33)
+_ARRAYS_BYTES = 1 << 29
 
 
 def stain_jitter(pixels: Tensor, random: np.random.Generator) -> Tensor:
@@ -146,6 +148,41 @@ class Sample:
     target: Tensor | None = None
 
 
+class ArrayCache:
+    """Arrays of images that take longer to decode than to use: pixels, pseudo masks.
+
+    Parameters
+    ----------
+    read : callable
+        From an image to an array; its pixels by default.
+    budget : int
+        Size of the cache in bytes; further arrays are read every time.
+    """
+
+    def __init__(
+        self,
+        read: Callable[[TaggedImage], NDArray[Any]] = read_pixels,
+        budget: int = _ARRAYS_BYTES,
+    ) -> None:
+        self._read = read
+        self._left = budget
+        self._known: dict[str, NDArray[Any]] = {}
+        self._lock = threading.Lock()
+
+    def __call__(self, image: TaggedImage) -> NDArray[Any]:
+        """Return the array of an image; it is not to be changed."""
+        key = str(image.path)
+        with self._lock:
+            if key in self._known:
+                return self._known[key]
+        found = self._read(image)
+        with self._lock:
+            if key not in self._known and found.nbytes <= self._left:
+                self._known[key] = found
+                self._left -= found.nbytes
+        return found
+
+
 @dataclass(frozen=True)
 class SampleSource:
     """Makes samples of images, always the same ones for a seed, epoch and index.
@@ -222,6 +259,11 @@ class SampleSource:
         if self.augment != "none":
             found = _flipped(found, random, self.multiple)
         return found
+
+
+def whole_pixels(image: TaggedImage) -> Tensor:
+    """Return the pixels of an unchanged image, (3, H, W) in [0, 1]."""
+    return to_unit(read_pixels(image))
 
 
 def _flipped(sample: Sample, random: np.random.Generator, multiple: int) -> Sample:

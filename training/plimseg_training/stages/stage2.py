@@ -9,12 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from napari_plimseg.models import PYRAMID_WIDTH
-from plimseg_training.data import read_pixels
 from plimseg_training.stages.common import SegmentationNetwork, SegmentationTask, full_size
-from plimseg_training.stages.features import ArrayCache
 from plimseg_training.stages.pseudo_masks import IGNORED
-from plimseg_training.stages.samples import Sample, SampleSource, alike
+from plimseg_training.stages.samples import ArrayCache, Sample, SampleSource, alike
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -152,19 +149,16 @@ class Stage2Task(SegmentationTask):
             crop=recipe.stage2.crop,
             blocks=encoders.blocks,
             multiple=max(encoders.backbone.strides),
-            read=ArrayCache(read_pixels),
+            read=ArrayCache(),
         )
         self._drawn = np.arange(len(folder.images))
         self._weights = (
             image_weights(folder) if recipe.stage2.balance else np.ones(len(self.source))
         )
         torch.manual_seed(recipe.seed + 1)
-        pyramid = recipe.model.decoder == "pyramid"
+        model = recipe.model
         self.network = SegmentationNetwork(
-            encoders.backbone,
-            len(folder.classes),
-            PYRAMID_WIDTH if pyramid else recipe.model.width,
-            recipe.model.decoder,
+            encoders.backbone, len(folder.classes), model.width, model.decoder
         ).to(self.device)
 
     def epoch_items(self, epoch: int) -> int:
