@@ -47,7 +47,7 @@ def _run(options: argparse.Namespace, output: Output) -> int:
     output.say(agreement(_store(options.out, COLORECTAL_TILES.path)))
     output.say(
         "The skin model knows only the tags of 88 tiles of this very slide: epidermis, keratin, "
-        "dermis, glass. docs/models.md says how well it does without them."
+        "dermis, glass. Its model card says what it gets wrong."
     )
     if not options.no_viewer:
         show_result(SKIN.path, _store(options.out, SKIN.path), output)
