@@ -16,7 +16,7 @@ from PIL import Image
 from napari_plimseg.errors import ModelError
 from napari_plimseg.models.encoders.bundled import SHIPPED_IDENTITY, BundledEncoder
 from napari_plimseg.models.encoders.cards import BUNDLED_WEIGHTS_FILE, CONFIG_FILE, bundled_folder
-from napari_plimseg.models.library import list_models, tissue_file
+from napari_plimseg.models.library import BUNDLED_TISSUE, list_models, shipped_file
 from napari_plimseg.models.loading import load_model
 from napari_plimseg.models.model_file import read_header
 from napari_plimseg.models.segmentation.base import DenseModel
@@ -182,7 +182,7 @@ def test_the_model_of_colorectal_tissue_is_listed_second() -> None:
     second = list_models()[1]
     assert (second.name, second.available, second.reason) == ("bundled-tissue", True, "")
     assert second.license
-    header = read_header(tissue_file())  # the list does not open it
+    header = read_header(shipped_file(BUNDLED_TISSUE))  # the list does not open it
     assert (second.title, second.license) == (header.title, header.license)
     model = load_model("bundled-tissue")
     assert model.classes.names == load_model().classes.names
