@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from napari_plimseg.files import user_data_dir, write_json
 from napari_plimseg.reading import UnreadableError, read_json
-from napari_plimseg.training_runs import EFFORTS
+from napari_plimseg.training_runs import EFFORTS, LABEL_SOURCES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -255,6 +255,8 @@ class TrainSettings:
         The last folder of images.
     effort : str
         One of `training_runs.process.EFFORTS`.
+    source : str
+        What labels the pixels: one of `training_runs.process.LABEL_SOURCES`.
     mpp : str
         Pixel size as it was typed last.
     keep_on : bool
@@ -274,6 +276,26 @@ class TrainSettings:
                     "A third of the usual number of epochs: a first test.",
                     "The usual number of epochs.",
                     "Two and a half times the usual number of epochs.",
+                ),
+                strict=True,
+            )
+        ),
+        radio=True,
+    )
+    source: str = option(
+        "cams",
+        "Labels from",
+        "How tags become labels of pixels.",
+        choices=tuple(
+            Choice(source, title, tooltip)
+            for source, title, tooltip in zip(
+                LABEL_SOURCES,
+                ("tags", "words", "both"),
+                (
+                    "A network learns the tags, and shows where in the images it sees them.",
+                    "The text model finds the classes by their words; tags exclude the others. "
+                    "For few images, or if nearly all have the same tags.",
+                    "The mean of both; the one that predicts the tags better counts more.",
                 ),
                 strict=True,
             )

@@ -212,11 +212,28 @@ def test_the_request_becomes_the_command(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"name": ""}, {"name": "a/b"}, {"effort": "much"}, {"mpp": 0.0}, {"mpp": 500.0}]
+    "wrong",
+    [
+        {"name": ""},
+        {"name": "a/b"},
+        {"effort": "much"},
+        {"label_source": "tea"},
+        {"mpp": 0.0},
+        {"mpp": 500.0},
+    ],
 )
 def test_requests_check_themselves(tmp_path: Path, wrong: dict) -> None:
     with pytest.raises(ConfigError):
         TrainingRequest(tmp_path, **{"name": "x", **wrong})
+
+
+@pytest.mark.parametrize("source", [None, "cams", "words", "mean"])
+def test_the_source_of_labels_is_passed_on_if_it_is_chosen(
+    tmp_path: Path, source: str | None
+) -> None:
+    request = TrainingRequest(tmp_path / "images", "a", label_source=source)
+    told = [part for part in request.arguments(tmp_path) if part.startswith("pseudo_masks")]
+    assert told == ([] if source is None else [f'pseudo_masks.source="{source}"'])
 
 
 def test_names_and_folders(tmp_path: Path) -> None:

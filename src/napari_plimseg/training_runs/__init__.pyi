@@ -1,5 +1,6 @@
 __all__ = [
     "EFFORTS",
+    "LABEL_SOURCES",
     "Event",
     "EventKind",
     "FolderFacts",
@@ -52,6 +53,9 @@ from .history import (
 )
 from .process import (
     EFFORTS as EFFORTS,
+)
+from .process import (
+    LABEL_SOURCES as LABEL_SOURCES,
 )
 from .process import (
     TrainingProcess as TrainingProcess,

@@ -165,6 +165,8 @@ def end_process(process: subprocess.Popen[bytes]) -> None:
 
 EFFORTS = {"quick": 0.3, "balanced": 1.0, "best": 2.5}
 """The factor by which each multiplies the epochs of all stages."""
+LABEL_SOURCES = ("cams", "words", "mean")
+"""What pseudo masks are made of: the recipe key `pseudo_masks.source`."""
 _STOPPED_CODE = 130
 _LOCK_SECONDS = 1.0
 _KEPT_LINES = 20
@@ -205,6 +207,8 @@ class TrainingRequest:
         One of `EFFORTS`.
     backbone : str
         Name of an image encoder.
+    label_source : str, optional
+        One of `LABEL_SOURCES`; None is what the recipe says.
     classes : TissueClasses, optional
         As edited by the user; None uses those of the folder.
     mpp : float, optional
@@ -213,13 +217,14 @@ class TrainingRequest:
     Raises
     ------
     ConfigError
-        When the name, the effort or the pixel size can't be used.
+        When the name, the effort, the source or the pixel size can't be used.
     """
 
     source: Path
     name: str
     effort: str = "balanced"
     backbone: str = "bundled"
+    label_source: str | None = None
     classes: TissueClasses | None = None
     mpp: float | None = None
 
@@ -229,6 +234,10 @@ class TrainingRequest:
             raise ConfigError(why_not)
         if self.effort not in EFFORTS:
             raise ConfigError(f"'{self.effort}' is not one of the efforts {', '.join(EFFORTS)}")
+        if self.label_source not in (None, *LABEL_SOURCES):
+            raise ConfigError(
+                f"'{self.label_source}' is not one of the sources {', '.join(LABEL_SOURCES)}"
+            )
         if self.mpp is not None and not 0.05 <= self.mpp <= 20:
             raise ConfigError(
                 f"a pixel can't be {self.mpp:g} µm", remedy="Typical: 0.25 at 40x, 0.5 at 20x."
@@ -237,6 +246,8 @@ class TrainingRequest:
     def arguments(self, run_folder: Path) -> list[str]:
         """Write the classes into the run folder and return the command's arguments."""
         set_to: dict[str, Any] = {"name": self.name, "model.backbone": self.backbone}
+        if self.label_source is not None:
+            set_to["pseudo_masks.source"] = self.label_source
         if self.mpp is not None:
             set_to["data.mpp"] = self.mpp
         if self.classes is not None:

@@ -280,3 +280,14 @@ def test_a_batch_knows_its_epoch(folder, frozen):
     assert batch.epoch == 5
     assert [sample.name for sample in batch.samples] == ["image1", "image0"]
     assert len(CLASSES) == batch.samples[0].tags.shape[1]
+
+
+def test_learnt_prototypes_are_trained_with_the_tags(folder, frozen):
+    settings = ("matching.prototypes=learnt", "matching.per_class=3", "stage1.learning_rate=0.01")
+    task = task_of(folder, *settings, given=frozen)
+    before = task.network.head.bank.detach().clone()
+    losses, parts = trained(task, 8)
+    assert losses[-1] < losses[0]
+    assert parts["diversity"] >= 0
+    moved = (task.network.head.bank - before).abs().amax((1, 2))
+    assert (moved > 1e-3).all()

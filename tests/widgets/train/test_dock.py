@@ -14,8 +14,9 @@ from PIL import Image
 
 from napari_plimseg.results.analysis.comparison import DISAGREE
 from napari_plimseg.tissue import TissueClass
-from napari_plimseg.training_runs.process import TrainingProcess, TrainingState
+from napari_plimseg.training_runs.process import LABEL_SOURCES, TrainingProcess, TrainingState
 from napari_plimseg.training_runs.run_folder import RunFolder, runs_folder
+from plimseg_training.config.shipped import chosen_recipe
 from tests.support.paths import ROOT
 
 if TYPE_CHECKING:
@@ -109,6 +110,17 @@ def test_a_folder_is_shown(dock: TrainDock, patches: Path, qtbot) -> None:  # ty
     assert dock.setup.cost.text().startswith("Roughly 2 min · 0.9 GB of memory · CPU, 2 cores")
     dock.setup.efforts["quick"].setChecked(True)
     assert dock.setup.cost.text().startswith("Roughly 30 s")
+
+
+def test_what_labels_the_pixels_is_as_in_the_recipe_until_chosen(
+    dock: TrainDock, patches: Path, qtbot
+) -> None:  # type: ignore[no-untyped-def]
+    ready(dock, patches, qtbot)
+    assert dock.request().label_source == chosen_recipe(patches).pseudo_masks.source
+    sources = dock.setup.form.buttons("source")
+    assert list(sources) == list(LABEL_SOURCES)
+    sources["words"].setChecked(True)
+    assert dock.request().label_source == "words"
 
 
 def test_a_wrong_folder_says_what_stops(dock: TrainDock, tmp_path: Path, qtbot) -> None:  # type: ignore[no-untyped-def]

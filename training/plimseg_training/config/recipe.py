@@ -187,7 +187,13 @@ class MatchingConfig:
     space : str
         Where regions are masked: in the "image" (as in CLIMS) or in the matcher's "features".
     prototypes : str
-        What a class is matched with: its "text", or "class_means" of image features (a control).
+        What stands for a class: its "text"; "learnt", several vectors a class that start from its
+        text and are trained by the tags, kept apart by a diversity term (the matching losses still
+        use the text); or "class_means" of image features (a control).
+    per_class : int
+        Number of learnt prototypes of each class.
+    diversity : float
+        Weight of the mean squared cosine between learnt prototypes of a class.
     matcher : str
         The frozen image-text model: "backbone" (the one of the backbone, or the bundled one where
         the backbone is vision-only), the name of an encoder, or "random" (a control).
@@ -222,7 +228,9 @@ class MatchingConfig:
 
     form: Literal["clims", "contrastive", "sigmoid"] = "contrastive"
     space: Literal["image", "features"] = "features"
-    prototypes: Literal["text", "class_means"] = "text"
+    prototypes: Literal["text", "class_means", "learnt"] = "text"
+    per_class: Annotated[StrictInt, between(2, 64)] = 4
+    diversity: _Weight = 0.1
     matcher: StrictStr = "backbone"
     ftm: _Weight = 0.1
     btm: _Weight = 0.1

@@ -132,15 +132,19 @@ class Stage1(nn.Module):
     backbone : Backbone
     prototypes : Tensor, shape (C, D)
     width : int
+    learnt : int
+        As in `CamNet`.
     """
 
-    def __init__(self, backbone: Backbone, prototypes: Tensor, width: int) -> None:
+    def __init__(self, backbone: Backbone, prototypes: Tensor, width: int, learnt: int = 0) -> None:
         super().__init__()
         self.backbone = backbone
         first = _first_block(backbone)
         strides = backbone.strides[first:]
         grid = max((stride for stride in strides if stride <= CAM_STRIDE), default=min(strides))
-        self.head = CamNet(backbone.block_channels[first:], strides, prototypes, width, grid)
+        self.head = CamNet(
+            backbone.block_channels[first:], strides, prototypes, width, grid, learnt
+        )
 
     def forward(self, blocks: Sequence[Tensor]) -> Tensor:
         """Return CAM logits (B, C, h, w) of the encoder's last blocks; finer ones are not used."""
@@ -216,7 +220,9 @@ class Stage1Task(StageTask):
         texts = class_texts(folder.classes, encoders.matcher).to(self.device)
         self.matching = self._matching(texts) if recipe.matching.is_used else None
         torch.manual_seed(recipe.seed)
-        self.network = Stage1(encoders.backbone, texts, recipe.model.width).to(self.device)
+        matching = recipe.matching
+        learnt = matching.per_class if matching.prototypes == "learnt" else 0
+        self.network = Stage1(encoders.backbone, texts, recipe.model.width, learnt).to(self.device)
 
     def _matching(self, texts: Tensor) -> RegionMatching:
         """Calibrate the matcher on the training windows and build the losses."""
@@ -292,6 +298,10 @@ class Stage1Task(StageTask):
                 for name, part in found.items():
                     share = float(part.detach()) / len(batch.samples)
                     parts[name] = parts.get(name, 0.0) + share
+        if matching.prototypes == "learnt":
+            likeness = self.network.head.likeness()
+            total = total + matching.diversity * likeness
+            parts["diversity"] = float(likeness.detach())
         return total, parts
 
     def _pooling(self, sample: Sample, cam: Tensor) -> WindowPooling:

@@ -438,6 +438,7 @@ class TrainDock(QWidget):
             name=self.setup.name_edit.text(),
             effort=self.setup.effort,
             backbone=self.setup.backbone.name,
+            label_source=self.setup.form.settings.source,
             classes=classes,
             mpp=typed,
         )

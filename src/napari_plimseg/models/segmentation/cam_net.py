@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 GROUPS = 8
 FIRST_SCALE = 10.0
 """Initial factor of a cosine; it is trained."""
+_APART, _SOFTNESS = 0.5, 0.1
+"""Learnt prototypes: length of what is added to a text's vector, and softness of their maximum."""
 
 
 class CamNet(nn.Module):
@@ -34,6 +36,10 @@ class CamNet(nn.Module):
         Of the blocks for `forward`, finest first.
     prototypes : Tensor of float, shape (C, D)
         One vector per class; they are not trained.
+    learnt : int
+        Trained prototypes of each class, started near its vector; 0 uses that vector alone. The
+        CAM is then the soft maximum of the cosines with them, so that each can stand for another
+        look of the class.
     width : int
         Channels of the hidden layers, a multiple of 8.
     stride : int, optional
@@ -54,6 +60,7 @@ class CamNet(nn.Module):
         prototypes: Tensor,
         width: int = 96,
         stride: int | None = None,
+        learnt: int = 0,
     ) -> None:
         super().__init__()
         self.strides = tuple(strides)
@@ -69,6 +76,11 @@ class CamNet(nn.Module):
         self.log_scale = nn.Parameter(torch.tensor(math.log(FIRST_SCALE)))
         self.bias = nn.Parameter(torch.zeros(len(prototypes), 1, 1))
         self.register_buffer("prototypes", F.normalize(prototypes.detach().float(), dim=1))
+        self.bank: nn.Parameter | None = None
+        if learnt:
+            apart = torch.randn(len(prototypes), learnt, prototypes.shape[1])
+            started = self.prototypes[:, None] + _APART * F.normalize(apart, dim=2)
+            self.bank = nn.Parameter(started)
 
     def embedded(self, blocks: Sequence[Tensor]) -> Tensor:
         """Return unit vectors (B, D, h, w) in the space of the prototypes."""
@@ -92,5 +104,23 @@ class CamNet(nn.Module):
         Tensor of float, shape (B, C, h, w)
             On the grid of `stride`.
         """
-        cosine = torch.einsum("bdhw,cd->bchw", self.embedded(blocks), self.prototypes)
+        embedded = self.embedded(blocks)
+        if self.bank is None:
+            cosine = torch.einsum("bdhw,cd->bchw", embedded, self.prototypes)
+        else:
+            each = torch.einsum("bdhw,cpd->bcphw", embedded, F.normalize(self.bank, dim=2))
+            cosine = ((each / _SOFTNESS).logsumexp(2) - math.log(each.shape[2])) * _SOFTNESS
         return cosine * self.log_scale.exp() + self.bias
+
+    def likeness(self) -> Tensor:
+        """Return the mean squared cosine between two learnt prototypes of a class; 0 without.
+
+        As a loss it keeps them diverse: else all would become the same vector.
+        """
+        if self.bank is None or self.bank.shape[1] < 2:
+            return self.bias.sum() * 0
+        unit = F.normalize(self.bank, dim=2)
+        cosines = unit @ unit.transpose(1, 2)  # (C, P, P)
+        count = unit.shape[1]
+        others = ~torch.eye(count, dtype=torch.bool, device=unit.device)
+        return cosines[:, others].square().mean()
