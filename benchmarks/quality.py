@@ -1,22 +1,27 @@
-"""Compare the matching losses with all controls; prints one table.
+"""Compare the matching losses, sources of pseudo masks and controls; prints one table.
 
-    python benchmarks/quality.py GLAS --recipe glas_oeem
-    python benchmarks/quality.py WSSS4LUAD --recipe wsss4luad --folds 4 --more NORMAL_LUNG
+    python benchmarks/quality.py WSSS4LUAD --recipe wsss4luad --folds 3 --rows rows.csv
+    python benchmarks/quality.py GLAS --recipe glas_oeem --stage1-only
     python benchmarks/quality.py GLAS --backbone timm:tf_efficientnet_lite0=lite0.safetensors
 
-Trains both stages of each arm with three seeds on the training part (GlaS: by patient; WSSS4LUAD:
-by image) and scores on the rest, which no arm sees. mIoU in %, pooled over pixels, mean and
-standard deviation over seeds: of the CAMs (without tags), of the pseudo masks (training images,
-with tags) on all pixels and on those that stage 2 uses, and of the segmentation network (no tags,
-no test-time augmentation). All arms share the frozen encoder's features, epochs, order and learning
-rates. Takes about an hour on two cores. With --backbone the arms use another encoder; the matcher
-remains the bundled one.
+Trains each arm with several seeds on the training part (GlaS: by patient; WSSS4LUAD: by image) and
+scores on the rest, which no arm sees. mIoU in %, pooled over pixels, mean and standard deviation
+over seeds: of the CAMs (without tags), of the pseudo masks (training images, with tags) on all
+pixels and on those that stage 2 uses, and of the segmentation network (no tags, no test-time
+augmentation) by protocols A and B. The last step of stage 2 is kept. All arms share the frozen
+encoder's features, epochs, order and learning rates. `--stage1-only` leaves out stage 2, which
+takes nearly all the time.
+
+Each row is written to `--rows` as soon as it is measured, with its seed, settings and commit, and
+is not measured again: a run that was stopped goes on with the next row.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
+import csv
+import subprocess
+import tempfile
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -29,26 +34,32 @@ from napari_plimseg.models import load_backbone, load_matcher, load_model
 from plimseg_training.config import chosen_recipe
 from plimseg_training.data import TaggedFolder, TaggedImage, TrainingData, read_pixels, read_truth
 from plimseg_training.evaluation import Score, confusion_matrix, predict_image
-from plimseg_training.loop import learning_rate_factor
+from plimseg_training.loop import learning_rate_factor, train
 from plimseg_training.stages import (
     IGNORED,
     Encoders,
     Stage1Task,
     Stage2Task,
+    WordScores,
+    agreement,
     allowed_classes,
     as_mask_ids,
     fitted_gate,
     gated_logits,
-    probabilities_of,
+    label_scores,
     pseudo_mask,
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from napari_plimseg.tissue import TissueClasses
-    from plimseg_training.config import Recipe
+    from plimseg_training.config import PseudoMaskConfig, Recipe
 
 NONE = {"ftm": 0.0, "btm": 0.0, "cbs": 0.0, "area": 0.0}
-COLUMNS = ("cam", "pseudo", "sure", "final")
+COLUMNS = ("cam", "pseudo", "sure", "A", "B")
+KEYS = ("data", "folds", "arm", "seed", "part", "settings")
+HEADER = (*KEYS, *COLUMNS, "seconds", "commit")
 
 
 @dataclass(frozen=True)
@@ -59,6 +70,7 @@ class Arm:
     matching: dict[str, Any]
     pooling: str = "smooth_max"
     masks: str = "cams"
+    """"cams", "words" or "mean" (`pseudo_masks.source`), or a control."""
     gate: bool = False
 
 
@@ -85,10 +97,16 @@ def arms_of(weight: float) -> list[Arm]:
             ),
             Arm(f"{label}: control, random matcher", {**three, "matcher": "random"}, pooling),
             Arm(f"{label}: control, class means", {**three, "prototypes": "class_means"}, pooling),
+            Arm(f"{label}: learnt prototypes", {**NONE, "prototypes": "learnt"}, pooling),
+            Arm(
+                f"{label}: all three, learnt prototypes", {**three, "prototypes": "learnt"}, pooling
+            ),
+            Arm(f"{label}: all three, mean with words", three, pooling, masks="mean"),
             Arm(f"{label}: control, area alone", {**NONE, "area": weight}, pooling),
         ]
     return [
         *arms,
+        Arm("words under the tags, no stage 1", NONE, masks="words"),
         Arm("control: single tags filled, no cam", NONE, masks="single tags"),
         Arm("control: tags alone, no image", NONE, masks="tags"),
         Arm("full supervision, same network", NONE, masks="truth"),
@@ -106,6 +124,7 @@ class Laboratory:
         self.classes = data.train.classes
         self.backbone = load_backbone(recipe.model.backbone)
         self.encoders: dict[str, Encoders] = {}
+        self.words: dict[str, torch.Tensor] = {}
 
     def encoders_for(self, recipe: Recipe) -> Encoders:
         """Return the encoders of a recipe; their features are computed once."""
@@ -128,18 +147,20 @@ class Laboratory:
             self.encoders[key] = made
         return self.encoders[key]
 
-    def run(self, arm: Arm, seed: int) -> dict[str, float]:
-        """Train both stages of an arm on every fold and return its scores."""
+    def run(self, arm: Arm, seed: int, *, stage1_only: bool) -> dict[str, float]:
+        """Train an arm on every fold and return its scores."""
+        source = arm.masks if arm.masks in ("cams", "words", "mean") else "cams"
         recipe = replace(
             self.recipe,
             seed=seed,
             matching=replace(self.recipe.matching, **arm.matching),
             model=replace(self.recipe.model, pooling=arm.pooling),
             gate=replace(self.recipe.gate, by="tags" if arm.gate else "none"),
+            pseudo_masks=replace(self.recipe.pseudo_masks, source=source),
         )
         found: dict[str, list[np.ndarray]] = {name: [] for name in COLUMNS}
         for data in self.folds:
-            self.run_fold(arm, recipe, data, found)
+            self.run_fold(arm, recipe, data, found, stage1_only=stage1_only)
         # pixels of all folds are pooled
         return {
             name: 100 * score_of(sum(confusions), self.classes).miou
@@ -148,13 +169,19 @@ class Laboratory:
         }
 
     def run_fold(
-        self, arm: Arm, recipe: Recipe, data: TrainingData, found: dict[str, list[np.ndarray]]
+        self,
+        arm: Arm,
+        recipe: Recipe,
+        data: TrainingData,
+        found: dict[str, list[np.ndarray]],
+        *,
+        stage1_only: bool,
     ) -> None:
-        """Train both stages on one fold and add the confusion matrices."""
+        """Train on one fold and add the confusion matrices."""
         encoders, seed, measured = self.encoders_for(recipe), recipe.seed, data.validation
         assert measured is not None
         task = None
-        if arm.masks == "cams":
+        if arm.masks in ("cams", "mean"):
             task = Stage1Task(recipe, data.train, measured, encoders)
             fit(task, recipe.stage1, seed)
             found["cam"].append(
@@ -163,47 +190,102 @@ class Laboratory:
                     lambda image: strongest(task.averaged_cams(image, (1.0,), flips=False)),
                 )
             )
-        masks = {image.name: self.mask(arm, recipe, task, image) for image in data.train.images}
+        scores = self.scores(arm, recipe, data, encoders, task)
+        masks = {i.name: self.mask(arm, recipe, scores, i) for i in data.train.images}
         if arm.masks != "truth":
             known = data.train.restricted(i for i in data.train.images if i.truth)
             found["sure"].append(confusion(known, lambda image: as_mask_ids(masks[image.name])))
-        if arm.masks == "cams":
-            whole = replace(recipe, pseudo_masks=replace(recipe.pseudo_masks, ignore_margin=0.0))
-            found["pseudo"].append(
-                confusion(known, lambda image: as_mask_ids(self.mask(arm, whole, task, image)))
-            )
+            if scores is not None:
+                whole = replace(
+                    recipe, pseudo_masks=replace(recipe.pseudo_masks, ignore_margin=0.0)
+                )
+                found["pseudo"].append(
+                    confusion(
+                        known, lambda image: as_mask_ids(self.mask(arm, whole, scores, image))
+                    )
+                )
+        if stage1_only:
+            return
         second = Stage2Task(
-            recipe, data.train, measured, encoders.for_stage2(recipe),
-            lambda image: masks[image.name],
-        )  # fmt: skip
-        fit(second, recipe.stage2, seed)
+            recipe, data.train, None, encoders.for_stage2(recipe), lambda image: masks[image.name]
+        )
+        with tempfile.TemporaryDirectory() as folder:
+            train(second, recipe.stage2, Path(folder), seed=seed, device="cpu")
         tissue = len(self.classes.tissue_ids)
         gate = fitted_gate(recipe.gate, second, data.mpp)
-        found["final"].append(
-            confusion(
-                measured,
-                lambda image: strongest(gated_logits(second, gate, image, data.mpp)[:tissue]),
+        logits = {
+            image.name: gated_logits(second, gate, image, data.mpp) for image in measured.images
+        }
+        found["A"].append(confusion(measured, lambda image: strongest(logits[image.name][:tissue])))
+        if self.classes.has_background:
+            found["B"].append(
+                confusion(
+                    measured,
+                    lambda image: strongest(logits[image.name]),
+                    classes=len(self.classes),
+                )
             )
+
+    def scores(
+        self,
+        arm: Arm,
+        recipe: Recipe,
+        data: TrainingData,
+        encoders: Encoders,
+        task: Stage1Task | None,
+    ) -> Callable[[TaggedImage], torch.Tensor] | None:
+        """Return the function from an image to its scores; None for controls without scores."""
+        if arm.masks not in ("cams", "words", "mean"):
+            return None
+        config, images = recipe.pseudo_masks, data.train.images
+        model = WordScores(
+            encoders.matcher, data.train, data.mpp, max(encoders.backbone.strides), encoders.device
         )
 
+        def words(image: TaggedImage, config: PseudoMaskConfig) -> torch.Tensor:
+            # the same in all arms and seeds
+            key = f"{image.path} {config.flips}"
+            if key not in self.words:
+                self.words[key] = model(image, config)
+            return self.words[key]
+
+        weights = (1.0, 1.0)
+        if arm.masks == "mean" and task is not None:
+            plain = replace(config, scales=(1.0,), flips=False)
+            weights = (
+                agreement(lambda image: task.label_scores(image, plain), images),
+                agreement(lambda image: words(image, plain), images),
+            )
+        return label_scores(config, words, None if task is None else task.label_scores, weights)
+
     def mask(
-        self, arm: Arm, recipe: Recipe, task: Stage1Task | None, image: TaggedImage
+        self,
+        arm: Arm,
+        recipe: Recipe,
+        scores: Callable[[TaggedImage], torch.Tensor] | None,
+        image: TaggedImage,
     ) -> np.ndarray:
         """Return an arm's labels for stage 2."""
-        white, rgb = recipe.data.white_background, read_pixels(image)
-        classes = len(self.classes.tissue_ids)
-        if task is not None:
-            cams = task.averaged_cams(image, (1.0,), flips=False)
-            exclusive = not self.classes.has_background
-            scores = probabilities_of(cams, exclusive=exclusive)
-            return pseudo_mask(scores, image, rgb, recipe.pseudo_masks, white_background=white)
+        rgb, classes = read_pixels(image), len(self.classes.tissue_ids)
+
+        def labels(of_classes: torch.Tensor) -> np.ndarray:
+            return pseudo_mask(
+                of_classes,
+                image,
+                rgb,
+                recipe.pseudo_masks,
+                white_background=recipe.data.white_background,
+                mpp=self.folds[0].mpp,
+            )
+
+        if scores is not None:
+            return labels(scores(image))
         if arm.masks == "truth":
             if image.truth is None:  # from a further folder: one tag for the whole image
                 return np.full(image.size, image.tags[0].argmax(), np.int16)
             truth = read_truth(image, self.folds[0].train)
             return np.where(truth == 0, IGNORED, truth.astype(np.int16) - 1).astype(np.int16)
-        flat = torch.zeros(classes, *image.size)
-        found = pseudo_mask(flat, image, rgb, recipe.pseudo_masks, white_background=white)
+        found = labels(torch.zeros(classes, *image.size))
         if arm.masks == "single tags":
             several = allowed_classes(image.windows, image.tags, image.size).sum(0) > 1
             found[several & (found < classes)] = IGNORED
@@ -249,20 +331,23 @@ def strongest(logits: torch.Tensor) -> np.ndarray:
     return (logits.argmax(0).numpy() + 1).astype(np.uint8)
 
 
-def confusion(folder: TaggedFolder, mask: Any) -> np.ndarray:
-    """Return the pooled confusion matrix, without pixels that have no class in mask or truth."""
-    tissue = len(folder.classes.tissue_ids)
-    total = np.zeros((tissue, tissue), np.int64)
+def confusion(folder: TaggedFolder, mask: Any, classes: int | None = None) -> np.ndarray:
+    """Return the pooled confusion matrix, without pixels that have no class in mask or truth.
+
+    `classes` is the number of classes that count; None counts the tissue classes.
+    """
+    counted = classes or len(folder.classes.tissue_ids)
+    total = np.zeros((counted, counted), np.int64)
     for image in folder.images:
         truth, found = read_truth(image, folder), mask(image)
-        truth[(truth > tissue) | (found == 0) | (found > tissue)] = 0
-        total += confusion_matrix(truth, np.where(truth == 0, 1, found), tissue)
+        truth[(truth > counted) | (found == 0) | (found > counted)] = 0
+        total += confusion_matrix(truth, np.where(truth == 0, 1, found), counted)
     return total
 
 
 def score_of(total: np.ndarray, classes: TissueClasses) -> Score:
     tissue = len(classes.tissue_ids)
-    return Score(total, classes.names[:tissue], tuple(range(tissue)))
+    return Score(total, classes.names[: len(total)], tuple(range(tissue)))
 
 
 def fit(task: Any, stage: Any, seed: int) -> None:
@@ -294,11 +379,50 @@ def fit(task: Any, stage: Any, seed: int) -> None:
 
 def settings_of(recipe: Recipe) -> str:
     """Return the settings that rows must have in common to be comparable."""
-    stages = (
-        f"{name}: {stage.epochs} epochs at {stage.learning_rate:g}"
-        for name, stage in (("stage 1", recipe.stage1), ("stage 2", recipe.stage2))
+    one, two, model = recipe.stage1, recipe.stage2, recipe.model
+    return (
+        f"{model.backbone}, width {model.width}; stage 1: {one.epochs} epochs at "
+        f"{one.learning_rate:g}; stage 2: {model.segmenter} {model.decoder}, {two.epochs} epochs, "
+        f"{two.steps} steps at {two.learning_rate:g}; margin {recipe.pseudo_masks.ignore_margin:g}"
     )
-    return f"{recipe.model.backbone}, width {recipe.model.width}; {'; '.join(stages)}"
+
+
+class Rows:
+    """The measured rows, in a CSV file if there is one."""
+
+    def __init__(self, path: Path | None) -> None:
+        self.path, self.rows = path, []
+        if path is not None and path.exists():
+            with path.open(newline="") as file:
+                self.rows = list(csv.DictReader(file))
+
+    def found(self, key: dict[str, str]) -> dict[str, str] | None:
+        """Return the row of a key, if it was measured."""
+        same = [r for r in self.rows if all(r[name] == value for name, value in key.items())]
+        return same[0] if same else None
+
+    def add(self, row: dict[str, str]) -> None:
+        """Add a row, to the file at once."""
+        self.rows.append(row)
+        if self.path is not None:
+            new = not self.path.exists()
+            with self.path.open("a", newline="") as file:
+                writer = csv.DictWriter(file, HEADER)
+                if new:
+                    writer.writeheader()
+                writer.writerow(row)
+
+
+def current_commit() -> str:
+    """Return the commit of this checkout, with "+" if files were changed since."""
+    git = ["git", "-C", str(Path(__file__).parent)]
+
+    def told(*arguments: str) -> str:
+        return subprocess.run(
+            [*git, *arguments], capture_output=True, text=True, check=True
+        ).stdout.strip()
+
+    return told("rev-parse", "--short", "HEAD") + ("+" if told("diff", "HEAD", "--stat") else "")
 
 
 def main() -> None:
@@ -310,13 +434,14 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--folds", type=int, default=1, help="cross-validation by image")
     parser.add_argument("--more", type=Path, action="append", help="further training folder")
+    parser.add_argument("--stage1-only", action="store_true", help="cams and pseudo masks only")
     parser.add_argument(
         "--only",
         action="append",
         help="arms whose name contains this text, in this order; repeatable",
     )
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
-    parser.add_argument("--out", type=Path, help="append one JSON line per run to this file")
+    parser.add_argument("--rows", type=Path, help="CSV file of measured rows, to go on with")
     options = parser.parse_args()
     recipe = chosen_recipe(options.recipe).override(options.set)
     recipe = replace(recipe, data=replace(recipe.data, train=options.data))
@@ -325,28 +450,36 @@ def main() -> None:
     if options.more:
         recipe = replace(recipe, data=replace(recipe.data, more=tuple(options.more)))
     laboratory = Laboratory(recipe, options.folds)
-    settings = settings_of(recipe)
+    rows, settings, commit = Rows(options.rows), settings_of(recipe), current_commit()
+    part = "stage 1" if options.stage1_only else "both stages"
     print(settings)
-    print(f"{'arm':44s} {' '.join(f'{name:>12s}' for name in COLUMNS)}   seconds per run")
+    print(f"{'arm':48s} {' '.join(f'{name:>12s}' for name in COLUMNS)}   seconds per run")
     wanted = options.only or [""]
     arms = [arm for text in wanted for arm in arms_of(options.weight) if text in arm.name]
     for arm in arms:
-        begun, runs = time.monotonic(), []
+        runs = []
         for seed in range(options.seeds):
-            runs.append(laboratory.run(arm, seed))
-            if options.out:
-                with options.out.open("a") as file:
-                    told = {"arm": arm.name, "seed": seed, **runs[-1], "settings": settings}
-                    file.write(json.dumps(told) + "\n")
-        seconds = (time.monotonic() - begun) / options.seeds
+            values = (options.recipe, options.folds, arm.name, seed, part, settings)
+            key = {name: str(value) for name, value in zip(KEYS, values, strict=True)}
+            row = rows.found(key)
+            if row is None:
+                begun = time.monotonic()
+                scores = laboratory.run(arm, seed, stage1_only=options.stage1_only)
+                row = key | {
+                    name: f"{scores[name]:.2f}" if name in scores else "" for name in COLUMNS
+                }
+                row |= {"seconds": f"{time.monotonic() - begun:.0f}", "commit": commit}
+                rows.add(row)
+            runs.append(row)
         cells = []
         for name in COLUMNS:
-            values = [run[name] for run in runs if name in run]
-            spread = f"{np.mean(values):.1f} +- {np.std(values):.1f}" if values else "-"
-            cells.append(f"{spread:>12s}")
-        print(f"{arm.name:44s} {' '.join(cells)}   {seconds:.0f}", flush=True)
+            measured = [float(run[name]) for run in runs if run[name]]
+            told = f"{np.mean(measured):.1f} +- {np.std(measured):.1f}" if measured else "-"
+            cells.append(f"{told:>12s}")
+        seconds = np.mean([float(run["seconds"]) for run in runs])
+        print(f"{arm.name:48s} {' '.join(cells)}   {seconds:.0f}", flush=True)
     if not options.only or "shipped" in options.only:
-        print(f"{'shipped model, no training':44s} {laboratory.shipped():51.1f}")
+        print(f"{'shipped model, no training':48s} {laboratory.shipped():51.1f}")
 
 
 if __name__ == "__main__":
