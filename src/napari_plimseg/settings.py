@@ -255,12 +255,12 @@ class TrainSettings:
         The last folder of images.
     effort : str
         One of `training_runs.process.EFFORTS`.
-    source : str
-        What labels the pixels: one of `training_runs.process.LABEL_SOURCES`.
     mpp : str
         Pixel size as it was typed last.
     keep_on : bool
         Whether a training continues after napari is closed.
+    source : str
+        What labels the pixels: one of `training_runs.process.LABEL_SOURCES`.
     """
 
     folder: str = ""
@@ -282,6 +282,12 @@ class TrainSettings:
         ),
         radio=True,
     )
+    mpp: str = ""
+    keep_on: bool = option(
+        False,
+        "Keep training after napari is closed",
+        "The training continues in the background. This dock shows it again when you return.",
+    )
     source: str = option(
         "cams",
         "Labels from",
@@ -301,12 +307,6 @@ class TrainSettings:
             )
         ),
         radio=True,
-    )
-    mpp: str = ""
-    keep_on: bool = option(
-        False,
-        "Keep training after napari is closed",
-        "The training continues in the background. This dock shows it again when you return.",
     )
 
     def __post_init__(self) -> None:
