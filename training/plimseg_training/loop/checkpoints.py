@@ -17,6 +17,7 @@ from plimseg_training.loop.state import (
 from plimseg_training.run_folder import RunError, check_space, writing
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from napari_plimseg.training_runs import RunFolder
@@ -47,6 +48,8 @@ class Checkpoints:
         The recipe as plain data.
     digest : str
         Of the training data.
+    completed : callable
+        Returns the recipe of an earlier version with the keys that were added since.
     """
 
     run: RunFolder
@@ -55,6 +58,7 @@ class Checkpoints:
     world: World
     config: dict[str, Any]
     digest: str
+    completed: Callable[[dict[str, Any]], dict[str, Any]] = dict
 
     @property
     def folder(self) -> Path:
@@ -101,7 +105,13 @@ class Checkpoints:
         """
         found = read_state(self.folder)
         if found is not None:
-            found[0].check_same(self.config, self.digest, path=self.run.root)
+            state = found[0]
+            state.check_same(
+                self.config,
+                self.digest,
+                path=self.run.root,
+                defaults=self.completed(state.config),
+            )
         # the first process must not overwrite a checkpoint that another one has yet to read
         self.world.wait_for_all()
         return found

@@ -115,7 +115,14 @@ def train(
         told["processes"] = world.size
         run = RunFolder(run_folder)
         stepper = Stepper(task, config, world)
-        checkpoints = Checkpoints(run, task, stepper, world, told, digest)
+
+        def completed(before: dict[str, Any]) -> dict[str, Any]:
+            if recipe is None:
+                return before
+            own = {key: value for key, value in before.items() if key != "processes"}
+            return type(recipe).from_dict(own).to_dict()
+
+        checkpoints = Checkpoints(run, task, stepper, world, told, digest, completed)
         training = _Training(config, checkpoints, seed, on_event, should_stop, options)
         training.begin(resume=resume)
         return training.run()

@@ -128,8 +128,26 @@ class TrainState:
                 return name
         return None
 
-    def check_same(self, config: Mapping[str, Any], digest: str, *, path: Path) -> None:
+    def check_same(
+        self,
+        config: Mapping[str, Any],
+        digest: str,
+        *,
+        path: Path,
+        defaults: Mapping[str, Any] | None = None,
+    ) -> None:
         """Refuse to resume with another recipe or other data.
+
+        Parameters
+        ----------
+        config : mapping
+            The recipe as plain data.
+        digest : str
+            Of the training data.
+        path : Path
+            For the message.
+        defaults : mapping, optional
+            What keys mean that an earlier version did not write, as a recipe that has them.
 
         Raises
         ------
@@ -137,6 +155,7 @@ class TrainState:
             Naming what changed.
         """
         before, now = flat(self.config), flat(plain_json(config))
+        before = flat(plain_json(defaults or {})) | before
         changed = [
             f"{key} was {before.get(key)!r} and is {now.get(key)!r}"
             for key in [*before, *(k for k in now if k not in before)]
