@@ -61,6 +61,7 @@ LAYERS = {
         {"class_gate"},
         {"model_file"},
         {"encoders"},
+        {"familiarity"},
         {"segmentation", "promptable"},
         {"library"},
         {"loading"},
@@ -83,7 +84,7 @@ LAYERS = {
     ],
     "napari_plimseg.inference": [
         {"devices", "progress", "slide_places"},
-        {"plan", "engine", "job", "cohort"},
+        {"plan", "unlike", "engine", "job", "cohort"},
         {"promptable"},
     ],
     "plimseg_training": [

@@ -92,7 +92,8 @@ def _fill_store(folder: Path) -> None:
 def _recolor_store(folder: Path) -> None:
     with MaskStore.open(folder / "case.plimseg", writable=True) as store:
         first = store.info.classes[0]
-        store.recolor(store.info.classes.replaced(first.name, replace(first, color=(1, 2, 3))))
+        colors = store.info.classes.replaced(first.name, replace(first, color=(1, 2, 3)))
+        store.describe(replace(store.info, classes=colors))
 
 
 def _read_store(folder: Path) -> list[Any]:

@@ -483,9 +483,9 @@ def test_a_newer_format_says_so(full: Path) -> None:
 def test_colours_can_change_and_classes_can_not(full: Path) -> None:
     recolored = BCSS_WSSS.replaced("stroma", TissueClass("stroma", (1, 2, 3)))
     with MaskStore.open(full, writable=True) as store:
-        store.recolor(recolored)
+        store.describe(replace(store.info, classes=recolored))
         with pytest.raises(StoreError, match="other classes"):
-            store.recolor(BCSS_WSSS.without("stroma"))
+            store.describe(replace(store.info, classes=BCSS_WSSS.without("stroma")))
     again = MaskStore.open(full)
     assert again.info.classes == recolored
     assert again.done_fraction == 1

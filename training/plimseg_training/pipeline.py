@@ -12,6 +12,7 @@ import torch
 from napari_plimseg.files import atomic_write, write_json
 from napari_plimseg.inference import describe_device
 from napari_plimseg.models import (
+    Familiarity,
     SegModel,
     is_image_text,
     load_backbone,
@@ -134,6 +135,7 @@ class TrainedModel:
             Scores in percent by name.
         """
         network, train = self.task.network, self.data.train
+        known = Familiarity.fitted(_some_pixels(train.images))
         header = segmentation_header(
             network.backbone,
             train.classes,
@@ -146,9 +148,10 @@ class TrainedModel:
             license="research use; as the training images and the encoder allow",
             scores={name: score for name, score in scores.items() if math.isfinite(score)},
             training_sha256=train.digest(),
+            familiarity=known,
             **self._shared(),
         )
-        save_segmentation_model(path, header, network.backbone, network.head)
+        save_segmentation_model(path, header, network.backbone, network.head, familiarity=known)
 
     def _shared(self) -> dict[str, Any]:
         window, step = windows_for(self.task.network.backbone, self.task.network.head)
@@ -156,6 +159,7 @@ class TrainedModel:
 
 
 PREVIEWS = 6
+_LOOKED_AT = 200
 
 
 def matcher_name(recipe: Recipe) -> str:
@@ -498,6 +502,11 @@ def _drawn(
 
     beside = None if targets is None else targets.mask_ids
     return lambda shown: shown.draw(task.name, mask_of, "prediction so far", beside)
+
+
+def _some_pixels(images: tuple[TaggedImage, ...]) -> list[NDArray[np.uint8]]:
+    """Read images evenly from the whole list, enough to know what the tissue looks like."""
+    return [read_pixels(image) for image in images[:: 1 + len(images) // _LOOKED_AT]]
 
 
 def _spread(images: tuple[TaggedImage, ...]) -> tuple[TaggedImage, ...]:

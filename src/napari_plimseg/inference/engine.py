@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +30,7 @@ from napari_plimseg.inference.plan import (
     recipe,
 )
 from napari_plimseg.inference.progress import Progress, ProgressCounter
+from napari_plimseg.inference.unlike import unlike
 from napari_plimseg.results import MaskStore, StoreLayout
 from napari_plimseg.tissue import NOT_COMPUTED, UNREADABLE
 
@@ -186,7 +187,7 @@ def open_store(
             if same and store.layout.recipe == digest:
                 store.forget_damaged()
                 if store.info.classes != info.classes:
-                    store.recolor(info.classes)
+                    store.describe(replace(store.info, classes=info.classes))
                 return store
             store.close()
             raise StoreError(
@@ -276,6 +277,11 @@ def segment_slide(
 
     if to_do:
         model = model.adapted_to(gate.pixels(slide)).to(device)
+        info = replace(store.info, unlike=unlike(slide, model, frame, gate))
+        if info != store.info:
+            store.describe(info)
+        if store.info.unlike:
+            yield counter.progress()  # said before the first tile is computed
         at = None if focus is None else (focus[0] / frame.downsample, focus[1] / frame.downsample)
         counter.first_tile = time.monotonic()
         yield from _run(slide, model, frame, work, grid.ordered(to_do, at), counter, settings)

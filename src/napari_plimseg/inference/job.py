@@ -254,7 +254,12 @@ class SegmentationJob:
                 if store.dropped:
                     yield Notice(store.dropped.notice)
                 with contextlib.closing(self.segment(slide, store)) as running:
-                    yield from running
+                    told = False
+                    for progress in running:
+                        if store.info.unlike and not told:
+                            told = True
+                            yield Notice(store.info.unlike)
+                        yield progress
                 missing = store.dropped.still_missing(store.has)
                 if missing:
                     yield Notice(missing)

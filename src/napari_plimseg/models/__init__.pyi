@@ -6,6 +6,7 @@ __all__ = [
     "CARDS",
     "CONFIG_FILE",
     "CONTEXT_LENGTH",
+    "FAMILIARITY",
     "GUIDES",
     "HINT_MODEL_FILE",
     "PYRAMID_WIDTH",
@@ -37,6 +38,7 @@ __all__ = [
     "EncoderCard",
     "EncoderName",
     "EntryState",
+    "Familiarity",
     "ImageTextEncoder",
     "Kind",
     "LayerNorm2d",
@@ -88,6 +90,7 @@ __all__ = [
     "save_segmentation_model",
     "segmentation_head",
     "segmentation_header",
+    "shows_tissue",
     "text_prototypes",
     "why_not_remove",
     "windows_for",
@@ -203,6 +206,15 @@ from .encoders.text_tower import (
 )
 from .encoders.text_tower import (
     TextTower as TextTower,
+)
+from .familiarity import (
+    FAMILIARITY as FAMILIARITY,
+)
+from .familiarity import (
+    Familiarity as Familiarity,
+)
+from .familiarity import (
+    shows_tissue as shows_tissue,
 )
 from .importing import (
     import_model as import_model,

@@ -40,8 +40,8 @@ FORMAT_VERSION = 2
 HEADER_KEY = "plimseg"
 KINDS = ("prototypes", "segmentation", "hints")
 """`prototypes`: a tensor `prototypes` (C, D) of unit vectors in the space of the encoder.
-`segmentation`: tensors `head.*` of one of `seg_model.DECODERS` and, where its weights are inside,
-`backbone.*`.
+`segmentation`: tensors `head.*` of one of `seg_model.DECODERS`, where its weights are inside
+`backbone.*`, and where the training tissue is described `familiarity.*`.
 `hints`: a promptable model, with tensors `decoder.*` of a `DualDecoder` and `encoder.*` of its
 `PatchEncoder`, except those of the encoder's source; its one class means "the object".
 """
@@ -91,8 +91,9 @@ class ModelHeader:
     network : dict
         Of a segmentation model: `backbone` (its spec), `backbone_inside` (whether its weights
         are in the file), `width` of the head, `window` and `step` in pixels, and optionally
-        `gate` (`ClassGate`). Of a promptable model: `patch_encoder` and `decoder` (their specs),
-        `resolutions`, and `frozen_inside` (whether the pretrained weights are in the file).
+        `gate` (`ClassGate`) and `familiarity` (`Familiarity`). Of a promptable model:
+        `patch_encoder` and `decoder` (their specs), `resolutions`, and `frozen_inside` (whether
+        the pretrained weights are in the file).
     encoder_sha256 : str
         SHA-256 of the encoder's weight file; "" when it is shipped or its weights are inside.
     format_version : int
@@ -406,7 +407,9 @@ def check_parts(
     """Refuse tensors that are not those of the kind of model; their values are not read."""
     parts = {name.partition(".")[0] for name in tensors}
     if header.kind == "segmentation":
-        right = parts == ({"head", "backbone"} if header.network["backbone_inside"] else {"head"})
+        network = header.network
+        wanted = {"head", *({"familiarity"} & network.keys())}
+        right = parts == wanted | ({"backbone"} if network["backbone_inside"] else set())
     elif header.kind == "hints":
         right = "decoder" in parts and parts <= {"decoder", "encoder"}
     else:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 
 _LONGEST_SIDE = 2**31
+_LONGEST_NOTE = 1000
 
 
 SOFTWARE = f"napari-plimseg {__version__}"
@@ -51,6 +52,9 @@ class MaskInfo:
         The model that made it.
     damage : str
         Which parts were damaged when it was read, as a sentence; empty when none were.
+    unlike : str
+        That the slide looks unlike the model's training tissue, as a sentence; empty when it
+        does not, or the model can't tell.
     """
 
     slide_name: str
@@ -64,6 +68,7 @@ class MaskInfo:
     model_name: str = ""
     model_identity: str = ""
     damage: str = ""
+    unlike: str = ""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "slide_shape", tuple(int(n) for n in self.slide_shape))
@@ -71,6 +76,12 @@ class MaskInfo:
         sides = (*self.shape, *self.slide_shape)
         if not all(1 <= side < _LONGEST_SIDE for side in sides) or not self.downsample > 0:
             raise StoreError(f"a mask of {self.shape} pixels at downsample {self.downsample}")
+
+    @property
+    def notes(self) -> dict[str, str]:
+        """What people should know about the mask, by name: the texts that are not empty."""
+        texts = {"damage": self.damage, "unlike": self.unlike}
+        return {name: text for name, text in texts.items() if text}
 
     @property
     def mask_mpp(self) -> float | None:
@@ -114,7 +125,7 @@ class MaskInfo:
             "model_name": self.model_name,
             "model_identity": self.model_identity,
         }
-        return data | {"damage": self.damage} if self.damage else data
+        return data | self.notes
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any], *, path: Path | None = None) -> MaskInfo:
@@ -138,6 +149,7 @@ class MaskInfo:
                 model_name=str(data.get("model_name", "")),
                 model_identity=str(data.get("model_identity", "")),
                 damage=str(data.get("damage", "")),
+                unlike=str(data.get("unlike", ""))[:_LONGEST_NOTE],
             )
         except (
             *(KeyError, TypeError, ValueError, IndexError, OverflowError, AttributeError),

@@ -64,7 +64,6 @@ if TYPE_CHECKING:
 
     from napari_plimseg.results.mask_info import MaskInfo
     from napari_plimseg.results.store_layout import TileIndex, Window
-    from napari_plimseg.tissue import TissueClasses
 
 
 DISK_RESERVE = 200 << 20
@@ -293,12 +292,12 @@ class MaskStore:
             self._journal.forget([tile])
             raise disk_error(error, self.path) from error
 
-    def recolor(self, classes: TissueClasses) -> None:
-        """Change the colors of the classes."""
-        if classes.names != self.info.classes.names:
+    def describe(self, info: MaskInfo) -> None:
+        """Change the description of the mask: the colors of the classes, or notes."""
+        if info.classes.names != self.info.classes.names:
             raise StoreError("has other classes", path=self.path)
         try:
-            self._manifest.rewrite(replace(self.info, classes=classes))
+            self._manifest.rewrite(info)
         except OSError as error:
             raise disk_error(error, self.path) from error
 

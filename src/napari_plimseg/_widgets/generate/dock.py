@@ -343,7 +343,8 @@ class PlimsegDock(QWidget):
         text = f"{loaded_text(result.store)} {describe_corrections(view)}".rstrip()
         if result.damage:
             text = f"{text} Damaged: {result.damage.sentence}. Segment again to repair it."
-        doubtful = view.note or result.damage
+        text = f"{text} {info.unlike}".rstrip()
+        doubtful = view.note or result.damage or info.unlike
         self.banner.show_message("warning" if doubtful else "info", text)
         self.refresh_state()
 
@@ -498,8 +499,11 @@ class PlimsegDock(QWidget):
             text = finished_text(progress, repaired=bool(dropped))
             if view is not None:
                 repaired = view.store.dropped.outcome(view.store.has)
-                text = " ".join(filter(None, (text, describe_corrections(view), repaired)))
-            doubtful = progress.unreadable_tiles or dropped or (view is not None and view.note)
+                unlike = view.store.info.unlike
+                notes = (text, unlike, describe_corrections(view), repaired)
+                text = " ".join(filter(None, notes))
+            noted = view is not None and (view.note or view.store.info.unlike)
+            doubtful = progress.unreadable_tiles or dropped or noted
             self.banner.show_message("warning" if doubtful else "good", text)
             self._scroll_down = True
         elif self.banner.kind != "error":

@@ -128,7 +128,7 @@ class Backbone(nn.Module, ABC):
     def stage_parameters(self, index: int) -> list[nn.Parameter]:
         """Return the weights of a stage; no two stages share one."""
 
-    def forward(self, images: Tensor) -> list[Tensor]:
+    def forward(self, images: Tensor, stages: int | None = None) -> list[Tensor]:
         """Return the maps of the blocks, finest first.
 
         Stages before the first trainable one run without autograd, which saves their memory and
@@ -138,6 +138,8 @@ class Backbone(nn.Module, ABC):
         ----------
         images : Tensor of float, shape (B, 3, H, W)
             RGB in [0, 1]; sides of 32 or more.
+        stages : int, optional
+            How many of the finest maps are wanted; all by default.
 
         Returns
         -------
@@ -151,7 +153,7 @@ class Backbone(nn.Module, ABC):
         x = F.pad(images, (0, -width % coarsest, 0, -height % coarsest), mode="reflect")
         x = (x - self._mean) / self._std
         maps = []
-        for index, stride in enumerate(self.strides):
+        for index, stride in enumerate(self.strides[:stages]):
             with torch.set_grad_enabled(torch.is_grad_enabled() and self._needs_graph(index)):
                 found, x = self.stage(index, x)
             maps.append(found[:, :, : cells(height, stride), : cells(width, stride)])

@@ -22,6 +22,7 @@ from napari_plimseg.models.encoders import (
     load_backbone,
     without_path,
 )
+from napari_plimseg.models.familiarity import FAMILIARITY, Familiarity, unlike_sentence
 from napari_plimseg.models.model_file import (
     ModelHeader,
     current_versions,
@@ -40,7 +41,7 @@ from napari_plimseg.models.weights import (
 from napari_plimseg.models.windows import WindowCache, WindowGrid
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     import numpy as np
     from numpy.typing import NDArray
@@ -105,6 +106,8 @@ class SegModel:
         Side of a window and distance of two windows, in pixels.
     gate : ClassGate, optional
         Suppresses classes that the network finds absent around a position.
+    familiarity : Familiarity, optional
+        What the training tissue looked like; it does not change results.
     """
 
     def __init__(
@@ -118,6 +121,7 @@ class SegModel:
         window: int = WINDOW,
         step: int = STEP,
         gate: ClassGate | None = None,
+        familiarity: Familiarity | None = None,
     ) -> None:
         self.name = name
         self.classes = classes
@@ -127,6 +131,7 @@ class SegModel:
         self._grid = WindowGrid(window, head.stride, step)
         self._known = WindowCache()
         self.gate = gate
+        self.familiarity = familiarity
         self.alignment, self.halo = self._grid.alignment, self._grid.halo
         settings: list[Any] = [
             _RESULT_VERSION, backbone.spec, weights_digest(backbone), weights_digest(head),
@@ -148,8 +153,26 @@ class SegModel:
         """Return the same model without its gate."""
         return SegModel(
             self._backbone, self._head, self.classes, name=self.name, mpp=self.mpp,
-            window=self._grid.window, step=self._grid.step,
+            window=self._grid.window, step=self._grid.step, familiarity=self.familiarity,
         )  # fmt: skip
+
+    def distance(self, windows: Iterable[NDArray[np.uint8]]) -> float | None:
+        """Return how far windows are from the training tissue; see `Familiarity.distance`."""
+        known = self.familiarity
+        return None if known is None else known.distance(windows)
+
+    def unlike(self, windows: Iterable[NDArray[np.uint8]]) -> str:
+        """Return a sentence when a slide is unlike the training tissue; "" otherwise.
+
+        Parameters
+        ----------
+        windows : iterable of ndarray of uint8, each (h, w, 3)
+            Parts of the slide with tissue, at the model's resolution.
+        """
+        known, distance = self.familiarity, self.distance(windows)
+        if known is None or distance is None:
+            return ""
+        return unlike_sentence(distance, known.limit)
 
     def adapted_to(self, tissue_pixels: NDArray[np.uint8]) -> Self:
         """Return self: the network is trained with varied stains."""
@@ -197,6 +220,7 @@ def segmentation_header(
     window: int = WINDOW,
     step: int = STEP,
     gate: ClassGate | None = None,
+    familiarity: Familiarity | None = None,
     **about: Any,
 ) -> ModelHeader:
     """Return the header of a segmentation model.
@@ -213,6 +237,8 @@ def segmentation_header(
         same one is accepted.
     gate : ClassGate, optional
         Versions without gates can read the file too, and suppress no class.
+    familiarity : Familiarity, optional
+        To be given to `save_segmentation_model` too.
     **about
         `title`, `license`, `scores` and `training_sha256` of `ModelHeader`.
     """
@@ -227,6 +253,7 @@ def segmentation_header(
             "backbone": backbone.spec, "backbone_inside": backbone_inside, "width": width,
             "window": window, "step": step, **({} if gate is None else {"gate": gate.to_dict()}),
             **({} if decoder == "context" else {"decoder": decoder}),
+            **({} if familiarity is None else {"familiarity": familiarity.to_dict()}),
         },
         **about,
     )  # fmt: skip
@@ -239,6 +266,7 @@ def save_segmentation_model(
     head: SegmentationHead,
     *,
     eight_bits: bool = False,
+    familiarity: Familiarity | None = None,
 ) -> None:
     """Write a segmentation model atomically, after the checks of reading.
 
@@ -261,6 +289,8 @@ def save_segmentation_model(
                 tensors[BACKBONE + name] = tensor.half() if tensor.is_floating_point() else tensor
     if backbone.spec != header.network.get("backbone"):
         raise ModelError("its header describes another backbone", path=path)
+    if familiarity is not None:
+        tensors |= {FAMILIARITY + name: part for name, part in familiarity.tensors().items()}
     _check_head(header, backbone, _part(tensors, HEAD), path)
     save_model(path, header, tensors)
 
@@ -311,7 +341,20 @@ def load_segmentation_model(path: str | Path, classes: TissueClasses | None = No
         backbone, head, classes or header.classes, name=header.title or path.stem, mpp=header.mpp,
         window=network["window"], step=network["step"],
         gate=ClassGate.from_dict(network["gate"]) if "gate" in network else None,
+        familiarity=_familiarity(network, _part(tensors, FAMILIARITY), path),
     )  # fmt: skip
+
+
+def _familiarity(
+    network: Mapping[str, Any], tensors: Mapping[str, Tensor], path: Path
+) -> Familiarity | None:
+    """Return what a file says about the training tissue."""
+    if "familiarity" not in network:
+        return None
+    try:
+        return Familiarity.from_parts(network["familiarity"], tensors)
+    except ModelError as error:
+        raise ModelError(error.problem, path=path, remedy=error.remedy) from error
 
 
 def _empty_head(header: ModelHeader, backbone: Backbone) -> SegmentationHead:

@@ -159,8 +159,7 @@ def _write_collection(file: TextIO, features: Iterable[Feature], info: MaskInfo)
         "model": info.model_name,
         "model_identity": info.model_identity,
     }
-    if info.damage:
-        about["damage"] = info.damage
+    about |= info.notes
     # one feature at a time: the text of a large mask's outlines may not fit into memory
     file.write(f'{{"type": "FeatureCollection", "about": {json.dumps(about)}, "features": [')
     for number, feature in enumerate(features):

@@ -284,8 +284,7 @@ def _build(folder: Path, mask: NDArray[np.uint8], info: MaskInfo, image: _Image)
     attributes = label_attributes(
         info, levels, created, name=folder.name, leading=image.leading, version=image.version
     )
-    if info.damage:
-        attributes["plimseg"]["damage"] = info.damage
+    attributes["plimseg"] |= info.notes
     content = attributes["ome"] if image.version == "0.5" else attributes
     _in_coordinates_of(image, content["multiscales"][0], info.downsample, levels)
     zarr_format: Literal[2, 3] = 2 if image.version == "0.4" else 3
