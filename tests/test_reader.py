@@ -147,10 +147,12 @@ def test_npe2_finds_the_reader_by_the_manifest(plugins, tmp_path):
         assert data[0].shape == LEVELS[0].shape
 
 
-def test_npe2_finds_the_sample_by_the_manifest(plugins):
-    [contribution] = plugins.get_manifest("napari-plimseg").contributions.sample_data or []
-    [(data, _, _)] = contribution.open()
-    assert data[0].shape == (2967, 2220, 3)
+def test_npe2_finds_the_samples_by_the_manifest(plugins):
+    found = {}
+    for contribution in plugins.get_manifest("napari-plimseg").contributions.sample_data or []:
+        [(data, _, _)] = contribution.open()
+        found[contribution.key] = data[0].shape
+    assert found == {"cmu_1_small_region": (2967, 2220, 3), "colorectal_tiles": (1568, 1120, 3)}
 
 
 def test_manifest_and_table_of_readers_list_the_same_patterns(plugins):

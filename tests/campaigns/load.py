@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
 
-SLIDES, SHORT_SLIDES = 200, 8
+SLIDES, SHORT_SLIDES = 200, 20
 GROWTH = 150 << 20
 """Bytes that memory may grow from the tenth slide of a run to its last."""
 PEAKS = {"open": 600, "thumbnail": 800, "tissue": 1000}

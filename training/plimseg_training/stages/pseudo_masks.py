@@ -123,7 +123,7 @@ def pseudo_mask(
         Class indices; -1 where uncertain.
     """
     if config.refine == "pamr":
-        pixels = torch.from_numpy(rgb).to(scores.device).permute(2, 0, 1).float() / 255
+        pixels = torch.tensor(rgb).to(scores.device).permute(2, 0, 1).float() / 255
         scores = refined(scores, pixels, config.refine_iterations)
     found = scores.cpu().numpy().copy()
     if config.gate_by_tags or config.fill_single_tag:

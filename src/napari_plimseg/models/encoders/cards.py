@@ -326,10 +326,13 @@ _TIMM_WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 
 
 def hub_clip(
-    repository: str, title: str, architecture: str, terms: str, megabytes: int, *,
+    repository: str, title: str, architecture: str, terms: str, megabytes: int = 0, *,
     optional: tuple[str, ...] = (),
 ) -> EncoderCard:  # fmt: skip
-    """Return the card of a CLIP model that open_clip can load from a hub repository."""
+    """Return the card of a CLIP model that open_clip can load from a hub repository.
+
+    The size of the download, in megabytes, is told in the list; 0 where it is not known.
+    """
     return EncoderCard(
         EncoderName("hf-hub", place=repository), title, architecture, terms, repository,
         needed=_OPEN_CLIP, optional=optional, megabytes=megabytes,
