@@ -19,8 +19,6 @@ is not measured again: a run that was stopped goes on with the next row.
 from __future__ import annotations
 
 import argparse
-import csv
-import subprocess
 import tempfile
 import time
 from dataclasses import dataclass, replace
@@ -29,6 +27,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from measured_rows import MeasuredRows, current_commit
 
 from napari_plimseg.models import load_backbone, load_matcher, load_model
 from plimseg_training.config import chosen_recipe
@@ -387,44 +386,6 @@ def settings_of(recipe: Recipe) -> str:
     )
 
 
-class Rows:
-    """The measured rows, in a CSV file if there is one."""
-
-    def __init__(self, path: Path | None) -> None:
-        self.path, self.rows = path, []
-        if path is not None and path.exists():
-            with path.open(newline="") as file:
-                self.rows = list(csv.DictReader(file))
-
-    def found(self, key: dict[str, str]) -> dict[str, str] | None:
-        """Return the row of a key, if it was measured."""
-        same = [r for r in self.rows if all(r[name] == value for name, value in key.items())]
-        return same[0] if same else None
-
-    def add(self, row: dict[str, str]) -> None:
-        """Add a row, to the file at once."""
-        self.rows.append(row)
-        if self.path is not None:
-            new = not self.path.exists()
-            with self.path.open("a", newline="") as file:
-                writer = csv.DictWriter(file, HEADER)
-                if new:
-                    writer.writeheader()
-                writer.writerow(row)
-
-
-def current_commit() -> str:
-    """Return the commit of this checkout, with "+" if files were changed since."""
-    git = ["git", "-C", str(Path(__file__).parent)]
-
-    def told(*arguments: str) -> str:
-        return subprocess.run(
-            [*git, *arguments], capture_output=True, text=True, check=True
-        ).stdout.strip()
-
-    return told("rev-parse", "--short", "HEAD") + ("+" if told("diff", "HEAD", "--stat") else "")
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("data", type=Path)
@@ -450,7 +411,11 @@ def main() -> None:
     if options.more:
         recipe = replace(recipe, data=replace(recipe.data, more=tuple(options.more)))
     laboratory = Laboratory(recipe, options.folds)
-    rows, settings, commit = Rows(options.rows), settings_of(recipe), current_commit()
+    rows, settings, commit = (
+        MeasuredRows(options.rows, HEADER),
+        settings_of(recipe),
+        current_commit(),
+    )
     part = "stage 1" if options.stage1_only else "both stages"
     print(settings)
     print(f"{'arm':48s} {' '.join(f'{name:>12s}' for name in COLUMNS)}   seconds per run")

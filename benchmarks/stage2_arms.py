@@ -18,8 +18,6 @@ encoder, twice as many with a round of self-training.
 from __future__ import annotations
 
 import argparse
-import csv
-import subprocess
 import time
 from collections import Counter
 from dataclasses import dataclass, replace
@@ -28,6 +26,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from measured_rows import MeasuredRows, current_commit
 
 from napari_plimseg.models import load_backbone, load_matcher
 from plimseg_training.config import chosen_recipe
@@ -39,7 +38,6 @@ from plimseg_training.stages import (
     Stage1Task,
     Stage2Task,
     Targets,
-    probabilities_of,
     pseudo_mask,
     write_pseudo_mask,
 )
@@ -103,7 +101,7 @@ class Bench:
     """
 
     def __init__(self, data: Path, steps: int, settings: list[str], work: Path, out: Path) -> None:
-        self.steps, self.work, self.out = steps, work, out
+        self.steps, self.work, self.rows = steps, work, MeasuredRows(out, COLUMNS)
         schedule = [f"stage2.steps={steps}", f"stage2.epochs={EPOCHS}", "stage2.keep=last"]
         self.recipe = chosen_recipe("glas_oeem").override(
             [f"data.train={data.resolve()}", *schedule, *settings]
@@ -111,16 +109,13 @@ class Bench:
         self.data = TrainingData.of(self.recipe)
         self.groups = folds_by_patient(self.data.train)
 
-    def rows(self) -> list[dict[str, str]]:
-        """Return the rows that have been measured."""
-        if not self.out.exists():
-            return []
-        with self.out.open(newline="", encoding="utf-8") as file:
-            return list(csv.DictReader(file))
-
     def is_done(self, arm: Arm, fold: int, seed: int) -> bool:
-        wanted = (arm.name, str(self.steps), str(fold), str(seed))
-        return any(tuple(row[name] for name in COLUMNS[:4]) == wanted for row in self.rows())
+        return self.rows.found(self.key(arm, fold, seed)) is not None
+
+    def key(self, arm: Arm, fold: int, seed: int) -> dict[str, str]:
+        """Return what a row is known by."""
+        values = (arm.name, str(self.steps), str(fold), str(seed))
+        return dict(zip(COLUMNS[:4], values, strict=True))
 
     def split(self, fold: int) -> TrainingData:
         """Return the data with a fold's patients for validation."""
@@ -148,8 +143,7 @@ class Bench:
         train(task, recipe.stage1, self.folder(f"stage1 {fold} {seed}"), seed=seed, device=device)
         config = recipe.pseudo_masks
         for image in data.train.images:
-            cams = task.averaged_cams(image, config.scales, flips=config.flips)
-            scores = probabilities_of(cams, exclusive=True)
+            scores = task.label_scores(image, config)
             found = pseudo_mask(scores, image, read_pixels(image), config)
             write_pseudo_mask(targets.path(image), found)
         return targets
@@ -196,10 +190,14 @@ class Bench:
         if not self.is_done(arm, fold, seed):
             right, known = agreement(targets, data.train)
             minutes = (time.monotonic() - begun) / 60
-            self.write(
-                (arm.name, self.steps, fold, seed, f"{scores[-1]:.2f}", f"{right:.1f}",
-                 f"{known:.1f}", " ".join(f"{s:.1f}" for s in scores), f"{minutes:.1f}", commit())
+            values = (
+                f"{scores[-1]:.2f}", f"{right:.1f}", f"{known:.1f}",
+                " ".join(f"{s:.1f}" for s in scores), f"{minutes:.1f}", current_commit(),
             )  # fmt: skip
+            measured = dict(zip(COLUMNS[4:], values, strict=True))
+            row = self.key(arm, fold, seed) | measured
+            self.rows.add(row)
+            print(*row.values(), sep="  ", flush=True)
         if labels_wanted:
             opinion = self.labels_of(arm.name, fold, seed)
             self.folder(opinion.folder.name)
@@ -209,14 +207,6 @@ class Bench:
                 seen = task.turned_probabilities(image)
                 found = pseudo_mask(seen, image, read_pixels(image), config)
                 write_pseudo_mask(opinion.path(image), found)
-
-    def write(self, row: tuple[object, ...]) -> None:
-        """Append a row to the file of results."""
-        self.out.parent.mkdir(parents=True, exist_ok=True)
-        is_new = not self.out.exists()
-        with self.out.open("a", newline="", encoding="utf-8") as file:
-            csv.writer(file, lineterminator="\n").writerows([COLUMNS, row] if is_new else [row])
-        print(*row, sep="  ", flush=True)
 
 
 def folds_by_patient(folder: TaggedFolder) -> list[list[str]]:
@@ -238,19 +228,6 @@ def agreement(targets: Targets, folder: TaggedFolder) -> tuple[float, float]:
         known += int(counted.sum())
         pixels += int((truth >= 0).sum())
     return 100 * right / max(1, known), 100 * known / max(1, pixels)
-
-
-def commit() -> str:
-    """Return the commit of the checkout, with a plus if it has changes."""
-    here = Path(__file__).parent
-
-    def said(*words: str) -> str:
-        command = ["git", *words]
-        done = subprocess.run(command, cwd=here, check=True, capture_output=True, text=True)
-        return done.stdout.strip()
-
-    changed = said("status", "--porcelain", "--untracked-files=no", "../src", "../training")
-    return said("rev-parse", "--short=7", "HEAD") + ("+" if changed else "")
 
 
 def table(rows: Iterable[dict[str, str]], steps: int) -> str:
@@ -316,7 +293,7 @@ def main() -> None:
                     if not bench.is_done(arm, fold, seed):
                         wanted = any(other.labels == arm.name for other in arms)
                         bench.run(arm, fold, seed, wanted)
-    print(table(bench.rows(), options.steps))
+    print(table(bench.rows.rows, options.steps))
 
 
 if __name__ == "__main__":
