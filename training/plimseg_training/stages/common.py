@@ -12,8 +12,9 @@ from torch.nn import functional as F
 from napari_plimseg.models import PYRAMID_WIDTH, SMALLEST_SIDE, log_odds, segmentation_head
 from plimseg_training.data import read_truth
 from plimseg_training.evaluation import Score, confusion_matrix
+from plimseg_training.stages.features import whole_pixels
 from plimseg_training.stages.losses import TagLoss
-from plimseg_training.stages.samples import Flip, SampleSource, whole_pixels
+from plimseg_training.stages.samples import Flip, SampleSource
 from plimseg_training.stages.window_pooling import WindowPooling
 
 if TYPE_CHECKING:

@@ -72,7 +72,7 @@ class FeatureCache:
         with self._lock:
             maps = self._known.get(key)
             if maps is None:
-                pixels = to_unit(read_pixels(image)).to(self._device)
+                pixels = whole_pixels(image).to(self._device)
                 height, width = image.size
                 pad = (0, -width % self._multiple, 0, -height % self._multiple)
                 images = F.pad(pixels[None], pad, mode="reflect")
@@ -113,6 +113,11 @@ def stride_of(size: tuple[int, int], maps: Tensor, multiple: int) -> int:
     """Return the pixels per cell of maps (..., h, w) of an image padded to a multiple."""
     sides = zip(size, maps.shape[-2:], strict=True)
     return round(max(-(-side // multiple) * multiple / cells for side, cells in sides))
+
+
+def whole_pixels(image: TaggedImage) -> Tensor:
+    """Return the pixels of an unchanged image, (3, H, W) in [0, 1]."""
+    return to_unit(read_pixels(image))
 
 
 def to_unit(pixels: NDArray[np.uint8]) -> Tensor:

@@ -261,11 +261,6 @@ class SampleSource:
         return found
 
 
-def whole_pixels(image: TaggedImage) -> Tensor:
-    """Return the pixels of an unchanged image, (3, H, W) in [0, 1]."""
-    return to_unit(read_pixels(image))
-
-
 def _flipped(sample: Sample, random: np.random.Generator, multiple: int) -> Sample:
     height, width = sample.size
     frozen = bool(sample.blocks) or sample.matched is not None

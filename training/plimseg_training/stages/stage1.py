@@ -12,9 +12,13 @@ from torch.nn import functional as F
 
 from napari_plimseg.errors import ConfigError
 from napari_plimseg.models import SMALLEST_SIDE, BundledMatcher, CamNet, load_backbone
-from plimseg_training.data import read_pixels
 from plimseg_training.stages.common import StageTask, encoded, full_size, score_of_logits
-from plimseg_training.stages.features import DerivedFeatureCache, FeatureCache, stride_of, to_unit
+from plimseg_training.stages.features import (
+    DerivedFeatureCache,
+    FeatureCache,
+    stride_of,
+    whole_pixels,
+)
 from plimseg_training.stages.losses import TagLoss, calibrate
 from plimseg_training.stages.matching import (
     RegionMatching,
@@ -260,7 +264,7 @@ class Stage1Task(StageTask):
     def _mean_color(self) -> Tensor:
         """Return the mean RGB of some images, (3,), to fill masked pixels with."""
         images = self.folder.images[:: max(1, len(self.folder.images) // _COLOR_IMAGES)]
-        means = [to_unit(read_pixels(image)).mean((1, 2)) for image in images]
+        means = [whole_pixels(image).mean((1, 2)) for image in images]
         return torch.stack(means).mean(0)
 
     def parameter_groups(self) -> list[dict[str, Any]]:
@@ -353,7 +357,7 @@ class Stage1Task(StageTask):
         cache = self.encoders.blocks
         if cache is not None and tuple(size) == image.size:
             return [flip.maps(maps)[None] for maps in cache.of(image)]
-        pixels = to_unit(read_pixels(image)).to(self.device)[None]
+        pixels = whole_pixels(image).to(self.device)[None]
         if tuple(size) != image.size:
             pixels = F.interpolate(pixels, tuple(size), mode="bilinear", antialias=True)
         multiple = max(self.encoders.backbone.strides)
