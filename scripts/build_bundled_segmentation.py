@@ -30,6 +30,7 @@ from bundled_model.fields import (
 from torch.nn import functional as F
 
 from napari_plimseg.models import (
+    decoder_of,
     load_backbone,
     load_matcher,
     load_model,
@@ -143,7 +144,7 @@ def save(path: Path, task: Stage2Task) -> None:
         network.backbone,
         # training tags glass like a tissue, but users of the model expect a background class
         COLORECTAL,
-        width=network.width, decoder=network.decoder, mpp=task.folder.mpp or 0.5,
+        width=network.head.width, decoder=decoder_of(network.head), mpp=task.folder.mpp or 0.5,
         patch_size=task.stage.crop, backbone_inside=True, title=TITLE, license=LICENSE,
     )  # fmt: skip
     save_segmentation_model(path, header, network.backbone, network.head)

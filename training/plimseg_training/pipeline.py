@@ -14,6 +14,7 @@ from napari_plimseg.inference import describe_device
 from napari_plimseg.models import (
     Familiarity,
     SegModel,
+    decoder_of,
     is_image_text,
     load_backbone,
     load_matcher,
@@ -139,8 +140,8 @@ class TrainedModel:
         header = segmentation_header(
             network.backbone,
             train.classes,
-            width=network.width,
-            decoder=network.decoder,
+            width=network.head.width,
+            decoder=decoder_of(network.head),
             mpp=self.data.mpp,
             patch_size=int(train.images[0].windows[0, 2]),
             backbone_inside=self.backbone_inside,

@@ -61,6 +61,7 @@ __all__ = [
     "bundled_folder",
     "bundled_identity",
     "check_weights",
+    "decoder_of",
     "fresh_small_backbone",
     "gated",
     "import_model",
@@ -338,6 +339,9 @@ from .segmentation.seg_model import (
 )
 from .segmentation.seg_model import (
     SegModel as SegModel,
+)
+from .segmentation.seg_model import (
+    decoder_of as decoder_of,
 )
 from .segmentation.seg_model import (
     save_segmentation_model as save_segmentation_model,

@@ -91,9 +91,8 @@ class SegmentationNetwork(nn.Module):
     ) -> None:
         super().__init__()
         self.backbone = backbone
-        self.decoder = decoder
-        self.width = PYRAMID_WIDTH if decoder == "pyramid" else width
-        self.head = segmentation_head(decoder, backbone, classes, self.width)
+        own = PYRAMID_WIDTH if decoder == "pyramid" else width
+        self.head = segmentation_head(decoder, backbone, classes, own)
 
     def forward(self, samples: Sequence[Sample]) -> Tensor:
         """Return logits (B, C, h, w) of samples of one size, on the head's grid."""

@@ -18,6 +18,12 @@ COARSEST_STRIDE = 8
 _GROUPS = 8
 
 
+def pyramid_stride(strides: Sequence[int]) -> int:
+    """Return the stride of the logits, from the strides of the blocks."""
+    finest = min(strides)
+    return finest if finest <= COARSEST_STRIDE else max(COARSEST_STRIDE, finest // 2)
+
+
 class PyramidNet(nn.Module):
     """Add the blocks of an image encoder from coarse to fine, then classify.
 
@@ -38,7 +44,10 @@ class PyramidNet(nn.Module):
     ----------
     stride : int
         Image pixels per cell of the logits.
+    width : int
     """
+
+    stride_of_logits = staticmethod(pyramid_stride)
 
     def __init__(
         self,
@@ -49,7 +58,7 @@ class PyramidNet(nn.Module):
     ) -> None:
         super().__init__()
         self.strides = tuple(strides)
-        self.stride = pyramid_stride(self.strides)
+        self.stride, self.width = pyramid_stride(self.strides), width
         self.lateral = nn.ModuleList(nn.Conv2d(c, width, 1) for c in block_channels)
         self.smooth = nn.Sequential(
             nn.Conv2d(width, width, 3, padding=1, bias=False),
@@ -85,9 +94,3 @@ class PyramidNet(nn.Module):
             maps = to_stride(maps, stride, self.stride, size)
         logits: Tensor = self.classify(self.smooth(maps))  # (B, classes, h, w)
         return logits
-
-
-def pyramid_stride(strides: Sequence[int]) -> int:
-    """Return the stride of the logits, from the strides of the blocks."""
-    finest = min(strides)
-    return finest if finest <= COARSEST_STRIDE else max(COARSEST_STRIDE, finest // 2)

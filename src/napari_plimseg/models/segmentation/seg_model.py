@@ -29,8 +29,8 @@ from napari_plimseg.models.model_file import (
     open_model_file,
     save_model,
 )
-from napari_plimseg.models.segmentation.pyramid_net import PyramidNet, pyramid_stride
-from napari_plimseg.models.segmentation.seg_net import SegNet, grid_stride
+from napari_plimseg.models.segmentation.pyramid_net import PyramidNet
+from napari_plimseg.models.segmentation.seg_net import SegNet
 from napari_plimseg.models.weights import (
     SCALE_SUFFIX,
     dequantized,
@@ -378,7 +378,7 @@ def _check_head(
         )
     check_fit(found, lambda: _empty_head(header, backbone), path=path)
     window, step = header.network["window"], header.network["step"]
-    cell = grid_stride(backbone.strides) if kind == "context" else pyramid_stride(backbone.strides)
+    cell = DECODERS[kind].stride_of_logits(backbone.strides)
     if window % cell or step % cell:
         raise ModelError(
             f"its windows of {window} pixels every {step} don't fit cells of {cell}", path=path

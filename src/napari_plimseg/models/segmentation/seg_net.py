@@ -47,6 +47,14 @@ class Surroundings(nn.Module):
         return x
 
 
+def grid_stride(strides: Sequence[int]) -> int:
+    """Return the stride of the logits, from the strides of the blocks."""
+    finest = min(strides)
+    if USUAL_STRIDE in strides:
+        return USUAL_STRIDE
+    return finest // 2 if finest > USUAL_STRIDE else finest
+
+
 class SegNet(nn.Module):
     """Fuse the blocks of an image encoder on one grid, add context, classify.
 
@@ -67,14 +75,17 @@ class SegNet(nn.Module):
     ----------
     stride : int
         Image pixels per cell of the logits.
+    width : int
     """
+
+    stride_of_logits = staticmethod(grid_stride)
 
     def __init__(
         self, block_channels: Sequence[int], strides: Sequence[int], classes: int, width: int = 96
     ) -> None:
         super().__init__()
         self.strides = tuple(strides)
-        self.stride = grid_stride(self.strides)
+        self.stride, self.width = grid_stride(self.strides), width
         reduced = [width // 2 if stride < self.stride else width for stride in self.strides]
         self.reduce = nn.ModuleList(
             nn.Conv2d(c, r, 1) for c, r in zip(block_channels, reduced, strict=True)
@@ -114,11 +125,3 @@ class SegNet(nn.Module):
         )
         logits: Tensor = self.head(fused)
         return logits
-
-
-def grid_stride(strides: Sequence[int]) -> int:
-    """Return the stride of the logits, from the strides of the blocks."""
-    finest = min(strides)
-    if USUAL_STRIDE in strides:
-        return USUAL_STRIDE
-    return finest // 2 if finest > USUAL_STRIDE else finest
