@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 import re
+from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -100,8 +101,36 @@ class ConchVisual(nn.Module):
         return projected
 
 
-class ConchNetwork(nn.Module):
+class TwoTowers(nn.Module, ABC):
     """Image tower, text tower and scale of their cosine, with open_clip's interface.
+
+    Attributes
+    ----------
+    visual, text : torch.nn.Module
+    logit_scale : Parameter
+    """
+
+    visual: nn.Module
+    text: Any
+    logit_scale: nn.Parameter
+
+    @abstractmethod
+    def text_vectors(self, tokens: Tensor) -> Tensor:
+        """Return vectors (N, D) of token ids (N, T)."""
+
+    def encode_image(self, images: Tensor, normalize: bool = False) -> Tensor:
+        """Return vectors (B, D) of normalized images."""
+        vectors: Tensor = self.visual(images)
+        return F.normalize(vectors, dim=-1) if normalize else vectors
+
+    def encode_text(self, tokens: Tensor, normalize: bool = False) -> Tensor:
+        """Return vectors (N, D) of token ids (N, T)."""
+        vectors = self.text_vectors(tokens)
+        return F.normalize(vectors, dim=-1) if normalize else vectors
+
+
+class ConchNetwork(TwoTowers):
+    """CONCH's two towers.
 
     Parameters
     ----------
@@ -122,15 +151,10 @@ class ConchNetwork(nn.Module):
         )  # fmt: skip
         self.logit_scale = nn.Parameter(torch.zeros(()))
 
-    def encode_image(self, images: Tensor, normalize: bool = False) -> Tensor:
-        """Return vectors (B, D) of normalized images."""
-        vectors: Tensor = self.visual(images)
-        return F.normalize(vectors, dim=-1) if normalize else vectors
-
-    def encode_text(self, tokens: Tensor, normalize: bool = False) -> Tensor:
+    def text_vectors(self, tokens: Tensor) -> Tensor:
         """Return vectors (N, D) of token ids (N, T)."""
         vectors: Tensor = self.text(tokens)
-        return F.normalize(vectors, dim=-1) if normalize else vectors
+        return vectors
 
 
 def load_conch(folder: Path, name: str) -> OpenClipEncoder:
@@ -200,8 +224,8 @@ class KeepVisual(nn.Module):
         return projected
 
 
-class KeepNetwork(nn.Module):
-    """Image tower, text tower and scale of their cosine, with open_clip's interface.
+class KeepNetwork(TwoTowers):
+    """KEEP's two towers.
 
     Texts are not projected: their space is that of PubMedBERT's pooled token.
     """
@@ -212,20 +236,14 @@ class KeepNetwork(nn.Module):
         self.text = bert_network(KEEP_TEXT, pooled=True)
         self.logit_scale = nn.Parameter(torch.zeros(()))
 
-    def encode_image(self, images: Tensor, normalize: bool = False) -> Tensor:
-        """Return vectors (B, D) of normalized images."""
-        vectors: Tensor = self.visual(images)
-        return F.normalize(vectors, dim=-1) if normalize else vectors
-
-    def encode_text(self, tokens: Tensor, normalize: bool = False) -> Tensor:
+    def text_vectors(self, tokens: Tensor) -> Tensor:
         """Return vectors (N, D) of token ids (N, T); 0 is padding."""
         mask = (tokens != 0).long()
-        used = int(
-            mask.sum(1).max()
-        )  # what is padding in every text takes time and changes nothing
+        # what is padding in every text takes time and changes nothing
+        used = int(mask.sum(1).max())
         found = self.text(input_ids=tokens[:, :used], attention_mask=mask[:, :used])
         vectors: Tensor = found.pooler_output
-        return F.normalize(vectors, dim=-1) if normalize else vectors
+        return vectors
 
 
 def load_keep(folder: Path, name: str) -> OpenClipEncoder:
