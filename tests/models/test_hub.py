@@ -14,14 +14,13 @@ import torch
 
 from napari_plimseg.cli import main
 from napari_plimseg.errors import ModelError
-from napari_plimseg.models import downloads
 from napari_plimseg.models.encoders.cards import CONFIG_FILE, WEIGHT_FILES, folder_of
 from napari_plimseg.models.encoders.loading import load_backbone, load_matcher
 from napari_plimseg.models.library import EntryState, ModelLibrary
 from napari_plimseg.models.loading import load_model
 from plimseg_training.stages.stage1 import Encoders, Stage1Task
-from tests.support.clips import TEXT, VIT, write_clip
-from tests.support.hub import CHUNK, COMMIT, TOKEN, Hub, environment, local_hub
+from tests.support.hub import CHUNK, COMMIT, TOKEN, Hub, environment, small_hub
+from tests.support.hub import QUILT_REPOSITORY as REPOSITORY
 from tests.support.library import card
 from tests.support.slides import pyramid, tissue, write_svs
 from tests.support.stages import recipe, windowed_tissue
@@ -31,23 +30,13 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 QUILT = "QuiltNet B-32"
-REPOSITORY = "wisdomik/QuiltNet-B-32"
 GATED = "UNI2-h"
 
 
 @pytest.fixture
 def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Hub]:
     """A hub with a small QuiltNet, and a gated encoder."""
-    monkeypatch.setattr(downloads, "_REPORT_BYTES", CHUNK)
-    monkeypatch.setattr("huggingface_hub.constants.HF_TOKEN_PATH", str(tmp_path / "token"))
-    write_clip(tmp_path / "quilt", VIT, TEXT)
-    with local_hub(monkeypatch) as found:
-        found.add_folder(REPOSITORY, tmp_path / "quilt")
-        gated = tmp_path / "gated"
-        gated.mkdir()
-        (gated / "config.json").write_text("{}")
-        (gated / "pytorch_model.bin").write_bytes(bytes(1000))
-        found.add_folder("MahmoodLab/UNI2-h", gated, gated=True)
+    with small_hub(monkeypatch, tmp_path) as found:
         yield found
 
 

@@ -15,6 +15,9 @@ from urllib.parse import unquote
 import huggingface_hub
 import pytest
 
+from napari_plimseg.models import downloads
+from tests.support.clips import TEXT, VIT, write_clip
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
@@ -22,6 +25,7 @@ if TYPE_CHECKING:
 COMMIT = "c0ffee" * 6 + "c0ff"
 TOKEN = "hf_" + "t" * 34
 CHUNK = 1 << 16
+QUILT_REPOSITORY = "wisdomik/QuiltNet-B-32"
 
 
 @dataclass
@@ -223,3 +227,19 @@ def _only_to(hub: Hub, connect: Any) -> Any:
         return connect(self, address)
 
     return checked
+
+
+@contextlib.contextmanager
+def small_hub(monkeypatch: pytest.MonkeyPatch, folder: Path) -> Iterator[Hub]:
+    """Serve a small QuiltNet and a gated encoder, whose files are made in a folder."""
+    monkeypatch.setattr(downloads, "_REPORT_BYTES", CHUNK)
+    monkeypatch.setattr("huggingface_hub.constants.HF_TOKEN_PATH", str(folder / "token"))
+    write_clip(folder / "quilt", VIT, TEXT)
+    gated = folder / "gated"
+    gated.mkdir()
+    (gated / "config.json").write_text("{}")
+    (gated / "pytorch_model.bin").write_bytes(bytes(1000))
+    with local_hub(monkeypatch) as found:
+        found.add_folder(QUILT_REPOSITORY, folder / "quilt")
+        found.add_folder("MahmoodLab/UNI2-h", gated, gated=True)
+        yield found

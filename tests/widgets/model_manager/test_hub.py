@@ -11,10 +11,8 @@ from qtpy.QtWidgets import QApplication, QMessageBox, QWidget
 
 from napari_plimseg._widgets.model_manager.dock import ModelsDock
 from napari_plimseg._widgets.model_manager.state import Work
-from napari_plimseg.models import downloads
 from napari_plimseg.models.library import EntryState
-from tests.support.clips import TEXT, VIT, write_clip
-from tests.support.hub import CHUNK, Hub, local_hub
+from tests.support.hub import Hub, small_hub
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -26,15 +24,7 @@ QUILT = "QuiltNet B-32"
 
 @pytest.fixture
 def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Hub]:
-    monkeypatch.setattr(downloads, "_REPORT_BYTES", CHUNK)
-    monkeypatch.setattr("huggingface_hub.constants.HF_TOKEN_PATH", str(tmp_path / "token"))
-    write_clip(tmp_path / "quilt", VIT, TEXT)
-    (tmp_path / "gated").mkdir()
-    (tmp_path / "gated" / "config.json").write_text("{}")
-    (tmp_path / "gated" / "pytorch_model.bin").write_bytes(bytes(1000))
-    with local_hub(monkeypatch) as found:
-        found.add_folder("wisdomik/QuiltNet-B-32", tmp_path / "quilt")
-        found.add_folder("MahmoodLab/UNI2-h", tmp_path / "gated", gated=True)
+    with small_hub(monkeypatch, tmp_path) as found:
         yield found
 
 
