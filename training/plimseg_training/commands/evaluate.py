@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -176,7 +177,7 @@ def add_parser(commands: Commands) -> None:
 
 
 def _run(options: argparse.Namespace, console: TrainingConsole) -> int:
-    from plimseg_training.data import has_part, scan_folder
+    from plimseg_training.data import has_part
     from plimseg_training.evaluation import evaluate, model_with_classes, parse_class_map
 
     if options.tile_size < 32:
@@ -193,14 +194,8 @@ def _run(options: argparse.Namespace, console: TrainingConsole) -> int:
         # nothing else says what the values of the masks mean
         model = model_with_classes(model) or model
         if model is not options.model:
-            report = scan_folder(
-                options.data,
-                classes=model.classes,
-                layout=data.layout,
-                split=part,
-                mpp=data.mpp,
-                whole=False,
-            )
+            own = replace(data, classes=model.classes.to_dict())
+            report = scanned(own, part, console, whole=False)
             names = ", ".join(model.classes.names)
             console.say(f"Classes of the masks, from the model: {names}.")
     if any(problem.kind in ("unknown layout", "no images") for problem in report.fatal):
