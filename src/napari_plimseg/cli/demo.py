@@ -55,7 +55,9 @@ def _run(options: argparse.Namespace, output: Output) -> int:
 
 
 def _store(folder: Path, slide: Path) -> Path:
-    return folder / f"{slide.stem}.plimseg"
+    from napari_plimseg.results import SUFFIX
+
+    return folder / f"{slide.stem}{SUFFIX}"
 
 
 def agreement(store: Path) -> str:
