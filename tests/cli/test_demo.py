@@ -1,11 +1,13 @@
-"""`plimseg demo`: both samples, and how many tiles have their known class."""
+"""`plimseg demo` and the shipped models: both samples, and what each says of the other tissue."""
 
 from __future__ import annotations
 
+import json
 import re
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pytest
 
 from napari_plimseg._sample_data import COLORECTAL_TILES, known_tiles
 from napari_plimseg.cli import main
@@ -15,8 +17,6 @@ from napari_plimseg.results import MaskStore
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    import pytest
 
 
 def test_the_demo_shows_the_skin_and_says_how_many_tiles_are_right(
@@ -52,3 +52,15 @@ def test_agreement_counts_the_class_of_most_pixels(
     monkeypatch.setattr("napari_plimseg.results.MaskStore.open", lambda path: None)
     monkeypatch.setattr("napari_plimseg.results.mask_to_export", lambda store: (mask, Info))
     assert "34 of 35" in agreement(tmp_path)
+
+
+@pytest.mark.parametrize(("model", "says"), [("bundled-tissue", True), ("bundled-skin", False)])
+def test_skin_is_unlike_the_tissue_of_the_colorectal_model_and_like_its_own(
+    model: str, says: bool, sample_path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = ["segment", str(sample_path), "--model", model, "--region", "1000,1000,200,200"]
+    assert main([*run, "--out", str(tmp_path), "--format", "geojson"]) == 0
+    shown = capsys.readouterr()
+    assert ("looks unlike the tissue" in shown.out + shown.err) is says
+    about = json.loads((tmp_path / f"{sample_path.stem}.geojson").read_text())["about"]
+    assert ("unlike" in about) is says
