@@ -12,7 +12,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
-import huggingface_hub
+import huggingface_hub.constants
 import pytest
 
 from napari_plimseg.models import downloads
