@@ -399,7 +399,7 @@ def main() -> None:
     parser.add_argument(
         "--only",
         action="append",
-        help="arms whose name contains this text, in this order; repeatable",
+        help="the arm of this name, or arms whose names contain it, in this order; repeatable",
     )
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     parser.add_argument("--rows", type=Path, help="CSV file of measured rows, to go on with")
@@ -419,8 +419,13 @@ def main() -> None:
     part = "stage 1" if options.stage1_only else "both stages"
     print(settings)
     print(f"{'arm':48s} {' '.join(f'{name:>12s}' for name in COLUMNS)}   seconds per run")
-    wanted = options.only or [""]
-    arms = [arm for text in wanted for arm in arms_of(options.weight) if text in arm.name]
+    every = arms_of(options.weight)
+    named = {arm.name: [arm] for arm in every}
+    arms = [
+        arm
+        for text in options.only or [""]
+        for arm in named.get(text, [arm for arm in every if text in arm.name])
+    ]
     for arm in arms:
         runs = []
         for seed in range(options.seeds):
