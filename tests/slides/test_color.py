@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,7 @@ from PIL import Image
 
 from napari_plimseg.errors import SlideError
 from napari_plimseg.slides import open_slide
-from napari_plimseg.slides.color import ColorTable, channels_are_rgb
+from napari_plimseg.slides.color import ColorTable, rgb_channels
 from tests.support import slides as factory
 
 if TYPE_CHECKING:
@@ -179,20 +180,45 @@ def test_cmyk_pictures_are_refused(tmp_path):
         open_slide(path)
 
 
+RED, GREEN, BLUE = (255, 0, 0), (0, 255, 0), (0, 0, 255)
+
+
 @pytest.mark.parametrize(
-    ("names", "answer"),
+    ("names", "colors", "order", "is_certain"),
     [
-        (("R", "G", "B"), True),
-        (("Red", "Green", "Blue"), True),
-        (("", "", ""), True),
-        (("Channel:0:0", "Channel:0:1", "Channel:0:2"), True),
-        (("DAPI", "FITC", "Cy3"), False),
-        (("DAPI", "Red", "Green"), False),
-        (("R", "G"), False),
+        (("R", "G", "B"), (), (0, 1, 2), True),
+        (("Red", "Green", "Blue"), (), (0, 1, 2), True),
+        (("Blau", "Grün", "Rot"), (), (2, 1, 0), True),
+        (("TL Brightfield-R", "TL Brightfield-G", "TL Brightfield-B"), (), (0, 1, 2), True),
+        (("", "", ""), (), (0, 1, 2), True),
+        (("", "", ""), (BLUE, GREEN, RED), (2, 1, 0), True),
+        (("Channel:0:0", "Channel:0:1", "Channel:0:2"), (), (0, 1, 2), True),
+        (("0", "1", "2"), (RED, GREEN, BLUE), (0, 1, 2), True),
+        (("Axiocam 305", "second", "third"), (RED, GREEN, BLUE), (0, 1, 2), False),
+        (("one", "two", "three"), (None, RED, RED), (0, 1, 2), False),
+        (("R", "G", "B", "alpha"), (), (0, 1, 2), True),
     ],
 )
-def test_stains_are_not_colors(names, answer):
-    assert channels_are_rgb(names) is answer
+def test_which_channels_are_red_green_and_blue(names, colors, order, is_certain):
+    found = rgb_channels(names, colors)
+    assert (found.order, found.is_certain) == (order, is_certain)
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("DAPI", "FITC", "Cy3"),
+        ("DAPI", "Red", "Green"),
+        ("Texas Red", "Green", "Blue"),
+        ("Hematoxylin", "Eosin", "Residual"),
+        ("488", "561", "640"),
+        ("R", "G"),
+        ("DAPI", "FITC", "TRITC", "Cy5"),
+        ("R", "G", "B", "infrared"),
+    ],
+)
+def test_stains_are_not_colors(names):
+    assert rgb_channels(names, (RED, GREEN, BLUE)) is None
 
 
 def test_ome_tiff_of_three_named_stains_is_refused(tmp_path):
@@ -214,6 +240,68 @@ def test_ome_tiff_of_red_green_and_blue_planes_opens(tmp_path):
     )
     with open_slide(path) as slide:
         np.testing.assert_array_equal(slide.read_level(0, 30, 40, 100, 200), pixels[30:130, 40:240])
+
+
+def planes(pixels: np.ndarray, kind: str, path: Path, names: Any, colors: Any) -> Path:
+    """Write three separate planes with the names and colors of their channels."""
+    if kind == "zarr":
+        factory.write_ome_zarr(path, [pixels], labels=["", "", ""])
+        file, attributes = factory.zarr_attributes(path)
+        attributes["omero"]["channels"] = [
+            {"label": name, "color": "{:02X}{:02X}{:02X}".format(*color)}
+            for name, color in zip(names, colors, strict=True)
+        ]
+        file.write_text(json.dumps(attributes), "utf-8")
+        return path
+    numbers = [int.from_bytes(bytes((*color, 255)), "big", signed=True) for color in colors]
+    return factory.write_ome_tiff(
+        path,
+        [pixels.transpose(2, 0, 1)],
+        axes="CYX",
+        Channel={"Name": list(names), "Color": numbers},
+    )
+
+
+@pytest.mark.parametrize("kind", ["zarr", "ome.tif"])
+def test_planes_of_a_color_camera_open_under_any_names(kind, tmp_path):
+    pixels = factory.tissue(200, 300)
+    shuffled = np.ascontiguousarray(pixels[..., [2, 0, 1]])
+    names, colors = ("Axio A", "Axio B", "Axio C"), (BLUE, RED, GREEN)
+    with open_slide(planes(shuffled, kind, tmp_path / f"p.{kind}", names, colors)) as slide:
+        np.testing.assert_array_equal(slide.read_level(0, 30, 40, 100, 200), pixels[30:130, 40:240])
+        assert "Axio B, Axio C, Axio A are shown as red, green and blue" in " ".join(slide.notes)
+
+
+@pytest.mark.parametrize("kind", ["zarr", "ome.tif"])
+def test_dark_planes_of_unknown_names_are_markers(kind, tmp_path):
+    spots = np.zeros((300, 300, 3), np.uint8)
+    spots[::7, ::5] = (40, 180, 90)
+    path = planes(spots, kind, tmp_path / f"m.{kind}", ("Mart", "S100", "X"), (RED, GREEN, BLUE))
+    with pytest.raises(SlideError, match=r"3 channels \(Mart, S100, X\)"):
+        open_slide(path)
+
+
+def test_imagej_composite_of_a_color_camera(tmp_path):
+    pixels = factory.tissue(100, 120)
+    ramp = np.arange(256, dtype=np.uint8)
+    tables = [np.stack([ramp * (i == k) for i in range(3)]) for k in range(3)]
+    path = tmp_path / "composite.tif"
+    tifffile.imwrite(
+        path,
+        pixels.transpose(2, 0, 1),
+        imagej=True,
+        metadata={"axes": "CYX", "mode": "composite", "LUTs": tables},
+    )
+    with open_slide(path) as slide:
+        np.testing.assert_array_equal(slide.read_level(0, 0, 0, 100, 120), pixels)
+
+
+def test_four_stains_of_a_zarr_are_not_transparent_colors(tmp_path):
+    path = factory.write_ome_zarr(
+        tmp_path / "s.zarr", [np.full((64, 64, 4), 90, np.uint8)], labels=["DAPI", "A", "B", "C"]
+    )
+    with pytest.raises(SlideError, match="4 channels"):
+        open_slide(path)
 
 
 def test_ome_zarr_of_stains_is_refused(tmp_path):

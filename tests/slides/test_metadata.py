@@ -68,6 +68,14 @@ def test_resolution(pixels, unit, mpp):
         (250, "nm", 0.25),
         (0.00025, "mm", 0.25),
         (2.5e-7, "meter", 0.25),
+        (0.25, "micrometers", 0.25),
+        (0.25, "Microns", 0.25),
+        (0.25, "Âµm", 0.25),  # UTF-8 that was read as Latin-1 and written again
+        (0.25, "Î¼m", 0.25),
+        (0.25, "Ã‚Âµm", 0.25),
+        (0.25, "\\u00B5m", 0.25),
+        (250, "nanometers", 0.25),
+        ("0,25", "µm", 0.25),
         (0.25, "pixel", None),
         (0.25, "", None),
         (0.25, None, None),
@@ -121,13 +129,85 @@ def test_not_square_is_said(tmp_path):
         assert "not square" in slide.notes[0]
 
 
-def test_imagej(tmp_path):
-    import tifffile
-
+@pytest.mark.parametrize("unit", ["um", "micrometers", "\\u00B5m"])
+def test_imagej(unit, tmp_path):
     path = tmp_path / "ij.tif"
-    tifffile.imwrite(path, PICTURE, imagej=True, resolution=(2, 2), metadata={"unit": "um"})
+    tifffile.imwrite(path, PICTURE, imagej=True, resolution=(2, 2), metadata={"unit": unit})
     with open_slide(path) as slide:
         assert slide.mpp == pytest.approx(0.5)
+
+
+OME_IMAGE = (
+    '<?xml version="1.0" encoding="UTF-8"?>'
+    '<OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06"><Image ID="Image:0" {name}>'
+    '<Pixels ID="Pixels:0" DimensionOrder="XYCZT" Type="uint8" SizeX="{x}" SizeY="{y}" SizeC="3" '
+    'SizeZ="1" SizeT="1" {sizes}>{channels}<TiffData/></Pixels></Image>{end}'
+)
+TOGETHER = '<Channel ID="Channel:0:0" SamplesPerPixel="3"/>'
+APART = "".join(f'<Channel ID="Channel:0:{i}" SamplesPerPixel="1"/>' for i in range(3))
+QUARTER = 'PhysicalSizeX="0.25" PhysicalSizeY="0.25"'
+
+
+def ome_xml(name="", sizes="", channels=TOGETHER, end="</OME>") -> bytes:
+    height, width = PICTURE.shape[:2]
+    return OME_IMAGE.format(
+        name=name, sizes=sizes, channels=channels, end=end, x=width, y=height
+    ).encode()
+
+
+@pytest.mark.parametrize("sizes", ["", 'PhysicalSizeX="0" PhysicalSizeY="0"'])
+def test_ome_tiff_without_sizes_has_those_of_its_tiff(sizes, tmp_path):
+    path = factory.write_tiff(
+        tmp_path / "a.ome.tif",
+        [PICTURE],
+        description=ome_xml(sizes=sizes),
+        resolution=(40_000, 40_000),
+        resolutionunit="CENTIMETER",
+    )
+    with open_slide(path) as slide:
+        assert slide.mpp == pytest.approx(0.25)
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        {"name": 'Name="liver & bile"'},
+        {"name": 'Name="a\x01b"'},
+        {"name": 'Name="p < 0.05"'},
+        {"end": "</Image>"},
+        {"end": "<Extra></OME>"},
+        {"end": "</OME"},
+    ],
+)
+@pytest.mark.parametrize("channels", [TOGETHER, APART], ids=["together", "apart"])
+def test_ome_xml_that_is_damaged_costs_no_pixels(broken, channels, tmp_path):
+    path = tmp_path / "a.ome.tif"
+    xml = ome_xml(sizes=QUARTER, channels=channels, **broken)
+    pages = [PICTURE] if channels is TOGETHER else list(PICTURE.transpose(2, 0, 1))
+    kind = "rgb" if channels is TOGETHER else "minisblack"
+    with tifffile.TiffWriter(path) as writer:
+        for number, page in enumerate(pages):
+            about = None if number else xml
+            writer.write(page, tile=(64, 64), photometric=kind, metadata=None, description=about)
+    with open_slide(path) as slide:
+        assert slide.mpp == pytest.approx(0.25)
+        assert "OME-XML is damaged" in " ".join(slide.notes)
+        np.testing.assert_array_equal(slide.read_level(0, 0, 0, *PICTURE.shape[:2]), PICTURE)
+
+
+def test_ome_xml_that_does_not_fit_costs_no_pixels(tmp_path):
+    xml = ome_xml(sizes=QUARTER).replace(b'DimensionOrder="XYCZT"', b"")
+    with open_slide(
+        factory.write_tiff(tmp_path / "a.ome.tif", [PICTURE], description=xml)
+    ) as slide:
+        assert slide.mpp == pytest.approx(0.25)
+        assert "does not fit" in " ".join(slide.notes)
+        np.testing.assert_array_equal(slide.read_level(0, 0, 0, *PICTURE.shape[:2]), PICTURE)
+
+
+def test_aperio_with_a_decimal_comma(tmp_path):
+    with open_slide(factory.write_svs(tmp_path / "a.svs", [PICTURE], mpp="0,2521")) as slide:
+        assert slide.mpp == pytest.approx(0.2521)
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -171,14 +172,99 @@ def for_tiff(
     raise refuse(path, f"it has {samples} channels of color model {photometric}")
 
 
-_RGB_NAMES = {"", "r", "g", "b", "red", "green", "blue", "rgb", "brightfield"}
+_COLOR_WORDS = (
+    {"r", "red", "rot", "rouge", "rojo", "rosso", "vermelho", "rood", "röd"},
+    {"g", "v", "green", "grün", "gruen", "vert", "verde", "groen", "grön"},
+    {"b", "blue", "blau", "bleu", "azul", "blu", "blauw", "blå"},
+)
+_NUMBERED = re.compile(
+    r"(tl|bright ?field|rgba?|channel|ch|c|camera|plane|sample|band|image|none|[\W_])*[\d\W_]*"
+)
+_STAINS = re.compile(
+    r"dapi|hoechst|fitc|tritc|\bcy[ -]?[2-7]|[gryc]fp|cherry|tomato|texas|alexa|rhodamin|\bopal"
+    r"|fluor|ha?ematox|eosin|\bdab\b|residual|\baf[ -]?\d{3}|\bdraq|sytox|syto|phalloid"
+    r"|\bcd[ -]?\d+|\bpan-?ck|cytokeratin|\bck\d*\b|ki-?67|\bpd-?l?1\b|\bsox[ -]?\d+|foxp3"
+    r"|vimentin|collagen|\bactin|^[3-7]\d\d$|\b[3-7]\d\d ?nm\b"
+)
+_LONGEST_NAME = 100
+_OPAQUE = {"a", "alpha", "opacity"}
 
 
-def channels_are_rgb(names: Sequence[str]) -> bool:
-    """Return whether three separate channels are red, green and blue, not fluorescent stains."""
-    plain = [name.casefold().strip() for name in names]
-    generic = all(n in _RGB_NAMES or n.startswith(("channel", "ch", "c:")) for n in plain)
-    return len(plain) == 3 and generic
+@dataclass(frozen=True)
+class RgbChannels:
+    """Which of an image's separate channels are red, green and blue.
+
+    Parameters
+    ----------
+    order : tuple of int
+        The red, the green and the blue channel.
+    is_certain : bool
+        Whether the names say so. Otherwise the pixels have to look like light through a section:
+        multiplex images too have three channels, in red, green and blue.
+    names : tuple of str
+        Of the channels.
+    """
+
+    order: tuple[int, int, int]
+    is_certain: bool
+    names: tuple[str, ...]
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What people should know, as sentences."""
+        if self.is_certain and self.order == (0, 1, 2):
+            return ()
+        named = [self.names[i] or f"number {i + 1}" for i in self.order]
+        return (f"The channels {', '.join(named)} are shown as red, green and blue.",)
+
+
+def rgb_channels(
+    names: Sequence[str], colors: Sequence[tuple[int, int, int] | None] = ()
+) -> RgbChannels | None:
+    """Return how three separate channels, or four with opacity, are RGB; None for stains.
+
+    Writers name the channels of a color camera in their own ways, so red, green and blue as
+    display colors decide the order; next the words for colors in the names.
+
+    Parameters
+    ----------
+    names : sequence of str
+        One a channel; empty where there is none.
+    colors : sequence of tuple of int or None
+        The display color of each channel, red, green and blue from 0 to 255; None where there is
+        none.
+    """
+    plain = [re.sub(r"[\s_]+", " ", name[:_LONGEST_NAME].casefold()).strip() for name in names]
+    if len(plain) == 4 and plain[3] not in _OPAQUE and not _NUMBERED.fullmatch(plain[3]):
+        return None
+    if len(plain) not in (3, 4) or any(_STAINS.search(name) for name in plain):
+        return None
+    by_name = _order([_word_color(name) for name in plain[:3]])
+    by_color = _order([_primary(color) for color in tuple(colors)[:3]])
+    numbered = all(_NUMBERED.fullmatch(name) for name in plain[:3])
+    return RgbChannels(
+        by_color or by_name or (0, 1, 2), numbered or by_name is not None, tuple(names)
+    )
+
+
+def _order(colors: list[int | None]) -> tuple[int, int, int] | None:
+    """Return where red (0), green (1) and blue (2) are; None unless each is there once."""
+    if len(colors) != 3 or set(colors) != {0, 1, 2}:
+        return None
+    return colors.index(0), colors.index(1), colors.index(2)
+
+
+def _word_color(name: str) -> int | None:
+    words = set(re.findall(r"[^\W\d_]+", name))
+    found = [i for i, known in enumerate(_COLOR_WORDS) if words & known]
+    return found[0] if len(found) == 1 else None
+
+
+def _primary(color: tuple[int, int, int] | None) -> int | None:
+    """Return 0, 1 or 2 for a color that is red, green or blue; None for any other."""
+    if color is None or max(color) < 128 or sorted(color)[1] > max(color) // 4:
+        return None
+    return color.index(max(color))
 
 
 def not_brightfield(path: Path, channels: int, names: Sequence[str]) -> SlideError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import math
 import re
 import xml.etree.ElementTree as ET
@@ -19,19 +20,20 @@ if TYPE_CHECKING:
 MAX_ANISOTROPY = 0.015
 """Relative difference of pixel height and width above which no single size is honest."""
 _UNITS = {
-    "pm": 1e-6, "picometer": 1e-6,
-    "å": 1e-4, "angstrom": 1e-4,
+    "pm": 1e-6, "picometer": 1e-6, "picometre": 1e-6,
+    "å": 1e-4, "angstrom": 1e-4, "ångström": 1e-4,
     "nm": 1e-3, "nanometer": 1e-3, "nanometre": 1e-3,
-    "µm": 1.0, "μm": 1.0, "um": 1.0, "micron": 1.0, "microns": 1.0, "\\u00b5m": 1.0,
-    "micrometer": 1.0, "micrometre": 1.0,
+    "µm": 1.0, "μm": 1.0, "um": 1.0, "µ": 1.0, "μ": 1.0, "micron": 1.0, "\\u00b5m": 1.0,
+    "\\u03bcm": 1.0, "&#181;m": 1.0, "\ufffdm": 1.0, "?m": 1.0,
+    "micrometer": 1.0, "micrometre": 1.0, "mikrometer": 1.0,
     "mm": 1e3, "millimeter": 1e3, "millimetre": 1e3,
     "cm": 1e4, "centimeter": 1e4, "centimetre": 1e4,
     "m": 1e6, "meter": 1e6, "metre": 1e6,
-    "in": 25_400.0, "inch": 25_400.0,
+    "in": 25_400.0, "inch": 25_400.0, "inche": 25_400.0,
 }  # fmt: skip
 _PER_UNIT = {2: 25_400.0, 3: 10_000.0, 4: 1_000.0, 5: 1.0}  # TIFF ResolutionUnit -> um
 _MOST_PLANES = 1_000_000
-_APERIO_MPP = re.compile(r"\bMPP\s*=\s*([0-9.]+(?:[eE][-+]?\d+)?)")
+_APERIO_MPP = re.compile(r"\bMPP\s*=\s*([0-9.,]+(?:[eE][-+]?\d+)?)")
 
 
 def square(mpp_y: float | None, mpp_x: float | None) -> tuple[float | None, str | None]:
@@ -58,18 +60,37 @@ def square(mpp_y: float | None, mpp_x: float | None) -> tuple[float | None, str 
 
 def from_length(value: object, unit: object) -> float | None:
     """Return um for a length with a unit, as OME and NGFF metadata give it; None when unusable."""
+    number, factor = _decimal(str(value)), _um_in(str(unit))
+    return None if number is None or factor is None else usable_mpp(number * factor)
+
+
+def _decimal(text: str) -> float | None:
+    """Return a number, also one with a decimal comma; None for anything else."""
     try:
-        number = float(str(value))
+        return float(text.strip().rstrip(",").replace(",", "."))
     except ValueError:
         return None
-    factor = _UNITS.get(str(unit).strip().casefold())
-    return None if factor is None else usable_mpp(number * factor)
+
+
+def _um_in(unit: str) -> float | None:
+    """Return the um in a unit as writers spell it: in the plural, or encoded twice."""
+    spelled = unit
+    for _ in range(3):  # each round takes one wrong encoding away
+        plain = spelled.strip(" .\0").casefold()
+        for word in (plain, plain.removesuffix("s")):
+            if word in _UNITS:
+                return _UNITS[word]
+        try:
+            spelled = spelled.encode("cp1252").decode("utf-8")
+        except UnicodeError:
+            return None
+    return None
 
 
 def from_aperio(description: str) -> float | None:
     """Return the number after `MPP =` in an Aperio image description."""
     match = _APERIO_MPP.search(description)
-    return usable_mpp(float(match[1])) if match and match[1].strip(".") else None
+    return usable_mpp(_decimal(match[1])) if match else None
 
 
 def from_resolution(pixels: float, unit: int) -> float | None:
@@ -106,23 +127,91 @@ class OmeImage:
         Empty strings for channels without a name.
     significant_bits : int or None
         Bits that the camera used.
+    channel_colors : tuple of tuple of int or None
+        Display color of each channel, red, green and blue; None for channels without one.
     """
 
     mpp_y: float | None
     mpp_x: float | None
     channel_names: tuple[str, ...]
     significant_bits: int | None
+    channel_colors: tuple[tuple[int, int, int] | None, ...] = ()
 
 
-def check_ome_planes(path: Path, xml: str | None) -> None:
-    """Check the numbers of planes in OME-XML: tifffile makes a list of all that it declares.
+_NO_XML_CHARACTER = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+_BARE_AMPERSAND = re.compile(r"&(?!(?:amp|lt|gt|apos|quot|#[0-9]{1,7}|#x[0-9a-fA-F]{1,6});)")
+_OME_TAG = re.compile(r"<(?:\w+:)?(OME|Pixels|Channel|TiffData|UUID)\b([^<>]*)>([^<]*)")
+_ATTRIBUTE = re.compile(r"([\w:]+)\s*=\s*(?:\"([^\"]*)\"|'([^']*)')")
+
+
+def readable_ome(path: Path, xml: str | None) -> tuple[str | None, str | None]:
+    """Return OME-XML that parses, and a sentence when it is not what the file holds.
+
+    Where names were not escaped or a tag is not closed, what describes the pixels is kept. The
+    planes that it declares are counted, since tifffile makes a list of all of them.
+
+    Parameters
+    ----------
+    path : Path
+        For the message.
+    xml : str or None
+        The file's document.
+
+    Returns
+    -------
+    xml : str or None
+        None when there is none, or nothing of it can be used.
+    note : str or None
 
     Raises
     ------
     SlideError
-        When there are more than a million, or the document declares entities.
+        When more than a million planes are declared, or the document declares entities.
     """
-    for pixels in _ome_pixels(path, xml):
+    if not xml:
+        return None, None
+    if "<!DOCTYPE" in xml or "<!ENTITY" in xml:
+        raise SlideError(
+            "its OME-XML declares entities, which no scanner does",
+            path=path,
+            remedy="Do not trust this file.",
+        )
+    for repair in (str, _escaped, _described_again):
+        text = repair(xml)
+        try:
+            _check_planes(path, ET.fromstring(text))  # noqa: S314 - entities are refused above
+        except (ET.ParseError, ValueError):
+            continue
+        damaged = None if repair is str else "what can be read of it is used"
+        return text, damaged and f"Its OME-XML is damaged; {damaged}."
+    return None, "Its OME-XML is damaged and not used."
+
+
+def _escaped(xml: str) -> str:
+    return _BARE_AMPERSAND.sub("&amp;", _NO_XML_CHARACTER.sub("", xml))
+
+
+def _described_again(xml: str) -> str:
+    """Return a new document of the tags that say how the pixels are stored."""
+    root = ET.Element("OME")
+    pixels, planes = None, root
+    for tag, attributes, text in _OME_TAG.findall(_escaped(xml)):
+        found = {key: html.unescape(a or b) for key, a, b in _ATTRIBUTE.findall(attributes)}
+        if tag == "OME":
+            root.attrib.update({k: v for k, v in found.items() if k == "UUID"})
+        elif tag == "Pixels":
+            pixels = planes = ET.SubElement(ET.SubElement(root, "Image"), "Pixels", found)
+        elif pixels is not None and tag == "UUID":
+            ET.SubElement(planes, "UUID", found).text = text.strip()
+        elif pixels is not None:
+            planes = ET.SubElement(pixels, tag, found)
+    if pixels is None:
+        raise ValueError("no pixels are described")
+    return ET.tostring(root, "unicode")
+
+
+def _check_planes(path: Path, root: ET.Element) -> None:
+    for pixels in _ome_pixels(root):
         # read as tifffile does: "+1_000" is a number, too
         count = math.prod(int(pixels.get(f"Size{axis}", "1")) for axis in "ZTC")
         if count > _MOST_PLANES:
@@ -131,48 +220,44 @@ def check_ome_planes(path: Path, xml: str | None) -> None:
             )
 
 
-def _ome_pixels(path: Path, xml: str | None) -> list[ET.Element]:
+def _ome_pixels(root: ET.Element) -> list[ET.Element]:
     """Return the descriptions of images in OME-XML."""
-    if not xml:
-        return []
-    if "<!DOCTYPE" in xml or "<!ENTITY" in xml:
-        raise SlideError(
-            "its OME-XML declares entities, which no scanner does",
-            path=path,
-            remedy="Do not trust this file.",
-        )
-    root = ET.fromstring(xml)  # noqa: S314 - entities are refused above
     return [p for p in root.iter() if p.tag.rpartition("}")[2] == "Pixels"]
 
 
-def ome_image(path: Path, xml: str | None, shape: tuple[int, ...]) -> OmeImage | None:
+def ome_image(xml: str | None, shape: tuple[int, ...]) -> OmeImage | None:
     """Return the document's description of its image of this shape; None without OME-XML.
 
     Parameters
     ----------
-    path : Path
-        For the message.
     xml : str or None
-        The document.
+        The document, from `readable_ome`.
     shape : tuple of int
         Pixels (y, x); the first image is taken when none has this shape.
     """
-    images = _ome_pixels(path, xml)
+    images = _ome_pixels(ET.fromstring(xml)) if xml else []  # noqa: S314 - checked when repaired
     if not images:
         return None
     wanted = str(shape[0]), str(shape[1])
     pixels = next((p for p in images if (p.get("SizeY"), p.get("SizeX")) == wanted), images[0])
     bits = pixels.get("SignificantBits", "")
+    channels = [c for c in pixels if c.tag.rpartition("}")[2] == "Channel"]
     return OmeImage(
         mpp_y=_length(pixels, "Y"),
         mpp_x=_length(pixels, "X"),
-        channel_names=tuple(
-            c.get("Name") or c.get("Fluor") or ""
-            for c in pixels
-            if c.tag.rpartition("}")[2] == "Channel"
-        ),
+        channel_names=tuple(c.get("Name") or c.get("Fluor") or "" for c in channels),
         significant_bits=int(bits) if bits.isdecimal() else None,
+        channel_colors=tuple(_ome_color(c.get("Color")) for c in channels),
     )
+
+
+def _ome_color(text: str | None) -> tuple[int, int, int] | None:
+    """Return the color that OME writes as a signed number of 32 bits: red, green, blue, alpha."""
+    try:
+        number = int(text or "") & 0xFFFFFFFF
+    except ValueError:
+        return None
+    return number >> 24, number >> 16 & 255, number >> 8 & 255
 
 
 def _length(pixels: ET.Element, axis: str) -> float | None:

@@ -69,10 +69,16 @@ def resampling_weights(ratio: float, start: int, count: int) -> tuple[csr_matrix
 MPP_RANGE = (0.05, 20.0)
 """Pixel sizes in um/px outside this range count as unknown, such as the dpi of printers."""
 WHITE = 255
+UNSCANNED = 8
+"""The brightest channel of parts that were not scanned and are stored as black; some compress it
+with loss. Stained tissue is never as dark, nor are dust and pens."""
+_MOSTLY = 0.5
 _SNAP = 0.10
 _SAME = 1e-3
 _READ_LIMIT = 32_000_000
 _DARK = 40
+_STAINED_BRIGHTEST, _STAINED_DARKEST = 100, 60
+_FEW_PIXELS = 16
 _SMALL_LEVEL = 8_000_000
 _LARGE = 100_000_000
 _SPARSE = 0.5
@@ -202,7 +208,8 @@ class Slide(ABC):
         """Whether this looks like light through a stained section, as models expect.
 
         False when the file names a fluorescence filter, or when a small thumbnail is black but
-        for a few colored spots. Such slides are for viewing only.
+        for a few colored spots. Such slides are for viewing only. Scanners that leave what they
+        did not scan black are known by the rest, which is light.
         """
         if self._file_says_brightfield is not None:
             return self._file_says_brightfield
@@ -211,24 +218,40 @@ class Slide(ABC):
         except SlideError:
             return True  # callers that need the pixels report what can't be read
         brightest, darkest = small.max(2), small.min(2)
-        return not (np.median(brightest) < _DARK and np.percentile(darkest, 90) < 2 * _DARK)
+        is_dark = np.median(brightest) < _DARK and np.percentile(darkest, 90) < 2 * _DARK
+        return not is_dark or _is_stained(small)
+
+    def looks_stained(self) -> bool:
+        """Whether what was scanned is light in every color, as no fluorescence image is."""
+        try:
+            return _is_stained(self._small_picture())
+        except SlideError:
+            return True  # callers that need the pixels report what can't be read
 
     def _small_picture(self) -> NDArray[np.uint8]:
         """Return (h, w, 3) pixels that represent the slide, without reading a huge level."""
         height, width = self.levels[-1].shape
         if height * width <= _SMALL_LEVEL:
             return self.thumbnail(256)
-        side = 256
+        picture = self._windows(5, 256)
+        if (picture.max(2) <= UNSCANNED).mean() < _MOSTLY:
+            return picture
+        return self._windows(12, 128)  # the tissue may be a small part
+
+    def _windows(self, count: int, side: int) -> NDArray[np.uint8]:
+        """Return windows of the last level, `count` in each direction, at a quarter of its size."""
+        height, width = self.levels[-1].shape
+        places = (np.arange(count) + 0.5) / count
         windows = [
             self.read_level(
                 len(self.levels) - 1,
-                int(fy * (height - side)),
-                int(fx * (width - side)),
+                int(fy * max(0, height - side)),
+                int(fx * max(0, width - side)),
                 side,
                 side,
             )
-            for fy in (0.1, 0.3, 0.5, 0.7, 0.9)
-            for fx in (0.1, 0.3, 0.5, 0.7, 0.9)
+            for fy in places
+            for fx in places
         ]
         return np.concatenate(windows)[::4, ::4]
 
@@ -595,6 +618,17 @@ def _groups(
         np.clip(own, 0, count - 1), return_index=True, return_counts=True
     )
     return index, begins, sizes
+
+
+def _is_stained(picture: NDArray[np.uint8]) -> bool:
+    """Whether the scanned part of a picture (h, w, 3) is light in all channels."""
+    brightest, darkest = picture.max(2), picture.min(2)
+    scanned = brightest > UNSCANNED
+    return bool(
+        scanned.sum() >= _FEW_PIXELS
+        and np.median(brightest[scanned]) >= _STAINED_BRIGHTEST
+        and np.percentile(darkest[scanned], 90) >= _STAINED_DARKEST
+    )
 
 
 def reason_of(error: Exception, path: Path) -> str:

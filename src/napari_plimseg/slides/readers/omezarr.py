@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import re
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -43,7 +44,7 @@ class OmeZarrSlide(Slide):
 
     def __init__(self, path: Path) -> None:
         folder, attributes = _image_group(path)
-        version, multiscale, names = _metadata(path, attributes)
+        version, multiscale, names, colors = _metadata(path, attributes)
         axes = _axes(path, multiscale)
         stored, arrays = [], []
         for dataset in multiscale["datasets"]:
@@ -53,10 +54,12 @@ class OmeZarrSlide(Slide):
         first = arrays[0]
         channel = axes.index("c") if "c" in axes else None
         channels = 1 if channel is None else int(first.shape[channel])
-        if channels > 4 or (channels == 3 and not color.channels_are_rgb(names or ("",) * 3)):
-            raise color.not_brightfield(path, channels, names)
-        if channels == 2:
-            raise color.not_brightfield(path, channels, names)
+        separate = None
+        if channels > 1:
+            names = (*names, *("",) * channels)[:channels]
+            separate = color.rgb_channels(names, colors)
+            if separate is None or channels not in (3, 4):
+                raise color.not_brightfield(path, channels, names)
         for array in arrays[1:]:
             if channel is not None and array.shape[channel] != channels:
                 raise SlideError(
@@ -87,6 +90,10 @@ class OmeZarrSlide(Slide):
         ]
         if stacked:
             notes.append(f"The first plane of {' and '.join(stacked)} is shown.")
+        self._order: list[int] = []
+        if separate is not None:
+            notes += separate.notes
+            self._order = [*separate.order, *range(3, channels)]
         super().__init__(
             path,
             levels,
@@ -94,6 +101,8 @@ class OmeZarrSlide(Slide):
             format_name=f"OME-Zarr {version}",
             notes=(*self._table.notes, *notes),
         )
+        if separate is not None and not separate.is_certain and not self.looks_stained():
+            raise color.not_brightfield(path, channels, names)
 
     def _read_level(self, level: int, y: int, x: int, height: int, width: int) -> NDArray[np.uint8]:
         out = np.empty((height, width, 3), np.uint8)
@@ -130,6 +139,8 @@ class OmeZarrSlide(Slide):
         if "c" not in order:
             pixels, order = pixels[..., None], [*order, "c"]
         ordered = pixels.transpose([order.index(a) for a in "yxc"])
+        if self._order[:3] not in ([], [0, 1, 2]):
+            ordered = ordered[..., self._order]
         return np.ascontiguousarray(self._table.to_rgb(ordered))
 
     def _close(self) -> None:
@@ -251,7 +262,8 @@ def _ome(path: Path, folder: Path) -> Mapping[str, Any]:
 
 def _metadata(
     path: Path, attributes: Mapping[str, Any]
-) -> tuple[str, dict[str, Any], tuple[str, ...]]:
+) -> tuple[str, dict[str, Any], tuple[str, ...], tuple[tuple[int, int, int] | None, ...]]:
+    """Return version, multiscale image, and the names and colors of its channels."""
     multiscales = attributes.get("multiscales")
     first = multiscales[0] if isinstance(multiscales, list) and multiscales else None
     datasets = first.get("datasets") if isinstance(first, dict) else None
@@ -262,12 +274,17 @@ def _metadata(
     version = str(attributes.get("version") or first.get("version") or "0.4")[:20]
     omero = attributes.get("omero")
     channels = omero.get("channels") if isinstance(omero, dict) else None
-    names = tuple(
-        str(c.get("label", ""))[:100]
-        for c in (channels if isinstance(channels, list) else ())
-        if isinstance(c, dict)
-    )
-    return version, first, names
+    described = [c for c in (channels if isinstance(channels, list) else ()) if isinstance(c, dict)]
+    names = tuple(str(c.get("label") or "")[:100] for c in described)
+    return version, first, names, tuple(_hex_color(c.get("color")) for c in described)
+
+
+def _hex_color(text: object) -> tuple[int, int, int] | None:
+    digits = str(text).lstrip("#")[:6]
+    if not re.fullmatch("[0-9a-fA-F]{6}", digits):
+        return None
+    red, green, blue = bytes.fromhex(digits)
+    return red, green, blue
 
 
 def _axes(path: Path, multiscale: Mapping[str, Any]) -> str:

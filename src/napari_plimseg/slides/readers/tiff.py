@@ -6,7 +6,9 @@ OpenSlide, and any window of a level has exactly the pixels of the whole level.
 
 from __future__ import annotations
 
+import contextlib
 import os
+import re
 import threading
 import weakref
 from collections import OrderedDict
@@ -22,13 +24,17 @@ from napari_plimseg.slides.slide import WHITE, Slide
 from napari_plimseg.slides.validation import encoded_shape
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from numpy.typing import NDArray
 
+    from napari_plimseg.slides.color import RgbChannels
+
 
 _CACHE_BYTES = 64 << 20
+_OME_ROOT = re.compile(r"<(?:\w+:)?OME\b")
+_OME_BEGINS = 16_384  # before it are a declaration and a warning not to edit it
 _YCBCR_DECODED = {6, 7, 33005, 34712, 34892, 33007, 22610, 34934, 50002, 52546}
 """Compressions whose decoders return RGB for what the file stores as YCbCr."""
 
@@ -97,16 +103,14 @@ class TiffSlide(Slide):
     """
 
     def __init__(self, path: Path) -> None:
-        import tifffile
-
-        with tifffile.TiffFile(path, _multifile=False) as tif:
-            metadata.check_ome_planes(path, tif.ome_metadata)
-            series, notes = _main_series(tif)
-            described = ome_image(path, tif.ome_metadata, series.keyframe.shape[:2])
-            found = [_planes(path, level, described) for level in series.levels]
+        with _indexed(path) as (tif, xml, notes):
+            series, more = _main_series(tif)
+            described = _description(tif, xml, series.keyframe.shape[:2])
+            separate = _rgb_channels(path, series, described)
+            found = [_planes(path, level, described, separate) for level in series.levels]
             planes = [part[0] for part in found]
             table = found[0][1]
-            notes += [note for note in (found[0][2],) if note]
+            notes += [*more, found[0][2] or ""]
             indices, levels = pyramid_of([p.shape for p in planes], [p.tile_shape for p in planes])
             mpp, not_square = _mpp(tif, series.keyframe, described)
             super().__init__(
@@ -114,7 +118,11 @@ class TiffSlide(Slide):
                 levels,
                 mpp=mpp,
                 format_name=_format_name(tif),
-                notes=(*table.notes, *notes, *((not_square,) if not_square else ())),
+                notes=(
+                    *table.notes,
+                    *(separate.notes if separate else ()),
+                    *filter(None, (*notes, not_square)),
+                ),
             )
         self._table = table
         self._planes = [planes[i] for i in indices]
@@ -122,6 +130,9 @@ class TiffSlide(Slide):
         self._cached_bytes = 0
         self._cache_lock = threading.Lock()
         self._file = PositionalFile(path)
+        if separate is not None and not separate.is_certain and not self.looks_stained():
+            self.close()
+            raise color.not_brightfield(path, 3, separate.names)
 
     def _read_level(self, level: int, y: int, x: int, height: int, width: int) -> NDArray[np.uint8]:
         planes = self._planes[level]
@@ -190,6 +201,80 @@ class TiffSlide(Slide):
         self._cache.clear()
 
 
+@contextlib.contextmanager
+def _indexed(path: Path) -> Iterator[tuple[Any, str | None, list[str]]]:
+    """Open a TIFF file for its index; yield it, its OME-XML and notes on that.
+
+    tifffile reads nothing of OME-XML with a single wrong character, and fails on a document that
+    does not fit the pixels. So it gets a repaired one, or is told that there is none.
+    """
+    import tifffile
+
+    with tifffile.TiffFile(path, _multifile=False) as tif:
+        text = tif.pages.first.description
+        if not _OME_ROOT.search(text[:_OME_BEGINS]):
+            yield tif, None, []
+            return
+        xml, note = metadata.readable_ome(path, text)
+        if note is None and tif.is_ome and _has_series(tif):
+            yield tif, xml, []
+            return
+    with tifffile.TiffFile(path, _multifile=False, omexml=xml, is_ome=xml is not None) as tif:
+        if xml is None or _has_series(tif):
+            yield tif, xml, [note] if note else []
+            return
+    with tifffile.TiffFile(path, _multifile=False, is_ome=False) as tif:
+        yield tif, xml, [note or "Its OME-XML does not fit its images; only its sizes are used."]
+
+
+def _has_series(tif: Any) -> bool:
+    try:
+        return bool(tif.series)
+    except (KeyError, ValueError, TypeError, IndexError, AttributeError):
+        return False
+
+
+def _description(tif: Any, xml: str | None, shape: tuple[int, ...]) -> OmeImage | None:
+    """Return what the file says about its channels and the size of its pixels."""
+    if xml is not None:
+        return ome_image(xml, shape)
+    if not tif.is_imagej:
+        return None
+    about = tif.imagej_metadata or {}
+    size_x, size_y = (
+        metadata.from_imagej(about, pixels) for pixels in tif.pages.first.get_resolution()
+    )
+    tables = about.get("LUTs") or ()
+    return OmeImage(
+        mpp_y=size_y,
+        mpp_x=size_x,
+        channel_names=tuple(str(label)[:100] for label in about.get("Labels") or ()),
+        significant_bits=None,
+        channel_colors=tuple((int(t[0, -1]), int(t[1, -1]), int(t[2, -1])) for t in tables),
+    )
+
+
+def _rgb_channels(path: Path, series: Any, described: OmeImage | None) -> RgbChannels | None:
+    """Return how separate channels are RGB; None when the samples are together.
+
+    Raises
+    ------
+    SlideError
+        When there are other channels than those of a color camera.
+    """
+    sides = dict(zip(series.axes, series.shape, strict=True))
+    count = sides.get("C", 1)
+    if count == 1 or series.axes.find("C") > series.axes.find("Y"):
+        return None
+    if described is None:
+        raise color.not_brightfield(path, count, _qpi_names(series))
+    names = (*described.channel_names, *("",) * count)[:count]
+    found = color.rgb_channels(names, described.channel_colors)
+    if count != 3 or found is None:
+        raise color.not_brightfield(path, count, names)
+    return found
+
+
 def _main_series(tif: Any) -> tuple[Any, list[str]]:
     """Return the series of the tissue, not of labels and thumbnails, and notes."""
     candidates = list(tif.series)
@@ -207,31 +292,22 @@ def _main_series(tif: Any) -> tuple[Any, list[str]]:
 
 
 def _planes(
-    path: Path, level: Any, described: OmeImage | None
+    path: Path, level: Any, described: OmeImage | None, separate: RgbChannels | None
 ) -> tuple[_Planes, color.ColorTable, str | None]:
     page = level.keyframe
     axes, sides = level.axes, dict(zip(level.axes, level.shape, strict=True))
     if "Y" not in sides or "X" not in sides or getattr(page, "imagedepth", 1) != 1:
         raise color.refuse(path, f"its axes {axes} are not those of a flat image")
     stacked = [a for a in axes[: axes.index("Y")] if a != "S" and sides[a] > 1]
-    channels = sides.get("C", 1)
     note = None
-    if "C" in stacked:
-        names = described.channel_names if described else ()
-        if (
-            channels != 3
-            or not color.channels_are_rgb(names or ("",) * channels)
-            or (described is None)
-        ):
-            raise color.not_brightfield(path, channels, names or _qpi_names(level))
-    elif stacked:
+    if stacked and "C" not in stacked:
         note = f"The first of {' x '.join(str(sides[a]) for a in stacked)} planes is shown."
     if page.photometric == 6 and page.compression not in _YCBCR_DECODED:
         raise color.refuse(path, "its colors are YCbCr without JPEG compression")
     bits = page.bitspersample if isinstance(page.bitspersample, int) else max(page.bitspersample)
     if described and described.significant_bits and 8 < described.significant_bits < bits:
         bits = described.significant_bits
-    apart = channels if "C" in stacked else 1
+    apart = 1 if separate is None else 3
     table = color.for_tiff(
         path,
         photometric=2 if apart == 3 else int(page.photometric),
@@ -242,6 +318,8 @@ def _planes(
         colormap=page.colormap,
     )
     pages = [level.pages[i] for i in _channel_pages(axes, level.shape)]
+    if separate is not None:
+        pages = [pages[i] for i in separate.order]
     if any(p is None for p in pages):
         raise color.refuse(path, "some of its images are missing", "Copy the file again.")
     tile_shape = (
@@ -274,8 +352,6 @@ def _channel_pages(axes: str, shape: tuple[int, ...]) -> list[int]:
 
 
 def _qpi_names(level: Any) -> tuple[str, ...]:
-    import re
-
     names = []
     for page in level.pages[:16]:
         found = re.search(r"<Name>([^<]{1,40})</Name>", getattr(page, "description", "") or "")
@@ -284,17 +360,13 @@ def _qpi_names(level: Any) -> tuple[str, ...]:
 
 
 def _mpp(tif: Any, page: Any, described: OmeImage | None) -> tuple[float | None, str | None]:
-    if described is not None:
+    """Return the pixel size from where it is told best, else from the next place."""
+    if described is not None and (described.mpp_y or described.mpp_x):
         return metadata.square(described.mpp_y, described.mpp_x)
     aperio = metadata.from_aperio(page.description) if tif.is_svs else None
     if aperio is not None:
         return aperio, None
     pixels_x, pixels_y = page.get_resolution()
-    if tif.is_imagej:
-        return metadata.square(
-            metadata.from_imagej(tif.imagej_metadata, pixels_y),
-            metadata.from_imagej(tif.imagej_metadata, pixels_x),
-        )
     unit = int(page.resolutionunit)
     return metadata.square(
         metadata.from_resolution(pixels_y, unit), metadata.from_resolution(pixels_x, unit)
