@@ -17,7 +17,7 @@ from napari_plimseg._reader import SLIDE_KEY, get_reader, read_slides
 from napari_plimseg._sample_data import cmu_1_small_region
 from napari_plimseg.errors import SlideError
 from napari_plimseg.slides import Slide, open_slide
-from napari_plimseg.slides.opening import filename_patterns
+from napari_plimseg.slides.opening import filename_patterns, slides_in
 from tests.support import slides as factory
 
 if TYPE_CHECKING:
@@ -188,7 +188,8 @@ def test_patterns_cover_the_names_of_the_formats(shared_data: Path):
         assert any(fnmatch.fnmatch(name, pattern) for pattern in filename_patterns()), name
 
 
-def test_an_exported_mask_opens_as_labels_where_it_was(sample_path: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["a.mask.ome.tif", "A.MASK.OME.TIF", "b.TIFF", "no ending"])
+def test_an_exported_mask_opens_as_labels_where_it_was(name: str, tmp_path: Path) -> None:
     from napari_plimseg.results.export.label_tiff import export_label_tiff
     from napari_plimseg.results.mask_info import MaskInfo
     from napari_plimseg.slides import Region
@@ -206,8 +207,8 @@ def test_an_exported_mask_opens_as_labels_where_it_was(sample_path: Path, tmp_pa
     )
     mask = np.zeros((100, 150), np.uint8)
     mask[20:40, 30:60] = 3
-    path = tmp_path / "a.mask.ome.tif"
-    export_label_tiff(path, mask, info)
+    path = tmp_path / name
+    export_label_tiff(tmp_path / "a.mask.ome.tif", mask, info).rename(path)
     reader = get_reader(str(path))
     assert reader is not None
     ((data, options, kind),) = reader(str(path))
@@ -219,3 +220,6 @@ def test_an_exported_mask_opens_as_labels_where_it_was(sample_path: Path, tmp_pa
     assert layer.metadata["plimseg_mask_info"] == info
     assert layer.colormap.map(3).tolist() == pytest.approx([1.0, 165 / 255, 0.0, 1.0])
     assert layer.colormap.map(9)[3] == 0
+    with open_slide(path) as slide:
+        assert not slide.is_brightfield
+    assert list(slides_in(tmp_path)) == []

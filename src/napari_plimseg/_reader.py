@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,8 +20,6 @@ SLIDE_KEY = "plimseg_slide"
 """Key of a layer's metadata that holds its open `Slide`."""
 MASK_KEY = "plimseg_mask_info"
 """Key of a labels layer's metadata that holds its `MaskInfo`."""
-_DESCRIPTION_BYTES = 64 << 10
-"""A label TIFF holds its description within its first bytes, before any pixel."""
 
 
 def get_reader(path: Paths) -> Callable[[Paths], list[LayerData]] | None:
@@ -50,13 +49,13 @@ def read_slides(path: Paths) -> list[LayerData]:
     PlimsegError
         When a file is refused; slides opened before are closed.
     """
-    from napari_plimseg.slides import open_slide
+    from napari_plimseg.slides import is_label_tiff, open_slide
 
     slides: list[Slide] = []
     layers: list[LayerData] = []
     try:
         for each in _paths(path):
-            if _is_mask(each):
+            if is_label_tiff(each):
                 layers.append(mask_layer(each))
             else:
                 slides.append(open_slide(each))
@@ -124,7 +123,7 @@ def mask_layer(path: Path) -> LayerData:
     return (
         mask,
         {
-            "name": path.name.removesuffix(".ome.tif"),
+            "name": re.sub(r"(\.ome)?\.tiff?$", "", path.name, flags=re.IGNORECASE),
             "scale": info.napari_scale,
             "translate": info.napari_translate,
             "units": (unit, unit),
@@ -134,13 +133,6 @@ def mask_layer(path: Path) -> LayerData:
         },
         "labels",
     )
-
-
-def _is_mask(path: Path) -> bool:
-    if not path.is_file() or not path.name.endswith((".tif", ".tiff")):
-        return False
-    with path.open("rb") as file:
-        return b"napari-plimseg/mask" in file.read(_DESCRIPTION_BYTES)
 
 
 def _paths(path: Paths) -> list[Path]:

@@ -8,6 +8,7 @@ __all__ = [
     "display_levels",
     "filename_patterns",
     "find_reader",
+    "is_label_tiff",
     "open_slide",
     "resampling_weights",
     "slides_in",
@@ -52,4 +53,7 @@ from .tissue_mask import (
 )
 from .tissue_mask import (
     TissueMaskSettings as TissueMaskSettings,
+)
+from .validation import (
+    is_label_tiff as is_label_tiff,
 )

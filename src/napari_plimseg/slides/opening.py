@@ -16,6 +16,7 @@ from napari_plimseg.slides.validation import (
     check_dicom,
     check_tiff,
     identify,
+    is_label_tiff,
     misnamed,
     read_head,
     tiff_vendor,
@@ -239,7 +240,7 @@ def _slides_below(folder: Path, budget: list[int]) -> Iterator[Path]:
         if budget[0] < 0:
             return
         path = Path(entry.path)
-        if entry.name.startswith(".") or entry.name.endswith(OUR_ENDINGS):
+        if entry.name.startswith(".") or entry.name.lower().endswith(OUR_ENDINGS):
             continue
         reader = _reader_or_none(path)
         if reader is not None:
@@ -252,6 +253,8 @@ def _slides_below(folder: Path, budget: list[int]) -> Iterator[Path]:
 
 
 def _reader_or_none(path: Path) -> SlideReader | None:
+    if is_label_tiff(path):
+        return None
     try:
         return find_reader(path)
     except (SlideError, OSError):

@@ -214,7 +214,7 @@ class Slide(ABC):
         if self._file_says_brightfield is not None:
             return self._file_says_brightfield
         try:
-            small = self._small_picture()
+            small = _small_picture(self)
         except SlideError:
             return True  # callers that need the pixels report what can't be read
         brightest, darkest = small.max(2), small.min(2)
@@ -224,36 +224,9 @@ class Slide(ABC):
     def looks_stained(self) -> bool:
         """Whether what was scanned is light in every color, as no fluorescence image is."""
         try:
-            return _is_stained(self._small_picture())
+            return _is_stained(_small_picture(self))
         except SlideError:
             return True  # callers that need the pixels report what can't be read
-
-    def _small_picture(self) -> NDArray[np.uint8]:
-        """Return (h, w, 3) pixels that represent the slide, without reading a huge level."""
-        height, width = self.levels[-1].shape
-        if height * width <= _SMALL_LEVEL:
-            return self.thumbnail(256)
-        picture = self._windows(5, 256)
-        if (picture.max(2) <= UNSCANNED).mean() < _MOSTLY:
-            return picture
-        return self._windows(12, 128)  # the tissue may be a small part
-
-    def _windows(self, count: int, side: int) -> NDArray[np.uint8]:
-        """Return windows of the last level, `count` in each direction, at a quarter of its size."""
-        height, width = self.levels[-1].shape
-        places = (np.arange(count) + 0.5) / count
-        windows = [
-            self.read_level(
-                len(self.levels) - 1,
-                int(fy * max(0, height - side)),
-                int(fx * max(0, width - side)),
-                side,
-                side,
-            )
-            for fy in places
-            for fx in places
-        ]
-        return np.concatenate(windows)[::4, ::4]
 
     @abstractmethod
     def _read_level(self, level: int, y: int, x: int, height: int, width: int) -> NDArray[np.uint8]:
@@ -618,6 +591,28 @@ def _groups(
         np.clip(own, 0, count - 1), return_index=True, return_counts=True
     )
     return index, begins, sizes
+
+
+def _small_picture(slide: Slide) -> NDArray[np.uint8]:
+    """Return (h, w, 3) pixels that represent the slide, without reading a huge level."""
+    height, width = slide.levels[-1].shape
+    if height * width <= _SMALL_LEVEL:
+        return slide.thumbnail(256)
+    picture = _windows(slide, 5, 256)
+    if (picture.max(2) <= UNSCANNED).mean() < _MOSTLY:
+        return picture
+    return _windows(slide, 12, 128)  # the tissue may be a small part
+
+
+def _windows(slide: Slide, count: int, side: int) -> NDArray[np.uint8]:
+    """Return windows of the last level, `count` in each direction, at a quarter of its size."""
+    height, width = slide.levels[-1].shape
+    places = (np.arange(count) + 0.5) / count
+    corners = [(int(y * max(0, height - side)), int(x * max(0, width - side)))
+               for y in places for x in places]  # fmt: skip
+    last = len(slide.levels) - 1
+    windows = [slide.read_level(last, y, x, side, side) for y, x in corners]
+    return np.concatenate(windows)[::4, ::4]
 
 
 def _is_stained(picture: NDArray[np.uint8]) -> bool:

@@ -21,7 +21,7 @@ from napari_plimseg.errors import SlideError
 from napari_plimseg.slides import color, metadata
 from napari_plimseg.slides.metadata import OmeImage, ome_image, pyramid_of
 from napari_plimseg.slides.slide import WHITE, Slide
-from napari_plimseg.slides.validation import encoded_shape
+from napari_plimseg.slides.validation import encoded_shape, is_label_tiff
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 _CACHE_BYTES = 64 << 20
 _OME_ROOT = re.compile(r"<(?:\w+:)?OME\b")
+_ORIENTATION = 274
 _OME_BEGINS = 16_384  # before it are a declaration and a warning not to edit it
 _YCBCR_DECODED = {6, 7, 33005, 34712, 34892, 33007, 22610, 34934, 50002, 52546}
 """Compressions whose decoders return RGB for what the file stores as YCbCr."""
@@ -124,6 +125,9 @@ class TiffSlide(Slide):
                     *filter(None, (*notes, not_square)),
                 ),
             )
+        if is_label_tiff(path):
+            self._file_says_brightfield = False
+            self.notes += ("It is a mask of tissue classes: for viewing only.",)
         self._table = table
         self._planes = [planes[i] for i in indices]
         self._cache: OrderedDict[tuple[int, int], NDArray[np.uint8]] = OrderedDict()
@@ -317,6 +321,8 @@ def _planes(
         extra=tuple(int(e) for e in page.extrasamples),
         colormap=page.colormap,
     )
+    if note is None and _ORIENTATION in page.tags and page.tags[_ORIENTATION].value in range(2, 9):
+        note = "Its TIFF says that it is turned; it is shown as stored, as in other slide viewers."
     pages = [level.pages[i] for i in _channel_pages(axes, level.shape)]
     if separate is not None:
         pages = [pages[i] for i in separate.order]

@@ -12,6 +12,7 @@ __all__ = [
     "dicom_files",
     "encoded_shape",
     "identify",
+    "is_label_tiff",
     "misnamed",
     "read_attributes",
     "read_head",
@@ -44,6 +45,9 @@ from .files import (
 )
 from .files import (
     identify as identify,
+)
+from .files import (
+    is_label_tiff as is_label_tiff,
 )
 from .files import (
     misnamed as misnamed,

@@ -17,7 +17,7 @@ import numpy as np
 
 from napari_plimseg import limits
 from napari_plimseg.errors import SlideError
-from napari_plimseg.reading import read_bytes, read_json
+from napari_plimseg.reading import open_regular, read_bytes, read_json
 from napari_plimseg.slides.validation.tiff import (
     DESCRIPTION,
     MAX_SIDE,
@@ -37,6 +37,10 @@ LARGE_SEGMENT = 16 << 20
 """Decoded bytes from which the ratio is checked: smaller segments can't do harm, and white ones
 may compress to a few bytes."""
 _HEAD = 4096
+_TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+LABEL_TIFF = b"napari-plimseg/mask"
+"""In the description of every label TIFF that this program exports."""
+_DESCRIBED_WITHIN = 64 << 10  # the description comes before the pixels
 _COPY_AGAIN = "The file may be damaged or incomplete; copy it again from the scanner."
 _CONVERT = (
     "Convert it to a tiled pyramidal TIFF, for example with: "
@@ -95,6 +99,15 @@ def identify(path: Path) -> FileKind:
         return _identify_folder(path)
 
 
+def is_label_tiff(path: Path) -> bool:
+    """Whether a file is a mask that this program exported as a TIFF, whatever its name."""
+    try:
+        with open_regular(path, SlideError) as file:
+            return file.read(4) in _TIFF and LABEL_TIFF in file.read(_DESCRIBED_WITHIN)
+    except (SlideError, OSError):
+        return False
+
+
 def read_head(path: Path) -> bytes:
     """Return the first 4,096 bytes of a file, or nothing when `path` is a folder.
 
@@ -140,7 +153,7 @@ def _read_errors_explained(path: Path) -> Iterator[None]:
 
 
 def _identify_content(path: Path, head: bytes) -> FileKind:
-    if head[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
+    if head[:4] in _TIFF:
         if len(head) < 8:
             raise SlideError("it ends within its first 8 bytes", path=path, remedy=_COPY_AGAIN)
         return FileKind.TIFF
@@ -184,8 +197,8 @@ def _identify_folder(path: Path) -> FileKind:
             path=path,
             remedy="Open the OME-Zarr folder that holds it.",
         )
-    if path.suffix == ".plimseg" and (path / "manifest.json").is_file():
-        # since masks are OME-Zarr images, too
+    if all((path / name).is_file() for name in ("manifest.json", "journal.json")):
+        # since masks are OME-Zarr images, too, whatever they were renamed to
         raise SlideError(
             "it is a mask and not a slide", path=path, remedy="Open the slide that it was made of."
         )
