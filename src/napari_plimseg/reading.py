@@ -23,7 +23,8 @@ from napari_plimseg.errors import ConfigError, PlimsegError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from PIL import ImageFile
+    from numpy.typing import NDArray
+    from PIL import Image, ImageFile
 
 
 class UnreadableError(ConfigError):
@@ -221,6 +222,39 @@ def open_picture(
     return image
 
 
+def orientation_of(image: Image.Image) -> int:
+    """Return how a camera was held, as EXIF numbers it: 1 is upright, up to 8.
+
+    Of TIFF it is always 1: Pillow turns them itself. Nothing is decoded.
+    """
+    is_told = "exif" in image.info or (image.format == "JPEG" and "xmp" in image.info)
+    if not is_told or image.format not in ("JPEG", "PNG", "WEBP"):
+        return 1
+    try:
+        number = image.getexif().get(_ORIENTATION, 1)
+    except Exception:  # noqa: BLE001 - Pillow raises anything for damaged EXIF
+        return 1
+    return number if number in range(1, 9) else 1
+
+
+def upright(pixels: NDArray[Any], orientation: int) -> NDArray[Any]:
+    """Return pixels (h, w, ...) as they are to be seen.
+
+    Parameters
+    ----------
+    pixels : ndarray, shape (h, w, ...)
+        As stored.
+    orientation : int
+        From `orientation_of`.
+    """
+    if orientation >= 5:
+        pixels = pixels.swapaxes(0, 1)
+    if orientation in (3, 4, 7, 8):
+        pixels = pixels[::-1]
+    return pixels[:, ::-1] if orientation in (2, 3, 6, 7) else pixels
+
+
+_ORIENTATION = 0x0112
 _BYTES_OF_MODE = {"I": 4, "F": 4, "I;16": 2, "I;16L": 2, "I;16B": 2, "I;16N": 2}
 
 

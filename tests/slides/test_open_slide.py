@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+from PIL import Image, ImageOps
 
 from napari_plimseg.errors import SlideError
 from napari_plimseg.slides import Region, Slide, open_slide
@@ -221,6 +222,39 @@ def test_a_picture_with_the_name_of_a_slide_opens_and_says_so(tmp_path):
     with open_slide(path) as slide:
         assert slide.notes == ("The file is a PNG picture although its name ends with '.svs'.",)
         assert slide.mpp is None  # 300 dpi is no pixel size
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("ending", ["jpg", "png", "webp"])
+def test_turned_pictures_are_shown_upright(orientation, ending, tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path = tmp_path / f"turned.{ending}"
+    stored = factory.tissue(40, 60)
+    options = {"lossless": True} if ending == "webp" else {}
+    Image.fromarray(stored).save(path, exif=exif, **options)
+    with Image.open(path) as image:
+        upright = np.asarray(ImageOps.exif_transpose(image))
+    with open_slide(path) as slide:
+        assert slide.shape == upright.shape[:2]
+        np.testing.assert_array_equal(slide.read_level(0, 5, 7, 20, 30), upright[5:25, 7:37])
+        assert ("upright" in " ".join(slide.notes)) == (orientation > 1)
+
+
+def test_damaged_exif_costs_nothing(tmp_path):
+    path = tmp_path / "a.jpg"
+    Image.fromarray(factory.tissue(40, 60)).save(path, exif=b"Exif\0\0II*\0\xff\xff\xff\xff")
+    with open_slide(path) as slide:
+        assert slide.shape == (40, 60)
+
+
+def test_a_turned_tiff_is_shown_as_stored_and_says_so(tmp_path):
+    tags = [(274, "H", 1, 6, True)]
+    with open_slide(
+        factory.write_tiff(tmp_path / "a.tif", [factory.tissue(64, 96)], extratags=tags)
+    ) as slide:
+        assert slide.shape == (64, 96)
+        assert "turned" in " ".join(slide.notes)
 
 
 def test_copies_of_a_slide_are_the_slide(written):

@@ -23,6 +23,7 @@ from napari_plimseg.tissue import (
     TissueClasses,
 )
 from plimseg_training.data.entries import Problem, made_classes
+from plimseg_training.data.images import read_rgb
 from plimseg_training.data.layouts import has_part
 from plimseg_training.data.scan import FolderReport, check_validation, scan_folder, shared_pictures
 from plimseg_training.data.tagged_folder import TaggedFolder, TaggedImage, read_pixels, read_truth
@@ -314,6 +315,15 @@ def test_transparent_pixels_are_white(tmp_path):
 
 
 # what a folder can do
+
+
+def test_turned_photographs_are_upright(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    path = tmp_path / "a.png"
+    pixels = np.arange(8 * 12 * 3, dtype=np.uint8).reshape(8, 12, 3)
+    Image.fromarray(pixels).save(path, exif=exif)
+    np.testing.assert_array_equal(read_rgb(path), np.rot90(pixels, -1))
 
 
 def many(tmp_path, count=40):

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
 from napari_plimseg.errors import TagError
-from napari_plimseg.reading import open_picture
+from napari_plimseg.reading import open_picture, orientation_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -143,6 +143,8 @@ def _loaded(path: Path, *, wide: bool = False) -> Image.Image:
                     remedy="Save it as an 8-bit RGB PNG, which is enough for stained tissue.",
                 )
             image.load()
+            if orientation_of(image) > 1:
+                return ImageOps.exif_transpose(image)
             return image
     except (TagError, MemoryError):  # without memory, nothing is known about the image
         raise

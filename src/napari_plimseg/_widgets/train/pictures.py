@@ -13,7 +13,7 @@ from qtpy.QtGui import QColor, QImage, QPainter, QPen
 from qtpy.QtWidgets import QSizePolicy, QWidget
 
 from napari_plimseg._widgets.common import BackgroundJob
-from napari_plimseg.reading import UnreadableError, open_picture
+from napari_plimseg.reading import UnreadableError, open_picture, orientation_of, upright
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Sequence
@@ -197,7 +197,7 @@ def read_picture(path: Path, side: int) -> NDArray[np.uint8] | None:
                 opened = Image.alpha_composite(ground, image.convert("RGBA"))
             if max(opened.size) > side:
                 opened.thumbnail((side, side), Image.Resampling.BILINEAR, reducing_gap=2.0)
-            return np.asarray(opened.convert("RGB"))
+            return upright(np.asarray(opened.convert("RGB")), orientation_of(image))
     except (UnreadableError, OSError, ValueError, SyntaxError, MemoryError):
         return None
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_plimseg.errors import SlideError
-from napari_plimseg.reading import open_picture
+from napari_plimseg.reading import open_picture, orientation_of, upright
 from napari_plimseg.slides.color import ColorTable, refuse
 from napari_plimseg.slides.slide import Level, Slide
 
@@ -66,6 +66,8 @@ class PictureSlide(Slide):
             mode = "RGBA" if image.mode == "PA" or "transparency" in image.info else image.mode
             self._mode = "RGB" if mode == "P" else mode
             frames = getattr(image, "n_frames", 1)
+            self._stored_shape = height, width
+            self._orientation = orientation_of(image)
         if self._mode not in _TABLES:
             raise refuse(
                 path,
@@ -77,11 +79,14 @@ class PictureSlide(Slide):
         self._decode_lock = threading.Lock()
         if has_palette:
             notes += ColorTable("palette").notes
+        shape = (width, height) if self._orientation >= 5 else (height, width)
+        if self._orientation > 1:
+            notes += ("Its EXIF says that it was turned; it is shown upright.",)
         if frames > 1:
             notes += (f"The first of {frames} frames is shown.",)
         super().__init__(
             path,
-            (Level((height, width), 1.0, (height, width)),),
+            (Level(shape, 1.0, shape),),
             mpp=None,
             format_name=f"{kind} picture",
             notes=(*notes, *self._table.notes),
@@ -96,12 +101,13 @@ class PictureSlide(Slide):
     def _decoded(self) -> NDArray[np.uint8]:
         with _opened(self.path) as image:
             image.load()
-            if image.size != (self.shape[1], self.shape[0]):
+            if image.size != self._stored_shape[::-1]:
                 raise SlideError("it changed after it was opened", path=self.path)
             samples: NDArray[Any] = np.asarray(
                 image if image.mode == self._mode else image.convert(self._mode)
             )
-        return self._table.to_rgb(samples.reshape(*self.shape, -1))
+        pixels = self._table.to_rgb(samples.reshape(*self._stored_shape, -1))
+        return np.ascontiguousarray(upright(pixels, self._orientation))
 
     def _close(self) -> None:
         self._pixels = None
