@@ -7,7 +7,7 @@ import os
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,10 +15,8 @@ from PIL import Image, ImageOps
 
 from napari_plimseg.errors import SlideError
 from napari_plimseg.slides import Region, Slide, open_slide
+from napari_plimseg.slides.slide import reason_of
 from tests.support import slides as factory
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 LEVELS = factory.pyramid(factory.tissue())
 
@@ -402,3 +400,32 @@ def test_too_little_memory_does_not_look_like_a_damaged_file(
         open_slide(sample_path)
     for error in (read.value, opened.value):
         assert isinstance(error.__cause__, MemoryError)
+
+
+@pytest.mark.parametrize(
+    ("path", "message", "shown"),
+    [
+        ("t/a.svs", "not a tiff, at t/a.svs", "not a tiff, at a.svs"),
+        ("in/a.svs", "invalid line in 'in/b.dat'", "invalid line in '.../b.dat'"),
+        (
+            "/patient 7/a.svs",
+            "can't open /patient 7/a.svs: is in use",
+            "can't open a.svs: is in use",
+        ),
+        ("/patient 7/a.svs", "no folder '/patient 7'", "no folder '...'"),
+        ("/patient 7/a.svs", "file:///patient 7/a/Data.dat", "file://.../a/Data.dat"),
+        ("/p/a.svs", "/path/x of /p/a.svs", "/path/x of a.svs"),
+        ("a.svs", "a.svs is not a TIFF", "a.svs is not a TIFF"),
+        ("/a.svs", "and/or /a.svs", "and/or /a.svs"),
+    ],
+)
+def test_a_message_has_no_folder_of_the_slide_and_all_other_letters(
+    path: str, message: str, shown: str
+) -> None:
+    assert reason_of(ValueError(message), Path(path)) == f"ValueError: {shown}"
+    here = str(Path(path).absolute())
+    assert reason_of(OSError(f"at {here!r}"), Path(path)) == f"OSError: at '{_name(here)}'"
+
+
+def _name(path: str) -> str:
+    return Path(path).name if len(Path(path).parts) > 2 else path

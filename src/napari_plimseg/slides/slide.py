@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import re
 import threading
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,7 +19,6 @@ from napari_plimseg import limits
 from napari_plimseg.errors import SlideError
 
 if TYPE_CHECKING:
-    from pathlib import Path
     from types import TracebackType
     from typing import Self
 
@@ -176,8 +178,8 @@ class Slide(ABC):
 
     @property
     def name(self) -> str:
-        """File name without the folders."""
-        return self.path.name
+        """File name without the folders; bytes in it that are no text appear as numbers."""
+        return os.fsencode(self.path.name).decode("utf-8", "backslashreplace")
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -628,9 +630,17 @@ def _is_stained(picture: NDArray[np.uint8]) -> bool:
 
 def reason_of(error: Exception, path: Path) -> str:
     """Return the message of a library's exception without folders: they may name patients."""
-    text = str(error).replace(str(path.absolute()), path.name).replace(str(path), path.name)
-    for folder in {str(path.parent), str(path.absolute().parent)} - {".", "/"}:
-        text = text.replace(folder, "...")
+    text = str(error)
+    places = {path.parent, path.absolute().parent, path.resolve().parent}
+    folders = {shown for place in places for shown in (str(place), repr(str(place))[1:-1])}
+    for folder in sorted(folders - {".", os.sep}, key=len, reverse=True):
+        # the short name of a relative folder is also a part of words
+        begin = "" if Path(folder).is_absolute() else r"(?<![\w.~/\\-])"
+        place = begin + re.escape(folder.rstrip("/\\"))
+        text = re.sub(rf"{place}[/\\]+(?={re.escape(path.name)})", "", text)
+        text = re.sub(rf"{place}(?=[/\\])", "...", text)
+        if re.search(r"[/\\]", folder):
+            text = re.sub(rf"{place}(?![\w.-])", "...", text)
     return f"{type(error).__name__}: {text}"
 
 
