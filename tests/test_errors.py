@@ -1,8 +1,13 @@
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 
 from napari_plimseg.errors import PlimsegError, SlideError, is_out_of_memory
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def chained(error: BaseException) -> PlimsegError:
@@ -40,3 +45,11 @@ def test_a_message_does_not_quote_megabytes() -> None:
     error = SlideError("can't be opened: " + "x" * 10**6, path="a.svs", remedy="Copy it again.")
     assert len(str(error)) < 5_000
     assert str(error).endswith("…. Copy it again.")
+
+
+def test_a_dot_is_named_as_its_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "inner").mkdir()
+    monkeypatch.chdir(tmp_path / "inner")
+    assert str(SlideError("is lost", path=".")) == "slide 'inner': is lost."
+    assert str(SlideError("is lost", path="..")) == f"slide '{tmp_path.name}': is lost."
+    assert str(SlideError("is lost", path="/")) == "slide '/': is lost."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import sys
@@ -34,10 +35,22 @@ class PlimsegError(Exception):
         self.problem = problem
         self.path = None if path is None else Path(path)
         self.remedy = remedy
-        text = problem if self.path is None else f"{self.subject} '{self.path.name}': {problem}"
+        text = problem
+        if self.path is not None:
+            named = named_path(self.path)
+            text = f"{self.subject} '{named.name or named}': {problem}"
         if not text.endswith((".", "!", "?")):
             text += "."
         super().__init__(f"{text} {remedy}" if remedy else text)
+
+
+def named_path(path: str | Path) -> Path:
+    """Return a path that ends in a name: "." and ".." become the folder that they mean."""
+    path = Path(path)
+    if path.name in ("", ".."):
+        with contextlib.suppress(OSError):  # the working folder may be deleted
+            path = Path(os.path.normpath(path.absolute()))
+    return path
 
 
 class SlideError(PlimsegError):
@@ -153,6 +166,33 @@ def disk_problem(error: OSError) -> tuple[str, str]:
         error.errno or 0,
         (f"it can't be written ({error.strerror or error})", "Choose another folder."),
     )
+
+
+class AccessError(ConfigError):
+    """A file or folder that a person named can't be used; the system says why."""
+
+    subject = "file"
+
+
+_ACCESS_PROBLEMS = {
+    errno.EACCES: (
+        "there is no permission to use it",
+        "Check the permissions of the file and of its folder.",
+    ),
+    errno.ENOENT: ("it does not exist", "Check the name and the folder."),
+    errno.ENOTDIR: ("a part of its path is not a folder", "Check the path."),
+    errno.ENAMETOOLONG: ("its name is too long", "Give a shorter name."),
+    errno.ELOOP: ("it is a link that leads back to itself", "Name the file itself."),
+}
+_ACCESS_PROBLEMS[errno.EPERM] = _ACCESS_PROBLEMS[errno.EACCES]
+
+
+def access_problem(error: OSError | ValueError) -> tuple[str, str]:
+    """Return why a file can't be used, and what to do about it, as sentences without period."""
+    code = error.errno if isinstance(error, OSError) else None
+    known = {**_DISK_PROBLEMS, **_ACCESS_PROBLEMS}.get(code or 0)
+    reason = getattr(error, "strerror", None) or str(error)
+    return known or (f"it can't be used ({reason})", "Check its name, the disk and the connection.")
 
 
 class DiskError(PlimsegError, OSError):

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import platformdirs
 
-from napari_plimseg.errors import DiskError, PlimsegError
+from napari_plimseg.errors import DiskError, PlimsegError, access_problem
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
@@ -36,13 +36,25 @@ _last_sweeps: dict[Path, float] = {}
 def user_data_dir() -> Path:
     """Return the user's folder for models and results; it may not exist yet."""
     override = os.environ.get("PLIMSEG_DATA_DIR")
-    return Path(override) if override else Path(platformdirs.user_data_dir(APP_NAME, False))
+    return user_path(override) if override else Path(platformdirs.user_data_dir(APP_NAME, False))
 
 
 def user_cache_dir() -> Path:
     """Return the user's folder for data that can be computed again; it may not exist yet."""
     override = os.environ.get("PLIMSEG_CACHE_DIR")
-    return Path(override) if override else Path(platformdirs.user_cache_dir(APP_NAME, False))
+    return user_path(override) if override else Path(platformdirs.user_cache_dir(APP_NAME, False))
+
+
+def user_path(path: str | Path) -> Path:
+    """Return a path as a person means it: `~` is the home folder.
+
+    Shells replace it, but not in quotes, not after `--out=`, and never in a notebook.
+    """
+    path = Path(path)
+    if path.parts and path.parts[0].startswith("~") and not os.path.lexists(path):
+        with contextlib.suppress(RuntimeError):  # there is no home folder, or no such user
+            return path.expanduser()
+    return path
 
 
 def sync_folder(folder: Path) -> None:
@@ -221,6 +233,26 @@ def disk_errors(path: str | Path) -> Iterator[None]:
         if code is None or isinstance(error, PlimsegError):
             raise
         raise DiskError(code, path=path) from error
+
+
+@contextlib.contextmanager
+def access_errors(path: str | Path, error_class: type[PlimsegError]) -> Iterator[None]:
+    """Turn what the system refuses inside the block into an error that names the file.
+
+    Already asking whether a file exists is refused where its folder may not be entered.
+
+    Raises
+    ------
+    PlimsegError
+        Of the given class, with the cause and what to do.
+    """
+    try:
+        yield
+    except OSError as error:
+        if isinstance(error, PlimsegError):
+            raise
+        problem, remedy = access_problem(error)
+        raise error_class(problem, path=path, remedy=remedy) from error
 
 
 def _system_code(error: BaseException) -> int | None:

@@ -20,6 +20,7 @@ from PIL import Image
 
 from napari_plimseg import cli, models
 from napari_plimseg.cli import program, train
+from napari_plimseg.cli.console import TRAINING_COMMANDS
 from napari_plimseg.models import library
 from napari_plimseg.tissue import TissueClasses
 from napari_plimseg.training_runs.events import Event
@@ -103,7 +104,7 @@ def test_the_guide_s_recipe_classes_and_commands_are_real(tmp_path: Path) -> Non
     assert len(commands) >= 7
     for command in commands:
         words = shlex.split(command)
-        parser = build_parser() if words[0] in train.COMMANDS else program.build_parser()
+        parser = build_parser() if words[0] in TRAINING_COMMANDS else program.build_parser()
         parser.parse_args(words)
 
 

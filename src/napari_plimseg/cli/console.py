@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import logging
 import os
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from napari_plimseg import limits
-from napari_plimseg.errors import OUT_OF_MEMORY, PlimsegError, is_out_of_memory
+from napari_plimseg.errors import (
+    OUT_OF_MEMORY,
+    AccessError,
+    PlimsegError,
+    access_problem,
+    is_out_of_memory,
+)
+from napari_plimseg.files import user_path
 from napari_plimseg.inference import ProgressBar
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]
-    from pathlib import Path
 
     import numpy as np
     from numpy.typing import NDArray
@@ -27,6 +35,13 @@ if TYPE_CHECKING:
     from napari_plimseg.results import ClassArea, MaskInfo, MaskStore
 
 
+TRAINING_COMMANDS = {
+    "train": "train a model from tagged images",
+    "evaluate": "score a model on images with known masks",
+    "scan": "check a folder of tagged images and count its tags",
+    "cut": "cut tagged patches out of annotated slides or images",
+}
+"""The commands of the training package, with their help."""
 EXIT_UNEXPECTED = 1
 EXIT_SOME_FAILED = 8
 EXIT_INTERRUPTED = 130
@@ -81,7 +96,8 @@ class Console:
         self._event("error", message=text, code=code, slide=slide)
 
     def _event(self, kind: str, /, **facts: Any) -> None:
-        self._line(json.dumps({self.kind_key: kind, **facts}, ensure_ascii=False))
+        # in ASCII, so that programs read it whatever encoding the standard output has
+        self._line(json.dumps({self.kind_key: kind, **facts}))
 
     def _line(self, text: str) -> None:
         sys.stdout.write(text + "\n")
@@ -154,6 +170,24 @@ def add_command(
     return parser
 
 
+def print_any_name() -> None:
+    """Print characters that the encoding of the standard output lacks as their numbers.
+
+    On Windows, and in a container without a locale, a file name could end the program otherwise.
+    """
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+        sys.stdout.reconfigure(errors="backslashreplace")
+
+
+def _with_home(value: Any) -> Any:
+    """Return an option in which `~` is the home folder: shells leave it in `--out=~/results`."""
+    if isinstance(value, list):
+        return [_with_home(one) for one in value]
+    if isinstance(value, Path):
+        return user_path(value)
+    return str(user_path(value)) if isinstance(value, str) and value.startswith("~") else value
+
+
 def run_program(
     parser: argparse.ArgumentParser,
     arguments: Sequence[str] | None,
@@ -163,7 +197,10 @@ def run_program(
 
     Every error becomes one line and its exit code; only `--verbose` shows where it came from.
     """
+    print_any_name()
     options = parser.parse_args(arguments)
+    for name, value in vars(options).items():
+        setattr(options, name, _with_home(value))
     logging.basicConfig(
         level=logging.DEBUG if options.verbose else logging.WARNING,
         format="%(levelname)s %(name)s: %(message)s",
@@ -193,6 +230,11 @@ def run_program(
     except Exception as error:
         if options.verbose:
             raise
+        if isinstance(error, OSError) and isinstance(error.filename, str | bytes):
+            problem, remedy = access_problem(error)
+            refused = AccessError(problem, path=os.fsdecode(error.filename), remedy=remedy)
+            console.error(str(refused), code=refused.exit_code)
+            return refused.exit_code
         if is_out_of_memory(error):
             console.error(OUT_OF_MEMORY, code=EXIT_UNEXPECTED)
             return EXIT_UNEXPECTED

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from napari_plimseg._version import __version__
 from napari_plimseg.cli import demo, export, info, models, objects, segment, train
-from napari_plimseg.cli.console import Output, make_parser, run_program
+from napari_plimseg.cli.console import TRAINING_COMMANDS, Output, make_parser, run_program
 from napari_plimseg.errors import PlimsegError
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ COMMANDS = (info, segment, export, objects, models, demo, train)
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit code."""
     given = sys.argv[1:] if arguments is None else list(arguments)
-    if given and given[0] in train.COMMANDS:
+    if given and given[0] in TRAINING_COMMANDS:
         # before anything is parsed: the trainer's options are the trainer's business
         try:
             return train.run_training_command(given, replace_process=arguments is None)

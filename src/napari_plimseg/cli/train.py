@@ -9,24 +9,17 @@ import sys
 import threading
 from typing import TYPE_CHECKING, Any
 
+from napari_plimseg.cli.console import TRAINING_COMMANDS
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from napari_plimseg.cli.console import Commands
 
 
-COMMANDS = {
-    "train": "train a model from tagged images",
-    "evaluate": "score a model on images with known masks",
-    "scan": "check a folder of tagged images and count its tags",
-    "cut": "cut tagged patches out of annotated slides or images",
-}
-"""The commands of the training package, with their help."""
-
-
 def add_parser(commands: Commands) -> None:
     """Add the commands to the list that `plimseg --help` prints; `main` never parses them."""
-    for name, what in COMMANDS.items():
+    for name, what in TRAINING_COMMANDS.items():
         commands.add_parser(name, help=what)
 
 

@@ -89,7 +89,7 @@ class Event:
             for name, value in asdict(self).items()
             if value not in ("", 0, None, {}) or name == "kind"
         }
-        return json.dumps(_strict(filled), ensure_ascii=False, allow_nan=False)
+        return json.dumps(_strict(filled), allow_nan=False)
 
     @classmethod
     def from_json(cls, line: str) -> Event:

@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from napari_plimseg.cli.console import add_command
-from napari_plimseg.cli.train import COMMANDS
+from napari_plimseg.cli.console import TRAINING_COMMANDS, add_command
 from napari_plimseg.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
 
 def add_parser(commands: Commands) -> None:
     """Add `plimseg cut`."""
-    parser = add_command(commands, "cut", _run, help=COMMANDS["cut"])
+    parser = add_command(commands, "cut", _run, help=TRAINING_COMMANDS["cut"])
     parser.add_argument("source", type=Path, metavar="SOURCE", help="a slide or an image")
     parser.add_argument(
         "annotation", type=Path, metavar="ANNOTATION", help="its GeoJSON outlines or its mask"

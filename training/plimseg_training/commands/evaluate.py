@@ -8,8 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from napari_plimseg.cli.console import add_command
-from napari_plimseg.cli.train import COMMANDS
+from napari_plimseg.cli.console import TRAINING_COMMANDS, add_command
 from napari_plimseg.errors import ConfigError, TagError
 from napari_plimseg.files import atomic_write, write_json
 from napari_plimseg.tables import csv_text
@@ -141,7 +140,7 @@ def write_image_scores(path: Path, evaluation: Evaluation) -> None:
 
 def add_parser(commands: Commands) -> None:
     """Add `plimseg evaluate`."""
-    parser = add_command(commands, "evaluate", _run, help=COMMANDS["evaluate"])
+    parser = add_command(commands, "evaluate", _run, help=TRAINING_COMMANDS["evaluate"])
     parser.add_argument("model", metavar="MODEL", help="a name of `plimseg models`, or a file")
     parser.add_argument("data", type=Path, metavar="DATA", help="folder of images and masks")
     parser.add_argument(

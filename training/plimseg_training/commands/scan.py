@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from napari_plimseg.cli.console import add_command
-from napari_plimseg.cli.train import COMMANDS
+from napari_plimseg.cli.console import TRAINING_COMMANDS, add_command
 from napari_plimseg.errors import ConfigError, TagError
 
 if TYPE_CHECKING:
@@ -24,7 +23,7 @@ SAMPLES = 6
 
 def add_parser(commands: Commands) -> None:
     """Add `plimseg scan`."""
-    parser = add_command(commands, "scan", _run, help=COMMANDS["scan"])
+    parser = add_command(commands, "scan", _run, help=TRAINING_COMMANDS["scan"])
     parser.add_argument("folder", type=Path, metavar="FOLDER")
     add_data_options(parser)
 

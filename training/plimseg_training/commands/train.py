@@ -8,8 +8,7 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from napari_plimseg.cli.console import EXIT_INTERRUPTED, add_command
-from napari_plimseg.cli.train import COMMANDS
+from napari_plimseg.cli.console import EXIT_INTERRUPTED, TRAINING_COMMANDS, add_command
 from napari_plimseg.errors import ConfigError, TagError
 from napari_plimseg.files import atomic_write, sha256
 from napari_plimseg.training_runs import EFFORTS, RunFolder
@@ -35,7 +34,9 @@ RUNS = Path("runs")
 
 def add_parser(commands: Commands) -> None:
     """Add `plimseg train`."""
-    parser = add_command(commands, "train", _run, help=COMMANDS["train"], epilog=EXIT_CODES)
+    parser = add_command(
+        commands, "train", _run, help=TRAINING_COMMANDS["train"], epilog=EXIT_CODES
+    )
     parser.add_argument(
         "source",
         nargs="?",
