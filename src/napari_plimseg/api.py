@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from napari_plimseg.errors import ConfigError, ExportError, PlimsegError
+from napari_plimseg.files import user_path
 from napari_plimseg.fingerprints import is_fingerprint_of
 from napari_plimseg.inference import (
     ENGINE,
@@ -104,16 +105,16 @@ class Segmentation:
         ExportError
             When the slide is another one.
         """
+        slide = None if slide is None else user_path(slide)
         with MaskStore.open(store_path) as store:
             path, info = store.path, store.info
         if slide is not None and not is_fingerprint_of(info.slide_fingerprint, slide):
             raise ExportError(
-                f"the mask belongs to '{info.slide_name}', not to '{Path(slide).name}'",
+                f"the mask belongs to '{info.slide_name}', not to '{slide.name}'",
                 path=path,
                 remedy="Choose the slide that the mask was made from.",
             )
-        slide_path = None if slide is None else Path(slide)
-        return cls(path, info, slide_path, info.mpp, allow_damaged)
+        return cls(path, info, slide, info.mpp, allow_damaged)
 
     @property
     def mask(self) -> NDArray[np.uint8]:
@@ -415,7 +416,7 @@ def _place(out: str | Path | None) -> tuple[Path | None, str]:
     """Return the folder of the store and its stem, empty where the slide names it."""
     if out is None:
         return None, ""
-    path = Path(out)
+    path = user_path(out)
     if path.name.endswith(SUFFIX):
         return path.parent, path.name.removesuffix(SUFFIX)
     return path, ""

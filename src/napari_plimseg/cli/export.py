@@ -14,7 +14,7 @@ from napari_plimseg.cli.console import (
     note_damage,
 )
 from napari_plimseg.cli.paths import check_writable
-from napari_plimseg.errors import ConfigError, ExportError
+from napari_plimseg.errors import ConfigError, ExportError, named_path
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -100,7 +100,7 @@ def _run(options: argparse.Namespace, output: Output) -> int:
         if options.formats == "all":
             return 0
     files = export_mask(
-        Path(options.mask),
+        named_path(options.mask),
         slide_path=options.slide,
         folder=options.out,
         formats=parse_formats(options.formats),

@@ -56,7 +56,7 @@ def export_objects(
                 remedy="Give the slide that the mask was made of.",
             )
         mask, info = mask_for_export(store, output, allow_damaged=allow_damaged)
-        mask, corrections = corrected(mask, info, path.parent)
+        mask, corrections = corrected(mask, info, store.path.parent)
         found = export_corrected_objects(folder, slide, mask, corrections)
     output.say(
         f"  {found.objects} corrected object(s) in {found.fields} field(s). To train on them: "

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from napari_plimseg.errors import ConfigError, ExportError
+from napari_plimseg.errors import ConfigError, ExportError, named_path
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,13 +23,17 @@ def expand(patterns: Sequence[str]) -> list[Path]:
     """
     paths: list[Path] = []
     for pattern in patterns:
+        path = named_path(pattern)  # results are called after it
         # a file whose name has brackets in it exists as it is
-        if Path(pattern).exists() or not glob.has_magic(pattern):
-            paths.append(Path(pattern))
+        if os.path.lexists(path) or not glob.has_magic(pattern):
+            paths.append(path)
             continue
-        found = sorted(Path(match) for match in glob.glob(pattern, recursive=True))  # noqa: PTH207 - pathlib can't take a whole path with wildcards
+        found = sorted(Path(match) for match in glob.glob(str(path), recursive=True))  # noqa: PTH207 - pathlib can't take a whole path with wildcards
         if not found:
-            raise ConfigError(f"no file matches '{pattern}'", remedy="Check the folder's name.")
+            raise ConfigError(
+                f"no file matches '{pattern}'",
+                remedy="Check the folder's name and its permissions.",
+            )
         paths += found
     return paths
 

@@ -353,6 +353,9 @@ class Cohort:
         path = Path(path).absolute()
         if self.item(path) is not None:
             return Added(path, refusal=f"'{path.name}' is already in the list.")
+        if self.folder is not None and not _is_text(path.name):
+            # the list is a file in UTF-8
+            return Added(path, refusal=f"'{path.name}' is not named in UTF-8. Rename the file.")
         item = CohortItem(path, stem or distinct_stem(path, set()), mpp=mpp)
         thumbnail = None
         if look:
@@ -548,6 +551,14 @@ def _look_at(item: CohortItem) -> tuple[CohortItem, NDArray[np.uint8] | None]:
             fingerprint=fingerprint(item.path),
             state=ItemState.WAITING if known else ItemState.NEEDS_MPP,
         ), thumbnail
+
+
+def _is_text(name: str) -> bool:
+    try:
+        name.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _is_disk_full(error: PlimsegError) -> bool:

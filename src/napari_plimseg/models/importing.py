@@ -9,7 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari_plimseg.errors import ModelError, PlimsegError, disk_problem
-from napari_plimseg.files import atomic_write, sha256, sweep, sync_folder, temporary_prefix
+from napari_plimseg.files import (
+    atomic_write,
+    sha256,
+    sweep,
+    sync_folder,
+    temporary_prefix,
+    user_path,
+)
 from napari_plimseg.models import library
 from napari_plimseg.models.encoders import (
     CONFIG_FILE,
@@ -62,7 +69,7 @@ def import_model(place: str | Path) -> Generator[str, None, str]:
     """
     if is_encoder_name(str(place)):
         return (yield from _name_encoder(EncoderName.parse(str(place))))
-    place = Path(place)
+    place = user_path(place)
     if place.is_dir():
         return (yield from _import_folder(place))
     if not place.is_file():
@@ -107,7 +114,7 @@ def import_weights(title: str, place: str | Path) -> Generator[str, None, str]:
     ModelError
         When they are not those of the encoder; then nothing is changed.
     """
-    place = Path(place)
+    place = user_path(place)
     card = card_titled(title)
     if card is None:
         entry = library.ModelLibrary().entry(title)

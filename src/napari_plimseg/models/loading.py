@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari_plimseg.errors import ModelError
+from napari_plimseg.files import access_errors, user_path
 from napari_plimseg.models.encoders import BUNDLED, CARDS, bundled_folder, is_encoder_name
 from napari_plimseg.models.library import (
     HINT_MODEL_FILE,
@@ -60,8 +61,9 @@ def load_model(
 
 def _file_of(name: str) -> Path:
     """Return the path of a model: the name itself, or the user's model of that name."""
-    path, own = Path(name), models_folder() / f"{name}.safetensors"
-    return own if not path.is_file() and own.is_file() else path
+    path, own = user_path(name), models_folder() / f"{name}.safetensors"
+    with access_errors(path, ModelError):
+        return own if not path.is_file() and own.is_file() else path
 
 
 def _zero_shot(name: str, classes: TissueClasses | None) -> DenseModel:

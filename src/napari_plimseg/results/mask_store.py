@@ -34,8 +34,15 @@ from typing import TYPE_CHECKING, Literal, Self
 import filelock
 import numpy as np
 
-from napari_plimseg.errors import DamagedStoreError, StoreError
-from napari_plimseg.files import sweep, sync_files, sync_folder, temporary_prefix
+from napari_plimseg.errors import DamagedStoreError, StoreError, named_path
+from napari_plimseg.files import (
+    access_errors,
+    sweep,
+    sync_files,
+    sync_folder,
+    temporary_prefix,
+    user_path,
+)
 from napari_plimseg.results import ngff
 from napari_plimseg.results.store_arrays import (
     StoreArray,
@@ -187,11 +194,12 @@ class MaskStore:
             When it is not a store, is damaged as a whole, comes from a newer version, or another
             process writes to it. Damaged parts are noticed when they are read.
         """
-        path = Path(path)
-        manifest = StoreManifest.read(path)
-        if manifest.damaged:
-            # another process may have replaced the manifest and the metadata meanwhile
+        path = named_path(user_path(path))  # corrections are searched beside it
+        with access_errors(path, StoreError):
             manifest = StoreManifest.read(path)
+            if manifest.damaged:
+                # another process may have replaced the manifest and the metadata meanwhile
+                manifest = StoreManifest.read(path)
         return cls(manifest, writable=writable)
 
     @property

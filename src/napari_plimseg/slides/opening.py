@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari_plimseg import limits
-from napari_plimseg.errors import ConfigError, SlideError
+from napari_plimseg.errors import ConfigError, SlideError, named_path
+from napari_plimseg.files import user_path
 from napari_plimseg.slides.slide import reason_of
 from napari_plimseg.slides.validation import (
     FileKind,
@@ -48,7 +49,7 @@ def open_slide(path: str | Path) -> Slide:
     SlideError
         Whatever is wrong, naming the file and what to do.
     """
-    path = Path(path)
+    path = named_path(user_path(path))  # results are called after it
     try:
         return find_reader(path).load(path)
     except SlideError:

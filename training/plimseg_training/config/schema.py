@@ -15,7 +15,7 @@ from pydantic import AfterValidator, BeforeValidator, Strict, TypeAdapter, Valid
 from pydantic_core import PydanticCustomError
 
 from napari_plimseg.errors import ConfigError
-from napari_plimseg.files import atomic_write
+from napari_plimseg.files import atomic_write, user_path
 from napari_plimseg.reading import parse_yaml, read_text
 
 if TYPE_CHECKING:
@@ -208,6 +208,8 @@ class RecipeFile:
                     remedy="Write it like stage1.epochs=2.",
                 )
             value = parse_recipe_text(f"value: {text.strip()}")["value"]
+            if isinstance(value, str) and value.startswith("~"):
+                value = str(user_path(value))
             _set_key(data, key.strip(), value)
         return self.from_dict(data)
 

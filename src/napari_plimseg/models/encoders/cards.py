@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from napari_plimseg.errors import ModelError
-from napari_plimseg.files import user_data_dir
+from napari_plimseg.files import user_data_dir, user_path
 from napari_plimseg.models.downloads import PART_SUFFIX
 
 BUNDLED = "bundled"
@@ -175,7 +175,7 @@ class EncoderName:
     @property
     def path(self) -> Path | None:
         """File or folder of the weights; None when the name doesn't hold one."""
-        return Path(self.place) if self.place and not self.is_on_hub else None
+        return user_path(self.place) if self.place and not self.is_on_hub else None
 
     @property
     def weights(self) -> Path:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from napari_plimseg.errors import ExportError, PlimsegError
+from napari_plimseg.files import access_errors, user_path
 from napari_plimseg.reading import check_page, parse_json
 from napari_plimseg.results.export.writing import RESEARCH_USE, export_to
 from napari_plimseg.results.mask_info import SOFTWARE, MaskInfo
@@ -300,8 +301,10 @@ def read_label_tiff(path: str | Path) -> tuple[MaskArray, MaskInfo]:
     """
     from tifffile import TiffFile
 
-    path = Path(path)
-    if not path.is_file():
+    path = user_path(path)
+    with access_errors(path, ExportError):
+        missing = not path.is_file()
+    if missing:
         raise ExportError("the file does not exist", path=path)
     try:
         with TiffFile(path) as tiff:
