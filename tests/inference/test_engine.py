@@ -18,6 +18,7 @@ from napari_plimseg.inference.engine import RunSettings, open_store, segment_sli
 from napari_plimseg.inference.plan import RunRegion
 from napari_plimseg.results.mask_store import MaskStore
 from napari_plimseg.slides.slide import Region
+from napari_plimseg.slides.tissue_mask import TissueMaskSettings
 from napari_plimseg.tissue import NOT_COMPUTED, UNREADABLE
 from tests.support.models import ArraySlide, ColorModel, painted
 
@@ -93,6 +94,19 @@ def test_every_class_is_where_the_colours_are(slide: ArraySlide, reference: Mask
     assert (mask[sure & is_red] == 1).mean() > 0.98
     assert (mask[sure & is_green] == 2).mean() > 0.98
     assert (mask[sure & ~is_red & ~is_green] == 3).mean() > 0.98
+
+
+def test_black_that_was_not_scanned_gives_the_mask_of_white(tmp_path: Path) -> None:
+    masks = []
+    for color in (255, 0):
+        pixels = np.full((1200, 1600, 3), color, np.uint8)
+        pixels[:600, :700] = (200, 120, 160)
+        one = ArraySlide(tmp_path / f"{color}.svs", pixels)
+        found = run(one, tmp_path / f"{color}.plimseg", tissue=TissueMaskSettings(), tile_size=256)
+        masks.append(found.read_classes())
+    white, black = masks
+    assert 0.15 < (white == 1).mean() < 0.3
+    assert (white != black).mean() < 0.001
 
 
 def test_a_region_gives_the_same_pixels_as_the_whole(

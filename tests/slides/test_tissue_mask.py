@@ -123,6 +123,51 @@ def test_pen_over_tissue_leaves_the_rest_of_the_tissue() -> None:
     assert found[200:300][disc[200:300]].all()
 
 
+def filled(color: int, quality: int | None = None) -> NDArray[np.uint8]:
+    """Return tissue up to the edges of what was scanned, with fill of a gray level around it."""
+    picture = np.full((900, 1200, 3), color, np.uint8)
+    tissue = stained((900, 1200))
+    picture[100:400, 100:500] = tissue[100:400, 100:500]
+    picture[400:620, 300:560] = tissue[400:620, 300:560]
+    if quality is None:
+        return picture
+    file = io.BytesIO()
+    Image.fromarray(picture).save(file, "JPEG", quality=quality)
+    return np.array(Image.open(file))
+
+
+@pytest.mark.parametrize("quality", [None, 80])
+def test_black_fill_takes_no_tissue_beside_it(quality: int | None) -> None:
+    black, white = (ArraySlide(filled(color, quality), mpp=4.0) for color in (0, 255))
+    found, wanted = tissue_mask(black), tissue_mask(white)
+    assert black.is_brightfield
+    assert agreement(found.mask, wanted.mask) > 0.99
+    assert wanted.unscanned is None
+
+
+@pytest.mark.parametrize("downsample", [1.0, 2.0, 3.7])
+def test_black_fill_reads_as_white_under_any_window(downsample: float) -> None:
+    black, white = (ArraySlide(filled(color), mpp=1.0) for color in (0, 255))
+    found = tissue_mask(black)
+    shape = [int(side / downsample) for side in black.shape]
+    whole = found.over_white(black.read_at(downsample, 0, 0, *shape), downsample, 0, 0)
+    wanted = white.read_at(downsample, 0, 0, *shape)
+    same = np.abs(whole.astype(int) - wanted).max(2) < 20
+    assert same.mean() > (0.999 if downsample == 1 else 0.99)
+    window = black.read_at(downsample, 20, 30, 100, 120)
+    np.testing.assert_array_equal(
+        found.over_white(window, downsample, 20, 30), whole[20:120, 30:150]
+    )
+
+
+def test_a_little_tissue_in_much_black_is_brightfield() -> None:
+    picture = np.zeros((3000, 4000, 3), np.uint8)
+    picture[1400:1800, 900:1500] = stained((400, 600))
+    slide = ArraySlide(picture, mpp=0.5)
+    assert slide.is_brightfield
+    assert 0.95 < tissue_mask(slide).fraction / (400 * 600 / picture[..., 0].size) < 1.2
+
+
 @pytest.mark.parametrize("mpp", [0.25, 0.5, 1.0, 8.0, None])
 def test_all_tissue_stays_whole(mpp: float | None) -> None:
     assert tissue_mask(ArraySlide(stained((600, 800)), mpp=mpp)).fraction == 1.0

@@ -310,7 +310,8 @@ def _run(
 
     def read(tile: TileIndex) -> NDArray[np.uint8]:
         window = work.grid.input(tile)
-        return slide.read_at(frame.downsample, window.y, window.x, window.height, window.width)
+        place = window.y, window.x, window.height, window.width
+        return work.gate.read(slide, frame.downsample, *place)
 
     readers = ThreadPoolExecutor(settings.readers, thread_name_prefix="plimseg-read")
     writer = ThreadPoolExecutor(1, thread_name_prefix="plimseg-write")

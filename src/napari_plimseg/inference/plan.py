@@ -214,6 +214,13 @@ class TissueGate:
             return np.ones((window.height, window.width), bool)
         return self.tissue.window(self.downsample, window.y, window.x, window.height, window.width)
 
+    def read(
+        self, slide: Slide, downsample: float, y: int, x: int, height: int, width: int
+    ) -> NDArray[np.uint8]:
+        """Read a window as `Slide.read_at` does; what was not scanned is white, never black."""
+        pixels = slide.read_at(downsample, y, x, height, width)
+        return pixels if self.tissue is None else self.tissue.over_white(pixels, downsample, y, x)
+
     def pixels(self, slide: Slide) -> NDArray[np.uint8]:
         """Return (N, 3) colors of the slide's tissue, to adapt a model to its stain.
 
@@ -229,7 +236,7 @@ class TissueGate:
                     min(_ADAPTATION_BLOCK, columns - x),
                 )
                 try:
-                    block = slide.read_at(downsample, y, x, height, width)
+                    block = self.read(slide, downsample, y, x, height, width)
                 except SlideError as error:
                     if is_out_of_memory(error):
                         raise  # to leave some out would change the mask

@@ -66,7 +66,7 @@ def sampled_windows(
         if gate.window(masked).mean() < _LEAST_TISSUE:
             continue
         try:
-            pixels = slide.read_at(frame.downsample, y, x, height, width)
+            pixels = gate.read(slide, frame.downsample, y, x, height, width)
         except SlideError as error:
             if is_out_of_memory(error):
                 raise

@@ -1,5 +1,6 @@
 __all__ = [
     "MPP_RANGE",
+    "UNSCANNED",
     "Level",
     "Region",
     "Slide",
@@ -32,6 +33,9 @@ from .opening import (
 )
 from .slide import (
     MPP_RANGE as MPP_RANGE,
+)
+from .slide import (
+    UNSCANNED as UNSCANNED,
 )
 from .slide import (
     Level as Level,

@@ -9,6 +9,7 @@ import numpy as np
 from scipy import ndimage
 
 from napari_plimseg.errors import ConfigError, SlideError
+from napari_plimseg.slides.slide import UNSCANNED, WHITE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,6 +30,8 @@ _PIECE_SHARE = 0.05
 _GRAY = 0.15  # color below this share of the density is gray: dust, shadow, black ink
 _PEN_BLEEDS_UM = 50.0
 _PEN_SMALLEST_UM = 150.0
+_FILL_SMALLEST_UM = 100.0
+_EDGE = 2  # mask pixels around black fill in which pixels of finer levels are still black
 _BLACK = 40  # stained tissue is never darker in every channel; unscanned fields and felt pens are
 _LOG = np.log(np.maximum(np.arange(256, dtype=np.float32), 12.0))  # below is the camera's noise
 
@@ -88,10 +91,13 @@ class TissueMask:
         True on tissue; pixel (0, 0) begins at the corner of the slide.
     downsample : float
         Level-0 pixels per mask pixel and side.
+    unscanned : ndarray of bool, shape (h, w), optional
+        True where the file is black because nothing was scanned, and a little around it.
     """
 
     mask: NDArray[np.bool_]
     downsample: float
+    unscanned: NDArray[np.bool_] | None = None
 
     def __post_init__(self) -> None:
         if self.mask.ndim != 2 or self.mask.dtype != np.bool_ or not self.downsample > 0:
@@ -122,9 +128,34 @@ class TissueMask:
         -------
         ndarray of bool, shape (height, width)
         """
-        rows, row_inside = self._sampled(downsample, y, height, self.mask.shape[0])
-        columns, column_inside = self._sampled(downsample, x, width, self.mask.shape[1])
-        sampled: NDArray[np.bool_] = self.mask[np.ix_(rows, columns)]
+        return self._window(self.mask, downsample, y, x, height, width)
+
+    def over_white(
+        self, pixels: NDArray[np.uint8], downsample: float, y: int, x: int
+    ) -> NDArray[np.uint8]:
+        """Return pixels of the slide with white where nothing was scanned, as scanners write it.
+
+        Parameters
+        ----------
+        pixels : ndarray of uint8, shape (h, w, 3)
+            A window of the virtual level.
+        downsample : float
+            Level-0 pixels per pixel of the virtual level.
+        y, x : int
+            The window's corner in pixels of the virtual level.
+        """
+        if self.unscanned is None:
+            return pixels
+        fill = self._window(self.unscanned, downsample, y, x, *pixels.shape[:2])
+        fill &= pixels.max(2) < _BLACK
+        return np.where(fill[..., None], np.uint8(WHITE), pixels) if fill.any() else pixels
+
+    def _window(
+        self, mask: NDArray[np.bool_], downsample: float, y: int, x: int, height: int, width: int
+    ) -> NDArray[np.bool_]:
+        rows, row_inside = self._sampled(downsample, y, height, mask.shape[0])
+        columns, column_inside = self._sampled(downsample, x, width, mask.shape[1])
+        sampled: NDArray[np.bool_] = mask[np.ix_(rows, columns)]
         return sampled & row_inside[:, None] & column_inside
 
     def _sampled(
@@ -164,12 +195,16 @@ def tissue_mask(slide: Slide, settings: TissueMaskSettings | None = None) -> Tis
     downsample = _mask_downsample(slide, settings.mpp / mpp)
     height, width = (max(1, int(np.ceil(side / downsample - 1e-6))) for side in slide.shape)
     rgb = _read_what_can_be_read(slide, downsample, height, width)
+    unscanned = _unscanned(rgb, mpp * downsample)
+    if unscanned is not None:
+        rgb = _over_white(rgb, unscanned)
+        unscanned = _grown(unscanned, _EDGE)
     tissue = find_tissue(rgb, mpp * downsample, settings)
     gap = slide.overview_gap(downsample)
     if gap:
         # what lies between the tiles that were read may be tissue if it is close to some
         tissue = _grown(tissue, min(gap / downsample, *tissue.shape))
-    return TissueMask(tissue, downsample)
+    return TissueMask(tissue, downsample, unscanned)
 
 
 def _read_what_can_be_read(
@@ -244,6 +279,30 @@ def optical_density(rgb: NDArray[np.uint8], mpp: float) -> NDArray[np.float32]:
         logs = np.stack([ndimage.gaussian_filter(channel, sigma) for channel in logs])
     density: NDArray[np.float32] = np.log(glass)[:, None, None] - logs
     return np.maximum(density, 0, out=density)
+
+
+def _unscanned(rgb: NDArray[np.uint8], mpp: float) -> NDArray[np.bool_] | None:
+    """Return where a converter left black what was not scanned; None when nowhere."""
+    brightest = rgb.max(2)
+    fill = _without_pieces(brightest <= UNSCANNED, _disc_area(_FILL_SMALLEST_UM, mpp))
+    # compression with loss frays the edge
+    return _reaching(brightest < _BLACK, fill) if fill.any() else None
+
+
+def _over_white(rgb: NDArray[np.uint8], fill: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    """Return the picture with white in place of black fill.
+
+    Black pixels blur into the tissue beside them and look like a felt pen, which is left out with
+    its surroundings. Pixels at the edge hold both, so they take the color of the next ones inside.
+    """
+    mixed = _grown(fill, 1)
+    filled = rgb.copy()
+    filled[fill] = WHITE
+    if not mixed.all():
+        edge = mixed & ~fill
+        nearest = ndimage.distance_transform_edt(mixed, return_distances=False, return_indices=True)
+        filled[edge] = rgb[tuple(nearest[:, edge])]
+    return filled
 
 
 def _strength(

@@ -289,3 +289,20 @@ def test_settings_that_make_no_sense(tmp_path):
             cut_patches(image, drawn, tmp_path / "out", **options)
     with pytest.raises(SlideError, match="pixel size is unknown"):
         cut_patches(image, drawn, tmp_path / "out", patch=64, stride=64, classes=TWO, mpp=0.5)
+
+
+def test_black_fill_counts_as_empty_as_white_does(tmp_path):
+    counts = []
+    for color in (255, 0):
+        pixels = np.full((64, 128, 3), 150, np.uint8)
+        pixels[:, 20:64] = color
+        Image.fromarray(pixels).save(tmp_path / f"{color}.png")
+        values = np.zeros((64, 128))
+        values[:, :20] = values[:, 64:] = 1
+        drawn = mask(tmp_path / f"{color} drawn.png", values)
+        made = cut_patches(
+            tmp_path / f"{color}.png", drawn, tmp_path / f"{color}",
+            patch=64, stride=64, classes=TWO,
+        )  # fmt: skip
+        counts.append(made.patches)
+    assert counts == [2, 2]

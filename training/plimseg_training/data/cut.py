@@ -14,7 +14,7 @@ from napari_plimseg.errors import ConfigError, TagError
 from napari_plimseg.files import atomic_write, write_json
 from napari_plimseg.fingerprints import fingerprint
 from napari_plimseg.reading import read_json, read_text
-from napari_plimseg.slides import open_slide
+from napari_plimseg.slides import UNSCANNED, open_slide
 from napari_plimseg.tables import csv_text, read_csv
 from plimseg_training.data.annotations import read_annotation
 from plimseg_training.data.images import IMAGE_SUFFIXES
@@ -103,7 +103,8 @@ def cut_patches(
     write_images : bool
         False writes only `tags.csv`, with windows of the source, which must be a plain image.
     maximum_unknown : float
-        Largest fraction of a patch that may be neither annotated nor white.
+        Largest fraction of a patch that may be neither annotated nor empty: white, or black where
+        nothing was scanned.
     values : mapping of int to int, optional
         From values of a mask image to mask ids.
     source_mpp : float, optional
@@ -203,7 +204,8 @@ class _Cut:
             tags = class_fractions(ids, whole, classes)[0] >= self.rule.minimum
             if tags.any():
                 pixels = self.slide.read_at(self.downsample, y, x, height, width)
-                unknown = (ids == 0) & (pixels.min(2) < _WHITE)
+                empty = (pixels.min(2) >= _WHITE) | (pixels.max(2) <= UNSCANNED)
+                unknown = (ids == 0) & ~empty
                 if unknown.mean() <= self.maximum_unknown:
                     yield (y, x, height, width), tuple(int(tag) for tag in tags), pixels
             if on_progress is not None:
