@@ -88,6 +88,17 @@ def stopping_after(calls):
 # -- what comes of it
 
 
+def test_many_single_tags_leave_out_the_matching_losses(images, tmp_path):
+    events = []
+    chosen = recipe(images, "matching.most_single_tags=0.3", "stage2.epochs=1", "stage1.epochs=1")
+    single = TrainingData.of(chosen).train.single_tags
+    assert single > 0.3
+    train_recipe(chosen, tmp_path, on_event=events.append)
+    told = [event.message for event in events if "single tag" in event.message]
+    assert told == [f"{100 * single:.0f} % of the windows have a single tag: no matching losses"]
+    assert not {"ftm", "btm"} & {name for event in events for name in event.losses}
+
+
 def test_the_run_folder_holds_everything(finished):
     chosen, run, path, events = finished
     assert path == run.model_file

@@ -241,6 +241,7 @@ class _Training:
             recipe.to_yaml(run.recipe)
             write_json(run.folder_summary, folder_summary(data.report, data.train, data.validation))
         self._tell_scan(data)
+        recipe = self.recipe = self._suited(data)
         backbone = load_backbone(recipe.model.backbone, seed=recipe.seed)
         matcher = load_matcher(matcher_name(recipe), seed=recipe.seed)
         encoders = Encoders.of(backbone, matcher, recipe, self.device)
@@ -270,6 +271,15 @@ class _Training:
         self.log(Event("scan", message, data={"tags": counts}))
         if data.report.problems:
             self.log(Event("warning", f"Problems in the folder:\n{data.report.table()}"))
+
+    def _suited(self, data: TrainingData) -> Recipe:
+        """Return the recipe with the matching losses that suit the tags."""
+        recipe, single = self.recipe, data.train.single_tags
+        suited = recipe.matching.suited_to(single)
+        if suited is not recipe.matching and recipe.matching.is_used:
+            told = f"{100 * single:.0f} % of the windows have a single tag: no matching losses"
+            self.log(Event("stage", told, stage="stage1"))
+        return replace(recipe, matching=suited)
 
     def _train(
         self,

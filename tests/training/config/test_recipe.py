@@ -244,6 +244,16 @@ def test_objects_check_themselves_too() -> None:
         ModelConfig().width = 8  # type: ignore[misc]
 
 
+def test_matching_losses_are_left_out_where_single_tags_locate_the_classes() -> None:
+    losses = MatchingConfig(most_single_tags=0.3, other_losses={"mine": 1.0})
+    assert losses.suited_to(0.3) is losses
+    left_out = losses.suited_to(0.31)
+    assert not left_out.is_used
+    assert left_out == dataclasses.replace(
+        losses, ftm=0.0, btm=0.0, cbs=0.0, area=0.0, other_losses={"mine": 0.0}
+    )
+
+
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda c: c.__name__)
 def test_every_key_is_documented(config: type) -> None:
     documented = set()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import KW_ONLY, field
+from dataclasses import KW_ONLY, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -222,6 +222,10 @@ class MatchingConfig:
         What replaces masked pixels: the "mean" color, a "blur" of them, or "zero".
     warm_up_epochs : int
         Epochs of plain classification before these losses begin.
+    most_single_tags : float
+        Share of windows with a single tag, in [0, 1], above which these losses are left out. Such
+        windows show where a class is without any help; the losses then draw regions too large
+        (docs/training.md).
     other_losses : dict of str to float
         Weights of further losses between regions and texts, by name (`stages.losses.LOSSES`).
     """
@@ -243,6 +247,7 @@ class MatchingConfig:
     threshold: Annotated[Number | None, between(-1, 1)] = None
     fill: Literal["mean", "blur", "zero"] = "mean"
     warm_up_epochs: Annotated[StrictInt, between(0, 1000)] = 2
+    most_single_tags: Share = 1.0
     other_losses: dict[StrictStr, Number] = field(default_factory=dict)
 
     @property
@@ -255,6 +260,13 @@ class MatchingConfig:
     def is_used(self) -> bool:
         """Whether any of these losses has a weight."""
         return any(self.weights.values())
+
+    def suited_to(self, single_tags: float) -> MatchingConfig:
+        """Return the losses for images of which a share of the windows has a single tag."""
+        if single_tags <= self.most_single_tags:
+            return self
+        others = dict.fromkeys(self.other_losses, 0.0)
+        return replace(self, ftm=0.0, btm=0.0, cbs=0.0, area=0.0, other_losses=others)
 
 
 @section

@@ -158,6 +158,11 @@ class TaggedFolder:
         counts: NDArray[np.int64] = self._counts.sum(0)
         return counts
 
+    @property
+    def single_tags(self) -> float:
+        """Share of the windows that have one tag only, in [0, 1]."""
+        return float(np.mean(np.concatenate([image.tags.sum(1) == 1 for image in self.images])))
+
     @cached_property
     def _counts(self) -> NDArray[np.int64]:
         return np.stack([image.tags.sum(0, dtype=np.int64) for image in self.images])
