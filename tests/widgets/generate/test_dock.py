@@ -218,13 +218,18 @@ def test_a_finished_result_opens_with_its_slide(
     assert model.seen == seen
 
 
-def test_a_slide_unlike_the_training_tissue_is_said_after_the_run_and_when_it_is_opened(
+def test_a_slide_unlike_the_training_tissue_is_said_before_and_after_the_run_and_when_it_is_opened(
     dock: PlimsegDock, add_slide: Callable, model: fakes.ColorModel, qtbot
 ) -> None:  # type: ignore[no-untyped-def]
     sentence = "This slide looks unlike the tissue that this model was trained on."
     model.familiarity, model.unlike = True, lambda windows: sentence
     add_slide()
+    told = []
+    dock.controller.progressed.connect(
+        lambda progress: told.append((progress.tiles_done, dock.banner.text))
+    )
     run_to_the_end(dock, qtbot)
+    assert (0, sentence) in told
     assert dock.banner.kind == "warning"
     assert sentence in dock.banner.text
     dock._viewer.layers.clear()

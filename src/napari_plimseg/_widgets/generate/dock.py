@@ -211,6 +211,7 @@ class PlimsegDock(QWidget):
         controller.staged.connect(self.run_panel.show_stage)
         controller.drawn.connect(self.run_panel.show_progress)
         controller.progressed.connect(lambda _: self.cursor_status.blocks.forget())
+        controller.progressed.connect(lambda _: self._tell_unlike())
         controller.opened.connect(self.refresh_state)
         controller.failed.connect(self.show_error_message)
         controller.finished.connect(self._on_finished)
@@ -491,6 +492,12 @@ class PlimsegDock(QWidget):
         self.controller.stop()
         self.run_panel.show_stage("Stopping after the current tiles…")
         self.refresh_state()
+
+    def _tell_unlike(self) -> None:
+        """Say before the first tile that a slide is unlike the model's training tissue."""
+        view = self.controller.last_view
+        if view is not None and view.store.info.unlike and not self.banner.text:
+            self.banner.show_message("warning", view.store.info.unlike)
 
     def _on_finished(self, complete: bool) -> None:
         progress, view = self.controller.last_progress, self.controller.last_view
