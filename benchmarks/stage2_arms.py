@@ -103,6 +103,7 @@ class Bench:
     def __init__(self, data: Path, steps: int, settings: list[str], work: Path, out: Path) -> None:
         self.steps, self.work, self.rows = steps, work, MeasuredRows(out, COLUMNS)
         schedule = [f"stage2.steps={steps}", f"stage2.epochs={EPOCHS}", "stage2.keep=last"]
+        schedule.append("stage2.tag_weight=0")  # arms add the tags' loss
         self.recipe = chosen_recipe("glas_oeem").override(
             [f"data.train={data.resolve()}", *schedule, *settings]
         )
