@@ -246,6 +246,7 @@ class _Training:
         matcher = load_matcher(matcher_name(recipe), seed=recipe.seed)
         encoders = Encoders.of(backbone, matcher, recipe, self.device)
         targets = self._labeled(data, encoders)
+        encoders = encoders.after_stage1(recipe)
         task = self._stage2(data, encoders, targets)
         model = recipe.model
         own = model.segmenter != "backbone"

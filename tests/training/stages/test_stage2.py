@@ -351,3 +351,11 @@ def test_each_round_starts_from_the_pretrained_encoder(tmp_path):
     assert first.backbone is not second.backbone
     assert first.backbone.is_trainable
     assert same(weights(first.backbone), weights(second.backbone))
+
+
+def test_features_of_stage1_go_where_stage2_has_an_encoder_of_its_own():
+    alone, shared = recipe(None, "model.segmenter=small"), recipe(None, "model.segmenter=backbone")
+    assert encoders(alone).blocks is not None
+    assert encoders(alone).after_stage1(alone).blocks is None
+    given = encoders(shared)
+    assert given.after_stage1(shared) is given

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -86,6 +86,10 @@ class Encoders:
             else:
                 matched = FeatureCache(lambda images: [matcher.dense(images)], device, multiple)
         return cls(backbone, matcher, blocks, matched, device)
+
+    def after_stage1(self, recipe: Recipe) -> Encoders:
+        """Return the same without features that only stage 1 uses: they take gigabytes."""
+        return self if _is_shared(recipe) else replace(self, blocks=None, matched=None)
 
     def for_stage2(self, recipe: Recipe) -> Encoders:
         """Return the networks as stage 2 uses them, without the matcher's cache.
