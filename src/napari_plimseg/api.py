@@ -13,8 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from napari_plimseg.errors import ConfigError, ExportError, PlimsegError
-from napari_plimseg.files import user_path
+from napari_plimseg.errors import ConfigError, ExportError, PlimsegError, user_path
 from napari_plimseg.fingerprints import is_fingerprint_of
 from napari_plimseg.inference import (
     ENGINE,

@@ -1,4 +1,7 @@
-"""The one exception tree: what went wrong, with which file, and what to do."""
+"""The one exception tree: what went wrong, with which file, and what to do.
+
+Also what people mean by a path, which messages name.
+"""
 
 from __future__ import annotations
 
@@ -42,6 +45,18 @@ class PlimsegError(Exception):
         if not text.endswith((".", "!", "?")):
             text += "."
         super().__init__(f"{text} {remedy}" if remedy else text)
+
+
+def user_path(path: str | Path) -> Path:
+    """Return a path as a person means it: `~` is the home folder.
+
+    Shells replace it, but not in quotes, not after `--out=`, and never in a notebook.
+    """
+    path = Path(path)
+    if path.parts and path.parts[0].startswith("~") and not os.path.lexists(path):
+        with contextlib.suppress(RuntimeError):  # there is no home folder, or no such user
+            return path.expanduser()
+    return path
 
 
 def named_path(path: str | Path) -> Path:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import platformdirs
 
-from napari_plimseg.errors import DiskError, PlimsegError, access_problem
+from napari_plimseg.errors import DiskError, PlimsegError, access_problem, user_path
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
@@ -43,18 +43,6 @@ def user_cache_dir() -> Path:
     """Return the user's folder for data that can be computed again; it may not exist yet."""
     override = os.environ.get("PLIMSEG_CACHE_DIR")
     return user_path(override) if override else Path(platformdirs.user_cache_dir(APP_NAME, False))
-
-
-def user_path(path: str | Path) -> Path:
-    """Return a path as a person means it: `~` is the home folder.
-
-    Shells replace it, but not in quotes, not after `--out=`, and never in a notebook.
-    """
-    path = Path(path)
-    if path.parts and path.parts[0].startswith("~") and not os.path.lexists(path):
-        with contextlib.suppress(RuntimeError):  # there is no home folder, or no such user
-            return path.expanduser()
-    return path
 
 
 def sync_folder(folder: Path) -> None:

@@ -7,11 +7,14 @@ the file.
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import os
 import re
 import stat
+import zipfile
+import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -156,6 +159,78 @@ def read_text(
         raise error_class("it is not UTF-8 text", path=path, remedy="Save it as UTF-8.") from error
 
 
+def read_packed_text(
+    path: str | Path,
+    error_class: type[PlimsegError],
+    *,
+    endings: tuple[str, ...],
+    limit: str = "text-bytes",
+) -> str:
+    """Read a file as UTF-8 that may be compressed: by gzip, or as the only one in a ZIP archive.
+
+    Parameters
+    ----------
+    path : str or Path
+    error_class : type of PlimsegError
+        Of what is raised.
+    endings : tuple of str
+        How the name of the file in an archive ends, in lower case.
+    limit : str
+        The limit on its size, packed and unpacked.
+
+    Raises
+    ------
+    PlimsegError
+        As `read_text`, and when it can't be unpacked, or the archive holds no such file, or more
+        than one.
+    """
+    data = read_bytes(path, error_class, limit=limit)
+    try:
+        if data.startswith(b"\x1f\x8b"):
+            data = _unpacked(zlib.decompressobj(wbits=31), data, path, error_class, limit)
+        elif data.startswith(b"PK\x03\x04"):
+            data = _in_archive(data, path, error_class, endings, limit)
+        return data.decode("utf-8-sig")
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+        raise error_class(
+            f"it can't be unpacked ({_reason(error)})", path=path, remedy=_COPY_AGAIN
+        ) from error
+    except UnicodeDecodeError as error:
+        raise error_class("it is not UTF-8 text", path=path, remedy="Save it as UTF-8.") from error
+
+
+def _unpacked(
+    unpacking: Any, data: bytes, path: str | Path, error_class: type[PlimsegError], limit: str
+) -> bytes:
+    found = unpacking.decompress(data, limits.get(limit) + 1)
+    limits.check(error_class, limit, len(found), path=path, what="it unpacks to")
+    if not unpacking.eof:
+        raise EOFError("it ends too early")
+    return bytes(found)
+
+
+def _in_archive(
+    data: bytes,
+    path: str | Path,
+    error_class: type[PlimsegError],
+    endings: tuple[str, ...],
+    limit: str,
+) -> bytes:
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        names = [n for n in archive.namelist() if not n.startswith(("__MACOSX/", "."))]
+        fitting = [name for name in names if name.lower().endswith(endings)]
+        if len(fitting) != 1:
+            raise error_class(
+                f"the archive holds {len(fitting) or 'no'} files {' or '.join(endings)}",
+                path=path,
+                remedy="Unpack it and name the file.",
+            )
+        with archive.open(fitting[0]) as file:
+            found = file.read(limits.get(limit) + 1)
+    limits.check(error_class, limit, len(found), path=path, what="it unpacks to")
+    return found
+
+
 PICTURE_FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF")
 """What `open_picture` opens; Pillow knows many more, less used and less tested."""
 
@@ -197,13 +272,10 @@ def open_picture(
     """
     file = open_regular(path, error_class)
     try:
-        image = _first_image(file, str(path), formats)
+        image, why_not = _first_image(file, str(path), formats)
         if image is None:
-            raise error_class(
-                "it can't be read as a picture",
-                path=path,
-                remedy="It is damaged or incomplete. Copy it again from its source.",
-            )
+            problem, cure = _not_a_picture(why_not, formats)
+            raise error_class(problem, path=path, remedy=cure)
         width, height = image.size
         bytes_per_pixel = len(image.getbands()) * _BYTES_OF_MODE.get(image.mode, 1)
         if becomes_rgb:
@@ -258,12 +330,18 @@ _ORIENTATION = 0x0112
 _BYTES_OF_MODE = {"I": 4, "F": 4, "I;16": 2, "I;16L": 2, "I;16B": 2, "I;16N": 2}
 
 
-def _first_image(file: BinaryIO, name: str, formats: tuple[str, ...]) -> ImageFile.ImageFile | None:
-    """Return the picture as `Image.open` does, without its check of the number of pixels."""
+def _first_image(
+    file: BinaryIO, name: str, formats: tuple[str, ...]
+) -> tuple[ImageFile.ImageFile | None, Exception | None]:
+    """Return the picture as `Image.open` does, without its check of the number of pixels.
+
+    Or else why the reader of its format refused it; None when it is of no such format.
+    """
     from PIL import Image
 
     Image.preinit()
     prefix = file.read(16)
+    why_not: Exception | None = None
     for kind in formats:
         if kind not in Image.OPEN:
             Image.init()
@@ -273,11 +351,28 @@ def _first_image(file: BinaryIO, name: str, formats: tuple[str, ...]) -> ImageFi
         file.seek(0)
         try:
             image = factory(file, name)
-        except Exception:  # noqa: BLE001, S112 - Pillow raises anything for damaged pictures
+        except Exception as error:  # noqa: BLE001 - Pillow raises anything for damaged pictures
+            why_not = error
             continue
         image._exclusive_fp = True  # closing the picture closes the file
-        return image
-    return None
+        return image, None
+    return None, why_not
+
+
+def _not_a_picture(why_not: Exception | None, formats: tuple[str, ...]) -> tuple[str, str]:
+    """Return why a file can't be opened as a picture, and what to do about it."""
+    if why_not is None:
+        kinds = f"{', '.join(formats[:-1])} or {formats[-1]}" if formats[1:] else formats[0]
+        return f"it is not a {kinds} picture", "Check the file; its content counts, not its name."
+    if "too large" in str(why_not):  # Pillow bounds what texts and profiles inflate to
+        return (
+            f"its texts or color profile are larger than is read ({why_not})",
+            "Save it again without metadata, for example with: exiftool -all= FILE.",
+        )
+    return (
+        "it can't be read as a picture",
+        "It is damaged or incomplete. Copy it again from its source.",
+    )
 
 
 def check_page(

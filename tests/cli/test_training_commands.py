@@ -312,7 +312,7 @@ def with_masks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         rgb = np.zeros((64, 64, 3), np.uint8)
         rgb[truth == 0, 0] = rgb[truth == 1, 1] = 200
         Image.fromarray(rgb).save(tmp_path / "data" / "test" / "img" / f"{name}.png")
-        Image.fromarray(truth).save(tmp_path / "data" / "test" / "mask" / f"{name}.png")
+        Image.fromarray(truth + 1).save(tmp_path / "data" / "test" / "mask" / f"{name}.png")
     RGB_CLASSES.to_yaml(tmp_path / "classes.yaml")
     monkeypatch.setattr(models, "load_model", lambda name, classes=None: ChannelModel())
     return tmp_path / "data"
@@ -344,7 +344,7 @@ def test_test_images_need_no_option(
 ) -> None:
     # one class is enough to be scored, and the model's classes are those of the masks
     folder = with_masks / "test"
-    Image.fromarray(np.zeros((64, 64), np.uint8)).save(folder / "mask" / "a.png")
+    Image.fromarray(np.ones((64, 64), np.uint8)).save(folder / "mask" / "a.png")
     for name in ("img", "mask"):
         (folder / name / "b.png").unlink()
     assert main(["evaluate", "model", str(folder), "--mpp", "0.5", "--device", "cpu"]) == 0

@@ -12,6 +12,8 @@ from napari_plimseg.cli.console import Console
 from napari_plimseg.training_runs import Event
 
 if TYPE_CHECKING:
+    import argparse
+
     from plimseg_training.evaluation import EvaluationProgress
 
 LINE_SECONDS = 20.0
@@ -111,6 +113,25 @@ class TrainingConsole(Console):
     def _line(self, text: str) -> None:
         if not self._silent:
             super()._line(text)
+
+
+def add_map_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options that decide what names, numbers and colors of annotations mean."""
+    parser.add_argument(
+        "--map",
+        action="append",
+        default=[],
+        metavar="NAME=CLASS",
+        help="the class of a name, a number (3=stroma) or a color (#0000ff=stroma) of the "
+        "annotation that is no class; '*=CLASS' for all others; may be repeated",
+    )
+    parser.add_argument(
+        "--ignore",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="a name, number or color that counts as not annotated; '*' for all others",
+    )
 
 
 def time_left(seconds: float) -> str:

@@ -18,8 +18,8 @@ from napari_plimseg.errors import (
     PlimsegError,
     access_problem,
     is_out_of_memory,
+    user_path,
 )
-from napari_plimseg.files import user_path
 from napari_plimseg.inference import ProgressBar
 
 if TYPE_CHECKING:

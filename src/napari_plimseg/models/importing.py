@@ -8,14 +8,13 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from napari_plimseg.errors import ModelError, PlimsegError, disk_problem
+from napari_plimseg.errors import ModelError, PlimsegError, disk_problem, user_path
 from napari_plimseg.files import (
     atomic_write,
     sha256,
     sweep,
     sync_folder,
     temporary_prefix,
-    user_path,
 )
 from napari_plimseg.models import library
 from napari_plimseg.models.encoders import (

@@ -6,8 +6,8 @@ import functools
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from napari_plimseg.errors import ModelError
-from napari_plimseg.files import access_errors, user_path
+from napari_plimseg.errors import ModelError, user_path
+from napari_plimseg.files import access_errors
 from napari_plimseg.models.encoders import BUNDLED, CARDS, bundled_folder, is_encoder_name
 from napari_plimseg.models.library import (
     HINT_MODEL_FILE,

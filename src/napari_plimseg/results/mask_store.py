@@ -34,14 +34,13 @@ from typing import TYPE_CHECKING, Literal, Self
 import filelock
 import numpy as np
 
-from napari_plimseg.errors import DamagedStoreError, StoreError, named_path
+from napari_plimseg.errors import DamagedStoreError, StoreError, named_path, user_path
 from napari_plimseg.files import (
     access_errors,
     sweep,
     sync_files,
     sync_folder,
     temporary_prefix,
-    user_path,
 )
 from napari_plimseg.results import ngff
 from napari_plimseg.results.store_arrays import (

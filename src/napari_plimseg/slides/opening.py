@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari_plimseg import limits
-from napari_plimseg.errors import ConfigError, SlideError, named_path
-from napari_plimseg.files import user_path
+from napari_plimseg.errors import ConfigError, SlideError, named_path, user_path
 from napari_plimseg.slides.slide import reason_of
 from napari_plimseg.slides.validation import (
     FileKind,

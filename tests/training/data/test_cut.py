@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import json
+import zipfile
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from napari_plimseg.errors import ConfigError, SlideError, TagError
+from napari_plimseg.results.export.label_tiff import export_label_tiff
 from napari_plimseg.slides.opening import open_slide
 from napari_plimseg.slides.slide import Region
 from napari_plimseg.tissue import TissueClass, TissueClasses
@@ -17,6 +21,7 @@ from plimseg_training.data.annotations import read_annotation
 from plimseg_training.data.cut import cut_patches
 from plimseg_training.data.scan import scan_folder
 from plimseg_training.data.tagged_folder import read_pixels
+from tests.support.masks import info_for
 from tests.support.tagged_folders import mask, picture
 
 TWO = TissueClasses(
@@ -208,7 +213,7 @@ def test_a_pixel_has_the_class_of_its_centre(tmp_path):
         ("3", "without a list of features", "Export it from QuPath"),
         (
             json.dumps([box("tumor nest", 0, 0, 9, 9)]),
-            "'tumor nest', which is not a class",
+            "'tumor nest' (1), which is not a class",
             "Known",
         ),
         (
@@ -220,8 +225,8 @@ def test_a_pixel_has_the_class_of_its_centre(tmp_path):
         (json.dumps([box(None, 0, 0, 9, 9)]), "none of its outlines has a class", "Set the class"),
         (
             json.dumps([box("tumour", 5000, 0, 9, 9)]),
-            "none of its patches has a tag",
-            "is on the",
+            "none of its outlines on the slide has a class (are outside of the slide: 1)",
+            "of this slide",
         ),
     ],
 )
@@ -306,3 +311,125 @@ def test_black_fill_counts_as_empty_as_white_does(tmp_path):
         )  # fmt: skip
         counts.append(made.patches)
     assert counts == [2, 2]
+
+
+FORMS = {
+    "0.2": {"classification": {"name": "tumour", "colorRGB": -3670016}},
+    "0.2 derived": {"classification": {"name": "tumour: Positive", "colorRGB": -3670016}},
+    "0.4": {"classification": {"name": "tumour", "color": [200, 0, 0]}},
+    "0.4 derived": {"classification": {"names": ["tumour", "Positive"], "color": [200, 0, 0]}},
+    "names of one": {"classification": {"names": ["tumour"]}},
+    "text": {"classification": "tumour"},
+    "another program": {"label": "Tumour"},
+}
+
+
+def packed(path, text):
+    """Write text as the ending of the path says."""
+    if path.suffix == ".gz":
+        path.write_bytes(gzip.compress(text.encode()))
+    elif path.suffix == ".zip":
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+            archive.writestr("inner/drawn.geojson", text)
+            archive.writestr("__MACOSX/._drawn.geojson", "resource fork")
+    else:
+        path.write_text(text)
+    return path
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("ending", [".geojson", ".geojson.gz", ".zip"])
+def test_every_form_of_a_class_is_read(tmp_path, form, ending):
+    image, _, _ = halves(tmp_path)
+    left = box("", 0, 0, 128, 128) | {"properties": FORMS[form]}
+    text = json.dumps(
+        {"type": "FeatureCollection", "features": [left, box("stroma", 128, 0, 128, 128)]}
+    )
+    drawn = packed(tmp_path / f"drawn{ending}", text)
+    found = cut_patches(image, drawn, tmp_path / "out", patch=64, stride=64, classes=TWO)
+    assert found.tag_counts == (4, 4)
+    derived = ("outlines of 'tumour: Positive': 1, count as 'tumour'",)
+    assert found.notes == (derived if "derived" in form else ())
+
+
+def test_what_of_the_outlines_is_not_used_is_said(tmp_path):
+    image, _, _ = halves(tmp_path)
+    point = {"type": "Feature", "geometry": {"type": "Point", "coordinates": [1, 2]}}
+    drawn = write(
+        tmp_path / "drawn.geojson", box("tumour", 0, 0, 128, 128), box("stroma", 128, 0, 128, 128),
+        box(None, 0, 0, 9, 9), box("stroma", 9000, 0, 9, 9), point, point,
+    )  # fmt: skip
+    found = cut_patches(image, drawn, tmp_path / "out", patch=64, stride=64, classes=TWO)
+    assert found.notes == (
+        "outlines that have no class: 1, left out",
+        "outlines that are outside of the slide: 1, left out",
+        "outlines that have no area (points or lines): 2, left out",
+    )
+
+
+def test_unknown_classes_are_counted_and_the_user_decides(tmp_path):
+    image, _, _ = halves(tmp_path)
+    drawn = write(
+        tmp_path / "drawn.geojson", box("tumour", 0, 0, 128, 128), box("Fat", 128, 0, 64, 128),
+        box("Fat", 192, 0, 64, 128), box("Ink", 0, 0, 9, 9), box("Ink: blue", 0, 0, 9, 9),
+    )  # fmt: skip
+    options = {"patch": 64, "stride": 64, "classes": TWO}
+    with pytest.raises(
+        TagError, match=r"'Fat' \(2\), 'Ink' \(1\), 'Ink: blue' \(1\).*--map 'Fat=CLASS'"
+    ):
+        cut_patches(image, drawn, tmp_path / "out", **options)
+    found = cut_patches(
+        image, drawn, tmp_path / "out", maps=["Fat=stroma"], ignored=["ink"], **options
+    )
+    assert found.tag_counts == (4, 4)
+    assert found.notes == (
+        "outlines of 'Ink: blue': 1, count as 'Ink'", "outlines of 'Ink': 1, ignored",
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "says"),
+    [
+        ("a.geojson.gz", gzip.compress(b"[" * 9)[:-9], "it can't be unpacked"),
+        ("a.zip", b"PK\x03\x04 and no more", "it can't be unpacked"),
+        ("a.xml", b"<?xml version='1.0'?><ASAP/>", "it is XML"),
+        ("a.txt", b'{"type": "FeatureCollection"}', "it is JSON"),
+        ("a.qpdata", b"\xac\xed\0\5", "it is not a PNG, JPEG"),
+    ],
+)
+def test_other_files_are_called_what_they_are(tmp_path, name, content, says):
+    image, _, _ = halves(tmp_path)
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(TagError, match=says):
+        cut_patches(image, tmp_path / name, tmp_path / "o", patch=64, stride=64, classes=TWO)
+
+
+def test_outlines_unpack_within_the_limit(tmp_path, monkeypatch):
+    image, _, _ = halves(tmp_path)
+    monkeypatch.setenv("PLIMSEG_LIMITS", "annotation-bytes=1MB")
+    for ending in (".geojson.gz", ".zip"):
+        drawn = packed(tmp_path / f"drawn{ending}", " " * 3_000_000)
+        with pytest.raises(TagError, match=r"annotation-bytes' is 1.0 MB"):
+            cut_patches(image, drawn, tmp_path / "o", patch=64, stride=64, classes=TWO)
+    with zipfile.ZipFile(tmp_path / "two.zip", "w") as archive:
+        for name in ("a.geojson", "b.geojson"):
+            archive.writestr(name, "{}")
+    with pytest.raises(TagError, match="the archive holds 2 files"):
+        cut_patches(image, tmp_path / "two.zip", tmp_path / "o", patch=64, stride=64, classes=TWO)
+
+
+def test_a_label_tiff_of_the_whole_slide_lies_where_it_was_made(tmp_path):
+    image, _, values = halves(tmp_path)
+    ids = values[::4, ::4].astype(np.uint8)
+    own = TissueClasses((TWO[1], TWO[0]), has_background=False)  # in another order
+    with open_slide(image) as slide:
+        info = replace(
+            info_for(ids), classes=own, slide_shape=slide.shape, bounds=slide.bounds, downsample=4.0
+        )
+    drawn = tmp_path / "drawn.mask.ome.tif"
+    export_label_tiff(drawn, ids, info)
+    found = cut_patches(image, drawn, tmp_path / "out", patch=64, stride=64, classes=TWO)
+    assert [row["tumour"] for row in rows_of(found.table)] == list("00110011")
+    export_label_tiff(drawn, ids, replace(info, slide_shape=(128, 300)))
+    with pytest.raises(TagError, match="belongs to a slide of 300 x 128 px"):
+        cut_patches(image, drawn, tmp_path / "o", patch=64, stride=64, classes=TWO)

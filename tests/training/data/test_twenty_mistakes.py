@@ -264,7 +264,7 @@ MISTAKES = {
         _with(_truncated), "3.png", "can't be decoded", "Copy it again", fatal=False
     ),
     "too many unreadable files": Mistake(
-        _with(_many_unreadable), "data", "4 of 6 files can't be used, '0.png'", "Copy it again"
+        _with(_many_unreadable), "data", "4 of 6 files can't be used, '0.png'", "is not a PNG"
     ),
     "16 bits": Mistake(_with(_sixteen_bits), "3.png", "16 bits", "Save it as an 8-bit RGB PNG"),
     "same picture twice": Mistake(

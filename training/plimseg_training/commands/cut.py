@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from napari_plimseg.cli.console import TRAINING_COMMANDS, add_command
 from napari_plimseg.errors import ConfigError
+from plimseg_training.console import add_map_options
 
 if TYPE_CHECKING:
     import argparse
@@ -20,7 +21,10 @@ def add_parser(commands: Commands) -> None:
     parser = add_command(commands, "cut", _run, help=TRAINING_COMMANDS["cut"])
     parser.add_argument("source", type=Path, metavar="SOURCE", help="a slide or an image")
     parser.add_argument(
-        "annotation", type=Path, metavar="ANNOTATION", help="its GeoJSON outlines or its mask"
+        "annotation",
+        type=Path,
+        metavar="ANNOTATION",
+        help="its GeoJSON outlines (also .geojson.gz or in a .zip) or its mask",
     )
     parser.add_argument("--out", type=Path, required=True, help="folder for the patches")
     parser.add_argument("--classes", required=True, help="a preset's name or a YAML file")
@@ -44,6 +48,7 @@ def add_parser(commands: Commands) -> None:
         default=0.25,
         help="largest part of a patch without annotation (default 0.25)",
     )
+    add_map_options(parser)
     parser.add_argument(
         "--windows",
         action="store_true",
@@ -73,13 +78,17 @@ def _run(options: argparse.Namespace, console: TrainingConsole) -> int:
         write_images=not options.windows,
         maximum_unknown=options.unknown,
         source_mpp=options.source_mpp,
+        maps=options.map,
+        ignored=options.ignore,
         on_progress=lambda done, total: console.counted("patches", done, total),
     )
     names = [classes.names[i - 1] for i in classes.tissue_ids]
     tags = dict(zip(names, found.tag_counts, strict=True))
     facts = {"table": str(found.table), "patches": found.patches, "written": found.written}
-    console.facts("cut", {**facts, "tags": tags})
+    console.facts("cut", {**facts, "tags": tags, "notes": list(found.notes)})
     listing = ", ".join(f"{name} {count}" for name, count in tags.items())
     console.text(f"{found.patches} patches, {found.written} of them new: {listing}")
+    for note in found.notes:
+        console.text(f"  note: {note}")
     console.text(f"  wrote {found.table}")
     return 0

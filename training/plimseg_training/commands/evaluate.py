@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import math
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,6 +22,9 @@ if TYPE_CHECKING:
     from napari_plimseg.cli.console import Commands
     from plimseg_training.console import TrainingConsole
     from plimseg_training.evaluation import Evaluation, ProtocolResult
+
+
+_MASK_VALUE = re.compile(r"\s*(\d+|#[0-9a-fA-F]{6})\s*=")
 
 
 def percent(score: float) -> str:
@@ -162,7 +167,15 @@ def add_parser(commands: Commands) -> None:
         default=[],
         metavar="'MODEL CLASS=DATA CLASS'",
         help="match classes with different names; '*=CLASS' for all others, 'CLASS=-' ignores "
-        "one; may be repeated",
+        "one; or say what a number or color of the masks means: '3=CLASS', '#0000ff=CLASS'; may "
+        "be repeated",
+    )
+    parser.add_argument(
+        "--ignore",
+        action="append",
+        default=[],
+        metavar="VALUE",
+        help="a number or color of the masks that is not scored; '*' for all that are no class",
     )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps")
     parser.add_argument("--tile-size", type=int, default=1024, help="pixels (default 1024)")
@@ -181,20 +194,22 @@ def _run(options: argparse.Namespace, console: TrainingConsole) -> int:
 
     if options.tile_size < 32:
         raise ConfigError(f"--tile-size {options.tile_size} is too small", remedy="Choose 1024.")
-    class_map = parse_class_map(options.map)
+    of_masks = [entry for entry in options.map if _MASK_VALUE.match(entry)]
+    class_map = parse_class_map([entry for entry in options.map if entry not in of_masks])
+    scan = functools.partial(scanned, whole=False, maps=of_masks, ignored=options.ignore)
     part = options.part
     if part == "auto":
         parts = (p for p in ("test", "validation") if has_part(options.data, p))
         part = next(parts, "train")
     data = data_by_options(options, options.data)
-    report = scanned(data, part, console, whole=False)
+    report = scan(data, part, console)
     model = options.model
     if any(problem.kind == "unknown classes" for problem in report.fatal) and not class_map:
         # nothing else says what the values of the masks mean
         model = model_with_classes(model) or model
         if model is not options.model:
             own = replace(data, classes=model.classes.to_dict())
-            report = scanned(own, part, console, whole=False)
+            report = scan(own, part, console)
             names = ", ".join(model.classes.names)
             console.say(f"Classes of the masks, from the model: {names}.")
     if any(problem.kind in ("unknown layout", "no images") for problem in report.fatal):
@@ -205,6 +220,9 @@ def _run(options: argparse.Namespace, console: TrainingConsole) -> int:
             "tags.csv with a column 'truth'.",
         )
     folder = report.raise_if_fatal()
+    for problem in report.problems:
+        if problem.kind == "not annotated":
+            console.say(f"note: {problem.text}")
     found = evaluate(
         model,
         folder,

@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING
 
 from napari_plimseg.cli.console import TRAINING_COMMANDS, add_command
 from napari_plimseg.errors import ConfigError, TagError
+from plimseg_training.console import add_map_options
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Sequence
 
     from napari_plimseg.cli.console import Commands
     from plimseg_training.config import DataConfig
@@ -26,6 +28,7 @@ def add_parser(commands: Commands) -> None:
     parser = add_command(commands, "scan", _run, help=TRAINING_COMMANDS["scan"])
     parser.add_argument("folder", type=Path, metavar="FOLDER")
     add_data_options(parser)
+    add_map_options(parser)
 
 
 def add_data_options(parser: argparse.ArgumentParser) -> None:
@@ -43,7 +46,8 @@ def add_data_options(parser: argparse.ArgumentParser) -> None:
 
 def _run(options: argparse.Namespace, console: TrainingConsole) -> int:
     part = "train" if options.part == "auto" else options.part
-    report = scanned(data_by_options(options, options.folder), part, console)
+    data = data_by_options(options, options.folder)
+    report = scanned(data, part, console, maps=options.map, ignored=options.ignore)
     show_report(report, console)
     return TagError.exit_code if report.fatal else 0
 
@@ -121,6 +125,8 @@ def scanned(
     console: TrainingConsole,
     *,
     whole: bool = True,
+    maps: Sequence[str] = (),
+    ignored: Sequence[str] = (),
 ) -> FolderReport:
     """Check a part of a recipe's folder and show the progress.
 
@@ -131,6 +137,8 @@ def scanned(
     console : TrainingConsole
     whole : bool
         False for images that are only scored, which need not show every class.
+    maps, ignored : sequence of str
+        As `scan_folder` takes them.
     """
     if data.train is None:
         raise ConfigError(
@@ -146,6 +154,8 @@ def scanned(
         split=part,
         mpp=data.mpp,
         whole=whole,
+        maps=maps,
+        ignored=ignored,
         on_progress=lambda done, total: console.counted("files", done, total),
     )
     console.end_progress()

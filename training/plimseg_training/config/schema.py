@@ -14,8 +14,8 @@ import yaml
 from pydantic import AfterValidator, BeforeValidator, Strict, TypeAdapter, ValidationError
 from pydantic_core import PydanticCustomError
 
-from napari_plimseg.errors import ConfigError
-from napari_plimseg.files import atomic_write, user_path
+from napari_plimseg.errors import ConfigError, user_path
+from napari_plimseg.files import atomic_write
 from napari_plimseg.reading import parse_yaml, read_text
 
 if TYPE_CHECKING:

@@ -21,7 +21,7 @@ from plimseg_training.data.images import IMAGE_SUFFIXES
 from plimseg_training.data.window_tags import WindowRule, class_fractions
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -50,12 +50,15 @@ class CutSummary:
         Number of patch files written; the others existed already.
     tag_counts : tuple of int
         Number of patches with each tag, in tag order.
+    notes : tuple of str
+        What of the annotation was not used, and why.
     """
 
     table: Path
     patches: int
     written: int
     tag_counts: tuple[int, ...]
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not 0 <= self.written <= self.patches:
@@ -76,6 +79,8 @@ def cut_patches(
     maximum_unknown: float = 0.25,
     values: Mapping[int, int] | None = None,
     source_mpp: float | None = None,
+    maps: Sequence[str] = (),
+    ignored: Sequence[str] = (),
     on_progress: Callable[[int, int], None] | None = None,
 ) -> CutSummary:
     """Cut an annotated slide or image into a folder of tagged patches for training.
@@ -109,6 +114,10 @@ def cut_patches(
         From values of a mask image to mask ids.
     source_mpp : float, optional
         Pixel size of the source in um, if its file does not contain it.
+    maps : sequence of str
+        Each "NAME=CLASS": the class of a name, number or color that is none of the classes.
+    ignored : sequence of str
+        Names, numbers or colors that count as not annotated.
     on_progress : callable, optional
         Called with the numbers of finished and of all windows.
 
@@ -151,7 +160,9 @@ def cut_patches(
         }
         _check_record(out, source.stem, settings, classes)
         cut = _Cut(slide, downsample, WindowRule(patch, stride, minimum_fraction), maximum_unknown)
-        drawn = read_annotation(Path(annotation), slide, classes, values)
+        drawn = read_annotation(
+            Path(annotation), slide, classes, values, maps=maps, ignored=ignored
+        )
         rows, written = [], 0
         for window, tags, pixels in cut.tagged(drawn, len(classes.tissue_ids), on_progress):
             if write_images:
@@ -174,7 +185,7 @@ def cut_patches(
     header = [*_FIXED, *(classes[i - 1].name for i in classes.tissue_ids)]
     _write_table(table, header, rows, source.stem)
     counts = np.array([row[len(_FIXED) :] for row in rows], int).sum(0)
-    return CutSummary(table, len(rows), written, tuple(int(n) for n in counts))
+    return CutSummary(table, len(rows), written, tuple(int(n) for n in counts), drawn.notes)
 
 
 @dataclass(frozen=True)

@@ -92,9 +92,7 @@ class FolderIndex:
     mpp : float, optional
         Pixel size in um, from the layout or the file names.
     truth_ids : mapping of int to int
-        From values of truth files to mask ids.
-    unscored : frozenset of int
-        Values of truth files that are deliberately not scored.
+        From values of truth files to mask ids, 0 for those that are deliberately not scored.
     rule : WindowRule, optional
         How to make windows and tags from truth, for entries without tags.
     groups_known : bool
@@ -109,7 +107,6 @@ class FolderIndex:
     entries: tuple[FolderEntry, ...]
     mpp: float | None = None
     truth_ids: Mapping[int, int] = field(default_factory=dict)
-    unscored: frozenset[int] = frozenset({0, 255})
     rule: WindowRule | None = None
     groups_known: bool = True
     problems: tuple[Problem, ...] = ()
@@ -166,6 +163,15 @@ def made_classes(names: Sequence[str]) -> TissueClasses:
         color = known.pop(class_key(text), None) or classes.fresh_color()
         classes = classes.with_class(TissueClass(text, color))
     return classes
+
+
+NOT_ANNOTATED = (0, 255)
+"""Numbers in masks of users that are no class; 255 is unreadable in our own label TIFFs."""
+
+
+def mask_ids(classes: TissueClasses) -> dict[int, int]:
+    """Return the meaning of the numbers in masks of users: mask ids; 0 and 255 are no class."""
+    return dict.fromkeys(NOT_ANNOTATED, 0) | {i: i for i in range(1, len(classes) + 1)}
 
 
 class ClassNames:

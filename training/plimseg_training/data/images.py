@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
 _TRANSPARENT = ("RGBA", "LA", "PA")
 _DIRECT = ("RGB", "L", "P", "1")
+_LOSSY_TIFF = ("jpeg", "tiff_jpeg", "webp", "jpeg2000")
+_WEBP_HEAD = 128
 
 
 def is_image_file(path: Path) -> bool:
@@ -73,7 +75,7 @@ def read_rgb(path: Path) -> NDArray[np.uint8]:
 
 
 def read_mask(path: Path) -> NDArray[np.uint8]:
-    """Decode a whole truth mask.
+    """Decode a whole mask of classes or of objects.
 
     Parameters
     ----------
@@ -88,9 +90,43 @@ def read_mask(path: Path) -> NDArray[np.uint8]:
     Raises
     ------
     TagError
-        When the file can't be read or has values above 255.
+        When the file can't be read, has values above 255, or was compressed lossily.
+    """
+    return read_palette_mask(path)[0]
+
+
+def read_palette_mask(path: Path) -> tuple[NDArray[np.uint8], list[int]]:
+    """Decode a mask as `read_mask` does, and its palette: red, green, blue, red, ...; else empty.
+
+    Raises
+    ------
+    TagError
+        As `read_mask`.
     """
     image = _loaded(path, wide=True)
+    palette = list(image.getpalette() or []) if image.mode == "P" else []
+    return _mask_values(image, path), palette
+
+
+def _refuse_lossy(image: Image.Image, path: Path) -> None:
+    """Refuse a mask whose values a lossy compression has changed, mostly along the borders."""
+    lossy = image.format == "JPEG"
+    if image.format == "TIFF":
+        lossy = image.info.get("compression") in _LOSSY_TIFF
+    elif image.format == "WEBP":
+        with path.open("rb") as file:
+            lossy = b"VP8 " in file.read(_WEBP_HEAD)
+    if lossy:
+        raise TagError(
+            f"{image.format} compressed it with losses, which changes the numbers and colors of "
+            "a mask",
+            path=path,
+            remedy="Save the mask as PNG where it was made: to convert this file does not bring "
+            "its values back.",
+        )
+
+
+def _mask_values(image: Image.Image, path: Path) -> NDArray[np.uint8]:
     if image.mode in ("RGB", "RGBA"):
         return np.asarray(image.convert("RGB"))
     values = np.asarray(image)
@@ -142,6 +178,8 @@ def _loaded(path: Path, *, wide: bool = False) -> Image.Image:
                     path=path,
                     remedy="Save it as an 8-bit RGB PNG, which is enough for stained tissue.",
                 )
+            if wide:
+                _refuse_lossy(image, path)
             image.load()
             if orientation_of(image) > 1:
                 return ImageOps.exif_transpose(image)

@@ -21,6 +21,7 @@ from plimseg_training.data.entries import (
     has_tags,
     is_background_name,
     made_classes,
+    mask_ids,
     name_without_tags,
     parse_tags,
     spelling_problems,
@@ -112,7 +113,6 @@ def read_glas(root: Path, classes: TissueClasses | None, split: str) -> FolderIn
         entries=tuple(entries),
         mpp=GLAS_MPP,
         truth_ids={0: 2} | dict.fromkeys(range(1, 256), 1),  # one value per gland
-        unscored=frozenset(),
         rule=GLAS_RULE,
         groups_known=patients is not None,
         problems=tuple(problems),
@@ -182,9 +182,7 @@ def read_wsss4luad(root: Path, classes: TissueClasses | None) -> FolderIndex:
             f"WSSS4LUAD has three classes and data.classes has {len(classes.tissue_ids)}. "
             "Set data.classes: wsss4luad.",
         )
-    truth_ids = {0: 1, 1: 2, 2: 3}
-    if classes.background_id is not None:
-        truth_ids[3] = classes.background_id
+    truth_ids = {0: 1, 1: 2, 2: 3, 3: classes.background_id or 0}
     masks = {path.stem: path for path in image_files(root / "mask")}
     entries, problems = [], []
     for path in image_files(root / "img"):
@@ -201,7 +199,6 @@ def read_wsss4luad(root: Path, classes: TissueClasses | None) -> FolderIndex:
         entries=tuple(entries),
         mpp=WSSS4LUAD_MPP,
         truth_ids=truth_ids,
-        unscored=frozenset({3}),
         rule=WSSS4LUAD_RULE,
         problems=tuple(problems),
     )
@@ -404,10 +401,10 @@ def _read_names(folder: Path, classes: TissueClasses | None, layout: str) -> Fol
         )
     _check_order(classes, layout, folder)
     count = len(classes.tissue_ids)
-    truth_ids = {i: i + 1 for i in range(count)}
-    unscored = {255, count}
-    if classes.background_id is not None:
-        truth_ids[count] = classes.background_id
+    truth_ids = mask_ids(classes)
+    if layout != "names":  # published data sets begin with 0
+        truth_ids = {i: i + 1 for i in range(count)}
+        truth_ids |= {count: classes.background_id or 0, 255: 0}
     problems: list[Problem] = []
     if has_masks:
         entries = _with_masks(folder, problems)
@@ -422,7 +419,6 @@ def _read_names(folder: Path, classes: TissueClasses | None, layout: str) -> Fol
         entries=tuple(entries),
         mpp=_mpp_in_names(entries) or _MPP.get(layout),
         truth_ids=truth_ids,
-        unscored=frozenset(unscored),
         rule=_ANY_PIXEL if has_masks else None,
         groups_known=known,
         problems=tuple(problems),
@@ -476,10 +472,10 @@ def _with_names(
 
 
 def _with_masks(folder: Path, problems: list[Problem]) -> list[FolderEntry]:
-    masks = {path.stem: path for path in image_files(folder / "mask")}
+    masks = {re.sub(r"(\.mask)?(\.ome)?$", "", p.stem): p for p in image_files(folder / "mask")}
     entries = []
     for path in image_files(folder / "img"):
-        mask = masks.get(path.stem)
+        mask = masks.get(path.stem.removesuffix(".ome"))
         if mask is None:
             text = "there is no mask of this name in 'mask', so the image is skipped. Add the mask."
             problems.append(Problem(path.name, "missing mask", text, fatal=False))

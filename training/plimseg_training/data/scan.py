@@ -14,9 +14,10 @@ import numpy as np
 
 from napari_plimseg.errors import TagError
 from plimseg_training.data.entries import FolderIndex, LayoutError, Problem, name_without_tags
-from plimseg_training.data.images import is_there, read_mask, read_rgb
+from plimseg_training.data.images import is_there, read_rgb
 from plimseg_training.data.layouts import has_part, list_folder
-from plimseg_training.data.tagged_folder import TaggedFolder, TaggedImage, truth_ids_of
+from plimseg_training.data.tagged_folder import USER_LAYOUTS, TaggedFolder, TaggedImage
+from plimseg_training.data.truth import Choices, Truth, TruthKey, shares
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -112,14 +113,20 @@ class Opened:
         SHA-256 of size and pixels; empty when they can't be read.
     problems : tuple of Problem
         Problems of the file.
+    blank : Counter of str
+        Pixels of its mask that are not annotated, by their value.
+    truth_pixels : int
+        Pixels of its mask.
     """
 
     image: TaggedImage | None
     pixel_hash: str
     problems: tuple[Problem, ...]
+    blank: Counter[str] = field(default_factory=Counter)
+    truth_pixels: int = 0
 
 
-def open_entry(entry: FolderEntry, listing: FolderIndex) -> Opened:
+def open_entry(entry: FolderEntry, listing: FolderIndex, key: TruthKey) -> Opened:
     """Decode a whole file, and its truth if it has any.
 
     Parameters
@@ -128,6 +135,8 @@ def open_entry(entry: FolderEntry, listing: FolderIndex) -> Opened:
         The file.
     listing : FolderIndex
         The index that contains it.
+    key : TruthKey
+        What the values of truth files mean.
 
     Returns
     -------
@@ -153,7 +162,7 @@ def open_entry(entry: FolderEntry, listing: FolderIndex) -> Opened:
         return Opened(None, "", (Problem(name, "too small", text, fatal=False),))
     problems: list[Problem] = []
     hashed = hashlib.sha256(np.array(size, "<i4").tobytes() + pixels.tobytes()).hexdigest()
-    truth = None if entry.truth is None else _truth(entry, size, listing, problems)
+    truth = _truth(entry, size, listing, key, problems)
     tagged = _tagged(entry, size, truth, listing, name, problems)
     if tagged is None:
         return Opened(None, hashed, tuple(problems))
@@ -161,13 +170,15 @@ def open_entry(entry: FolderEntry, listing: FolderIndex) -> Opened:
     image = TaggedImage(
         entry.path, size, windows, tags, entry.group, None if truth is None else entry.truth
     )
-    return Opened(image, hashed, tuple(problems))
+    if truth is None:
+        return Opened(image, hashed, tuple(problems))
+    return Opened(image, hashed, tuple(problems), truth.blank, truth.ids.size)
 
 
 def _tagged(
     entry: FolderEntry,
     size: tuple[int, int],
-    truth: NDArray[np.uint8] | None,
+    truth: Truth | None,
     listing: FolderIndex,
     name: str,
     problems: list[Problem],
@@ -192,7 +203,7 @@ def _tagged(
     elif truth is None or listing.rule is None:
         return None
     else:
-        windows, tags = listing.rule.windows(size), listing.rule.tags(truth, count)
+        windows, tags = listing.rule.windows(size), listing.rule.tags(truth.ids, count)
         if listing.rule.side:
             shown = tags.any(1)
             windows, tags = windows[shown], tags[shown]
@@ -211,47 +222,52 @@ def _tagged(
 
 
 def _truth(
-    entry: FolderEntry, size: tuple[int, int], listing: FolderIndex, problems: list[Problem]
-) -> NDArray[np.uint8] | None:
-    """Return the mask ids of an entry's truth, or None after a problem."""
+    entry: FolderEntry,
+    size: tuple[int, int],
+    listing: FolderIndex,
+    key: TruthKey,
+    problems: list[Problem],
+) -> Truth | None:
+    """Return the decoded truth of an entry, or None if it has none or after a problem."""
     if entry.truth is None:
         return None
     name = place_of(entry.truth, listing.root)
     fatal = not entry.tags and bool(listing.rule and listing.rule.side)
     try:
-        values = read_mask(entry.truth)
+        truth = key.read(entry.truth)
     except TagError as error:
+        lossy = "losses" in error.problem
         text = f"the mask can't be used: {error.problem}. {error.remedy}"
-        problems.append(Problem(name, "unreadable mask", text, fatal=fatal))
+        problems.append(Problem(name, "unreadable mask", text, fatal=fatal or lossy))
         return None
-    if values.shape[:2] != size:
+    if truth.ids.shape != size:
         text = (
-            f"the mask is {values.shape[1]} x {values.shape[0]} px and the image "
+            f"the mask is {truth.ids.shape[1]} x {truth.ids.shape[0]} px and the image "
             f"{size[1]} x {size[0]} px. Save it at the image's size, with nearest-neighbor "
             "sampling."
         )
         problems.append(Problem(name, "mask size", text, fatal=True))
         return None
-    if values.ndim == 2:
-        known = set(listing.truth_ids) | listing.unscored
-        unknown = sorted(set(np.unique(values).tolist()) - known)
-        if unknown:
-            text = (
-                f"the mask has the value {unknown[0]}, which is not a class (known: "
-                f"{', '.join(map(str, sorted(listing.truth_ids)))}). Correct the mask, or "
-                "data.classes."
-            )
-            problems.append(Problem(name, "mask values", text, fatal=True))
-            return None
-    ids = truth_ids_of(values, listing.truth_ids, listing.classes)
-    if values.ndim == 3 and not ids.any():
-        text = (
-            "the mask is a color image without any of the classes' colors. Save class "
-            "numbers (8-bit palette or gray), or set the colors in data.classes."
-        )
+    if truth.unknown:
+        text = f"{truth.problem()}. {key.remedy(truth)}"
         problems.append(Problem(name, "mask values", text, fatal=True))
         return None
-    return ids
+    return truth
+
+
+def _not_annotated(opened: Sequence[Opened], key: TruthKey, root: Path) -> list[Problem]:
+    """Return a note about the pixels of users' masks that are not scored."""
+    blank = Counter[str]()
+    for one in opened:
+        blank.update(one.blank)
+    if not (blank and key.of_user):
+        return []
+    text = (
+        f"of the masks, {shares(blank, sum(one.truth_pixels for one in opened))} count as not "
+        f"annotated and are not scored. Masks hold mask ids: {key.known}. If a value means a "
+        "class, add --map VALUE=CLASS."
+    )
+    return [Problem(root.name, "not annotated", text, fatal=False)]
 
 
 def place_of(path: Path, root: Path) -> str:
@@ -274,6 +290,8 @@ def scan_folder(
     mpp: float | None = None,
     on_progress: Callable[[int, int], None] | None = None,
     whole: bool = True,
+    maps: Sequence[str] = (),
+    ignored: Sequence[str] = (),
 ) -> FolderReport:
     """Read one part of a tagged folder: open every file once and report every problem.
 
@@ -294,12 +312,20 @@ def scan_folder(
     on_progress : callable, optional
         Called with the numbers of finished and of all files.
     whole : bool
-        False for an additional folder, which need not contain every class.
+        False for an additional folder, which need not contain every class. Parts for validation
+        and test never need to.
+    maps, ignored : sequence of str
+        What the user decided about values and colors of masks, as `Choices.of` takes it.
 
     Returns
     -------
     FolderReport
         With all problems; none is raised.
+
+    Raises
+    ------
+    ConfigError
+        When `maps` or `ignored` name no class.
     """
     root = Path(root).absolute()
     try:
@@ -310,7 +336,9 @@ def scan_folder(
         text = f"it can't be read ({error.strerror}). Check its permissions, or the connection."
         return FolderReport(None, (Problem(root.name, "unreadable folder", text, True),), root)
     problems = list(listing.problems)
-    opened = _open_all(listing, on_progress)
+    choices = Choices.of(maps, ignored, listing.classes)
+    key = TruthKey(listing.classes, listing.truth_ids, choices, listing.layout in USER_LAYOUTS)
+    opened = _open_all(listing, key, on_progress)
     for one in opened:
         problems.extend(one.problems)
     kept = [(one.image, one.pixel_hash) for one in opened if one.image is not None]
@@ -319,10 +347,14 @@ def scan_folder(
     problems += _skipped_too_many(problems, len(listing.entries), root)
     problems += _same_pictures(images, hashes)
     problems += _odd_sizes(images)
-    if whole and not any(
+    problems += _not_annotated(opened, key, root)
+    if not any(
         problem.fatal for problem in problems
     ):  # files missing because of a fatal problem would mislead here
-        problems += _classes_seldom(images, listing) if images else [_no_images(listing)]
+        if not images:
+            problems.append(_no_images(listing))
+        elif whole and split == "train":  # a test part may show a single class
+            problems += _classes_seldom(images, listing)
     mpp = listing.mpp if mpp is None else mpp
     if mpp is None:
         text = "the pixel size is unknown. Set data.mpp in um/px (10x: 1.0, 20x: 0.5)."
@@ -338,15 +370,17 @@ def scan_folder(
     if any(problem.fatal for problem in problems):
         return FolderReport(None, tuple(problems), root, hashes)
     folder = TaggedFolder(
-        listing.root, listing.layout, listing.classes, tuple(images), mpp, listing.truth_ids
+        listing.root, listing.layout, listing.classes, tuple(images), mpp, key.ids, choices
     )
     return FolderReport(folder, tuple(problems), root, hashes)
 
 
-def _open_all(listing: FolderIndex, on_progress: Callable[[int, int], None] | None) -> list[Opened]:
+def _open_all(
+    listing: FolderIndex, key: TruthKey, on_progress: Callable[[int, int], None] | None
+) -> list[Opened]:
     opened = []
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        for one in pool.map(lambda entry: open_entry(entry, listing), listing.entries):
+        for one in pool.map(lambda entry: open_entry(entry, listing, key), listing.entries):
             opened.append(one)
             if on_progress is not None:
                 on_progress(len(opened), len(listing.entries))
@@ -459,7 +493,8 @@ def _compared_with_validation(
         )
     except LayoutError:
         return []
-    opened = [one for one in _open_all(other, None) if one.image is not None]
+    key = TruthKey(other.classes, other.truth_ids)
+    opened = [one for one in _open_all(other, key, None) if one.image is not None]
     validation = {place_of(one.image.path, root): one.pixel_hash for one in opened if one.image}
     groups = {one.image.group for one in opened if one.image} if other.groups_known else set()
     problems = shared_pictures(hashes, validation)
@@ -493,7 +528,7 @@ def check_validation(
     folder = Path(root).absolute()
     masked = (folder / "img").is_dir() and (folder / "mask").is_dir()
     split = "validation" if masked or has_part(folder, "validation") else "train"
-    return scan_folder(folder, classes=classes, layout=layout, split=split, mpp=mpp)
+    return scan_folder(folder, classes=classes, layout=layout, split=split, mpp=mpp, whole=False)
 
 
 def shared_pictures(training: Mapping[str, str], validation: Mapping[str, str]) -> list[Problem]:

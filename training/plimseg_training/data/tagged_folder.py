@@ -17,10 +17,11 @@ import numpy as np
 from napari_plimseg.errors import TagError
 from napari_plimseg.files import sha256
 from plimseg_training.data.entries import name_without_tags
-from plimseg_training.data.images import read_mask, read_rgb
+from plimseg_training.data.images import read_rgb
+from plimseg_training.data.truth import Choices, TruthKey
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from napari_plimseg.tissue import TissueClasses
 
 
+USER_LAYOUTS = ("names", "csv")
+"""Layouts whose masks hold mask ids; published data sets have numbers of their own."""
 _TRIES = 4
 
 
@@ -112,7 +115,9 @@ class TaggedFolder:
     mpp : float, optional
         Pixel size in micrometers; None if unknown.
     truth_ids : mapping of int to int
-        From values of truth files to mask ids; other values are not scored.
+        From values of truth files to mask ids, 0 for those that are not scored.
+    choices : Choices
+        What the user decided about other values.
 
     Raises
     ------
@@ -126,6 +131,7 @@ class TaggedFolder:
     images: tuple[TaggedImage, ...]
     mpp: float | None = None
     truth_ids: Mapping[int, int] = field(default_factory=dict)
+    choices: Choices = field(default_factory=Choices)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "images", tuple(self.images))
@@ -142,11 +148,17 @@ class TaggedFolder:
             if image.name in seen:
                 raise TagError(f"two images are called '{image.name}'", path=self.root)
             seen.add(image.name)
-        wrong = [i for i in self.truth_ids.values() if not 1 <= i <= len(self.classes)]
+        wrong = [i for i in self.truth_ids.values() if not 0 <= i <= len(self.classes)]
         if wrong:
             raise TagError(
                 f"the truth has the mask id {wrong[0]}, which is not a class", path=self.root
             )
+
+    @property
+    def truth_key(self) -> TruthKey:
+        """What the values of truth files mean."""
+        of_user = self.layout in USER_LAYOUTS
+        return TruthKey(self.classes, self.truth_ids, self.choices, of_user)
 
     @property
     def groups(self) -> tuple[str, ...]:
@@ -310,59 +322,12 @@ def read_truth(image: TaggedImage, folder: TaggedFolder) -> NDArray[np.uint8]:
     """
     if image.truth is None:
         raise TagError("it has no known mask", path=image.path)
-    values = read_mask(image.truth)
-    if values.shape[:2] != image.size:
+    ids = folder.truth_key.read(image.truth).ids
+    if ids.shape != image.size:
         raise TagError(
-            f"the mask is {values.shape[0]} x {values.shape[1]} px and the image "
+            f"the mask is {ids.shape[0]} x {ids.shape[1]} px and the image "
             f"{image.size[0]} x {image.size[1]} px",
             path=image.truth,
             remedy="Save the mask at the image's size, with nearest-neighbor sampling.",
         )
-    return truth_ids_of(values, folder.truth_ids, folder.classes)
-
-
-def truth_ids_of(
-    values: NDArray[np.uint8], truth_ids: Mapping[int, int], classes: TissueClasses
-) -> NDArray[np.uint8]:
-    """Convert the values of a truth file to mask ids.
-
-    Parameters
-    ----------
-    values : ndarray of uint8, shape (h, w) or (h, w, 3)
-        Result of `read_mask`; colors are those of the classes.
-    truth_ids : mapping of int to int
-        From values to mask ids.
-    classes : TissueClasses
-        For the colors of an RGB truth.
-
-    Returns
-    -------
-    ndarray of uint8, shape (h, w)
-        0 where a value or color is not a class.
-    """
-    if values.ndim == 3:
-        ids = np.zeros(values.shape[:2], np.uint8)
-        rows = max(1, _BAND // max(1, values[:1].size))
-        for start in range(0, len(values), rows):
-            band = values[start : start + rows]
-            for i, color in enumerate(classes.colors):
-                ids[start : start + rows][(band == color).all(2)] = i + 1
-        return ids
-    table = np.zeros(256, np.uint8)
-    for value, mask_id in truth_ids.items():
-        table[value] = mask_id
-    ids = np.empty(values.shape, np.uint8)
-    # an index takes eight bytes per pixel, and a mask may have two billion
-    for band, out in zip(bands_of(values), bands_of(ids), strict=True):
-        out[...] = table[band]
     return ids
-
-
-def bands_of(values: NDArray[np.uint8]) -> Iterator[NDArray[np.uint8]]:
-    """Yield rows of an image together, about 16 million values at once, as views."""
-    rows = max(1, _BAND // max(1, values[:1].size))
-    for start in range(0, len(values), rows):
-        yield values[start : start + rows]
-
-
-_BAND = 16 << 20

@@ -24,6 +24,7 @@ from plimseg_training.data.entries import (
     group_in_name,
     is_background_name,
     made_classes,
+    mask_ids,
     name_without_tags,
     spelling_problems,
 )
@@ -263,7 +264,7 @@ def read_csv(path: Path, classes: TissueClasses | None) -> FolderIndex:
         classes=classes,
         entries=tuple(entries),
         mpp=_mpp(rows, columns, path),
-        truth_ids={i: i for i in range(1, len(classes) + 1)},
+        truth_ids=mask_ids(classes),
         groups_known=columns.group is not None
         or all(group_in_name(name_without_tags(e.path.stem)) for e in entries),
         problems=tuple(problems),

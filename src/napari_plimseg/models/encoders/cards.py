@@ -13,8 +13,8 @@ import zipfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from napari_plimseg.errors import ModelError
-from napari_plimseg.files import user_data_dir, user_path
+from napari_plimseg.errors import ModelError, user_path
+from napari_plimseg.files import user_data_dir
 from napari_plimseg.models.downloads import PART_SUFFIX
 
 BUNDLED = "bundled"

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from napari_plimseg.errors import ExportError, PlimsegError
-from napari_plimseg.files import access_errors, user_path
+from napari_plimseg.errors import ExportError, PlimsegError, user_path
+from napari_plimseg.files import access_errors
 from napari_plimseg.reading import check_page, parse_json
 from napari_plimseg.results.export.writing import RESEARCH_USE, export_to
 from napari_plimseg.results.mask_info import SOFTWARE, MaskInfo
