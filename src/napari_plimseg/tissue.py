@@ -10,6 +10,8 @@ import yaml
 
 from napari_plimseg.errors import ConfigError
 from napari_plimseg.files import atomic_write
+from napari_plimseg.palette import COLOR_BLIND, color_blind_colors, distinct_color
+from napari_plimseg.palette import Color as Color
 from napari_plimseg.reading import kind_of, read_yaml
 
 if TYPE_CHECKING:
@@ -21,8 +23,6 @@ NOT_COMPUTED = 0
 UNREADABLE = 255
 """Mask id of a pixel whose part of the slide can't be decoded."""
 MAX_CLASSES = 200
-
-Color = tuple[int, int, int]
 
 _FRESH_COLORS: tuple[Color, ...] = (
     (230, 85, 13), (49, 130, 189), (49, 163, 84), (117, 107, 177), (222, 45, 38),
@@ -42,11 +42,14 @@ class TissueClass:
         Red, green and blue, 0 to 255.
     prompts : tuple of str
         Synonyms that make the text prototype; when empty, the name itself.
+    ignored : bool
+        Whether areas, exports and reviews leave the class out.
     """
 
     name: str
     color: Color
     prompts: tuple[str, ...] = ()
+    ignored: bool = False
 
     def __post_init__(self) -> None:
         if not self.name.strip():
@@ -120,8 +123,14 @@ class TissueClasses:
 
     @property
     def tissue_ids(self) -> tuple[int, ...]:
-        """Mask ids of all classes but background."""
-        return tuple(range(1, len(self.classes) + (0 if self.has_background else 1)))
+        """Mask ids of all classes but background and those that are ignored."""
+        count = len(self.classes) - (1 if self.has_background else 0)
+        return tuple(i + 1 for i in range(count) if not self.classes[i].ignored)
+
+    @property
+    def ignored_ids(self) -> tuple[int, ...]:
+        """Mask ids of the classes that areas and exports leave out."""
+        return tuple(i for i, c in enumerate(self.classes, 1) if c.ignored)
 
     def mask_id(self, name: str) -> int:
         """Return the mask id of a class name, ignoring case."""
@@ -154,11 +163,17 @@ class TissueClasses:
         at = self.mask_id(name) - 1
         return replace(self, classes=(*self.classes[:at], new, *self.classes[at + 1 :]))
 
-    def fresh_color(self) -> Color:
-        """Return a color that no class has yet."""
-        used = set(self.colors)
-        free = [c for c in _FRESH_COLORS if c not in used]
-        return free[0] if free else _FRESH_COLORS[len(self) % len(_FRESH_COLORS)]
+    def fresh_color(self, *, color_blind: bool = False) -> Color:
+        """Return a color that differs from those of all classes, over a stained slide as well."""
+        preferred = COLOR_BLIND if color_blind else _FRESH_COLORS
+        return distinct_color(self.colors, preferred, color_blind=color_blind)
+
+    def color_blind_safe(self) -> TissueClasses:
+        """Return a copy in colors that color-blind eyes tell apart; background keeps its own."""
+        count = len(self.classes) - (1 if self.has_background else 0)
+        colors = (*color_blind_colors(count), *self.colors[count:])
+        recolored = (replace(c, color=k) for c, k in zip(self.classes, colors, strict=True))
+        return replace(self, classes=tuple(recolored))
 
     @classmethod
     def of(cls, classes: Iterable[str | TissueClass]) -> TissueClasses:
@@ -193,6 +208,7 @@ class TissueClasses:
         return {
             "classes": [
                 {"name": c.name, "color": list(c.color), "prompts": list(c.prompts)}
+                | ({"ignored": True} if c.ignored else {})
                 for c in self.classes
             ],
             "has_background": self.has_background,
@@ -274,15 +290,18 @@ class TissueClasses:
 def _class_from(entry: Any, index: int, path: str | Path | None) -> TissueClass:
     if not isinstance(entry, dict) or not isinstance(entry.get("name"), str):
         raise ConfigError(f"class number {index + 1} has no name", path=path)
-    unknown = set(entry) - {"name", "color", "prompts"}
+    unknown = set(entry) - {"name", "color", "prompts", "ignored"}
     if unknown:
         raise ConfigError(
             f"class '{entry['name']}' has the unknown key '{min(map(str, unknown))}'", path=path
         )
     color = entry.get("color") or _FRESH_COLORS[index % len(_FRESH_COLORS)]
+    ignored = entry.get("ignored", False)
     try:
+        if not isinstance(ignored, bool):
+            raise ConfigError(f"'ignored' holds {kind_of(ignored)}, not true or false")
         prompts = _prompts(entry.get("prompts") or [])
-        return TissueClass(entry["name"], parse_color(color, path=path), prompts)
+        return TissueClass(entry["name"], parse_color(color, path=path), prompts, ignored)
     except ConfigError as error:
         problem = error.problem
         if entry["name"] not in problem:
