@@ -23,7 +23,7 @@ GUI = {"qtpy", "napari", "magicgui", "superqt", "PySide6", "PyQt6", "vispy"}
 # Lower rows first: a part imports its own row and the rows before it.
 LAYERS = {
     "napari_plimseg": [
-        {"errors", "files", "fingerprints", "limits", "reading", "tables", "_version"},
+        {"errors", "files", "fingerprints", "limits", "palette", "reading", "tables", "_version"},
         {"tissue", "tiling"},
         {"slides"},
         {"models"},
@@ -71,6 +71,7 @@ LAYERS = {
     "napari_plimseg.results": [
         {
             "mask_info",
+            "class_edits",
             "editing",
             "ngff",
             "store_arrays",

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import warnings
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -106,7 +106,8 @@ class Segmentation:
         """
         slide = None if slide is None else user_path(slide)
         with MaskStore.open(store_path) as store:
-            path, info = store.path, store.info
+            path = store.path
+            info = store.class_edits.described(store.info)
         if slide is not None and not is_fingerprint_of(info.slide_fingerprint, slide):
             raise ExportError(
                 f"the mask belongs to '{info.slide_name}', not to '{slide.name}'",
@@ -124,13 +125,16 @@ class Segmentation:
         access; keep it in a variable. Raises a DamagedStoreError where it is damaged, unless
         `allow_damaged`.
         """
-        return self._read(self.allow_damaged)
+        return self._read(self.allow_damaged)[0]
 
-    def _read(self, allow_damaged: bool) -> NDArray[np.uint8]:
+    def _read(self, allow_damaged: bool) -> tuple[NDArray[np.uint8], MaskInfo]:
+        """Return mask and description with the classes and corrections of this moment."""
         with MaskStore.open(self.store_path) as store:
-            mask = store.read_classes(allow_damaged=allow_damaged)
-            mask, _ = corrected(mask, store.info, self.store_path.parent)
-        return mask
+            edits = store.class_edits
+            mask = edits.applied(store.read_classes(allow_damaged=allow_damaged))
+            info = edits.described(store.info)
+            mask, _ = corrected(mask, info, self.store_path.parent)
+        return mask, info
 
     def damage(self) -> StoreDamage:
         """Check the whole result on disk and return what is damaged; false when nothing is."""
@@ -157,7 +161,7 @@ class Segmentation:
         DamagedStoreError
             When the mask is damaged, and that is not allowed.
         """
-        return list(area_table(self._read(allow_damaged or self.allow_damaged), self.info))
+        return list(area_table(*self._read(allow_damaged or self.allow_damaged)))
 
     def to_geodataframe(self) -> geopandas.GeoDataFrame:
         """Return the outlines of all tissue regions, one row per connected region.
@@ -184,8 +188,9 @@ class Segmentation:
 
         from napari_plimseg.results import iter_outlines
 
-        info, rows = self.info, []
-        for outline in iter_outlines(self.mask, info.classes.tissue_ids):
+        mask, info = self._read(self.allow_damaged)
+        rows = []
+        for outline in iter_outlines(mask, info.classes.tissue_ids):
             size = info.pixel_area_mm2
             rows.append(
                 {
@@ -247,7 +252,7 @@ class Segmentation:
         with MaskStore.open(self.store_path) as store:
             mask, info = mask_to_export(store, allow_damaged=allow_damaged or self.allow_damaged)
             mask, _ = corrected(mask, info, self.store_path.parent)
-        return mask, replace(self.info, damage=info.damage)
+        return mask, info
 
     def write_labels(
         self, name: str = "plimseg", *, replace: bool = False, allow_damaged: bool = False
@@ -408,7 +413,8 @@ def segment(
         missing = store.dropped.still_missing(store.has)
         if missing:
             warnings.warn(missing, stacklevel=2)
-        return Segmentation(store.path, store.info, opened.path, mpp)
+        info = store.class_edits.described(store.info)
+        return Segmentation(store.path, info, opened.path, mpp)
 
 
 def _place(out: str | Path | None) -> tuple[Path | None, str]:

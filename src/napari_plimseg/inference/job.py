@@ -264,19 +264,21 @@ class SegmentationJob:
                 if missing:
                     yield Notice(missing)
                 # exports hold what people painted in earlier sessions too
-                mask, _ = corrected(store.read_classes(), store.info, store.path.parent)
+                edits = store.class_edits
+                info = edits.described(store.info)
+                mask, _ = corrected(edits.applied(store.read_classes()), info, store.path.parent)
                 files = export_all(
                     self.results_folder,
                     stem,
                     mask,
-                    store.info,
+                    info,
                     slide,
                     formats=self.formats,
                     at=self.at,
                 )
                 yield SlideDone(
-                    info=store.info,
-                    areas=area_table(mask, store.info),
+                    info=info,
+                    areas=area_table(mask, info),
                     files=files,
                     store=store.path,
                     seconds=time.monotonic() - begin,

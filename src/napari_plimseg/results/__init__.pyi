@@ -6,6 +6,8 @@ __all__ = [
     "SUFFIX",
     "Agreement",
     "ClassArea",
+    "ClassEdits",
+    "ClassState",
     "Comparison",
     "Corrections",
     "Edit",
@@ -40,6 +42,7 @@ __all__ = [
     "iter_outlines",
     "mask_to_export",
     "match_classes",
+    "moved_ids",
     "read_checked",
     "read_label_tiff",
     "read_other_mask",
@@ -97,6 +100,15 @@ from .analysis.uncertainty import (
 )
 from .analysis.uncertainty import (
     worklist as worklist,
+)
+from .class_edits import (
+    ClassEdits as ClassEdits,
+)
+from .class_edits import (
+    ClassState as ClassState,
+)
+from .class_edits import (
+    moved_ids as moved_ids,
 )
 from .corrections.corrections import (
     Corrections as Corrections,

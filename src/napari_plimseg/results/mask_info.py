@@ -55,6 +55,9 @@ class MaskInfo:
     unlike : str
         That the slide looks unlike the model's training tissue, as a sentence; empty when it
         does not, or the model can't tell.
+    stored_names : tuple of tuple of str
+        Of each class, the names under which its corrections are stored, the one to write first.
+        Empty for the class names themselves. Not part of files.
     """
 
     slide_name: str
@@ -69,6 +72,7 @@ class MaskInfo:
     model_identity: str = ""
     damage: str = ""
     unlike: str = ""
+    stored_names: tuple[tuple[str, ...], ...] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "slide_shape", tuple(int(n) for n in self.slide_shape))
@@ -80,7 +84,8 @@ class MaskInfo:
     @property
     def notes(self) -> dict[str, str]:
         """What people should know about the mask, by name: the texts that are not empty."""
-        texts = {"damage": self.damage, "unlike": self.unlike}
+        left_out = ", ".join(c.name for c in self.classes if c.ignored)
+        texts = {"damage": self.damage, "unlike": self.unlike, "left_out": left_out}
         return {name: text for name, text in texts.items() if text}
 
     @property
@@ -125,7 +130,8 @@ class MaskInfo:
             "model_name": self.model_name,
             "model_identity": self.model_identity,
         }
-        return data | self.notes
+        notes = {name: text for name, text in self.notes.items() if name != "left_out"}
+        return data | notes
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any], *, path: Path | None = None) -> MaskInfo:

@@ -23,6 +23,7 @@ with checksums inside of the chunks. They are read, resumed and written as they 
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import shutil
 import tempfile
@@ -43,6 +44,7 @@ from napari_plimseg.files import (
     temporary_prefix,
 )
 from napari_plimseg.results import ngff
+from napari_plimseg.results.class_edits import ClassEdits
 from napari_plimseg.results.store_arrays import (
     StoreArray,
     overlap,
@@ -64,8 +66,6 @@ from napari_plimseg.results.store_manifest import (
 from napari_plimseg.tissue import NOT_COMPUTED, UNREADABLE
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
     from numpy.typing import NDArray
 
     from napari_plimseg.results.mask_info import MaskInfo
@@ -161,9 +161,8 @@ class MaskStore:
         path = Path(path)
         replaced = path.exists()
         if replaced and not (path / "manifest.json").exists() and any(path.iterdir()):
-            raise StoreError(
-                "the folder holds other files", path=path, remedy="Choose an empty folder."
-            )
+            remedy = "Choose an empty folder."
+            raise StoreError("the folder holds other files", path=path, remedy=remedy)
         created = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -176,6 +175,7 @@ class MaskStore:
                 write_checked(folder / "journal.json", {})
                 StoreManifest.create(folder, info, layout, created)
                 if replaced:
+                    _keep_class_edits(path, folder, info)
                     _delete_store(path)
                 folder.rename(path)
             sync_folder(path.parent)
@@ -205,6 +205,11 @@ class MaskStore:
     def info(self) -> MaskInfo:
         """Frame, classes and origin."""
         return self._manifest.info
+
+    @property
+    def class_edits(self) -> ClassEdits:
+        """What a person changed about the classes; StoreError when that is damaged."""
+        return ClassEdits.read(self.path, self.info.classes)
 
     @property
     def tile_count(self) -> int:
@@ -446,12 +451,7 @@ class MaskStore:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self.close(levels=kind is None)  # whoever stops a run should not wait
 
     @property
@@ -508,6 +508,8 @@ def mask_to_export(
 ) -> tuple[NDArray[np.uint8], MaskInfo]:
     """Return the whole mask of a store (h, w), and its description with what is damaged.
 
+    The classes are those of the person who edited them, see `ClassEdits`.
+
     Exports of masks come after this, so that nobody takes a damaged one for a whole one.
 
     Parameters
@@ -520,13 +522,17 @@ def mask_to_export(
     ------
     DamagedStoreError
         When any part of the store is damaged, and that is not allowed.
+    StoreError
+        When the edits of its classes are damaged.
     """
     if allow_damaged:
         store.damage()
     else:
         store.check()
     mask = store.read_classes(allow_damaged=allow_damaged)
-    return mask, replace(store.info, damage=store.found_damage.sentence)
+    edits = store.class_edits
+    info = replace(edits.described(store.info), damage=store.found_damage.sentence)
+    return edits.applied(mask), info
 
 
 def _arrays_of(
@@ -548,6 +554,14 @@ def _arrays_of(
             folder = path / ("" if lead else "labels") / name / "0"
             arrays[name] = StoreArray(folder, shape, layout.tile_shape)
     return arrays
+
+
+def _keep_class_edits(old: Path, new: Path, info: MaskInfo) -> None:
+    """Copy what a person said about the classes, if the new mask has the same ones."""
+    with contextlib.suppress(StoreError):
+        edits = ClassEdits.read(old, info.classes)
+        if edits != ClassEdits.of(info.classes):
+            edits.write(new)
 
 
 def _delete_store(path: Path) -> None:

@@ -87,7 +87,8 @@ def area_table(mask: MaskArray, info: MaskInfo) -> tuple[ClassArea, ...]:
     Returns
     -------
     tuple of ClassArea
-        Tissue classes in mask-id order, also those that do not occur; background; "not computed"
+        Tissue classes in mask-id order, also those that do not occur, without those that are
+        ignored; background; "not computed"
         and "unreadable"; ids of no class only where they occur.
     """
     counts = count_ids(mask)
@@ -105,7 +106,7 @@ def area_table(mask: MaskArray, info: MaskInfo) -> tuple[ClassArea, ...]:
         )
 
     rows = [row(classes[i - 1].name, i, "tissue") for i in classes.tissue_ids]
-    if classes.background_id is not None:
+    if classes.background_id is not None and not classes[-1].ignored:
         rows.append(row(classes[-1].name, classes.background_id, "background"))
     rows.append(row("not computed", NOT_COMPUTED, "not computed"))
     rows.append(row("unreadable", UNREADABLE, "unreadable"))

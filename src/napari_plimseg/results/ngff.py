@@ -143,6 +143,8 @@ def class_label(
         (NOT_COMPUTED, (0, 0, 0, 0), {"class": "not computed"})
     ]
     for mask_id, tissue_class in enumerate(classes, start=1):
+        if tissue_class.ignored:
+            continue
         about: dict[str, Any] = {"class": tissue_class.name}
         if tissue_class.prompts:
             about["prompts"] = list(tissue_class.prompts)

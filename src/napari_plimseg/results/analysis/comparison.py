@@ -163,7 +163,9 @@ def read_other_mask(path: str | Path, info: MaskInfo) -> OtherMask:
     path = Path(path)
     if path.is_dir():
         store = MaskStore.open(path)
-        return _named(path.stem, store.read_classes(), store.info, info)
+        edits = store.class_edits
+        shown = edits.applied(store.read_classes())
+        return _named(path.stem, shown, edits.described(store.info), info)
     if not path.is_file():
         raise ConfigError(f"'{path.name}' does not exist", remedy="Choose another file.")
     try:
@@ -366,7 +368,7 @@ def compare(
             remedy="Choose the class of each number.",
         )
     truth = ResampledMask(other, mapping, info, mask_step)
-    names, ignored = classes.names, [NOT_COMPUTED, UNREADABLE]
+    names, ignored = classes.names, [NOT_COMPUTED, UNREADABLE, *classes.ignored_ids]
     if not count_background and classes.background_id is not None:
         names, ignored = names[:-1], [*ignored, classes.background_id]
     scores = agreement([(truth, mask)], names, ignore=ignored)

@@ -109,11 +109,11 @@ def worklist(
     list of UncertainRegion
         Ranks count from 1.
     """
-    info = store.info
+    info = store.class_edits.described(store.info)
     step = analysis_step(info, mask_step)
     jump = step // mask_step
     ids = np.asarray(mask[::jump, ::jump])  # (gh, gw)
-    confidence = _sampled_confidence(store, ids, step)
+    confidence = _sampled_confidence(store, info, ids, step)
     if corrected is not None:
         confidence[corrected != 0] = 255
     done = reviewed_map(reviewed, info, step)
@@ -246,14 +246,16 @@ def _top_two(ids: NDArray[np.uint8], info: MaskInfo) -> tuple[str, ...]:
     return tuple(info.classes[int(i) - 1].name for i in best if counts[i])
 
 
-def _sampled_confidence(store: MaskStore, ids: NDArray[np.uint8], step: int) -> NDArray[np.uint8]:
+def _sampled_confidence(
+    store: MaskStore, info: MaskInfo, ids: NDArray[np.uint8], step: int
+) -> NDArray[np.uint8]:
     """Return every `step`-th pixel (gh, gw) of the confidence; 255 where there is no tissue.
 
     Tiles that are not computed count as certain.
     """
     out = np.full(ids.shape, 255, np.uint8)
     tile_height, tile_width = store.layout.tile_shape
-    tissue = np.isin(ids, store.info.classes.tissue_ids)
+    tissue = np.isin(ids, info.classes.tissue_ids)
     for row in range(-(-store.info.shape[0] // tile_height)):
         rows = _samples(row, tile_height, step)
         for column in range(-(-store.info.shape[1] // tile_width)):

@@ -19,7 +19,7 @@ from napari_plimseg.results.corrections.journal_file import KEPT, CorrectionFram
 from napari_plimseg.results.corrections.sparse_mask import SparseMask
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -160,7 +160,7 @@ class Corrections:
             self.journal.reframe(self._frame, self._resampled)
         block = block[: self.info.shape[0] - y, : self.info.shape[1] - x]
         where = None if where is None else where[: block.shape[0], : block.shape[1]]
-        names = self.info.classes.names
+        names = [each[0] for each in _stored_names(self.info)]
         table = np.zeros(256, np.uint8)
         table[1 : len(names) + 1] = self.journal.class_ids(names)
         changes = np.take(table, block)
@@ -256,7 +256,11 @@ class Corrections:
 
     def _to_mask(self) -> NDArray[np.uint8]:
         """Return the mask id (256,) of each of the journal's ids; 0 where there is no class."""
-        ids = {name.casefold(): i for i, name in enumerate(self.info.classes.names, start=1)}
+        ids = {
+            name.casefold(): i
+            for i, names in enumerate(_stored_names(self.info), start=1)
+            for name in names
+        }
         table = np.zeros(256, np.uint8)
         for i, name in enumerate(self.journal.names, start=1):
             table[i] = ids.get(name.casefold(), 0)
@@ -305,6 +309,11 @@ def corrected(
     corrections = Corrections.open(folder, info)
     corrections.apply(mask)
     return mask, corrections
+
+
+def _stored_names(info: MaskInfo) -> Sequence[tuple[str, ...]]:
+    """Return the names of each class in the file, the one to write first."""
+    return info.stored_names or [(name,) for name in info.classes.names]
 
 
 def _extent(where: NDArray[np.bool_]) -> tuple[slice, slice]:

@@ -136,8 +136,9 @@ def export_geojson(
     """
     path = Path(path)
     wanted = list(info.classes.tissue_ids)
-    if with_background and info.classes.background_id is not None:
-        wanted.append(info.classes.background_id)
+    background = info.classes.background_id
+    if with_background and background is not None and not info.classes[-1].ignored:
+        wanted.append(background)
     if with_unreadable:
         wanted.append(UNREADABLE)
     in_groups = _by_region if group == "region" else _by_class

@@ -19,7 +19,7 @@ import numpy as np
 from napari_plimseg.errors import ExportError, PlimsegError, user_path
 from napari_plimseg.files import access_errors
 from napari_plimseg.reading import check_page, parse_json
-from napari_plimseg.results.export.writing import RESEARCH_USE, export_to
+from napari_plimseg.results.export.writing import RESEARCH_USE, export_to, without_ignored
 from napari_plimseg.results.mask_info import SOFTWARE, MaskInfo
 from napari_plimseg.results.measure import iter_bands
 from napari_plimseg.tissue import NOT_COMPUTED, UNREADABLE
@@ -167,7 +167,11 @@ def mask_ome_xml(info: MaskInfo) -> str:
     for number in range(2):
         ET.SubElement(image, "AnnotationRef", {"ID": f"Annotation:{number}"})
     names = {NOT_COMPUTED: "not computed", UNREADABLE: "unreadable"}
-    names |= {i: tissue_class.name for i, tissue_class in enumerate(info.classes, 1)}
+    names |= {
+        i: tissue_class.name
+        for i, tissue_class in enumerate(info.classes, 1)
+        if not tissue_class.ignored
+    }
     annotations = ET.SubElement(root, "StructuredAnnotations")
     _add_map(annotations, 0, "classes", {str(i): names[i] for i in sorted(names)})
     _add_map(annotations, 1, "info", {"info": json.dumps(info.to_dict())})
@@ -261,7 +265,7 @@ def export_label_tiff(
         raise ExportError(f"the resolution '{at}' is neither mask nor slide", path=path)
     shapes = _level_shapes(written.shape)
     total = sum(height * width for height, width in shapes)
-    pyramid = LabelPyramid(mask, info.downsample)
+    pyramid = LabelPyramid(without_ignored(mask, info), info.downsample)
     description = mask_ome_xml(written).encode("utf-8", "replace")
     with export_to(path, mask, info, at_least=total // _SMALLEST_SHARE) as temporary:
         with TiffWriter(temporary, bigtiff=total > _CLASSIC_LIMIT, ome=False) as tiff:

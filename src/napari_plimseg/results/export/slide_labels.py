@@ -22,6 +22,7 @@ from napari_plimseg.files import (
 )
 from napari_plimseg.fingerprints import is_fingerprint_of
 from napari_plimseg.reading import read_json
+from napari_plimseg.results.export.writing import without_ignored
 from napari_plimseg.results.ngff import label_attributes, labels_attributes, levels_of
 
 if TYPE_CHECKING:
@@ -128,7 +129,7 @@ def write_labels(
     try:
         _open_labels(slide, image)
         sweep(image.labels)
-        _build(building, np.asarray(mask), info, image)
+        _build(building, np.asarray(without_ignored(mask, info)), info, image)
         if exists:
             # not listed while it is away: a reader must not look for it
             _list(image, without=name)

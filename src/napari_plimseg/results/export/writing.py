@@ -11,10 +11,13 @@ import numpy as np
 
 from napari_plimseg.errors import ExportError, disk_problem
 from napari_plimseg.files import atomic_write
+from napari_plimseg.tissue import NOT_COMPUTED
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from numpy.typing import NDArray
 
     from napari_plimseg.results.mask_info import MaskInfo
     from napari_plimseg.results.measure import MaskArray
@@ -67,6 +70,17 @@ def export_to(path: Path, mask: MaskArray, info: MaskInfo, *, at_least: int = 0)
     except OSError as error:
         problem, remedy = disk_problem(error)
         raise ExportError(problem, path=path, remedy=remedy) from error
+
+
+def without_ignored(mask: MaskArray, info: MaskInfo) -> MaskArray:
+    """Return a mask whose ignored classes are 0, for formats that hold every pixel."""
+    ignored = info.classes.ignored_ids
+    if not ignored:
+        return mask
+    table = np.arange(256, dtype=np.uint8)
+    table[list(ignored)] = NOT_COMPUTED
+    kept: NDArray[np.uint8] = np.take(table, np.asarray(mask[:]))
+    return kept
 
 
 def _check_space(path: Path, at_least: int) -> None:
