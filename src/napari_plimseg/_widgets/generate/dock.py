@@ -62,7 +62,6 @@ from napari_plimseg._widgets.viewer import (
     describe_corrections,
     find_region_layer,
     recolored,
-    slide_of,
     view_center,
 )
 from napari_plimseg.errors import PlimsegError
@@ -287,7 +286,7 @@ class PlimsegDock(QWidget):
         show_error(plain(text))
 
     def open_slide(self, path: str) -> None:
-        """Open a slide file; an error is shown in the dock."""
+        """Open a slide file, or select it if it is open; an error is shown in the dock."""
         self.opener.open(path)
 
     def open_sample(self) -> None:
@@ -410,14 +409,9 @@ class PlimsegDock(QWidget):
 
     def open_slide_with_result(self, path: Path, mpp: float | None, store: Path) -> None:
         """Open a slide, or select it if it is open already, and show a result of it."""
-        paths = [None if (s := slide_of(la)) is None else s.path.absolute()
-                 for la in self.slides.layers]  # fmt: skip
-        if path in paths:
-            self.slides.choose(paths.index(path))
-        else:
-            self.open_slide(str(path))
+        self.open_slide(str(path))
         slide = self.slides.slide
-        if slide is None or slide.path != path:
+        if slide is None or slide.path.absolute() != path.absolute():
             return  # the banner says why
         if mpp is not None and slide.mpp != mpp:
             self._on_mpp(mpp)

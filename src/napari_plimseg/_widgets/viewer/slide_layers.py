@@ -227,18 +227,35 @@ class SlideOpener(QObject):
             self.open(path)
 
     def open(self, path: str) -> None:
-        """Open a slide file."""
+        """Open a slide file, or select its layer if it is open already."""
         self._add_layers(lambda: read_slides(path))
 
     def open_sample(self) -> None:
         """Open the sample slide of the plugin."""
         self._add_layers(cmu_1_small_region)
 
+    def _layer_of(self, slide: Slide) -> Layer | None:
+        """Return the layer that shows the file of a slide already, if any."""
+        wanted = slide.path.absolute()
+        for layer in self._viewer.layers:
+            shown = slide_of(layer)
+            if shown is not None and shown.path.absolute() == wanted:
+                return layer
+        return None
+
     def _add_layers(self, read: Callable[[], list[LayerData]]) -> None:
         # not with viewer.open: napari would replace a reader's message by its own
         try:
-            for data, facts, _ in read():
-                self._viewer.add_image(data, **facts)
+            for data, facts, kind in read():
+                slide = facts["metadata"].get(SLIDE_KEY)
+                known = None if slide is None else self._layer_of(slide)
+                if known is not None:
+                    slide.close()
+                    self._viewer.layers.selection.active = known
+                elif kind == "image":
+                    self._viewer.add_image(data, **facts)
+                else:
+                    self._viewer.add_labels(data, **facts)
         except PlimsegError as error:
             self.failed.emit(str(error))
         else:
