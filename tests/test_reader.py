@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 from napari.components import ViewerModel
 from npe2 import PluginManifest, read
+from PIL import Image
 
 import napari_plimseg
 from napari_plimseg._reader import SLIDE_KEY, get_reader, read_slides
@@ -223,3 +225,13 @@ def test_an_exported_mask_opens_as_labels_where_it_was(name: str, tmp_path: Path
     with open_slide(path) as slide:
         assert not slide.is_brightfield
     assert list(slides_in(tmp_path)) == []
+
+
+def test_folders_of_the_system_hold_no_slides(tmp_path: Path) -> None:
+    slide = tmp_path / "a.png"
+    Image.fromarray(np.full((40, 40, 3), 200, np.uint8)).save(slide)
+    for name in ("__MACOSX", "@eaDir", "$RECYCLE.BIN", ".Trash"):
+        (tmp_path / name).mkdir()
+        shutil.copy(slide, tmp_path / name / "thumbnail.png")
+    shutil.copy(slide, tmp_path / "._a.png")
+    assert list(slides_in(tmp_path)) == [slide]

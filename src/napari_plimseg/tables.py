@@ -58,6 +58,48 @@ def read_csv(text: str, separator: str = ",") -> list[list[str]]:
     return [[unguarded(cell) for cell in row] for row in rows]
 
 
+def read_spreadsheet(text: str) -> list[tuple[int, list[str]]]:
+    """Return the lines of a table that any spreadsheet program wrote, with their numbers.
+
+    Separators are commas, semicolons or tabs, whichever the first line has most of, or the one
+    that a line `sep=;` names. Lines that are in quotes as a whole are split too. Empty lines, and
+    columns without any text, are left out.
+
+    Raises
+    ------
+    csv.Error
+        When the text is not of this kind.
+    """
+    text = text.removeprefix("\ufeff")
+    head = text.lstrip()
+    named = re.match(r"\"?sep=(.)\"?[,;\t ]*(?:\r\n|\r|\n)", head, re.IGNORECASE)
+    separator = named[1] if named else _separator(head)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
+    lines = [(reader.line_num, cells) for cells in reader]
+    filled = [(line, cells) for line, cells in lines if any(cell.strip() for cell in cells)]
+    if named:
+        filled = filled[1:]
+    whole = [cells[0] for _, cells in filled if len([c for c in cells if c.strip()]) == 1]
+    if filled and len(whole) == len(filled) and not named:
+        inner = _separator(whole[0])
+        if inner in whole[0]:  # each line in quotes, as a single cell
+            filled = [
+                (line, next(csv.reader([cells[0].strip()], delimiter=inner)))
+                for line, cells in filled
+            ]
+    rows = [(line, [unguarded(cell) for cell in cells]) for line, cells in filled]
+    width = max((len(cells) for _, cells in rows), default=0)
+    used = [i for i in range(width) if any(i < len(c) and c[i].strip() for _, c in rows)]
+    return [(line, [cells[i] for i in used if i < len(cells)]) for line, cells in rows]
+
+
+def _separator(text: str) -> str:
+    """Return the separator that the first line has most of, outside of quotes."""
+    first = next(iter(text.splitlines()), "")
+    bare = re.sub(r'"[^"]*"', "", first)
+    return max(",;\t", key=lambda separator: (bare.count(separator), first.count(separator)))
+
+
 def _cell(value: object) -> str:
     text = "" if value is None else str(value)
     if isinstance(value, str):

@@ -10,6 +10,7 @@ __all__ = [
     "filename_patterns",
     "find_reader",
     "is_label_tiff",
+    "is_of_system",
     "open_slide",
     "resampling_weights",
     "slides_in",
@@ -24,6 +25,9 @@ from .opening import (
 )
 from .opening import (
     find_reader as find_reader,
+)
+from .opening import (
+    is_of_system as is_of_system,
 )
 from .opening import (
     open_slide as open_slide,

@@ -209,6 +209,16 @@ OUR_ENDINGS = (".plimseg", ".plimseg-corrections", ".mask.ome.tif", ".overlay.pn
 """What this program writes beside slides; none of it is a slide."""
 
 
+_SYSTEM_NAMES = frozenset(
+    {"__macosx", "@eadir", "$recycle.bin", "system volume information", "lost+found", "thumbs.db"}
+)
+
+
+def is_of_system(name: str) -> bool:
+    """Return whether the system made a file or folder of this name: hidden ones, thumbnails."""
+    return name.startswith(".") or name.casefold() in _SYSTEM_NAMES
+
+
 def slides_in(place: str | Path) -> Iterator[Path]:
     """Yield a slide, or the slides in a folder and its subfolders, sorted by name.
 
@@ -240,7 +250,7 @@ def _slides_below(folder: Path, budget: list[int]) -> Iterator[Path]:
         if budget[0] < 0:
             return
         path = Path(entry.path)
-        if entry.name.startswith(".") or entry.name.lower().endswith(OUR_ENDINGS):
+        if is_of_system(entry.name) or entry.name.lower().endswith(OUR_ENDINGS):
             continue
         reader = _reader_or_none(path)
         if reader is not None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 from napari_plimseg.errors import TagError
 from napari_plimseg.files import atomic_write, write_json
 from napari_plimseg.reading import read_json, read_text
-from napari_plimseg.tables import csv_text, read_csv
+from napari_plimseg.tables import csv_text, read_spreadsheet
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -30,8 +30,8 @@ _KEPT = ("group", "slide", "patient", "patient_id", "mpp", "truth", "mask")
 _WINDOW = ("y", "x", "height", "width")
 _WORDS = "tags"
 _RESERVED = frozenset({*_FILE, *_KEPT, *_WINDOW, _WORDS})
-_TRUE = ("1", "1.0", "true")
-_FALSE = ("", "0", "0.0", "false")
+_TRUE = ("1", "1.0", "1,0", "true")
+_FALSE = ("", "0", "0.0", "0,0", "false")
 
 
 class TagTable:
@@ -238,7 +238,7 @@ class TagTable:
 
     def _read(self) -> None:
         rows = _rows(self.path)
-        header = [cell.strip() for cell in rows[0]]
+        header = [cell.strip() for cell in rows[0][1]]
         plain = [cell.casefold() for cell in header]
         file = next((i for i, name in enumerate(plain) if name in _FILE), None)
         if file is None or len(set(plain)) != len(plain) or "" in plain:
@@ -250,9 +250,7 @@ class TagTable:
         columns = [i for i in range(len(header)) if i not in (file, words, *kept)]
         self._more_columns = [header[i] for i in kept]
         self._classes = [_checked(header[i]) for i in columns]
-        for line, cells in enumerate(rows[1:], start=2):
-            if not any(cell.strip() for cell in cells):
-                continue
+        for line, cells in rows[1:]:
             if len(cells) < len(header):
                 raise self._refused(f"line {line} is shorter than the first line")
             name = cells[file]
@@ -312,20 +310,16 @@ def _image_names(folder: Path) -> tuple[str, ...]:
     return tuple(sorted(names))
 
 
-def _rows(path: Path) -> list[list[str]]:
-    text = read_text(path, TagError)
-    if not text.strip():
-        return [["file"]]
-    first = text.lstrip().splitlines()[0]
-    separator = max(",;\t", key=first.count)
+def _rows(path: Path) -> list[tuple[int, list[str]]]:
     try:
-        return read_csv(text.lstrip(), separator)
+        rows = read_spreadsheet(read_text(path, TagError))
     except csv.Error as error:
         raise TagError(
             f"it can't be read as a table ({error})",
             path=path,
             remedy="Save it as CSV in UTF-8, or move it away to start a new one.",
         ) from error
+    return rows or [(1, ["file"])]
 
 
 def _checked(name: str) -> str:

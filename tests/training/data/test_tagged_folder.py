@@ -241,6 +241,96 @@ def test_csv_as_spreadsheets_write_it(tmp_path):
     assert folder.mpp == 0.5
 
 
+def quoted(line):
+    return f'"{line}"'
+
+
+ROWS = [f"a{i}.png,{i % 2},{1 - i % 2}" for i in range(6)]
+HEAD = "file,tumour,stroma"
+SPREADSHEETS = {
+    "sep line": "sep=;\r\n" + "\r\n".join([HEAD, *ROWS]).replace(",", ";"),
+    "sep line in quotes": '"sep=;"\n' + "\n".join([HEAD, *ROWS]).replace(",", ";"),
+    "sep of a bar": "SEP=|\n" + "\n".join([HEAD, *ROWS]).replace(",", "|"),
+    "lines in quotes": "\n".join(map(quoted, [HEAD, *ROWS])),
+    "lines in quotes and semicolons": "\n".join(f"{quoted(line)};;" for line in [HEAD, *ROWS]),
+    "empty columns": "\n".join(f"{line},,," for line in [HEAD, *ROWS]),
+    "an empty column between": "\n".join(line.replace(",", ",,", 1) for line in [HEAD, *ROWS]),
+    "empty lines": "\n\n" + "\n,,\n".join([HEAD, *ROWS]),
+    "German": "\n".join([HEAD, *ROWS]).replace("0", "FALSCH").replace("1", "WAHR")
+    .replace("aFALSCH", "a0").replace("aWAHR", "a1").replace(",", ";"),
+    "decimal commas": "\n".join([HEAD, *ROWS]).replace(",", ";")
+    .replace(";0", ";0,0").replace(";1", ";1,0"),
+    "mpp with a comma": "\n".join([f"mpp,{HEAD}", *(f"@,{row}" for row in ROWS)])
+    .replace(",", ";").replace("@", "0,5"),
+    "Windows paths": "\n".join([HEAD, *(f"C:\\Users\\me\\set\\{row}" for row in ROWS)]),
+    "paths of another computer": "\n".join([HEAD, *(f"/home/me/set/{row}" for row in ROWS)]),
+    "other case": "\n".join([HEAD, *(row.replace("a", "A").replace("png", "PNG") for row in ROWS)]),
+    "no endings": "\n".join([HEAD, *(row.replace(".png", "") for row in ROWS)]),
+    "tabs": "\n".join([HEAD, *ROWS]).replace(",", "\t"),
+    "old line ends": "\r".join([HEAD, *ROWS]),
+    "blanks": "\n".join([HEAD, *ROWS]).replace(",", " , "),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SPREADSHEETS)
+def test_tables_of_any_spreadsheet_are_the_same_table(tmp_path, name):
+    for i in range(6):
+        picture(tmp_path / f"a{i}.png")
+    (tmp_path / "tags.csv").write_bytes(SPREADSHEETS[name].encode())
+    report = scan_folder(tmp_path, mpp=0.5)
+    folder = report.raise_if_fatal()
+    assert folder.classes.names == ("tumour", "stroma", "background")
+    assert tags_of(folder) == {f"a{i}.png": [[i % 2, 1 - i % 2]] for i in range(6)}
+    other = [p.text for p in report.problems if p.kind == "other name"]
+    named = name in ("Windows paths", "paths of another computer", "other case", "no endings")
+    assert len(other) == named
+    if named:
+        assert "6 files are named otherwise in the table" in other[0]
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("file,mpp,a,b\na0.png,0,5,1,0\n", "5 cells where the first line has 4. A decimal comma"),
+        ("file,a,b,\na0.png,1,0,1\n", "column 4 has no name"),
+        ("file,a,b\nC:\\x\\none.png,1,0\n", "the table names 'C:/x/none.png'"),
+    ],
+)
+def test_what_a_spreadsheet_made_of_a_table_is_said(tmp_path, text, says):
+    picture(tmp_path / "a0.png")
+    (tmp_path / "tags.csv").write_text(text)
+    assert says in scan_folder(tmp_path).table()
+
+
+def test_words_that_are_not_in_quotes(tmp_path):
+    table = "file,tags\n0.png,tumour,stroma\n1.png,Stroma\n2.png,tumour\n"
+    folder = scan_folder(csv_folder(tmp_path, table, files=3)).raise_if_fatal()
+    assert tags_of(folder) == {"0.png": [[1, 1]], "1.png": [[0, 1]], "2.png": [[1, 0]]}
+
+
+def test_two_files_that_one_name_may_mean_are_not_guessed(tmp_path):
+    for name in ("a.png", "a.jpg", "b.png"):
+        picture(tmp_path / name)
+    (tmp_path / "tags.csv").write_text("file,s,t\na,1,0\nb,0,1\n")
+    report = scan_folder(tmp_path)
+    assert "the table names 'a'" in report.table()
+    assert "'b' is taken for 'b.png'" in report.table()
+
+
+@pytest.mark.parametrize("name", ["_tumour", "tumour_", "1_tumour", " tumour-", "__tumour__"])
+def test_class_folders_of_odd_names_among_those_of_systems(tmp_path, name):
+    for folder in (name, "stroma"):
+        for i in range(2):
+            picture(tmp_path / folder / f"{folder.strip()}{i}.png")
+        picture(tmp_path / folder / "@eaDir" / "p0.png" / "SYNOFILE_THUMB_S.jpg")
+    (tmp_path / "__MACOSX" / name).mkdir(parents=True)
+    (tmp_path / "__MACOSX" / name / "._p0.png").write_bytes(b"\0\5\x16\7" + bytes(99))
+    picture(tmp_path / "$RECYCLE.BIN" / "old.png")
+    folder = scan_folder(tmp_path, mpp=0.5).raise_if_fatal()
+    assert sorted(folder.classes.names[:-1]) == ["stroma", "tumour"]
+    assert len(folder.images) == 4
+
+
 def test_csv_of_words(tmp_path):
     table = 'file,tags\n0.png,"tumour, stroma"\n1.png,Stroma\n2.png,tumour\n'
     folder = scan_folder(csv_folder(tmp_path, table, files=3)).raise_if_fatal()

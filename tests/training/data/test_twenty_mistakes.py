@@ -193,7 +193,7 @@ MISTAKES = {
         _table("0.png,yes,0\n"), "0.png", "'yes' in column 'tumour'", "Write 1"
     ),
     "table without file column": Mistake(
-        _table("a,1,0\n", "tumour,stroma,x\n"), "tags.csv", "no column 'file'", "Begin with"
+        _table("a,1,0\n", "tumour,stroma,x\n"), "tags.csv", "none is 'file'", "Begin with"
     ),
     "table without header": Mistake(
         lambda root: csv_folder(root, '\n"",\n'), "tags.csv", "has no header", "Begin with"

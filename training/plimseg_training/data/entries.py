@@ -140,9 +140,9 @@ def class_key(name: str) -> str:
     It ignores case, blanks, dashes, leading numbers, a plural s, and the British or American
     spelling of tumor.
     """
-    key = re.sub(r"[\s_\-]+", " ", name.strip().casefold())
+    key = re.sub(r"[\s_\-]+", " ", name.casefold()).strip()
     key = re.sub(r"^\d+[\s.)]+(?=\D)", "", key).replace("tumour", "tumor")
-    return key.removesuffix("s")
+    return key.removesuffix("s") or name
 
 
 def is_background_name(name: str) -> bool:
@@ -159,7 +159,7 @@ def made_classes(names: Sequence[str]) -> TissueClasses:
     known = {class_key(each.name): each.color for each in COLORECTAL}
     for name in names:
         clean = re.sub(r"^\d+[\s._)\-]+(?=[^\d])", "", name.strip())
-        text = re.sub(r"[\s_]+", " ", clean).strip() or name
+        text = re.sub(r"[\s_]+", " ", clean).strip(" -") or name
         color = known.pop(class_key(text), None) or classes.fresh_color()
         classes = classes.with_class(TissueClass(text, color))
     return classes

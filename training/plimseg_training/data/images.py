@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image, ImageOps
 
-from napari_plimseg.errors import TagError
+from napari_plimseg.errors import TagError, user_path
 from napari_plimseg.reading import open_picture, orientation_of
+from napari_plimseg.slides import is_of_system
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from numpy.typing import NDArray
 
 
@@ -24,13 +25,32 @@ _WEBP_HEAD = 128
 
 
 def is_image_file(path: Path) -> bool:
-    """Return whether a file is a training image by its name; hidden files never are."""
-    return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
+    """Return whether a file is a training image by its name; files of the system never are."""
+    return path.suffix.lower() in IMAGE_SUFFIXES and not is_of_system(path.name)
+
+
+def entries_of(folder: Path) -> list[Path]:
+    """Return the files and folders directly in a folder, without those of the system, sorted."""
+    return sorted(path for path in folder.iterdir() if not is_of_system(path.name))
+
+
+def images_below(folder: Path) -> list[Path]:
+    """Return the image files in a folder and its subfolders, sorted."""
+    found = []
+    for parent, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if not is_of_system(name)]
+        found += [Path(parent, name) for name in names]
+    return sorted(path for path in found if is_image_file(path))
 
 
 def image_files(folder: Path) -> list[Path]:
     """Return the image files directly in a folder, sorted by name."""
     return sorted(path for path in folder.iterdir() if is_image_file(path) and path.is_file())
+
+
+def place_named(text: str) -> Path:
+    """Return the path that a user's text means, where ~ is the home folder."""
+    return user_path(text)
 
 
 def is_there(path: Path) -> bool:

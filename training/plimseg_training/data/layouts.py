@@ -26,7 +26,13 @@ from plimseg_training.data.entries import (
     parse_tags,
     spelling_problems,
 )
-from plimseg_training.data.images import image_files, is_image_file, palette_of
+from plimseg_training.data.images import (
+    entries_of,
+    image_files,
+    images_below,
+    is_image_file,
+    palette_of,
+)
 from plimseg_training.data.tags_csv import read_csv, table_text
 from plimseg_training.data.window_tags import WindowRule
 
@@ -325,7 +331,7 @@ def detect_layout(root: Path, split: str = "train") -> str:
         return "csv"
     if _is_glas(root):
         return "glas"
-    inside = sorted(p for p in training.iterdir() if not p.name.startswith("."))
+    inside = entries_of(training)
     if not inside:
         raise LayoutError(training.name, "empty folder", f"the folder is empty. {_HOW}")
     if any(is_image_file(p) and has_tags(p.name) for p in inside):
@@ -334,7 +340,7 @@ def detect_layout(root: Path, split: str = "train") -> str:
         if (training / "background-mask").is_dir():
             return "wsss4luad"
         return _data_set_of_masks(training)
-    if any(p.is_dir() and any(is_image_file(q) for q in p.rglob("*")) for p in inside):
+    if any(p.is_dir() and images_below(p) for p in inside):
         return "folders"
     tables = [p.name for p in inside if p.suffix.lower() == ".csv"]
     if tables:
@@ -511,7 +517,7 @@ def _grouped(
 
 def _read_folders(folder: Path, classes: TissueClasses | None) -> FolderIndex:
     problems: list[Problem] = []
-    inside = sorted(p for p in folder.iterdir() if not p.name.startswith("."))
+    inside = entries_of(folder)
     named = [p for p in inside if p.is_dir()]
     for path in inside:
         if is_image_file(path):
@@ -547,7 +553,7 @@ def _read_folders(folder: Path, classes: TissueClasses | None) -> FolderIndex:
             problems.append(Problem(path.name, "unknown class", text, fatal=True))
             continue
         tags = tuple(int(i == index) for i in range(count))
-        for file in sorted(p for p in path.rglob("*") if is_image_file(p)):
+        for file in images_below(path):
             inner = file.relative_to(path).parts
             group = inner[0] if len(inner) > 1 else ""
             entries.append(FolderEntry(file, tags=(tags,), group=group))

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import difflib
-import io
 import re
 from collections import Counter
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from napari_plimseg.reading import UnreadableError, read_bytes
 from napari_plimseg.slides import usable_mpp
-from napari_plimseg.tables import unguarded
+from napari_plimseg.tables import read_spreadsheet
 from plimseg_training.data.entries import (
     ClassNames,
     FolderEntry,
@@ -28,7 +28,7 @@ from plimseg_training.data.entries import (
     name_without_tags,
     spelling_problems,
 )
-from plimseg_training.data.images import image_files, is_there
+from plimseg_training.data.images import image_files, is_there, place_named
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 
 _WINDOW = ("y", "x", "height", "width")
-_FIRST = ("file", "filename", "image")
+_FIRST = ("file", "filename", "file name", "file_name", "image", "path")
 _GROUP = ("group", "slide", "patient", "patient_id")
 _TRUTH = ("truth", "mask")
 _WORDS = "tags"
@@ -69,6 +69,23 @@ class Columns:
     words: int | None
     classes: dict[int, str]
 
+    @property
+    def width(self) -> int:
+        """Number of columns."""
+        single = (self.file, self.group, self.truth, self.mpp, self.words)
+        return 1 + max(i for i in (*single, *self.window, *self.classes) if i is not None)
+
+    def too_many(self, cells: Sequence[str]) -> bool:
+        """Return whether a row has more cells than the first line, and they are not words."""
+        return len(cells) > self.width and self.words != self.width - 1
+
+    def words_of(self, cells: Sequence[str]) -> list[str]:
+        """Return the words of a row; a last column takes words that are not in quotes, too."""
+        if self.words is None or len(cells) <= self.words:
+            return []
+        end = None if self.words == self.width - 1 else self.words + 1
+        return [word for cell in cells[self.words : end] for word in _words(cell)]
+
 
 def read_table(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
     """Read a table as written by any spreadsheet program.
@@ -78,7 +95,7 @@ def read_table(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
     header : list of str
         The first non-empty line.
     rows : list of (int, list of str)
-        Line numbers and stripped cells, without empty lines.
+        Line numbers and cells, stripped except for file names, without empty lines.
 
     Raises
     ------
@@ -92,30 +109,28 @@ def read_table(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
             "unreadable table",
             "it is empty or not text. Save it as CSV, not in a spreadsheet's own format.",
         )
-    first = text.lstrip().splitlines()[0]
-    separator = max(",;\t", key=first.count)
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
     try:
-        lines = [(reader.line_num, [_text_of(cell) for cell in cells]) for cells in reader]
+        filled = read_spreadsheet(text)
     except csv.Error as error:
         raise LayoutError(
-            path.name,
-            "unreadable table",
-            f"line {reader.line_num} can't be read ({error}). Save it as CSV again.",
+            path.name, "unreadable table", f"it can't be read ({error}). Save it as CSV again."
         ) from error
-    filled = [(line, cells) for line, cells in lines if any(cells)]
     if not filled:
         raise LayoutError(
             path.name,
             "unreadable table",
             "it has no header. Begin with a line like 'file,tumour,stroma'.",
         )
-    return filled[0][1], filled[1:]
+    header = [cell.strip() for cell in filled[0][1]]
+    file = _file_column(header)
+    return header, [
+        (line, [cell if i == file else cell.strip() for i, cell in enumerate(cells)])
+        for line, cells in filled[1:]
+    ]
 
 
-def _text_of(cell: str) -> str:
-    text = unguarded(cell)
-    return cell.strip() if text == cell else text  # what this program wrote is exact
+def _file_column(header: Sequence[str]) -> int | None:
+    return next((i for i, name in enumerate(header) if name.casefold() in _FIRST), None)
 
 
 def table_text(path: Path) -> str:
@@ -153,23 +168,23 @@ def find_columns(header: Sequence[str], path: Path) -> Columns:
     def refuse(kind: str, text: str) -> LayoutError:
         return LayoutError(path.name, kind, text)
 
-    file = find(_FIRST)
+    file = _file_column(header)
     if file is None:
         raise refuse(
             "missing column",
-            f"its first line is '{','.join(header)}' and has no column 'file'. "
+            f"its first line has the columns {', '.join(map(repr, header))} and none is 'file'. "
             "Begin with a line like 'file,tumour,stroma'.",
+        )
+    if "" in plain:  # columns without any text are left out already
+        raise refuse(
+            "unnamed column",
+            f"column {plain.index('') + 1} has no name in the first line. Name it after its class.",
         )
     doubled = [name for name, count in Counter(plain).items() if count > 1]
     if doubled:
         raise refuse(
             "doubled column",
             f"the column '{doubled[0]}' occurs twice. Rename or delete one of them.",
-        )
-    if "" in plain:
-        raise refuse(
-            "unnamed column",
-            f"column {plain.index('') + 1} has no name in the first line. Name it after its class.",
         )
     window = [plain.index(name) for name in _WINDOW if name in plain]
     if window and len(window) != len(_WINDOW):
@@ -201,8 +216,9 @@ _LONG = 80
 _LARGEST = 1 << 31
 # slides of one scanner differ slightly, and cutting may round to a level's pixel size
 _MPP_SPREAD = 1.25
-_TRUE = frozenset({"1", "1.0", "true"})
-_FALSE = frozenset({"0", "0.0", "false"})
+# Excel writes the words of its own language
+_TRUE = frozenset({"1", "1.0", "1,0", "true", "wahr", "vrai", "verdadero", "vero"})
+_FALSE = frozenset({"0", "0.0", "0,0", "false", "falsch", "faux", "falso"})
 _NOTHING = frozenset({"", "-", "none", "no"})
 
 
@@ -256,6 +272,7 @@ def read_csv(path: Path, classes: TissueClasses | None) -> FolderIndex:
         problems.extend(spelled)
     read = _Reader(path, columns, classes, problems)
     parsed = [row for row in (read.row(line, cells) for line, cells in rows) if row is not None]
+    problems += read.files.problems()
     entries = _by_file(path, parsed, problems)
     _compare_with_folder(path.parent, entries, problems)
     return FolderIndex(
@@ -274,11 +291,13 @@ def read_csv(path: Path, classes: TissueClasses | None) -> FolderIndex:
 def _mpp(rows: Sequence[tuple[int, list[str]]], columns: Columns, path: Path) -> float | None:
     if columns.mpp is None:
         return None
-    found = {cells[columns.mpp] for _, cells in rows if len(cells) > columns.mpp}
-    if found == {""}:
+    # a row that a decimal comma split is refused as such
+    whole = [cells for _, cells in rows if columns.mpp < len(cells) and not columns.too_many(cells)]
+    found = {cells[columns.mpp] for cells in whole}
+    if found <= {""}:
         return None
-    try:
-        values = sorted(float(text) for text in found)
+    try:  # "0,5" where commas are decimal
+        values = sorted(float(text.replace(",", ".")) for text in found)
     except ValueError:
         values = []
     if not values or None in map(usable_mpp, values) or values[-1] > _MPP_SPREAD * values[0]:
@@ -286,7 +305,8 @@ def _mpp(rows: Sequence[tuple[int, list[str]]], columns: Columns, path: Path) ->
             path.name,
             "wrong mpp",
             f"the column 'mpp' has {', '.join(sorted(found)[:3]) or 'nothing'}, which is not one "
-            "pixel size in um/px. Write the same number in every row; train other sizes apart.",
+            "pixel size in um/px. Write the same number, such as 0.5, in every row; train other "
+            "sizes apart.",
         )
     return values[len(values) // 2]
 
@@ -296,7 +316,7 @@ def _words_used(rows: Sequence[tuple[int, list[str]]], columns: Columns) -> list
     found: dict[str, str] = {}
     for _, cells in rows:
         if columns.words is not None and len(cells) > columns.words:
-            for word in _words(cells[columns.words]):
+            for word in columns.words_of(cells):
                 found.setdefault(re.sub(r"[\s_]+", " ", word).casefold(), word)
     return list(found.values())
 
@@ -318,6 +338,82 @@ def _classes_from(names: Sequence[str], path: Path) -> TissueClasses:
     return made_classes(tissue)
 
 
+class _Files:
+    """Finds the files that a table names, also as other systems and programs write them.
+
+    A name may have folders of another computer, be in other case, or lack its ending, if only one
+    file can be meant.
+    """
+
+    def __init__(self, table: Path) -> None:
+        self._table = table
+        self._folders: dict[Path, dict[str, list[str]]] = {}
+        self._by = {what: list[tuple[str, str]]() for what in _FOUND_BY}
+
+    def found(self, cell: str) -> str:
+        """Return the path of the file that a cell means, relative to the table's folder."""
+        folder = self._table.parent
+        if is_there(folder / cell):  # also one with a space at its end
+            return cell
+        name = cell.strip().replace("\\", "/")
+        if not name or is_there(folder / name):
+            return name
+        if name.startswith("~") and is_there(place_named(name)):
+            return str(place_named(name))
+        elsewhere = name.startswith(("/", "~")) or re.match(r"[a-zA-Z]:", name) is not None
+        parts = name.split("/")
+        candidates = ["/".join(parts[i:]) for i in range(1, len(parts))] if elsewhere else [name]
+        for path in candidates:
+            near, what = (path, "place") if is_there(folder / path) else self._near(path)
+            if near:
+                self._by[what].append((name, near))
+                return near
+        return name
+
+    def _near(self, name: str) -> tuple[str, str]:
+        """Return the one file of this name in other case, or without its ending; or nothing."""
+        parent, _, last = name.rpartition("/")
+        place = self._table.parent / parent
+        if place not in self._folders:
+            self._folders[place] = _keys_of(place)
+        for key, what in ((last.casefold(), "case"), (f"{last.casefold()}.", "ending")):
+            files = self._folders[place].get(key, [])
+            if len(files) == 1:
+                return (f"{parent}/{files[0]}" if parent else files[0]), what
+        return "", ""
+
+    def problems(self) -> list[Problem]:
+        """Return a note for each way in which files were found that the table names otherwise."""
+        return [
+            Problem(
+                self._table.name,
+                "other name",
+                f"{len(names)} files are named otherwise in the table ({_FOUND_BY[what]}): "
+                f"'{names[0][0]}' is taken for '{names[0][1]}'.",
+                fatal=False,
+            )
+            for what, names in self._by.items()
+            if names
+        ]
+
+
+_FOUND_BY = {
+    "place": "with folders of another computer",
+    "case": "in other case",
+    "ending": "without ending",
+}
+
+
+def _keys_of(folder: Path) -> dict[str, list[str]]:
+    """Return the images of a folder by their name in lower case, and by that without ending."""
+    keys: dict[str, list[str]] = {}
+    with contextlib.suppress(OSError, ValueError):
+        for path in image_files(folder):
+            for key in (path.name.casefold(), f"{path.stem.casefold()}."):
+                keys.setdefault(key, []).append(path.name)
+    return keys
+
+
 class _Reader:
     """Reads rows; adds what is wrong with a row to the problems."""
 
@@ -329,6 +425,7 @@ class _Reader:
         self._count = len(classes.tissue_ids)
         self._finder = ClassNames(classes)
         self._problems = problems
+        self.files = _Files(path)
         self._position: dict[int, int | None] = {}
         for i, name in columns.classes.items():
             self._position[i] = self._finder.index(name)
@@ -349,7 +446,16 @@ class _Reader:
                 "Fill the row; put names that contain a separator in quotes.",
             )
             return None
-        name = cells[columns.file].replace("\\", "/")
+        if columns.too_many(cells):
+            self._wrong(
+                self._path.name,
+                "long row",
+                f"line {line} has {len(cells)} cells where the first line has {columns.width}. A "
+                "decimal comma, or a separator in a name, splits a cell: write 0.5, and put such "
+                "names in quotes.",
+            )
+            return None
+        name = self.files.found(cells[columns.file])
         if not name:
             self._wrong(
                 self._path.name,
@@ -372,7 +478,7 @@ class _Reader:
         group = "" if columns.group is None else cells[columns.group]
         has_truth = columns.truth is not None and len(cells) > columns.truth
         truth = cells[columns.truth] if has_truth and columns.truth is not None else ""
-        return _Row(line, name, window or None, group, truth.replace("\\", "/"), tags)
+        return _Row(line, name, window or None, group, self.files.found(truth), tags)
 
     def _wrong(self, file: str, kind: str, text: str) -> None:
         self._problems.append(Problem(file, kind, text, fatal=True))
@@ -399,7 +505,7 @@ class _Reader:
     def _tags(self, line: int, name: str, cells: list[str]) -> Tags | None:
         tags = [0] * self._count
         if self._columns.words is not None:
-            for word in _words(cells[self._columns.words]):
+            for word in self._columns.words_of(cells):
                 index = self._finder.index(word)
                 if index is not None:
                     tags[index] = 1
@@ -484,11 +590,13 @@ def _compare_with_folder(
     names = [path.name for path in present]
     for entry in entries:
         if not is_there(entry.path):
+            under = entry.path.is_relative_to(folder)
             name = entry.path.name[:_LONG] or "/"
             near = difflib.get_close_matches(name, names, 1)
-            meant = f"Did you mean '{near[0]}'? " if near else ""
+            meant = f"Did you mean '{near[0]}'? " if near and near[0] != name else ""
+            written = str(entry.path.relative_to(folder) if under else entry.path)
             text = (
-                f"the table names it, but there is no such file. {meant}"
+                f"the table names '{written[-_LONG:]}', but there is no such file. {meant}"
                 "File names are relative to the table's folder; correct the row or add the file."
             )
             problems.append(Problem(name, "missing file", text, fatal=False))
