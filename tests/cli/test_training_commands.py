@@ -174,7 +174,7 @@ def test_stopping_says_how_to_go_on(
 
     fake = SimpleNamespace(train_recipe=train_recipe)
     monkeypatch.setitem(sys.modules, "plimseg_training.pipeline", fake)
-    assert main(["train", str(recipe_file), "--out", "run"]) == 130
+    assert main(["train", str(recipe_file), "--out", "run"]) == 143
     assert "plimseg train --resume --out run" in capsys.readouterr().out
 
 

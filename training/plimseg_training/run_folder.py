@@ -81,7 +81,8 @@ class StopRequest(contextlib.AbstractContextManager["StopRequest"]):
 
     def __init__(self, run_folder: Path) -> None:
         self._stop_file = RunFolder(run_folder).stop_file
-        self._asked = False
+        self.number = 0
+        """The signal that asked; 0 when none did."""
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> StopRequest:
@@ -102,10 +103,10 @@ class StopRequest(contextlib.AbstractContextManager["StopRequest"]):
 
     def __call__(self) -> bool:
         """Whether to stop."""
-        return self._asked or self._stop_file.exists()
+        return self.number != 0 or self._stop_file.exists()
 
     def _on_signal(self, number: int, frame: object) -> None:
-        self._asked = True
+        self.number = number
         self._restore()
 
     def _restore(self) -> None:

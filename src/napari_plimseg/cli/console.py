@@ -12,6 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from napari_plimseg import limits
+from napari_plimseg.cli.stopping import (
+    EXIT_INTERRUPTED,
+    EXIT_TERMINATED,
+    Terminated,
+    terminating_as_interrupting,
+)
 from napari_plimseg.errors import (
     OUT_OF_MEMORY,
     AccessError,
@@ -44,7 +50,6 @@ TRAINING_COMMANDS = {
 """The commands of the training package, with their help."""
 EXIT_UNEXPECTED = 1
 EXIT_SOME_FAILED = 8
-EXIT_INTERRUPTED = 130
 
 
 class Console:
@@ -64,6 +69,8 @@ class Console:
     def __init__(self, *, as_json: bool = False, quiet: bool = False) -> None:
         self.as_json = as_json
         self.quiet = quiet
+        self.kept = "finished work is kept, run the command again to continue"
+        """What is kept when a signal ends the command now, and how to resume, for people."""
 
     def say(self, text: str) -> None:
         """Print a message that only people need."""
@@ -209,14 +216,13 @@ def run_program(
     console = make_console(as_json=options.json, quiet=options.quiet)
     command: Callable[[argparse.Namespace, Console], int] = options.command
     try:
-        with limits.changed(options.limit):
+        with terminating_as_interrupting(), limits.changed(options.limit):
             return command(options, console)
-    except KeyboardInterrupt:
-        console.error(
-            "interrupted; finished work is kept, run the command again to continue",
-            code=EXIT_INTERRUPTED,
-        )
-        return EXIT_INTERRUPTED
+    except KeyboardInterrupt as error:
+        terminated = isinstance(error, Terminated)
+        code = EXIT_TERMINATED if terminated else EXIT_INTERRUPTED
+        console.error(f"{'terminated' if terminated else 'interrupted'}; {console.kept}", code=code)
+        return code
     except PlimsegError as error:
         if options.verbose:
             logging.getLogger(__name__).exception("the cause of the error")

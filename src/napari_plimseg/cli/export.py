@@ -186,4 +186,9 @@ def export_mask(
                 path=path,
                 remedy="Give the slide that the mask was made of.",
             )
-        return export_all(target, stem, mask, info, slide, formats=tuple(formats), at=at)
+        files: list[Path] = []
+        for key in formats:
+            names = f" ({', '.join(file.name for file in files)})" if files else ""
+            output.kept = f"{len(files)} of {len(formats)} files are written{names}; run it again"
+            files += export_all(target, stem, mask, info, slide, formats=(key,), at=at)
+        return files

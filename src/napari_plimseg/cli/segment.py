@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from napari_plimseg.cli.console import add_command, exit_code
 from napari_plimseg.cli.export import add_export_options, parse_formats
 from napari_plimseg.cli.paths import check_writable, distinct_stems, expand
+from napari_plimseg.cli.stopping import Finishing
 from napari_plimseg.errors import ConfigError, PlimsegError
 from napari_plimseg.tissue import (
     COLORECTAL,
@@ -22,13 +23,14 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from napari_plimseg.cli.console import Commands, Output
-    from napari_plimseg.inference import SegmentationJob
+    from napari_plimseg.inference import Cohort, SegmentationJob
     from napari_plimseg.slides import Region
 
 
 EXIT_CODES = """exit codes: 0 done, 1 unexpected error, 2 wrong option, 3 slide can't be opened,
 4 model can't be used, 6 mask store damaged or disk full, 7 export can't be written,
-8 some of several slides failed (the others are done), 130 interrupted (finished work is kept).
+8 some of several slides failed (the others are done), 130 interrupted and 143 terminated
+(finished tiles are kept; the same command continues).
 For research use only; not a medical device."""
 
 
@@ -194,13 +196,33 @@ def segment_slides(
         if added.refusal:
             output.say(f"  note: {added.refusal}")
     failures = []
-    with contextlib.closing(cohort.run(lambda: job)) as steps:
-        for told in steps:
-            _log(told.item.path.name, job.dense_model.name, told.step, output)
-            if isinstance(told.step, PlimsegError):
-                failures.append(told.step.exit_code)
+    with Finishing("tile") as stop:
+        with contextlib.closing(cohort.run(lambda: job)) as steps:
+            for told in steps:
+                _log(told.item.path.name, job.dense_model.name, told.step, output)
+                if isinstance(told.step, PlimsegError):
+                    failures.append(told.step.exit_code)
+                if stop():
+                    break
+        output.kept = _kept(cohort, again="run it" if job.resume else "without --no-resume, run it")
+        if cohort.count(ItemState.STOPPED, ItemState.WAITING):
+            stop.raise_if_asked()
     # a full disk ends a run: the slides still waiting have failed with it
     return failures + [1] * cohort.count(ItemState.WAITING)
+
+
+def _kept(cohort: Cohort, *, again: str) -> str:
+    """Return what of a run is kept, and how to resume it."""
+    from napari_plimseg.inference import ItemState
+
+    parts = []
+    if len(cohort.items) > 1:
+        parts.append(f"{cohort.count(ItemState.DONE)} of {len(cohort.items)} slides are done")
+    for item in cohort.items:
+        if item.state is ItemState.STOPPED and item.tiles_total:
+            done = f"{item.tiles_done} of {item.tiles_total}"
+            parts.append(f"{done} tiles of '{item.path.name}' are kept")
+    return f"{' and '.join(parts) or 'no tile was begun'}; {again} again to continue"
 
 
 def _log(slide: str, model: str, step: object, output: Output) -> None:

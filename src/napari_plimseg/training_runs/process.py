@@ -167,7 +167,7 @@ EFFORTS = {"quick": 0.3, "balanced": 1.0, "best": 2.5}
 """The factor by which each multiplies the epochs of all stages."""
 LABEL_SOURCES = ("cams", "words", "mean")
 """What pseudo masks are made of: the recipe key `pseudo_masks.source`."""
-_STOPPED_CODE = 130
+_STOPPED_CODES = (130, 143)
 _LOCK_SECONDS = 1.0
 _KEPT_LINES = 20
 _UNEXPECTED = (
@@ -406,7 +406,7 @@ class TrainingProcess:
         if status is RunStatus.FINISHED and code in (None, 0):
             self.state = TrainingState.FINISHED
             self.error = ""
-        elif self.state is TrainingState.STOPPING or code == _STOPPED_CODE or last == "stopped":
+        elif self.state is TrainingState.STOPPING or code in _STOPPED_CODES or last == "stopped":
             self.state = TrainingState.STOPPED
         else:
             self.state = TrainingState.FAILED

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari_plimseg.cli.console import TRAINING_COMMANDS, add_command
+from napari_plimseg.cli.stopping import Finishing
 from napari_plimseg.errors import ConfigError, TagError
 from napari_plimseg.files import atomic_write, write_json
 from napari_plimseg.tables import csv_text
@@ -111,6 +112,11 @@ def evaluation_text(evaluation: Evaluation) -> str:
             + (f"\n... and {more} more" if more > 0 else "")
         )
     return "\n\n".join(parts)
+
+
+def write_scores(path: Path, evaluation: Evaluation) -> None:
+    """Write an evaluation as JSON."""
+    write_json(path, evaluation.to_dict())
 
 
 def write_image_scores(path: Path, evaluation: Evaluation) -> None:
@@ -223,21 +229,31 @@ def _run(options: argparse.Namespace, console: TrainingConsole) -> int:
     for problem in report.problems:
         if problem.kind == "not annotated":
             console.say(f"note: {problem.text}")
-    found = evaluate(
-        model,
-        folder,
-        protocol=options.protocol,
-        tta=options.tta,
-        device=options.device,
-        class_map=class_map,
-        tile_size=options.tile_size,
-        gate=options.gate,
-        on_progress=console.evaluated,
-    )
+    with Finishing("image") as stop:
+        found = evaluate(
+            model,
+            folder,
+            protocol=options.protocol,
+            tta=options.tta,
+            device=options.device,
+            class_map=class_map,
+            tile_size=options.tile_size,
+            gate=options.gate,
+            on_progress=console.evaluated,
+            should_stop=stop,
+        )
     console.facts("evaluation", found.to_dict())
     console.text(evaluation_text(found))
-    if options.out is not None:
-        write_json(options.out, found.to_dict())
-    if options.per_image is not None:
-        write_image_scores(options.per_image, found)
+    written = []
+    for path, write in ((options.out, write_scores), (options.per_image, write_image_scores)):
+        if path is not None:
+            # scores of some images never replace those of all
+            written.append(path.with_stem(f"{path.stem}.partial") if stop() else path)
+            write(written[-1], found)
+    names = f" and in {', '.join(path.name for path in written)}" if written else ""
+    console.kept = (
+        f"the scores of {found.images} of {found.images + len(found.skipped)} images are above"
+        f"{names}; run it again to score all"
+    )
+    stop.raise_if_asked()
     return 0

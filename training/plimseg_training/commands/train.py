@@ -5,10 +5,12 @@ from __future__ import annotations
 import argparse
 import functools
 import shutil
+import signal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from napari_plimseg.cli.console import EXIT_INTERRUPTED, TRAINING_COMMANDS, add_command
+from napari_plimseg.cli.console import TRAINING_COMMANDS, add_command
+from napari_plimseg.cli.stopping import exit_code_of
 from napari_plimseg.errors import ConfigError, TagError
 from napari_plimseg.files import atomic_write, sha256
 from napari_plimseg.training_runs import EFFORTS, RunFolder
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
 
 EXIT_CODES = """exit codes: 0 done, 1 unexpected error, 2 wrong option or recipe, 3 slide can't be
 opened, 4 model can't be used, 5 images or tags are wrong, 6 run folder damaged or disk full,
-130 stopped (finished work is kept).
+130 interrupted and 143 terminated (finished work is kept; --resume continues).
 For research use only; not a medical device."""
 RUNS = Path("runs")
 
@@ -78,21 +80,26 @@ def _run(options: argparse.Namespace, console: TrainingConsole) -> int:
         return _dry_run_of_hints(recipe, run, console)
     _check_run_folder(run, resume=options.resume)
     console.say(f"run folder: {run.root}")
-    model_file = _trained(recipe, run, options.resume, console)
+    stop = StopRequest(run.root)
+    model_file = _trained(recipe, run, options.resume, console, stop)
     if model_file is None:
         console.say(
             f"Stopped; finished work is kept. To resume: plimseg train --resume --out {run.root}"
         )
-        return EXIT_INTERRUPTED
+        return exit_code_of(stop.number or signal.SIGINT)
     _print_files(recipe, run, model_file, list_model=options.list, console=console)
     return 0
 
 
 def _trained(
-    recipe: Recipe | HintRecipe, run: RunFolder, resume: bool, console: TrainingConsole
+    recipe: Recipe | HintRecipe,
+    run: RunFolder,
+    resume: bool,
+    console: TrainingConsole,
+    stop: StopRequest,
 ) -> Path | None:
     """Train a recipe and return the model file; None when it was stopped."""
-    with StopRequest(run.root) as asked_to_stop:
+    with stop as asked_to_stop:
         if not isinstance(recipe, Recipe):
             from plimseg_training.promptable import train_hint_recipe
 

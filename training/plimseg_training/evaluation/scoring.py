@@ -305,6 +305,7 @@ def evaluate(
     tile_size: int = TILE_SIZE,
     gate: bool | None = None,
     on_progress: Callable[[EvaluationProgress], None] | None = None,
+    should_stop: Callable[[], bool] | None = None,
 ) -> Evaluation:
     """Score a model on the images of a folder that have known masks.
 
@@ -332,6 +333,8 @@ def evaluate(
         setting of its file.
     on_progress : callable, optional
         Called after every image.
+    should_stop : callable, optional
+        Asked after every image; the others are then in `Evaluation.skipped`.
 
     Raises
     ------
@@ -387,6 +390,9 @@ def evaluate(
         left = (time.monotonic() - started) * ahead / (pixels - ahead)
         if on_progress is not None:
             on_progress(EvaluationProgress(done, len(with_truth), image.name, left))
+        if should_stop is not None and should_stop() and any(counts.values()):
+            skipped += [Skipped(other.path.name, "stopped before") for other in with_truth[done:]]
+            break
     results = tuple(
         ProtocolResult(p, averaged, _pooled(counts[p.key, averaged], folder, skipped), images)
         for p in protocols
