@@ -44,7 +44,7 @@ LAYERS = {
     ],
     "napari_plimseg._widgets.review": [
         {"messages"},
-        {"correct", "inspect"},
+        {"correct", "inspect", "class_editor"},
         {"promptable"},
         {"dock"},
     ],

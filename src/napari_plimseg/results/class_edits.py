@@ -164,6 +164,17 @@ class ClassEdits:
         shown = self.classes.by_id(int(self.table[self.own.mask_id(own_name)]))
         return "" if shown is None else shown.name
 
+    @property
+    def own_as_shown(self) -> TissueClasses:
+        """The model's classes in the colors of the classes that they belong to now."""
+        table = self.table
+        shown = [self.classes.by_id(int(table[i])) for i in range(1, len(self.own) + 1)]
+        classes = tuple(
+            each if now is None else dataclasses.replace(each, color=now.color)
+            for each, now in zip(self.own, shown, strict=True)
+        )
+        return dataclasses.replace(self.own, classes=classes)
+
     def _stored_names(self) -> tuple[tuple[str, ...], ...]:
         """Return the names of each class in files of corrections; the first is written."""
         table = self.table

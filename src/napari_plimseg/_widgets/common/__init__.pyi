@@ -17,6 +17,7 @@ __all__ = [
     "ModelChoice",
     "OptionsForm",
     "PlainLabel",
+    "PresetMenu",
     "Stage",
     "TileDone",
     "TimeSlicedTask",
@@ -141,6 +142,9 @@ from .model_choice import (
 )
 from .options_form import (
     OptionsForm as OptionsForm,
+)
+from .preset_menu import (
+    PresetMenu as PresetMenu,
 )
 from .tooltips import (
     TOOLTIPS as TOOLTIPS,

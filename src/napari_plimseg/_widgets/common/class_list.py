@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 
 from qtpy.QtCore import QSize, Qt, Signal
 from qtpy.QtGui import QColor
@@ -19,6 +20,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_plimseg._widgets.common.icons import eye, swatch
+from napari_plimseg._widgets.common.preset_menu import PresetMenu
 from napari_plimseg._widgets.common.tooltips import TOOLTIPS, plain
 from napari_plimseg.errors import ConfigError
 from napari_plimseg.tissue import TissueClass, TissueClasses
@@ -44,6 +46,8 @@ class ClassList(QWidget):
         The user changed names, words, colors or the number of classes.
     visibilityChanged : Signal()
         The user clicked an eye.
+    colorChanged : Signal(str, object)
+        The user gave a class, by name, another color: three numbers.
     classPicked : Signal(str)
         The user selected the row of a class.
     refused : Signal(str)
@@ -52,6 +56,7 @@ class ClassList(QWidget):
 
     classesChanged = Signal()
     visibilityChanged = Signal()
+    colorChanged = Signal(str, object)
     classPicked = Signal(str)
     refused = Signal(str)
 
@@ -65,9 +70,13 @@ class ClassList(QWidget):
         self.add_button = self._button("Add class", "add", self._on_add)
         self.remove_button = self._button("Remove", "remove", self._on_remove)
         self.reset_button = self._button("Reset", "reset", self._on_reset)
+        self.presets = PresetMenu()
+        self.presets.presetChosen.connect(self._take)
+        self.presets.saveRequested.connect(self._save_preset)
+        self.presets.messageEmitted.connect(lambda _, text: self.refused.emit(text))
         buttons = QHBoxLayout()
         buttons.setContentsMargins(0, 0, 0, 0)
-        for button in (self.add_button, self.remove_button, self.reset_button):
+        for button in (self.add_button, self.remove_button, self.reset_button, self.presets):
             buttons.addWidget(button)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
@@ -136,6 +145,7 @@ class ClassList(QWidget):
             (self.add_button, "add"),
             (self.remove_button, "remove"),
             (self.reset_button, "reset"),
+            (self.presets, "presets"),
         ):
             button.setEnabled(not why_not)
             button.setToolTip(plain(why_not or TOOLTIPS[tooltip]))
@@ -203,6 +213,7 @@ class ClassList(QWidget):
         if self._classes is not None:
             old = self._classes[self._classes.mask_id(name) - 1]
             self._take(self._classes.replaced(name, dataclasses.replace(old, color=color)))
+            self.colorChanged.emit(name, color)
 
     def _on_edited(self, item: QTableWidgetItem) -> None:
         if self._classes is None or item.column() not in (NAME, WORDS):
@@ -254,7 +265,15 @@ class ClassList(QWidget):
         except ConfigError as error:
             self.refused.emit(str(error))
 
+    def _save_preset(self, path: str) -> None:
+        if self._classes is not None:
+            self.presets.save(self._classes, Path(path))
+
     def _on_reset(self) -> None:
         if self._own is not None:
             self.hidden.clear()
+            before = {} if self._classes is None else {c.name: c.color for c in self._classes}
             self._take(self._own)
+            for each in self._own:
+                if before.get(each.name, each.color) != each.color:
+                    self.colorChanged.emit(each.name, each.color)

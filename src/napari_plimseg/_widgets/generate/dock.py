@@ -61,7 +61,6 @@ from napari_plimseg._widgets.viewer import (
     closed_shapes,
     describe_corrections,
     find_region_layer,
-    recolored,
     view_center,
 )
 from napari_plimseg.errors import PlimsegError
@@ -74,7 +73,7 @@ if TYPE_CHECKING:
     from napari_plimseg._widgets.viewer import MaskView
     from napari_plimseg.settings import DockSettings
     from napari_plimseg.slides import Slide
-    from napari_plimseg.tissue import TissueClasses
+    from napari_plimseg.tissue import Color, TissueClasses
 
 
 class DockHeader(QWidget):
@@ -117,6 +116,7 @@ def _button(text: str) -> QToolButton:
 
 
 _LABEL_WIDTH = 58
+_NEXT_RUN = "For the next run. Edit this mask's classes in PLIMSeg Review, Classes."
 
 
 class PlimsegDock(QWidget):
@@ -196,7 +196,8 @@ class PlimsegDock(QWidget):
         section.mpp_row.refused.connect(lambda text: self.banner.show_message("warning", text))
         self.model_choice.changed.connect(self._on_model)
         self.class_list.classesChanged.connect(self._on_classes)
-        self.class_list.visibilityChanged.connect(self._recolor)
+        self.class_list.visibilityChanged.connect(self._hide_classes)
+        self.class_list.colorChanged.connect(self._on_color)
         self.class_list.classPicked.connect(self._on_class_picked)
         self.class_list.refused.connect(lambda text: self.banner.show_message("warning", text))
         self.run_on.changed.connect(self.refresh_state)
@@ -340,6 +341,7 @@ class PlimsegDock(QWidget):
         own = self.model_choice.choose_model_of(info)
         self.class_list.show_classes(info.classes, own)
         view = self.controller.show(slide, result, info.classes, self.class_list.hidden)
+        self.class_list.show_classes(view.edits.own_as_shown, own)
         text = f"{loaded_text(result.store)} {describe_corrections(view)}".rstrip()
         if result.damage:
             text = f"{text} Damaged: {result.damage.sentence}. Segment again to repair it."
@@ -420,19 +422,25 @@ class PlimsegDock(QWidget):
     def _on_classes(self) -> None:
         if self.class_list.edited is not None:
             self.controller.forget_stopped()
-        self._recolor()
+            if self.view is not None:
+                self.banner.show_message("info", _NEXT_RUN)
+        self._hide_classes()
         self.refresh_state()
 
-    def _recolor(self) -> None:
-        view, classes = self.view, self.class_list.classes
-        if view is not None and classes is not None:
-            view.set_classes(recolored(view.info.classes, classes), self.class_list.hidden)
+    def _hide_classes(self) -> None:
+        if self.view is not None:
+            self.view.hide_classes(self.class_list.hidden)
+
+    def _on_color(self, name: str, color: Color) -> None:
+        if self.view is not None:
+            try:
+                self.view.recolor(name, color)
+            except PlimsegError as error:
+                self.banner.show_message("warning", str(error))
 
     def _on_class_picked(self, name: str) -> None:
-        # clicking a class also selects it for the brush
-        view = self.view
-        if view is not None and name in view.info.classes.names:
-            view.layer.selected_label = view.info.classes.mask_id(name)
+        if self.view is not None:
+            self.view.select(name)  # for the brush
 
     def _on_settings(self, name: str) -> None:
         if name != "device":  # the mask does not depend on it

@@ -166,7 +166,7 @@ class RunController(QObject):
             if same and view.is_in(self._viewer):
                 view.store = result.store
                 view.take(result.mask)
-                view.set_classes(classes, hidden)
+                view.hide_classes(hidden)
                 self._bring_forward(slide, view)
                 return view
         old = self.view_of(slide)

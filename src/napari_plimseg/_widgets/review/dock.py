@@ -17,6 +17,7 @@ from napari_plimseg._widgets.common import (
     PlainLabel,
     on_destroyed,
 )
+from napari_plimseg._widgets.review.class_editor import ClassEditor
 from napari_plimseg._widgets.review.correct import CorrectSection, EditTarget
 from napari_plimseg._widgets.review.inspect import InspectSection
 from napari_plimseg._widgets.review.messages import NO_MASK
@@ -138,20 +139,23 @@ class ReviewDock(QWidget):
         self.correct = CorrectSection(self._viewer)
         self.prompts = PromptSection(self._viewer, self.correct)
         self.inspect = InspectSection(self._viewer)
+        self.class_editor = ClassEditor()
         self._folds = [
             CollapsibleSection("Correct", self.correct, is_open=True),
             CollapsibleSection("Smart select", self.prompts),
+            CollapsibleSection("Classes", self.class_editor),
             CollapsibleSection("Inspect", self.inspect, is_open=True),
         ]
         self._build()
         self._shown: list[Layer] = []
-        for section in (self.correct, self.prompts, self.inspect):
+        for section in (self.correct, self.prompts, self.inspect, self.class_editor):
             section.messageEmitted.connect(self.banner.show_message)
         self.masks = MaskLayers(self._viewer, self._can_edit)
         self.masks.changed.connect(self.refresh_state)
         self.inspect.compare.compared.connect(self._on_compared)
         self.correct.targetOpened.connect(self.masks.choose)
         self.correct.stepped.connect(self._on_stepped)
+        self.class_editor.edited.connect(self._on_classes_edited)
         masks, theme = self.masks, ThemeColor(self._viewer, self._show_theme)
         for leave in (masks.leave, theme.disconnect):
             on_destroyed(self, leave)
@@ -199,13 +203,22 @@ class ReviewDock(QWidget):
         target = None if current is None else self._target(current)
         self.correct.set_target(target)
         self.prompts.set_target(self.correct.target)
-        self.inspect.set_view(None if target is None else target.view)
+        view = None if target is None else target.view
+        self.inspect.set_view(view)
+        self.class_editor.set_view(view, region_is_open=self.correct.region.view is not None)
         for fold in self._folds:
             fold.setVisible(target is not None)
 
     def _on_stepped(self) -> None:
         if self.banner.kind == "good":  # it describes an edit that is no longer the last one
             self.banner.hide()
+
+    def _on_classes_edited(self) -> None:
+        # number keys, limits and lists of the sections are those of the classes before
+        self.correct.set_target(None)
+        self.prompts.set_target(None)
+        self.inspect.set_view(None)
+        self.refresh_state()
 
     def _on_compared(self) -> None:
         # the layout must place the table before it can be scrolled into view

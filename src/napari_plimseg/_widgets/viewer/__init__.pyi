@@ -19,6 +19,7 @@ __all__ = [
     "canvas_size",
     "chosen_region",
     "closed_shapes",
+    "confidence_values",
     "describe_corrections",
     "edit_spans",
     "find_region_layer",
@@ -28,8 +29,6 @@ __all__ = [
     "label_history",
     "mask_view_of",
     "mask_views",
-    "overlay_values",
-    "recolored",
     "show_tissue",
     "show_world_box",
     "slide_file_filter",
@@ -83,6 +82,9 @@ from .mask_layer import (
     OverlayView as OverlayView,
 )
 from .mask_layer import (
+    confidence_values as confidence_values,
+)
+from .mask_layer import (
     label_colormap as label_colormap,
 )
 from .mask_layer import (
@@ -90,12 +92,6 @@ from .mask_layer import (
 )
 from .mask_layer import (
     mask_views as mask_views,
-)
-from .mask_layer import (
-    overlay_values as overlay_values,
-)
-from .mask_layer import (
-    recolored as recolored,
 )
 from .mask_layer import (
     show_tissue as show_tissue,

@@ -71,7 +71,7 @@ def describe_pixel(view: MaskView, world: NDArray[np.float64], blocks: StoreBloc
         predicted, confidence = blocks.at(view, pixel[0] * view.step, pixel[1] * view.step)
     except Exception:  # noqa: BLE001 - a result deleted meanwhile must not break the mouse
         return tissue_class.name
-    if predicted != mask_id:
+    if view.edits.table[predicted] != mask_id:
         return f"{tissue_class.name} · painted"
     return f"{tissue_class.name} · {100 * confidence / 255:.0f} %"
 

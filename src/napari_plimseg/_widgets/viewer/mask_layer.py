@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import weakref
 from typing import TYPE_CHECKING, Any
@@ -14,10 +15,11 @@ from napari_plimseg._widgets.viewer.mask_pixels import MaskPixels
 from napari_plimseg._widgets.viewer.napari_private import (
     SavedHistory,
     draw_part,
+    renumber_history,
     unwrapped,
 )
-from napari_plimseg.errors import CorrectionsError
-from napari_plimseg.results import Corrections
+from napari_plimseg.errors import CorrectionsError, StoreError
+from napari_plimseg.results import ClassEdits, Corrections, moved_ids
 from napari_plimseg.tissue import NOT_COMPUTED, UNREADABLE
 
 if TYPE_CHECKING:
@@ -32,20 +34,11 @@ if TYPE_CHECKING:
     from napari_plimseg.results import MaskInfo, MaskStore
     from napari_plimseg.slides import Slide, TissueMask
     from napari_plimseg.tiling import Window
-    from napari_plimseg.tissue import TissueClasses
+    from napari_plimseg.tissue import Color, TissueClasses
 
 
 UNREADABLE_COLOR = (1.0, 0.0, 1.0, 1.0)
 COLORMAPS = ("magma", "viridis", "inferno", "turbo", "gray")
-
-
-def recolored(shown: TissueClasses, edited: TissueClasses) -> TissueClasses:
-    """Return `shown` with the colors that classes of the same names have in `edited`."""
-    colors = {c.name: c.color for c in edited}
-    return dataclasses.replace(
-        shown,
-        classes=tuple(dataclasses.replace(c, color=colors.get(c.name, c.color)) for c in shown),
-    )
 
 
 def label_colors(
@@ -119,7 +112,7 @@ class MaskView:
     mask : ndarray of uint8, shape (h, w)
         The part of the mask that is computed already.
     classes : TissueClasses
-        Names and colors to show.
+        Gives a new mask the colors that were chosen before its run, by the model's names.
 
     Attributes
     ----------
@@ -131,6 +124,10 @@ class MaskView:
         What was painted, saved beside the store; None when that is impossible, see `note`.
     recorder : CorrectionRecorder or None
         Records and saves what is painted.
+    edits : ClassEdits
+        What was changed about the classes, kept with the store; `edit_classes` changes it.
+    info : MaskInfo
+        With the classes as shown.
     """
 
     def __init__(
@@ -148,13 +145,17 @@ class MaskView:
         self.slide = slide
         self.store = store
         self.step = decimation(store.info.shape, max_side)
-        self.info: MaskInfo = dataclasses.replace(store.info, classes=classes)
+        self.edits, edits_problem = _edits_of(store, classes)
+        self.info: MaskInfo = self.edits.described(store.info)
+        classes = self.info.classes
         self.corrections, self._problem = _corrections_of(store, self.info)
+        self._edits_problem = edits_problem
         self.recorder: CorrectionRecorder | None = None
         # what was painted on another mask in the last half second must show here, too
         commit_shared(self)
-        self.pixels = MaskPixels(mask, self.step, self.corrections)
-        self.hidden = frozenset(hidden)
+        self.pixels = MaskPixels(mask, self.step, self.corrections, self._table)
+        self.hidden = self._shown_names(hidden)
+        hidden = self.hidden
         self.opacities: dict[str, float] = {}
         self._shown_colors = label_colors(classes, hidden)
         self._saved_history: SavedHistory | None = None
@@ -206,7 +207,8 @@ class MaskView:
     @property
     def note(self) -> str:
         """Sentences about problems with the corrections; empty without problems."""
-        return self._problem if self.corrections is None else self.corrections.note()
+        note = self._problem if self.corrections is None else self.corrections.note()
+        return f"{self._edits_problem} {note}".strip()
 
     def fill(self, window: Window, mask: NDArray[np.uint8]) -> None:
         """Write a finished tile into the layer's array, without drawing it yet.
@@ -278,7 +280,14 @@ class MaskView:
 
     def overlay_values(self, what: str) -> NDArray[np.uint8]:
         """Return the values of an overlay for the pixels of this layer."""
-        return overlay_values(self.store, what, self.info.classes, self.step)
+        if what == CONFIDENCE:
+            return confidence_values(self.store, self.step)
+        rows, columns = (slice(0, side) for side in self.info.shape)
+        values = np.zeros(self.pixels.shown.shape, np.uint8)
+        for i in self.edits.model_ids(what):  # a merged class is as probable as its parts together
+            part = self.store.read("probabilities", rows, columns, step=self.step, channel=i - 1)
+            values = np.minimum(values, 255 - part) + part
+        return values
 
     def refresh(self) -> None:
         """Draw the whole mask."""
@@ -294,19 +303,84 @@ class MaskView:
             else:
                 self.recorder.draw(rows, columns)
 
-    def set_classes(self, classes: TissueClasses, hidden: Collection[str]) -> None:
-        """Change colors or names of the classes, or hide some."""
-        self.hidden = frozenset(hidden)
-        colors = label_colors(classes, hidden, self.opacities)
-        self._set_info(dataclasses.replace(self.info, classes=classes))
-        if colors != self._shown_colors:
-            self._shown_colors = colors
-            self.layer.colormap = label_colormap(classes, hidden, self.opacities)
+    def hide_classes(self, names: Collection[str]) -> None:
+        """Hide the classes to which classes of the model, given by name, belong; show others."""
+        self.hidden = self._shown_names(names)
+        self._show_colors()
+
+    def recolor(self, name: str, color: Color) -> None:
+        """Give the class to which a class of the model belongs another color; see `edit_classes`.
+
+        A name that the model does not have is ignored.
+        """
+        for shown in self._shown_names([name]):
+            self.edit_classes(self.edits.recolored({shown: color}))
+
+    def select(self, name: str) -> None:
+        """Select the class to which a class of the model belongs for painting."""
+        for shown in self._shown_names([name]):
+            self.layer.selected_label = self.info.classes.mask_id(shown)
 
     def set_opacity(self, name: str, opacity: float) -> None:
         """Set the opacity (0 to 1) of one class; hidden classes stay hidden."""
         self.opacities[name] = opacity
-        self.set_classes(self.info.classes, self.hidden)
+        self._show_colors()
+
+    def edit_classes(self, edits: ClassEdits) -> None:
+        """Show edited classes, and keep them with the mask.
+
+        Strokes can still be undone, unless a class becomes several again.
+
+        Raises
+        ------
+        StoreError
+            When they can't be kept; then nothing changes.
+        """
+        edits.write(self.store.path)
+        if self.recorder is not None:
+            self.recorder.commit_all()  # in the ids of now
+        old, self.edits, self._edits_problem = self.edits, edits, ""
+        renamed = dict(zip(old.state.origins, old.classes.names, strict=True))
+        names = {
+            renamed[origin]: name
+            for origin, name in zip(edits.state.origins, edits.classes.names, strict=True)
+            if origin in renamed
+        }
+        self.hidden = frozenset(names[name] for name in self.hidden if name in names)
+        self.opacities = {names[n]: value for n, value in self.opacities.items() if n in names}
+        self._set_info(edits.described(self.info))
+        if old.state.origins != edits.state.origins or old.state.merged != edits.state.merged:
+            self._renumber(moved_ids(old.state, edits.state))
+        # also where no color changed: those who show the names follow this event
+        self._shown_colors = {}
+        self._show_colors()
+
+    def _renumber(self, table: NDArray[np.uint8] | None) -> None:
+        selected = int(self.layer.selected_label)
+        self._saved_history = None
+        self.pixels.use_table(self._table)
+        if self.corrections is None and table is not None:
+            np.copyto(self.pixels.shown, np.take(table, self.pixels.shown))
+        else:
+            self.pixels.redraw_all()
+        renumber_history(self.layer, table)
+        self.layer.selected_label = 1 if table is None else int(table[selected]) or 1
+        self.refresh()
+
+    @property
+    def _table(self) -> NDArray[np.uint8] | None:
+        return self.edits.table if self.edits.changes_ids else None
+
+    def _shown_names(self, names: Collection[str]) -> frozenset[str]:
+        own = (name for name in names if name in self.edits.own.names)
+        return frozenset(filter(None, map(self.edits.shown_name, own)))
+
+    def _show_colors(self) -> None:
+        classes = self.info.classes
+        colors = label_colors(classes, self.hidden, self.opacities)
+        if colors != self._shown_colors:
+            self._shown_colors = colors
+            self.layer.colormap = label_colormap(classes, self.hidden, self.opacities)
 
     def full_mask(self, shown: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Return the mask (h, w) at full resolution with everything painted.
@@ -316,7 +390,8 @@ class MaskView:
         """
         if self.step == 1:
             return np.array(shown, np.uint8)
-        mask = self.store.read_classes(allow_damaged=True)  # shown as unreadable already
+        # what is damaged is shown as unreadable already
+        mask = self.edits.applied(self.store.read_classes(allow_damaged=True))
         if self.corrections is not None and self.shows_corrections:
             self.corrections.apply(mask)
         # what was painted in the last half second is not recorded as a correction yet
@@ -429,7 +504,8 @@ class OverlayView:
         if what == CONFIDENCE:
             values = tile.confidence
         elif tile.probabilities is not None:
-            values = tile.probabilities[self.view.info.classes.mask_id(what) - 1]
+            channels = [i - 1 for i in self.view.edits.model_ids(what)]
+            values = tile.probabilities[channels].sum(0).clip(0, 255).astype(np.uint8)
         else:
             values = None
         if values is not None:
@@ -442,6 +518,23 @@ def _corrections_of(store: MaskStore, info: MaskInfo) -> tuple[Corrections | Non
         return Corrections.open(store.path.parent, info), ""
     except CorrectionsError as error:
         return None, f"{error} Until then, corrections are not saved."
+
+
+def _edits_of(store: MaskStore, chosen: TissueClasses) -> tuple[ClassEdits, str]:
+    """Return the edits of the classes of a mask, and what is wrong with them as a sentence."""
+    own = store.info.classes
+    try:
+        edits = store.class_edits
+    except StoreError as error:
+        return ClassEdits.of(own), str(error)
+    if edits == ClassEdits.of(own):
+        known = dict(zip(own.names, own.colors, strict=True))
+        colors = {c.name: c.color for c in chosen if known.get(c.name, c.color) != c.color}
+        if colors:
+            edits = edits.recolored(colors)
+            with contextlib.suppress(StoreError):  # the colors are shown all the same
+                edits.write(store.path)
+    return edits, ""
 
 
 def show_tissue(viewer: Viewer, slide_layer: Image, tissue: TissueMask, name: str) -> None:
@@ -461,21 +554,16 @@ def show_tissue(viewer: Viewer, slide_layer: Image, tissue: TissueMask, name: st
         viewer.add_labels(mask, name=name, opacity=0.35, **placement)
 
 
-def overlay_values(
-    store: MaskStore, what: str, classes: TissueClasses, step: int
-) -> NDArray[np.uint8]:
-    """Read the values of an overlay from the store: (h, w), every `step`-th pixel.
+def confidence_values(store: MaskStore, step: int) -> NDArray[np.uint8]:
+    """Read the confidence from the store: (h, w), every `step`-th pixel; 255 = 1.
 
     Raises
     ------
     StoreError
-        When they are damaged, or the store does not keep them.
+        When it is damaged.
     """
     rows, columns = (slice(0, side) for side in store.info.shape)
-    if what == CONFIDENCE:
-        return store.read("confidence", rows, columns, step=step)
-    channel = classes.mask_id(what) - 1
-    return store.read("probabilities", rows, columns, step=step, channel=channel)
+    return store.read("confidence", rows, columns, step=step)
 
 
 def shown_part(

@@ -28,6 +28,8 @@ class MaskPixels:
         Every `step`-th pixel is shown.
     corrections : Corrections or None
         None if they can't be saved.
+    table : ndarray of uint8, shape (256,), optional
+        The id shown for each id of the model, see `ClassEdits`; None for the same.
 
     Attributes
     ----------
@@ -37,23 +39,38 @@ class MaskPixels:
         False while only the model's output is shown.
     """
 
-    def __init__(self, mask: NDArray[np.uint8], step: int, corrections: Corrections | None) -> None:
+    def __init__(
+        self,
+        mask: NDArray[np.uint8],
+        step: int,
+        corrections: Corrections | None,
+        table: NDArray[np.uint8] | None = None,
+    ) -> None:
         self.step = step
         self.corrections = corrections
         self.shows_corrections = True
-        self.model = np.ascontiguousarray(mask[::step, ::step])
+        self._output = np.ascontiguousarray(mask[::step, ::step])  # in ids of the model
+        self.use_table(table)
         self.shown = self.model.copy()
         if corrections is not None:
             corrections.apply(self.shown, step)
 
+    def use_table(self, table: NDArray[np.uint8] | None) -> None:
+        """Give each id of the model another id; what is shown follows with `redraw_all`."""
+        self._table = table
+        # one array serves as both as long as no id changes
+        self.model = self._output if table is None else np.take(table, self._output)
+
     def is_news(self, rows: slice, columns: slice, block: NDArray[np.uint8]) -> bool:
         """Whether new output of the model for a part differs from the current one."""
-        return bool(np.any((block != NOT_COMPUTED) & (block != self.model[rows, columns])))
+        return bool(np.any((block != NOT_COMPUTED) & (block != self._output[rows, columns])))
 
     def fill(self, rows: slice, columns: slice, block: NDArray[np.uint8]) -> None:
         """Replace the model's output of a part; corrections stay on top."""
-        part = self.model[rows, columns]
-        np.copyto(part, block, where=block != NOT_COMPUTED)
+        np.copyto(self._output[rows, columns], block, where=block != NOT_COMPUTED)
+        part = self._output[rows, columns]
+        if self._table is not None:
+            self.model[rows, columns] = part = np.take(self._table, part)
         if self.corrections is None:  # painting can't be distinguished from older output: both stay
             shown = self.shown[rows, columns]
             empty = (shown == NOT_COMPUTED) | (shown == UNREADABLE)

@@ -120,6 +120,30 @@ class SavedHistory:
             setattr(self._layer, name, stack)
 
 
+def renumber_history(layer: Labels, table: NDArray[np.uint8] | None) -> None:
+    """Replace the ids (256,) in a layer's undo history; None, or an unknown format, empties it."""
+    stacks = history_stacks(layer)
+    if stacks is None:
+        return
+    for stack in stacks:
+        items = [*stack]
+        stack.clear()
+        if table is not None:
+            with contextlib.suppress(AttributeError, IndexError, TypeError, ValueError):
+                stack.extend([[_renumbered(edit, table) for edit in item] for item in items])
+
+
+def _renumbered(edit: Any, table: NDArray[np.uint8]) -> Any:
+    def new(ids: Any) -> Any:
+        replaced = np.take(table, ids)
+        return replaced if np.ndim(ids) else int(replaced)
+
+    if hasattr(edit, "slice_key"):
+        return edit._replace(old_values=new(edit.old_values), new_value=new(edit.new_value))
+    indices, before, after = edit
+    return indices, new(before), new(after)
+
+
 def is_drawing(layer: Labels) -> bool:
     """Whether a mouse stroke is collecting its changes for one step of the history."""
     return bool(getattr(layer, "_block_history", False))

@@ -126,7 +126,7 @@ class EditRegion(QObject):
         if view.recorder is not None:
             view.recorder.commit_all()
         before = view.corrections.read(rows, columns)
-        model = view.store.read("classes", rows, columns)
+        model = view.edits.applied(view.store.read("classes", rows, columns))
         shown = np.where(before > 0, before, model)
         size = view.info.napari_scale[0]
         shift = view.info.napari_translate[0]

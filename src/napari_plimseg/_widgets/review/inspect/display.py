@@ -17,7 +17,7 @@ from qtpy.QtWidgets import (
 from superqt import QCollapsible
 
 from napari_plimseg._widgets.common import TOOLTIPS, BackgroundJob, PlainLabel, plain, swatch
-from napari_plimseg._widgets.viewer import CONFIDENCE, OutlineLayer, OverlayView, overlay_values
+from napari_plimseg._widgets.viewer import OutlineLayer, OverlayView, confidence_values
 from napari_plimseg.tissue import NOT_COMPUTED
 
 if TYPE_CHECKING:
@@ -205,7 +205,7 @@ class ShowPanel(QWidget):
 
 
 def _uncertainty(view: MaskView) -> tuple[MaskView, NDArray[Any]]:
-    confidence = overlay_values(view.store, CONFIDENCE, view.info.classes, view.step)
+    confidence = confidence_values(view.store, view.step)
     computed = view.layer.data != NOT_COMPUTED
     return view, np.where(computed, 255 - confidence, np.uint8(0))
 
