@@ -184,7 +184,7 @@ class PlimsegDock(QWidget):
         section = self.slide_section
         section.openRequested.connect(self.opener.ask)
         section.sampleRequested.connect(self.open_sample)
-        self.opener.opened.connect(self._on_opened)
+        self.opener.opened.connect(lambda: self.banner.kind == "error" and self.banner.hide())
         self.opener.failed.connect(self.show_error_message)
         self.opener.folderChosen.connect(lambda path: self._remember(slide_folder=path))
         self.header.dockRequested.connect(self.open_dock)
@@ -198,7 +198,7 @@ class PlimsegDock(QWidget):
         self.class_list.classesChanged.connect(self._on_classes)
         self.class_list.visibilityChanged.connect(self._hide_classes)
         self.class_list.colorChanged.connect(self._on_color)
-        self.class_list.classPicked.connect(self._on_class_picked)
+        self.class_list.classPicked.connect(lambda name: self.view and self.view.select(name))
         self.class_list.refused.connect(lambda text: self.banner.show_message("warning", text))
         self.run_on.changed.connect(self.refresh_state)
         self.run_on.drawRequested.connect(self.draw_region)
@@ -293,10 +293,6 @@ class PlimsegDock(QWidget):
     def open_sample(self) -> None:
         """Open the slide shipped with the plugin."""
         self.opener.open_sample()
-
-    def _on_opened(self) -> None:
-        if self.banner.kind == "error":
-            self.banner.hide()
 
     def open_dock(self, key: str) -> None:
         """Open another dock of the plugin: a key of `DOCKS`."""
@@ -437,10 +433,6 @@ class PlimsegDock(QWidget):
                 self.view.recolor(name, color)
             except PlimsegError as error:
                 self.banner.show_message("warning", str(error))
-
-    def _on_class_picked(self, name: str) -> None:
-        if self.view is not None:
-            self.view.select(name)  # for the brush
 
     def _on_settings(self, name: str) -> None:
         if name != "device":  # the mask does not depend on it
