@@ -35,6 +35,7 @@ __all__ = [
     "export_all",
     "export_corrected_objects",
     "export_geojson",
+    "export_stem",
     "fill_holes",
     "grow",
     "has_corrections",
@@ -178,6 +179,9 @@ from .export.formats import (
 )
 from .export.formats import (
     export_all as export_all,
+)
+from .export.formats import (
+    export_stem as export_stem,
 )
 from .export.geojson import (
     export_geojson as export_geojson,

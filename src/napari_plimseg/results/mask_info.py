@@ -21,6 +21,8 @@ _LONGEST_NOTE = 1000
 
 SOFTWARE = f"napari-plimseg {__version__}"
 """What wrote a file, in every file of results."""
+SLIDE_KEY = "slide_fingerprint"
+"""What the fingerprint of the slide is called in every file of results."""
 
 
 @dataclass(frozen=True)
@@ -119,7 +121,7 @@ class MaskInfo:
         bounds = self.bounds
         data = {
             "slide_name": self.slide_name,
-            "slide_fingerprint": self.slide_fingerprint,
+            SLIDE_KEY: self.slide_fingerprint,
             "slide_shape": list(self.slide_shape),
             # `from_dict` reads floats: with integers, exports of a resumed run would differ
             "bounds": [float(v) for v in (bounds.y, bounds.x, bounds.height, bounds.width)],

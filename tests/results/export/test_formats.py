@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import zlib
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from napari_plimseg.results.export import (
     export_all,
     export_geojson,
     export_label_tiff,
+    export_stem,
 )
 from napari_plimseg.results.mask_info import MaskInfo
 from napari_plimseg.slides import open_slide
@@ -52,6 +54,32 @@ def small_mask() -> Any:
 def write_one(key: str, path: Path, slide: Slide | None = None) -> Path:
     mask = small_mask()
     return FORMATS[key].write(path, mask, info_for(mask), slide or small_slide(), "mask")
+
+
+@pytest.mark.parametrize("key", FORMATS)
+def test_no_export_replaces_one_of_another_slide(key: str, tmp_path: Path) -> None:
+    mask = small_mask()
+    first = info_for(mask)
+    second = replace(first, slide_fingerprint="beef" * 16)
+    (path,) = export_all(tmp_path, "x", mask, first, small_slide(), formats=(key,))
+    before = path.read_bytes()
+    with pytest.raises(ExportError, match="another slide with the same name"):
+        export_all(tmp_path, "x", mask, second, small_slide(), formats=(key,))
+    assert path.read_bytes() == before
+    stem = export_stem(tmp_path, "x", second, (key,))
+    assert stem == "x-beefbeef"
+    export_all(tmp_path, stem, mask, second, small_slide(), formats=(key,))
+    assert export_stem(tmp_path, "x", first, (key,)) == "x"
+    export_all(tmp_path, "x", mask, first, small_slide(), formats=(key,))
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_files_that_do_not_name_their_slide_are_replaced(tmp_path: Path) -> None:
+    mask = small_mask()
+    (tmp_path / "x.geojson").write_text('{"type": "FeatureCollection", "features": []}')
+    (tmp_path / "x.areas.csv").write_text("slide,class\nx.svs,gland\n")
+    files = export_all(tmp_path, "x", mask, info_for(mask), formats=("geojson", "csv"))
+    assert all("f00d" in path.read_text() for path in files)
 
 
 def test_flat_names_with_the_stem_of_the_slide(tmp_path: Path) -> None:

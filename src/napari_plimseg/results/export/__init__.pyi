@@ -8,6 +8,7 @@ __all__ = [
     "export_geojson",
     "export_label_tiff",
     "export_overlay",
+    "export_stem",
     "iter_outlines",
     "overlay_picture",
     "read_label_tiff",
@@ -27,6 +28,9 @@ from .formats import (
 )
 from .formats import (
     export_all as export_all,
+)
+from .formats import (
+    export_stem as export_stem,
 )
 from .geojson import (
     export_geojson as export_geojson,

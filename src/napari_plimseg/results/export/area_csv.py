@@ -6,17 +6,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari_plimseg.results.export.writing import export_to
+from napari_plimseg.results.mask_info import SLIDE_KEY, MaskInfo
 from napari_plimseg.results.measure import area_table
 from napari_plimseg.tables import csv_text
 
 if TYPE_CHECKING:
-    from napari_plimseg.results.mask_info import MaskInfo
     from napari_plimseg.results.measure import MaskArray
 
 
 COLUMNS = (
     "slide", "class", "mask_id", "kind", "pixels", "area_mm2", "percent_of_tissue",
-    "um_per_pixel", "method",
+    "um_per_pixel", "method", SLIDE_KEY,
 )  # fmt: skip
 METHOD = "pixels counted in the mask"
 
@@ -58,6 +58,7 @@ def export_csv(path: str | Path, mask: MaskArray, info: MaskInfo) -> Path:
                 _number(row.percent_of_tissue, 3),
                 "" if info.mask_mpp is None else f"{info.mask_mpp:.6g}",
                 METHOD,
+                info.slide_fingerprint,
             )
             for row in area_table(mask, info)
         ]

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from napari_plimseg.errors import ConfigError, ExportError
+from napari_plimseg.results.export.owner import of_another_slide
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -203,16 +204,49 @@ def export_all(
     Raises
     ------
     ExportError
-        When a format is unknown or a file can't be written; files before it are complete.
+        When a format is unknown, a file of that name is the export of another slide, or one can't
+        be written; files before it are complete.
     """
     if formats is None:
         formats = [
             key for key, kind in FORMATS.items() if slide is not None or not kind.needs_slide
         ]
+    files = _files(folder, stem, formats)
+    other = of_another_slide(files, info)
+    if other is not None:
+        raise ExportError(
+            "it is there already, of another slide with the same name",
+            path=other,
+            remedy="Choose another folder.",
+        )
+    return [
+        FORMATS[key].write(path, mask, info, slide, at)
+        for key, path in zip(formats, files, strict=True)
+    ]
+
+
+def export_stem(
+    folder: str | Path, stem: str, info: MaskInfo, formats: Sequence[str] | None = None
+) -> str:
+    """Return a stem for `export_all`: with a digest where files of another slide have this one.
+
+    Parameters
+    ----------
+    folder, stem, info, formats
+        As of `export_all`.
+
+    Raises
+    ------
+    ExportError
+        When a format is unknown, or the stem is no file name.
+    """
+    files = _files(folder, stem, tuple(FORMATS) if formats is None else formats)
+    other = of_another_slide(files, info)
+    return stem if other is None else f"{stem}-{info.slide_fingerprint[:8]}"
+
+
+def _files(folder: str | Path, stem: str, formats: Sequence[str]) -> list[Path]:
     checked_formats(formats)
     if not stem or Path(stem).name != stem:
         raise ExportError(f"'{stem}' is no file name", remedy="Give a name without folders.")
-    return [
-        FORMATS[key].write(Path(folder) / f"{stem}{FORMATS[key].suffix}", mask, info, slide, at)
-        for key in formats
-    ]
+    return [Path(folder) / f"{stem}{FORMATS[key].suffix}" for key in formats]

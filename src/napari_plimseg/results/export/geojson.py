@@ -12,7 +12,7 @@ import numpy as np
 
 from napari_plimseg.errors import ExportError
 from napari_plimseg.results.export.writing import RESEARCH_USE, export_to
-from napari_plimseg.results.mask_info import SOFTWARE, MaskInfo
+from napari_plimseg.results.mask_info import SLIDE_KEY, SOFTWARE, MaskInfo
 from napari_plimseg.tissue import UNREADABLE
 
 if TYPE_CHECKING:
@@ -155,6 +155,7 @@ def _write_collection(file: TextIO, features: Iterable[Feature], info: MaskInfo)
         "program": SOFTWARE,
         "note": RESEARCH_USE,
         "slide": info.slide_name,
+        SLIDE_KEY: info.slide_fingerprint,
         "um_per_pixel": info.mpp,
         "mask_downsample": info.downsample,
         "model": info.model_name,

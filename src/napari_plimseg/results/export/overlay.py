@@ -12,6 +12,7 @@ import numpy as np
 from napari_plimseg.errors import ExportError
 from napari_plimseg.results.export.label_tiff import LabelPyramid
 from napari_plimseg.results.export.writing import RESEARCH_USE, export_to
+from napari_plimseg.results.mask_info import SLIDE_KEY, MaskInfo
 from napari_plimseg.results.measure import area_table
 from napari_plimseg.tissue import UNREADABLE
 
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from PIL.ImageDraw import ImageDraw
     from PIL.ImageFont import FreeTypeFont, ImageFont
 
-    from napari_plimseg.results.mask_info import MaskInfo
     from napari_plimseg.results.measure import ClassArea, MaskArray
     from napari_plimseg.slides import Slide
     from napari_plimseg.tissue import Color
@@ -296,6 +296,8 @@ def export_overlay(
     SlideError
         When the slide can't be read.
     """
+    from PIL.PngImagePlugin import PngInfo
+
     path = Path(path)
     if slide.shape != info.slide_shape:
         raise ExportError(
@@ -305,7 +307,9 @@ def export_overlay(
         )
     with export_to(path, mask, info) as temporary:
         picture = overlay_picture(mask, info, slide, max_side=max_side, opacity=opacity)
-        picture.save(temporary, format="PNG")
+        about = PngInfo()
+        about.add_text(SLIDE_KEY, info.slide_fingerprint)
+        picture.save(temporary, format="PNG", pnginfo=about)
     return path
 
 
