@@ -49,7 +49,7 @@ LAYERS = {
         {"dock"},
     ],
     "napari_plimseg.slides": [
-        {"slide", "color", "metadata"},
+        {"slide", "color", "metadata", "ome_xml"},
         {"display", "tissue_mask", "validation"},
         {"readers"},
         {"opening"},
@@ -85,7 +85,7 @@ LAYERS = {
     ],
     "napari_plimseg.inference": [
         {"devices", "progress", "slide_places"},
-        {"plan", "unlike", "engine", "job", "cohort"},
+        {"names", "plan", "unlike", "engine", "job", "cohort"},
         {"promptable"},
     ],
     "plimseg_training": [

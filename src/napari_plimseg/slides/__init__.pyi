@@ -2,6 +2,7 @@ __all__ = [
     "MPP_RANGE",
     "UNSCANNED",
     "Level",
+    "PixelSizeConflict",
     "Region",
     "Slide",
     "TissueMask",
@@ -43,6 +44,9 @@ from .slide import (
 )
 from .slide import (
     Level as Level,
+)
+from .slide import (
+    PixelSizeConflict as PixelSizeConflict,
 )
 from .slide import (
     Region as Region,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -223,43 +224,57 @@ def slides_in(place: str | Path) -> Iterator[Path]:
     """Yield a slide, or the slides in a folder and its subfolders, sorted by name.
 
     Files are recognized by their content. Pictures beside slides are skipped: they are previews.
+    What has the name of a slide and is none, and folders that may not be read, are yielded too.
 
     Parameters
     ----------
     place : str or Path
         A file is yielded whatever it holds, so that opening it explains what is wrong with it.
+
+    Raises
+    ------
+    SlideError
+        When there are more files and folders than the limit "folder-entries".
     """
     place = Path(place)
     if not place.is_dir() or _reader_or_none(place) is not None:
         yield place
         return
-    budget = [limits.get("folder-entries")]
-    yield from _slides_below(place, budget)
+    yield from _slides_below(place, place, [0])
 
 
-def _slides_below(folder: Path, budget: list[int]) -> Iterator[Path]:
+def _slides_below(folder: Path, place: Path, seen: list[int]) -> Iterator[Path]:
     try:
         entries = sorted(os.scandir(folder), key=lambda e: e.name)
     except OSError:
-        return  # a folder without permission holds no slides for this person
+        yield folder
+        return
     slides: list[Path] = []
     pictures: list[Path] = []
     folders: list[Path] = []
     for entry in entries:
-        budget[0] -= 1
-        if budget[0] < 0:
-            return
+        seen[0] += 1
+        limits.check(SlideError, "folder-entries", seen[0], path=place, what="it holds")
         path = Path(entry.path)
         if is_of_system(entry.name) or entry.name.lower().endswith(OUR_ENDINGS):
             continue
         reader = _reader_or_none(path)
         if reader is not None:
             (pictures if reader.is_picture else slides).append(path)
-        elif entry.is_dir() and path.suffix.lower() != ".zarr":
+        elif _is_named_as_slide(entry):
+            slides.append(path)
+        elif entry.is_dir():
             folders.append(path)
     yield from slides or pictures
     for child in folders:
-        yield from _slides_below(child, budget)
+        yield from _slides_below(child, place, seen)
+
+
+def _is_named_as_slide(entry: os.DirEntry[str]) -> bool:
+    """Whether a file, a folder or a link, also to nothing, has the name of a slide."""
+    patterns = [p for reader in READERS.values() if not reader.is_picture for p in reader.patterns]
+    is_named = any(fnmatchcase(entry.name.lower(), pattern) for pattern in patterns)
+    return is_named and (entry.is_file() or entry.is_dir() or entry.is_symlink())
 
 
 def _reader_or_none(path: Path) -> SlideReader | None:

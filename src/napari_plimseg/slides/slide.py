@@ -77,6 +77,7 @@ with loss. Stained tissue is never as dark, nor are dust and pens."""
 _MOSTLY = 0.5
 _SNAP = 0.10
 _SAME = 1e-3
+_SAME_MPP = 0.02  # people type 0.25 for 0.2527
 _READ_LIMIT = 32_000_000
 _DARK = 40
 _STAINED_BRIGHTEST, _STAINED_DARKEST = 100, 60
@@ -131,6 +132,10 @@ class Level:
             raise SlideError(f"a level of {self.shape} pixels at downsample {self.downsample}")
 
 
+class PixelSizeConflict(SlideError):
+    """The user and the file name different pixel sizes."""
+
+
 class Slide(ABC):
     """An opened slide: pyramid levels of 8-bit RGB.
 
@@ -150,6 +155,8 @@ class Slide(ABC):
         Kind of file, for people.
     notes : tuple of str
         What was converted to get 8-bit RGB, and what else is unusual, as sentences for people.
+    not_square : str or None
+        A sentence when the file's pixels are not square; they have no single size then.
     """
 
     def __init__(
@@ -161,6 +168,7 @@ class Slide(ABC):
         format_name: str,
         bounds: Region | None = None,
         notes: tuple[str, ...] = (),
+        not_square: str | None = None,
     ) -> None:
         self.path = path
         self.levels = levels
@@ -170,7 +178,8 @@ class Slide(ABC):
         self.bounds = bounds or Region(0, 0, *levels[0].shape)
         if len(levels) == 1 and levels[0].shape[0] * levels[0].shape[1] > _LARGE:
             notes += ("It has no pyramid: showing the whole slide reads the whole file.",)
-        self.notes = notes
+        self.notes = (*notes, not_square) if not_square else notes
+        self._not_square = not_square
         self._file_says_brightfield: bool | None = None
         self._closed = False
         self._reading = 0
@@ -198,7 +207,37 @@ class Slide(ABC):
             raise SlideError(
                 f"{value} um/px is not a pixel size between {low} and {high}", path=self.path
             )
+        if value is not None and self._not_square:
+            raise _no_size(self)
         self._given_mpp = value
+
+    def give_mpp(self, mpp: float, *, override: bool = False) -> None:
+        """Set the pixel size of a slide whose file has none.
+
+        Parameters
+        ----------
+        mpp : float
+            Micrometers per level-0 pixel.
+        override : bool
+            Whether it replaces another size in the file.
+
+        Raises
+        ------
+        SlideError
+            When it is out of range, or the file says otherwise and that is not overridden.
+        """
+        if override:
+            self._not_square = None
+            self.mpp = mpp
+        elif self._file_mpp is None:
+            self.mpp = mpp
+        elif abs(mpp / self._file_mpp - 1) > _SAME_MPP:
+            raise PixelSizeConflict(
+                f"its file says {self._file_mpp:.4g} um per pixel, not {mpp:.4g}",
+                path=self.path,
+                remedy="Leave the pixel size out, or replace the file's "
+                "(--override-mpp, override_mpp=True).",
+            )
 
     @property
     def mpp_is_given(self) -> bool:
@@ -210,8 +249,7 @@ class Slide(ABC):
         """Whether this looks like light through a stained section, as models expect.
 
         False when the file names a fluorescence filter, or when a small thumbnail is black but
-        for a few colored spots. Such slides are for viewing only. Scanners that leave what they
-        did not scan black are known by the rest, which is light.
+        for a few colored spots, not light ones. Such slides are for viewing only.
         """
         if self._file_says_brightfield is not None:
             return self._file_says_brightfield
@@ -222,13 +260,6 @@ class Slide(ABC):
         brightest, darkest = small.max(2), small.min(2)
         is_dark = np.median(brightest) < _DARK and np.percentile(darkest, 90) < 2 * _DARK
         return not is_dark or _is_stained(small)
-
-    def looks_stained(self) -> bool:
-        """Whether what was scanned is light in every color, as no fluorescence image is."""
-        try:
-            return _is_stained(_small_picture(self))
-        except SlideError:
-            return True  # callers that need the pixels report what can't be read
 
     @abstractmethod
     def _read_level(self, level: int, y: int, x: int, height: int, width: int) -> NDArray[np.uint8]:
@@ -433,12 +464,7 @@ class Slide(ABC):
             When the slide's pixel size is unknown.
         """
         if self.mpp is None:
-            raise SlideError(
-                "its pixel size is unknown: the file has none",
-                path=self.path,
-                remedy="Enter it in um/px (mpp=, --mpp, or the field in the dock); "
-                "scans at 40x have about 0.25, at 20x about 0.5.",
-            )
+            raise _no_size(self)
         wanted = mpp / self.mpp
         fits = [lv.downsample for lv in self.levels if lv.downsample <= wanted * (1 + _SNAP)]
         if not fits:
@@ -593,6 +619,30 @@ def _groups(
         np.clip(own, 0, count - 1), return_index=True, return_counts=True
     )
     return index, begins, sizes
+
+
+def _no_size(slide: Slide) -> SlideError:
+    if slide._not_square:
+        return SlideError(
+            f"areas and models need square pixels. {slide._not_square}",
+            path=slide.path,
+            remedy="Save it with square pixels. If the file is wrong, give the size with "
+            "--override-mpp or override_mpp=True.",
+        )
+    return SlideError(
+        "its pixel size is unknown: the file has none",
+        path=slide.path,
+        remedy="Enter it in um/px (mpp=, --mpp, or the field in the dock); "
+        "scans at 40x have about 0.25, at 20x about 0.5.",
+    )
+
+
+def looks_stained(slide: Slide) -> bool:
+    """Whether what was scanned is light in every color, as no fluorescence image is."""
+    try:
+        return _is_stained(_small_picture(slide))
+    except SlideError:
+        return True  # callers that need the pixels report what can't be read
 
 
 def _small_picture(slide: Slide) -> NDArray[np.uint8]:

@@ -16,7 +16,7 @@ from napari_plimseg.errors import SlideError
 from napari_plimseg.reading import kind_of, open_regular
 from napari_plimseg.slides import color
 from napari_plimseg.slides.metadata import from_length, pyramid_of, square
-from napari_plimseg.slides.slide import Slide
+from napari_plimseg.slides.slide import Slide, looks_stained
 from napari_plimseg.slides.validation import ZarrArray, check_zarr_array, read_attributes
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ class OmeZarrSlide(Slide):
         self._arrays = [arrays[i] for i in indices]
         self._stored = [stored[i] for i in indices]
         mpp, not_square = _mpp(multiscale, axes)
-        notes = [not_square] if not_square else []
+        notes: list[str] = []
         stacked = [
             f"{n} {a}" for a, n in zip(axes, first.shape, strict=True) if a in "tz" and n > 1
         ]
@@ -100,8 +100,9 @@ class OmeZarrSlide(Slide):
             mpp=mpp,
             format_name=f"OME-Zarr {version}",
             notes=(*self._table.notes, *notes),
+            not_square=not_square,
         )
-        if separate is not None and not separate.is_certain and not self.looks_stained():
+        if separate is not None and not separate.is_certain and not looks_stained(self):
             raise color.not_brightfield(path, channels, names)
 
     def _read_level(self, level: int, y: int, x: int, height: int, width: int) -> NDArray[np.uint8]:

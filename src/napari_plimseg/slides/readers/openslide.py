@@ -74,7 +74,7 @@ class OpenSlideSlide(Slide):
             )
             filter_set = directories[0].text(NDPI_FILTER_SET).strip() if directories else ""
             vendor = properties.get("openslide.vendor", "")
-            notes = [not_square] if not_square else []
+            notes: list[str] = []
             if filter_set:
                 notes.append(f"Fluorescence (filter set {filter_set}): for viewing only.")
             super().__init__(
@@ -84,6 +84,7 @@ class OpenSlideSlide(Slide):
                 format_name=_NAMES.get(vendor, vendor.capitalize()),
                 bounds=_bounds(properties, shapes[0]),
                 notes=tuple(notes),
+                not_square=not_square,
             )
         except BaseException:
             handle.close()

@@ -19,8 +19,9 @@ import numpy as np
 
 from napari_plimseg.errors import SlideError
 from napari_plimseg.slides import color, metadata
-from napari_plimseg.slides.metadata import OmeImage, ome_image, pyramid_of
-from napari_plimseg.slides.slide import WHITE, Slide
+from napari_plimseg.slides.metadata import pyramid_of
+from napari_plimseg.slides.ome_xml import OmeImage, ome_image, readable_ome
+from napari_plimseg.slides.slide import WHITE, Slide, looks_stained
 from napari_plimseg.slides.validation import encoded_shape, is_label_tiff
 
 if TYPE_CHECKING:
@@ -122,8 +123,9 @@ class TiffSlide(Slide):
                 notes=(
                     *table.notes,
                     *(separate.notes if separate else ()),
-                    *filter(None, (*notes, not_square)),
+                    *filter(None, notes),
                 ),
+                not_square=not_square,
             )
         if is_label_tiff(path):
             self._file_says_brightfield = False
@@ -134,7 +136,7 @@ class TiffSlide(Slide):
         self._cached_bytes = 0
         self._cache_lock = threading.Lock()
         self._file = PositionalFile(path)
-        if separate is not None and not separate.is_certain and not self.looks_stained():
+        if separate is not None and not separate.is_certain and not looks_stained(self):
             self.close()
             raise color.not_brightfield(path, 3, separate.names)
 
@@ -219,7 +221,7 @@ def _indexed(path: Path) -> Iterator[tuple[Any, str | None, list[str]]]:
         if not _OME_ROOT.search(text[:_OME_BEGINS]):
             yield tif, None, []
             return
-        xml, note = metadata.readable_ome(path, text)
+        xml, note = readable_ome(path, text)
         if note is None and tif.is_ome and _has_series(tif):
             yield tif, xml, []
             return
