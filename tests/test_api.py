@@ -32,12 +32,13 @@ from napari_plimseg.errors import (
     StoreError,
 )
 from napari_plimseg.files import user_data_dir
+from napari_plimseg.fingerprints import fingerprint
 from napari_plimseg.inference.devices import ENGINE
 from napari_plimseg.inference.plan import RunRegion, RunSettings
 from napari_plimseg.results.corrections.corrections import Corrections
 from napari_plimseg.results.measure import area_table
 from tests.support.models import ColorModel, painted
-from tests.support.slides import write_ome_zarr
+from tests.support.slides import write_ome_zarr, write_tiff
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -62,6 +63,40 @@ def painted_over(result: Segmentation) -> None:
     corrections = Corrections.open(result.store_path.parent, result.info)
     corrections.write(0, 0, np.full((10, 12), 2, np.uint8))
     corrections.flush_and_release()
+
+
+def known(path: Path, color: int) -> Path:
+    """Write a slide whose file says 0.5 um per pixel."""
+    path.parent.mkdir()
+    return write_tiff(
+        path,
+        [np.full((256, 256, 3), (color, 60, 120), np.uint8)],
+        resolution=(20_000, 20_000),
+        resolutionunit="CENTIMETER",
+    )
+
+
+def test_another_pixel_size_than_the_files_has_to_be_meant(tmp_path: Path) -> None:
+    slide = known(tmp_path / "p" / "x.tif", 200)
+    with pytest.raises(SlideError, match=r"says 0\.5 um per pixel, not 0\.25"):
+        run(slide, mpp=0.25, out=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    assert run(slide, mpp=None, out=tmp_path / "out").info.mpp == 0.5
+    assert run(slide, mpp=0.25, override_mpp=True, out=tmp_path / "o2").info.mpp == 0.25
+
+
+@pytest.mark.parametrize("resume", [True, False])
+def test_slides_of_one_name_have_their_own_results(resume: bool, tmp_path: Path) -> None:
+    slides = [known(tmp_path / "p1" / "x.tif", 200), known(tmp_path / "p2" / "x.tif", 20)]
+    results = [run(s, mpp=None, out=tmp_path / "out", resume=resume) for s in slides]
+    assert results[0].store_path != results[1].store_path
+    assert [r.info.slide_fingerprint for r in results] == [fingerprint(s) for s in slides]
+    assert (results[0].mask != results[1].mask).mean() > 0.9
+    results[0].export(tmp_path / "files", ["csv"])
+    with pytest.raises(ExportError, match="another slide"):
+        results[1].export(tmp_path / "files", ["csv"])
+    with pytest.raises(StoreError, match=r"another slide, x\.tif"):
+        run(slides[1], mpp=None, out=results[0].store_path, resume=resume)
 
 
 def test_a_file_becomes_a_mask_with_areas_and_files(slide: Path, tmp_path: Path) -> None:

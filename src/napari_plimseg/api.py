@@ -331,6 +331,7 @@ def segment(
     *,
     progress: bool | Callable[[Progress], None] = False,
     mpp: float | None = None,
+    override_mpp: bool = False,
     settings: RunSettings | None = None,
     resume: bool = True,
 ) -> Segmentation:
@@ -359,7 +360,9 @@ def segment(
         True shows a bar; a callable is called with a `Progress` after every tile, and stops the
         run safely by raising an exception.
     mpp : float, optional
-        Micrometers per level-0 pixel, where the file has none or a wrong one.
+        Micrometers per level-0 pixel, where the file has none.
+    override_mpp : bool
+        Whether `mpp` replaces another size in the file, because it is wrong.
     settings : RunSettings, optional
         Device, tiles, tissue; by default the fastest device, and empty glass is skipped.
     resume : bool
@@ -372,7 +375,8 @@ def segment(
     Raises
     ------
     SlideError
-        When the slide can't be opened, or its pixel size is unknown and `mpp` is not given.
+        When the slide can't be opened, its pixel size is unknown and `mpp` is not given, or the
+        file has another size than `mpp` and it is not overridden.
     ModelError
         When the model can't be used.
     ConfigError
@@ -401,10 +405,13 @@ def segment(
     with contextlib.ExitStack() as stack:
         opened = slide if isinstance(slide, Slide) else stack.enter_context(open_slide(slide))
         if mpp is not None:
-            opened.mpp = mpp
+            opened.give_mpp(mpp, override=override_mpp)
+        if opened.mpp is None:
+            opened.working_downsample(1.0)  # says so before a model is loaded
         stack.enter_context(ENGINE.held_by("segment() of a Python program"))
         job = job.loaded()
-        store = stack.enter_context(job.open_store(opened, stem or results_stem(opened.path)))
+        stem = stem or job.free_stem(opened, results_stem(opened.path))
+        store = stack.enter_context(job.open_store(opened, stem))
         if store.dropped:
             warnings.warn(store.dropped.notice, stacklevel=2)
         report = stack.enter_context(_reporting(progress))
@@ -414,7 +421,8 @@ def segment(
         if missing:
             warnings.warn(missing, stacklevel=2)
         info = store.class_edits.described(store.info)
-        return Segmentation(store.path, info, opened.path, mpp)
+        given = opened.mpp if opened.mpp_is_given else None
+        return Segmentation(store.path, info, opened.path, given)
 
 
 def _place(out: str | Path | None) -> tuple[Path | None, str]:

@@ -15,15 +15,19 @@ from PIL import Image
 
 from napari_plimseg import models
 from napari_plimseg.cli import main
-from napari_plimseg.cli.paths import distinct_stems, expand
+from napari_plimseg.cli.paths import expand
 from napari_plimseg.cli.segment import parse_classes, parse_region
 from napari_plimseg.errors import ConfigError
+from napari_plimseg.fingerprints import fingerprint
+from napari_plimseg.inference import distinct_stems
 from napari_plimseg.results.mask_store import MaskStore
 from napari_plimseg.tissue import COLORECTAL, PRESETS
 from tests.support.models import RED_GREEN, ColorModel, painted
-from tests.support.slides import write_ome_zarr
+from tests.support.slides import write_ome_zarr, write_tiff
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from napari_plimseg.tissue import TissueClasses
 
 
@@ -282,6 +286,164 @@ def test_models_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
 def test_names_of_results_are_flat_and_distinct(tmp_path: Path) -> None:
     paths = [tmp_path / "a" / "x.svs", tmp_path / "b" / "x.svs", tmp_path / "y.ome.tif"]
     assert distinct_stems(paths) == ["x-a-svs", "x-b-svs", "y"]
+
+
+@pytest.mark.parametrize(
+    ("names", "stems"),
+    [
+        (("p1/HE/x.svs", "p2/HE/x.svs"), ("x-p1-HE-svs", "x-p2-HE-svs")),
+        (("p1/HE/x.svs", "p2/HE/x.svs", "q/x.svs"), ("x-p1-HE-svs", "x-p2-HE-svs", "x-q-svs")),
+        (("q/x.svs", "q/x.tif", "q/x.ome.tif"), ("x-q-svs", "x-q-tif", "x-q-ome.tif")),
+        (("q/x.ome.1.tif", "q/x.ome.2.tif"), ("x.ome.1", "x.ome.2")),
+        (("q/X.svs", "r/x.svs"), ("X-q-svs", "x-r-svs")),
+        (("q/1.2.840.1", "q/1.2.840.2"), ("1.2.840-q-1", "1.2.840-q-2")),
+        (("a/x.svs", "b/x.svs", "c/x-a-svs.tif"), ("", "x-b-svs", "x-a-svs-c-tif")),
+    ],
+)
+def test_names_of_results_never_clash(
+    names: Sequence[str], stems: Sequence[str], tmp_path: Path
+) -> None:
+    found = distinct_stems([tmp_path / name for name in names])
+    assert len({stem.casefold() for stem in found}) == len(names)
+    for stem, expected in zip(found, stems, strict=True):
+        assert stem == expected or stem.endswith(expected)
+
+
+def colored(path: Path, color: tuple[int, int, int], mpp: float = 0.5) -> Path:
+    """Write a slide of one color and of a pixel size."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    per_cm = 10_000 / mpp
+    return write_tiff(
+        path,
+        [np.full((256, 256, 3), color, np.uint8)],
+        resolution=(per_cm, per_cm),
+        resolutionunit="CENTIMETER",
+    )
+
+
+@pytest.mark.parametrize("flags", [[], ["--no-resume"]], ids=str)
+@pytest.mark.parametrize("together", [True, False])
+def test_slides_of_one_name_have_their_own_results(
+    flags: list[str], together: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    red = colored(tmp_path / "p1" / "HE" / "x.tif", (200, 60, 120))
+    green = colored(tmp_path / "p2" / "HE" / "x.tif", (60, 200, 120))
+    out = tmp_path / "o"
+    always = ["--out", str(out), "--format", "csv", "--no-tissue", *flags]
+    for _ in range(2):  # the second time finds the results of the first
+        calls = [[red, green]] if together else [[red], [green], [red]]
+        for slides in calls:
+            assert main(["segment", *map(str, slides), *always]) == 0
+    assert len(list(out.glob("*.csv"))) == 2
+    found = {}
+    for path in out.glob("*.plimseg"):
+        with MaskStore.open(path) as store:
+            mask = store.read_classes()
+            found[store.info.slide_fingerprint] = int(np.bincount(mask.ravel()).argmax())
+    assert found == {fingerprint(red): 1, fingerprint(green): 2}
+    if not together:
+        assert "is the result of another slide" in capsys.readouterr().out
+
+
+def test_a_folder_stands_for_the_slides_in_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "in"
+    colored(folder / "a.tif", (200, 60, 120))
+    colored(folder / "more" / "B.TIF", (60, 200, 120))
+    (folder / "notes.txt").write_text("no slide")
+    out = folder / "out"
+    for _ in range(2):  # what the first run wrote is no slide of the second
+        arguments = ["segment", str(folder), str(folder / "a.tif"), "--out", str(out), "--quiet"]
+        assert main([*arguments, "--format", "all"]) == 0
+    assert sorted(p.name for p in out.glob("*.plimseg")) == ["B.plimseg", "a.plimseg"]
+    capsys.readouterr()
+    assert main(["info", str(folder), "--json"]) == 0
+    assert [e["slide"] for e in events(capsys.readouterr().out)] == ["a.tif", "B.TIF"]
+
+
+def test_what_only_has_the_name_of_a_slide_is_reported(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    colored(tmp_path / "in" / "a.tif", (200, 60, 120))
+    (tmp_path / "in" / "b.svs").write_bytes(b"half a copy")
+    arguments = ["segment", str(tmp_path / "in"), "--out", str(tmp_path / "o"), "--format", "none"]
+    assert main(arguments) == 8
+    assert "b.svs" in capsys.readouterr().err
+    assert MaskStore.open(tmp_path / "o" / "a.plimseg").done_fraction == 1
+
+
+def test_a_folder_without_slides_is_an_error(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "in").mkdir()
+    assert main(["segment", str(tmp_path / "in"), "--out", str(tmp_path / "o")]) == 2
+    assert "no slide is in the folder" in capsys.readouterr().err
+
+
+def background_area(folder: Path) -> float:
+    (line,) = [
+        line
+        for file in folder.glob("*.csv")
+        for line in file.read_text().splitlines()
+        if ",background," in line
+    ]
+    return float(line.split(",")[5])
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "mm2"),
+    [
+        (["--mpp", "0.25"], 2, 0.016384),
+        (["--mpp", "0.25", "--override-mpp"], 0, 0.004096),
+        (["--mpp", "0.501"], 0, 0.016384),
+        ([], 0, 0.016384),
+    ],
+)
+def test_the_pixel_size_of_the_file_is_kept(
+    options: list[str],
+    code: int,
+    mm2: float,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    slide = colored(tmp_path / "a.tif", (244, 244, 244))
+    arguments = ["segment", str(slide), "--out", str(tmp_path / "o"), "--format", "csv"]
+    assert main([*arguments, *options]) == code
+    assert background_area(tmp_path / "o") == pytest.approx(mm2)
+    said = "its file says 0.5 um per pixel, not 0.25" in capsys.readouterr().err
+    assert said == (code == 2)
+
+
+@pytest.mark.parametrize("options", [[], ["--mpp", "0.5"]], ids=str)
+def test_pixels_that_are_not_square_give_no_areas(
+    options: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    slide = write_tiff(
+        tmp_path / "a.tif",
+        [np.full((256, 256, 3), 200, np.uint8)],
+        resolution=(20_000, 40_000),
+        resolutionunit="CENTIMETER",
+    )
+    arguments = ["segment", str(slide), "--out", str(tmp_path / "o"), "--format", "csv"]
+    assert main([*arguments, *options]) == 3
+    assert "0.25 um high and 0.5 um wide, not square" in capsys.readouterr().err
+    assert not list((tmp_path / "o").glob("*.csv"))
+    assert main([*arguments, "--mpp", "0.5", "--override-mpp"]) == 0
+
+
+def test_a_missing_pixel_size_is_asked_for_before_the_model_is_loaded(
+    picture: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    known = colored(tmp_path / "a.tif", (200, 60, 120))
+    assert main(["segment", str(picture), str(known), "--out", str(tmp_path), "--quiet"]) == 8
+    assert MaskStore.open(tmp_path / "a.plimseg").done_fraction == 1
+    monkeypatch.setattr(models, "load_model", lambda *_: pytest.fail("the model is loaded"))
+    assert main(["segment", str(picture), "--out", str(tmp_path)]) == 3
+    assert "pixel size is unknown" in capsys.readouterr().err
 
 
 def test_patterns_are_expanded_and_odd_names_are_left_alone(tmp_path: Path) -> None:

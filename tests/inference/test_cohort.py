@@ -71,6 +71,22 @@ def test_slides_are_run_one_after_another_and_exported(tmp_path: Path) -> None:
     assert steps[-1].seconds_left == 0
 
 
+@pytest.mark.parametrize("digest_names", [True, False])
+def test_a_list_keeps_the_results_of_another_list(digest_names: bool, tmp_path: Path) -> None:
+    out = tmp_path / "results"
+    found = []
+    for seed, folder in enumerate(("p1", "p2", "p1")):
+        slide = picture(tmp_path / folder, "x.png", seed % 2)
+        with Cohort.open(out) as cohort:
+            added(cohort, slide)
+            job = run_of(out, formats=("csv",), digest_names=digest_names)
+            found += [t.step for t in cohort.run(lambda job=job: job) if hasattr(t.step, "files")]
+            cohort.remove(slide.absolute())
+    assert [len({d.files[0] for d in found}), len({d.store for d in found})] == [2, 2]
+    first, second, again = (d.files[0].read_text() for d in found)
+    assert first == again != second
+
+
 def test_the_list_is_there_after_the_program_died(tmp_path: Path) -> None:
     out = tmp_path / "results"
     cohort = Cohort.open(out)

@@ -17,14 +17,15 @@ if TYPE_CHECKING:
 def add_parser(commands: Commands) -> None:
     """Add `plimseg info`."""
     parser = add_command(commands, "info", _run, help="print the size and levels of slides")
-    parser.add_argument("slides", nargs="+", metavar="SLIDE")
+    parser.add_argument("slides", nargs="+", metavar="SLIDE", help="files, folders or patterns")
 
 
 def _run(options: argparse.Namespace, output: Output) -> int:
     from napari_plimseg.slides import open_slide
 
     failures = []
-    for path in expand(options.slides):
+    paths = expand(options.slides)
+    for path in paths:
         try:
             with open_slide(path) as slide:
                 height, width = slide.shape
@@ -55,7 +56,7 @@ def _run(options: argparse.Namespace, output: Output) -> int:
         except PlimsegError as error:
             output.error(str(error), code=error.exit_code, slide=path.name)
             failures.append(error.exit_code)
-    return exit_code(failures, len(options.slides))
+    return exit_code(failures, len(paths))
 
 
 def _print_facts(facts: dict[str, Any], output: Output) -> None:

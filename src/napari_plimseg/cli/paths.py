@@ -1,4 +1,4 @@
-"""Paths given on the command line: patterns, names of results, folders to write to."""
+"""Paths given on the command line: slides, folders, patterns, and folders to write to."""
 
 from __future__ import annotations
 
@@ -14,43 +14,34 @@ if TYPE_CHECKING:
 
 
 def expand(patterns: Sequence[str]) -> list[Path]:
-    """Return the paths of files, folders, and patterns that the shell did not expand.
+    """Return slides: files, those in folders, and patterns that the shell did not expand.
 
     Raises
     ------
     ConfigError
-        When a pattern matches nothing.
+        When a pattern matches nothing, or a folder holds no slide.
     """
+    from napari_plimseg.slides import slides_in
+
     paths: list[Path] = []
     for pattern in patterns:
         path = named_path(pattern)  # results are called after it
         # a file whose name has brackets in it exists as it is
         if os.path.lexists(path) or not glob.has_magic(pattern):
-            paths.append(path)
-            continue
-        found = sorted(Path(match) for match in glob.glob(str(path), recursive=True))  # noqa: PTH207 - pathlib can't take a whole path with wildcards
+            places = [path]
+        else:
+            places = sorted(Path(match) for match in glob.glob(str(path), recursive=True))  # noqa: PTH207 - pathlib can't take a whole path with wildcards
+        found = [slide for place in places for slide in slides_in(place)]
+        if not found and len(places) == 1:
+            raise ConfigError("no slide is in the folder", path=path, remedy="Check its name.")
         if not found:
             raise ConfigError(
                 f"no file matches '{pattern}'",
                 remedy="Check the folder's name and its permissions.",
             )
         paths += found
-    return paths
-
-
-def distinct_stems(paths: Sequence[Path]) -> list[str]:
-    """Return a name for each slide's results, distinct even if two folders have the same file.
-
-    A name does not depend on the other slides of a call unless their names clash, so that a
-    second call finds the results of the first.
-    """
-    from napari_plimseg.inference import results_stem
-
-    stems = [results_stem(path) for path in paths]
-    return [
-        stem if stems.count(stem) == 1 else f"{stem}-{path.resolve().parent.name}-{path.suffix[1:]}"
-        for stem, path in zip(stems, paths, strict=True)
-    ]
+    unique = {path.absolute(): path for path in reversed(paths)}
+    return list(reversed(unique.values()))
 
 
 def check_writable(folder: Path) -> None:

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 from napari_plimseg.cli.console import add_command, exit_code
 from napari_plimseg.cli.export import add_export_options, parse_formats
-from napari_plimseg.cli.paths import check_writable, distinct_stems, expand
+from napari_plimseg.cli.paths import check_writable, expand
 from napari_plimseg.cli.stopping import Finishing
-from napari_plimseg.errors import ConfigError, PlimsegError
+from napari_plimseg.errors import ConfigError, PlimsegError, SlideError
 from napari_plimseg.tissue import (
     COLORECTAL,
     PRESETS,
@@ -68,6 +68,11 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
     where = parser.add_argument_group("where and at which resolution")
     where.add_argument("--region", metavar="X,Y,W,H", help="level-0 pixels; default: all")
     where.add_argument("--mpp", type=float, help="um per level-0 pixel, if missing in the file")
+    where.add_argument(
+        "--override-mpp",
+        action="store_true",
+        help="take --mpp also where the file has another pixel size",
+    )
     where.add_argument("--no-tissue", action="store_true", help="also segment empty glass")
     run = parser.add_argument_group("how to run")
     run.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps")
@@ -91,11 +96,37 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(options: argparse.Namespace, output: Output) -> int:
+    from napari_plimseg.inference import distinct_stems
+
     formats = parse_formats(options.formats)
     paths = expand(options.slides)
-    job = job_from_options(options, formats)
-    failures = segment_slides(job, paths, distinct_stems(paths), output, mpp=options.mpp)
+    stems = dict(zip(paths, distinct_stems(paths), strict=True))
+    sized = list(paths) if options.mpp else [p for p in paths if _has_size(p, output)]
+    failures = [SlideError.exit_code] * (len(paths) - len(sized))
+    if sized:
+        job = job_from_options(options, formats)
+        failures += segment_slides(job, sized, [stems[p] for p in sized], output, mpp=options.mpp)
     return exit_code(failures, len(paths))
+
+
+def _has_size(path: Path, output: Output) -> bool:
+    """Whether the pixel size of a slide is known; prints an error otherwise.
+
+    Nobody should have to wait for a model, or for other slides, to be asked for it.
+    """
+    from napari_plimseg.slides import open_slide
+
+    try:
+        with open_slide(path) as slide:
+            if slide.mpp is not None:
+                return True
+            try:
+                slide.working_downsample(1.0)
+            except SlideError as error:
+                output.error(str(error), code=error.exit_code, slide=path.name)
+            return False
+    except PlimsegError:
+        return True  # the run says what is wrong
 
 
 def parse_region(text: str) -> Region:
@@ -140,6 +171,8 @@ def job_from_options(options: argparse.Namespace, formats: tuple[str, ...]) -> S
     """Check every option and load the model, before the first slide is touched."""
     from napari_plimseg.inference import RunRegion, RunSettings, SegmentationJob, pick_device
 
+    if options.override_mpp and options.mpp is None:
+        raise ConfigError("--override-mpp needs a pixel size", remedy="Give it with --mpp.")
     settings = RunSettings(
         tile_size=options.tile_size,
         batch_size=options.batch_size,
@@ -163,6 +196,7 @@ def job_from_options(options: argparse.Namespace, formats: tuple[str, ...]) -> S
         formats=formats,
         at=options.at,
         resume=options.resume,
+        override_mpp=options.override_mpp,
     ).loaded()
     check_writable(options.out)
     return job
@@ -188,7 +222,7 @@ def segment_slides(
     mpp : float, optional
         Micrometers per level-0 pixel, for slides whose files have none.
     """
-    from napari_plimseg.inference import Cohort, ItemState
+    from napari_plimseg.inference import Cohort, ItemState, Refused
 
     cohort = Cohort()
     for path, stem in zip(paths, stems, strict=True):
@@ -202,6 +236,8 @@ def segment_slides(
                 _log(told.item.path.name, job.dense_model.name, told.step, output)
                 if isinstance(told.step, PlimsegError):
                     failures.append(told.step.exit_code)
+                elif isinstance(told.step, Refused):
+                    failures.append(ConfigError.exit_code)
                 if stop():
                     break
         output.kept = _kept(cohort, again="run it" if job.resume else "without --no-resume, run it")
@@ -226,12 +262,14 @@ def _kept(cohort: Cohort, *, again: str) -> str:
 
 
 def _log(slide: str, model: str, step: object, output: Output) -> None:
-    from napari_plimseg.inference import Notice, Progress, SlideDone, SlideOpened
+    from napari_plimseg.inference import Notice, Progress, Refused, SlideDone, SlideOpened
 
     if isinstance(step, SlideOpened):
         output.start(step.name, model)
         for note in step.notes:
             output.say(f"  note: {note}")
+    elif isinstance(step, Refused):
+        output.error(step.text, code=ConfigError.exit_code, slide=slide)
     elif isinstance(step, Notice):
         output.note(step.text)
     elif isinstance(step, Progress):

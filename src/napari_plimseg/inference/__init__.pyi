@@ -16,13 +16,16 @@ __all__ = [
     "Progress",
     "ProgressBar",
     "Proposal",
+    "Refused",
     "RunRegion",
     "RunSettings",
     "SegmentationJob",
     "SlideDone",
     "SlideOpened",
+    "SlidePlaces",
     "available_devices",
     "describe_device",
+    "distinct_stems",
     "load_torch_library",
     "open_store",
     "pick_device",
@@ -79,6 +82,9 @@ from .job import (
     Notice as Notice,
 )
 from .job import (
+    Refused as Refused,
+)
+from .job import (
     SegmentationJob as SegmentationJob,
 )
 from .job import (
@@ -87,7 +93,10 @@ from .job import (
 from .job import (
     SlideOpened as SlideOpened,
 )
-from .job import (
+from .names import (
+    distinct_stems as distinct_stems,
+)
+from .names import (
     results_stem as results_stem,
 )
 from .plan import (
@@ -128,4 +137,7 @@ from .promptable.proposals import (
 )
 from .promptable.session import (
     HintSession as HintSession,
+)
+from .slide_places import (
+    SlidePlaces as SlidePlaces,
 )

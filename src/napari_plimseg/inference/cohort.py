@@ -24,7 +24,8 @@ from napari_plimseg.errors import (
 )
 from napari_plimseg.fingerprints import fingerprint, former_fingerprints
 from napari_plimseg.inference.devices import ENGINE
-from napari_plimseg.inference.job import Notice, SlideDone, SlideOpened, results_stem
+from napari_plimseg.inference.job import Notice, SlideDone, SlideOpened
+from napari_plimseg.inference.names import distinct_stem
 from napari_plimseg.inference.progress import Progress
 from napari_plimseg.inference.slide_places import SlidePlaces
 from napari_plimseg.results import disk_error, read_checked, write_checked
@@ -157,19 +158,6 @@ class CohortItem:
             store=str(data["store"]),
             files=tuple(str(name) for name in data["files"]),
         )
-
-
-def distinct_stem(path: Path, taken: set[str]) -> str:
-    """Return a name for a slide's results that no other slide has, ignoring case."""
-    stem = results_stem(path)
-    used = {name.casefold() for name in taken}
-    for name in (stem, f"{stem}-{path.parent.name}-{path.suffix[1:]}"):
-        if name.casefold() not in used:
-            return name
-    number = 2
-    while f"{stem}-{number}".casefold() in used:
-        number += 1
-    return f"{stem}-{number}"
 
 
 COHORT_FILE = "cohort.json"

@@ -22,11 +22,11 @@ from napari_plimseg.inference.plan import (
     Frame,
     RunSettings,
     TissueGate,
-    belongs_to,
     check_slide,
     known_fingerprint,
     mask_info,
     named_store,
+    other_slide,
     recipe,
 )
 from napari_plimseg.inference.progress import Progress, ProgressCounter
@@ -154,7 +154,7 @@ def open_store(
         The store's folder; by default one in the user's data folder, named by a digest of slide,
         model and settings, so that a run never opens the store of another one.
     overwrite : bool
-        Start from scratch and delete an existing store.
+        Start from scratch and delete an existing store of this slide.
 
     Returns
     -------
@@ -164,8 +164,8 @@ def open_store(
     Raises
     ------
     StoreError
-        When the folder holds the result of another slide, model or setting, and `overwrite` is
-        not set.
+        When the folder holds the result of another slide; or of another model or setting, and
+        `overwrite` is not set.
     """
     settings = settings or RunSettings()
     check_slide(slide)
@@ -174,6 +174,13 @@ def open_store(
     if path is None:
         path = named_store(user_data_dir() / "results", slide, model, settings)
     info = mask_info(slide, model, frame, known_fingerprint(slide, Path(path).parent))
+    other = other_slide(Path(path), slide)
+    if other:
+        raise StoreError(
+            f"holds the result of another slide, {other}",
+            path=path,
+            remedy="Choose another folder.",
+        )
     if not overwrite:
         try:
             store = MaskStore.open(path, writable=True)
@@ -181,18 +188,14 @@ def open_store(
             if _holds_something(Path(path)):
                 raise
         else:
-            # the slide is read again only for a fingerprint of an earlier version
-            own = store.info.slide_fingerprint == info.slide_fingerprint
-            same = own or belongs_to(store.info, slide)
-            if same and store.layout.recipe == digest:
+            if store.layout.recipe == digest:
                 store.forget_damaged()
                 if store.info.classes != info.classes:
                     store.describe(replace(store.info, classes=info.classes))
                 return store
             store.close()
             raise StoreError(
-                "holds the result of another "
-                + ("model or setting" if same else f"slide, {store.info.slide_name}"),
+                "holds the result of another model or setting",
                 path=path,
                 remedy="Choose another folder, or overwrite it (resume=False, --no-resume).",
             )

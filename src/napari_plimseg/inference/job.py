@@ -11,9 +11,17 @@ from typing import TYPE_CHECKING, Self
 from napari_plimseg.errors import ConfigError
 from napari_plimseg.files import user_data_dir
 from napari_plimseg.inference.engine import open_store, segment_slide
+from napari_plimseg.inference.names import free_stem
 from napari_plimseg.inference.plan import RunSettings, named_store
-from napari_plimseg.results import SUFFIX, area_table, checked_formats, corrected, export_all
-from napari_plimseg.slides import open_slide
+from napari_plimseg.results import (
+    SUFFIX,
+    area_table,
+    checked_formats,
+    corrected,
+    export_all,
+    export_stem,
+)
+from napari_plimseg.slides import PixelSizeConflict, open_slide
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
@@ -24,11 +32,6 @@ if TYPE_CHECKING:
     from napari_plimseg.results import ClassArea, MaskInfo, MaskStore, Resolution
     from napari_plimseg.slides import Slide
     from napari_plimseg.tissue import TissueClasses
-
-
-def results_stem(path: Path) -> str:
-    """Return what a slide's results are called: its file name without the ending."""
-    return path.name.split(".ome.")[0] if ".ome." in path.name else path.stem
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,11 @@ class Notice:
     """What people should know about a run, such as that damaged tiles are computed again."""
 
     text: str
+
+
+@dataclass(frozen=True)
+class Refused(Notice):
+    """A choice for one slide was not followed; its result is right without it."""
 
 
 @dataclass(frozen=True)
@@ -111,6 +119,8 @@ class SegmentationJob:
         Whether a store's name identifies slide content, model and settings, so that results of
         several models lie side by side, as those of the docks do. Otherwise it is the slide's
         stem alone, as people expect of a command.
+    override_mpp : bool
+        Whether a pixel size of the user replaces another one in the file.
     """
 
     model: str | Path | DenseModel = "bundled"
@@ -123,6 +133,7 @@ class SegmentationJob:
     at: Resolution = "mask"
     resume: bool = True
     digest_names: bool = False
+    override_mpp: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "formats", checked_formats(self.formats))
@@ -182,6 +193,10 @@ class SegmentationJob:
             return self.results_folder / f"{stem}{SUFFIX}"
         return named_store(self.results_folder, slide, self.dense_model, self.settings)
 
+    def free_stem(self, slide: Slide, stem: str) -> str:
+        """Return `stem`, or another name where the folder holds another slide's results of it."""
+        return stem if self.digest_names else free_stem(self.store_path(slide, stem), slide)
+
     def open_store(self, slide: Slide, stem: str) -> MaskStore:
         """Open the slide's store for writing; create it when there is none.
 
@@ -234,11 +249,12 @@ class SegmentationJob:
         stem : str
             Name of its results, without ending.
         mpp : float, optional
-            Micrometers per level-0 pixel, where the file has none or a wrong one.
+            Micrometers per level-0 pixel, where the file has none. Where it has another one, that
+            is used, and a `Refused` says so.
 
         Yields
         ------
-        SlideOpened, Notice if there is one, then Progress, then SlideDone
+        SlideOpened, Refused and Notice if there is one, then Progress, then SlideDone
 
         Raises
         ------
@@ -247,10 +263,21 @@ class SegmentationJob:
         """
         begin = time.monotonic()
         with open_slide(path) as slide:
+            refused = None
             if mpp is not None:
-                slide.mpp = mpp
+                try:
+                    slide.give_mpp(mpp, override=self.override_mpp)
+                except PixelSizeConflict as error:
+                    refused = Refused(f"{error} The file's size is used.")
             yield SlideOpened(slide.name, tuple(slide.notes), slide.mpp is not None)
-            with self.open_store(slide, stem) as store:
+            if refused is not None:
+                yield refused
+            free = self.free_stem(slide, stem)
+            with self.open_store(slide, free) as store:
+                free = export_stem(self.results_folder, free, store.info, self.formats)
+                if free != stem:
+                    text = f"'{stem}' is the result of another slide; this one's is called '{free}'"
+                    yield Notice(f"{text}.")
                 if store.dropped:
                     yield Notice(store.dropped.notice)
                 with contextlib.closing(self.segment(slide, store)) as running:
@@ -269,7 +296,7 @@ class SegmentationJob:
                 mask, _ = corrected(edits.applied(store.read_classes()), info, store.path.parent)
                 files = export_all(
                     self.results_folder,
-                    stem,
+                    free,
                     mask,
                     info,
                     slide,

@@ -154,6 +154,15 @@ def belongs_to(info: MaskInfo, slide: Slide) -> bool:
     return is_fingerprint_of(info.slide_fingerprint, slide.path)
 
 
+def other_slide(path: Path, slide: Slide) -> str:
+    """Return the name of the slide that a store is of, if that is another one; else ""."""
+    try:
+        with MaskStore.open(path) as store:
+            return "" if belongs_to(store.info, slide) else store.info.slide_name
+    except StoreError:
+        return ""  # none, or damaged: opening it for writing says so
+
+
 def mask_info(slide: Slide, model: DenseModel, frame: Frame, identity: str) -> MaskInfo:
     """Return the description of the mask of a slide by a model.
 

@@ -100,7 +100,7 @@ def cut_slides(
                 *("--classes", str(class_file), "--patch", str(patch), "--mpp", f"{finest:g}"),
             ]
             if slide.mpp_is_given:
-                arguments += ["--source-mpp", f"{slide.info.mpp:g}"]
+                arguments += ["--source-mpp", f"{slide.info.mpp:g}", "--override-mpp"]
             for found in run_command(arguments):
                 if found is not None and found["kind"] == "cut":
                     patches += int(found["patches"])

@@ -22,6 +22,7 @@ from plimseg_training.data.cut import cut_patches
 from plimseg_training.data.scan import scan_folder
 from plimseg_training.data.tagged_folder import read_pixels
 from tests.support.masks import info_for
+from tests.support.slides import write_tiff
 from tests.support.tagged_folders import mask, picture
 
 TWO = TissueClasses(
@@ -284,6 +285,47 @@ def test_patches_of_other_settings_are_not_mixed(tmp_path):
     with pytest.raises(TagError, match="a table of another origin"):
         cut_patches(image, drawn, own, **options)
     assert (own / "tags.csv").read_text() == "file,tumour\n"
+
+
+def test_slides_of_one_name_in_several_folders(tmp_path):
+    out = tmp_path / "out"
+    for folder, color in (("p1", 40), ("p2", 90), ("P3", 140), ("p1", 40)):
+        image, drawn, values = halves(tmp_path / folder)
+        name = "SLIDE.png" if folder == "P3" else "slide.png"
+        named = image.rename(image.with_name(name))
+        Image.fromarray(np.full((*values.shape, 3), color, np.uint8)).save(named)
+        made = cut_patches(named, drawn, out, patch=64, stride=64, classes=TWO)
+        assert made.patches == 8
+    rows = rows_of(out / "tags.csv")
+    assert len(rows) == 24
+    groups = {row["group"] for row in rows}
+    assert len({name.casefold() for name in groups}) == 3
+    assert len({row["file"].casefold() for row in rows}) == 24
+    colors = {
+        group: {
+            int(np.asarray(Image.open(out / row["file"])).mean())
+            for row in rows
+            if row["group"] == group
+        }
+        for group in groups
+    }
+    assert sorted(colors.values(), key=min) == [{40}, {90}, {140}]
+    assert "p1" not in (out / "cut.json").read_text()
+
+
+def test_another_pixel_size_than_the_files_has_to_be_meant(tmp_path):
+    source = write_tiff(
+        tmp_path / "a.tif",
+        [np.full((128, 128, 3), 120, np.uint8)],
+        resolution=(20_000, 20_000),
+        resolutionunit="CENTIMETER",
+    )
+    drawn = mask(tmp_path / "drawn.png", np.ones((128, 128)))
+    options = {"patch": 64, "stride": 64, "classes": TWO, "source_mpp": 0.25}
+    with pytest.raises(SlideError, match=r"says 0\.5 um per pixel, not 0\.25"):
+        cut_patches(source, drawn, tmp_path / "out", **options)
+    made = cut_patches(source, drawn, tmp_path / "out", override_mpp=True, **options)
+    assert {row["mpp"] for row in rows_of(made.table)} == {"0.25"}
 
 
 def test_settings_that_make_no_sense(tmp_path):

@@ -37,6 +37,11 @@ def add_parser(commands: Commands) -> None:
         "--source-mpp", type=float, help="um per pixel of the source, if missing in its file"
     )
     parser.add_argument(
+        "--override-mpp",
+        action="store_true",
+        help="take --source-mpp also where the file has another pixel size",
+    )
+    parser.add_argument(
         "--share",
         type=float,
         default=0.05,
@@ -80,6 +85,7 @@ def _run(options: argparse.Namespace, console: TrainingConsole) -> int:
         source_mpp=options.source_mpp,
         maps=options.map,
         ignored=options.ignore,
+        override_mpp=options.override_mpp,
         on_progress=lambda done, total: console.counted("patches", done, total),
     )
     names = [classes.names[i - 1] for i in classes.tissue_ids]

@@ -5,23 +5,22 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
 
 from napari_plimseg.errors import ConfigError, TagError
-from napari_plimseg.files import atomic_write, write_json
+from napari_plimseg.files import atomic_write
 from napari_plimseg.fingerprints import fingerprint
-from napari_plimseg.reading import read_json, read_text
 from napari_plimseg.slides import UNSCANNED, open_slide
-from napari_plimseg.tables import csv_text, read_csv
 from plimseg_training.data.annotations import read_annotation
+from plimseg_training.data.cut_record import TABLE, check_record, name_in, place_of, write_table
 from plimseg_training.data.images import IMAGE_SUFFIXES
 from plimseg_training.data.window_tags import WindowRule, class_fractions
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -30,8 +29,6 @@ if TYPE_CHECKING:
     from plimseg_training.data.annotations import Annotation
 
 
-TABLE = "tags.csv"
-RECORD = "cut.json"
 _WHITE = 220
 _FIXED = ("file", "y", "x", "height", "width", "group", "mpp")
 
@@ -79,6 +76,7 @@ def cut_patches(
     maximum_unknown: float = 0.25,
     values: Mapping[int, int] | None = None,
     source_mpp: float | None = None,
+    override_mpp: bool = False,
     maps: Sequence[str] = (),
     ignored: Sequence[str] = (),
     on_progress: Callable[[int, int], None] | None = None,
@@ -114,6 +112,8 @@ def cut_patches(
         From values of a mask image to mask ids.
     source_mpp : float, optional
         Pixel size of the source in um, if its file does not contain it.
+    override_mpp : bool
+        Whether `source_mpp` replaces another size in the file, too.
     maps : sequence of str
         Each "NAME=CLASS": the class of a name, number or color that is none of the classes.
     ignored : sequence of str
@@ -128,7 +128,8 @@ def cut_patches(
     Raises
     ------
     SlideError
-        When the source can't be read, or its pixel size is needed and unknown.
+        When the source can't be read, or its pixel size is needed and unknown, or is another one
+        than `source_mpp`.
     TagError
         When the annotation can't be used, no patch has a tag, or `out` contains other patches.
     ConfigError
@@ -143,7 +144,7 @@ def cut_patches(
         )
     with open_slide(source) as slide:
         if source_mpp is not None:
-            slide.mpp = source_mpp
+            slide.give_mpp(source_mpp, override=override_mpp)
         downsample = 1.0 if mpp is None else slide.working_downsample(mpp)
         plain = source.suffix.lower() in IMAGE_SUFFIXES and len(slide.levels) == 1
         if not write_images and not (plain and downsample == 1):
@@ -154,11 +155,14 @@ def cut_patches(
             )
         settings = {
             "source": fingerprint(source),
+            "place": place_of(out, source),
             "patch": patch,
             "downsample": downsample,
             "write_images": write_images,
         }
-        _check_record(out, source.stem, settings, classes)
+        name = name_in(out, source.stem, settings)
+        tissue = [classes[i - 1].name for i in classes.tissue_ids]
+        check_record(out, name, settings, tissue)
         cut = _Cut(slide, downsample, WindowRule(patch, stride, minimum_fraction), maximum_unknown)
         drawn = read_annotation(
             Path(annotation), slide, classes, values, maps=maps, ignored=ignored
@@ -167,13 +171,13 @@ def cut_patches(
         for window, tags, pixels in cut.tagged(drawn, len(classes.tissue_ids), on_progress):
             if write_images:
                 y, x = (round(start * downsample) for start in window[:2])
-                name = f"{source.stem}-{x}-{y}.png"
-                written += _write_patch(out / name, pixels)
+                file = f"{name}-{x}-{y}.png"
+                written += _write_patch(out / file, pixels)
                 window = (0, 0, *window[2:])
             else:
-                name = _relative(source, out)
+                file = _relative(source, out)
             size = "" if slide.mpp is None else f"{slide.mpp * downsample:.6g}"
-            rows.append([name, *map(str, window), source.stem, size, *map(str, tags)])
+            rows.append([file, *map(str, window), name, size, *map(str, tags)])
     if not rows:
         raise TagError(
             "none of its patches has a tag",
@@ -182,8 +186,8 @@ def cut_patches(
             "patches or a larger maximum_unknown keep more of them.",
         )
     table = out / TABLE
-    header = [*_FIXED, *(classes[i - 1].name for i in classes.tissue_ids)]
-    _write_table(table, header, rows, source.stem)
+    header = [*_FIXED, *tissue]
+    write_table(table, header, rows, name)
     counts = np.array([row[len(_FIXED) :] for row in rows], int).sum(0)
     return CutSummary(table, len(rows), written, tuple(int(n) for n in counts), drawn.notes)
 
@@ -223,47 +227,6 @@ class _Cut:
                 on_progress(number + 1, len(windows))
 
 
-def _check_record(out: Path, name: str, settings: dict[str, Any], classes: TissueClasses) -> None:
-    """Add this slide to the record of the folder `out`, or refuse if settings differ."""
-    path = out / RECORD
-    tissue = [classes[i - 1].name for i in classes.tissue_ids]
-    before: dict[str, Any] = {"classes": tissue, "slides": {}}
-    if path.is_file():
-        try:
-            before = read_json(path, TagError)
-            slides, named = before["slides"], before["classes"]
-            earlier = dict(slides.get(name, {}))
-            words = ", ".join(named)
-        except (TagError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise TagError(
-                "the record of earlier cuts can't be read",
-                path=path,
-                remedy="Choose another folder, or delete this one.",
-            ) from error
-        if named != tissue:
-            raise TagError(
-                f"the folder contains patches with the classes {words}",
-                path=path,
-                remedy="Use the same classes, or another folder.",
-            )
-        for key, value in earlier.items():
-            if settings.get(key) != value:
-                other = "another slide" if key == "source" else f"another {key} ({value})"
-                raise TagError(
-                    f"'{name}' was cut into this folder before, with {other}",
-                    path=path,
-                    remedy="Choose another folder.",
-                )
-    elif (out / TABLE).exists():
-        raise TagError(
-            "the folder contains a table of another origin",
-            path=out / TABLE,
-            remedy="Choose another folder, so that your table is not overwritten.",
-        )
-    # written before the patches, so that an interrupted run leaves patches with known settings
-    write_json(path, {"classes": tissue, "slides": {**before["slides"], name: settings}})
-
-
 def _write_patch(path: Path, pixels: NDArray[np.uint8]) -> bool:
     if path.exists():
         return False
@@ -277,14 +240,3 @@ def _relative(source: Path, out: Path) -> str:
         return Path(os.path.relpath(source.absolute(), out.absolute())).as_posix()
     except ValueError:  # on another drive
         return source.absolute().as_posix()
-
-
-def _write_table(path: Path, header: list[str], rows: Iterable[list[str]], group: str) -> None:
-    """Write the rows of one slide, and keep those of others."""
-    kept: list[list[str]] = []
-    if path.is_file():
-        before = read_csv(read_text(path, TagError))
-        at = header.index("group")
-        kept = [row for row in before[1:] if len(row) == len(header) and row[at] != group]
-    with atomic_write(path) as temporary:
-        temporary.write_text(csv_text([header, *kept, *rows]), "utf-8", newline="")
