@@ -297,7 +297,7 @@ def test_names_of_results_are_flat_and_distinct(tmp_path: Path) -> None:
         (("q/x.ome.1.tif", "q/x.ome.2.tif"), ("x.ome.1", "x.ome.2")),
         (("q/X.svs", "r/x.svs"), ("X-q-svs", "x-r-svs")),
         (("q/1.2.840.1", "q/1.2.840.2"), ("1.2.840-q-1", "1.2.840-q-2")),
-        (("a/x.svs", "b/x.svs", "c/x-a-svs.tif"), ("", "x-b-svs", "x-a-svs-c-tif")),
+        (("a/x.svs", "b/x.svs", "c/x-a-svs.tif"), ("", "x-b-svs", "-c-tif")),
     ],
 )
 def test_names_of_results_never_clash(

@@ -41,7 +41,7 @@ def _run(options: argparse.Namespace, output: Output) -> int:
             ),
             parse_formats("all"),
         )
-        failures += segment_slides(job, [sample.path], [sample.path.stem], output)
+        failures += segment_slides(job.loaded(), [sample.path], [sample.path.stem], output)
     if failures:
         return exit_code(failures, 2)
     output.say(agreement(_store(options.out, COLORECTAL_TILES.path)))

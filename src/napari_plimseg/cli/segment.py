@@ -101,11 +101,12 @@ def _run(options: argparse.Namespace, output: Output) -> int:
     formats = parse_formats(options.formats)
     paths = expand(options.slides)
     stems = dict(zip(paths, distinct_stems(paths), strict=True))
+    job = job_from_options(options, formats)
     sized = list(paths) if options.mpp else [p for p in paths if _has_size(p, output)]
     failures = [SlideError.exit_code] * (len(paths) - len(sized))
     if sized:
-        job = job_from_options(options, formats)
-        failures += segment_slides(job, sized, [stems[p] for p in sized], output, mpp=options.mpp)
+        stems_of = [stems[path] for path in sized]
+        failures += segment_slides(job.loaded(), sized, stems_of, output, mpp=options.mpp)
     return exit_code(failures, len(paths))
 
 
@@ -168,7 +169,7 @@ def parse_classes(text: str | None, prompts: str | None) -> TissueClasses | None
 
 
 def job_from_options(options: argparse.Namespace, formats: tuple[str, ...]) -> SegmentationJob:
-    """Check every option and load the model, before the first slide is touched."""
+    """Check every option, before the first slide is touched; the job's model is not loaded yet."""
     from napari_plimseg.inference import RunRegion, RunSettings, SegmentationJob, pick_device
 
     if options.override_mpp and options.mpp is None:
@@ -197,7 +198,7 @@ def job_from_options(options: argparse.Namespace, formats: tuple[str, ...]) -> S
         at=options.at,
         resume=options.resume,
         override_mpp=options.override_mpp,
-    ).loaded()
+    )
     check_writable(options.out)
     return job
 

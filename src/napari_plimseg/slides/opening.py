@@ -237,7 +237,11 @@ def slides_in(place: str | Path) -> Iterator[Path]:
         When there are more files and folders than the limit "folder-entries".
     """
     place = Path(place)
-    if not place.is_dir() or _reader_or_none(place) is not None:
+    try:
+        is_folder = place.is_dir() and _reader_or_none(place) is None
+    except OSError:  # nobody may look: opening it says so
+        is_folder = False
+    if not is_folder:
         yield place
         return
     yield from _slides_below(place, place, [0])
