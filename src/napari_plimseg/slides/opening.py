@@ -262,6 +262,8 @@ def _slides_below(folder: Path, place: Path, seen: list[int]) -> Iterator[Path]:
         path = Path(entry.path)
         if is_of_system(entry.name) or entry.name.lower().endswith(OUR_ENDINGS):
             continue
+        if is_label_tiff(path):
+            continue
         reader = _reader_or_none(path)
         if reader is not None:
             (pictures if reader.is_picture else slides).append(path)
@@ -282,8 +284,6 @@ def _is_named_as_slide(entry: os.DirEntry[str]) -> bool:
 
 
 def _reader_or_none(path: Path) -> SlideReader | None:
-    if is_label_tiff(path):
-        return None
     try:
         return find_reader(path)
     except (SlideError, OSError):
