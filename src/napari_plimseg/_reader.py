@@ -94,6 +94,7 @@ def slide_layer(slide: Slide) -> LayerData:
             "rgb": True,
             "multiscale": True,
             "contrast_limits": (0, 255),
+            "interpolation2d": "linear",
             "scale": (size, size),
             "units": (unit, unit),
             "metadata": {SLIDE_KEY: slide},

@@ -88,7 +88,7 @@ def test_a_run_fills_the_mask_layer(dock: PlimsegDock, add_slide: Callable, qtbo
     assert (mask[-10:] == 3).all()
     assert not (mask == 0).any()
     assert view.layer.editable
-    assert view.layer.name == "slide · PLIMSeg mask"
+    assert view.layer.name.startswith("slide · color · ")  # model and date
     assert "Done" in dock.banner.text
     assert dock.run_panel.button.text() == "Generate pseudo masks"
     # the mask's outer corners are the slide's

@@ -146,8 +146,11 @@ class PlimsegDock(QWidget):
         self.tools = ResultTools(self.results, self.banner, self.controller, self.slides)
         self.corrections = CorrectionsControl(self.results.corrections_row, self.banner)
         theme = ThemeColor(napari_viewer, self.show_theme)
-        for link in (self.slides, self.cursor_status, theme):
-            on_destroyed(self, link.disconnect)
+        leave = (self.controller.leave, *(
+            link.disconnect for link in (self.slides, self.cursor_status, theme)
+        ))  # fmt: skip
+        for each in leave:
+            on_destroyed(self, each)
         self._connect()
         self._on_model()
         run_once(self, warm_up, lambda _: None, self.show_error_message)
@@ -232,6 +235,9 @@ class PlimsegDock(QWidget):
         """Enable what can be used now; the tooltips of the rest say why not."""
         show_actions(self, state)
         setup = state.why_not("setup")
+        running = self.controller.running_slide
+        other = running is not None and running is not self.slides.slide
+        self.run_panel.about = f"{running.name} · " if running is not None and other else ""
         self.run_panel.show_state(state)
         self.model_choice.set_enabled(setup)
         self.class_list.set_enabled(setup)
@@ -263,7 +269,7 @@ class PlimsegDock(QWidget):
             model_problem=self.model_choice.problem,
             class_count=0 if classes is None else len(classes),
             run_on=self.run_on.choice,
-            shape_count=closed_shapes(find_region_layer(self._viewer)),
+            shape_count=closed_shapes(find_region_layer(self._viewer, self.slides.layer)),
             has_mask=view is not None,
             has_probabilities=view is not None and view.store.layout.has_probabilities,
             stopped=self.controller.was_stopped(slide),
@@ -315,7 +321,8 @@ class PlimsegDock(QWidget):
 
     def _look_up_result(self) -> None:
         slide = self.slides.slide
-        if slide is not None and self.view is None and not self.controller.is_running:
+        is_free = not self.controller.is_running and not self.controller.was_deleted
+        if slide is not None and self.view is None and is_free:
             self.stored.look_up(slide, self.settings.results_path)
 
     def open_result(self, path: str | Path) -> None:

@@ -97,14 +97,14 @@ class RunOnChoice(QWidget):
 
 def draw_regions(viewer: Viewer, slide_layer: Image) -> None:
     """Activate the rectangle tool on the layer for regions; the layer is added if missing."""
-    shapes = find_region_layer(viewer) or add_region_layer(viewer, slide_layer)
+    shapes = find_region_layer(viewer, slide_layer) or add_region_layer(viewer, slide_layer)
     viewer.layers.selection.active = shapes
     shapes.mode = "add_rectangle"
 
 
 def rescale_regions(viewer: Viewer, slide_layer: Image | None) -> None:
     """Keep drawn regions on their tissue when the slide got another pixel size."""
-    shapes = find_region_layer(viewer)
+    shapes = find_region_layer(viewer, slide_layer)
     if shapes is not None and slide_layer is not None:
         shapes.scale = slide_layer.scale
         shapes.units = slide_layer.units

@@ -20,7 +20,14 @@ from napari_plimseg._widgets.common import (
 )
 from napari_plimseg._widgets.generate.jobs import Opened, run_steps
 from napari_plimseg._widgets.generate.state import DockState, Phase
-from napari_plimseg._widgets.viewer import CONFIDENCE, MaskView, OverlayView
+from napari_plimseg._widgets.viewer import (
+    CONFIDENCE,
+    MaskView,
+    OverlayView,
+    mask_views,
+    slide_of,
+    unwrapped,
+)
 from napari_plimseg.inference import ENGINE
 
 if TYPE_CHECKING:
@@ -78,7 +85,10 @@ class RunController(QObject):
         self.keeper = ModelCache()
         self.overlay: OverlayView | None = None
         self.overlay_what = ""
-        self._views: list[tuple[Slide, MaskView]] = []
+        # those that a dock before this one, closed meanwhile, has shown
+        self._views: list[tuple[Slide, MaskView]] = [(v.slide, v) for v in mask_views(viewer)]
+        viewer.layers.events.removed.connect(self._on_layer_removed)
+        self._deleted = ""
         self._running: tuple[Slide, TissueClasses, set[str]] | None = None
         self._running_view: MaskView | None = None
         self._is_stopping = False
@@ -117,9 +127,36 @@ class RunController(QObject):
     @property
     def stopped_text(self) -> str:
         """The message about a run that was cancelled."""
+        if self._deleted:
+            text = f"Cancelled, because the layer '{self._deleted}' was deleted."
+            return f"{text} Finished tiles are kept."
         if self._running is None or not self.was_stopped(self._running[0]):
             return "Cancelled."  # before there was anything to keep
         return "Cancelled. Finished tiles are kept; press Continue to finish."
+
+    @property
+    def was_deleted(self) -> bool:
+        """Whether the last run stopped because its layer was deleted."""
+        return bool(self._deleted)
+
+    @property
+    def running_slide(self) -> Slide | None:
+        """The slide that is being segmented."""
+        return self._running[0] if self._running is not None and self.is_running else None
+
+    def leave(self) -> None:
+        """Stop following the viewer."""
+        self._viewer.layers.events.removed.disconnect(self._on_layer_removed)
+
+    def _on_layer_removed(self, event: Any) -> None:
+        slide, view = self.running_slide, self._running_view
+        if slide is None or self._is_stopping:
+            return
+        layer = unwrapped(event.value)
+        if slide_of(layer) is slide or (view is not None and view.layer is layer):
+            self._deleted = layer.name
+            self.stop()
+            self.staged.emit("Stopping after the current tiles…")
 
     def was_stopped(self, slide: Slide | None) -> bool:
         """Whether the mask of a slide is unfinished and its run can be continued."""
@@ -144,6 +181,7 @@ class RunController(QObject):
         self._running_view = None
         self.last_progress = None
         self._is_stopping = False
+        self._deleted = ""
         self._stopped.discard(slide)
         keeper = self.keeper
         self._job.start(lambda: run_steps(slide, job, keeper))
@@ -359,6 +397,7 @@ class RunPanel(QWidget):
         self.bar = QProgressBar()
         self.bar.setTextVisible(True)
         self.line = FlowText()
+        self.about = ""  # the slide that is being segmented, while another one is shown
         row = QHBoxLayout()
         row.setContentsMargins(0, 0, 0, 0)
         row.addWidget(self.bar, 1)
@@ -393,7 +432,7 @@ class RunPanel(QWidget):
     def show_stage(self, text: str) -> None:
         """Show a step of unknown length."""
         self.bar.setRange(0, 0)
-        self.line.setText(text)
+        self.line.setText(self.about + text)
 
     def show_progress(self, progress: Progress) -> None:
         """Show the progress of the run."""
@@ -402,7 +441,7 @@ class RunPanel(QWidget):
             self.bar.setValue(progress.tiles_done)
         else:
             self.bar.setRange(0, 0)
-        self.line.setText(progress_line(progress))
+        self.line.setText(self.about + progress_line(progress))
 
 
 _POLL_MS = 1000

@@ -2,6 +2,7 @@ __all__ = [
     "COLORMAPS",
     "CONFIDENCE",
     "MASK_OPACITY",
+    "OWNER_KEY",
     "CameraWatch",
     "CorrectionsControl",
     "CorrectionsRow",
@@ -132,6 +133,12 @@ from .regions import (
 from .regions import (
     visible_region as visible_region,
 )
+from .slide_groups import (
+    OWNER_KEY as OWNER_KEY,
+)
+from .slide_groups import (
+    slide_of as slide_of,
+)
 from .slide_layers import (
     SlideOpener as SlideOpener,
 )
@@ -143,7 +150,4 @@ from .slide_layers import (
 )
 from .slide_layers import (
     slide_file_filter as slide_file_filter,
-)
-from .slide_layers import (
-    slide_of as slide_of,
 )

@@ -22,7 +22,14 @@ def get_camera(viewer: Viewer) -> Any:
 
 
 def show_world_box(
-    viewer: Viewer, y: float, x: float, height: float, width: float, *, at_least: float
+    viewer: Viewer,
+    y: float,
+    x: float,
+    height: float,
+    width: float,
+    *,
+    at_least: float,
+    margin: float = _MARGIN,
 ) -> None:
     """Move the camera so that a rectangle fills the window except for a margin.
 
@@ -33,8 +40,10 @@ def show_world_box(
         World coordinates.
     at_least : float
         Smallest world length that the window shows, so that small objects appear in context.
+    margin : float
+        Part of the window that stays free on each side.
     """
-    room = 1 - 2 * _MARGIN
+    room = 1 - 2 * margin
     canvas_height, canvas_width = canvas_size(viewer)
     zoom = min(room * canvas_height / height, room * canvas_width / width)
     zoom = min(zoom, min(canvas_height, canvas_width) / at_least)

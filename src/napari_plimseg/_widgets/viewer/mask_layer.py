@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import weakref
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_plimseg._reader import SLIDE_KEY
 from napari_plimseg._widgets.common import plain
 from napari_plimseg._widgets.viewer.correction_recorder import CELL, CorrectionRecorder
 from napari_plimseg._widgets.viewer.mask_pixels import MaskPixels
@@ -93,6 +95,12 @@ _recorded: weakref.WeakSet[MaskView] = weakref.WeakSet()
 """The masks whose corrections are recorded."""
 
 
+def mask_title(store: MaskStore) -> str:
+    """Return what tells the masks of a slide apart: model and date."""
+    made = datetime.fromisoformat(store.created)
+    return f"{store.info.model_name or 'mask'} · {made.day} {made:%b %Y %H:%M}"
+
+
 def decimation(shape: tuple[int, int], max_side: int = MAX_SIDE) -> int:
     """Return the step between shown mask pixels that keeps each side within `max_side`."""
     return max(1, -(-max(shape) // max_side))
@@ -163,7 +171,7 @@ class MaskView:
         self.layer: Labels = unwrapped(
             viewer.add_labels(
                 self.pixels.shown,
-                name=plain(f"{slide_stem} · PLIMSeg mask"),
+                name=plain(f"{slide_stem} · {mask_title(store)}"),
                 opacity=MASK_OPACITY,
                 colormap=label_colormap(classes, hidden),
                 metadata={
@@ -489,7 +497,7 @@ class OverlayView:
             blending="translucent",
             opacity=opacity,
             interpolation2d="linear",
-            metadata={"plimseg_overlay": True},
+            metadata={"plimseg_overlay": True, "plimseg_owner": view.slide},
             **view.placement(),
         )
 
@@ -551,7 +559,8 @@ def show_tissue(viewer: Viewer, slide_layer: Image, tissue: TissueMask, name: st
         for key, value in placement.items():
             setattr(viewer.layers[name], key, value)
     else:
-        viewer.add_labels(mask, name=name, opacity=0.35, **placement)
+        owner = {"plimseg_owner": slide_layer.metadata.get(SLIDE_KEY)}
+        viewer.add_labels(mask, name=name, opacity=0.35, metadata=owner, **placement)
 
 
 def confidence_values(store: MaskStore, step: int) -> NDArray[np.uint8]:

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from napari_plimseg._widgets.common import plain
 from napari_plimseg._widgets.viewer.camera import get_camera
+from napari_plimseg._widgets.viewer.slide_groups import OWNER_KEY, slide_of
 from napari_plimseg.errors import ConfigError
 from napari_plimseg.slides import Region
 
@@ -99,19 +101,22 @@ def chosen_region(viewer: Viewer, layer: Image, run_on: RunOn) -> RunRegion | No
 
     if run_on is RunOn.VISIBLE:
         return RunRegion.rectangle(visible_region(layer))
-    shapes = find_region_layer(viewer)
+    shapes = find_region_layer(viewer, layer)
     if run_on is RunOn.SHAPES and shapes is not None:
         return RunRegion.polygons(drawn_polygons(shapes, layer))
     return None
 
 
-def find_region_layer(viewer: Viewer) -> Shapes | None:
-    """Return the layer for drawn regions, or None."""
+def find_region_layer(viewer: Viewer, slide_layer: Image | None) -> Shapes | None:
+    """Return the layer for regions drawn on a slide, or None."""
     from napari.layers import Shapes
 
+    slide = slide_of(slide_layer)
     for layer in viewer.layers:
-        if isinstance(layer, Shapes) and layer.name.startswith(REGION_LAYER):
-            return layer
+        if isinstance(layer, Shapes) and slide is not None:
+            owner = layer.metadata.get(OWNER_KEY)
+            if owner is slide or (owner is None and layer.name.startswith(REGION_LAYER)):
+                return layer
     return None
 
 
@@ -119,13 +124,14 @@ def add_region_layer(viewer: Viewer, slide_layer: Image) -> Shapes:
     """Add the layer for drawn regions and activate its rectangle tool."""
     line = 5.0 * max(slide_layer.level_shapes[0][:2]) / 1000
     shapes = viewer.add_shapes(
-        name=REGION_LAYER,
+        name=plain(f"{REGION_LAYER} · {slide_layer.name}"),
         ndim=2,
         scale=slide_layer.scale,
         translate=slide_layer.translate,
         units=slide_layer.units,
         edge_color="#ffd400",
         face_color=[1.0, 0.83, 0.0, 0.08],
+        metadata={OWNER_KEY: slide_of(slide_layer)},
     )
     shapes.current_edge_width = line
     return shapes

@@ -10,9 +10,10 @@ from qtpy.QtWidgets import QFileDialog, QWidget
 
 from napari_plimseg._reader import SLIDE_KEY, read_slides
 from napari_plimseg._sample_data import MODEL_KEY, cmu_1_small_region
+from napari_plimseg._widgets.viewer.slide_groups import SlideGroups, owner_of, slide_of
 from napari_plimseg.errors import PlimsegError
 from napari_plimseg.settings import load_settings
-from napari_plimseg.slides import Slide, filename_patterns
+from napari_plimseg.slides import filename_patterns
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,18 +22,14 @@ if TYPE_CHECKING:
     from napari.viewer import Viewer
 
     from napari_plimseg._reader import LayerData
-
-
-def slide_of(layer: Layer | None) -> Slide | None:
-    """Return the slide that a layer shows, or None."""
-    slide = None if layer is None else layer.metadata.get(SLIDE_KEY)
-    return slide if isinstance(slide, Slide) else None
+    from napari_plimseg.slides import Slide
 
 
 class ViewerSlides:
     """Follows the slide layers of a viewer.
 
-    The current slide is the one selected or opened last.
+    The current slide is the one selected or opened last, or the one of which a mask or another
+    layer was selected. It is shown with its own layers; those of other slides are hidden.
 
     Parameters
     ----------
@@ -52,13 +49,19 @@ class ViewerSlides:
         self._on_shapes = on_shapes
         self._current: Image | None = None
         self._suggested: Image | None = None
+        self._scale_bar_shown = False  # once, so that it can be switched off
         events = viewer.layers.events
         events.inserted.connect(self._on_inserted)
         events.removed.connect(self._on_removed)
         viewer.layers.selection.events.active.connect(self._on_active)
         for layer in viewer.layers:
             self._watch(layer)
+        self._groups = SlideGroups(viewer)
         self._current = next(reversed(self.layers), None)
+        self._show_current()
+        if self._current is not None:
+            # napari fits what is opened before the docks take their part of the window
+            self._groups.fit(self._current)
 
     def disconnect(self) -> None:
         """Stop following the viewer."""
@@ -92,7 +95,15 @@ class ViewerSlides:
         """Make another slide current and select its layer."""
         self._current = self.layers[position]
         self._viewer.layers.selection.active = self._current
+        self._show_current()
+        self._groups.fit(self._current)
         self._on_changed()
+
+    def _show_current(self) -> bool:
+        if self._current is not None and not self._scale_bar_shown:
+            self._scale_bar_shown = True
+            self._viewer.scale_bar.visible = True
+        return self._groups.show(self.slide)
 
     def new_suggestion(self) -> str:
         """Return the name of the model that knows the current slide's tissue; "" for none.
@@ -133,6 +144,8 @@ class ViewerSlides:
         self._watch(event.value)
         if slide_of(event.value) is not None:
             self._current = event.value
+            if self._show_current():
+                self._groups.fit(event.value)
             self._on_changed()
         else:
             self._on_shapes()
@@ -140,13 +153,22 @@ class ViewerSlides:
     def _on_removed(self, event: Any) -> None:
         if event.value is self._current:
             self._current = next(reversed(self.layers), None)
+            if self._current is not None and self._show_current():
+                self._groups.fit(self._current)
             self._on_changed()
         else:
             self._on_shapes()
 
     def _on_active(self, event: Any) -> None:
-        if slide_of(event.value) is not None and event.value is not self._current:
-            self._current = event.value
+        if event.value is None:
+            return
+        layers = self.layers
+        slides = [slide for layer in layers if (slide := slide_of(layer)) is not None]
+        owner = owner_of(event.value, slides)
+        if owner in slides and owner is not self.slide:
+            self._current = layers[slides.index(owner)]
+            if self._show_current():
+                self._groups.fit(self._current)
             self._on_changed()
 
     def _on_shapes_data(self, event: Any = None) -> None:

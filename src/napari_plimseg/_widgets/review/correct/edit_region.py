@@ -10,7 +10,13 @@ from qtpy.QtCore import QCoreApplication, QObject, QTimer
 
 from napari_plimseg._widgets.review.correct.painter import EditTarget
 from napari_plimseg._widgets.review.messages import MOVE_VIEW, OFF_VIEW
-from napari_plimseg._widgets.viewer import MASK_OPACITY, edit_spans, label_colormap, unwrapped
+from napari_plimseg._widgets.viewer import (
+    MASK_OPACITY,
+    OWNER_KEY,
+    edit_spans,
+    label_colormap,
+    unwrapped,
+)
 from napari_plimseg.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -139,7 +145,7 @@ class EditRegion(QObject):
             scale=(size, size),
             translate=(shift + rows.start * size, shift + columns.start * size),
             units=coarse.units,
-            metadata={REGION_KEY: True},
+            metadata={REGION_KEY: True, OWNER_KEY: view.slide},
         )
         layer.selected_label = coarse.selected_label
         layer.brush_size = coarse.brush_size * view.step

@@ -8,7 +8,7 @@ import numpy as np
 from scipy import ndimage
 
 from napari_plimseg._widgets.review.promptable.jobs import pixel_of, pixels_inside
-from napari_plimseg._widgets.viewer import get_camera
+from napari_plimseg._widgets.viewer import OWNER_KEY, get_camera
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -127,7 +127,8 @@ class PromptLayers:
             options["colormap"] = DirectLabelColormap(color_dict=colors)
         layer = getattr(self._viewer, how)(
             data, name=name, scale=scale, units=tuple(placed.units)[-2:],
-            translate=np.asarray(placed.translate)[-2:] + np.asarray(corner) * scale, **options,
+            translate=np.asarray(placed.translate)[-2:] + np.asarray(corner) * scale,
+            metadata={OWNER_KEY: target.slide}, **options,
         )  # fmt: skip
         layer.editable = False
         layers.selection.active = chosen  # so that keys and clicks still go to the mask

@@ -1,0 +1,97 @@
+"""Which layers belong to which slide, so that a slide is shown with its own layers only."""
+
+from __future__ import annotations
+
+import weakref
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from napari_plimseg._reader import MASK_KEY, SLIDE_KEY
+from napari_plimseg._widgets.viewer.camera import show_world_box
+from napari_plimseg._widgets.viewer.mask_layer import mask_view_of
+from napari_plimseg._widgets.viewer.napari_private import unwrapped
+from napari_plimseg.slides import Slide
+
+if TYPE_CHECKING:
+    from napari.layers import Image, Layer
+    from napari.viewer import Viewer
+
+
+OWNER_KEY = "plimseg_owner"
+"""Key of a layer's metadata that holds the `Slide` to which the layer belongs."""
+
+
+def slide_of(layer: Layer | None) -> Slide | None:
+    """Return the slide that a layer shows, or None."""
+    slide = None if layer is None else layer.metadata.get(SLIDE_KEY)
+    return slide if isinstance(slide, Slide) else None
+
+
+def owner_of(layer: Layer, slides: list[Slide]) -> Slide | None:
+    """Return the slide that a layer shows or belongs to; None for layers of other programs.
+
+    Parameters
+    ----------
+    layer : napari.layers.Layer
+    slides : list of Slide
+        The open ones: an exported mask that was opened belongs to the one of its name and size.
+    """
+    view = mask_view_of(layer)
+    owner = slide_of(layer) or layer.metadata.get(OWNER_KEY) or (view and view.slide)
+    if isinstance(owner, Slide):
+        return owner
+    info = layer.metadata.get(MASK_KEY)
+    if info is None:
+        return None
+    return next((s for s in slides if (s.path.name, s.shape) == _place(info)), None)
+
+
+def _place(info: object) -> tuple[str, tuple[int, int]]:
+    return getattr(info, "slide_name", ""), getattr(info, "slide_shape", (0, 0))
+
+
+class SlideGroups:
+    """Shows the layers of one slide and hides those of the others.
+
+    What was visible of a slide when it was hidden is visible again when it is shown.
+
+    Parameters
+    ----------
+    viewer : napari.Viewer
+    """
+
+    def __init__(self, viewer: Viewer) -> None:
+        self._viewer = unwrapped(viewer)
+        self._hidden: weakref.WeakSet[Layer] = weakref.WeakSet()
+        self._shown: Slide | None = None
+
+    def show(self, slide: Slide | None) -> bool:
+        """Show a slide with its own layers only; return whether another one was shown before."""
+        changed = slide is not self._shown
+        before, self._shown = self._shown, slide
+        if slide is None:
+            return changed
+        layers = [*self._viewer.layers]
+        slides = [s for s in map(slide_of, layers) if s is not None]
+        for layer in layers:
+            owner = owner_of(layer, slides)
+            if owner is slide:
+                if layer in self._hidden:
+                    self._hidden.discard(layer)
+                    layer.visible = True
+            elif owner is not None and layer.visible:
+                self._hidden.add(layer)
+                layer.visible = False
+        return changed and before is not None
+
+    def fit(self, layer: Image) -> None:
+        """Show all of a slide in the window."""
+        low, high = np.asarray(layer.extent.world, float)[:, -2:]  # (2,), (2,)
+        height, width = high - low
+        show_world_box(
+            self._viewer, low[0], low[1], height, width, at_least=1e-9, margin=_FIT_MARGIN
+        )
+
+
+_FIT_MARGIN = 0.025

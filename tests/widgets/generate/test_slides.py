@@ -1,0 +1,160 @@
+"""Several slides in one viewer: each with its own masks and regions; deleting their layers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from napari_plimseg._widgets.generate.dock import PlimsegDock
+from napari_plimseg._widgets.viewer import RunOn, find_region_layer, mask_views
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from tests.support import widgets as fakes
+
+pytestmark = pytest.mark.gui
+WAIT = 60_000
+
+
+def generate(dock: PlimsegDock, qtbot) -> None:  # type: ignore[no-untyped-def]
+    dock.start()
+    qtbot.waitUntil(lambda: not dock.is_running, timeout=WAIT)
+    assert dock.view is not None
+
+
+def seen(dock: PlimsegDock) -> set[str]:
+    return {layer.name for layer in dock._viewer.layers if layer.visible}
+
+
+def draw(dock: PlimsegDock, y: float, x: float, side: float) -> None:
+    dock.draw_region()
+    layer = find_region_layer(dock._viewer, dock.slides.layer)
+    assert layer is not None
+    layer.add_rectangles([[y, x], [y, x + side], [y + side, x + side], [y + side, x]])
+
+
+def test_a_slide_is_shown_with_its_own_layers_only(
+    dock: PlimsegDock, add_slide: Callable, qtbot, tmp_path: Path
+) -> None:  # type: ignore[no-untyped-def]
+    add_slide(name="first.tif")
+    generate(dock, qtbot)
+    first_mask = dock.view.layer.name  # type: ignore[union-attr]
+    draw(dock, 0, 0, 400)
+    first = seen(dock)
+    assert {"first", first_mask} < first
+    add_slide(800, 1200, name="second.tif")
+    assert seen(dock) == {"second"}
+    assert dock.view is None
+    assert dock.state.shape_count == 0  # the region is of the other slide
+    dock.run_on.choose(RunOn.WHOLE)
+    generate(dock, qtbot)
+    second_mask = dock.view.layer.name  # type: ignore[union-attr]
+    assert seen(dock) == {"second", second_mask}
+    dock.slides.choose(0)
+    assert seen(dock) == first
+    assert dock.state.shape_count == 1
+    # what was hidden by hand stays hidden
+    dock._viewer.layers[first_mask].visible = False
+    dock.slides.choose(1)
+    assert seen(dock) == {"second", second_mask}
+    dock.slides.choose(0)
+    assert seen(dock) == first - {first_mask}
+    # selecting a mask in the list of layers shows its slide
+    dock._viewer.layers.selection.active = dock._viewer.layers[second_mask]
+    assert seen(dock) == {"second", second_mask}
+    assert dock.slides.slide.path.name == "second.tif"
+    dock.tools.export("csv", tmp_path / "out.csv")
+    qtbot.waitUntil(lambda: not dock.tools.is_busy, timeout=WAIT)
+    text = (tmp_path / "out.csv").read_text("utf-8")
+    assert "second.tif" in text
+    assert "first.tif" not in text
+
+
+def test_choosing_a_slide_fits_it(dock: PlimsegDock, add_slide: Callable) -> None:
+    add_slide(400, 400, name="small.tif")
+    add_slide(2000, 3000, name="large.tif")
+    from napari_plimseg._widgets.viewer import get_camera
+
+    camera = get_camera(dock._viewer)
+    dock.slides.choose(0)
+    near = camera.zoom
+    assert np.allclose(camera.center[-2:], 100, atol=1)
+    dock.slides.choose(1)
+    assert np.allclose(camera.center[-2:], (500, 750), atol=1)
+    assert near > 3 * camera.zoom
+    assert dock._viewer.scale_bar.visible
+
+
+def test_a_run_on_regions_uses_those_of_its_slide(
+    dock: PlimsegDock, add_slide: Callable, qtbot
+) -> None:  # type: ignore[no-untyped-def]
+    add_slide(name="first.tif")
+    draw(dock, 0, 0, 100)
+    add_slide(name="second.tif")
+    dock.run_on.choose(RunOn.SHAPES)
+    assert "No regions drawn" in dock.state.why_not("generate")
+    draw(dock, 200, 400, 100)
+    generate(dock, qtbot)
+    computed = np.argwhere(dock.view.layer.data)  # type: ignore[union-attr]
+    pixel = dock.view.info.napari_scale[0]  # type: ignore[union-attr]
+    assert computed.min(0) * pixel == pytest.approx((100, 200), abs=2 * pixel)
+    assert computed.max(0) * pixel == pytest.approx((150, 250), abs=2 * pixel)
+
+
+def test_a_dock_opened_again_takes_up_the_masks_that_are_there(
+    dock: PlimsegDock, add_slide: Callable, qtbot
+) -> None:  # type: ignore[no-untyped-def]
+    add_slide()
+    generate(dock, qtbot)
+    view = dock.view
+    again = PlimsegDock(dock._viewer)
+    qtbot.addWidget(again)
+    assert again.view is view
+    qtbot.wait(300)
+    assert len(mask_views(dock._viewer)) == 1
+    again.start()
+    qtbot.waitUntil(lambda: not again.is_running, timeout=WAIT)
+    assert mask_views(dock._viewer) == [view]
+
+
+@pytest.mark.parametrize("which", ["mask", "slide"])
+def test_deleting_a_layer_of_a_run_stops_it(
+    dock: PlimsegDock,
+    add_slide: Callable,
+    model: fakes.ColorModel,
+    qtbot,  # type: ignore[no-untyped-def]
+    which: str,
+) -> None:
+    add_slide(2400, 3200)
+    model.gate.clear()
+    model.tiles_before_gate = 1
+    dock.start()
+    qtbot.waitUntil(lambda: dock.view is not None, timeout=WAIT)
+    layer = dock.view.layer if which == "mask" else dock.slides.layer  # type: ignore[union-attr]
+    name = layer.name
+    dock._viewer.layers.remove(layer)
+    model.gate.set()
+    qtbot.waitUntil(lambda: not dock.is_running, timeout=WAIT)
+    assert f"'{name}' was deleted" in dock.banner.text
+    qtbot.wait(200)
+    assert layer not in dock._viewer.layers
+    if which == "mask":
+        assert not mask_views(dock._viewer)
+
+
+def test_progress_names_the_slide_while_another_one_is_shown(
+    dock: PlimsegDock, add_slide: Callable, model: fakes.ColorModel, qtbot
+) -> None:  # type: ignore[no-untyped-def]
+    add_slide(2400, 3200, name="first.tif")
+    model.gate.clear()
+    model.tiles_before_gate = 2
+    dock.start()
+    qtbot.waitUntil(lambda: dock.controller.last_progress is not None, timeout=WAIT)
+    add_slide(name="second.tif")
+    model.gate.set()
+    qtbot.waitUntil(lambda: dock.run_panel.line.text().startswith("first.tif · "), timeout=WAIT)
+    qtbot.waitUntil(lambda: not dock.is_running, timeout=WAIT)
