@@ -86,6 +86,11 @@ class Banner(QFrame):
             clipboard.setText(error_report(sentence, error, device=device))
             self.copy_button.setText("Copied")
 
+    def retract(self, kind: str) -> None:
+        """Hide a message of a kind whose cause is gone."""
+        if self.kind == kind:
+            self.hide()
+
     def clear(self) -> None:
         """Forget the last message."""
         self.kind = ""

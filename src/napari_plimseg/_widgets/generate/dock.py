@@ -61,6 +61,7 @@ from napari_plimseg._widgets.viewer import (
     closed_shapes,
     describe_corrections,
     find_region_layer,
+    select_class,
     view_center,
 )
 from napari_plimseg.errors import PlimsegError
@@ -146,11 +147,8 @@ class PlimsegDock(QWidget):
         self.tools = ResultTools(self.results, self.banner, self.controller, self.slides)
         self.corrections = CorrectionsControl(self.results.corrections_row, self.banner)
         theme = ThemeColor(napari_viewer, self.show_theme)
-        leave = (self.controller.leave, *(
-            link.disconnect for link in (self.slides, self.cursor_status, theme)
-        ))  # fmt: skip
-        for each in leave:
-            on_destroyed(self, each)
+        for link in (self.slides, self.cursor_status, self.controller.layers, theme):
+            on_destroyed(self, link.disconnect)
         self._connect()
         self._on_model()
         run_once(self, warm_up, lambda _: None, self.show_error_message)
@@ -187,7 +185,7 @@ class PlimsegDock(QWidget):
         section = self.slide_section
         section.openRequested.connect(self.opener.ask)
         section.sampleRequested.connect(self.open_sample)
-        self.opener.opened.connect(lambda: self.banner.kind == "error" and self.banner.hide())
+        self.opener.opened.connect(lambda: self.banner.retract("error"))
         self.opener.failed.connect(self.show_error_message)
         self.opener.folderChosen.connect(lambda path: self._remember(slide_folder=path))
         self.header.dockRequested.connect(self.open_dock)
@@ -201,7 +199,7 @@ class PlimsegDock(QWidget):
         self.class_list.classesChanged.connect(self._on_classes)
         self.class_list.visibilityChanged.connect(self._hide_classes)
         self.class_list.colorChanged.connect(self._on_color)
-        self.class_list.classPicked.connect(lambda name: self.view and self.view.select(name))
+        self.class_list.classPicked.connect(lambda name: select_class(self.view, name))
         self.class_list.refused.connect(lambda text: self.banner.show_message("warning", text))
         self.run_on.changed.connect(self.refresh_state)
         self.run_on.drawRequested.connect(self.draw_region)
@@ -235,10 +233,7 @@ class PlimsegDock(QWidget):
         """Enable what can be used now; the tooltips of the rest say why not."""
         show_actions(self, state)
         setup = state.why_not("setup")
-        running = self.controller.running_slide
-        other = running is not None and running is not self.slides.slide
-        self.run_panel.about = f"{running.name} · " if running is not None and other else ""
-        self.run_panel.show_state(state)
+        self.run_panel.show_state(state, self.controller.running_elsewhere(self.slides.slide))
         self.model_choice.set_enabled(setup)
         self.class_list.set_enabled(setup)
         self.run_on.set_enabled(setup, state.why_not("tissue"))
@@ -321,8 +316,7 @@ class PlimsegDock(QWidget):
 
     def _look_up_result(self) -> None:
         slide = self.slides.slide
-        is_free = not self.controller.is_running and not self.controller.was_deleted
-        if slide is not None and self.view is None and is_free:
+        if slide is not None and self.view is None and self.controller.may_show_stored:
             self.stored.look_up(slide, self.settings.results_path)
 
     def open_result(self, path: str | Path) -> None:

@@ -24,9 +24,9 @@ from napari_plimseg._widgets.viewer import (
     CONFIDENCE,
     MaskView,
     OverlayView,
+    RemovedLayers,
     mask_views,
     slide_of,
-    unwrapped,
 )
 from napari_plimseg.inference import ENGINE
 
@@ -87,7 +87,7 @@ class RunController(QObject):
         self.overlay_what = ""
         # those that a dock before this one, closed meanwhile, has shown
         self._views: list[tuple[Slide, MaskView]] = [(v.slide, v) for v in mask_views(viewer)]
-        viewer.layers.events.removed.connect(self._on_layer_removed)
+        self.layers = RemovedLayers(viewer, self._on_layer_removed)
         self._deleted = ""
         self._running: tuple[Slide, TissueClasses, set[str]] | None = None
         self._running_view: MaskView | None = None
@@ -135,24 +135,20 @@ class RunController(QObject):
         return "Cancelled. Finished tiles are kept; press Continue to finish."
 
     @property
-    def was_deleted(self) -> bool:
-        """Whether the last run stopped because its layer was deleted."""
-        return bool(self._deleted)
+    def may_show_stored(self) -> bool:
+        """Whether a stored result may be shown: none is made, and none was deleted by hand."""
+        return not self.is_running and not self._deleted
 
-    @property
-    def running_slide(self) -> Slide | None:
-        """The slide that is being segmented."""
-        return self._running[0] if self._running is not None and self.is_running else None
+    def running_elsewhere(self, shown: Slide | None) -> str:
+        """Return the name of the slide that is being segmented, empty when it is the one shown."""
+        running = self._running[0] if self._running is not None and self.is_running else None
+        return "" if running is None or running is shown else running.name
 
-    def leave(self) -> None:
-        """Stop following the viewer."""
-        self._viewer.layers.events.removed.disconnect(self._on_layer_removed)
-
-    def _on_layer_removed(self, event: Any) -> None:
-        slide, view = self.running_slide, self._running_view
-        if slide is None or self._is_stopping:
+    def _on_layer_removed(self, layer: Any) -> None:
+        view = self._running_view
+        if self._running is None or not self.is_running or self._is_stopping:
             return
-        layer = unwrapped(event.value)
+        slide = self._running[0]
         if slide_of(layer) is slide or (view is not None and view.layer is layer):
             self._deleted = layer.name
             self.stop()
@@ -397,7 +393,7 @@ class RunPanel(QWidget):
         self.bar = QProgressBar()
         self.bar.setTextVisible(True)
         self.line = FlowText()
-        self.about = ""  # the slide that is being segmented, while another one is shown
+        self.about = ""
         row = QHBoxLayout()
         row.setContentsMargins(0, 0, 0, 0)
         row.addWidget(self.bar, 1)
@@ -410,8 +406,12 @@ class RunPanel(QWidget):
         layout.addWidget(self.line)
         self.show_state(DockState())
 
-    def show_state(self, state: DockState) -> None:
-        """Enable what can be used now; the tooltips of the rest say why not."""
+    def show_state(self, state: DockState, other_slide: str = "") -> None:
+        """Enable what can be used now; the tooltips of the rest say why not.
+
+        `other_slide` names the slide that is being segmented when it is not the one shown.
+        """
+        self.about = f"{other_slide} · " if other_slide else ""
         running = state.phase is not Phase.IDLE
         why_not = state.why_not("generate")
         self.button.setVisible(not running)

@@ -12,6 +12,7 @@ __all__ = [
     "MaskView",
     "OutlineLayer",
     "OverlayView",
+    "RemovedLayers",
     "RunOn",
     "SlideOpener",
     "ThemeColor",
@@ -30,6 +31,7 @@ __all__ = [
     "label_history",
     "mask_view_of",
     "mask_views",
+    "select_class",
     "show_tissue",
     "show_world_box",
     "slide_file_filter",
@@ -95,6 +97,9 @@ from .mask_layer import (
     mask_views as mask_views,
 )
 from .mask_layer import (
+    select_class as select_class,
+)
+from .mask_layer import (
     show_tissue as show_tissue,
 )
 from .napari_private import (
@@ -135,6 +140,9 @@ from .regions import (
 )
 from .slide_groups import (
     OWNER_KEY as OWNER_KEY,
+)
+from .slide_groups import (
+    RemovedLayers as RemovedLayers,
 )
 from .slide_groups import (
     slide_of as slide_of,

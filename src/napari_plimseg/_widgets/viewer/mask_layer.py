@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_plimseg._reader import SLIDE_KEY
 from napari_plimseg._widgets.common import plain
 from napari_plimseg._widgets.viewer.correction_recorder import CELL, CorrectionRecorder
 from napari_plimseg._widgets.viewer.mask_pixels import MaskPixels
@@ -162,7 +161,7 @@ class MaskView:
         # what was painted on another mask in the last half second must show here, too
         commit_shared(self)
         self.pixels = MaskPixels(mask, self.step, self.corrections, self._table)
-        self.hidden = self._shown_names(hidden)
+        self.hidden = self.shown_names(hidden)
         hidden = self.hidden
         self.opacities: dict[str, float] = {}
         self._shown_colors = label_colors(classes, hidden)
@@ -313,7 +312,7 @@ class MaskView:
 
     def hide_classes(self, names: Collection[str]) -> None:
         """Hide the classes to which classes of the model, given by name, belong; show others."""
-        self.hidden = self._shown_names(names)
+        self.hidden = self.shown_names(names)
         self._show_colors()
 
     def recolor(self, name: str, color: Color) -> None:
@@ -321,13 +320,8 @@ class MaskView:
 
         A name that the model does not have is ignored.
         """
-        for shown in self._shown_names([name]):
+        for shown in self.shown_names([name]):
             self.edit_classes(self.edits.recolored({shown: color}))
-
-    def select(self, name: str) -> None:
-        """Select the class to which a class of the model belongs for painting."""
-        for shown in self._shown_names([name]):
-            self.layer.selected_label = self.info.classes.mask_id(shown)
 
     def set_opacity(self, name: str, opacity: float) -> None:
         """Set the opacity (0 to 1) of one class; hidden classes stay hidden."""
@@ -379,7 +373,8 @@ class MaskView:
     def _table(self) -> NDArray[np.uint8] | None:
         return self.edits.table if self.edits.changes_ids else None
 
-    def _shown_names(self, names: Collection[str]) -> frozenset[str]:
+    def shown_names(self, names: Collection[str]) -> frozenset[str]:
+        """Return the classes, by name, to which classes of the model belong."""
         own = (name for name in names if name in self.edits.own.names)
         return frozenset(filter(None, map(self.edits.shown_name, own)))
 
@@ -428,6 +423,13 @@ class MaskView:
         row, column = np.floor(np.asarray(self.layer.world_to_data(world)) + 0.5).astype(int)
         height, width = self.layer.data.shape
         return (int(row), int(column)) if 0 <= row < height and 0 <= column < width else None
+
+
+def select_class(view: MaskView | None, name: str) -> None:
+    """Select the class to which a class of the model belongs for painting."""
+    if view is not None:
+        for shown in view.shown_names([name]):
+            view.layer.selected_label = view.info.classes.mask_id(shown)
 
 
 def sharing(view: MaskView) -> list[MaskView]:
@@ -559,7 +561,7 @@ def show_tissue(viewer: Viewer, slide_layer: Image, tissue: TissueMask, name: st
         for key, value in placement.items():
             setattr(viewer.layers[name], key, value)
     else:
-        owner = {"plimseg_owner": slide_layer.metadata.get(SLIDE_KEY)}
+        owner = {"plimseg_owner": slide_layer.metadata.get("plimseg_slide")}
         viewer.add_labels(mask, name=name, opacity=0.35, metadata=owner, **placement)
 
 

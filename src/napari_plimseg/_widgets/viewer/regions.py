@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from napari_plimseg._widgets.common import plain
 from napari_plimseg._widgets.viewer.camera import get_camera
 from napari_plimseg._widgets.viewer.slide_groups import OWNER_KEY, slide_of
 from napari_plimseg.errors import ConfigError
@@ -124,7 +123,7 @@ def add_region_layer(viewer: Viewer, slide_layer: Image) -> Shapes:
     """Add the layer for drawn regions and activate its rectangle tool."""
     line = 5.0 * max(slide_layer.level_shapes[0][:2]) / 1000
     shapes = viewer.add_shapes(
-        name=plain(f"{REGION_LAYER} · {slide_layer.name}"),
+        name=f"{REGION_LAYER} · {slide_layer.name}",
         ndim=2,
         scale=slide_layer.scale,
         translate=slide_layer.translate,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -14,6 +14,8 @@ from napari_plimseg._widgets.viewer.napari_private import unwrapped
 from napari_plimseg.slides import Slide
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from napari.layers import Image, Layer
     from napari.viewer import Viewer
 
@@ -49,6 +51,29 @@ def owner_of(layer: Layer, slides: list[Slide]) -> Slide | None:
 
 def _place(info: object) -> tuple[str, tuple[int, int]]:
     return getattr(info, "slide_name", ""), getattr(info, "slide_shape", (0, 0))
+
+
+class RemovedLayers:
+    """Reports layers that are removed from a viewer.
+
+    Parameters
+    ----------
+    viewer : napari.Viewer
+    on_removed : callable
+        Called with the layer.
+    """
+
+    def __init__(self, viewer: Viewer, on_removed: Callable[[Layer], None]) -> None:
+        self._events = viewer.layers.events
+        self._on_removed = on_removed
+        self._events.removed.connect(self._removed)
+
+    def disconnect(self) -> None:
+        """Stop following the viewer."""
+        self._events.removed.disconnect(self._removed)
+
+    def _removed(self, event: Any) -> None:
+        self._on_removed(unwrapped(event.value))
 
 
 class SlideGroups:

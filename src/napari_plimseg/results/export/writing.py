@@ -11,7 +11,6 @@ import numpy as np
 
 from napari_plimseg.errors import ExportError, disk_problem
 from napari_plimseg.files import atomic_write
-from napari_plimseg.tissue import NOT_COMPUTED
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -78,7 +77,7 @@ def without_ignored(mask: MaskArray, info: MaskInfo) -> MaskArray:
     if not ignored:
         return mask
     table = np.arange(256, dtype=np.uint8)
-    table[list(ignored)] = NOT_COMPUTED
+    table[list(ignored)] = 0  # as where nothing is computed
     kept: NDArray[np.uint8] = np.take(table, np.asarray(mask[:]))
     return kept
 
