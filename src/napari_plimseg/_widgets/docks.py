@@ -47,6 +47,13 @@ class MainDock(Protocol):
         """Open a slide, or select it if it is open, and show a result of it."""
 
 
+class ReviewDock(Protocol):
+    """The part of the dock *PLIMSeg Review* that the main dock uses."""
+
+    def compare_with(self, path: Path) -> None:
+        """Compare the current mask with a stored result."""
+
+
 @dataclass(frozen=True)
 class DockKind:
     """One dock of the plugin. It is named and not imported, because importing takes time.
@@ -108,6 +115,11 @@ def open_dock(viewer: Viewer, key: str) -> QWidget:
         frame.show()
         frame.raise_()
     return dock
+
+
+def open_review(viewer: Viewer) -> ReviewDock:
+    """Bring the dock *PLIMSeg Review* to the front; it is opened if necessary."""
+    return cast("ReviewDock", open_dock(viewer, "review"))
 
 
 def _found(viewer: Viewer, kind: DockKind) -> QWidget | None:

@@ -31,6 +31,7 @@ __all__ = [
     "compare",
     "connected_region",
     "corrected",
+    "delete_store",
     "disk_error",
     "export_all",
     "export_corrected_objects",
@@ -206,6 +207,9 @@ from .mask_store import (
 )
 from .mask_store import (
     MaskStore as MaskStore,
+)
+from .mask_store import (
+    delete_store as delete_store,
 )
 from .mask_store import (
     mask_to_export as mask_to_export,

@@ -564,6 +564,21 @@ def _keep_class_edits(old: Path, new: Path, info: MaskInfo) -> None:
             edits.write(new)
 
 
+def delete_store(path: Path) -> None:
+    """Delete a mask store; corrections of its slide are kept.
+
+    Raises
+    ------
+    StoreError
+        When a run is writing to it, it is no store, or the folder is read-only.
+    """
+    StoreManifest.read(path)
+    try:
+        _delete_store(path)
+    except OSError as error:
+        raise disk_error(error, path) from error
+
+
 def _delete_store(path: Path) -> None:
     """Delete a store, unless another process writes to it; an empty folder is no store."""
     lock = filelock.FileLock(path / ".lock")

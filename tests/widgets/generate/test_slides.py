@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+from qtpy.QtWidgets import QMessageBox
 
 from napari_plimseg._widgets.generate.dock import PlimsegDock
 from napari_plimseg._widgets.viewer import RunOn, find_region_layer, mask_views
@@ -158,3 +159,35 @@ def test_progress_names_the_slide_while_another_one_is_shown(
     model.gate.set()
     qtbot.waitUntil(lambda: dock.run_panel.line.text().startswith("first.tif · "), timeout=WAIT)
     qtbot.waitUntil(lambda: not dock.is_running, timeout=WAIT)
+
+
+def test_the_results_of_a_slide_are_listed_opened_and_deleted(
+    dock: PlimsegDock,
+    add_slide: Callable,
+    qtbot,  # type: ignore[no-untyped-def]
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    history = dock.slide_section.history
+    assert not history.isEnabled()
+    add_slide()
+    history.list_results()
+    assert [a.text() for a in history.menu_of_results.actions()] == ["No result yet"]
+    generate(dock, qtbot)
+    first = dock.view.store.path  # type: ignore[union-attr]
+    dock.class_list.table.item(0, 2).setText("violet")  # other words: another result
+    generate(dock, qtbot)
+    second = dock.view.store.path  # type: ignore[union-attr]
+    assert first != second
+    history.list_results()
+    titles = [action.text() for action in history.menu_of_results.actions()]
+    assert len(titles) == 2
+    assert all(title.startswith("color · ") for title in titles)
+    assert [title.endswith("shown") for title in titles].count(True) == 1
+    other = next(a for a in history.menu_of_results.actions() if not a.text().endswith("shown"))
+    other.menu().actions()[0].trigger()
+    qtbot.waitUntil(lambda: dock.view.store.path == first, timeout=WAIT)  # type: ignore[union-attr]
+    monkeypatch.setattr(QMessageBox, "question", lambda *_: QMessageBox.StandardButton.Discard)
+    history.ask_and_delete(second, "the second")
+    assert not second.exists()
+    assert [view.store.path for view in mask_views(dock._viewer)] == [first]
+    assert f"Deleted {second.name}." in dock.banner.text

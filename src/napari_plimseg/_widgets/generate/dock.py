@@ -28,7 +28,7 @@ from napari_plimseg._widgets.common import (
     scrolling,
     show_actions,
 )
-from napari_plimseg._widgets.docks import DOCKS, open_dock
+from napari_plimseg._widgets.docks import DOCKS, open_dock, open_review
 from napari_plimseg._widgets.generate.jobs import Opened, find_devices, warm_up
 from napari_plimseg._widgets.generate.options import (
     RunOnChoice,
@@ -193,6 +193,9 @@ class PlimsegDock(QWidget):
         self.results.reviewRequested.connect(lambda: self.open_dock("review"))
         self.engine.changed.connect(self.refresh_state)
         section.slideChosen.connect(self.slides.choose)
+        section.history.openRequested.connect(self.open_result)
+        section.history.compareRequested.connect(self._compare)
+        section.history.deleteRequested.connect(self._delete_result)
         section.mpp_row.typed.connect(self._on_mpp)
         section.mpp_row.refused.connect(lambda text: self.banner.show_message("warning", text))
         self.model_choice.changed.connect(self._on_model)
@@ -280,6 +283,8 @@ class PlimsegDock(QWidget):
         if view is not None:
             self.results.show_classes(view.info.classes, self.controller.overlay_what)
         self.corrections.show_view(view)
+        shown = None if view is None else view.store.path
+        self.slide_section.history.show_slide(self.slides.slide, self.settings.results_path, shown)
         self.tools.show_areas_of(view, growing=self.controller.is_running)
 
     def show_error_message(self, text: str) -> None:
@@ -326,6 +331,18 @@ class PlimsegDock(QWidget):
         """
         if self.slides.slide is not None:
             self.stored.open(self.slides.slide, Path(path))
+
+    def _compare(self, path: Path) -> None:
+        open_review(self._viewer).compare_with(path)
+
+    def _delete_result(self, path: Path) -> None:
+        try:
+            self.controller.delete(path)
+        except PlimsegError as error:
+            self.show_error_message(str(error))
+        else:
+            self.banner.show_message("good", f"Deleted {path.name}.")
+        self.refresh_state()
 
     def _on_found(self, slide: Slide, result: Opened) -> None:
         if self.view is None:

@@ -14,7 +14,7 @@ from napari_plimseg.inference import ENGINE
 from napari_plimseg.results import Corrections
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Generator, Iterator
     from pathlib import Path
 
     import numpy as np
@@ -130,6 +130,60 @@ def _tile_done(store: MaskStore, progress: Progress) -> TileDone:
 
 def find_result(slide: Slide, folder: Path) -> Opened | None:
     """Return the newest readable result of a slide; None when there is none."""
+    for store in _stores_of(slide, folder):
+        if store.done_fraction > 0 or store.found_damage:
+            return Opened.of(store)
+        store.close()
+    return None
+
+
+@dataclass(frozen=True)
+class StoredResult:
+    """A result of a slide on the disk.
+
+    Parameters
+    ----------
+    path : Path
+        Of the store.
+    model_name : str
+    created : str
+        ISO date and time.
+    done_fraction : float
+        Part of the slide that is finished, 0 to 1.
+    """
+
+    path: Path
+    model_name: str
+    created: str
+    done_fraction: float
+
+
+def find_results(slide: Slide, folder: Path) -> list[StoredResult]:
+    """Return all readable results of a slide in a folder, the newest first."""
+    found = []
+    for store in _stores_of(slide, folder):
+        with store:
+            found.append(
+                StoredResult(store.path, store.info.model_name, store.created, store.done_fraction)
+            )
+    return found
+
+
+def delete_result(path: Path) -> None:
+    """Delete a store.
+
+    Raises
+    ------
+    StoreError
+        When a run is writing to it, or it can't be deleted.
+    """
+    from napari_plimseg.results import delete_store
+
+    delete_store(path)
+
+
+def _stores_of(slide: Slide, folder: Path) -> Iterator[MaskStore]:
+    """Yield the stores of a slide open, the newest first; those that can't be read are left out."""
     from napari_plimseg.results import SUFFIX, MaskStore
 
     stores = sorted(
@@ -138,7 +192,7 @@ def find_result(slide: Slide, folder: Path) -> Opened | None:
         reverse=True,
     )
     if not stores:
-        return None
+        return
     identities = {fingerprint(slide.path), *former_fingerprints(slide.path)}
     for path in stores:
         try:
@@ -147,11 +201,10 @@ def find_result(slide: Slide, folder: Path) -> Opened | None:
             continue  # damaged, or of a newer version: a run creates a new one
         # a mask made at another pixel size is in another place
         same_frame = slide.mpp is None or store.info.mpp == slide.mpp
-        same_slide = store.info.slide_fingerprint in identities
-        if same_slide and same_frame and (store.done_fraction > 0 or store.found_damage):
-            return Opened.of(store)
-        store.close()
-    return None
+        if same_frame and store.info.slide_fingerprint in identities:
+            yield store
+        else:
+            store.close()
 
 
 def _changed(path: Path) -> float:

@@ -18,7 +18,7 @@ from napari_plimseg._widgets.common import (
     TileDone,
     plain,
 )
-from napari_plimseg._widgets.generate.jobs import Opened, run_steps
+from napari_plimseg._widgets.generate.jobs import Opened, delete_result, run_steps
 from napari_plimseg._widgets.generate.state import DockState, Phase
 from napari_plimseg._widgets.viewer import (
     CONFIDENCE,
@@ -223,6 +223,23 @@ class RunController(QObject):
             self._stopped.add(slide)
         self._drop_overlay()
         return view
+
+    def delete(self, path: Path) -> None:
+        """Delete a stored result from the disk, and its mask layers.
+
+        Raises
+        ------
+        StoreError
+            When it can't be deleted; then nothing changes.
+        """
+        shown = [view for _, view in self._views if view.store.path == path]
+        for view in shown:
+            if view.recorder is not None:
+                view.recorder.flush_and_release()  # painting belongs to the slide
+        delete_result(path)
+        for view in shown:
+            if view.is_in(self._viewer):
+                self._viewer.layers.remove(view.layer)
 
     def _bring_forward(self, slide: Slide, view: MaskView) -> None:
         newest = self.view_of(slide)

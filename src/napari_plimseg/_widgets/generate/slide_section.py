@@ -17,6 +17,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_plimseg._widgets.common import TOOLTIPS, FlowText, PlainLabel, run_once
+from napari_plimseg._widgets.generate.history import ResultHistory
 from napari_plimseg._widgets.viewer import show_tissue, slide_of
 from napari_plimseg.slides import MPP_RANGE, usable_mpp
 from napari_plimseg.slides.tissue_mask import tissue_mask
@@ -156,6 +157,8 @@ class SlideSection(QWidget):
         layout.setSpacing(4)
         layout.addLayout(buttons)
         layout.addWidget(self.combo)
+        self.history = ResultHistory()
+        layout.addWidget(self.history)
         layout.addWidget(self.size_label)
         layout.addWidget(self.mpp_hint)
         layout.addWidget(self.mpp_row)

@@ -26,6 +26,7 @@ from napari_plimseg._widgets.viewer import ThemeColor, unwrapped
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from napari.layers import Layer
     from napari.viewer import Viewer
@@ -219,6 +220,10 @@ class ReviewDock(QWidget):
         self.prompts.set_target(None)
         self.inspect.set_view(None)
         self.refresh_state()
+
+    def compare_with(self, path: Path) -> None:
+        """Compare the current mask with a stored result."""
+        self.inspect.compare.compare_with_file(path)
 
     def _on_compared(self) -> None:
         # the layout must place the table before it can be scrolled into view

@@ -1,0 +1,86 @@
+"""The button *Results*: all stored results of a slide, to open, compare and delete."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from qtpy.QtCore import Signal
+from qtpy.QtWidgets import QMenu, QMessageBox, QPushButton, QWidget
+
+from napari_plimseg._widgets.common import TOOLTIPS, plain
+from napari_plimseg._widgets.generate.jobs import StoredResult, find_results
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from napari_plimseg.slides import Slide
+
+
+def result_title(result: StoredResult, shown: Path | None) -> str:
+    """Return what tells the results of a slide apart, for a menu."""
+    made = datetime.fromisoformat(result.created)
+    title = f"{result.model_name or 'mask'} · {made.day} {made:%b %Y %H:%M}"
+    if result.done_fraction < 1:
+        title += f" · {100 * result.done_fraction:.0f} %"
+    return f"{title} · shown" if result.path == shown else title
+
+
+class ResultHistory(QPushButton):
+    """Lists the stored results of the current slide, the newest first.
+
+    Attributes
+    ----------
+    openRequested, compareRequested, deleteRequested : Signal(object)
+        Path of the store that was chosen; deleting was confirmed.
+    """
+
+    openRequested = Signal(object)
+    compareRequested = Signal(object)
+    deleteRequested = Signal(object)
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__("Results", parent)
+        self._slide: Slide | None = None
+        self._folder: Path | None = None
+        self._shown: Path | None = None
+        self.menu_of_results = QMenu(self)
+        self.menu_of_results.aboutToShow.connect(self.list_results)
+        self.setMenu(self.menu_of_results)
+        self.show_slide(None, None, None)
+
+    def show_slide(self, slide: Slide | None, folder: Path | None, shown: Path | None) -> None:
+        """List the results of another slide in a folder; `shown` is the store of the mask shown."""
+        self._slide, self._folder, self._shown = slide, folder, shown
+        self.setEnabled(slide is not None)
+        why_not = "" if slide is not None else "Open a slide first."
+        self.setToolTip(plain(why_not or TOOLTIPS["history"]))
+
+    def list_results(self) -> None:
+        """Fill the menu."""
+        self.menu_of_results.clear()
+        slide, folder = self._slide, self._folder
+        found = [] if slide is None or folder is None else find_results(slide, folder)
+        if not found:
+            self.menu_of_results.addAction("No result yet").setEnabled(False)
+        for result in found:
+            title = result_title(result, self._shown)
+            part = self.menu_of_results.addMenu(plain(title).replace("&", "&&"))
+            opens = part.addAction("Open")
+            compares = part.addAction("Compare with the mask shown")
+            for action in (opens, compares):
+                action.setEnabled(result.path != self._shown)
+            if self._shown is None:
+                compares.setEnabled(False)
+            opens.triggered.connect(lambda _=False, p=result.path: self.openRequested.emit(p))
+            compares.triggered.connect(lambda _=False, p=result.path: self.compareRequested.emit(p))
+            part.addAction("Delete…").triggered.connect(
+                lambda _=False, p=result.path, t=title: self.ask_and_delete(p, t)
+            )
+
+    def ask_and_delete(self, path: Path, title: str) -> None:
+        """Request that a result be deleted, after a confirmation."""
+        yes, no = QMessageBox.StandardButton.Discard, QMessageBox.StandardButton.Cancel
+        text = f"Delete the result '{title}' from the disk? Your corrections of the slide are kept."
+        if QMessageBox.question(self, "Delete result", plain(text), yes | no, no) == yes:
+            self.deleteRequested.emit(path)
