@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,7 +30,7 @@ from napari_plimseg._widgets.common import (
     show_actions,
 )
 from napari_plimseg._widgets.docks import DOCKS, open_dock, open_review
-from napari_plimseg._widgets.generate.jobs import Opened, find_devices, warm_up
+from napari_plimseg._widgets.generate.jobs import Opened, find_devices, find_results, warm_up
 from napari_plimseg._widgets.generate.options import (
     RunOnChoice,
     SettingsForm,
@@ -46,7 +47,7 @@ from napari_plimseg._widgets.generate.run import (
     EngineWatch,
     RunController,
     RunPanel,
-    finished_text,
+    end_of_run,
 )
 from napari_plimseg._widgets.generate.slide_section import SlideSection, TissuePreview
 from napari_plimseg._widgets.generate.state import DockState
@@ -194,8 +195,11 @@ class PlimsegDock(QWidget):
         self.engine.changed.connect(self.refresh_state)
         section.slideChosen.connect(self.slides.choose)
         section.history.openRequested.connect(self.open_result)
-        section.history.compareRequested.connect(self._compare)
-        section.history.deleteRequested.connect(self._delete_result)
+        section.history.compareRequested.connect(
+            lambda path: open_review(self._viewer).compare_with(path)
+        )
+        section.history.deleteRequested.connect(self.controller.delete)
+        self.controller.messageEmitted.connect(self.banner.show_message)
         section.mpp_row.typed.connect(self._on_mpp)
         section.mpp_row.refused.connect(lambda text: self.banner.show_message("warning", text))
         self.model_choice.changed.connect(self._on_model)
@@ -284,7 +288,9 @@ class PlimsegDock(QWidget):
             self.results.show_classes(view.info.classes, self.controller.overlay_what)
         self.corrections.show_view(view)
         shown = None if view is None else view.store.path
-        self.slide_section.history.show_slide(self.slides.slide, self.settings.results_path, shown)
+        slide, folder = self.slides.slide, self.settings.results_path
+        find = None if slide is None else functools.partial(find_results, slide, folder)
+        self.slide_section.history.show_slide(find, shown)
         self.tools.show_areas_of(view, growing=self.controller.is_running)
 
     def show_error_message(self, text: str) -> None:
@@ -331,18 +337,6 @@ class PlimsegDock(QWidget):
         """
         if self.slides.slide is not None:
             self.stored.open(self.slides.slide, Path(path))
-
-    def _compare(self, path: Path) -> None:
-        open_review(self._viewer).compare_with(path)
-
-    def _delete_result(self, path: Path) -> None:
-        try:
-            self.controller.delete(path)
-        except PlimsegError as error:
-            self.show_error_message(str(error))
-        else:
-            self.banner.show_message("good", f"Deleted {path.name}.")
-        self.refresh_state()
 
     def _on_found(self, slide: Slide, result: Opened) -> None:
         if self.view is None:
@@ -512,18 +506,8 @@ class PlimsegDock(QWidget):
             self.banner.show_message("warning", view.store.info.unlike)
 
     def _on_finished(self, complete: bool) -> None:
-        progress, view = self.controller.last_progress, self.controller.last_view
-        if complete and progress is not None:
-            dropped = None if view is None else view.store.dropped
-            text = finished_text(progress, repaired=bool(dropped))
-            if view is not None:
-                repaired = view.store.dropped.outcome(view.store.has)
-                unlike = view.store.info.unlike
-                notes = (text, unlike, describe_corrections(view), repaired)
-                text = " ".join(filter(None, notes))
-            noted = view is not None and (view.note or view.store.info.unlike)
-            doubtful = progress.unreadable_tiles or dropped or noted
-            self.banner.show_message("warning" if doubtful else "good", text)
+        if complete and self.controller.last_progress is not None:
+            self.banner.show_message(*end_of_run(self.controller))
             self._scroll_down = True
         elif self.banner.kind != "error":
             self.banner.show_message("info", self.controller.stopped_text)

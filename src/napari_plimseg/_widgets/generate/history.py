@@ -9,12 +9,11 @@ from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QMenu, QMessageBox, QPushButton, QWidget
 
 from napari_plimseg._widgets.common import TOOLTIPS, plain
-from napari_plimseg._widgets.generate.jobs import StoredResult, find_results
+from napari_plimseg._widgets.generate.jobs import StoredResult
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
-
-    from napari_plimseg.slides import Slide
 
 
 def result_title(result: StoredResult, shown: Path | None) -> str:
@@ -41,26 +40,32 @@ class ResultHistory(QPushButton):
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__("Results", parent)
-        self._slide: Slide | None = None
-        self._folder: Path | None = None
+        self._find: Callable[[], list[StoredResult]] | None = None
         self._shown: Path | None = None
         self.menu_of_results = QMenu(self)
         self.menu_of_results.aboutToShow.connect(self.list_results)
         self.setMenu(self.menu_of_results)
-        self.show_slide(None, None, None)
+        self.show_slide(None, None)
 
-    def show_slide(self, slide: Slide | None, folder: Path | None, shown: Path | None) -> None:
-        """List the results of another slide in a folder; `shown` is the store of the mask shown."""
-        self._slide, self._folder, self._shown = slide, folder, shown
-        self.setEnabled(slide is not None)
-        why_not = "" if slide is not None else "Open a slide first."
+    def show_slide(self, find: Callable[[], list[StoredResult]] | None, shown: Path | None) -> None:
+        """List the results of another slide.
+
+        Parameters
+        ----------
+        find : callable or None
+            Returns them; None without a slide.
+        shown : Path or None
+            The store of the mask shown.
+        """
+        self._find, self._shown = find, shown
+        self.setEnabled(find is not None)
+        why_not = "" if find is not None else "Open a slide first."
         self.setToolTip(plain(why_not or TOOLTIPS["history"]))
 
     def list_results(self) -> None:
         """Fill the menu."""
         self.menu_of_results.clear()
-        slide, folder = self._slide, self._folder
-        found = [] if slide is None or folder is None else find_results(slide, folder)
+        found = [] if self._find is None else self._find()
         if not found:
             self.menu_of_results.addAction("No result yet").setEnabled(False)
         for result in found:

@@ -169,17 +169,15 @@ def find_results(slide: Slide, folder: Path) -> list[StoredResult]:
     return found
 
 
-def delete_result(path: Path) -> None:
-    """Delete a store.
-
-    Raises
-    ------
-    StoreError
-        When a run is writing to it, or it can't be deleted.
-    """
+def delete_result(path: Path) -> str:
+    """Delete a store; return why that is not possible, empty when it is done."""
     from napari_plimseg.results import delete_store
 
-    delete_store(path)
+    try:
+        delete_store(path)
+    except PlimsegError as error:
+        return str(error)
+    return ""
 
 
 def _stores_of(slide: Slide, folder: Path) -> Iterator[MaskStore]:

@@ -25,6 +25,7 @@ from napari_plimseg._widgets.viewer import (
     MaskView,
     OverlayView,
     RemovedLayers,
+    describe_corrections,
     mask_views,
     slide_of,
 )
@@ -68,6 +69,8 @@ class RunController(QObject):
         The mask layer was added.
     failed : Signal(str)
         Why the run failed and what to do.
+    messageEmitted : Signal(str, str)
+        Kind and text of a message, see `Banner.show_message`.
     finished : Signal(bool)
         True when the run is complete, False when it was cancelled or failed.
     """
@@ -77,6 +80,7 @@ class RunController(QObject):
     drawn = Signal(object)
     opened = Signal()
     failed = Signal(str)
+    messageEmitted = Signal(str, str)
     finished = Signal(bool)
 
     def __init__(self, viewer: Viewer, parent: QObject) -> None:
@@ -225,21 +229,19 @@ class RunController(QObject):
         return view
 
     def delete(self, path: Path) -> None:
-        """Delete a stored result from the disk, and its mask layers.
-
-        Raises
-        ------
-        StoreError
-            When it can't be deleted; then nothing changes.
-        """
+        """Delete a stored result from the disk, and its mask layers."""
         shown = [view for _, view in self._views if view.store.path == path]
         for view in shown:
             if view.recorder is not None:
                 view.recorder.flush_and_release()  # painting belongs to the slide
-        delete_result(path)
+        why_not = delete_result(path)
+        if why_not:
+            self.failed.emit(why_not)
+            return
         for view in shown:
             if view.is_in(self._viewer):
                 self._viewer.layers.remove(view.layer)
+        self.messageEmitted.emit("good", f"Deleted {path.name}.")
 
     def _bring_forward(self, slide: Slide, view: MaskView) -> None:
         newest = self.view_of(slide)
@@ -386,6 +388,18 @@ def finished_text(progress: Progress, *, repaired: bool = False) -> str:
     if progress.unreadable_tiles:
         text += f" {progress.unreadable_tiles:,} unreadable (magenta)."
     return text
+
+
+def end_of_run(controller: RunController) -> tuple[str, str]:
+    """Return kind and text of the message about a complete run."""
+    progress, view = controller.last_progress, controller.last_view
+    if view is None:
+        return "warning" if progress.unreadable_tiles else "good", finished_text(progress)
+    dropped, unlike = view.store.dropped, view.store.info.unlike
+    text = finished_text(progress, repaired=bool(dropped))
+    notes = (text, unlike, describe_corrections(view), dropped.outcome(view.store.has))
+    doubtful = progress.unreadable_tiles or dropped or view.note or unlike
+    return "warning" if doubtful else "good", " ".join(filter(None, notes))
 
 
 class RunPanel(QWidget):
