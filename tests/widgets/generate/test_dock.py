@@ -292,7 +292,7 @@ def test_run_on_drawn_shapes(dock: PlimsegDock, add_slide: Callable, qtbot) -> N
     assert "No regions drawn" in dock.run_panel.button.toolTip()
     assert not dock.run_panel.button.isEnabled()
     dock.draw_region()
-    shapes = dock._viewer.layers[REGION_LAYER]
+    shapes = dock._viewer.layers[f"{REGION_LAYER} · slide"]
     assert shapes.mode == "add_rectangle"
     shapes.add_rectangles(np.array([[79.5, 159.5], [79.5, 479.5], [399.5, 479.5], [399.5, 159.5]]))
     assert dock.run_panel.button.isEnabled()

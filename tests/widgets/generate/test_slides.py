@@ -191,3 +191,17 @@ def test_the_results_of_a_slide_are_listed_opened_and_deleted(
     assert not second.exists()
     assert [view.store.path for view in mask_views(dock._viewer)] == [first]
     assert f"Deleted {second.name}." in dock.banner.text
+
+
+def test_the_status_bar_shows_magnification_and_micrometers(
+    dock: PlimsegDock, add_slide: Callable
+) -> None:
+    from napari_plimseg._widgets.viewer import get_camera
+
+    add_slide()
+    get_camera(dock._viewer).zoom = 1.25  # of a micrometer: 0.8 um per pixel of the screen
+    dock._viewer.cursor.position = (300.0, 1200.0)
+    assert dock.cursor_status.text == "12.5x · x 1,200 y 300 µm"
+    add_slide(name="unknown.tif", mpp=None)
+    dock._viewer.cursor.position = (30.0, 120.0)
+    assert dock.cursor_status.text == ""

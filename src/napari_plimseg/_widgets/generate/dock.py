@@ -144,7 +144,9 @@ class PlimsegDock(QWidget):
         self.slides = ViewerSlides(napari_viewer, self._on_slides, self.refresh_state)
         self.stored = StoredResults(self)
         self.tissue = TissuePreview(napari_viewer, self.slides, self)
-        self.cursor_status = CursorStatus(napari_viewer, lambda: self.view)
+        self.cursor_status = CursorStatus(
+            napari_viewer, lambda: self.view, lambda: self.slides.um_per_screen_pixel
+        )
         self.tools = ResultTools(self.results, self.banner, self.controller, self.slides)
         self.corrections = CorrectionsControl(self.results.corrections_row, self.banner)
         theme = ThemeColor(napari_viewer, self.show_theme)

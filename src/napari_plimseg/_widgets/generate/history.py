@@ -9,11 +9,12 @@ from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QMenu, QMessageBox, QPushButton, QWidget
 
 from napari_plimseg._widgets.common import TOOLTIPS, plain
-from napari_plimseg._widgets.generate.jobs import StoredResult
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+
+    from napari_plimseg._widgets.generate.jobs import StoredResult
 
 
 def result_title(result: StoredResult, shown: Path | None) -> str:

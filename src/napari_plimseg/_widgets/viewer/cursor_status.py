@@ -76,8 +76,26 @@ def describe_pixel(view: MaskView, world: NDArray[np.float64], blocks: StoreBloc
     return f"{tissue_class.name} · {100 * confidence / 255:.0f} %"
 
 
+_UM_AT_1X = 10.0
+"""Micrometers per pixel that people call 1x: 0.25 at 40x."""
+
+
+def describe_place(um_per_pixel: float, world: NDArray[np.float64]) -> str:
+    """Return "12.5x · x 1,200 y 300 µm".
+
+    Parameters
+    ----------
+    um_per_pixel : float
+        Micrometers per pixel of the screen.
+    world : ndarray of float, shape (2,)
+        Position (y, x) in micrometers.
+    """
+    y, x = world
+    return f"{_UM_AT_1X / um_per_pixel:.3g}x · x {x:,.0f} y {y:,.0f} µm"
+
+
 class CursorStatus:
-    """Appends the class under the cursor to napari's status bar.
+    """Appends magnification, place in micrometers and class to napari's status bar.
 
     Parameters
     ----------
@@ -85,11 +103,20 @@ class CursorStatus:
         Its cursor and status bar.
     current_view : callable
         Returns the current mask, or None.
+    um_per_pixel : callable, optional
+        Returns the micrometers per pixel of the screen, None when they are unknown; then no
+        magnification and place are shown.
     """
 
-    def __init__(self, viewer: Viewer, current_view: Callable[[], MaskView | None]) -> None:
+    def __init__(
+        self,
+        viewer: Viewer,
+        current_view: Callable[[], MaskView | None],
+        um_per_pixel: Callable[[], float | None] = lambda: None,
+    ) -> None:
         self._viewer = viewer
         self._current_view = current_view
+        self._um_per_pixel = um_per_pixel
         self.blocks = StoreBlocks()
         self.text = ""
         self._writing = False
@@ -104,9 +131,13 @@ class CursorStatus:
     def _on_moved(self, event: Any = None) -> None:
         view = self._current_view()
         before, self.text = self.text, ""
+        world = np.asarray(self._viewer.cursor.position, float)[-2:]
+        um = self._um_per_pixel()
+        if um is not None:
+            self.text = describe_place(um, world)
         if view is not None and view.layer.visible and view.is_in(self._viewer):
-            world = np.asarray(self._viewer.cursor.position, float)[-2:]
-            self.text = plain(describe_pixel(view, world, self.blocks))
+            tissue = plain(describe_pixel(view, world, self.blocks))
+            self.text = _SEPARATOR.join(filter(None, (self.text, tissue)))
         if self.text != before:
             self._write(without(self._viewer.status, before))
 

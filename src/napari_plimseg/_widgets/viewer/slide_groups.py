@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_plimseg._reader import MASK_KEY, SLIDE_KEY
-from napari_plimseg._widgets.viewer.camera import show_world_box
+from napari_plimseg._widgets.viewer.camera import get_camera, show_world_box
 from napari_plimseg._widgets.viewer.mask_layer import mask_view_of
 from napari_plimseg._widgets.viewer.napari_private import unwrapped
 from napari_plimseg.slides import Slide
@@ -109,6 +109,11 @@ class SlideGroups:
                 self._hidden.add(layer)
                 layer.visible = False
         return changed and before is not None
+
+    @property
+    def world_per_pixel(self) -> float:
+        """World length of a pixel of the screen."""
+        return float(1 / get_camera(self._viewer).zoom)
 
     def fit(self, layer: Image) -> None:
         """Show all of a slide in the window."""

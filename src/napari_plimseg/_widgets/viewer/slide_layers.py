@@ -91,6 +91,12 @@ class ViewerSlides:
         """Index of the current slide in `layers`."""
         return None if self._current is None else self.layers.index(self._current)
 
+    @property
+    def um_per_screen_pixel(self) -> float | None:
+        """Micrometers per pixel of the screen, None when the slide's pixel size is unknown."""
+        known = self.slide is not None and self.slide.mpp is not None
+        return self._groups.world_per_pixel if known else None
+
     def choose(self, position: int) -> None:
         """Make another slide current and select its layer."""
         self._current = self.layers[position]
