@@ -22,6 +22,7 @@ import argparse
 import tempfile
 import time
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,13 +40,13 @@ from plimseg_training.stages import (
     Encoders,
     Stage1Task,
     Stage2Task,
-    WordScores,
     agreement,
     allowed_classes,
     as_mask_ids,
     fitted_gate,
     gated_logits,
     label_scores,
+    opinions,
     pseudo_mask,
 )
 
@@ -69,7 +70,7 @@ class Arm:
     matching: dict[str, Any]
     pooling: str = "smooth_max"
     masks: str = "cams"
-    """"cams", "words" or "mean" (`pseudo_masks.source`), or a control."""
+    """A `pseudo_masks.source`, or a control."""
     gate: bool = False
 
 
@@ -148,7 +149,7 @@ class Laboratory:
 
     def run(self, arm: Arm, seed: int, *, stage1_only: bool) -> dict[str, float]:
         """Train an arm on every fold and return its scores."""
-        source = arm.masks if arm.masks in ("cams", "words", "mean") else "cams"
+        source = arm.masks if arm.masks in ("cams", "words", "mean", "model") else "cams"
         recipe = replace(
             self.recipe,
             seed=seed,
@@ -234,28 +235,31 @@ class Laboratory:
         task: Stage1Task | None,
     ) -> Callable[[TaggedImage], torch.Tensor] | None:
         """Return the function from an image to its scores; None for controls without scores."""
-        if arm.masks not in ("cams", "words", "mean"):
+        if arm.masks not in ("cams", "words", "mean", "model"):
             return None
         config, images = recipe.pseudo_masks, data.train.images
-        model = WordScores(
-            encoders.matcher, data.train, data.mpp, max(encoders.backbone.strides), encoders.device
-        )
+        seen = opinions(
+            config, encoders.matcher, data.train, data.mpp, encoders.device,
+            multiple=max(encoders.backbone.strides), cams=task and task.label_scores,
+        )  # fmt: skip
 
-        def words(image: TaggedImage, config: PseudoMaskConfig) -> torch.Tensor:
+        def kept(image: TaggedImage, config: PseudoMaskConfig) -> torch.Tensor:
             # the same in all arms and seeds
             key = f"{image.path} {config.flips}"
             if key not in self.words:
                 self.words[key] = model(image, config)
             return self.words[key]
 
-        weights = (1.0, 1.0)
-        if arm.masks == "mean" and task is not None:
+        if "words" in seen:
+            model, seen["words"] = seen["words"], kept
+        weights: dict[str, float] = {}
+        if len(seen) > 1:
             plain = replace(config, scales=(1.0,), flips=False)
-            weights = (
-                agreement(lambda image: task.label_scores(image, plain), images),
-                agreement(lambda image: words(image, plain), images),
-            )
-        return label_scores(config, words, None if task is None else task.label_scores, weights)
+            weights = {
+                name: agreement(partial(_with, scores, plain), images)
+                for name, scores in seen.items()
+            }
+        return label_scores(config, seen, weights)
 
     def mask(
         self,
@@ -305,6 +309,14 @@ class Laboratory:
 
             total += confusion(folder, mask)
         return 100 * score_of(total, self.classes).miou
+
+
+def _with(
+    scores: Callable[[TaggedImage, PseudoMaskConfig], torch.Tensor],
+    config: PseudoMaskConfig,
+    image: TaggedImage,
+) -> torch.Tensor:
+    return scores(image, config)
 
 
 def folds_of(data: TrainingData, count: int) -> list[TrainingData]:

@@ -289,15 +289,17 @@ class TrainSettings:
         "The training continues in the background. This dock shows it again when you return.",
     )
     source: str = option(
-        "cams",
+        "auto",
         "Labels from",
         "How tags become labels of pixels.",
         choices=tuple(
             Choice(source, title, tooltip)
             for source, title, tooltip in zip(
                 LABEL_SOURCES,
-                ("tags", "words", "both"),
+                ("automatic", "tags", "words", "both"),
                 (
+                    "The shipped model of colorectal tissue under the tags, if it predicts the "
+                    "tags of your images well; else both tags and words.",
                     "A network learns the tags, and shows where in the images it sees them.",
                     "The text model finds the classes by their words; tags exclude the others. "
                     "For few images, or if nearly all have the same tags.",

@@ -19,10 +19,10 @@ from plimseg_training.config.recipe import load_recipe
 from plimseg_training.data.datasets import TrainingData
 from plimseg_training.events import read_events
 from plimseg_training.loop.task import Stopped
-from plimseg_training.pipeline import train_recipe
+from plimseg_training.pipeline import train_recipe, with_source
 from plimseg_training.run_folder import RunError
 from plimseg_training.stages.pseudo_masks import Targets
-from tests.support.stages import halves, named_tissue, recipe, same, tissue
+from tests.support.stages import encoders, halves, named_tissue, recipe, same, tissue
 
 TRAINED = (
     "model.train_blocks=last",
@@ -86,6 +86,25 @@ def stopping_after(calls):
 
 
 # -- what comes of it
+
+
+@pytest.mark.parametrize(("agrees", "source"), [(0.59, "mean"), (0.6, "model")])
+def test_a_model_labels_where_it_predicts_the_tags(images, agrees, source, monkeypatch):
+    class Model:
+        title = "Mine"
+
+        def __init__(self, name, *_):
+            assert name == "mine"
+
+    monkeypatch.setattr("plimseg_training.pipeline.ModelScores", Model)
+    monkeypatch.setattr("plimseg_training.pipeline.agreement", lambda scores, images: agrees)
+    chosen = recipe(images, "pseudo_masks.source=auto", "pseudo_masks.model=mine")
+    folder = TrainingData.of(chosen).train
+    found, told = with_source(chosen, encoders(chosen), folder, 0.5)
+    assert found.pseudo_masks.source == source
+    assert told.startswith(f"Agreement of 'Mine' with the tags: {100 * agrees:.0f} %. Labels from")
+    plain = recipe(images, "pseudo_masks.source=words")
+    assert with_source(plain, encoders(plain), folder, 0.5) == (plain, "")
 
 
 def test_many_single_tags_leave_out_the_matching_losses(images, tmp_path):

@@ -39,7 +39,7 @@ def test_every_part_counts_as_often_as_it_runs() -> None:
     assert COST.seconds(recipe(steps=7, self_training_rounds=2)) == in_steps + 2 * again
 
 
-def test_words_need_no_stage_1() -> None:
-    cams = recipe()
-    words = replace(cams, pseudo_masks=replace(cams.pseudo_masks, source="words"))
-    assert COST.seconds(cams) - COST.seconds(words) == 4 * 4 * 1.0 + 4 * (2 + 6) * 0.5
+def test_labels_without_stage_1_cost_none() -> None:
+    without = replace(COST, first=0.0, cams=0.0)
+    saved = 4 * 4 * 1.0 + 4 * (2 + 6) * 0.5
+    assert COST.seconds(recipe()) - without.seconds(recipe()) == saved

@@ -34,18 +34,20 @@ from plimseg_training.report import (
     write_report,
 )
 from plimseg_training.stages import (
+    TRUSTED,
     DistillTask,
     Encoders,
+    ModelScores,
     Stage1Task,
     Stage2Task,
     Targets,
-    WordScores,
     agreement,
     as_mask_ids,
     coverage,
     fitted_gate,
     gated_logits,
     label_scores,
+    opinions,
     pseudo_mask,
     write_pseudo_mask,
 )
@@ -62,6 +64,8 @@ if TYPE_CHECKING:
     from plimseg_training.data import TaggedFolder, TaggedImage
     from plimseg_training.loop import World
     from plimseg_training.stages import SegmentationTask
+
+    Scores = Callable[[TaggedImage, PseudoMaskConfig], Tensor]
 
 
 @dataclass(frozen=True, eq=False)
@@ -170,6 +174,28 @@ def matcher_name(recipe: Recipe) -> str:
     return recipe.model.backbone if is_image_text(recipe.model.backbone) else "bundled"
 
 
+def with_source(
+    recipe: Recipe, encoders: Encoders, folder: TaggedFolder, mpp: float
+) -> tuple[Recipe, str]:
+    """Return a recipe whose pseudo masks have a source other than "auto", and why, as a sentence.
+
+    Raises
+    ------
+    ModelError
+        When the recipe's model can't be read.
+    """
+    config = recipe.pseudo_masks
+    if config.source != "auto":
+        return recipe, ""
+    model = ModelScores(config.model, encoders.matcher, folder, mpp, encoders.device)
+    found = agreement(lambda image: model(image, config), folder.images)
+    is_trusted = found >= TRUSTED
+    chosen = replace(config, source="model" if is_trusted else "mean")
+    what = f"'{model.title}'" if is_trusted else "CAMs and words"
+    told = f"Agreement of '{model.title}' with the tags: {100 * found:.0f} %. Labels from {what}"
+    return replace(recipe, pseudo_masks=chosen), told
+
+
 def train_recipe(
     recipe: Recipe,
     run_folder: Path,
@@ -245,6 +271,10 @@ class _Training:
         backbone = load_backbone(recipe.model.backbone, seed=recipe.seed)
         matcher = load_matcher(matcher_name(recipe), seed=recipe.seed)
         encoders = Encoders.of(backbone, matcher, recipe, self.device)
+        recipe, told = with_source(recipe, encoders, data.train, data.mpp)
+        if told:
+            self.log(Event("stage", told, stage="pseudo_masks"))
+        self.recipe = recipe
         targets = self._labeled(data, encoders)
         encoders = encoders.after_stage1(recipe)
         task = self._stage2(data, encoders, targets)
@@ -315,22 +345,19 @@ class _Training:
 
     @property
     def _first_stage(self) -> str:
-        return "stage2" if self.recipe.pseudo_masks.source == "words" else "stage1"
+        return "stage1" if "cams" in self.recipe.pseudo_masks.sources else "stage2"
 
     def _labeled(self, data: TrainingData, encoders: Encoders) -> Targets:
         """Write the pseudo masks of all training images, after stage 1 if they need it."""
         targets = Targets(self.run_folder.pseudo_masks)
         config, folder = self.recipe.pseudo_masks, data.train
-        task = None if config.source == "words" else self._stage1(data, encoders)
-        words = WordScores(
-            encoders.matcher, folder, data.mpp, max(encoders.backbone.strides), encoders.device
-        )
-        scores = label_scores(
-            config,
-            words,
-            None if task is None else task.label_scores,
-            self._trust(words, task, folder),
-        )
+        task = self._stage1(data, encoders) if "cams" in config.sources else None
+        cams = None if task is None else task.label_scores
+        seen = opinions(
+            config, encoders.matcher, folder, data.mpp, encoders.device,
+            multiple=max(encoders.backbone.strides), cams=cams,
+        )  # fmt: skip
+        scores = label_scores(config, seen, self._trust(seen, data.train))
         self._label(targets, folder, scores, config, data.mpp)
         self.world.wait_for_all()
         if self.world.is_first:
@@ -339,20 +366,22 @@ class _Training:
                 self._preview(image, folder, targets, cams=shown(image).cpu().numpy())
         return targets
 
-    def _trust(
-        self, words: WordScores, task: Stage1Task | None, folder: TaggedFolder
-    ) -> tuple[float, float]:
-        """Return the weights of CAMs and words in their mean."""
+    def _trust(self, seen: Mapping[str, Scores], folder: TaggedFolder) -> dict[str, float]:
+        """Return how well each of several opinions predicts the tags."""
         config = self.recipe.pseudo_masks
-        if config.source != "mean" or task is None:
-            return (1.0, 1.0)
+        if len(seen) == 1:
+            return {}
         # one view is enough to compare them
-        plain, trained = replace(config, scales=(1.0,), flips=False), task
-        cams = agreement(lambda image: trained.label_scores(image, plain), folder.images)
-        by_words = agreement(lambda image: words(image, plain), folder.images)
-        told = f"Agreement with the tags: CAMs {100 * cams:.0f} %, words {100 * by_words:.0f} %"
+        plain = replace(config, scales=(1.0,), flips=False)
+
+        def of(scores: Scores) -> float:
+            return agreement(lambda image: scores(image, plain), folder.images)
+
+        found = {name: of(scores) for name, scores in seen.items()}
+        cams, words = (100 * found[name] for name in ("cams", "words"))
+        told = f"Agreement with the tags: CAMs {cams:.0f} %, words {words:.0f} %"
         self.log(Event("stage", told, stage="pseudo_masks"))
-        return cams, by_words
+        return found
 
     def _stage1(self, data: TrainingData, encoders: Encoders) -> Stage1Task:
         """Train the CAM network."""

@@ -14,14 +14,14 @@ from napari_plimseg.inference import describe_device, pick_device
 from napari_plimseg.models import load_backbone, load_matcher
 from plimseg_training.data import read_pixels
 from plimseg_training.events import memory_mb
-from plimseg_training.pipeline import PREVIEWS, matcher_name
+from plimseg_training.pipeline import PREVIEWS, matcher_name, with_source
 from plimseg_training.stages import (
     BUDGET_BYTES,
     Encoders,
     Stage1Task,
     Stage2Task,
-    WordScores,
     label_scores,
+    opinions,
     pseudo_mask,
 )
 
@@ -72,8 +72,8 @@ class Cost:
         one, two = recipe.stage1, recipe.stage2
         seen = self.held_out + PREVIEWS  # after every epoch
         total = (self.images + self.held_out) * self.encode + self.images * self.label
-        if recipe.pseudo_masks.source != "words":
-            total += self._batches(one) * self.first + one.epochs * seen * self.cams
+        # both are 0 where labels need no stage 1
+        total += self._batches(one) * self.first + one.epochs * seen * self.cams
         stage = self._batches(two) * self.second + two.epochs * seen * self.predict
         total += stage + self.held_out * _IN_WINDOWS * self.predict
         again = stage + self.images * 8 * self.predict  # eight turned views of every image
@@ -110,20 +110,22 @@ def estimated_cost(recipe: Recipe, data: TrainingData) -> Cost:
     encode = 0.0
     for cache in caches.values():
         encode += _seconds(functools.partial(cache.of, image))
-    source, one = recipe.pseudo_masks.source, None
+    recipe = with_source(recipe, encoders, training, mpp)[0]
+    config, one = recipe.pseudo_masks, None
     first = cams = 0.0
-    if source != "words":
+    if "cams" in config.sources:
         one = Stage1Task(recipe, probe, None, encoders)
         first = _seconds_of_batch(one, recipe.stage1)
         cams = _seconds(lambda: one.cams(image))
-    words = WordScores(
-        encoders.matcher, training, mpp, max(encoders.backbone.strides), encoders.device
-    )
-    scores = label_scores(recipe.pseudo_masks, words, None if one is None else one.label_scores)
+    seen = opinions(
+        config, encoders.matcher, training, mpp, encoders.device,
+        multiple=max(encoders.backbone.strides), cams=None if one is None else one.label_scores,
+    )  # fmt: skip
+    scores = label_scores(config, seen, {})
     white = recipe.data.white_background
     label = _seconds(
         lambda: pseudo_mask(
-            scores(image), image, read_pixels(image), recipe.pseudo_masks,
+            scores(image), image, read_pixels(image), config,
             white_background=white, mpp=mpp,
         )
     )  # fmt: skip
@@ -145,7 +147,7 @@ def estimated_cost(recipe: Recipe, data: TrainingData) -> Cost:
         first=first,
         second=second_batch,
         cams=cams,
-        label=label * (2 if source == "mean" else 1),  # compared with the tags first
+        label=label * (2 if len(seen) > 1 else 1),  # compared with the tags first
         predict=predict,
         memory_mb=memory_mb(device.type) + cached,
         device=describe_device(device),

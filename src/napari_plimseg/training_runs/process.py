@@ -165,7 +165,7 @@ def end_process(process: subprocess.Popen[bytes]) -> None:
 
 EFFORTS = {"quick": 0.3, "balanced": 1.0, "best": 2.5}
 """The factor by which each multiplies the epochs of all stages."""
-LABEL_SOURCES = ("cams", "words", "mean")
+LABEL_SOURCES = ("auto", "cams", "words", "mean")
 """What pseudo masks are made of: the recipe key `pseudo_masks.source`."""
 _STOPPED_CODES = (130, 143)
 _LOCK_SECONDS = 1.0

@@ -89,6 +89,21 @@ def test_unsure_pixels_are_ignored(tmp_path):
     assert (found[:, 6:] == IGNORED).all()
 
 
+def test_the_least_sure_pixels_of_each_class_are_ignored_alike(tmp_path):
+    image = tagged(tmp_path, WHOLE, [(1, 1, 0)])
+    values = scores(0.5, 0.5, 0.9)
+    width = values.shape[2]
+    values[0, :, : width // 2] += torch.linspace(0.3, 0.4, width // 2)  # sure of the first class
+    values[0, :, width // 2 :] -= torch.linspace(0.01, 0.02, width - width // 2)
+    config = PseudoMaskConfig(ignore_margin=0.0, ignore_share=0.25)
+    found = pseudo_mask(values, image, DARK, config)
+    for index, columns in ((0, found[:, : width // 2]), (1, found[:, width // 2 :])):
+        assert set(np.unique(columns)) == {IGNORED, index}
+        assert 0.1 < (columns == IGNORED).mean() < 0.4
+    single = tagged(tmp_path, WHOLE, [(0, 1, 0)])
+    assert (pseudo_mask(values, single, DARK, config) == 1).all()
+
+
 def test_where_one_class_is_allowed_nothing_is_unsure(tmp_path):
     image = tagged(tmp_path, WHOLE, [(0, 1, 0)])
     config = PseudoMaskConfig(ignore_margin=1.0)

@@ -12,8 +12,15 @@ import torch
 from PIL import Image
 from torch.nn import functional as F
 
+from napari_plimseg.tissue import TissueClass, TissueClasses
 from plimseg_training.config.recipe import PseudoMaskConfig
-from plimseg_training.stages.words import WordScores, agreement, label_scores, under_tags
+from plimseg_training.stages.words import (
+    ModelScores,
+    WordScores,
+    label_scores,
+    opinions,
+    under_tags,
+)
 from tests.support.stages import CLASSES, WITH_BACKGROUND, windowed_tissue
 
 CPU = torch.device("cpu")
@@ -102,40 +109,60 @@ def test_tags_exclude_classes_and_the_rest_adds_up_to_one(halves):
     assert (found[1, :, -20:] == 1).all()
 
 
-def test_agreement_is_between_none_and_one(halves):
-    words = words_of(CLASSES)
-    assert agreement(lambda image: words(image, PLAIN), halves.images) == pytest.approx(1.0)
-    assert agreement(lambda image: reversed_scores(image, PLAIN), halves.images) == 0
-    flat = agreement(lambda image: torch.full((2, *image.size), 0.5), halves.images)
-    assert flat == pytest.approx(0.0)
-
-
-def test_a_tag_of_every_window_says_nothing(halves):
-    always = [replace(image, tags=np.ones((3, 2), int)) for image in halves.images]
-    assert agreement(lambda image: words_of(CLASSES)(image, PLAIN), always) == 0
-
-
 def test_the_mean_trusts_the_source_that_predicts_the_tags(halves):
     image, words = halves.images[0], words_of(CLASSES)
-    by_words = label_scores(replace(PLAIN, source="words"), words, None)(image)
-    mean = replace(PLAIN, source="mean")
-    one_sided = label_scores(mean, words, reversed_scores, (0.0, 0.8))(image)
+    by_words = label_scores(replace(PLAIN, source="words"), {"words": words}, {})(image)
+    mean, both = replace(PLAIN, source="mean"), {"cams": reversed_scores, "words": words}
+    one_sided = label_scores(mean, both, {"cams": 0.0, "words": 0.8})(image)
     assert torch.allclose(one_sided, by_words)
-    in_doubt = label_scores(mean, words, reversed_scores, (0.0, 0.0))(image)
+    in_doubt = label_scores(mean, both, {"cams": 0.0, "words": 0.0})(image)
     middle = in_doubt[:, 20:44, 44:52]  # both tags: what one source says, the other denies
     assert torch.allclose(middle, torch.full_like(middle, 0.5), atol=1e-4)
-    cams = label_scores(replace(PLAIN, source="cams"), words, reversed_scores)(image)
+    cams = label_scores(replace(PLAIN, source="cams"), {"cams": reversed_scores}, {})(image)
     assert torch.equal(cams, reversed_scores(image, PLAIN))
+
+
+class ColorModel(ColorMatcher):
+    """A trained model with a background class."""
+
+    name = "Mine"
+    classes = TissueClasses(
+        (
+            TissueClass("cancer", (1, 0, 0), ("adenocarcinoma",)),
+            TissueClass("fat", (2, 0, 0), ("adipose tissue",)),
+            TissueClass("background", (3, 0, 0), ("glass",)),
+        )
+    )
+
+
+def test_a_model_with_other_classes_is_translated_by_their_texts(halves, monkeypatch):
+    monkeypatch.setattr("plimseg_training.stages.words.load_model", lambda name: ColorModel())
+    sure = np.array([0.7, 0.1, 0.2], np.float32)
+
+    def seen(model, rgb, mpp, device):
+        assert (type(model), mpp) == (ColorModel, 0.25)
+        left = rgb[..., 2:] > 0
+        return np.where(left, sure, sure[[1, 0, 2]]).transpose(2, 0, 1)
+
+    monkeypatch.setattr("plimseg_training.stages.words.predict_image", seen)
+    scores = ModelScores("mine", ColorMatcher(), SimpleNamespace(classes=CLASSES), 0.25, CPU)
+    np.testing.assert_allclose(scores.shares, [[1, 0], [0, 1], [0.5, 0.5]], atol=1e-3)
+    image = halves.images[0]
+    found = scores(image, PLAIN)
+    assert found.shape == (2, *image.size)
+    np.testing.assert_allclose(found[:, 0, 0], [0.8, 0.2], atol=1e-3)
+    np.testing.assert_allclose(found[:, 0, -1], [0.2, 0.8], atol=1e-3)
 
 
 def test_without_gating_no_class_is_excluded(halves):
     image = halves.images[0]
     settings = replace(PLAIN, source="words", gate_by_tags=False)
-    found = label_scores(settings, words_of(CLASSES), None)(image)
+    found = label_scores(settings, {"words": words_of(CLASSES)}, {})(image)
     assert torch.allclose(found, words_of(CLASSES)(image, PLAIN), atol=1e-4)
 
 
 @pytest.mark.parametrize("source", ["cams", "mean"])
 def test_cams_without_their_network_are_refused(source):
+    config, folder = PseudoMaskConfig(source=source), SimpleNamespace(classes=CLASSES)
     with pytest.raises(ValueError, match="stage 1"):
-        label_scores(PseudoMaskConfig(source=source), words_of(CLASSES), None)
+        opinions(config, ColorMatcher(), folder, 0.5, CPU, multiple=8, cams=None)

@@ -354,8 +354,13 @@ class PseudoMaskConfig:
     ----------
     source : str
         "cams" of stage 1; "words", what the text model sees at every pixel without training, times
-        the tags, which needs no stage 1; or "mean", the mean of both, each weighted by how well it
-        predicts the tags of the training windows.
+        the tags, which needs no stage 1; "mean", the mean of both, each weighted by how well it
+        predicts the tags of the training windows; "model", what a trained model of tissue classes
+        sees, times the tags; or "auto": "model" where it predicts the tags of the training images
+        well (`stages.TRUSTED`), without having seen any of them, and "mean" elsewhere.
+    model : str
+        The model of the sources "model" and "auto": a name or a file. Its classes stand for those
+        of the recipe as their texts are alike.
     scales : tuple of float
         Image scales whose scores are averaged; 1 is the image's own size.
     flips : bool
@@ -371,9 +376,14 @@ class PseudoMaskConfig:
     ignore_margin : float
         Pixels whose best two classes are closer than this are ignored in stage 2; 0 for none.
         Scores of the text model add up to 1 under the tags: 0.2 there is "unsure below 0.6".
+    ignore_share : float
+        Share of each class's pixels in an image, the least sure ones, that are ignored in stage 2,
+        where several tags leave a choice. Unlike a margin it does not take more of one class than
+        of the others.
     """
 
-    source: Literal["cams", "words", "mean"] = "cams"
+    source: Literal["cams", "words", "mean", "model", "auto"] = "cams"
+    model: StrictStr = "bundled-tissue"
     scales: Annotated[Items[Annotated[Number, between(0.1, 4)]], AfterValidator(_not_empty)] = (
         1.0,
     )
@@ -383,6 +393,12 @@ class PseudoMaskConfig:
     refine: Literal["none", "pamr"] = "none"
     refine_iterations: Annotated[StrictInt, between(1, 1000)] = 10
     ignore_margin: Share = 0.5
+    ignore_share: Share = 0.0
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """What has to be known of each image: of "cams", "words" and "model"."""
+        return ("cams", "words") if self.source == "mean" else (self.source,)
 
 
 @section

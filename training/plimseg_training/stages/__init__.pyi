@@ -81,15 +81,24 @@ from .stage1 import (
 from .stage2 import (
     Stage2Task as Stage2Task,
 )
+from .tag_agreement import (
+    TRUSTED as TRUSTED,
+)
+from .tag_agreement import (
+    agreement as agreement,
+)
 from .window_pooling import (
     allowed_classes as allowed_classes,
+)
+from .words import (
+    ModelScores as ModelScores,
 )
 from .words import (
     WordScores as WordScores,
 )
 from .words import (
-    agreement as agreement,
+    label_scores as label_scores,
 )
 from .words import (
-    label_scores as label_scores,
+    opinions as opinions,
 )

@@ -135,11 +135,28 @@ def pseudo_mask(
         found[~allowed] = -np.inf
     ordered = np.sort(found, axis=0)
     mask: NDArray[np.int16] = found.argmax(0).astype(np.int16)
-    if config.ignore_margin and len(found) > 1:
-        mask[ordered[-1] - ordered[-2] < config.ignore_margin] = IGNORED
+    if len(found) > 1:
+        lead = ordered[-1] - ordered[-2]  # (H, W), infinite where one class is allowed
+        unsure = least_sure(mask, lead, config.ignore_share) if config.ignore_share else False
+        mask[(lead < config.ignore_margin) | unsure] = IGNORED
     if white_background:
         mask[white_pixels(rgb, mpp)] = len(found)
     return mask
+
+
+def least_sure(
+    mask: NDArray[np.int16], lead: NDArray[np.floating], share: float
+) -> NDArray[np.bool_]:
+    """Return a share of each class's pixels (H, W), those with the smallest lead.
+
+    Pixels with an infinite lead are sure, and don't count.
+    """
+    found = np.zeros(mask.shape, bool)
+    for index in np.unique(mask):
+        own = (mask == index) & np.isfinite(lead)
+        if own.any():
+            found |= own & (lead < np.quantile(lead[own], share))
+    return found
 
 
 def white_pixels(rgb: NDArray[np.uint8], mpp: float) -> NDArray[np.bool_]:

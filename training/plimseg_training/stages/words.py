@@ -1,20 +1,20 @@
-"""Scores for pseudo masks: of the CAMs, of the text model alone, or the mean of both."""
+"""Scores for pseudo masks: of CAMs, of the text model alone, of a trained model, or their mean."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 
-from napari_plimseg.models import text_prototypes
+from napari_plimseg.models import load_model, text_prototypes
+from plimseg_training.data import read_pixels
+from plimseg_training.evaluation import predict_image
 from plimseg_training.stages.common import full_size, mean_of_views
-from plimseg_training.stages.window_pooling import WindowPooling, allowed_classes
+from plimseg_training.stages.window_pooling import allowed_classes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping
 
-    from numpy.typing import NDArray
     from torch import Tensor
 
     from napari_plimseg.models import Matcher
@@ -23,11 +23,6 @@ if TYPE_CHECKING:
 
     Scores = Callable[[TaggedImage, PseudoMaskConfig], Tensor]
     """From an image to class scores (C, H, W), averaged over the scales and flips."""
-
-
-_SIDES: tuple[Literal["left", "right"], ...] = ("left", "right")
-_COMPARED = 100
-"""Images, at most, on whose tags two scores are compared."""
 
 
 class WordScores:
@@ -85,35 +80,122 @@ def under_tags(scores: Tensor, image: TaggedImage) -> Tensor:
     return kept / kept.sum(0)
 
 
-def label_scores(
+class ModelScores:
+    """What a trained model of tissue classes sees of other classes, through their texts.
+
+    The model's class k stands for class c with the softmax over c of their texts' cosine times the
+    logit scale: "tumour epithelium" for "gland" rather than for "other tissue". Its background
+    stands for all classes alike.
+
+    Parameters
+    ----------
+    name : str
+        Of the model, or its file.
+    matcher : Matcher
+        Whose text encoder compares the classes.
+    folder : TaggedFolder
+        Its classes; background is left out.
+    mpp : float
+        Micrometers per pixel of the images.
+    device : torch.device
+
+    Attributes
+    ----------
+    title : str
+        Of the model.
+    shares : Tensor, shape (K, C)
+        What each of the model's classes stands for; rows add up to 1.
+
+    Raises
+    ------
+    ModelError
+        When the model does not exist or can't be read.
+    """
+
+    def __init__(
+        self, name: str, matcher: Matcher, folder: TaggedFolder, mpp: float, device: torch.device
+    ) -> None:
+        self._model, self._mpp, self._device = load_model(name), mpp, device
+        self.title = self._model.name
+        own, tissue = self._model.classes, len(folder.classes.tissue_ids)
+        wanted = text_prototypes(folder.classes, matcher)[:tissue]
+        alike = text_prototypes(own, matcher) @ wanted.T  # (K, C)
+        self.shares = (alike * matcher.logit_scale).softmax(1).detach().cpu()
+        self.shares[len(own.tissue_ids) :] = 1 / tissue
+
+    def __call__(self, image: TaggedImage, config: PseudoMaskConfig) -> Tensor:
+        """Return probabilities (C, H, W)."""
+        found = predict_image(self._model, read_pixels(image), self._mpp, device=self._device)
+        return torch.einsum("khw,kc->chw", torch.from_numpy(found), self.shares)
+
+
+def opinions(
     config: PseudoMaskConfig,
-    words: Scores,
+    matcher: Matcher,
+    folder: TaggedFolder,
+    mpp: float,
+    device: torch.device,
+    *,
+    multiple: int,
     cams: Scores | None,
-    weights: tuple[float, float] = (0.5, 0.5),
+) -> dict[str, Scores]:
+    """Return the functions that a recipe's pseudo masks are made with, by `config.sources`.
+
+    Parameters
+    ----------
+    config : PseudoMaskConfig
+    matcher : Matcher
+    folder : TaggedFolder
+    mpp : float
+        Micrometers per pixel of the images.
+    device : torch.device
+    multiple : int
+        Images are padded to a multiple of this many pixels.
+    cams : callable or None
+        From an image and the settings to the scores of stage 1.
+    """
+    found: dict[str, Scores] = {}
+    for source in config.sources:
+        if source == "words":
+            found[source] = WordScores(matcher, folder, mpp, multiple, device)
+        elif source == "model":
+            found[source] = ModelScores(config.model, matcher, folder, mpp, device)
+        elif cams is None:
+            raise ValueError(f"the source '{config.source}' needs the CAMs of stage 1")
+        else:
+            found[source] = cams
+    return found
+
+
+def label_scores(
+    config: PseudoMaskConfig, seen: Mapping[str, Scores], weights: Mapping[str, float]
 ) -> Callable[[TaggedImage], Tensor]:
     """Return the function from an image to the scores (C, H, W) that its pseudo mask is made of.
 
     Parameters
     ----------
     config : PseudoMaskConfig
-        Its `source` says which scores. Those of words, and of the mean, add up to 1 under the tags.
-    words, cams : callable
-        From an image and the settings to scores. There are no CAMs for the source "words".
-    weights : tuple of float
-        Of the CAMs and the words in the source "mean"; `agreement` of each with the tags.
+        Scores of words, models, and of the mean, add up to 1 under the tags.
+    seen : mapping of str to callable
+        `opinions`.
+    weights : mapping of str to float
+        Of each in the mean: its `agreement` with the tags.
     """
-    if config.source == "words":
-        return lambda image: _shares(words(image, config), image, config)
-    if cams is None:
-        raise ValueError(f"the source '{config.source}' needs the CAMs of stage 1")
-    if config.source == "cams":
-        return lambda image: cams(image, config)
-    total = sum(weights)
-    first, second = (w / total for w in weights) if total else (0.5, 0.5)
-    return lambda image: (
-        first * _shares(cams(image, config), image, config)
-        + second * _shares(words(image, config), image, config)
-    )
+    source = config.source
+    if source == "cams":
+        return lambda image: seen["cams"](image, config)
+    if source != "mean":
+        return lambda image: _shares(seen[source](image, config), image, config)
+    total = sum(weights.get(name, 1.0) for name in seen)
+    parts = {n: weights.get(n, 1.0) / total if total else 1 / len(seen) for n in seen}
+
+    def mean(image: TaggedImage) -> Tensor:
+        found = [
+            part * _shares(seen[name](image, config), image, config) for name, part in parts.items()
+        ]
+        return torch.stack(found).sum(0)
+
+    return mean
 
 
 def _shares(scores: Tensor, image: TaggedImage, config: PseudoMaskConfig) -> Tensor:
@@ -121,38 +203,3 @@ def _shares(scores: Tensor, image: TaggedImage, config: PseudoMaskConfig) -> Ten
         return under_tags(scores, image)
     positive = scores.clamp_min(1e-6)
     return positive / positive.sum(0)
-
-
-def agreement(scores: Callable[[TaggedImage], Tensor], images: Sequence[TaggedImage]) -> float:
-    """Return how well scores predict the tags of the training windows, from 0 (not at all) to 1.
-
-    The score of a window is the mean over its pixels. For each class that some windows have and
-    others lack, the area under the ROC curve is the chance that a tagged window scores higher than
-    one without the tag; the result is the mean of these areas, of which 0.5 would be chance,
-    rescaled to 0 to 1. Only tags are used, never true masks. Of CAMs, which were trained on these
-    tags, it is optimistic.
-
-    Parameters
-    ----------
-    scores : callable
-        From an image to class scores (C, H, W) that don't depend on its tags.
-    images : sequence of TaggedImage
-        Of which at most 100, evenly spread, are used.
-    """
-    pooled, tags = [], []
-    for image in images[:: -(-len(images) // _COMPARED)]:
-        found = scores(image).cpu()
-        pooled.append(WindowPooling(image.windows, image.size, 1).mean(found).numpy())
-        tags.append(image.tags > 0)
-    areas = _roc_areas(np.concatenate(pooled), np.concatenate(tags))
-    return max(0.0, 2 * float(np.mean(areas)) - 1) if areas else 0.0
-
-
-def _roc_areas(scores: NDArray[np.float32], tags: NDArray[np.bool_]) -> list[float]:
-    areas = []
-    for one, tagged in zip(scores.T, tags.T, strict=True):
-        if 0 < tagged.sum() < len(tagged):
-            lower = np.sort(one[~tagged])
-            places = [np.searchsorted(lower, one[tagged], side) for side in _SIDES]
-            areas.append(float(np.mean(places)) / len(lower))
-    return areas
