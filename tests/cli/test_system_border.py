@@ -124,6 +124,28 @@ def test_without_permission_only_that_file_fails(
     assert "secret" not in error
 
 
+def test_a_name_that_a_table_can_not_hold_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = picture(tmp_path / os.fsdecode(b"caf\xe9.png"))
+    drawn = tmp_path / "m.png"
+    Image.fromarray(np.ones((200, 240), np.uint8)).save(drawn)
+    command = ["cut", str(source), str(drawn), "--out", str(tmp_path / "o"), "--classes", "glas"]
+    assert training_main([*command, "--patch", "64"]) == 2
+    error = capsys.readouterr().err
+    assert error == "plimseg: file 'caf\\udce9': it is not named in UTF-8. Rename it.\n"
+
+
+def test_scores_that_can_not_be_written_are_not_computed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    picture(tmp_path / "img" / "a.png")
+    Image.fromarray(np.ones((200, 240), np.uint8)).save((tmp_path / "a file"), "PNG")
+    out = tmp_path / "a file" / "scores.json"
+    assert training_main(["evaluate", "bundled", str(tmp_path), "--out", str(out)]) == 7
+    assert "export 'a file': can't be written to" in capsys.readouterr().err
+
+
 def test_the_home_folder_is_meant_by_a_tilde(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

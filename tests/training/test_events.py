@@ -9,7 +9,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 from napari_plimseg.training_runs.events import KINDS, Event
-from plimseg_training.events import ProgressLog, read_events, read_history, write_history
+from plimseg_training.events import (
+    ProgressLog,
+    read_events,
+    read_history,
+    without_folders,
+    write_history,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -68,3 +74,13 @@ def test_history_has_each_stage_s_rows_once(tmp_path: Path) -> None:
     ]
     path.write_bytes(path.read_bytes().replace(b"0.75", b"\xff.75"))
     assert [row["epoch"] for row in read_history(path)] == ["1", "2", "1"]
+
+
+def test_the_home_folder_is_left_out_and_no_other_letters(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", "/h")
+    assert without_folders("at /h/patient 7/a.png") == "at a.png"
+    assert without_folders("s/h/a and/or /h/b") == "s/h/a and/or b"
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert without_folders(f"{tmp_path}/a.png is damaged") == "a.png is damaged"

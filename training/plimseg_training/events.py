@@ -31,7 +31,8 @@ def without_folders(text: str) -> str:
     marks and colons allow. So are the names of the user's own folder.
     """
     with contextlib.suppress(RuntimeError):  # a user without a home
-        text = text.replace(f"{Path.home()}{os.sep}", "")
+        # not inside of a longer path, which would lose its separator
+        text = re.sub(rf"(?<![\w.-]){re.escape(f'{Path.home()}{os.sep}')}", "", text)
     return _PATH.sub("", text)
 
 

@@ -7,6 +7,7 @@ import io
 import json
 import logging
 import os
+import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -178,12 +179,13 @@ def add_command(
 
 
 def print_any_name() -> None:
-    """Print characters that the encoding of the standard output lacks as their numbers.
+    """Print characters that the encoding of the output lacks as their numbers.
 
     On Windows, and in a container without a locale, a file name could end the program otherwise.
     """
-    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
-        sys.stdout.reconfigure(errors="backslashreplace")
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _with_home(value: Any) -> Any:
@@ -239,6 +241,13 @@ def run_program(
         if isinstance(error, OSError) and isinstance(error.filename, str | bytes):
             problem, remedy = access_problem(error)
             refused = AccessError(problem, path=os.fsdecode(error.filename), remedy=remedy)
+            console.error(str(refused), code=refused.exit_code)
+            return refused.exit_code
+        if isinstance(error, UnicodeEncodeError) and error.encoding == "utf-8":
+            # half a character: a byte of a file name that is no text
+            before, after = error.object[: error.start], error.object[error.start :]
+            name = re.split(r"[/\\\s\"']", before)[-1] + re.split(r"[/\\\s\"']", after)[0]
+            refused = AccessError("it is not named in UTF-8", path=name, remedy="Rename it.")
             console.error(str(refused), code=refused.exit_code)
             return refused.exit_code
         if is_out_of_memory(error):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -329,6 +330,22 @@ def test_class_folders_of_odd_names_among_those_of_systems(tmp_path, name):
     folder = scan_folder(tmp_path, mpp=0.5).raise_if_fatal()
     assert sorted(folder.classes.names[:-1]) == ["stroma", "tumour"]
     assert len(folder.images) == 4
+
+
+def test_a_class_folder_that_may_not_be_read_stops(tmp_path, monkeypatch):
+    for name in ("a", "b", "c"):
+        picture(tmp_path / name / "1.png")
+    scandir = os.scandir
+
+    def refusing(path):
+        if str(path).endswith("b"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refusing)
+    (problem,) = scan_folder(tmp_path, mpp=0.5).fatal
+    assert (problem.file, problem.kind) == ("b", "unreadable folder")
+    assert "Permission denied" in problem.text
 
 
 def test_csv_of_words(tmp_path):

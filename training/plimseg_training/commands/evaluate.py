@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari_plimseg.cli.console import TRAINING_COMMANDS, add_command
+from napari_plimseg.cli.paths import check_writable
 from napari_plimseg.cli.stopping import Finishing
 from napari_plimseg.errors import ConfigError, TagError
 from napari_plimseg.files import atomic_write, write_json
@@ -201,6 +202,9 @@ def _run(options: argparse.Namespace, console: TrainingConsole) -> int:
     if options.tile_size < 32:
         raise ConfigError(f"--tile-size {options.tile_size} is too small", remedy="Choose 1024.")
     of_masks = [entry for entry in options.map if _MASK_VALUE.match(entry)]
+    for path in (options.out, options.per_image):
+        if path is not None:
+            check_writable(path.absolute().parent)  # before hours of computing
     class_map = parse_class_map([entry for entry in options.map if entry not in of_masks])
     scan = functools.partial(scanned, whole=False, maps=of_masks, ignored=options.ignore)
     part = options.part

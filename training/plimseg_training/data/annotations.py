@@ -386,7 +386,8 @@ class MaskImage:
             raise TagError(
                 "it contains no class",
                 path=path,
-                remedy=f"Save mask ids ({key.known}), or the colors of the classes.",
+                remedy=f"Save mask ids ({key.known}) or the colors of the classes, or decide with "
+                "--map, such as --map 255=CLASS.",
             )
         self.notes: tuple[str, ...] = ()
         if truth.blank:

@@ -35,9 +35,15 @@ def entries_of(folder: Path) -> list[Path]:
 
 
 def images_below(folder: Path) -> list[Path]:
-    """Return the image files in a folder and its subfolders, sorted."""
+    """Return the image files in a folder and its subfolders, sorted.
+
+    Raises
+    ------
+    OSError
+        When one of the folders may not be read: its images would be missing without a word.
+    """
     found = []
-    for parent, folders, names in os.walk(folder):
+    for parent, folders, names in os.walk(folder, onerror=_raise):
         folders[:] = [name for name in folders if not is_of_system(name)]
         found += [Path(parent, name) for name in names]
     return sorted(path for path in found if is_image_file(path))
@@ -46,6 +52,10 @@ def images_below(folder: Path) -> list[Path]:
 def image_files(folder: Path) -> list[Path]:
     """Return the image files directly in a folder, sorted by name."""
     return sorted(path for path in folder.iterdir() if is_image_file(path) and path.is_file())
+
+
+def _raise(error: OSError) -> None:
+    raise error
 
 
 def place_named(text: str) -> Path:

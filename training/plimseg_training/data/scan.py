@@ -334,7 +334,9 @@ def scan_folder(
         return FolderReport(None, (error.found,), root)
     except OSError as error:
         text = f"it can't be read ({error.strerror}). Check its permissions, or the connection."
-        return FolderReport(None, (Problem(root.name, "unreadable folder", text, True),), root)
+        place = root if error.filename is None else Path(os.fsdecode(error.filename))
+        name = place_of(place, root) if place != root else root.name
+        return FolderReport(None, (Problem(name, "unreadable folder", text, True),), root)
     problems = list(listing.problems)
     choices = Choices.of(maps, ignored, listing.classes)
     key = TruthKey(listing.classes, listing.truth_ids, choices, listing.layout in USER_LAYOUTS)
