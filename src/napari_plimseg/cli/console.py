@@ -22,6 +22,7 @@ from napari_plimseg.cli.stopping import (
 from napari_plimseg.errors import (
     OUT_OF_MEMORY,
     AccessError,
+    ExportError,
     PlimsegError,
     access_problem,
     is_out_of_memory,
@@ -422,6 +423,27 @@ class Output(Console):
         self._line(f"{entry.key:<24} {entry.kind.value:<12} {entry.state.label}")
         for line in filter(None, (entry.reason, entry.note)):
             self._line(f"  {line}")
+
+
+def check_writable(folder: Path) -> None:
+    """Create a folder and check that files can be written to it, before hours of computing.
+
+    Raises
+    ------
+    ExportError
+        When they can't.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / f".plimseg-probe-{os.getpid()}"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise ExportError(
+            f"can't be written to ({error.strerror})",
+            path=folder,
+            remedy="Choose another folder with --out.",
+        ) from error
 
 
 def add_damaged_option(parser: argparse.ArgumentParser) -> None:

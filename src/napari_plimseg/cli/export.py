@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Literal
 from napari_plimseg.cli.console import (
     add_command,
     add_damaged_option,
+    check_writable,
     mask_for_export,
     note_damage,
 )
-from napari_plimseg.cli.paths import check_writable
 from napari_plimseg.errors import ConfigError, ExportError, named_path
 
 if TYPE_CHECKING:

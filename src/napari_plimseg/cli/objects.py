@@ -5,8 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from napari_plimseg.cli.console import add_command, add_damaged_option, mask_for_export
-from napari_plimseg.cli.paths import check_writable
+from napari_plimseg.cli.console import (
+    add_command,
+    add_damaged_option,
+    check_writable,
+    mask_for_export,
+)
 from napari_plimseg.errors import ExportError
 
 if TYPE_CHECKING:

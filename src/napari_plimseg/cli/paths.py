@@ -1,4 +1,4 @@
-"""Paths given on the command line: slides, folders, patterns, and folders to write to."""
+"""Paths given on the command line: slides, folders and patterns."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from napari_plimseg.errors import ConfigError, ExportError, named_path
+from napari_plimseg.errors import ConfigError, named_path
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -42,24 +42,3 @@ def expand(patterns: Sequence[str]) -> list[Path]:
         paths += found
     unique = {path.absolute(): path for path in reversed(paths)}
     return list(reversed(unique.values()))
-
-
-def check_writable(folder: Path) -> None:
-    """Create a folder and check that files can be written to it, before hours of computing.
-
-    Raises
-    ------
-    ExportError
-        When they can't.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / f".plimseg-probe-{os.getpid()}"
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise ExportError(
-            f"can't be written to ({error.strerror})",
-            path=folder,
-            remedy="Choose another folder with --out.",
-        ) from error

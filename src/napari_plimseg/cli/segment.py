@@ -8,9 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from napari_plimseg.cli.console import add_command, exit_code
+from napari_plimseg.cli.console import add_command, check_writable, exit_code
 from napari_plimseg.cli.export import add_export_options, parse_formats
-from napari_plimseg.cli.paths import check_writable, expand
+from napari_plimseg.cli.paths import expand
 from napari_plimseg.cli.stopping import Finishing
 from napari_plimseg.errors import ConfigError, PlimsegError, SlideError
 from napari_plimseg.tissue import (

@@ -10,8 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from napari_plimseg.cli.console import TRAINING_COMMANDS, add_command
-from napari_plimseg.cli.paths import check_writable
+from napari_plimseg.cli.console import TRAINING_COMMANDS, add_command, check_writable
 from napari_plimseg.cli.stopping import Finishing
 from napari_plimseg.errors import ConfigError, TagError
 from napari_plimseg.files import atomic_write, write_json
