@@ -133,7 +133,7 @@ def test_a_name_that_a_table_can_not_hold_is_said(
     command = ["cut", str(source), str(drawn), "--out", str(tmp_path / "o"), "--classes", "glas"]
     assert training_main([*command, "--patch", "64"]) == 2
     error = capsys.readouterr().err
-    assert error == "plimseg: file 'caf\\udce9': it is not named in UTF-8. Rename it.\n"
+    assert error == "plimseg: file 'caf\\udce9.png': it is not named in UTF-8. Rename it.\n"
 
 
 def test_scores_that_can_not_be_written_are_not_computed(
