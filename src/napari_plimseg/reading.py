@@ -299,8 +299,9 @@ def orientation_of(image: Image.Image) -> int:
 
     Of TIFF it is always 1: Pillow turns them itself. Nothing is decoded.
     """
-    is_told = "exif" in image.info or (image.format == "JPEG" and "xmp" in image.info)
-    if not is_told or image.format not in ("JPEG", "PNG", "WEBP"):
+    is_jpeg = image.format in ("JPEG", "MPO")  # phones append a second picture
+    is_told = "exif" in image.info or (is_jpeg and "xmp" in image.info)
+    if not is_told or not (is_jpeg or image.format in ("PNG", "WEBP")):
         return 1
     try:
         number = image.getexif().get(_ORIENTATION, 1)

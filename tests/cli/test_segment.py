@@ -429,6 +429,8 @@ def test_pixels_that_are_not_square_give_no_areas(
     assert main([*arguments, *options]) == 3
     assert "0.25 um high and 0.5 um wide, not square" in capsys.readouterr().err
     assert not list((tmp_path / "o").glob("*.csv"))
+    assert main(["info", str(slide)]) == 0
+    assert "not square, so there is no single size" in capsys.readouterr().out
     assert main([*arguments, "--mpp", "0.5", "--override-mpp"]) == 0
 
 

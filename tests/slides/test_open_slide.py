@@ -239,6 +239,15 @@ def test_turned_pictures_are_shown_upright(orientation, ending, tmp_path):
         assert ("upright" in " ".join(slide.notes)) == (orientation > 1)
 
 
+def test_a_turned_picture_of_a_phone_is_shown_upright(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    first, second = (Image.fromarray(factory.tissue(40, 60, seed)) for seed in (0, 1))
+    first.save(tmp_path / "a.jpg", "MPO", exif=exif, save_all=True, append_images=[second])
+    with open_slide(tmp_path / "a.jpg") as slide:
+        assert slide.shape == (60, 40)
+
+
 def test_damaged_exif_costs_nothing(tmp_path):
     path = tmp_path / "a.jpg"
     Image.fromarray(factory.tissue(40, 60)).save(path, exif=b"Exif\0\0II*\0\xff\xff\xff\xff")

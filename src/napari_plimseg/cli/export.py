@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -174,7 +175,7 @@ def export_mask(
                 remedy="Give it with --slide SLIDE.",
             )
         formats = without
-    stem = path.name.removesuffix(".plimseg").removesuffix(".mask.ome.tif")
+    stem = re.sub(r"\.(plimseg|mask\.ome\.tif|tiff?)$", "", path.name, flags=re.IGNORECASE)
     target = path.parent if folder is None else folder
     check_writable(target)
     with contextlib.ExitStack() as stack:

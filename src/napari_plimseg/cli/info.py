@@ -62,7 +62,9 @@ def _run(options: argparse.Namespace, output: Output) -> int:
 def _print_facts(facts: dict[str, Any], output: Output) -> None:
     output.text(f"{facts['slide']}: {facts['format']}")
     output.text(f"  size    {facts['width']} x {facts['height']} px")
-    if facts["mpp"] is None:
+    if any("not square" in note for note in facts["notes"]):
+        output.text("  pixel   not square, so there is no single size")
+    elif facts["mpp"] is None:
         output.text("  pixel   size not in the file; give it with --mpp")
     else:
         width, height = (facts[side] * facts["mpp"] / 1000 for side in ("width", "height"))

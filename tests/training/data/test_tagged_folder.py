@@ -424,6 +424,18 @@ def test_transparent_pixels_are_white(tmp_path):
 # what a folder can do
 
 
+@pytest.mark.parametrize(("given", "said"), [(0.25, True), (0.501, False), (None, False)])
+def test_another_pixel_size_than_the_tables_is_told(given, said, tmp_path):
+    for i in range(6):
+        picture(tmp_path / f"a{i}.png")
+    rows = "".join(f"a{i}.png,0.5,{i % 2},{1 - i % 2}\n" for i in range(6))
+    (tmp_path / "tags.csv").write_text(f"file,mpp,tumour,stroma\n{rows}")
+    report = scan_folder(tmp_path, mpp=given)
+    assert report.raise_if_fatal().mpp == (given or 0.5)
+    told = [p.text for p in report.problems if p.kind == "another mpp"]
+    assert (told == ["the folder says 0.5 um/px, but 0.25 was given and is used."]) is said
+
+
 def test_turned_photographs_are_upright(tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6

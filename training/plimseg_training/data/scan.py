@@ -278,6 +278,7 @@ def place_of(path: Path, root: Path) -> str:
 _SKIPPED_FRACTION = 0.01
 _SKIPPED_FILES = 3
 _ODD_RATIO = 2.0
+_SAME_MPP = 0.02
 _SKIPPED_KINDS = frozenset({"unreadable", "missing file", "too small"})
 
 
@@ -357,6 +358,9 @@ def scan_folder(
             problems.append(_no_images(listing))
         elif whole and split == "train":  # a test part may show a single class
             problems += _classes_seldom(images, listing)
+    if mpp and listing.mpp and abs(mpp / listing.mpp - 1) > _SAME_MPP:
+        text = f"the folder says {listing.mpp:g} um/px, but {mpp:g} was given and is used."
+        problems.append(Problem(root.name, "another mpp", text, fatal=False))
     mpp = listing.mpp if mpp is None else mpp
     if mpp is None:
         text = "the pixel size is unknown. Set data.mpp in um/px (10x: 1.0, 20x: 0.5)."
