@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import socket
@@ -14,6 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from napari_plimseg import limits
 from napari_plimseg.errors import ConfigError, SlideError, TagError
@@ -23,6 +26,7 @@ from napari_plimseg.reading import (
     open_regular,
     parse_json,
     read_json,
+    read_packed_text,
     read_yaml,
 )
 from napari_plimseg.slides import open_slide
@@ -235,3 +239,25 @@ def test_pictures_count_decoded_bytes_not_pixels(tmp_path: Path) -> None:
         # shown in color, a gray picture takes three bytes per pixel
         with pytest.raises(SlideError, match="'picture-bytes'"):
             open_slide(png(tmp_path / "gray.png", 46_000, 0))
+
+
+def test_why_a_file_is_no_picture_is_said(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_text("not a picture")
+    with pytest.raises(TagError, match="it is not a PNG, JPEG, WEBP, BMP or TIFF picture"):
+        open_picture(tmp_path / "a.png", TagError)
+    texts = PngInfo()
+    texts.add_text("history", "x" * 3_000_000, zip=True)
+    Image.new("RGB", (8, 8)).save(tmp_path / "b.png", pnginfo=texts)
+    with pytest.raises(TagError, match=r"texts or color profile are larger.*without metadata"):
+        open_picture(tmp_path / "b.png", TagError)
+    (tmp_path / "c.png").write_bytes((tmp_path / "b.png").read_bytes()[:20])
+    with pytest.raises(TagError, match="damaged or incomplete"):
+        open_picture(tmp_path / "c.png", TagError)
+
+
+@pytest.mark.parametrize(("name", "pack"), [("a.gz", gzip.compress), ("a.json", bytes)])
+def test_packed_text_is_read_as_it_is(
+    tmp_path: Path, name: str, pack: Callable[[bytes], bytes]
+) -> None:
+    (tmp_path / name).write_bytes(pack(b"\xef\xbb\xbf{}"))
+    assert read_packed_text(tmp_path / name, TagError, endings=(".json",)) == "{}"

@@ -81,6 +81,9 @@ def test_work_goes_on_where_it_stopped(images: Path) -> None:
         ("\ufeffImage;Tumour;group\na.png;TRUE;s1\n", {"Tumour"}, ("Tumour",)),
         ("file\ttags\na.png\ttumour, stroma\n", {"tumour", "stroma"}, ("tumour", "stroma")),
         ("file,tumour\nelsewhere/x.png,1\n", set(), ("tumour",)),
+        ("sep=;\nfile;tumour;;\nA.PNG;1;;\n", {"tumour"}, ("tumour",)),
+        ('"file,tumour"\n"a,1"\n', {"tumour"}, ("tumour",)),
+        ("file,tumour\nC:\\Users\\me\\a.png,1\n", {"tumour"}, ("tumour",)),
     ],
 )
 def test_tables_of_others_are_gone_on_with(

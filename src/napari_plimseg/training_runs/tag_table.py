@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import re
 import shutil
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Literal
 
 from napari_plimseg.errors import TagError
@@ -250,12 +251,11 @@ class TagTable:
         columns = [i for i in range(len(header)) if i not in (file, words, *kept)]
         self._more_columns = [header[i] for i in kept]
         self._classes = [_checked(header[i]) for i in columns]
+        meant = _ImageNames(self.images)
         for line, cells in rows[1:]:
             if len(cells) < len(header):
                 raise self._refused(f"line {line} is shorter than the first line")
-            name = cells[file]
-            if name not in self.images:
-                name = name.strip().replace("\\", "/")
+            name = meant(cells[file])
             if name in self._tags:
                 raise self._refused(f"line {line} is the second one for '{name}'")
             self._more[name] = [cells[i].strip() for i in kept]
@@ -292,6 +292,27 @@ class TagTable:
         return TagError(
             problem, path=self.path, remedy="Correct it, or move it away to start a new one."
         )
+
+
+class _ImageNames:
+    """Finds the image that a cell means: with folders of another computer, in other case, ..."""
+
+    def __init__(self, images: Sequence[str]) -> None:
+        self._images = frozenset(images)
+        self._near: dict[str, list[str]] = {}
+        for name in images:
+            for key in {name.casefold(), PurePath(name).stem.casefold()}:
+                self._near.setdefault(key, []).append(name)
+
+    def __call__(self, cell: str) -> str:
+        """Return the name of an image of the folder; the cell's own text where none is meant."""
+        name = cell.strip().replace("\\", "/")
+        if cell in self._images or name in self._images:
+            return cell if cell in self._images else name
+        elsewhere = name.startswith("/") or re.match(r"[a-zA-Z]:", name)
+        last = name.rpartition("/")[2] if elsewhere else name
+        near = self._near.get(last.casefold(), [])
+        return near[0] if len(near) == 1 else name
 
 
 def _image_names(folder: Path) -> tuple[str, ...]:
