@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from qtpy.QtCore import QTimer
 
-from napari_plimseg._widgets.viewer.regions import RunOn
+from napari_plimseg._widgets.viewer.regions import REGION_LAYER, RunOn
 from napari_plimseg.models.library import list_models
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def test_a_drawn_region_of_the_sample(make_napari_viewer_proxy: Callable, qtbot)
     viewer.window.add_dock_widget(dock, name="PLIMSeg")
     dock.open_sample()
     dock.draw_region()
-    shapes = viewer.layers["PLIMSeg region"]
+    shapes = viewer.layers[f"{REGION_LAYER} · {dock.slides.layer.name}"]
     shapes.add_rectangles(np.array([[1200, 900], [1200, 1300], [1600, 1300], [1600, 900]]))
     assert dock.run_on.choice is RunOn.SHAPES
     dock.settings_form.controls["tile_size"].setCurrentIndex(0)
