@@ -6,6 +6,7 @@ import gc
 import os
 import subprocess
 import sys
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -119,3 +120,34 @@ def test_too_little_memory_is_told_with_what_to_do(qtbot) -> None:  # type: igno
 
     (error,) = Run(qtbot, work).errors
     assert error.startswith("There is not enough memory. Close other programs")
+
+
+CLOSE = """
+import threading, time
+from qtpy.QtCore import QCoreApplication, QTimer
+from napari_plimseg._widgets.common.background_job import BackgroundJob, end_at_closing
+application = QCoreApplication([])
+job = BackgroundJob(application)
+waited = []
+asked = threading.Event()
+end_at_closing(asked.set, waited.append)
+job.start(lambda: time.sleep(60))  # native code does not look whether it should end
+def close():
+    print(time.time(), flush=True)
+    application.quit()
+QTimer.singleShot(300, close)
+application.exec()
+assert asked.is_set() and waited[0] < 0.5, waited
+print("saved", flush=True)
+"""
+
+
+def test_closing_ends_within_five_seconds_whatever_a_job_does() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", CLOSE], capture_output=True, text=True, timeout=50, check=False
+    )
+    ended = time.time()
+    assert done.returncode == 0, done.stderr
+    began, last = done.stdout.split()
+    assert last == "saved"
+    assert 4 < ended - float(began) < 8  # five seconds, and the end of the interpreter

@@ -24,6 +24,7 @@ __all__ = [
     "allow",
     "arrow",
     "column",
+    "end_at_closing",
     "export_files",
     "export_name",
     "failure_of",
@@ -52,6 +53,9 @@ from .background_job import (
 )
 from .background_job import (
     TimeSlicedTask as TimeSlicedTask,
+)
+from .background_job import (
+    end_at_closing as end_at_closing,
 )
 from .background_job import (
     on_destroyed as on_destroyed,

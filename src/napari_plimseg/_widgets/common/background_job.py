@@ -7,6 +7,7 @@ import concurrent.futures.thread  # noqa: F401 - must register its exit handler 
 import contextlib
 import inspect
 import logging
+import os
 import queue
 import threading
 import time
@@ -108,11 +109,59 @@ def stop_jobs(seconds: float = PATIENCE_SECONDS) -> bool:
     return not any(job.thread.is_alive() for job in jobs)
 
 
+@dataclass
+class _Closing:
+    """What else ends when the program is closed, and until when it is waited for."""
+
+    others: list[tuple[Callable[[], object], Callable[[float], object]]]
+    end: float | None = None
+
+    @property
+    def seconds_left(self) -> float:
+        """How much longer to wait."""
+        return 0.0 if self.end is None else max(0.0, self.end - time.monotonic())
+
+
+_closing = _Closing([])
+
+
+def end_at_closing(ask: Callable[[], object], wait: Callable[[float], object]) -> None:
+    """End something together with the jobs when the program is closed.
+
+    All of it shares the `PATIENCE_SECONDS`, so that the window of somebody who trains and segments
+    at once closes as fast as any other.
+
+    Parameters
+    ----------
+    ask : callable
+        Asks it to end, and returns at once.
+    wait : callable
+        Waits for it, at most the seconds given.
+    """
+    _closing.others.append((ask, wait))
+    _link_to_application()
+
+
+def _link_to_application() -> None:
+    application = QCoreApplication.instance()
+    if application is not None and not application.property(_LINKED):
+        application.setProperty(_LINKED, True)
+        application.aboutToQuit.connect(_stop_with_application)
+
+
 def _at_exit() -> None:
     # a thread inside compiled code at interpreter exit ends the process with std::terminate;
     # Qt objects may be destroyed by then, so jobs can't be reached through them
-    if not stop_jobs(EXIT_PATIENCE_SECONDS):
-        _logger.warning("some jobs did not end within %.0f s", EXIT_PATIENCE_SECONDS)
+    is_closing = _closing.end is not None
+    seconds = _closing.seconds_left if is_closing else EXIT_PATIENCE_SECONDS
+    if stop_jobs(seconds):
+        return
+    _logger.warning("some jobs did not end in time")
+    if is_closing:
+        # inside compiled code, such as a tile on a slow computer: what it writes survives a kill,
+        # and all that was painted is saved
+        getattr(atexit, "_run_exitfuncs", lambda: None)()
+        os._exit(0)
 
 
 # thread pools refuse work once the interpreter exits, so jobs must have ended before
@@ -153,10 +202,7 @@ class BackgroundJob(QObject):
         self._timer = QTimer(self)
         self._timer.setInterval(POLL_MS)
         self._timer.timeout.connect(self._emit_results)
-        application = QCoreApplication.instance()
-        if application is not None and not application.property(_LINKED):
-            application.setProperty(_LINKED, True)
-            application.aboutToQuit.connect(_stop_with_application)
+        _link_to_application()
 
     @property
     def is_running(self) -> bool:
@@ -240,7 +286,12 @@ def run_once(
 
 
 def _stop_with_application() -> None:
-    stop_jobs()
+    _closing.end = time.monotonic() + PATIENCE_SECONDS
+    for ask, _ in _closing.others:
+        ask()
+    stop_jobs(_closing.seconds_left)
+    for _, wait in _closing.others:
+        wait(_closing.seconds_left)
 
 
 def _run(work: Work, stop: threading.Event, items: queue.SimpleQueue[tuple[str, Any]]) -> None:

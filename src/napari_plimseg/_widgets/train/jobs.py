@@ -5,9 +5,9 @@ from __future__ import annotations
 import atexit
 from typing import TYPE_CHECKING, Any
 
-from qtpy.QtCore import QCoreApplication, QObject, QTimer, Signal
+from qtpy.QtCore import QObject, QTimer, Signal
 
-from napari_plimseg._widgets.common import on_destroyed
+from napari_plimseg._widgets.common import end_at_closing, on_destroyed
 from napari_plimseg.files import scratch_folder, user_data_dir
 from napari_plimseg.training_runs import (
     FolderFacts,
@@ -104,15 +104,14 @@ def cut_open_slides(
 
 
 POLL_MS = 250
-PATIENCE_SECONDS = 5.0
 
 
 class ProcessMonitor(QObject):
     """Polls a training process and emits what changed.
 
     When the dock is destroyed or the program ends, the training is asked to stop, unless `keep_on`
-    is set. The program waits for it five seconds; a training whose step takes longer saves and
-    ends afterwards, since it is a process of its own.
+    is set. The program waits for it and for all jobs together five seconds; a training whose step
+    takes longer saves and ends afterwards, since it is a process of its own.
 
     Parameters
     ----------
@@ -137,10 +136,8 @@ class ProcessMonitor(QObject):
         self._timer = QTimer(self)
         self._timer.setInterval(POLL_MS)
         self._timer.timeout.connect(self.poll)
-        application = QCoreApplication.instance()
-        if application is not None:
-            application.aboutToQuit.connect(self.release)
         at_end = self._at_end
+        end_at_closing(at_end.ask, at_end.wait)
         # two ways, since a destroyed QObject can't be used any more, and a script that ends without
         # an event loop destroys none
         on_destroyed(self, at_end.stop)
@@ -173,12 +170,6 @@ class ProcessMonitor(QObject):
             self._timer.stop()
             self.ended.emit()
 
-    def release(self) -> None:
-        """Ask the training to stop and wait for it, at most `PATIENCE_SECONDS`."""
-        process = self.process
-        if process is not None and not self.keep_on:
-            process.stop_and_wait(PATIENCE_SECONDS)
-
 
 class _AtEnd:
     """Stops the training when its monitor is destroyed; holds no reference to the monitor."""
@@ -189,5 +180,14 @@ class _AtEnd:
 
     def stop(self) -> None:
         atexit.unregister(self.stop)
+        self.ask()
+
+    def ask(self) -> None:
+        """Ask the training to stop."""
         if self.process is not None and not self.keep_on:
             self.process.stop()
+
+    def wait(self, seconds: float) -> None:
+        """Wait for the training to stop, at most `seconds`."""
+        if self.process is not None and not self.keep_on:
+            self.process.stop_and_wait(seconds)
