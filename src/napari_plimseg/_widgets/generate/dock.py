@@ -64,6 +64,7 @@ from napari_plimseg._widgets.viewer import (
     find_region_layer,
     select_class,
     view_center,
+    watch_layers,
 )
 from napari_plimseg.errors import PlimsegError
 from napari_plimseg.inference import ENGINE
@@ -153,6 +154,7 @@ class PlimsegDock(QWidget):
         for link in (self.slides, self.cursor_status, self.controller.layers, theme):
             on_destroyed(self, link.disconnect)
         self._connect()
+        watch_layers(napari_viewer, self.banner.show_message)
         self._on_model()
         run_once(self, warm_up, lambda _: None, self.show_error_message)
         run_once(self, find_devices, self.settings_form.show_devices, self.show_error_message)

@@ -22,13 +22,13 @@ from napari_plimseg._widgets.review.correct import CorrectSection, EditTarget
 from napari_plimseg._widgets.review.inspect import InspectSection
 from napari_plimseg._widgets.review.messages import NO_MASK
 from napari_plimseg._widgets.review.promptable import PromptSection
-from napari_plimseg._widgets.viewer import ThemeColor, unwrapped
+from napari_plimseg._widgets.viewer import ThemeColor, unwrapped, watch_layers
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from napari.layers import Layer
+    from napari.layers import Labels, Layer
     from napari.viewer import Viewer
 
 
@@ -157,6 +157,7 @@ class ReviewDock(QWidget):
         self.correct.targetOpened.connect(self.masks.choose)
         self.correct.stepped.connect(self._on_stepped)
         self.class_editor.edited.connect(self._on_classes_edited)
+        watch_layers(self._viewer, self.banner.show_message).follow(self._corrected_layer)
         masks, theme = self.masks, ThemeColor(self._viewer, self._show_theme)
         for leave in (masks.leave, theme.disconnect):
             on_destroyed(self, leave)
@@ -209,6 +210,10 @@ class ReviewDock(QWidget):
         self.class_editor.set_view(view, region_is_open=self.correct.region.view is not None)
         for fold in self._folds:
             fold.setVisible(target is not None)
+
+    def _corrected_layer(self) -> Labels | None:
+        target = self.correct.target
+        return None if target is None else target.layer
 
     def _on_stepped(self) -> None:
         if self.banner.kind == "good":  # it describes an edit that is no longer the last one

@@ -239,6 +239,7 @@ class ComparisonLayers:
             scale=(step * size, step * size),
             translate=shift,
             units=("micrometer", "micrometer"),
+            metadata={"plimseg_overlay": True},
         )
         layer.editable = False
         self.layers.append(layer)

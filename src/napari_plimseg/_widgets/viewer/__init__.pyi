@@ -39,6 +39,7 @@ __all__ = [
     "unwrapped",
     "view_center",
     "visible_region",
+    "watch_layers",
 ]
 
 from . import label_history as label_history
@@ -68,6 +69,9 @@ from .cursor_status import (
 )
 from .layer_bindings import (
     LayerBindings as LayerBindings,
+)
+from .mask_keys import (
+    watch_layers as watch_layers,
 )
 from .mask_layer import (
     COLORMAPS as COLORMAPS,

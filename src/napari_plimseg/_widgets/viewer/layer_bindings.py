@@ -43,12 +43,18 @@ class LayerBindings:
         signal.connect(slot)
         self._signals.append((signal, slot))
 
-    def bind_key(self, layer: Layer, key: str, act: Callable[[], None]) -> None:
-        """Bind a key on this layer; its former action is restored at `release`."""
+    def bind_key(self, layer: Layer, key: str, act: Callable[[], Any]) -> None:
+        """Bind a key on this layer; its former action is restored at `release`.
 
-        def pressed(_: Any) -> None:
-            act()
+        A function that `act` returns is called when the key was held and is let go.
+        """
+        self.bind_function(layer, key, lambda _: act())
 
+    def bind_function(self, layer: Layer, key: str, pressed: Callable[[Any], Any]) -> None:
+        """Bind a function as napari calls it: with the layer; a generator ends when it is let go.
+
+        The former action of the key is restored at `release`.
+        """
         before = layer.bind_key(key, pressed, overwrite=True)
         # napari accepts "z" and "Z" for the same key
         actions = _key_actions.setdefault(layer, {}).setdefault(key.casefold(), [before])

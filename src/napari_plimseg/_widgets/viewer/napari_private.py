@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from napari.layers import Labels
     from napari.viewer import Viewer
@@ -30,6 +30,28 @@ def unwrapped(thing: Any) -> Any:
     The proxy warns about every private name and makes `is` comparisons fail.
     """
     return getattr(thing, "__wrapped__", thing)
+
+
+def key_action(thing: Any, key: str, *, own: bool = False) -> Callable[[Any], Any] | None:
+    """Return what a key does on a layer or viewer, None for nothing.
+
+    Parameters
+    ----------
+    thing : napari.layers.Layer or napari.Viewer
+        To be passed to the result.
+    key : str
+        For example "Control-Z".
+    own : bool
+        Whether only what was bound on this very object counts, not on all of its kind.
+    """
+    from napari.utils.key_bindings import coerce_keybinding
+
+    binding = coerce_keybinding(key)
+    maps = [thing.keymap]
+    if not own:
+        maps += [kind.class_keymap for kind in type(thing).__mro__ if hasattr(kind, "class_keymap")]
+    found = next((keys[binding] for keys in maps if keys.get(binding) is not None), None)
+    return None if found is Ellipsis else found
 
 
 def canvas_size(viewer: Viewer) -> tuple[int, int]:

@@ -207,7 +207,8 @@ class OutlineLayer(QObject):
         return DirectLabelColormap(color_dict=colors)
 
     def _on_colormap(self, event: Any = None) -> None:
-        self.layer.colormap = self._colormap()
+        if hasattr(self._view.layer.colormap, "color_dict"):  # else napari's shuffle is undone soon
+            self.layer.colormap = self._colormap()
 
     def _on_moved(self) -> None:
         if not self._timer.isActive():

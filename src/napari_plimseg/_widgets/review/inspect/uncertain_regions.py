@@ -435,6 +435,7 @@ class Review(QObject):
                 scale=view.info.napari_scale,
                 translate=shift,
                 units=view.placement()["units"],
+                metadata={"plimseg_overlay": True},
             )
             self._viewer.layers.selection.active = active
             if self._camera is None:
