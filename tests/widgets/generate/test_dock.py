@@ -443,3 +443,21 @@ def test_napari_finds_the_dock(make_napari_viewer_proxy, model: fakes.ColorModel
     _, widget = viewer.window.add_plugin_dock_widget("napari-plimseg", "PLIMSeg")
     assert type(widget).__name__ == "PlimsegDock"
     assert widget.model_choice.currentText() == "Colour model"
+
+
+def test_a_mask_says_that_it_grows(
+    dock: PlimsegDock, add_slide: Callable, model: fakes.ColorModel, qtbot: object
+) -> None:
+    add_slide()
+    model.gate.clear()
+    model.tiles_before_gate = 0
+    grown: list[bool] = []
+    dock.controller.opened.connect(
+        lambda: dock.view.grown.connect(lambda _: grown.append(dock.view.is_growing))
+    )
+    dock.start()
+    qtbot.waitUntil(lambda: dock.view is not None, timeout=WAIT)
+    assert dock.view.is_growing
+    with qtbot.waitSignal(dock.controller.finished, timeout=WAIT):
+        model.gate.set()
+    assert grown == [False]

@@ -11,13 +11,14 @@ import tifffile
 from qtpy.QtGui import QGuiApplication
 
 from napari_plimseg._widgets.review.inspect.section import InspectSection
+from napari_plimseg._widgets.review.inspect.uncertain_regions import GROWING
 from napari_plimseg._widgets.viewer.camera import get_camera
 from napari_plimseg._widgets.viewer.mask_layer import MaskView
 from napari_plimseg._widgets.viewer.napari_private import canvas_size
 from napari_plimseg._widgets.viewer.outlines import SCREEN_PIXELS, outline_ids, without_specks
 from napari_plimseg.results.analysis.review_log import ReviewLog
 from tests.support.masks import blobs, drawn, info_for
-from tests.support.stores import written_store
+from tests.support.stores import write_columns, written_store
 from tests.support.widgets import ArraySlide
 
 if TYPE_CHECKING:
@@ -249,6 +250,76 @@ def test_uncertainty_is_shown_and_taken_away(
     assert values[0, 0] == 5
     section.show_panel.uncertainty.setChecked(False)
     assert len(open_view.viewer.layers) == 1
+
+
+@pytest.fixture
+def begun(tmp_path: Path, store: MaskStore) -> Iterator[MaskStore]:
+    """A result of which half the tiles are done, and none of them is unsure."""
+    mask = store.read_classes()
+    sure = np.full(mask.shape, 250, np.uint8)
+    with written_store(tmp_path / "begun.plimseg", store.info, mask, sure, 128, 1) as begun:
+        yield begun
+
+
+def test_no_region_is_not_said_of_an_unfinished_mask(
+    section: InspectSection,
+    open_view: Callable,
+    store: MaskStore,
+    begun: MaskStore,
+    monkeypatch: pytest.MonkeyPatch,
+    qtbot,  # type: ignore[no-untyped-def]
+) -> None:
+    monkeypatch.setattr(section, "isVisible", lambda: True)
+    view = open_view(begun)
+    section.set_view(view)
+    panel, review = section.worklist, section.review
+    section.show_panel.uncertainty.setChecked(True)
+    qtbot.waitUntil(lambda: section.show_panel.overlay is not None, timeout=WAIT)
+    qtbot.waitUntil(lambda: review.regions is not None, timeout=WAIT)
+    assert panel.status.text().startswith(
+        "No large uncertain region in the finished part (50 % of the slide)."
+    )
+    view.set_growing(True)
+    assert panel.status.text() == GROWING
+    for button in (panel.next_button, panel.refresh_button):
+        assert not button.isEnabled()
+        assert button.toolTip() == GROWING
+    review.go_to_next()  # its key
+    review.search()
+    assert review.regions is None
+    rows, columns = (slice(0, side) for side in store.info.shape)
+    mask, confidence = store.read_classes(), store.read("confidence", rows, columns)
+    write_columns(begun, mask, confidence, 128, slice(1, None))
+    view.take(mask)
+    view.set_growing(False)  # the search is repeated without a click
+    qtbot.waitUntil(lambda: bool(review.regions), timeout=WAIT)
+    assert "left. 0 % of the tissue reviewed." in panel.status.text()
+    assert "finished part" not in panel.status.text()
+    assert review.position is None  # the view stays where it is
+
+    def renewed() -> bool:
+        overlay = section.show_panel.overlay
+        return overlay is not None and overlay.layer.data[110, 160] == 255 - 110
+
+    qtbot.waitUntil(renewed, timeout=WAIT)
+
+
+def test_a_list_found_while_a_run_began_is_dropped(
+    section: InspectSection,
+    open_view: Callable,
+    monkeypatch: pytest.MonkeyPatch,
+    qtbot,  # type: ignore[no-untyped-def]
+) -> None:
+    monkeypatch.setattr(section, "isVisible", lambda: True)
+    view = open_view()
+    section.set_view(view)
+    assert section.review._search.is_running
+    view.set_growing(True)
+    qtbot.waitUntil(lambda: not section.review._search.is_running, timeout=WAIT)
+    assert section.review.regions is None
+    assert section.worklist.status.text() == GROWING
+    view.set_growing(False)
+    qtbot.waitUntil(lambda: bool(section.review.regions), timeout=WAIT)
 
 
 def test_the_worklist_is_shown(section: InspectSection, listed: MaskView) -> None:

@@ -107,7 +107,7 @@ SHORTCUTS: dict[str, tuple[Shortcut, ...]] = {
         Shortcut("Ctrl+R", "show the whole slide"),
         Shortcut("V", "show or hide the selected layer"),
     ),
-    "Correcting (a mask selected, PLIMSeg Review open)": (
+    "Correcting (any layer of PLIMSeg selected)": (
         Shortcut("1 to 9", "select the class"),
         Shortcut("B or P", "brush"),
         Shortcut("E", "eraser: remove corrections"),
@@ -131,7 +131,7 @@ SHORTCUTS: dict[str, tuple[Shortcut, ...]] = {
         Shortcut("Backspace", "remove the last point or box"),
         Shortcut("Z", "deactivate the tool"),
     ),
-    "Inspecting (a mask selected, PLIMSeg Review open)": (
+    "Inspecting (the same, PLIMSeg Review open)": (
         Shortcut("O", "outlines or fill"),
         Shortcut("N", "next uncertain region"),
         Shortcut("R", "mark the region as reviewed"),

@@ -205,6 +205,7 @@ class RunController(QObject):
                 view.store = result.store
                 view.take(result.mask)
                 view.hide_classes(hidden)
+                view.set_growing(False)
                 self._bring_forward(slide, view)
                 return view
         old = self.view_of(slide)
@@ -312,6 +313,7 @@ class RunController(QObject):
             assert self._running is not None  # noqa: S101 - set before the job starts
             slide, classes, hidden = self._running
             self._running_view = self.show(slide, step, classes, hidden)
+            self._running_view.set_growing(True)
             self.opened.emit()
         else:
             view = self._running_view
@@ -329,6 +331,8 @@ class RunController(QObject):
         if self._running_view is not None and self._running_view.is_in(self._viewer):
             self._running_view.refresh()  # completely, including the thumbnail
         self.refresh()
+        if self._running_view is not None:
+            self._running_view.set_growing(False)
         self._running_view = None
         if self._running is not None and not complete and self.last_view is not None:
             self._stopped.add(self._running[0])

@@ -135,6 +135,10 @@ class MaskView:
         What was changed about the classes, kept with the store; `edit_classes` changes it.
     info : MaskInfo
         With the classes as shown.
+    is_growing : bool
+        Whether a run is writing into the store.
+    grown : napari.utils.events.EventEmitter
+        Emitted when a run begins or ends: what was found in the mask before is out of date.
     """
 
     def __init__(
@@ -149,8 +153,12 @@ class MaskView:
         hidden: Collection[str] = (),
         max_side: int = MAX_SIDE,
     ) -> None:
+        from napari.utils.events import EventEmitter
+
         self.slide = slide
         self.store = store
+        self.is_growing = False
+        self.grown = EventEmitter(source=self, type_name="grown")
         self.step = decimation(store.info.shape, max_side)
         self.edits, edits_problem = _edits_of(store, classes)
         self.info: MaskInfo = self.edits.described(store.info)
@@ -216,6 +224,11 @@ class MaskView:
         """Sentences about problems with the corrections; empty without problems."""
         note = self._problem if self.corrections is None else self.corrections.note()
         return f"{self._edits_problem} {note}".strip()
+
+    def set_growing(self, growing: bool) -> None:
+        """Say that a run begins or ends."""
+        self.is_growing = growing
+        self.grown()
 
     def fill(self, window: Window, mask: NDArray[np.uint8]) -> None:
         """Write a finished tile into the layer's array, without drawing it yet.

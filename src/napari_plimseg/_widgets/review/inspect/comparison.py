@@ -208,6 +208,11 @@ class ComparePanel(QWidget):
             self.close_comparison()
         self._show_state()
 
+    def renew(self) -> None:
+        """Compare again after a run changed the mask."""
+        if self._view is not None and not self._view.is_growing:
+            self._again()
+
     def stop_and_wait(self) -> None:
         """Stop the job and wait for it."""
         self._job.stop_and_wait()

@@ -58,6 +58,8 @@ class ShowPanel(QWidget):
         self._job = BackgroundJob(self)
         self._job.yielded.connect(self._on_uncertainty)
         self._job.failed.connect(self.failed)
+        self._job.finished.connect(self._on_read)
+        self._read_again = False
         self._build()
 
     def _build(self) -> None:
@@ -115,6 +117,12 @@ class ShowPanel(QWidget):
         if self.outline is not None:
             self.outline.mask_changed()
 
+    def renew(self) -> None:
+        """Read the uncertainty again after a run changed the mask."""
+        if self._view is not None and not self._view.is_growing and self.uncertainty.isChecked():
+            self._drop_uncertainty()
+            self._on_uncertainty_wanted(True)
+
     def show_outlines(self, wanted: bool) -> None:
         """Show outlines instead of the fill, or the fill again."""
         if self.outlines.isChecked() != wanted:
@@ -148,11 +156,14 @@ class ShowPanel(QWidget):
         if not wanted or view is None:
             self._drop_uncertainty()
         elif not self._job.is_running:
+            self._read_again = False
             self._job.start(lambda: _uncertainty(view))
+        else:
+            self._read_again = True  # what is being read is out of date
 
     def _on_uncertainty(self, found: tuple[MaskView, NDArray[Any]]) -> None:
         view, values = found
-        if view is not self._view or not self.uncertainty.isChecked():
+        if view is not self._view or not self.uncertainty.isChecked() or self._read_again:
             return
         if not view.is_in(self._viewer):
             return
@@ -166,6 +177,10 @@ class ShowPanel(QWidget):
             colormap="inferno",
         )
         self._viewer.layers.selection.active = active
+
+    def _on_read(self, _: bool) -> None:
+        if self._read_again:
+            self._on_uncertainty_wanted(self.uncertainty.isChecked())
 
     def _drop_uncertainty(self) -> None:
         if self.overlay is not None and self.overlay.is_in(self._viewer):

@@ -204,6 +204,7 @@ class InspectSection(QWidget):
         events = view.layer.events
         for emitter in (events.paint, events.labels_update, events.set_data):
             self._bindings.connect(emitter, self._on_mask_changed)
+        self._bindings.connect(view.grown, self._on_grown)
         for key, act in self._keys().items():
             self._bindings.bind_key(view.layer, key, act)
 
@@ -226,6 +227,12 @@ class InspectSection(QWidget):
     def _search_if_visible(self) -> None:
         if self.isVisible() and self.view is not None and self.review.regions is None:
             self.review.search()
+
+    def _on_grown(self, event: Any = None) -> None:
+        self.review.forget()
+        self.show_panel.renew()
+        self.compare.renew()
+        self._search_if_visible()
 
     def _show_theme(self, color: str) -> None:
         for fold in self._folds:

@@ -145,13 +145,15 @@ class WorklistPanel(QWidget):
             self.table.selectRow(position)
             self.table.scrollTo(self.table.model().index(position, RANK))
 
-    def set_enabled(self, next_problem: str, reviewed_problem: str, view_problem: str) -> None:
+    def set_enabled(
+        self, next_problem: str, reviewed_problem: str, view_problem: str, search_problem: str
+    ) -> None:
         """Enable the buttons, or show why they can't be used."""
         for button, tooltip, problem in (
             (self.next_button, "inspect_next", next_problem),
             (self.reviewed_button, "inspect_reviewed", reviewed_problem),
             (self.view_button, "inspect_reviewed_view", view_problem),
-            (self.refresh_button, "inspect_refresh", view_problem),
+            (self.refresh_button, "inspect_refresh", search_problem),
         ):
             button.setEnabled(not problem)
             button.setToolTip(plain(problem or TOOLTIPS[tooltip]))
@@ -167,6 +169,7 @@ def _button(text: str, signal: Signal) -> QPushButton:
 
 
 FRAME_LAYER = "uncertain region"
+GROWING = "The mask is being computed. The search starts when the run ends."
 _FRAME_COLOR = "#ffe000"
 _FRAME_SCREEN_PIXELS = 3
 _ZOOM_CHANGE = 1.2  # the frame is redrawn when its thickness changed by this factor
@@ -219,7 +222,9 @@ class Review(QObject):
         self._count = BackgroundJob(self)
         self._count.yielded.connect(self._on_share)
         self._count.finished.connect(lambda _: self._on_counted())
-        self._searched_view: MaskView | None = None
+        self._state = 0  # counts masks, runs and stores: what was found in an older one is wrong
+        self._searched_state = 0
+        self._done_share = 1.0  # of the mask, when it was searched
         panel.nextRequested.connect(self.go_to_next)
         panel.reviewedRequested.connect(self.mark_reviewed)
         panel.viewReviewedRequested.connect(self.mark_view_reviewed)
@@ -232,11 +237,9 @@ class Review(QObject):
         """List the regions of another mask."""
         if view is self._view:
             return
-        self._view, self.log, self.regions, self.position = view, None, None, None
-        self.share = 0.0
-        self._marks.clear()
+        self._view, self.log = view, None
         self._then_next = False
-        self._drop_frame()
+        self.forget()
         if view is not None:
             try:
                 self.log = ReviewLog(view.store)
@@ -250,19 +253,28 @@ class Review(QObject):
         self._search.stop_and_wait()
         self._count.stop_and_wait()
 
+    def forget(self) -> None:
+        """Drop the list, which is of another mask or of an earlier state of this one."""
+        self._state += 1
+        self.regions, self.position, self.share = None, None, 0.0
+        self._marks.clear()
+        self._drop_frame()
+        self._show()
+
     def search(self) -> None:
-        """Search for the uncertain regions of the current mask."""
+        """Search for the uncertain regions of the current mask, unless a run is changing it."""
         view, log = self._view, self.log
-        if view is None or log is None or self._search.is_running:
+        if view is None or log is None or view.is_growing or self._search.is_running:
             return
         shown, store, reviewed = _shown(view), view.store, log.regions
         corrected = _corrected(view)
-        self._searched_view = view
+        self._searched_state = self._state
+        self._done_share = store.done_fraction
         self._search.start(lambda: find_uncertain(store, shown, reviewed, corrected))
         self._show()
 
     def _on_found(self, found: tuple[list[UncertainRegion], float]) -> None:
-        if self._searched_view is not self._view:
+        if self._searched_state != self._state:
             return
         self.regions, self.share = found
         self._marks.clear()
@@ -273,14 +285,14 @@ class Review(QObject):
             self.go_to_next()
 
     def _on_searched(self) -> None:
-        if self._searched_view is not self._view and self._then_next:
+        if self._searched_state != self._state:
             self.search()
         self._show()
 
     def go_to_next(self) -> None:
         """Go to the next region that is not reviewed; the first time, search for regions."""
         if self.regions is None:
-            self._then_next = True
+            self._then_next = self._view is not None and not self._view.is_growing
             self.search()
             return
         start = -1 if self.position is None else self.position
@@ -402,28 +414,32 @@ class Review(QObject):
 
     def _show(self) -> None:
         panel, regions = self._panel, self.regions
-        none = "" if self._view is not None else "No mask yet. Generate one first."
-        searching = "Searching for uncertain regions…" if self._search.is_running else ""
+        view = self._view
+        none = "No mask yet. Generate one first." if view is None else ""
+        waiting = "Searching for uncertain regions…" if self._search.is_running else ""
+        if view is not None and view.is_growing:
+            waiting = GROWING
         left = [r for r in regions or () if not r.reviewed]
         panel.show_regions(regions or ())
         panel.select(self.position)
-        done = "" if regions is None or left else "All uncertain regions are reviewed."
+        part = "" if self._done_share == 1 else f" ({100 * self._done_share:.0f} % of the slide)"
+        where = " in the finished part" if part else ""
+        done = ""
+        if regions is not None and not left:
+            done = f"All uncertain regions{where} are reviewed{part}."
         if regions is not None and not regions:
-            done = "No large uncertain region found."
+            done = f"No large uncertain region{where}{part or ' found'}."
         panel.set_enabled(
-            none or searching or done,
+            none or waiting or done,
             none or ("" if self.position is not None else "Go to an uncertain region first."),
             none,
+            none or waiting,
         )
-        share = f"{100 * self.share:.0f} % of the tissue reviewed."
-        if none:
-            panel.status.setText("")
-        elif searching:
-            panel.status.setText(searching)
-        elif regions is None:
-            panel.status.setText("")
-        else:
-            panel.status.setText(f"{done or f'{len(left)} of {len(regions)} left.'} {share}")
+        if none or waiting or regions is None:
+            panel.status.setText("" if none else waiting)
+            return
+        count = done or f"{len(left)} of {len(regions)} left{where}{part}."
+        panel.status.setText(f"{count} {100 * self.share:.0f} % of the tissue reviewed.")
 
     def _draw_frame(self, view: MaskView, region: UncertainRegion) -> None:
         if self._frame is None or self._frame not in self._viewer.layers:
