@@ -80,6 +80,122 @@ def test_each_export(
     assert masked.results.folder_button.isEnabled()
 
 
+def answering(monkeypatch: pytest.MonkeyPatch, *answers: bool) -> list[str]:
+    """Answer questions in this order; return what was asked."""
+    asked: list[str] = []
+    left = list(answers)
+    yes, no = QMessageBox.StandardButton.Yes, QMessageBox.StandardButton.No
+
+    def answer(*arguments: Any) -> Any:
+        asked.append(arguments[2])
+        return yes if left.pop(0) else no
+
+    monkeypatch.setattr(QMessageBox, "question", answer)
+    return asked
+
+
+@pytest.mark.parametrize(
+    ("key", "typed", "written"),
+    [
+        ("ome-tiff", "mask", "mask.ome.tif"),
+        ("ome-tiff", "mask.TIF", "mask.TIF"),
+        ("geojson", "outlines.", "outlines.geojson"),
+        ("geojson", "outlines.json", "outlines.json"),
+        ("csv", "areas.v2", "areas.v2.csv"),
+        ("png", "picture", "picture.png"),
+    ],
+)
+def test_the_extension_is_added(key: str, typed: str, written: str) -> None:
+    assert FORMATS[key].named(Path("folder", typed)) == Path("folder", written)
+
+
+def test_an_export_asks_before_it_replaces_a_file(
+    masked: PlimsegDock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, qtbot: Any
+) -> None:
+    dialogs: list[tuple[Any, ...]] = []
+
+    def choose(*arguments: Any) -> tuple[str, str]:
+        dialogs.append(arguments[1:])
+        return str(tmp_path / "kept"), ""  # typed without an extension
+
+    monkeypatch.setattr(QFileDialog, "getSaveFileName", choose)
+    (tmp_path / "kept").write_text("another file")
+    kept = tmp_path / "kept.csv"
+    kept.write_text("earlier")
+    asked = answering(monkeypatch, False, True)
+    masked.results.export_buttons["csv"].click()
+    assert not masked.tools.is_busy
+    assert kept.read_text() == "earlier"
+    assert "kept.csv exists already" in asked[0]
+    assert masked.banner.text == "Nothing was exported."
+    assert press(masked, "csv", qtbot) == [kept]
+    assert "purple" in kept.read_text()
+    assert (tmp_path / "kept").read_text() == "another file"
+    assert len(asked) == 2
+    title, start, file_filter = dialogs[0][:3]
+    assert title == "Export Areas CSV"
+    assert file_filter == "Areas CSV (*.csv)"
+    assert Path(start).name == "slide.areas.csv"
+    assert Path(dialogs[1][1]).parent == tmp_path  # the folder is remembered
+
+
+def test_exporting_all_asks_once_for_what_exists(
+    masked: PlimsegDock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, qtbot: Any
+) -> None:
+    folder = tmp_path / "all"
+    monkeypatch.setattr(QFileDialog, "getExistingDirectory", lambda *_: str(folder))
+    asked = answering(monkeypatch, False, True)
+    first = press(masked, "all", qtbot)
+    assert not asked
+    for path in first[1:]:
+        path.write_text("kept")
+    first[0].unlink()
+    masked.results.export_buttons["all"].click()
+    assert not masked.tools.is_busy
+    assert [path.exists() for path in first] == [False, True, True, True]
+    assert all(path.read_text() == "kept" for path in first[1:])
+    for path in first[1:]:
+        assert path.name in asked[0]
+    assert first[0].name not in asked[0]
+    press(masked, "all", qtbot)
+    assert all(path.read_bytes() != b"kept" for path in first)
+
+
+def test_beside_the_slide_nothing_is_asked_but_replacing(
+    masked: PlimsegDock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, qtbot: Any
+) -> None:
+    def fail(*_: Any) -> Any:
+        raise AssertionError("a dialog was opened")
+
+    monkeypatch.setattr(QFileDialog, "getSaveFileName", fail)
+    monkeypatch.setattr(QFileDialog, "getExistingDirectory", fail)
+    asked = answering(monkeypatch, False)
+    masked.results.beside.click()
+    slide = masked.slides.slide
+    assert slide is not None
+    folder = slide.path.parent
+    assert press(masked, "csv", qtbot) == [folder / "slide.areas.csv"]
+    masked.results.export_buttons["all"].click()
+    assert "slide.areas.csv exists already" in asked[0]
+    assert not (folder / "slide.geojson").exists()
+    again = ResultsSection()
+    qtbot.addWidget(again)
+    assert again.beside.isChecked()  # remembered
+
+
+def test_the_slide_is_never_replaced(
+    masked: PlimsegDock, monkeypatch: pytest.MonkeyPatch, qtbot: Any
+) -> None:
+    slide = masked.slides.slide
+    assert slide is not None
+    before = slide.path.read_bytes()
+    monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_: (str(slide.path), ""))
+    masked.results.export_buttons["ome-tiff"].click()
+    assert not masked.tools.is_busy
+    assert "is the slide" in masked.banner.text
+    assert slide.path.read_bytes() == before
+
+
 def test_everything_with_painted_corrections(
     masked: PlimsegDock, tmp_path: Path, monkeypatch, qtbot
 ) -> None:  # type: ignore[no-untyped-def]

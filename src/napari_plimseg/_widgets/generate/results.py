@@ -12,6 +12,7 @@ from qtpy.QtCore import QObject, QSize, Qt, QTimer, QUrl, Signal
 from qtpy.QtGui import QDesktopServices
 from qtpy.QtWidgets import (
     QAbstractItemView,
+    QCheckBox,
     QComboBox,
     QFileDialog,
     QGridLayout,
@@ -42,7 +43,7 @@ from napari_plimseg._widgets.generate.jobs import Opened, find_result
 from napari_plimseg._widgets.viewer import COLORMAPS, CONFIDENCE, CorrectionsRow
 from napari_plimseg.errors import PlimsegError, StoreError
 from napari_plimseg.results import FORMATS, has_labels, write_labels
-from napari_plimseg.settings import load_settings
+from napari_plimseg.settings import load_settings, remember, remembered
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -63,6 +64,7 @@ def export_choices() -> list[tuple[str, str, str]]:
 
 
 _ROW_HEIGHT = 20
+_BESIDE = "export_beside_slide"
 
 
 class ResultsSection(QWidget):
@@ -173,15 +175,20 @@ class ResultsSection(QWidget):
         row, column = divmod(len(self.export_buttons), 2)
         grid.addWidget(self.folder_button, row, column)
         self.show_exported(False)
+        self.beside = QCheckBox("Save beside the slide")
+        self.beside.setToolTip(TOOLTIPS["export_beside"])
+        self.beside.setChecked(bool(remembered(_BESIDE, False)))
+        self.beside.toggled.connect(lambda checked: remember(_BESIDE, checked))
+        grid.addWidget(self.beside, row + 1, 0, 1, 2)
         self.labels_button = QPushButton("Labels into slide…")
         self.labels_button.setToolTip(TOOLTIPS["slide_labels"])
         self.labels_button.clicked.connect(lambda: self.labelsRequested.emit())
         self.labels_button.hide()
-        grid.addWidget(self.labels_button, row + 1, 0, 1, 2)
+        grid.addWidget(self.labels_button, row + 2, 0, 1, 2)
         self.review_button = QPushButton("Correct and review…")
         self.review_button.setToolTip(TOOLTIPS["open_review"])
         self.review_button.clicked.connect(lambda: self.reviewRequested.emit())
-        grid.addWidget(self.review_button, row + 2, 0, 1, 2)
+        grid.addWidget(self.review_button, row + 3, 0, 1, 2)
         return box
 
     @property
@@ -423,19 +430,65 @@ class ResultTools(QObject):
             return
         if not self._may_export(view):
             return
-        folder = load_settings().export_folder or str(slide.path.parent)
-        if kind == EVERYTHING:
-            chosen = QFileDialog.getExistingDirectory(
-                self._section, "Export all formats to a folder", folder
-            )
-        else:
-            chosen, _ = QFileDialog.getSaveFileName(
-                self._section, "Export", str(Path(folder) / export_name(slide, kind))
-            )
-        if chosen:
-            target = Path(chosen)
-            self.folderChosen.emit(str(target if kind == EVERYTHING else target.parent))
+        target = self._ask_for_target(slide, kind)
+        if target is not None and self._may_replace(slide, kind, target):
             self.export(kind, target)
+
+    def _ask_for_target(self, slide: Slide, kind: str) -> Path | None:
+        """Return where to export to, None when the user cancelled."""
+        beside = self._section.beside.isChecked()
+        folder = slide.path.parent if beside else Path(load_settings().export_folder or "")
+        if not folder.is_dir() or folder == Path():
+            folder = slide.path.parent
+        if kind == EVERYTHING:
+            if beside:
+                return folder
+            title = "Export all formats to a folder"
+            chosen = QFileDialog.getExistingDirectory(self._section, title, str(folder))
+        else:
+            start = folder / export_name(slide, kind)
+            if beside:
+                return start
+            # the question comes after the extension was added, which may lead to another file
+            chosen, _ = QFileDialog.getSaveFileName(
+                self._section,
+                f"Export {FORMATS[kind].title}",
+                str(start),
+                f"{FORMATS[kind].title} (*{FORMATS[kind].extension})",
+                "",
+                QFileDialog.Option.DontConfirmOverwrite,
+            )
+        if not chosen:
+            return None
+        target = Path(chosen) if kind == EVERYTHING else FORMATS[kind].named(Path(chosen))
+        self.folderChosen.emit(str(target if kind == EVERYTHING else target.parent))
+        return target
+
+    def _may_replace(self, slide: Slide, kind: str, target: Path) -> bool:
+        """Ask before files are replaced; refuse to replace the slide."""
+        files = [target]
+        if kind == EVERYTHING:
+            files = [target / export_name(slide, key) for key in FORMATS]
+        taken = [path for path in files if path.exists()]
+        if any(path.samefile(slide.path) for path in taken):
+            self._banner.show_message("error", "That file is the slide. Choose another name.")
+            return False
+        if not taken:
+            return True
+        names = ", ".join(path.name for path in taken)
+        them = "it" if len(taken) == 1 else "them"
+        exist = "exists" if len(taken) == 1 else "exist"
+        yes, no = QMessageBox.StandardButton.Yes, QMessageBox.StandardButton.No
+        answer = QMessageBox.question(
+            self._section,
+            "Replace files",
+            plain(f"{names} {exist} already. Replace {them}?"),
+            yes | no,
+            no,
+        )  # fmt: skip
+        if answer != yes:
+            self._banner.show_message("info", "Nothing was exported.")
+        return answer == yes
 
     def _may_export(self, view: MaskView) -> bool:
         """Ask before a damaged mask is exported."""

@@ -72,10 +72,17 @@ class Format:
     extension: str
     write: Writer
     needs_slide: bool = False
+    also: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.extension.startswith(".") or not self.suffix.endswith(self.extension):
             raise ConfigError(f"the suffix '{self.suffix}' does not end with '{self.extension}'")
+
+    def named(self, path: Path) -> Path:
+        """Return a path with the extension of this format, which is added when it is missing."""
+        if path.name.lower().endswith((self.extension, *self.also)):
+            return path
+        return path.with_name(f"{path.name.rstrip('.')}{self.extension}")
 
 
 def _write_label_tiff(
@@ -121,6 +128,7 @@ FORMATS: dict[str, Format] = {
         ".mask.ome.tif",
         ".ome.tif",
         _write_label_tiff,
+        also=(".tif", ".tiff"),
     ),
     "geojson": Format(
         "QuPath GeoJSON",
@@ -128,6 +136,7 @@ FORMATS: dict[str, Format] = {
         ".geojson",
         ".geojson",
         _write_geojson,
+        also=(".json",),
     ),
     "csv": Format(
         "Areas CSV",
