@@ -150,6 +150,8 @@ class DockSettings:
         Whether pen marks are left out of the tissue.
     keep_probabilities : bool
         Whether the probability of each class is stored for the overlay.
+    load_early : bool
+        Whether the model is loaded in the background when a slide opens.
     results_folder : str
         Where results are saved; the user's data folder when empty.
     export_folder, slide_folder : str
@@ -211,6 +213,11 @@ class DockSettings:
         "at once.",
         is_folder=True,
         low_text="your user folder",
+    )
+    load_early: bool = option(
+        True,
+        "Load the model when a slide opens",
+        "Load the model in the background, so that the first run starts sooner.",
     )
     export_folder: str = ""
     slide_folder: str = ""

@@ -26,6 +26,7 @@ __all__ = [
     "available_devices",
     "describe_device",
     "distinct_stems",
+    "is_finished",
     "load_torch_library",
     "open_store",
     "pick_device",
@@ -71,6 +72,9 @@ from .devices import (
 )
 from .devices import (
     pick_device as pick_device,
+)
+from .engine import (
+    is_finished as is_finished,
 )
 from .engine import (
     open_store as open_store,

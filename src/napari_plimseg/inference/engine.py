@@ -32,6 +32,7 @@ from napari_plimseg.inference.plan import (
 from napari_plimseg.inference.progress import Progress, ProgressCounter
 from napari_plimseg.inference.unlike import unlike
 from napari_plimseg.results import MaskStore, StoreLayout
+from napari_plimseg.tiling import Window
 from napari_plimseg.tissue import NOT_COMPUTED, UNREADABLE
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
     from napari_plimseg.inference.plan import RunRegion
     from napari_plimseg.models import DenseModel
     from napari_plimseg.slides import Slide
-    from napari_plimseg.tiling import TileGrid, TileIndex, Window
+    from napari_plimseg.tiling import TileGrid, TileIndex
 
 
 @dataclass(frozen=True)
@@ -170,7 +171,7 @@ def open_store(
     settings = settings or RunSettings()
     check_slide(slide)
     frame = Frame.of(slide, model)
-    digest = recipe(slide, model, settings)
+    digest = recipe(slide, model.identity, settings)
     if path is None:
         path = named_store(user_data_dir() / "results", slide, model, settings)
     info = mask_info(slide, model, frame, known_fingerprint(slide, Path(path).parent))
@@ -213,6 +214,27 @@ def _holds_something(path: Path) -> bool:
     return path.exists() and (not path.is_dir() or any(path.iterdir()))
 
 
+def is_finished(
+    store: MaskStore, slide: Slide, settings: RunSettings, region: RunRegion | None = None
+) -> bool:
+    """Whether a store holds a part of its slide as its model and these settings make it.
+
+    The model is not needed. Tiles that could not be read are not finished.
+    """
+    if store.layout.recipe != recipe(slide, store.info.model_identity, settings):
+        return False
+    height, width = store.info.shape
+    tile_height, tile_width = store.layout.tile_shape
+    key = region.key if region else None
+    for row, y in enumerate(range(0, height, tile_height)):
+        for column, x in enumerate(range(0, width, tile_width)):
+            window = Window(y, x, min(tile_height, height - y), min(tile_width, width - x))
+            wanted = region is None or region.touches(window, store.info.downsample)
+            if wanted and store.state((row, column), key) not in ("done", "partial"):
+                return False
+    return True
+
+
 def segment_slide(
     slide: Slide,
     model: DenseModel,
@@ -221,6 +243,7 @@ def segment_slide(
     region: RunRegion | None = None,
     focus: tuple[float, float] | None = None,
     settings: RunSettings | None = None,
+    recompute: bool = False,
 ) -> Generator[Progress, None, None]:
     """Segment a slide into its store and yield the progress after every tile.
 
@@ -242,6 +265,8 @@ def segment_slide(
         Level-0 (y, x) of the center of interest: tiles near it come first.
     settings : RunSettings, optional
         How to run.
+    recompute : bool
+        Whether tiles that are done are computed again; until then they stay.
 
     Yields
     ------
@@ -272,7 +297,7 @@ def segment_slide(
     wanted = [t for t in grid if region is None or region.touches(grid.core(t), frame.downsample)]
     with_tissue = [tile for tile in wanted if gate.window(grid.mask_window(tile)).any()]
     empty = set(wanted).difference(with_tissue)
-    to_do = [tile for tile in with_tissue if work.state(tile) in (None, "unreadable")]
+    to_do = [tile for tile in with_tissue if recompute or work.state(tile) in (None, "unreadable")]
     counter.total = len(with_tissue)
     counter.done = counter.resumed = len(with_tissue) - len(to_do)
     counter.message = "Segmenting"

@@ -115,6 +115,8 @@ class SegmentationJob:
         Resolution of the label TIFF.
     resume : bool
         Whether to continue what an earlier run began.
+    recompute : bool
+        Whether tiles that an earlier run finished are computed again.
     digest_names : bool
         Whether a store's name identifies slide content, model and settings, so that results of
         several models lie side by side, as those of the docks do. Otherwise it is the slide's
@@ -132,6 +134,7 @@ class SegmentationJob:
     formats: tuple[str, ...] = ()
     at: Resolution = "mask"
     resume: bool = True
+    recompute: bool = False
     digest_names: bool = False
     override_mpp: bool = False
 
@@ -233,6 +236,7 @@ class SegmentationJob:
             region=self.region,
             focus=self.focus,
             settings=self.settings,
+            recompute=self.recompute,
         )
 
     def steps(

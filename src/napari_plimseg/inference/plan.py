@@ -117,10 +117,10 @@ def check_slide(slide: Slide) -> None:
         )
 
 
-def recipe(slide: Slide, model: DenseModel, settings: RunSettings) -> str:
+def recipe(slide: Slide, model_identity: str, settings: RunSettings) -> str:
     """Return a hex digest of everything that determines the mask of a slide."""
     tissue = None if settings.tissue is None else dataclasses.asdict(settings.tissue)
-    content = [RESULT_VERSION, model.identity, slide.mpp, slide.shape, tissue]
+    content = [RESULT_VERSION, model_identity, slide.mpp, slide.shape, tissue]
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
@@ -191,7 +191,7 @@ def mask_info(slide: Slide, model: DenseModel, frame: Frame, identity: str) -> M
 
 def named_store(folder: Path, slide: Slide, model: DenseModel, settings: RunSettings) -> Path:
     """Return the path of a store whose name no other slide, model or setting shares."""
-    content = known_fingerprint(slide, folder) + recipe(slide, model, settings)
+    content = known_fingerprint(slide, folder) + recipe(slide, model.identity, settings)
     digest = hashlib.sha256(content.encode()).hexdigest()[:12]
     return folder / f"{slide.path.stem[:80]}-{digest}{SUFFIX}"
 

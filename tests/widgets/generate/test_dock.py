@@ -7,7 +7,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from napari_plimseg._widgets.viewer.regions import REGION_LAYER, RunOn, visible_region
+from napari_plimseg._widgets.common.jobs import ModelCache
+from napari_plimseg._widgets.viewer.regions import (
+    REGION_LAYER,
+    RunOn,
+    add_region_layer,
+    visible_region,
+)
 from napari_plimseg.tiling import Window
 
 if TYPE_CHECKING:
@@ -461,3 +467,87 @@ def test_a_mask_says_that_it_grows(
     with qtbot.waitSignal(dock.controller.finished, timeout=WAIT):
         model.gate.set()
     assert grown == [False]
+
+
+def count_loads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Return the names of the models loaded from now on."""
+    from napari_plimseg import models
+
+    load, loaded = models.load_model, []
+
+    def counted(name: str, classes: object = None) -> object:
+        loaded.append(name)
+        return load(name, classes)
+
+    monkeypatch.setattr(models, "load_model", counted)
+    return loaded
+
+
+def test_a_finished_result_needs_no_model_and_can_be_computed_again(
+    dock: PlimsegDock,
+    add_slide: Callable,
+    model: fakes.ColorModel,
+    monkeypatch: pytest.MonkeyPatch,
+    qtbot: object,
+) -> None:
+    add_slide()
+    run_to_the_end(dock, qtbot)
+    mask, tiles = dock.view.layer.data.copy(), model.seen
+    dock.controller.keeper = ModelCache()  # as in another session
+    loaded = count_loads(monkeypatch)
+    run_to_the_end(dock, qtbot)
+    assert loaded == []
+    assert model.seen == tiles
+    assert dock.banner.kind == "info"
+    assert dock.banner.text == "Already segmented; nothing to compute."
+    assert len([la for la in dock._viewer.layers if "PLIMSeg mask" in la.name]) == 1
+    assert dock.banner.offer_button.isVisibleTo(dock)
+    assert dock.banner.offer_button.text() == "Recompute"
+    with qtbot.waitSignal(dock.controller.finished, timeout=WAIT):
+        dock.banner.offer_button.click()
+    assert model.seen > tiles
+    assert dock.banner.kind == "good"
+    assert not dock.banner.offer_button.isVisibleTo(dock)
+    np.testing.assert_array_equal(dock.view.layer.data, mask)
+    loaded.clear()  # other settings make another result
+    dock.settings_form.controls["tissue_threshold"].setValue(0.1)
+    run_to_the_end(dock, qtbot)
+    assert not dock.banner.text.startswith("Already")
+
+
+def test_a_finished_part_is_not_the_whole(
+    dock: PlimsegDock, add_slide: Callable, monkeypatch: pytest.MonkeyPatch, qtbot: object
+) -> None:
+    add_slide(2400, 3200)
+    shapes = add_region_layer(dock._viewer, dock.slides.layer)
+    shapes.add_rectangles(np.array([[100, 100], [100, 700], [600, 700], [600, 100]]))
+    dock.run_on.buttons[RunOn.SHAPES].click()
+    run_to_the_end(dock, qtbot)
+    dock.controller.keeper = ModelCache()
+    loaded = count_loads(monkeypatch)
+    run_to_the_end(dock, qtbot)
+    assert dock.banner.text.startswith("Already segmented")
+    assert loaded == []
+    dock.run_on.buttons[RunOn.WHOLE].click()
+    run_to_the_end(dock, qtbot)
+    assert dock.banner.text.startswith("Done.")
+    assert loaded == ["color"]
+
+
+def test_the_model_is_loaded_when_a_slide_opens(
+    dock: PlimsegDock, add_slide: Callable, monkeypatch: pytest.MonkeyPatch, qtbot: object
+) -> None:
+    loaded = count_loads(monkeypatch)
+    add_slide(mpp=None)
+    qtbot.wait(100)
+    assert loaded == []  # the pixel size is asked for first
+    dock.slide_section.mpp_edit.setText("0.5")
+    dock.slide_section.mpp_edit.editingFinished.emit()
+    qtbot.waitUntil(lambda: loaded == ["color"], timeout=WAIT)
+    run_to_the_end(dock, qtbot)
+    assert loaded == ["color"]  # the run uses it
+    dock.settings_form.controls["load_early"].click()
+    dock.controller.keeper = ModelCache()
+    add_slide(name="other.tif", height=800)
+    qtbot.wait(200)
+    assert loaded == ["color"]

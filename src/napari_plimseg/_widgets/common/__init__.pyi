@@ -15,6 +15,7 @@ __all__ = [
     "HelpPanel",
     "ModelCache",
     "ModelChoice",
+    "NothingToDo",
     "OptionsForm",
     "PlainLabel",
     "PresetMenu",
@@ -107,6 +108,9 @@ from .jobs import (
 )
 from .jobs import (
     ModelCache as ModelCache,
+)
+from .jobs import (
+    NothingToDo as NothingToDo,
 )
 from .jobs import (
     Stage as Stage,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING
 
 from qtpy.QtCore import Qt
 from qtpy.QtGui import QGuiApplication
@@ -10,8 +11,12 @@ from qtpy.QtWidgets import QFrame, QHBoxLayout, QSizePolicy, QToolButton, QWidge
 
 from napari_plimseg._widgets.common.background_job import error_behind
 from napari_plimseg._widgets.common.error_report import error_report
-from napari_plimseg._widgets.common.tooltips import TOOLTIPS, PlainLabel
+from napari_plimseg._widgets.common.tooltips import TOOLTIPS, PlainLabel, plain
 from napari_plimseg.settings import load_settings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 
 _IN_LONG_WORDS = re.compile(r"(?<=\S{8})[_.,=/\\-](?=\S{8})")
 _IN_LONG_RUNS = re.compile(r"[^\s\u200b]{24}(?=[^\s\u200b]{8})")
@@ -39,11 +44,15 @@ class Banner(QFrame):
         self._close.clicked.connect(self.hide)
         layout = QHBoxLayout(self)
         layout.setContentsMargins(8, 4, 4, 4)
+        self.offer_button = QToolButton()
+        self.offer_button.clicked.connect(self._on_offer)
+        self._offered: Callable[[], object] | None = None
         self.copy_button = QToolButton()
         self.copy_button.setText("Copy report")
         self.copy_button.setToolTip(TOOLTIPS["copy_error"])
         self.copy_button.clicked.connect(self.copy_report)
         layout.addWidget(self.label, 1)
+        layout.addWidget(self.offer_button, 0, Qt.AlignmentFlag.AlignTop)
         layout.addWidget(self.copy_button, 0, Qt.AlignmentFlag.AlignTop)
         layout.addWidget(self._close, 0, Qt.AlignmentFlag.AlignTop)
         self.hide()
@@ -66,6 +75,8 @@ class Banner(QFrame):
         self.kind = kind
         self._text = text
         self.label.setText(breakable(text))
+        self.offer_button.hide()
+        self._offered = None
         self.copy_button.setText("Copy report")
         self.copy_button.setVisible(kind == "error")
         color = _COLORS[kind]
@@ -77,6 +88,19 @@ class Banner(QFrame):
         )
         self.show()
         self.updateGeometry()
+
+    def offer(self, text: str, act: Callable[[], object]) -> None:
+        """Add a button to the message; it disappears with the message."""
+        self._offered = act
+        self.offer_button.setText(text)
+        self.offer_button.setToolTip(plain(TOOLTIPS["banner_offer"].format(what=text)))
+        self.offer_button.show()
+
+    def _on_offer(self) -> None:
+        act, self._offered = self._offered, None
+        self.clear()
+        if act is not None:
+            act()
 
     def copy_report(self) -> None:
         """Copy a report of the error to the clipboard."""

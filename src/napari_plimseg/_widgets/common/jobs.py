@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -98,6 +99,11 @@ def export_files(
 
 
 @dataclass(frozen=True)
+class NothingToDo:
+    """A run found its whole result on the disk."""
+
+
+@dataclass(frozen=True)
 class Stage:
     """What a run is doing before its first tile, for display."""
 
@@ -135,12 +141,14 @@ class ModelCache:
     def __init__(self) -> None:
         self._key: tuple[str | Path, TissueClasses | None] | None = None
         self._model: DenseModel | None = None
+        self._loading = threading.Lock()
 
     def model(self, name: str | Path, classes: TissueClasses | None) -> DenseModel:
         """Return the named model for these classes; slow unless it is cached."""
-        if self._model is None or self._key != (name, classes):
-            from napari_plimseg.models import load_model
+        with self._loading:  # a run waits for what is loaded in advance
+            if self._model is None or self._key != (name, classes):
+                from napari_plimseg.models import load_model
 
-            self._model = load_model(name, classes)
-            self._key = (name, classes)
-        return self._model
+                self._model = load_model(name, classes)
+                self._key = (name, classes)
+            return self._model

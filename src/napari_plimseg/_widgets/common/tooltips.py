@@ -63,6 +63,7 @@ TOOLTIPS: dict[str, str] = {
     "gets the corrections back.",
     "restore": "Show the discarded corrections of this slide again. Corrections made since then "
     "are discarded instead, and can be restored the same way.",
+    "banner_offer": "{what}: see the message.",
     "export_beside": "Export into the folder of the slide without asking where.",
     "open_folder": "Show the exported file in its folder.",
     "tag_class": "Add or remove this tag. Its number key does the same.",

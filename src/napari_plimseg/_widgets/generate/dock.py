@@ -44,6 +44,7 @@ from napari_plimseg._widgets.generate.results import (
     loaded_text,
 )
 from napari_plimseg._widgets.generate.run import (
+    NOTHING_TO_DO,
     EngineWatch,
     RunController,
     RunPanel,
@@ -328,6 +329,13 @@ class PlimsegDock(QWidget):
         self.model_choice.choose(self.slides.new_suggestion())
         self._look_up_result()
         self.refresh_state()
+        self._load_early()
+
+    def _load_early(self) -> None:
+        slide, choice = self.slides.slide, self.model_choice
+        ready = slide is not None and slide.mpp is not None and not choice.problem
+        if ready and self.settings.load_early:
+            self.controller.load_early(choice.name, self.class_list.edited)
 
     def _look_up_result(self) -> None:
         slide = self.slides.slide
@@ -385,6 +393,7 @@ class PlimsegDock(QWidget):
         self.controller.forget_stopped()
         self._remember()
         self.refresh_state()
+        self._load_early()
 
     @property
     def is_running(self) -> bool:
@@ -469,8 +478,8 @@ class PlimsegDock(QWidget):
             text = f"Draw rectangles on the slide, then press {self.state.generate_text}."
             self.banner.show_message("info", text)
 
-    def start(self) -> None:
-        """Start a run, or continue the one that was cancelled."""
+    def start(self, *, recompute: bool = False) -> None:
+        """Start a run, or continue the one that was cancelled; or compute all of it again."""
         slide, layer, classes = self.slides.slide, self.slides.layer, self.class_list.classes
         if slide is None or layer is None or classes is None or self.state.why_not("generate"):
             return
@@ -488,12 +497,14 @@ class PlimsegDock(QWidget):
                 focus=view_center(self._viewer, layer),
                 folder=settings.results_path,
                 digest_names=True,
+                recompute=recompute,
             )
         except PlimsegError as error:
             self.show_error_message(str(error))
             return
         self.banner.clear()
-        self.controller.start(slide, job, classes, self.class_list.hidden)
+        entry = self.model_choice.info
+        self.controller.start(slide, job, classes, self.class_list.hidden, entry)
         self.run_panel.show_stage("Starting…")
         self.refresh_state()
 
@@ -510,8 +521,11 @@ class PlimsegDock(QWidget):
             self.banner.show_message("warning", view.store.info.unlike)
 
     def _on_finished(self, complete: bool) -> None:
-        if complete and self.controller.last_progress is not None:
-            self.banner.show_message(*end_of_run(self.controller))
+        if complete:
+            kind, text = end_of_run(self.controller)
+            self.banner.show_message(kind, text)
+            if text.startswith(NOTHING_TO_DO):
+                self.banner.offer("Recompute", lambda: self.start(recompute=True))
             self._scroll_down = True
         elif self.banner.kind != "error":
             self.banner.show_message("info", self.controller.stopped_text)

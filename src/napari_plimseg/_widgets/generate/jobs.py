@@ -5,9 +5,10 @@ from __future__ import annotations
 import contextlib
 import importlib
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING
 
-from napari_plimseg._widgets.common import ModelCache, Stage, TileDone
+from napari_plimseg._widgets.common import ModelCache, NothingToDo, Stage, TileDone
 from napari_plimseg.errors import CorrectionsError, PlimsegError
 from napari_plimseg.fingerprints import fingerprint, former_fingerprints
 from napari_plimseg.inference import ENGINE
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from napari_plimseg.inference import Progress, SegmentationJob
+    from napari_plimseg.models import ModelEntry
     from napari_plimseg.results import MaskStore, StoreDamage
     from napari_plimseg.slides import Slide
 
@@ -76,9 +78,12 @@ class Opened:
         return cls.of(MaskStore.open(path))
 
 
+Step = Stage | Opened | NothingToDo | TileDone
+
+
 def run_steps(
-    slide: Slide, job: SegmentationJob, keeper: ModelCache
-) -> Generator[Stage | Opened | TileDone, None, None]:
+    slide: Slide, job: SegmentationJob, keeper: ModelCache, entry: ModelEntry | None = None
+) -> Generator[Step, None, None]:
     """Load the model, open the store and segment; closing the generator stops the run safely.
 
     Parameters
@@ -89,6 +94,9 @@ def run_steps(
         The run.
     keeper : ModelCache
         Loads the model of the job, unless it is loaded already.
+    entry : ModelEntry, optional
+        The model of the job in the library. With it, a result that is finished is shown without
+        loading the model.
 
     Raises
     ------
@@ -97,14 +105,19 @@ def run_steps(
     """
     with (
         ENGINE.held_by("the run of the dock PLIMSeg"),
-        contextlib.closing(_run_steps(slide, job, keeper)) as steps,
+        contextlib.closing(_run_steps(slide, job, keeper, entry)) as steps,
     ):
         yield from steps
 
 
 def _run_steps(
-    slide: Slide, job: SegmentationJob, keeper: ModelCache
-) -> Generator[Stage | Opened | TileDone, None, None]:
+    slide: Slide, job: SegmentationJob, keeper: ModelCache, entry: ModelEntry | None
+) -> Generator[Step, None, None]:
+    finished = None if entry is None or job.recompute else find_finished(slide, job, entry)
+    if finished is not None:
+        yield finished
+        yield NothingToDo()
+        return
     yield Stage("Loading model…")
     job = job.loaded(keeper.model)
     yield Stage("Opening the result…")
@@ -178,6 +191,36 @@ def delete_result(path: Path) -> str:
     except PlimsegError as error:
         return str(error)
     return ""
+
+
+def find_finished(slide: Slide, job: SegmentationJob, entry: ModelEntry) -> Opened | None:
+    """Return the finished result of a job without loading its model; None when there is none.
+
+    Parameters
+    ----------
+    slide : Slide
+        Open, with a known pixel size.
+    job : SegmentationJob
+        Its model is the name of `entry`.
+    entry : ModelEntry
+        A result is of this model when it has its name and its words, and the model's file was not
+        changed since.
+    """
+    from napari_plimseg.inference import is_finished
+
+    classes = job.classes or entry.default_classes
+    words = [(c.name, c.prompts) for c in classes]
+    path = entry.path
+    changed = path.stat().st_mtime if path is not None and path.exists() else 0.0
+    for store in _stores_of(slide, job.results_folder):
+        info = store.info
+        same = info.model_name in (entry.name, entry.title)
+        same = same and [(c.name, c.prompts) for c in info.classes] == words
+        same = same and datetime.fromisoformat(store.created).timestamp() > changed
+        if same and is_finished(store, slide, job.settings, job.region) and not store.damage():
+            return Opened.of(store)
+        store.close()
+    return None
 
 
 def _stores_of(slide: Slide, folder: Path) -> Iterator[MaskStore]:

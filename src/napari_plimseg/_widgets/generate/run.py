@@ -14,11 +14,12 @@ from napari_plimseg._widgets.common import (
     BackgroundJob,
     FlowText,
     ModelCache,
+    NothingToDo,
     Stage,
-    TileDone,
     plain,
+    run_once,
 )
-from napari_plimseg._widgets.generate.jobs import Opened, delete_result, run_steps
+from napari_plimseg._widgets.generate.jobs import Opened, Step, delete_result, run_steps
 from napari_plimseg._widgets.generate.state import DockState, Phase
 from napari_plimseg._widgets.viewer import (
     CONFIDENCE,
@@ -35,10 +36,12 @@ if TYPE_CHECKING:
     from napari.viewer import Viewer
 
     from napari_plimseg.inference import Progress, SegmentationJob
+    from napari_plimseg.models import ModelEntry
     from napari_plimseg.slides import Slide
     from napari_plimseg.tissue import TissueClasses
 
 
+NOTHING_TO_DO = "Already segmented; nothing to compute."
 REFRESH_MS = 250
 """The layers are redrawn at most four times per second."""
 _MOST_REFRESH_MS = 2000
@@ -98,6 +101,7 @@ class RunController(QObject):
         self._is_stopping = False
         self._stopped: set[Slide] = set()
         self.last_progress: Any = None
+        self.found_finished = False
         self._job = BackgroundJob(self)
         self._job.yielded.connect(self._on_step)
         self._job.failed.connect(self.failed)
@@ -173,10 +177,29 @@ class RunController(QObject):
                 return view
         return None
 
+    def load_early(self, model: str, classes: TissueClasses | None) -> None:
+        """Load a model in the background, so that the next run starts sooner."""
+        keeper = self.keeper
+
+        def load() -> None:
+            keeper.model(model, classes)
+
+        if not self.is_running:  # what fails here fails at the run, which says why
+            run_once(self, load, lambda _: None, lambda _: None)
+
     def start(
-        self, slide: Slide, job: SegmentationJob, classes: TissueClasses, hidden: set[str]
+        self,
+        slide: Slide,
+        job: SegmentationJob,
+        classes: TissueClasses,
+        hidden: set[str],
+        entry: ModelEntry | None = None,
     ) -> None:
-        """Start a run; its mask shows `classes`, those in `hidden` transparently."""
+        """Start a run; its mask shows `classes`, those in `hidden` transparently.
+
+        With the model's `entry` in the library, a finished result needs no model.
+        """
+        self.found_finished = False
         self._running = (slide, classes, hidden)
         self._running_view = None
         self.last_progress = None
@@ -184,7 +207,7 @@ class RunController(QObject):
         self._deleted = ""
         self._stopped.discard(slide)
         keeper = self.keeper
-        self._job.start(lambda: run_steps(slide, job, keeper))
+        self._job.start(lambda: run_steps(slide, job, keeper, entry))
 
     def stop(self) -> None:
         """Ask the run to stop after the current tiles."""
@@ -306,9 +329,11 @@ class RunController(QObject):
         self.overlay = None
         self.overlay_what = ""
 
-    def _on_step(self, step: Stage | Opened | TileDone) -> None:
+    def _on_step(self, step: Step) -> None:
         if isinstance(step, Stage):
             self.staged.emit(step.text)
+        elif isinstance(step, NothingToDo):
+            self.found_finished = True
         elif isinstance(step, Opened):
             assert self._running is not None  # noqa: S101 - set before the job starts
             slide, classes, hidden = self._running
@@ -386,7 +411,7 @@ def finished_text(progress: Progress, *, repaired: bool = False) -> str:
     if not progress.tiles_total:
         return "Done. There is no tissue in this area."
     if not progress.tiles_per_second:  # everything was done in an earlier run
-        return "Done." if repaired else "Already segmented; nothing to compute."
+        return "Done." if repaired else NOTHING_TO_DO
     tiles = "1 tile" if progress.tiles_done == 1 else f"{progress.tiles_done:,} tiles"
     text = f"Done. {tiles} in {duration(progress.seconds)}."
     if progress.unreadable_tiles:
@@ -397,6 +422,8 @@ def finished_text(progress: Progress, *, repaired: bool = False) -> str:
 def end_of_run(controller: RunController) -> tuple[str, str]:
     """Return kind and text of the message about a complete run."""
     progress, view = controller.last_progress, controller.last_view
+    if controller.found_finished or progress is None:
+        return "info", NOTHING_TO_DO
     if view is None:
         return "warning" if progress.unreadable_tiles else "good", finished_text(progress)
     dropped, unlike = view.store.dropped, view.store.info.unlike

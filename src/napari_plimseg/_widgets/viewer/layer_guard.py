@@ -14,7 +14,6 @@ import numpy as np
 from qtpy.QtCore import QObject, Signal
 
 from napari_plimseg._widgets.viewer.mask_layer import VIEW_KEY
-from napari_plimseg._widgets.viewer.napari_private import unwrapped
 from napari_plimseg._widgets.viewer.slide_layers import slide_of
 
 if TYPE_CHECKING:
@@ -39,7 +38,7 @@ class LayerGuard(QObject):
     Parameters
     ----------
     viewer : napari.Viewer
-        Its images and labels that the plugin added are watched, now and in future.
+        Without proxy. Its images and labels that the plugin added are watched, now and in future.
 
     Attributes
     ----------
@@ -53,13 +52,13 @@ class LayerGuard(QObject):
         super().__init__()
         self._first: weakref.WeakKeyDictionary[Layer, dict[str, Any]] = weakref.WeakKeyDictionary()
         self._colors: weakref.WeakKeyDictionary[Layer, Any] = weakref.WeakKeyDictionary()
-        layers = unwrapped(viewer).layers
+        layers = viewer.layers
         layers.events.inserted.connect(self._on_inserted)
         for layer in layers:
             self._watch(layer)
 
     def _on_inserted(self, event: Any) -> None:
-        self._watch(unwrapped(event.value))
+        self._watch(event.value)
 
     def _watch(self, layer: Layer) -> None:
         from napari.layers import Image, Labels

@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QObject, Signal
 
-from napari_plimseg._reader import MASK_KEY
 from napari_plimseg._widgets.viewer.layer_bindings import LayerBindings
 from napari_plimseg._widgets.viewer.layer_guard import LayerGuard, is_ours
-from napari_plimseg._widgets.viewer.mask_layer import mask_views
+from napari_plimseg._widgets.viewer.mask_layer import mask_info_of, mask_views
 from napari_plimseg._widgets.viewer.napari_private import key_action, unwrapped
 from napari_plimseg._widgets.viewer.slide_layers import slide_of
 
@@ -146,8 +145,8 @@ class MaskKeys(QObject):
         return None
 
     def _choose_class(self, layer: Labels, mask_id: int) -> None:
-        classes = layer.metadata[MASK_KEY].classes
-        if mask_id > len(classes):
+        info = mask_info_of(layer)
+        if info is None or mask_id > len(info.classes):
             self.messageEmitted.emit("info", f"This mask has no class {mask_id}.")
             return
         layer.selected_label = mask_id
@@ -185,7 +184,7 @@ class MaskKeys(QObject):
 def _is_mask(layer: Layer | None) -> bool:
     from napari.layers import Labels
 
-    return isinstance(layer, Labels) and MASK_KEY in layer.metadata
+    return isinstance(layer, Labels) and mask_info_of(layer) is not None
 
 
 _by_viewer: dict[int, tuple[LayerGuard, MaskKeys]] = {}

@@ -469,6 +469,11 @@ def mask_view_of(layer: Layer | None) -> MaskView | None:
     return view if shown is not None and shown is unwrapped(layer) else None
 
 
+def mask_info_of(layer: Layer | None) -> MaskInfo | None:
+    """Return the description of a mask, computed or opened; None for other layers."""
+    return None if layer is None else layer.metadata.get("plimseg_mask_info")
+
+
 def mask_views(viewer: Viewer) -> list[MaskView]:
     """Return the masks in the viewer, lowest layer first."""
     found = (mask_view_of(layer) for layer in viewer.layers)
