@@ -14,7 +14,12 @@ from scipy import ndimage
 from napari_plimseg.errors import ConfigError, SlideError
 from napari_plimseg.slides import open_slide
 from napari_plimseg.slides.slide import Level, Slide
-from napari_plimseg.slides.tissue_mask import TissueMask, TissueMaskSettings, tissue_mask
+from napari_plimseg.slides.tissue_mask import (
+    TissueMask,
+    TissueMaskSettings,
+    find_tissue,
+    tissue_mask,
+)
 from tests.support.models import ArraySlide as TornSlide
 
 if TYPE_CHECKING:
@@ -202,6 +207,30 @@ def test_fat_and_lumens_belong_to_the_tissue_and_large_holes_do_not() -> None:
     assert not found[420, 660]
     kept = TissueMaskSettings(max_hole_um=0, join_um=0, margin_um=0)
     assert not tissue_mask(slide, kept).window(1, 0, 0, *disc.shape)[300, 540]
+
+
+@pytest.mark.parametrize(("wide_um", "long_um"), [(40, 300), (120, 150), (60, 600)])
+def test_wide_clefts_are_glass_for_people_who_paint(wide_um: int, long_um: int) -> None:
+    pixels = np.array(glass((800, 1000)))
+    pixels[100:700, 100:900] = stained((600, 800))
+    cleft = slice(400, 400 + wide_um), slice(200, 200 + long_um)  # enclosed by tissue
+    pixels[cleft] = 243
+    slit = slice(150, 158), slice(200, 800)
+    pixels[slit] = 243
+    settings = TissueMaskSettings()
+    found = find_tissue(pixels, 1.0, settings.without_glass())
+    assert not found[cleft][10:-10, 10:-10].any()
+    assert found[slit].mean() > 0.95
+    assert found[300:380, 150:850].all()
+    assert find_tissue(pixels, 1.0, settings)[slit].all()
+
+
+def test_points_and_windows_agree() -> None:
+    mask = TissueMask(np.random.default_rng(1).random((20, 30)) > 0.5, 4.0)
+    rows, columns = (part.ravel() for part in np.mgrid[-2:60, -3:90])
+    np.testing.assert_array_equal(
+        mask.at(1.5, rows, columns), mask.window(1.5, -2, -3, 62, 93).ravel()
+    )
 
 
 def test_window_depends_on_the_global_pixel_only() -> None:

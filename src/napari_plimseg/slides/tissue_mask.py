@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -31,6 +32,7 @@ _GRAY = 0.15  # color below this share of the density is gray: dust, shadow, bla
 _PEN_BLEEDS_UM = 50.0
 _PEN_SMALLEST_UM = 150.0
 _FILL_SMALLEST_UM = 100.0
+_LUMEN_UM, _SLIT_UM = 100.0, 16.0
 _EDGE = 2  # mask pixels around black fill in which pixels of finer levels are still black
 _BLACK = 40  # stained tissue is never darker in every channel; unscanned fields and felt pens are
 _LOG = np.log(np.maximum(np.arange(256, dtype=np.float32), 12.0))  # below is the camera's noise
@@ -79,6 +81,18 @@ class TissueMaskSettings:
         for name in ("max_hole_um", "min_piece_um", "join_um", "margin_um"):
             if not 0 <= getattr(self, name) <= 1e5:
                 raise ConfigError(f"{name} of the tissue mask is {getattr(self, name)}, not a size")
+
+    def without_glass(self) -> TissueMaskSettings:
+        """Return settings by which wide clefts and lumens are glass, as for people who paint.
+
+        A run takes them for tissue, so that it leaves no gaps in what a model should see.
+        """
+        return dataclasses.replace(
+            self,
+            max_hole_um=min(self.max_hole_um, _LUMEN_UM),  # fat cells are tissue
+            join_um=min(self.join_um, _SLIT_UM),
+            margin_um=0.0,
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,6 +143,21 @@ class TissueMask:
         ndarray of bool, shape (height, width)
         """
         return self._window(self.mask, downsample, y, x, height, width)
+
+    def at(
+        self, downsample: float, rows: NDArray[np.int64], columns: NDArray[np.int64]
+    ) -> NDArray[np.bool_]:
+        """Sample the mask at pixels (n,) of a virtual level; False outside the slide."""
+        places = [
+            np.floor((along + 0.5) * downsample / self.downsample).astype(np.int64)
+            for along in (rows, columns)
+        ]
+        inside = np.ones(len(rows), np.bool_)
+        for place, side in zip(places, self.mask.shape, strict=True):
+            inside &= (place >= 0) & (place < side)
+            np.clip(place, 0, side - 1, out=place)
+        inside &= self.mask[places[0], places[1]]
+        return inside
 
     def over_white(
         self, pixels: NDArray[np.uint8], downsample: float, y: int, x: int

@@ -145,6 +145,20 @@ def test_holes_of_one_region_only() -> None:
     np.testing.assert_array_equal(after(mask, fill_holes(mask, part)), want)
 
 
+def test_holes_of_glass_stay() -> None:
+    mask = drawn("1111111", "1211111", "1111331", "1311331", "1111111")
+    glass = np.zeros(mask.shape, bool)
+    glass[2:4, 4:6] = True
+    glass[2, 5] = False  # three quarters of this hole
+    want = mask.copy()
+    want[[1, 3], 1] = 1
+    found = fill_holes(mask, 1, fillable=lambda rows, columns: ~glass[rows, columns])
+    np.testing.assert_array_equal(after(mask, found), want)
+    part = connected_region(mask, 0, 0)
+    found = fill_holes(mask, part, fillable=lambda rows, columns: ~glass[rows, columns])
+    np.testing.assert_array_equal(after(mask, found), want)
+
+
 def test_small_regions_fall_to_what_surrounds_them_most() -> None:
     mask = drawn("1111333", "1211333", "1111323", "1122333", "1122033", "1111002", "1111000")
     want = drawn("1111333", "1111333", "1111333", "1122333", "1122033", "1111002", "1111000")

@@ -18,7 +18,10 @@ from napari_plimseg._widgets.review.promptable.jobs import (
     region_search,
 )
 from napari_plimseg._widgets.review.promptable.layers import BOXES, POINTS, PREVIEW
+from napari_plimseg._widgets.review.promptable.model import OFF_SLIDE, TINY
 from napari_plimseg._widgets.review.promptable.proposals import PromptDraft
+from napari_plimseg._widgets.viewer.camera import get_camera
+from napari_plimseg.errors import SlideError
 from napari_plimseg.fingerprints import fingerprint
 from napari_plimseg.inference.promptable.geometry import HintMask
 from napari_plimseg.inference.promptable.proposals import Proposal
@@ -131,6 +134,62 @@ def test_an_answer_is_previewed_accepted_and_undone(review: Review, point_at: Ca
     assert "set to" in review.dock.banner.text
     review.correct.controls.undo_button.click()
     np.testing.assert_array_equal(review.layer.data, review.model)
+
+
+def test_a_click_outside_the_slide_says_what_to_do(review: Review) -> None:
+    prompts, banner = review.dock.prompts, review.dock.banner
+    for tool in ("point_in", "point_out", "refine"):
+        prompts.choose_tool(tool)
+        banner.hide()
+        review.click(-8, 60)
+        settle(review)
+        assert banner.text == OFF_SLIDE, tool
+        assert banner.kind == "info"
+        assert prompts.state.failure == ""
+        assert prompts.state.draft.is_empty
+        assert not ours(review)
+    prompts.choose_tool("box")
+    review.drag([(-20, 20), (-15, 30), (-10, 40)])
+    settle(review)
+    assert banner.text == OFF_SLIDE
+    assert not ours(review)
+    click_inside(review)
+    assert PREVIEW in ours(review)
+
+
+def test_an_error_goes_with_the_next_answer(
+    review: Review, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prompts, banner = review.dock.prompts, review.dock.banner
+
+    def fail(*_: object) -> None:
+        raise SlideError("this part can't be read")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(review.slide, "_read_level", fail)
+        click_inside(review)
+    review.qtbot.waitUntil(lambda: banner.kind == "error", timeout=WAIT)
+    failed = banner.text
+    assert failed
+    prompts.add_point(520, 560, positive=True)
+    settle(review)
+    assert PREVIEW in ours(review)
+    assert banner.text != failed
+    assert prompts.state.failure == ""
+
+
+def test_an_object_smaller_than_its_dot_asks_to_zoom_in(review: Review) -> None:
+    click_inside(review)
+    status = review.dock.prompts.controls.status
+    assert not status.text().startswith(TINY)
+    camera = get_camera(review.viewer)
+    near = camera.zoom
+    camera.zoom = near / 20
+    review.dock.prompts.add_point(510, 570, positive=True)
+    settle(review)
+    assert status.text().startswith(TINY)
+    camera.zoom = near
+    assert status.text().startswith("Estimated quality")
 
 
 def test_a_box_that_encloses_nothing_asks_for_another(review: Review) -> None:
@@ -435,6 +494,135 @@ def test_of_regions_picked_in_a_row_the_last_counts_and_none_after_escape(
     settle(review)
     assert not prompts.state.answers
     assert not ours(review)
+
+
+@pytest.mark.parametrize("origin", [(0, 0), (30, 40)])
+def test_a_region_in_a_window_of_a_mask(review: Review, origin: tuple[int, int]) -> None:
+    target = replace(review.correct.target, origin=origin)
+    review.layer.data[50:60, 60:80] = 2
+    start = region_search(target, *level_0_of(target, 55.0, 65.0))()
+    np.testing.assert_array_equal(start.region.part.inside, np.ones((10, 20), bool))
+    assert (start.mask.y, start.mask.x) == (50 + origin[0], 60 + origin[1])
+    lower = HintMask(start.mask.y + 5, start.mask.x, 8.0, np.ones((20, 20), np.bool_), 1.0)
+    edit_of(target, [lower], 2, start).apply(review.layer.data)
+    expected = np.full((30, 20), 1, np.uint8)
+    expected[5:25] = 2
+    np.testing.assert_array_equal(review.layer.data[50:80, 60:80], expected)
+
+
+def test_a_class_of_the_mask_is_refined_where_it_lies(review: Review) -> None:
+    """The mask is off by half an object; asked for its class, the object is found."""
+    prompts = review.dock.prompts
+    review.layer.data[:] = 1
+    review.layer.data[40:65, 50:72] = 2
+    prompts.controls.find_button.click()
+    settle(review)
+    assert len(prompts.state.answers) == 1, prompts.controls.status.text()
+    assert overlap_of(review, prompts.state.answers[0].mask) > 0.8
+    press(review, "Enter")
+    truth = np.zeros(review.layer.data.shape, bool)
+    truth[INSIDE] = True
+    assert (review.layer.data[truth] == 2).mean() > 0.9
+
+
+@pytest.mark.parametrize(
+    ("y", "x"), [(0, 0), (0, 700), (1199, 1599), (1199, 700)], ids=lambda n: str(n)
+)
+def test_an_object_at_the_edge_of_the_slide(review: Review, y: int, x: int) -> None:
+    prompts, pixels = review.dock.prompts, review.slide.pixels
+    pixels[:] = 230
+    pixels[max(0, y - 80) : y + 81, max(0, x - 80) : x + 81] = 40
+    prompts.choose_tool("point_in")
+    prompts.add_point(y, x, positive=True)
+    settle(review)
+    (answer,) = prompts.state.answers
+    assert not answer.mask.is_cut  # the slide ends there, not what was looked at
+    box = answer.mask.bounding_box
+    assert box is not None
+    assert box.y >= 0 and box.x >= 0  # noqa: PT018
+    assert box.y + box.height <= 1200 and box.x + box.width <= 1600  # noqa: PT018
+    review.layer.data[:] = 1
+    press(review, "Enter")
+    changed = review.layer.data == 2
+    assert changed[min(y // 8, 149), min(x // 8, 199)]
+    truth = (pixels[4::8, 4::8, 0] == 40)[:150, :200]
+    assert (changed & truth).sum() / (changed | truth).sum() > 0.8
+
+
+def test_without_a_pixel_size_it_asks_for_it(review: Review) -> None:
+    prompts = review.dock.prompts
+    assert not prompts.controls.pixel_row.isVisibleTo(prompts)
+    review.slide._file_mpp = None
+    review.view.info = replace(review.view.info, mpp=None)
+    prompts.refresh_state()
+    assert prompts.controls.pixel_row.isVisibleTo(prompts)
+    prompts.choose_tool("box")
+    prompts.add_box(OBJECT)
+    settle(review)
+    assert not prompts.state.answers
+    assert "pixel size" in review.dock.banner.text
+    assert "pixel size" in prompts.controls.status.text()
+    prompts.controls.pixel_size.setValue(0.5)  # what was drawn is answered now
+    settle(review)
+    assert overlap_of(review, prompts.state.answers[0].mask) > 0.8
+
+
+def test_a_later_prompt_replaces_the_one_being_answered(review: Review, model: GatedModel) -> None:
+    prompts = review.dock.prompts
+    model.gate.clear()
+    prompts.choose_tool("box")
+    prompts.add_box(OBJECT)
+    review.qtbot.waitUntil(lambda: "Encoding" in prompts.controls.status.text(), timeout=WAIT)
+    prompts.add_point(500, 560, positive=False)
+    model.gate.set()
+    review.qtbot.waitUntil(lambda: bool(prompts.state.answers), timeout=WAIT)
+    assert prompts.state.answers[0].draft.points == ((500, 560, False),)
+
+
+def test_discarded_while_it_looks_nothing_appears(review: Review, model: GatedModel) -> None:
+    prompts = review.dock.prompts
+    model.gate.clear()
+    prompts.choose_tool("box")
+    prompts.add_box(OBJECT)
+    press(review, "Escape")
+    model.gate.set()
+    settle(review)
+    assert not ours(review)
+    assert not prompts.state.answers
+
+
+def test_closing_in_mid_encoding(review: Review, model: GatedModel) -> None:
+    model.gate.clear()
+    prompts = review.dock.prompts
+    prompts.choose_tool("box")
+    prompts.add_box(OBJECT)
+    layer = review.layer
+    keys = {str(key) for key in layer.keymap}
+    assert "Enter" in keys
+    review.viewer.layers.remove(layer)
+    review.qtbot.waitUntil(lambda: prompts.state.tool == "", timeout=WAIT)
+    model.gate.set()
+    settle(review)
+    assert not ours(review)
+    assert "Enter" not in {str(key) for key in layer.keymap}
+
+
+def test_without_a_model_it_says_which_file_is_missing(
+    review: Review, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    offer_hints(monkeypatch, GatedModel(), hint_info(reason="Install napari-plimseg again."))
+    prompts = review.dock.prompts
+    prompts.list_models()
+    assert "hints.safetensors" in prompts.controls.status.text()
+    for control in (
+        *prompts.controls.tools.values(),
+        prompts.controls.find_button,
+        prompts.controls.accept_button,
+    ):
+        assert not control.isEnabled()
+        assert "hints.safetensors" in control.toolTip()
+    prompts.choose_tool("box")
+    assert prompts.state.tool == ""
 
 
 @pytest.mark.parametrize("origin", [(0, 0), (30, 40)])

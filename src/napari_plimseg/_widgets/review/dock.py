@@ -151,6 +151,7 @@ class ReviewDock(QWidget):
         self._shown: list[Layer] = []
         for section in (self.correct, self.prompts, self.inspect, self.class_editor):
             section.messageEmitted.connect(self.banner.show_message)
+        self.prompts.messageWithdrawn.connect(self.banner.withdraw)
         self.masks = MaskLayers(self._viewer, self._can_edit)
         self.masks.changed.connect(self.refresh_state)
         self.inspect.compare.compared.connect(self._on_compared)

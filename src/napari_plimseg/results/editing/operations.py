@@ -225,7 +225,13 @@ def relabel(part: Part, new_id: int) -> Edit:
     return Edit(part.top, part.left, part.inside, new)
 
 
-def fill_holes(mask: Mask, what: int | Part, *, max_pixels: int | None = None) -> Edit:
+def fill_holes(
+    mask: Mask,
+    what: int | Part,
+    *,
+    max_pixels: int | None = None,
+    fillable: Callable[[NDArray[np.int64], NDArray[np.int64]], Pixels] | None = None,
+) -> Edit:
     """Fill the holes of a class or a region.
 
     Parameters
@@ -236,6 +242,9 @@ def fill_holes(mask: Mask, what: int | Part, *, max_pixels: int | None = None) -
         Mask id of a class, or a region.
     max_pixels : int, optional
         Larger holes stay: they may be lumens or vessels.
+    fillable : callable, optional
+        Takes rows and columns (n,) of the mask and returns which of these pixels may be filled. A
+        hole of which less than half may be filled stays: it is glass.
     """
     top, left, inside, mask_id = _subject(mask, what, margin=0)
     runs = RunLengthMask.of(inside)
@@ -245,6 +254,12 @@ def fill_holes(mask: Mask, what: int | Part, *, max_pixels: int | None = None) -
     if max_pixels is not None:
         open_ |= np.bincount(labels, runs.length) > max_pixels
     holes = ~open_[labels]
+    if holes.any() and fillable is not None:
+        rows, columns = np.divmod(runs.pixels(holes), runs.shape[1])
+        owner = np.repeat(labels[holes], runs.length[holes])
+        good = np.bincount(owner, fillable(rows + top, columns + left), len(open_))
+        open_ |= 2 * good < np.bincount(labels, runs.length, len(open_))
+        holes = ~open_[labels]
     if not holes.any():
         return Edit.nothing()
     where = np.zeros(runs.shape, np.bool_)

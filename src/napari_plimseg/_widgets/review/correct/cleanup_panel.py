@@ -30,8 +30,12 @@ from napari_plimseg.results import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import numpy as np
     from numpy.typing import NDArray
+
+    Fillable = Callable[[NDArray[np.int64], NDArray[np.int64]], NDArray[np.bool_]]
 
 
 class CleanupOperation(Enum):
@@ -59,11 +63,16 @@ class CleanupRequest:
     operation: CleanupOperation
     amount: float
 
-    def edit(self, mask: NDArray[np.uint8], what: int | Part) -> Edit:
-        """Return the edit of a class (its mask id) or a region; may take seconds."""
+    def edit(
+        self, mask: NDArray[np.uint8], what: int | Part, fillable: Fillable | None = None
+    ) -> Edit:
+        """Return the edit of a class (its mask id) or a region; may take seconds.
+
+        `fillable` says which pixels are no glass, for filling holes.
+        """
         steps = max(1, round(self.amount))
         if self.operation is CleanupOperation.HOLES:
-            return fill_holes(mask, what, max_pixels=steps)
+            return fill_holes(mask, what, max_pixels=steps, fillable=fillable)
         if self.operation is CleanupOperation.SMOOTH:
             return smooth_outline(mask, what, max(1.0, self.amount))
         if self.operation is CleanupOperation.GROW:

@@ -38,11 +38,14 @@ class EditRequest:
         Takes a copy of the mask and returns the edit.
     what : str
         Its name in messages.
+    note : str
+        A sentence for the message about its result.
     """
 
     painter: MaskPainter
     work: Work
     what: str
+    note: str = ""
 
 
 class EditQueue(QObject):
@@ -129,9 +132,10 @@ class EditQueue(QObject):
     def _on_applied(self, request: EditRequest, size: int) -> None:
         if size:
             area = request.painter.target.area_text(size)
-            self.messageEmitted.emit("good", f"{request.what}: {area} changed.")
+            kind, text = "good", f"{request.what}: {area} changed. {request.note}"
         else:
-            self.messageEmitted.emit("info", f"{request.what}: nothing to change.")
+            kind, text = "info", f"{request.what}: nothing to change. {request.note}"
+        self.messageEmitted.emit(kind, text.rstrip())
         self._advance()
 
     def _advance(self) -> None:

@@ -31,7 +31,7 @@ from napari_plimseg._widgets.common import (
     tool_icon,
 )
 from napari_plimseg._widgets.review.correct.class_chips import KEYED, ClassChips
-from napari_plimseg._widgets.review.correct.cleanup_panel import CleanupPanel
+from napari_plimseg._widgets.review.correct.cleanup_panel import CleanupOperation, CleanupPanel
 from napari_plimseg._widgets.review.correct.edit_queue import EditQueue, EditRequest
 from napari_plimseg._widgets.review.correct.edit_region import EditRegion
 from napari_plimseg._widgets.review.correct.painter import (
@@ -46,13 +46,14 @@ from napari_plimseg.settings import load_settings
 from napari_plimseg.slides.tissue_mask import tissue_mask
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Callable, Generator
 
     from napari.viewer import Viewer
+    from numpy.typing import NDArray
 
-    from napari_plimseg._widgets.review.correct.cleanup_panel import CleanupOperation
     from napari_plimseg._widgets.review.correct.edit_queue import Work
     from napari_plimseg._widgets.viewer import MaskView
+    from napari_plimseg.results import Edit, Part
     from napari_plimseg.slides import Slide, TissueMask
 
 
@@ -422,7 +423,7 @@ class CorrectSection(QWidget):
         slide = painter.target.slide
         if slide is None or self._tissue_job.is_running:
             return
-        settings = load_settings().tissue_settings()
+        settings = load_settings().tissue_settings().without_glass()
 
         self._tissue_job.start(lambda: (slide, tissue_mask(slide, settings)))
 
@@ -486,9 +487,8 @@ class CorrectSection(QWidget):
             )
             self.refresh_state()
         else:
-            request = self.controls.cleanup.request(operation)
             mask_id = int(target.layer.selected_label)
-            self._do(lambda mask: request.edit(mask, mask_id), operation.value)
+            self._clean_up(target, operation, lambda _: mask_id)
 
     def _stop_waiting(self) -> None:
         if self._waiting is not None:  # otherwise the banner would still ask for a click
@@ -510,10 +510,37 @@ class CorrectSection(QWidget):
         self._cleanup_region(operation, y, x)
 
     def _cleanup_region(self, operation: CleanupOperation, y: int, x: int) -> None:
-        request = self.controls.cleanup.request(operation)
-        self._do(lambda mask: request.edit(mask, connected_region(mask, y, x)), operation.value)
+        target = self.target
+        if target is None:
+            return
+        height, width = target.layer.data.shape
+        if 0 <= y < height and 0 <= x < width:
+            self._clean_up(target, operation, lambda mask: connected_region(mask, y, x))
+        else:
+            self.messageEmitted.emit("info", "That point is outside the slide. Click a region.")
 
-    def _do(self, work: Work, what: str, *, alone: bool = False) -> None:
+    def _clean_up(
+        self,
+        target: EditTarget,
+        operation: CleanupOperation,
+        what: Callable[[NDArray[np.uint8]], int | Part],
+    ) -> None:
+        request, slide = self.controls.cleanup.request(operation), target.slide
+        if operation is not CleanupOperation.HOLES or slide is None:
+            self._do(lambda mask: request.edit(mask, what(mask)), operation.value)
+            return
+        known, settings = self._tissues.get(slide), load_settings().tissue_settings()
+
+        def work(mask: NDArray[np.uint8]) -> Edit:
+            tissue = known or tissue_mask(slide, settings.without_glass())
+            (top, left), size = target.origin, target.downsample
+            return request.edit(
+                mask, what(mask), lambda rows, columns: tissue.at(size, rows + top, columns + left)
+            )
+
+        self._do(work, operation.value, note="Holes of glass stay.")
+
+    def _do(self, work: Work, what: str, *, alone: bool = False, note: str = "") -> None:
         """Compute an edit in a thread; with `alone`, not while another edit is in progress."""
         if self.painter is not None and not (alone and self.is_working):
-            self._edits.add(EditRequest(self.painter, work, what))
+            self._edits.add(EditRequest(self.painter, work, what, note))

@@ -256,6 +256,15 @@ def pixel_of(target: EditTarget, y: float, x: float) -> tuple[float, float]:
     return y / target.downsample - top - 0.5, x / target.downsample - left - 0.5
 
 
+def is_on_layer(target: EditTarget, y: float, x: float) -> bool:
+    """Whether a level-0 place is on the layer."""
+    inside = (
+        0 <= round(place) < side
+        for place, side in zip(pixel_of(target, y, x), target.layer.data.shape, strict=True)
+    )
+    return all(inside)
+
+
 def visible_window(target: EditTarget) -> Window:
     """Return the part of a layer that is in view.
 

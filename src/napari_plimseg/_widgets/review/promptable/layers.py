@@ -107,6 +107,14 @@ class PromptLayers:
             edge_width=_BOX_WIDTH * self._screen_pixel(target),
         )  # fmt: skip
 
+    def is_tiny(self, target: EditTarget, masks: Sequence[HintMask]) -> bool:
+        """Whether objects are hidden under the dots of their points at this zoom."""
+        side = self._screen_pixel(target) * target.downsample  # level-0 pixels per screen pixel
+        boxes = [box for mask in masks if (box := mask.bounding_box) is not None]
+        return POINTS in self._layers and all(
+            max(box.height, box.width) < _POINT_SIZE * side for box in boxes
+        )
+
     def clear(self) -> None:
         """Remove the layers."""
         for name in (PREVIEW, POINTS, BOXES):

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from napari_plimseg._widgets.review.correct import EditTarget
     from napari_plimseg._widgets.review.promptable.proposals import Answer, PromptDraft
     from napari_plimseg.models import ModelEntry
+    from napari_plimseg.slides import Region
     from napari_plimseg.tissue import TissueClass
 
 
@@ -45,12 +46,15 @@ NO_OBJECT = "No object found here. Draw a box or add a point."
 NOT_CUT_OFF = "The proposed object is not cut off."
 NOTHING_FOUND = "Nothing found in view. Try another word, or zoom in."
 NO_CLASS = "Select a class in Correct first."
+OFF_SLIDE = "That point is outside the slide. Click on the tissue."
+TINY = "The object is smaller than its dot. Zoom in to see it."
 
 
 class Reply(Enum):
     """What follows from pointing at something."""
 
     IGNORED = auto()
+    OFF_SLIDE = auto()
     SEARCHING = auto()
     SEVERAL_SHOWN = auto()
     NONE_HERE = auto()
@@ -62,6 +66,7 @@ class Reply(Enum):
 
 
 MESSAGES = {
+    Reply.OFF_SLIDE: OFF_SLIDE,
     Reply.SEARCHING: "A search is running. Press Esc to stop it.",
     Reply.SEVERAL_SHOWN: "Accept or discard these proposals first.",
     Reply.NONE_HERE: "There is no proposal under the cursor.",
@@ -96,6 +101,8 @@ class PromptModel:
         What the running job is doing.
     failure : str
         Why the last job gave no answer.
+    is_tiny : bool
+        Whether what is shown is too small to be seen at this zoom.
     """
 
     target: EditTarget | None = None
@@ -108,6 +115,7 @@ class PromptModel:
     is_discarded: bool = False
     progress: str = ""
     failure: str = ""
+    is_tiny: bool = False
 
     @property
     def draft(self) -> PromptDraft:
@@ -179,7 +187,7 @@ class PromptModel:
         if self.is_busy and self.progress:
             return self.progress
         if self.shown:
-            return self._describe_shown()
+            return f"{TINY if self.is_tiny else ''} {self._describe_shown()}".lstrip()
         return self.failure or (PROMPT_TOOLS[self.tool][1] if self.tool else NO_TOOL)
 
     def _describe_shown(self) -> str:
@@ -207,8 +215,20 @@ class PromptModel:
         answer = self.shown[0]
         return f"{answer.weights}, {answer.milliseconds:,.0f} ms"
 
+    def is_off_slide(self, box: Region) -> bool:
+        """Whether a box has no part on the slide."""
+        slide = None if self.target is None else self.target.slide
+        if slide is None:
+            return False
+        below, right = box.y + box.height, box.x + box.width
+        inside = below > 0 and right > 0 and box.y < slide.shape[0] and box.x < slide.shape[1]
+        return not inside
+
     def point(self, y: float, x: float, *, positive: bool) -> Reply:
         """Add a point in level-0 pixels; on several proposals, a negative one drops those there."""
+        slide = None if self.target is None else self.target.slide
+        if slide is not None and not (0 <= y < slide.shape[0] and 0 <= x < slide.shape[1]):
+            return Reply.OFF_SLIDE
         if len(self.shown) <= 1:
             return self.ask(self.draft.with_point(y, x, positive=positive))
         if positive:

@@ -33,18 +33,20 @@ from napari_plimseg._widgets.review.promptable.jobs import (
     PromptService,
     accepted_message,
     edit_of,
+    is_on_layer,
     needs_pixel_size,
     region_search,
 )
 from napari_plimseg._widgets.review.promptable.layers import PromptLayers
 from napari_plimseg._widgets.review.promptable.model import (
     MESSAGES,
+    OFF_SLIDE,
     PROMPT_TOOLS,
     PromptModel,
     Reply,
 )
 from napari_plimseg._widgets.review.promptable.tool import KEYS, PromptTool, RegionPicker
-from napari_plimseg._widgets.viewer import LayerBindings, unwrapped
+from napari_plimseg._widgets.viewer import CameraWatch, LayerBindings, unwrapped
 from napari_plimseg.errors import PlimsegError
 
 if TYPE_CHECKING:
@@ -184,15 +186,19 @@ class PromptSection(QWidget):
         What can be used, asked and shown.
     messageEmitted : Signal(str, str)
         Kind and text of a message, see `Banner.show_message`.
+    messageWithdrawn : Signal(str)
+        Text of a message that no longer holds.
     """
 
     messageEmitted = Signal(str, str)
+    messageWithdrawn = Signal(str)
 
     def __init__(self, viewer: Viewer, correct: CorrectSection) -> None:
         super().__init__()
         self._viewer = unwrapped(viewer)
         self._correct = correct
         self.state = PromptModel()
+        self._failure = ""
         self.service = PromptService()
         self.controls = PromptControls()
         column = QVBoxLayout(self)
@@ -215,7 +221,8 @@ class PromptSection(QWidget):
         self._job.failed.connect(self._on_failed)
         self._job.finished.connect(self._on_finished)
         self._connect()
-        for leave in (tool.deactivate, bindings.release, layers.clear):
+        camera = CameraWatch(self._viewer, self._on_moved)
+        for leave in (tool.deactivate, bindings.release, layers.clear, camera.disconnect):
             on_destroyed(self, leave)
         self.list_models()
 
@@ -301,6 +308,11 @@ class PromptSection(QWidget):
     def add_box(self, box: Region) -> None:
         """Begin a new object with a box in level-0 pixels, or refine a region with it."""
         state = self.state
+        if state.is_off_slide(box):
+            if state.target is not None:
+                self._layers.show_box(state.target, None)
+            self.messageEmitted.emit("info", OFF_SLIDE)
+            return
         draft = state.draft.with_box(box)
         if draft.start is None and not (state.proposals.is_search and self._job.is_running):
             state.proposals.forget()
@@ -310,6 +322,9 @@ class PromptSection(QWidget):
         """Refine the region of the mask at a level-0 place with the next points and boxes."""
         target = self.state.target
         if target is None or self.state.problem:
+            return
+        if not is_on_layer(target, y, x):
+            self.messageEmitted.emit("info", OFF_SLIDE)
             return
         self._forget()
         self._picker.find(region_search(target, y, x))
@@ -417,11 +432,22 @@ class PromptSection(QWidget):
             self.state.note_progress(item)
             self.refresh_state()
         elif self.state.take(item):
+            self._withdraw()
             self._show_answers()
 
     def _on_failed(self, text: str) -> None:
-        self.state.failure = text
+        self.state.failure = self._failure = text
         self.messageEmitted.emit("error", text)
+
+    def _withdraw(self) -> None:
+        """Withdraw the message about an earlier failure."""
+        failure, self._failure = self._failure, ""
+        if failure:
+            self.messageWithdrawn.emit(failure)
+
+    def _on_moved(self) -> None:
+        if self.state.is_tiny:
+            self._show_answers()
 
     def _on_finished(self, completed: bool) -> None:
         if self.state.finish(completed=completed):
@@ -440,6 +466,7 @@ class PromptSection(QWidget):
             self._layers.show_draft(target, state.draft)
         if shown and not count:
             state.drop_empty()
+        state.is_tiny = self._layers.is_tiny(target, masks) if shown and count else False
         self.refresh_state()
 
     def _next(self) -> None:
@@ -452,6 +479,7 @@ class PromptSection(QWidget):
     def _forget(self) -> None:
         self._job.stop()
         self._picker.stop()
+        self._withdraw()
         self.state.forget()
         self._layers.clear()
         self.refresh_state()
