@@ -427,3 +427,22 @@ PRESETS: dict[str, TissueClasses] = {
     "wsss4luad": WSSS4LUAD,
     "glas": GLAS,
 }
+
+
+_BACKGROUND_KEYS = frozenset({"background", "back", "empty", "glas", "white"})
+
+
+def class_key(name: str) -> str:
+    """Return a key that is the same for different spellings of a class.
+
+    It ignores case, blanks, dashes, leading numbers, a plural s, and the British or American
+    spelling of tumor.
+    """
+    key = re.sub(r"[\s_\-]+", " ", name.casefold()).strip()
+    key = re.sub(r"^\d+[\s.)]+(?=\D)", "", key).replace("tumour", "tumor")
+    return key.removesuffix("s") or name
+
+
+def is_background_name(name: str) -> bool:
+    """Return whether a class name means background, which is never tagged nor trained on."""
+    return class_key(name) in _BACKGROUND_KEYS

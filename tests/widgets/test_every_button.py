@@ -223,6 +223,7 @@ def main_failed(house: House) -> PlimsegDock:
     dock = main_with_slide(house)
     with house.patch.context() as patch:
         patch.setattr(models, "load_model", refuse)
+        dock.controller.keeper.forget()  # it was loaded when the slide opened
         dock.start()
         house.wait(lambda: dock.banner.kind == "error")
     return dock

@@ -16,6 +16,7 @@ from napari_plimseg._widgets.review.promptable.section import PromptControls
 from napari_plimseg.errors import SlideError
 from napari_plimseg.settings import remember
 from napari_plimseg.tissue import TissueClass
+from tests.support.buttons import controls
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -48,6 +49,39 @@ def test_no_dock_needs_more_than_a_small_screen(
     for area in dock.findChildren(QScrollArea):
         if area.widget() is not None and area.isVisibleTo(dock):
             assert area.widget().minimumSizeHint().width() <= needed.width()
+
+
+@pytest.mark.parametrize("key", ["main", *DOCKS])
+def test_a_message_moves_no_control(
+    key: str,
+    make_napari_viewer_proxy: Callable,
+    model: fakes.ColorModel,
+    tmp_path: Path,
+    qtbot: object,
+) -> None:
+    remember("batch_folder", str(tmp_path / "results"))
+    viewer = make_napari_viewer_proxy()
+    dock = open_main_dock(viewer) if key == "main" else open_dock(viewer, key)
+    dock.resize(360, HIGHEST)
+    QGuiApplication.processEvents()
+
+    def places() -> list[tuple[int, int]]:
+        shown = [w for w in controls(dock) if not dock.banner.isAncestorOf(w)]
+        found = [w.mapTo(dock, w.rect().topLeft()) for w in shown]
+        return [(place.x(), place.y()) for place in found]
+
+    dock.banner.clear()
+    before = places()
+    text = "A message that needs three lines in a narrow dock. " * 3
+    dock.banner.show_message("error", text)
+    QGuiApplication.processEvents()
+    assert places() == before
+    area = dock.banner.parentWidget()
+    assert area.rect().contains(dock.banner.geometry())
+    needed = dock.banner.label.heightForWidth(dock.banner.label.width())
+    assert dock.banner.label.height() >= min(needed, area.height() - 20)
+    area.resize(area.width() - 20, area.height() - 50)
+    assert area.rect().contains(dock.banner.geometry())
 
 
 @pytest.mark.parametrize("name", ["gland", "poorly differentiated adenocarcinoma, mucinous"])

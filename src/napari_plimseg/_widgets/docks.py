@@ -47,6 +47,9 @@ class MainDock(Protocol):
         """Open a slide, or select it if it is open, and show a result of it."""
 
 
+NOT_CHOSEN = "'{name}' can't be selected now: see the message in the PLIMSeg dock."
+
+
 class ReviewDock(Protocol):
     """The part of the dock *PLIMSeg Review* that the main dock uses."""
 

@@ -12,6 +12,7 @@ from napari_plimseg.errors import TagError
 from napari_plimseg.files import atomic_write, write_json
 from napari_plimseg.reading import read_json, read_text
 from napari_plimseg.tables import csv_text, read_spreadsheet
+from napari_plimseg.tissue import is_background_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -103,7 +104,11 @@ class TagTable:
         aside = self._aside.get(name)
         if aside is not None:
             return aside
-        return "tagged" if self._tags.get(name) else "untagged"
+        tags = self._tags.get(name)
+        if not tags:
+            return "untagged"
+        # a table of other programs may have a column for glass
+        return "nothing" if all(is_background_name(tag) for tag in tags) else "tagged"
 
     def counts(self) -> dict[str, int]:
         """Return how many images have each tag, without unsure ones."""
@@ -151,9 +156,14 @@ class TagTable:
         Raises
         ------
         TagError
-            When the name can't be a column, is already used, or there are too many classes.
+            When the name can't be a column, means glass, is already used, or there are too many.
         """
         name = _checked(name)
+        if is_background_name(name):
+            raise TagError(
+                f"'{name}' is no tissue, so it is never trained on",
+                remedy="Press 0 for images that show none of the classes.",
+            )
         if name.casefold() in {known.casefold() for known in self._classes}:
             raise TagError(f"the class '{name}' already exists", remedy="Choose another name.")
         if len(self._classes) >= MAX_CLASSES:

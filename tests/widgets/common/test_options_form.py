@@ -47,8 +47,8 @@ def test_a_new_setting_is_one_field(form: OptionsForm[OneMore]) -> None:
 def test_every_option_has_a_control_that_changes_it(form: OptionsForm[OneMore], qtbot: Any) -> None:
     changes = {
         "tile_size": 1024, "batch_size": 7, "tissue_only": False, "tissue_threshold": 0.1,
-        "remove_pen": False, "keep_probabilities": False, "results_folder": "/somewhere",
-        "overlap": 2,
+        "remove_pen": False, "keep_probabilities": False, "load_early": False,
+        "results_folder": "/somewhere", "overlap": 2,
     }  # fmt: skip
     assert {*changes, "device"} == set(form.controls) == set(options_of(OneMore))
     for name, value in changes.items():

@@ -12,6 +12,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from napari_plimseg._widgets.train import result_section
+from napari_plimseg._widgets.train.dock import brief
+from napari_plimseg.inference.devices import ENGINE
 from napari_plimseg.results.analysis.comparison import DISAGREE
 from napari_plimseg.tissue import TissueClass
 from napari_plimseg.training_runs.process import LABEL_SOURCES, TrainingProcess, TrainingState
@@ -284,9 +287,9 @@ def test_a_removed_dock_asks_its_training_to_stop(
     viewer.theme = "light"
 
 
-def test_two_models_are_compared_on_the_view(
-    dock: TrainDock, tmp_path: Path, model: fakes.ColorModel, qtbot
-) -> None:  # type: ignore[no-untyped-def]
+@pytest.fixture
+def trained(dock: TrainDock, tmp_path: Path, model: fakes.ColorModel, qtbot) -> TrainDock:  # type: ignore[no-untyped-def]
+    """A trained model to compare on an open slide."""
     from tests.support import widgets as fakes
 
     pixels = fakes.tissue_pixels(600, 800)
@@ -303,6 +306,46 @@ def test_two_models_are_compared_on_the_view(
     qtbot.waitUntil(lambda: dock.outcome.has("color"), timeout=WAIT)
     dock.result.other.addItem("color again", "color")
     dock.refresh_state()
+    return dock
+
+
+def test_a_comparison_is_cancelled(trained: TrainDock, model: fakes.ColorModel, qtbot) -> None:  # type: ignore[no-untyped-def]
+    assert not trained.result.cancel_button.isVisibleTo(trained)
+    model.gate.clear()
+    model.tiles_before_gate = model.seen
+    trained.result.compare_button.click()
+    qtbot.waitUntil(lambda: model.seen > model.tiles_before_gate, timeout=WAIT)
+    assert trained.result.cancel_button.isVisibleTo(trained)
+    trained.result.cancel_button.click()
+    model.gate.set()
+    qtbot.waitUntil(lambda: not trained.outcome.is_comparing, timeout=WAIT)
+    assert trained.result.stage.text() == "Comparison cancelled."
+    assert not trained.result.cancel_button.isVisibleTo(trained)
+    assert trained.outcome.layers.layers == []
+    assert ENGINE.owner == ""
+
+
+def test_a_model_that_is_refused_is_not_said_to_be_used(
+    trained: TrainDock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Refusing:
+        def choose_model(self, name: str) -> bool:
+            return False
+
+    monkeypatch.setattr(result_section, "open_main_dock", lambda _: Refusing())
+    trained.result.use_button.click()
+    assert trained.banner.kind == "warning"
+    assert "can't be selected now" in trained.banner.text
+
+
+def test_a_warning_with_a_table_names_its_first_problem() -> None:
+    table = "Problems in the folder:\n       file   problem\nnote   a.png  it is gray\nnote   b  x"
+    assert brief(table) == "Problems in the folder: a.png it is gray, and 1 more"
+    assert brief("The disk is nearly full.") == "The disk is nearly full."
+
+
+def test_two_models_are_compared_on_the_view(trained: TrainDock, qtbot) -> None:  # type: ignore[no-untyped-def]
+    dock = trained
     with qtbot.waitSignal(dock.outcome.compared, timeout=WAIT) as found:
         dock.result.compare_button.click()
     (result,) = found.args

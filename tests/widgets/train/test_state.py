@@ -44,7 +44,7 @@ CASES = [
      {"folder", "setup", "tag", "start", "use"}),
     ("comparing",
      but(READY, training=TrainingState.FINISHED, has_model=True, comparing=True),
-     {"folder", "setup", "tag", "slides", "start", "use"}),
+     {"folder", "setup", "tag", "slides", "start", "use", "cancel_compare"}),
 ]  # fmt: skip
 
 
@@ -60,5 +60,7 @@ def test_what_can_be_pressed(state: TrainDockState, allowed: set[str]) -> None:
 def test_the_button_that_stops_says_what_it_does() -> None:
     assert TRAINING.stop_text == "Stop and save"
     assert but(TRAINING, training=TrainingState.STOPPING).stop_text == "Stop now"
+    assert EMPTY.resume_text == "Resume"
+    assert but(TRAINING, shown_name="tiles").resume_text == "Resume 'tiles'"
     with pytest.raises(ValueError, match="no control"):
         EMPTY.why_not("dance")

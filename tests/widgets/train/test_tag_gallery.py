@@ -184,3 +184,31 @@ def test_a_closed_gallery_is_gone(gallery: TagGallery, by_key: bool, qtbot) -> N
         else:
             gallery.close()
     qtbot.waitUntil(lambda: not isalive(gallery), timeout=WAIT)
+
+
+@pytest.mark.parametrize("name", ["Glass", "white", "empty", "2_Background"])
+def test_glass_is_no_class_to_tag(gallery: TagGallery, name: str) -> None:
+    gallery.add_class(name)
+    assert gallery.table.classes == ("tumour", "stroma")
+    assert gallery.banner.kind == "error"
+    assert "never trained on" in gallery.banner.text
+    assert "Press 0" in gallery.banner.text
+
+
+def test_what_is_tagged_as_glass_only_is_no_tagged_image(folder: Path, qtbot) -> None:  # type: ignore[no-untyped-def]
+    from napari_plimseg._widgets.train.tag_gallery import TagGallery
+
+    rows = "".join(f"{n}.png,{int(n < 2)},{int(n >= 2)}\n" for n in range(6))
+    (folder / "tags.csv").write_text(f"file,tumour,glass\n{rows}")
+    gallery = TagGallery(TagTable(folder), {})
+    qtbot.addWidget(gallery)
+    assert gallery.table.state("3.png") == "nothing"
+    assert gallery.table.done == 6
+    gallery.go_to(5)
+    gallery.forward()
+    assert gallery.banner.text == "All images are done; 2 of 6 have a tag to train on."
+    report = scan_folder(folder)
+    notes = [p for p in report.problems if p.kind == "none of the classes"]
+    assert [p.file for p in notes] == ["2.png", "3.png", "4.png"]
+    assert not any(p.fatal for p in notes)
+    gallery.close()

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 from napari_plimseg.errors import TagError
 from napari_plimseg.tissue import COLORECTAL, TissueClass, TissueClasses
+from napari_plimseg.tissue import class_key as class_key
+from napari_plimseg.tissue import is_background_name as is_background_name
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -46,7 +48,6 @@ class Problem:
 Tags = tuple[int, ...]
 Window = tuple[int, int, int, int]
 
-_BACKGROUND_KEYS = frozenset({"background", "back", "empty", "glas", "white"})
 _NEAR = 0.85
 
 
@@ -132,22 +133,6 @@ class LayoutError(TagError):
     def __init__(self, file: str, kind: str, text: str) -> None:
         super().__init__(text, path=file)
         self.found = Problem(file, kind, text, fatal=True)
-
-
-def class_key(name: str) -> str:
-    """Return a key that is the same for different spellings of a class.
-
-    It ignores case, blanks, dashes, leading numbers, a plural s, and the British or American
-    spelling of tumor.
-    """
-    key = re.sub(r"[\s_\-]+", " ", name.casefold()).strip()
-    key = re.sub(r"^\d+[\s.)]+(?=\D)", "", key).replace("tumour", "tumor")
-    return key.removesuffix("s") or name
-
-
-def is_background_name(name: str) -> bool:
-    """Return whether a class name means background, which is never tagged."""
-    return class_key(name) in _BACKGROUND_KEYS
 
 
 def made_classes(names: Sequence[str]) -> TissueClasses:

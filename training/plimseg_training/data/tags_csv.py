@@ -467,6 +467,10 @@ class _Reader:
         tags = self._tags(line, name, cells)
         if tags is None or window == ():
             return None
+        if not any(tags) and self._is_glass(cells):
+            text = f"line {line} tags it as glass only, so it is left out of the training."
+            self._problems.append(Problem(name, "none of the classes", text, fatal=False))
+            return None
         if not any(tags):
             self._wrong(
                 name,
@@ -479,6 +483,15 @@ class _Reader:
         has_truth = columns.truth is not None and len(cells) > columns.truth
         truth = cells[columns.truth] if has_truth and columns.truth is not None else ""
         return _Row(line, name, window or None, group, self.files.found(truth), tags)
+
+    def _is_glass(self, cells: list[str]) -> bool:
+        """Whether a row without tissue has a tag that means background."""
+        if self._columns.words is not None:
+            return any(is_background_name(word) for word in _words(cells[self._columns.words]))
+        return any(
+            cells[i].casefold() in _TRUE and is_background_name(name)
+            for i, name in self._columns.classes.items()
+        )
 
     def _wrong(self, file: str, kind: str, text: str) -> None:
         self._problems.append(Problem(file, kind, text, fatal=True))

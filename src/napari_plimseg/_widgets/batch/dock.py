@@ -231,9 +231,9 @@ class BatchDock(QWidget):
         self.run_button = _button("Run all", "run", self.start)
         self.run_button.setStyleSheet(BUTTON_STYLE)
         self.stop_button = _button("Stop", "stop", self.stop)
+        self.banner.float_over(self.table)
         column(
             self,
-            self.banner,
             labeled("Model", self.model_choice, 0, bold=True),
             self.settings,
             self.table,

@@ -1,11 +1,11 @@
-"""A colored message at the top of a dock."""
+"""A colored message over the lower edge of what a dock shows."""
 
 from __future__ import annotations
 
 import re
 from typing import TYPE_CHECKING
 
-from qtpy.QtCore import Qt
+from qtpy.QtCore import QEvent, Qt
 from qtpy.QtGui import QGuiApplication
 from qtpy.QtWidgets import QFrame, QHBoxLayout, QSizePolicy, QToolButton, QWidget
 
@@ -17,9 +17,12 @@ from napari_plimseg.settings import load_settings
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from qtpy.QtCore import QObject
+
 
 _IN_LONG_WORDS = re.compile(r"(?<=\S{8})[_.,=/\\-](?=\S{8})")
 _IN_LONG_RUNS = re.compile(r"[^\s\u200b]{24}(?=[^\s\u200b]{8})")
+_MARGIN = 4
 _COLORS = {"error": "#a32020", "warning": "#8a5a00", "info": "#1f5c99", "good": "#22693a"}
 
 
@@ -28,6 +31,9 @@ class Banner(QFrame):
 
     For an error it offers a report that can be posted in public. The colors do not depend on the
     theme, so the text is readable in dark and light ones.
+
+    It lies over a widget, see `float_over`: a message in the layout would push the controls away
+    from under the mouse.
     """
 
     def __init__(self, parent: QWidget | None = None) -> None:
@@ -62,6 +68,27 @@ class Banner(QFrame):
         """The message shown, empty when hidden."""
         return "" if self.isHidden() else self._text
 
+    def float_over(self, area: QWidget) -> None:
+        """Show messages over the lower edge of a widget, such as the part that scrolls."""
+        self.setParent(area)
+        self.hide()
+        area.installEventFilter(self)
+
+    def eventFilter(self, watched: QObject, event: QEvent) -> bool:
+        """Follow the size of the widget below."""
+        if event.type() == QEvent.Type.Resize and watched is self.parentWidget():
+            self._place()
+        return super().eventFilter(watched, event)
+
+    def _place(self) -> None:
+        area, layout = self.parentWidget(), self.layout()
+        if area is None or layout is None or area.layout() is not None:
+            return  # part of a layout
+        width = max(1, area.width() - 2 * _MARGIN)
+        height = min(layout.totalHeightForWidth(width), area.height())
+        self.setGeometry(_MARGIN, area.height() - height - _MARGIN, width, height)
+        self.raise_()
+
     def show_message(self, kind: str, text: str) -> None:
         """Show a message.
 
@@ -88,6 +115,7 @@ class Banner(QFrame):
         )
         self.show()
         self.updateGeometry()
+        self._place()
 
     def offer(self, text: str, act: Callable[[], object]) -> None:
         """Add a button to the message; it disappears with the message."""
@@ -95,6 +123,7 @@ class Banner(QFrame):
         self.offer_button.setText(text)
         self.offer_button.setToolTip(plain(TOOLTIPS["banner_offer"].format(what=text)))
         self.offer_button.show()
+        self._place()
 
     def _on_offer(self) -> None:
         act, self._offered = self._offered, None
@@ -119,6 +148,11 @@ class Banner(QFrame):
     def withdraw(self, text: str) -> None:
         """Hide a message whose cause is gone, unless another one is shown by now."""
         if self._text == text:
+            self.clear()
+
+    def retract(self, kind: str) -> None:
+        """Hide a message of one kind, whose cause was removed."""
+        if self.kind == kind:
             self.clear()
 
     def clear(self) -> None:

@@ -139,16 +139,22 @@ class ModelCache:
     """Loads models and caches the last one, so that a second run starts immediately."""
 
     def __init__(self) -> None:
-        self._key: tuple[str | Path, TissueClasses | None] | None = None
+        self._key: tuple[str | Path, TissueClasses | None, int] | None = None
+        self._version = 0
         self._model: DenseModel | None = None
         self._loading = threading.Lock()
+
+    def forget(self) -> None:
+        """Load the next model from its file, which may have changed."""
+        self._version += 1
 
     def model(self, name: str | Path, classes: TissueClasses | None) -> DenseModel:
         """Return the named model for these classes; slow unless it is cached."""
         with self._loading:  # a run waits for what is loaded in advance
-            if self._model is None or self._key != (name, classes):
+            key = (name, classes, self._version)
+            if self._model is None or self._key != key:
                 from napari_plimseg.models import load_model
 
                 self._model = load_model(name, classes)
-                self._key = (name, classes)
+                self._key = key
             return self._model

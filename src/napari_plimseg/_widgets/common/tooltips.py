@@ -88,11 +88,12 @@ TOOLTIPS: dict[str, str] = {
     "train_start": "Start the training in the background. You can keep working in the viewer.",
     "train_stop": "Finish the current step, save, and stop. Resume continues from there.",
     "train_stop_now": "Stop at once. Resume continues from the last checkpoint.",
-    "train_resume": "Continue this training from its last checkpoint.",
+    "train_resume": "Continue this training, under its own name, from its last checkpoint.",
     "train_picture_back": "Previous picture.",
     "train_picture_forward": "Next picture.",
     "train_report": "Open the report of the training in the browser. It works offline.",
     "train_use": "Select the new model in the PLIMSeg dock.",
+    "train_cancel_compare": "Stop the comparison.",
     "train_compare": "Run the new model and the model selected here on the current view, and "
     "compare their masks.",
     "train_other": "The model to compare with.",

@@ -126,7 +126,7 @@ _NEXT_RUN = "For the next run. Edit this mask's classes in PLIMSeg Review, Class
 class PlimsegDock(QWidget):
     """Segments the slide in the viewer into named tissue classes.
 
-    Messages and help are at the top, the big button at the bottom; what is between them scrolls.
+    The big button is at the bottom and messages are above it; what is above them scrolls.
 
     Parameters
     ----------
@@ -183,7 +183,8 @@ class PlimsegDock(QWidget):
             labeled("Device", self.device, _LABEL_WIDTH, bold=True),
             self.collapsible, self.results_heading, self.results,
         )  # fmt: skip
-        parts = (self.header, self.banner, self.first_run, self.scroll_area, self.run_panel)
+        self.banner.float_over(self.scroll_area)
+        parts = (self.header, self.first_run, self.scroll_area, self.run_panel)
         column(self, *parts, tall=self.scroll_area)
         self.setMinimumWidth(340)
 
@@ -206,13 +207,16 @@ class PlimsegDock(QWidget):
         section.history.deleteRequested.connect(self.controller.delete)
         self.controller.messageEmitted.connect(self.banner.show_message)
         section.mpp_row.typed.connect(self._on_mpp)
-        section.mpp_row.refused.connect(lambda text: self.banner.show_message("warning", text))
+        refuse = functools.partial(self.banner.show_message, "warning")
+        section.mpp_row.refused.connect(refuse)
+        section.mpp_row.typed.connect(lambda _: self.banner.retract("warning"))
         self.model_choice.changed.connect(self._on_model)
         self.class_list.classesChanged.connect(self._on_classes)
         self.class_list.visibilityChanged.connect(self._hide_classes)
         self.class_list.colorChanged.connect(self._on_color)
         self.class_list.classPicked.connect(lambda name: select_class(self.view, name))
-        self.class_list.refused.connect(lambda text: self.banner.show_message("warning", text))
+        self.class_list.refused.connect(refuse)
+        self.class_list.classesChanged.connect(lambda: self.banner.retract("warning"))
         self.run_on.changed.connect(self.refresh_state)
         self.run_on.drawRequested.connect(self.draw_region)
         self.settings_form.changed.connect(self._on_settings)
@@ -332,10 +336,8 @@ class PlimsegDock(QWidget):
         self._load_early()
 
     def _load_early(self) -> None:
-        slide, choice = self.slides.slide, self.model_choice
-        ready = slide is not None and slide.mpp is not None and not choice.problem
-        if ready and self.settings.load_early:
-            self.controller.load_early(choice.name, self.class_list.edited)
+        if self.settings.load_early and not self.model_choice.problem:
+            self.controller.load_early(self.slides.slide, self.model_name, self.class_list.edited)
 
     def _look_up_result(self) -> None:
         slide = self.slides.slide
@@ -416,7 +418,8 @@ class PlimsegDock(QWidget):
         return self.class_list.edited
 
     def reload_models(self) -> None:
-        """List the models again, keeping the choice."""
+        """List the models again, keeping the choice; one may have been trained under its name."""
+        self.controller.keeper.forget()
         self.model_choice.reload()
 
     def choose_model(self, name: str) -> bool:
@@ -424,7 +427,7 @@ class PlimsegDock(QWidget):
         if self.controller.is_running:
             self.banner.show_message("warning", self.state.why_not("setup"))
             return False
-        self.model_choice.reload()
+        self.reload_models()
         if not self.model_choice.choose(name):
             self.banner.show_message("warning", f"The model '{name}' can't be used.")
             return False

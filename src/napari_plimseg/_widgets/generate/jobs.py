@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from napari_plimseg.inference import Progress, SegmentationJob
-    from napari_plimseg.models import ModelEntry
     from napari_plimseg.results import MaskStore, StoreDamage
     from napari_plimseg.slides import Slide
 
@@ -78,11 +77,30 @@ class Opened:
         return cls.of(MaskStore.open(path))
 
 
+@dataclass(frozen=True)
+class MadeBy:
+    """By which results of a model are known without loading it.
+
+    Parameters
+    ----------
+    names : tuple of str
+        Of the model.
+    words : tuple
+        Name and prompts of each class.
+    changed : float
+        When its file was changed, in seconds; older results are of another model.
+    """
+
+    names: tuple[str, ...]
+    words: tuple[tuple[str, tuple[str, ...]], ...]
+    changed: float
+
+
 Step = Stage | Opened | NothingToDo | TileDone
 
 
 def run_steps(
-    slide: Slide, job: SegmentationJob, keeper: ModelCache, entry: ModelEntry | None = None
+    slide: Slide, job: SegmentationJob, keeper: ModelCache, made_by: MadeBy | None = None
 ) -> Generator[Step, None, None]:
     """Load the model, open the store and segment; closing the generator stops the run safely.
 
@@ -94,9 +112,8 @@ def run_steps(
         The run.
     keeper : ModelCache
         Loads the model of the job, unless it is loaded already.
-    entry : ModelEntry, optional
-        The model of the job in the library. With it, a result that is finished is shown without
-        loading the model.
+    made_by : MadeBy, optional
+        With it, a result that is finished is shown without loading the model.
 
     Raises
     ------
@@ -105,15 +122,15 @@ def run_steps(
     """
     with (
         ENGINE.held_by("the run of the dock PLIMSeg"),
-        contextlib.closing(_run_steps(slide, job, keeper, entry)) as steps,
+        contextlib.closing(_run_steps(slide, job, keeper, made_by)) as steps,
     ):
         yield from steps
 
 
 def _run_steps(
-    slide: Slide, job: SegmentationJob, keeper: ModelCache, entry: ModelEntry | None
+    slide: Slide, job: SegmentationJob, keeper: ModelCache, made_by: MadeBy | None
 ) -> Generator[Step, None, None]:
-    finished = None if entry is None or job.recompute else find_finished(slide, job, entry)
+    finished = None if made_by is None or job.recompute else find_finished(slide, job, made_by)
     if finished is not None:
         yield finished
         yield NothingToDo()
@@ -193,7 +210,7 @@ def delete_result(path: Path) -> str:
     return ""
 
 
-def find_finished(slide: Slide, job: SegmentationJob, entry: ModelEntry) -> Opened | None:
+def find_finished(slide: Slide, job: SegmentationJob, made_by: MadeBy) -> Opened | None:
     """Return the finished result of a job without loading its model; None when there is none.
 
     Parameters
@@ -201,22 +218,16 @@ def find_finished(slide: Slide, job: SegmentationJob, entry: ModelEntry) -> Open
     slide : Slide
         Open, with a known pixel size.
     job : SegmentationJob
-        Its model is the name of `entry`.
-    entry : ModelEntry
-        A result is of this model when it has its name and its words, and the model's file was not
-        changed since.
+        Its model is named, not loaded.
+    made_by : MadeBy
     """
     from napari_plimseg.inference import is_finished
 
-    classes = job.classes or entry.default_classes
-    words = [(c.name, c.prompts) for c in classes]
-    path = entry.path
-    changed = path.stat().st_mtime if path is not None and path.exists() else 0.0
     for store in _stores_of(slide, job.results_folder):
         info = store.info
-        same = info.model_name in (entry.name, entry.title)
-        same = same and [(c.name, c.prompts) for c in info.classes] == words
-        same = same and datetime.fromisoformat(store.created).timestamp() > changed
+        same = info.model_name in made_by.names
+        same = same and tuple((c.name, c.prompts) for c in info.classes) == made_by.words
+        same = same and datetime.fromisoformat(store.created).timestamp() > made_by.changed
         if same and is_finished(store, slide, job.settings, job.region) and not store.damage():
             return Opened.of(store)
         store.close()

@@ -19,7 +19,7 @@ from napari_plimseg._widgets.common import (
     plain,
     run_once,
 )
-from napari_plimseg._widgets.generate.jobs import Opened, Step, delete_result, run_steps
+from napari_plimseg._widgets.generate.jobs import MadeBy, Opened, Step, delete_result, run_steps
 from napari_plimseg._widgets.generate.state import DockState, Phase
 from napari_plimseg._widgets.viewer import (
     CONFIDENCE,
@@ -177,14 +177,18 @@ class RunController(QObject):
                 return view
         return None
 
-    def load_early(self, model: str, classes: TissueClasses | None) -> None:
-        """Load a model in the background, so that the next run starts sooner."""
+    def load_early(self, slide: Slide | None, model: str, classes: TissueClasses | None) -> None:
+        """Load a model in the background, so that the next run on a slide starts sooner.
+
+        Not while the pixel size is unknown: it is asked for first.
+        """
         keeper = self.keeper
 
         def load() -> None:
             keeper.model(model, classes)
 
-        if not self.is_running:  # what fails here fails at the run, which says why
+        if slide is not None and slide.mpp is not None and not self.is_running:
+            # what fails here fails at the run, which says why
             run_once(self, load, lambda _: None, lambda _: None)
 
     def start(
@@ -207,7 +211,8 @@ class RunController(QObject):
         self._deleted = ""
         self._stopped.discard(slide)
         keeper = self.keeper
-        self._job.start(lambda: run_steps(slide, job, keeper, entry))
+        made_by = None if entry is None else _made_by(entry, job.classes)
+        self._job.start(lambda: run_steps(slide, job, keeper, made_by))
 
     def stop(self) -> None:
         """Ask the run to stop after the current tiles."""
@@ -362,6 +367,15 @@ class RunController(QObject):
         if self._running is not None and not complete and self.last_view is not None:
             self._stopped.add(self._running[0])
         self.finished.emit(complete)
+
+
+def _made_by(entry: ModelEntry, edited: TissueClasses | None) -> MadeBy:
+    path = entry.path
+    return MadeBy(
+        names=(entry.name, entry.title),
+        words=tuple((c.name, c.prompts) for c in edited or entry.default_classes),
+        changed=path.stat().st_mtime if path is not None and path.exists() else 0.0,
+    )
 
 
 BUTTON_STYLE = (

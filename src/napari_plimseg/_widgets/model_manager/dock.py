@@ -33,7 +33,7 @@ from napari_plimseg._widgets.common import (
     plain,
     show_actions,
 )
-from napari_plimseg._widgets.docks import main_dock
+from napari_plimseg._widgets.docks import NOT_CHOSEN, main_dock
 from napari_plimseg._widgets.generate import duration
 from napari_plimseg._widgets.model_manager.state import ModelsState, Work
 from napari_plimseg.models import (
@@ -228,7 +228,7 @@ class ModelsDock(QWidget):
         layout = QVBoxLayout(self)
         layout.setContentsMargins(4, 4, 4, 4)
         layout.setSpacing(4)
-        layout.addWidget(self.banner)
+        self.banner.float_over(self.table)
         layout.addWidget(splitter, 1)
         layout.addLayout(progress)
         layout.addWidget(self.line)
@@ -331,6 +331,8 @@ class ModelsDock(QWidget):
             return
         if dock.choose_model(entry.name):
             self.banner.show_message("good", f"{entry.title} is selected in the PLIMSeg dock.")
+        else:
+            self.banner.show_message("warning", NOT_CHOSEN.format(name=entry.title))
 
     def ask(self, title: str, text: str) -> bool:
         """Ask the user a question; return whether the answer is yes."""

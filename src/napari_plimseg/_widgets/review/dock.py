@@ -187,7 +187,7 @@ class ReviewDock(QWidget):
         layout = QVBoxLayout(self)
         layout.setContentsMargins(4, 4, 4, 4)
         layout.setSpacing(4)
-        layout.addWidget(self.banner)
+        self.banner.float_over(area)
         layout.addWidget(area, 1)
         self.setMinimumWidth(340)
 

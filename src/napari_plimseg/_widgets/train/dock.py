@@ -140,6 +140,16 @@ def how_it_ended(process: TrainingProcess) -> tuple[str, str]:
     return "error", process.error
 
 
+def brief(warning: str) -> str:
+    """Return a warning of the trainer in one line: of a table, its first problem."""
+    first, *rest = warning.splitlines()
+    rows = rest[1:]  # after the head of the table
+    if not rows:
+        return first
+    more = f", and {len(rows) - 1} more" if len(rows) > 1 else ""
+    return f"{first} {' '.join(rows[0].split()[1:])}{more}"
+
+
 _SCROLL_AFTER_MS = 100
 
 
@@ -214,7 +224,8 @@ class TrainDock(QWidget):
             self.result,
             self.earlier_box,
         )
-        column(self, self.banner, self.scroll_area, self.panel, tall=self.scroll_area)
+        self.banner.float_over(self.scroll_area)
+        column(self, self.scroll_area, self.panel, tall=self.scroll_area)
         self.setMinimumWidth(360)
 
     def _job(self, on_item: Callable[[Any], None]) -> BackgroundJob:
@@ -278,6 +289,7 @@ class TrainDock(QWidget):
             has_model=process is not None and self.outcome.has(process.listed_as),
             has_slide=slide is not None and slide.mpp is not None,
             comparing=self.outcome.is_comparing,
+            shown_name="" if process is None else process.files.root.name,
         )
 
     def show_theme(self, color: str) -> None:
@@ -502,7 +514,7 @@ class TrainDock(QWidget):
         history = process.history
         self.curves.show_history(history)
         self.pictures.show_pictures(history.pictures)
-        texts = [text.splitlines()[0] for text in history.warnings[-3:] if text]
+        texts = [brief(text) for text in history.warnings[-3:] if text]
         self.warnings.setText("\n".join(texts))
         self.warnings.setVisible(bool(texts) and process.state.is_alive)
         self.refresh_state()

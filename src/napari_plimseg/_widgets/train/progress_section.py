@@ -285,6 +285,7 @@ class TrainPanel(QWidget):
         show_actions(self, state)
         self.start_button.setVisible(not running)
         self.resume_button.setVisible(not running and state.can_resume)
+        self.resume_button.setText(state.resume_text)
         self.stop_button.setVisible(running)
         self.stop_button.setText(state.stop_text)
         if state.stop_text == "Stop now" and self.stop_button.isEnabled():

@@ -28,7 +28,7 @@ from napari_plimseg._widgets.common import (
     plain,
     show_actions,
 )
-from napari_plimseg._widgets.docks import open_main_dock
+from napari_plimseg._widgets.docks import NOT_CHOSEN, open_main_dock
 from napari_plimseg._widgets.train.model_comparison import (
     ComparedModels,
     ComparisonLayers,
@@ -57,7 +57,7 @@ class ResultSection(QWidget):
 
     Attributes
     ----------
-    useRequested, reportRequested, compareRequested : Signal()
+    useRequested, reportRequested, compareRequested, cancelRequested : Signal()
         A button was pressed.
     shownChosen : Signal(int)
         0: the mask of the new model, 1: of the other one, 2: the differences.
@@ -66,18 +66,20 @@ class ResultSection(QWidget):
     useRequested = Signal()
     reportRequested = Signal()
     compareRequested = Signal()
+    cancelRequested = Signal()
     shownChosen = Signal(int)
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self.scores = FlowText()
         self.scores.setTextFormat(Qt.TextFormat.RichText)
-        self.use_button, self.report_button, self.compare_button = (
+        self.use_button, self.report_button, self.compare_button, self.cancel_button = (
             ActionButton(text, control, TOOLTIPS[f"train_{control}"], signal.emit)
             for text, control, signal in (
                 ("Use this model", "use", self.useRequested),
                 ("Open report", "report", self.reportRequested),
                 ("Compare with", "compare", self.compareRequested),
+                ("Cancel", "cancel_compare", self.cancelRequested),
             )
         )
         self.other = QComboBox()
@@ -96,6 +98,7 @@ class ResultSection(QWidget):
         first.addWidget(self.report_button)
         second.addWidget(self.compare_button)
         second.addWidget(self.other, 1)
+        second.addWidget(self.cancel_button)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setSpacing(4)
@@ -131,6 +134,7 @@ class ResultSection(QWidget):
     def show_state(self, state: TrainDockState) -> None:
         """Enable what can be used now; the tooltips of the rest say why not."""
         show_actions(self, state)
+        self.cancel_button.setVisible(state.comparing)
         if self.compare_button.isEnabled() and not self.other_model:
             self.compare_button.setEnabled(False)
             self.compare_button.setToolTip("There is no other model to compare with.")
@@ -238,13 +242,14 @@ class TrainedModel(QObject):
         self._compare = BackgroundJob(self)
         self._compare.yielded.connect(self._on_compared)
         self._compare.failed.connect(self._on_failed)
-        self._compare.finished.connect(lambda _: self.changed.emit())
+        self._compare.finished.connect(self._on_finished)
         self._list = BackgroundJob(self)
         self._list.yielded.connect(self._on_listed)
         self._list.failed.connect(lambda text: self.messageEmitted.emit("error", text))
         section.useRequested.connect(self.use)
         section.reportRequested.connect(self.open_report)
         section.compareRequested.connect(self.compare)
+        section.cancelRequested.connect(self.cancel)
         section.shownChosen.connect(self.layers.show_only)
 
     @property
@@ -283,6 +288,9 @@ class TrainedModel(QObject):
             self.messageEmitted.emit(
                 "good", f"Model '{process.listed_as}' is selected in the PLIMSeg dock."
             )
+        else:
+            name = process.listed_as
+            self.messageEmitted.emit("warning", NOT_CHOSEN.format(name=name))
 
     def open_report(self) -> None:
         """Open the report of the training that is shown."""
@@ -306,6 +314,16 @@ class TrainedModel(QObject):
         self.messageEmitted.emit("", "")
         models = (process.listed_as, other)
         self._compare.start(lambda: compare_steps(slide, region, models, load_settings()))
+        self.changed.emit()
+
+    def cancel(self) -> None:
+        """Stop the comparison after the current tiles."""
+        self._compare.stop()
+        self._section.show_stage("Stopping the comparison…")
+
+    def _on_finished(self, complete: bool) -> None:
+        if not complete and self._section.stage.text().startswith("Stopping"):
+            self._section.show_stage("Comparison cancelled.")
         self.changed.emit()
 
     def _on_compared(self, item: Stage | ComparedModels) -> None:

@@ -8,7 +8,7 @@ from napari_plimseg.training_runs import TrainingState
 
 CONTROLS = (
     "folder", "slides", "tag", "setup", "start", "stop", "resume", "report", "use", "compare",
-    "earlier",
+    "cancel_compare", "earlier",
 )  # fmt: skip
 
 _CHECKING = "The images are being checked."
@@ -47,6 +47,8 @@ class TrainDockState:
         Whether a slide with a known pixel size is open.
     comparing : bool
         Whether two models are being compared.
+    shown_name : str
+        Name of the training that is shown.
     """
 
     has_folder: bool = False
@@ -62,11 +64,17 @@ class TrainDockState:
     has_model: bool = False
     has_slide: bool = False
     comparing: bool = False
+    shown_name: str = ""
 
     @property
     def is_training(self) -> bool:
         """Whether a training process is running."""
         return self.training is not None and self.training.is_alive
+
+    @property
+    def resume_text(self) -> str:
+        """The text on the button that resumes; what is typed as a name is for a new training."""
+        return f"Resume '{self.shown_name}'" if self.shown_name else "Resume"
 
     @property
     def stop_text(self) -> str:
@@ -94,6 +102,7 @@ class TrainDockState:
             "report": lambda: "" if self.has_report else "There is no report yet.",
             "use": lambda: "" if self.has_model else "There is no trained model yet.",
             "compare": self._why_not_compare,
+            "cancel_compare": lambda: "" if self.comparing else "No comparison is running.",
             "earlier": lambda: _WAIT_OR_STOP if self.is_training else "",
         }
         return answers[control]()

@@ -118,7 +118,7 @@ class TagGallery(QDialog):
             actions.addWidget(button)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(10, 8, 10, 8)
-        layout.addWidget(self.banner)
+        self.banner.float_over(self.picture)
         layout.addLayout(top)
         layout.addWidget(self.picture, 1)
         layout.addLayout(self._class_grid)
@@ -209,7 +209,12 @@ class TagGallery(QDialog):
 
     def _say_end(self) -> None:
         left = len(self.table.images) - self.table.done
-        if left:
+        states = [self.table.state(name) for name in self.table.images]
+        tagged = states.count("tagged")
+        if not left and tagged < len(states):
+            text = f"All images are done; {tagged} of {len(states)} have a tag to train on."
+            self.banner.show_message("good" if tagged else "warning", text)
+        elif left:
             self.banner.show_message(
                 "info", f"This is the last image; {left} are not tagged yet (key U)."
             )

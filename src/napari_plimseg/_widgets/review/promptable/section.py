@@ -198,7 +198,7 @@ class PromptSection(QWidget):
         self._viewer = unwrapped(viewer)
         self._correct = correct
         self.state = PromptModel()
-        self._failure = ""
+        self._said = ""
         self.service = PromptService()
         self.controls = PromptControls()
         column = QVBoxLayout(self)
@@ -414,11 +414,13 @@ class PromptSection(QWidget):
         ):  # fmt: skip
             self._layers.show_draft(target, draft)
             if reply is Reply.ASK:
+                self._withdraw()
                 self._start(self.service.question(target, self._typed_pixel_um, draft))
             elif reply is not Reply.QUEUED:
                 self._show_answers()
         if reply in MESSAGES:
-            self.messageEmitted.emit("info", MESSAGES[reply])
+            self._said = MESSAGES[reply]
+            self.messageEmitted.emit("info", self._said)
 
     def _start(self, work: Work, *, is_search: bool = False) -> None:
         self.state.start(is_search=is_search)
@@ -436,14 +438,14 @@ class PromptSection(QWidget):
             self._show_answers()
 
     def _on_failed(self, text: str) -> None:
-        self.state.failure = self._failure = text
+        self.state.failure = self._said = text
         self.messageEmitted.emit("error", text)
 
     def _withdraw(self) -> None:
-        """Withdraw the message about an earlier failure."""
-        failure, self._failure = self._failure, ""
-        if failure:
-            self.messageWithdrawn.emit(failure)
+        """Withdraw the message about an earlier click or failure."""
+        said, self._said = self._said, ""
+        if said:
+            self.messageWithdrawn.emit(said)
 
     def _on_moved(self) -> None:
         if self.state.is_tiny:
