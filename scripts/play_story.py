@@ -34,6 +34,9 @@ def main() -> int:
     )
     parser.add_argument("--out", type=Path, default=Path("story"), help="folder for the pictures")
     parser.add_argument("--theme", choices=("dark", "light"), default="dark")
+    parser.add_argument(
+        "--trust", action="store_true", help="play what must never go wrong without a word instead"
+    )
     parser.add_argument("--begin", metavar="STEP", help="leave out what comes before, but opening")
     parser.add_argument("--until", metavar="STEP", help="end after this step")
     options = parser.parse_args()
@@ -50,6 +53,7 @@ def play(options: argparse.Namespace, folder: Path) -> int:
     import napari
     from story.on_the_slide import SLIDE_STEPS, Story
     from story.screen import Screen
+    from story.trust import TRUST_STEPS
     from story.with_models import MODEL_STEPS
     from story.with_prompts import PROMPT_STEPS
 
@@ -59,7 +63,7 @@ def play(options: argparse.Namespace, folder: Path) -> int:
     story = Story(screen, folder, options.slide, options.mpp, options.data or TILES)
     began = time.monotonic()
     code = 0
-    steps = {**SLIDE_STEPS, **PROMPT_STEPS, **MODEL_STEPS}
+    steps = TRUST_STEPS if options.trust else {**SLIDE_STEPS, **PROMPT_STEPS, **MODEL_STEPS}
     names = list(steps)
     begin = names.index(options.begin) if options.begin else 1
     for name in [names[0], *names[begin:]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from qtpy.QtGui import QGuiApplication
+from qtpy.QtGui import QGuiApplication, QResizeEvent
 from qtpy.QtWidgets import QScrollArea
 
 from napari_plimseg._widgets.common.background_job import error_behind, run_once
@@ -80,7 +80,9 @@ def test_a_message_moves_no_control(
     assert area.rect().contains(dock.banner.geometry())
     needed = dock.banner.label.heightForWidth(dock.banner.label.width())
     assert dock.banner.label.height() >= min(needed, area.height() - 20)
-    area.resize(area.width() - 20, area.height() - 50)
+    before = area.size()
+    area.resize(before.width() - 20, before.height() - 50)
+    QGuiApplication.sendEvent(area, QResizeEvent(area.size(), before))
     assert area.rect().contains(dock.banner.geometry())
 
 

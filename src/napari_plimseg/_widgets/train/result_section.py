@@ -239,6 +239,7 @@ class TrainedModel(QObject):
         self._process: TrainingProcess | None = None
         self._infos: list[ModelEntry] = []
         self.layers = ComparisonLayers(viewer)
+        self._is_cancelled = False
         self._compare = BackgroundJob(self)
         self._compare.yielded.connect(self._on_compared)
         self._compare.failed.connect(self._on_failed)
@@ -312,21 +313,25 @@ class TrainedModel(QObject):
             self.messageEmitted.emit("error", str(error))
             return
         self.messageEmitted.emit("", "")
+        self._is_cancelled = False
         models = (process.listed_as, other)
         self._compare.start(lambda: compare_steps(slide, region, models, load_settings()))
         self.changed.emit()
 
     def cancel(self) -> None:
         """Stop the comparison after the current tiles."""
+        self._is_cancelled = True
         self._compare.stop()
         self._section.show_stage("Stopping the comparison…")
 
-    def _on_finished(self, complete: bool) -> None:
-        if not complete and self._section.stage.text().startswith("Stopping"):
+    def _on_finished(self, _: bool) -> None:
+        if self._is_cancelled:
             self._section.show_stage("Comparison cancelled.")
         self.changed.emit()
 
     def _on_compared(self, item: Stage | ComparedModels) -> None:
+        if self._is_cancelled:
+            return
         if isinstance(item, Stage):
             self._section.show_stage(item.text)
             return
