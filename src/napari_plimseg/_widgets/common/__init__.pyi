@@ -13,6 +13,7 @@ __all__ = [
     "FirstRunCard",
     "FlowText",
     "HelpPanel",
+    "MadeBy",
     "ModelCache",
     "ModelChoice",
     "NothingToDo",
@@ -144,6 +145,9 @@ from .layout import (
 )
 from .layout import (
     scrolling as scrolling,
+)
+from .model_choice import (
+    MadeBy as MadeBy,
 )
 from .model_choice import (
     ModelChoice as ModelChoice,

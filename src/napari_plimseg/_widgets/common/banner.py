@@ -140,11 +140,6 @@ class Banner(QFrame):
             self.copy_button.setText("Copied")
 
 
-    def retract(self, kind: str) -> None:
-        """Hide a message of a kind whose cause is gone."""
-        if self.kind == kind:
-            self.hide()
-
     def withdraw(self, text: str) -> None:
         """Hide a message whose cause is gone, unless another one is shown by now."""
         if self._text == text:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from html import escape
 from typing import TYPE_CHECKING
 
@@ -33,6 +34,25 @@ def describe_model(info: ModelEntry) -> str:
     if not info.available:
         lines.append(f"<b>Can't be used: {escape(info.reason)}</b>")
     return "<br>".join(lines)
+
+
+@dataclass(frozen=True)
+class MadeBy:
+    """By which results of a model are known without loading it.
+
+    Parameters
+    ----------
+    names : tuple of str
+        Of the model.
+    words : tuple
+        Name and prompts of each class.
+    changed : float
+        When its file was changed, in seconds; older results are of another model.
+    """
+
+    names: tuple[str, ...]
+    words: tuple[tuple[str, tuple[str, ...]], ...]
+    changed: float
 
 
 class ModelChoice(QComboBox):
@@ -111,6 +131,17 @@ class ModelChoice(QComboBox):
         if info is None:
             return self._error or "No model found. Reinstall the plugin."
         return "" if info.available else info.reason
+
+    def made_by(self, edited: TissueClasses | None) -> MadeBy | None:
+        """Return by what results of the chosen model, with its classes or others, are known."""
+        info = self.info
+        if info is None:
+            return None
+        return MadeBy(
+            names=(info.name, info.title),
+            words=tuple((c.name, c.prompts) for c in edited or info.default_classes),
+            changed=info.path.stat().st_mtime if info.path and info.path.exists() else 0.0,
+        )
 
     def choose_model_of(self, made: MaskInfo) -> TissueClasses | None:
         """Choose the model that made a mask; return its classes, None when it is not installed."""

@@ -333,9 +333,6 @@ class PlimsegDock(QWidget):
         self.model_choice.choose(self.slides.new_suggestion())
         self._look_up_result()
         self.refresh_state()
-        self._load_early()
-
-    def _load_early(self) -> None:
         if self.settings.load_early and not self.model_choice.problem:
             self.controller.load_early(self.slides.slide, self.model_name, self.class_list.edited)
 
@@ -395,7 +392,6 @@ class PlimsegDock(QWidget):
         self.controller.forget_stopped()
         self._remember()
         self.refresh_state()
-        self._load_early()
 
     @property
     def is_running(self) -> bool:
@@ -506,8 +502,8 @@ class PlimsegDock(QWidget):
             self.show_error_message(str(error))
             return
         self.banner.clear()
-        entry = self.model_choice.info
-        self.controller.start(slide, job, classes, self.class_list.hidden, entry)
+        made_by = self.model_choice.made_by(self.class_list.edited)
+        self.controller.start(slide, job, classes, self.class_list.hidden, made_by)
         self.run_panel.show_stage("Starting…")
         self.refresh_state()
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from napari_plimseg._widgets.common import ModelCache, NothingToDo, Stage, TileDone
+from napari_plimseg._widgets.common import MadeBy, ModelCache, NothingToDo, Stage, TileDone
 from napari_plimseg.errors import CorrectionsError, PlimsegError
 from napari_plimseg.fingerprints import fingerprint, former_fingerprints
 from napari_plimseg.inference import ENGINE
@@ -75,25 +75,6 @@ class Opened:
         from napari_plimseg.results import MaskStore
 
         return cls.of(MaskStore.open(path))
-
-
-@dataclass(frozen=True)
-class MadeBy:
-    """By which results of a model are known without loading it.
-
-    Parameters
-    ----------
-    names : tuple of str
-        Of the model.
-    words : tuple
-        Name and prompts of each class.
-    changed : float
-        When its file was changed, in seconds; older results are of another model.
-    """
-
-    names: tuple[str, ...]
-    words: tuple[tuple[str, tuple[str, ...]], ...]
-    changed: float
 
 
 Step = Stage | Opened | NothingToDo | TileDone

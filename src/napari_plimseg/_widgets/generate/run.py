@@ -13,13 +13,14 @@ from napari_plimseg._widgets.common import (
     TOOLTIPS,
     BackgroundJob,
     FlowText,
+    MadeBy,
     ModelCache,
     NothingToDo,
     Stage,
     plain,
     run_once,
 )
-from napari_plimseg._widgets.generate.jobs import MadeBy, Opened, Step, delete_result, run_steps
+from napari_plimseg._widgets.generate.jobs import Opened, Step, delete_result, run_steps
 from napari_plimseg._widgets.generate.state import DockState, Phase
 from napari_plimseg._widgets.viewer import (
     CONFIDENCE,
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
     from napari.viewer import Viewer
 
     from napari_plimseg.inference import Progress, SegmentationJob
-    from napari_plimseg.models import ModelEntry
     from napari_plimseg.slides import Slide
     from napari_plimseg.tissue import TissueClasses
 
@@ -197,11 +197,11 @@ class RunController(QObject):
         job: SegmentationJob,
         classes: TissueClasses,
         hidden: set[str],
-        entry: ModelEntry | None = None,
+        made_by: MadeBy | None = None,
     ) -> None:
         """Start a run; its mask shows `classes`, those in `hidden` transparently.
 
-        With the model's `entry` in the library, a finished result needs no model.
+        With `made_by`, a finished result needs no model.
         """
         self.found_finished = False
         self._running = (slide, classes, hidden)
@@ -211,7 +211,6 @@ class RunController(QObject):
         self._deleted = ""
         self._stopped.discard(slide)
         keeper = self.keeper
-        made_by = None if entry is None else _made_by(entry, job.classes)
         self._job.start(lambda: run_steps(slide, job, keeper, made_by))
 
     def stop(self) -> None:
@@ -367,15 +366,6 @@ class RunController(QObject):
         if self._running is not None and not complete and self.last_view is not None:
             self._stopped.add(self._running[0])
         self.finished.emit(complete)
-
-
-def _made_by(entry: ModelEntry, edited: TissueClasses | None) -> MadeBy:
-    path = entry.path
-    return MadeBy(
-        names=(entry.name, entry.title),
-        words=tuple((c.name, c.prompts) for c in edited or entry.default_classes),
-        changed=path.stat().st_mtime if path is not None and path.exists() else 0.0,
-    )
 
 
 BUTTON_STYLE = (
