@@ -37,6 +37,7 @@ def main() -> int:
     parser.add_argument(
         "--trust", action="store_true", help="play what must never go wrong without a word instead"
     )
+    parser.add_argument("--font-scale", type=float, default=1.0, help="1.5 for fonts of 150 %%")
     parser.add_argument("--begin", metavar="STEP", help="leave out what comes before, but opening")
     parser.add_argument("--until", metavar="STEP", help="end after this step")
     options = parser.parse_args()
@@ -51,12 +52,15 @@ def main() -> int:
 def play(options: argparse.Namespace, folder: Path) -> int:
     """Play all steps; return the exit code."""
     import napari
+    from napari.settings import get_settings
     from story.on_the_slide import SLIDE_STEPS, Story
     from story.screen import Screen
     from story.trust import TRUST_STEPS
     from story.with_models import MODEL_STEPS
     from story.with_prompts import PROMPT_STEPS
 
+    appearance = get_settings().appearance
+    appearance.font_size = round(appearance.font_size * options.font_scale)
     viewer = napari.Viewer(show=True)
     viewer.theme = options.theme
     screen = Screen(viewer, options.out)

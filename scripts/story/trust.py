@@ -123,8 +123,8 @@ def export_twice(story: Story) -> str:
     """Export to a file that exists: it is replaced after a question only."""
     screen, dock = story.screen, story.dock
     target = story.folder / "twice"
-    chosen = screen.answering(QFileDialog, "getSaveFileName", (str(target), ""))
-    with chosen:
+    where = (str(target), "")
+    with screen.answering(QFileDialog, "getSaveFileName", where):
         screen.press(dock.results.export_buttons["csv"])
     file = target.with_name("twice.csv")
     screen.wait("it is written", lambda: file.exists() and not dock.tools.is_busy, 60)
@@ -135,7 +135,10 @@ def export_twice(story: Story) -> str:
         asked.append(arguments[2])
         return QMessageBox.StandardButton.No
 
-    with chosen, mock.patch.object(QMessageBox, "question", refuse):
+    with (
+        screen.answering(QFileDialog, "getSaveFileName", where),
+        mock.patch.object(QMessageBox, "question", refuse),
+    ):
         screen.press(dock.results.export_buttons["csv"])
     screen.rest(0.5)
     check("it was asked", len(asked) == 1)

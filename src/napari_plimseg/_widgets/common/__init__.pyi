@@ -20,6 +20,7 @@ __all__ = [
     "OptionsForm",
     "PlainLabel",
     "PresetMenu",
+    "ScrollColumn",
     "Stage",
     "TileDone",
     "TimeSlicedTask",
@@ -130,6 +131,9 @@ from .jobs import (
 )
 from .layout import (
     SPACING as SPACING,
+)
+from .layout import (
+    ScrollColumn as ScrollColumn,
 )
 from .layout import (
     column as column,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from qtpy.QtCore import Qt
+from qtpy.QtCore import QSize, Qt
 from qtpy.QtWidgets import QFrame, QHBoxLayout, QLabel, QScrollArea, QVBoxLayout, QWidget
 
 from napari_plimseg._widgets.common.tooltips import PlainLabel
@@ -46,6 +46,28 @@ def column(dock: QWidget, *widgets: QWidget, tall: QWidget) -> None:
         layout.addWidget(widget, int(widget is tall))
 
 
+class ScrollColumn(QScrollArea):
+    """An area that scrolls up and down only and is never narrower than what it shows.
+
+    With large fonts it would otherwise cut its content off at the side.
+    """
+
+    def __init__(self, content: QWidget) -> None:
+        super().__init__()
+        self._content = content
+        self.setWidget(content)
+        self.setWidgetResizable(True)
+        self.setFrameShape(QFrame.Shape.NoFrame)
+        self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+
+    def minimumSizeHint(self) -> QSize:
+        """Return a small height, and the width of the content beside its scroll bar."""
+        least = super().minimumSizeHint()
+        bar = self.verticalScrollBar().sizeHint().width()
+        wide = self._content.minimumSizeHint().width() + bar
+        return QSize(max(least.width(), wide), least.height())
+
+
 def scrolling(*widgets: QWidget) -> QScrollArea:
     """Return widgets one below the other in an area that scrolls up and down only."""
     content = QWidget()
@@ -55,9 +77,4 @@ def scrolling(*widgets: QWidget) -> QScrollArea:
     for widget in widgets:
         layout.addWidget(widget)
     layout.addStretch(1)
-    area = QScrollArea()
-    area.setWidget(content)
-    area.setWidgetResizable(True)
-    area.setFrameShape(QFrame.Shape.NoFrame)
-    area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-    return area
+    return ScrollColumn(content)

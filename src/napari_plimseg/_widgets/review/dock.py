@@ -5,9 +5,9 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING, Any
 
-from qtpy.QtCore import QObject, Qt, QTimer, Signal
+from qtpy.QtCore import QObject, QTimer, Signal
 from qtpy.QtGui import QColor
-from qtpy.QtWidgets import QComboBox, QFrame, QHBoxLayout, QScrollArea, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QComboBox, QHBoxLayout, QVBoxLayout, QWidget
 
 from napari_plimseg._widgets.common import (
     TOOLTIPS,
@@ -15,6 +15,7 @@ from napari_plimseg._widgets.common import (
     CollapsibleSection,
     FlowText,
     PlainLabel,
+    ScrollColumn,
     on_destroyed,
 )
 from napari_plimseg._widgets.review.class_editor import ClassEditor
@@ -179,11 +180,7 @@ class ReviewDock(QWidget):
         for fold in self._folds:
             column.addWidget(fold)
         column.addStretch(1)
-        area = self.scroll_area = QScrollArea()
-        area.setWidget(content)
-        area.setWidgetResizable(True)
-        area.setFrameShape(QFrame.Shape.NoFrame)
-        area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        area = self.scroll_area = ScrollColumn(content)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(4, 4, 4, 4)
         layout.setSpacing(4)
