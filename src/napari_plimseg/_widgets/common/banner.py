@@ -139,7 +139,6 @@ class Banner(QFrame):
             clipboard.setText(error_report(sentence, error, device=device))
             self.copy_button.setText("Copied")
 
-
     def withdraw(self, text: str) -> None:
         """Hide a message whose cause is gone, unless another one is shown by now."""
         if self._text == text:

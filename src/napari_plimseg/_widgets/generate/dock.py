@@ -41,14 +41,13 @@ from napari_plimseg._widgets.generate.results import (
     ResultsSection,
     ResultTools,
     StoredResults,
-    loaded_text,
+    loaded_message,
 )
 from napari_plimseg._widgets.generate.run import (
-    NOTHING_TO_DO,
     EngineWatch,
     RunController,
     RunPanel,
-    end_of_run,
+    show_end,
 )
 from napari_plimseg._widgets.generate.slide_section import SlideSection, TissuePreview
 from napari_plimseg._widgets.generate.state import DockState
@@ -61,7 +60,6 @@ from napari_plimseg._widgets.viewer import (
     ViewerSlides,
     chosen_region,
     closed_shapes,
-    describe_corrections,
     find_region_layer,
     select_class,
     view_center,
@@ -328,8 +326,7 @@ class PlimsegDock(QWidget):
     def _on_slides(self) -> None:
         layers = self.slides.layers
         self.slide_section.show_slides([layer.name for layer in layers], self.slides.position)
-        slide = self.slides.slide
-        self.slide_section.show_slide(slide)
+        self.slide_section.show_slide(self.slides.slide)
         self.model_choice.choose(self.slides.new_suggestion())
         self._look_up_result()
         self.refresh_state()
@@ -342,10 +339,7 @@ class PlimsegDock(QWidget):
             self.stored.look_up(slide, self.settings.results_path)
 
     def open_result(self, path: str | Path) -> None:
-        """Show a finished or interrupted result of the current slide from its folder.
-
-        It replaces the result that the slide shows already.
-        """
+        """Show a result of the current slide from its folder, in place of the one shown."""
         if self.slides.slide is not None:
             self.stored.open(self.slides.slide, Path(path))
 
@@ -361,12 +355,7 @@ class PlimsegDock(QWidget):
         self.class_list.show_classes(info.classes, own)
         view = self.controller.show(slide, result, info.classes, self.class_list.hidden)
         self.class_list.show_classes(view.edits.own_as_shown, own)
-        text = f"{loaded_text(result.store)} {describe_corrections(view)}".rstrip()
-        if result.damage:
-            text = f"{text} Damaged: {result.damage.sentence}. Segment again to repair it."
-        text = f"{text} {info.unlike}".rstrip()
-        doubtful = view.note or result.damage or info.unlike
-        self.banner.show_message("warning" if doubtful else "info", text)
+        self.banner.show_message(*loaded_message(result, view))
         self.refresh_state()
 
     def _on_mpp(self, mpp: float) -> None:
@@ -521,10 +510,7 @@ class PlimsegDock(QWidget):
 
     def _on_finished(self, complete: bool) -> None:
         if complete:
-            kind, text = end_of_run(self.controller)
-            self.banner.show_message(kind, text)
-            if text.startswith(NOTHING_TO_DO):
-                self.banner.offer("Recompute", lambda: self.start(recompute=True))
+            show_end(self.controller, self.banner, lambda: self.start(recompute=True))
             self._scroll_down = True
         elif self.banner.kind != "error":
             self.banner.show_message("info", self.controller.stopped_text)

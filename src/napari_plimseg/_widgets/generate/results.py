@@ -40,7 +40,12 @@ from napari_plimseg._widgets.common import (
     swatch,
 )
 from napari_plimseg._widgets.generate.jobs import Opened, find_result
-from napari_plimseg._widgets.viewer import COLORMAPS, CONFIDENCE, CorrectionsRow
+from napari_plimseg._widgets.viewer import (
+    COLORMAPS,
+    CONFIDENCE,
+    CorrectionsRow,
+    describe_corrections,
+)
 from napari_plimseg.errors import PlimsegError, StoreError
 from napari_plimseg.results import FORMATS, has_labels, write_labels
 from napari_plimseg.settings import load_settings, remember, remembered
@@ -270,6 +275,16 @@ def loaded_text(store: MaskStore) -> str:
     text = f"Loaded result of {made.day} {made:%b %Y} ({store.info.model_name})"
     done = store.done_fraction
     return f"{text}." if done == 1 else f"{text}: {100 * done:.0f} % of the slide is done."
+
+
+def loaded_message(result: Opened, view: MaskView) -> tuple[str, str]:
+    """Return kind and text of the message about a result that was loaded."""
+    parts = [loaded_text(result.store), describe_corrections(view)]
+    if result.damage:
+        parts.append(f"Damaged: {result.damage.sentence}. Segment again to repair it.")
+    parts.append(result.store.info.unlike)
+    doubtful = view.note or result.damage or result.store.info.unlike
+    return "warning" if doubtful else "info", " ".join(filter(None, parts))
 
 
 class StoredResults(QObject):

@@ -34,8 +34,11 @@ from napari_plimseg._widgets.viewer import (
 from napari_plimseg.inference import ENGINE
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from napari.viewer import Viewer
 
+    from napari_plimseg._widgets.common import Banner
     from napari_plimseg.inference import Progress, SegmentationJob
     from napari_plimseg.slides import Slide
     from napari_plimseg.tissue import TissueClasses
@@ -435,6 +438,14 @@ def end_of_run(controller: RunController) -> tuple[str, str]:
     notes = (text, unlike, describe_corrections(view), dropped.outcome(view.store.has))
     doubtful = progress.unreadable_tiles or dropped or view.note or unlike
     return "warning" if doubtful else "good", " ".join(filter(None, notes))
+
+
+def show_end(controller: RunController, banner: Banner, again: Callable[[], None]) -> None:
+    """Show the message about a complete run; `again` computes a finished result once more."""
+    kind, text = end_of_run(controller)
+    banner.show_message(kind, text)
+    if text.startswith(NOTHING_TO_DO):
+        banner.offer("Recompute", again)
 
 
 class RunPanel(QWidget):
