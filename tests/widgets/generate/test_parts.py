@@ -160,6 +160,7 @@ def test_full_mask_of_a_decimated_layer_takes_the_painting() -> None:
     mask = np.repeat(np.arange(1, 11, dtype=np.uint8)[:, None], 7, 1)  # (10, 7)
     view = MaskView.__new__(MaskView)
     view.step = 3
+    view.edits = SimpleNamespace(applied=lambda mask: mask)
     view.corrections = None
     view.store = SimpleNamespace(read_classes=lambda **_: mask.copy())
     shown = mask[::3, ::3].copy()
