@@ -14,7 +14,7 @@ import numpy as np
 from qtpy.QtCore import QObject, Signal
 
 from napari_plimseg._widgets.viewer.mask_layer import VIEW_KEY
-from napari_plimseg._widgets.viewer.slide_layers import slide_of
+from napari_plimseg._widgets.viewer.slide_groups import slide_of
 
 if TYPE_CHECKING:
     from napari.layers import Layer

@@ -15,7 +15,7 @@ from napari_plimseg._widgets.viewer.layer_bindings import LayerBindings
 from napari_plimseg._widgets.viewer.layer_guard import LayerGuard, is_ours
 from napari_plimseg._widgets.viewer.mask_layer import mask_info_of, mask_views
 from napari_plimseg._widgets.viewer.napari_private import key_action, unwrapped
-from napari_plimseg._widgets.viewer.slide_layers import slide_of
+from napari_plimseg._widgets.viewer.slide_groups import owner_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -83,7 +83,8 @@ class MaskKeys(QObject):
     def mask_of(self, layer: Layer | None) -> Labels | None:
         """Return the mask that keys and strokes on a layer are for, None when there is none."""
         method = None if self._current is None else self._current()
-        slide, current = slide_of(layer), None if method is None else method()
+        current = None if method is None else method()
+        slide = None if layer is None else owner_of(layer, [])
         views = mask_views(self._viewer)
         mine = [v for v in views if slide is None or v.slide is slide]
         if current is not None and current in self._viewer.layers:
