@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from napari_plimseg._widgets.common.jobs import ModelCache
+from napari_plimseg._widgets.viewer.mask_layer import mask_views
 from napari_plimseg._widgets.viewer.regions import (
     REGION_LAYER,
     RunOn,
@@ -500,7 +501,7 @@ def test_a_finished_result_needs_no_model_and_can_be_computed_again(
     assert model.seen == tiles
     assert dock.banner.kind == "info"
     assert dock.banner.text == "Already segmented; nothing to compute."
-    assert len([la for la in dock._viewer.layers if "PLIMSeg mask" in la.name]) == 1
+    assert len(mask_views(dock._viewer)) == 1
     assert dock.banner.offer_button.isVisibleTo(dock)
     assert dock.banner.offer_button.text() == "Recompute"
     with qtbot.waitSignal(dock.controller.finished, timeout=WAIT):
