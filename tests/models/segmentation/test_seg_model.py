@@ -25,6 +25,7 @@ from napari_plimseg.models.loading import load_model
 from napari_plimseg.models.model_file import HEADER_KEY, ModelHeader, read_header
 from napari_plimseg.models.segmentation import seg_model
 from napari_plimseg.models.segmentation.base import DenseModel
+from napari_plimseg.models.segmentation.pyramid_net import PyramidNet
 from napari_plimseg.models.segmentation.seg_model import (
     SegModel,
     load_segmentation_model,
@@ -397,3 +398,10 @@ def test_windows_fit_the_cells_of_backbone_head_and_mask(
         window=windows[0], step=windows[1],
     )  # fmt: skip
     save_segmentation_model(tmp_path / "own.safetensors", about, backbone, head)
+
+
+def test_a_pyramid_sees_more_at_once() -> None:
+    backbone = TinyBackbone()
+    backbone.strides, backbone.block_channels = (4, 8, 16, 32), (8,) * 4
+    head = PyramidNet(backbone.block_channels, backbone.strides, len(CLASSES), 16)
+    assert windows_for(backbone, head) == (448, 384)
