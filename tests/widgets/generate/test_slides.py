@@ -205,3 +205,34 @@ def test_the_status_bar_shows_magnification_and_micrometers(
     add_slide(name="unknown.tif", mpp=None)
     dock._viewer.cursor.position = (30.0, 120.0)
     assert dock.cursor_status.text == ""
+
+
+@pytest.mark.parametrize("moved", [False, True])
+def test_a_slide_that_was_there_before_the_dock_is_fitted_unless_the_view_was_moved(
+    make_napari_viewer_proxy: Callable,
+    model: fakes.ColorModel,
+    qtbot,  # type: ignore[no-untyped-def]
+    moved: bool,
+) -> None:
+    from napari_plimseg._sample_data import cmu_1_small_region
+    from napari_plimseg._widgets.viewer import get_camera
+
+    viewer = make_napari_viewer_proxy(show=True)
+    data, facts, _ = cmu_1_small_region()[0]
+    layer = viewer.add_image(data, **facts)
+    camera = get_camera(viewer)
+    camera.zoom = 20 * camera.zoom  # as before the window has its size
+    if moved:
+        camera.center = (100.0, 100.0)
+    zoom, height = camera.zoom, float(np.ptp(layer.extent.world[:, 0]))
+    dock = PlimsegDock(viewer)
+    viewer.window.add_dock_widget(dock, name="PLIMSeg", area="right")
+    qtbot.waitUntil(lambda: dock.slide_section._has_appeared, timeout=WAIT)
+    qtbot.wait(500)
+    if moved:
+        assert camera.zoom == zoom
+    else:
+        from napari_plimseg._widgets.viewer.napari_private import canvas_size
+
+        assert 0.5 < height * camera.zoom / canvas_size(viewer)[0] <= 1
+    layer.metadata["plimseg_slide"].close()

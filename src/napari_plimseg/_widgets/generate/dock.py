@@ -198,6 +198,7 @@ class PlimsegDock(QWidget):
         self.results.reviewRequested.connect(lambda: self.open_dock("review"))
         self.engine.changed.connect(self.refresh_state)
         section.slideChosen.connect(self.slides.choose)
+        section.appeared.connect(self.slides.fit_again)
         section.history.openRequested.connect(self.open_result)
         section.history.compareRequested.connect(
             lambda path: open_review(self._viewer).compare_with(path)
@@ -294,10 +295,9 @@ class PlimsegDock(QWidget):
         if view is not None:
             self.results.show_classes(view.info.classes, self.controller.overlay_what)
         self.corrections.show_view(view)
-        shown = None if view is None else view.store.path
         slide, folder = self.slides.slide, self.settings.results_path
         find = None if slide is None else functools.partial(find_results, slide, folder)
-        self.slide_section.history.show_slide(find, shown)
+        self.slide_section.history.show_slide(find, None if view is None else view.store.path)
         self.tools.show_areas_of(view, growing=self.controller.is_running)
 
     def show_error_message(self, text: str) -> None:

@@ -6,7 +6,7 @@ import functools
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from qtpy.QtCore import QObject, Signal
+from qtpy.QtCore import QObject, QTimer, Signal
 from qtpy.QtWidgets import (
     QComboBox,
     QHBoxLayout,
@@ -26,12 +26,14 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from napari.viewer import Viewer
+    from qtpy.QtGui import QShowEvent
 
     from napari_plimseg._widgets.viewer import ViewerSlides
     from napari_plimseg.settings import DockSettings
     from napari_plimseg.slides import Slide, TissueMask
 
 
+_LAID_OUT_MS = 100
 NO_SLIDE = "No slide is open."
 MPP_HINT = "Pixel size unknown. Typical: 0.25 µm/px at 40x, 0.5 at 20x."
 
@@ -120,11 +122,14 @@ class SlideSection(QWidget):
         A button was pressed.
     slideChosen : Signal(int)
         Index in the list of slides.
+    appeared : Signal()
+        The section was shown for the first time, and the window has its layout.
     """
 
     openRequested = Signal()
     sampleRequested = Signal()
     slideChosen = Signal(int)
+    appeared = Signal()
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -164,6 +169,17 @@ class SlideSection(QWidget):
         layout.addWidget(self.mpp_row)
         layout.addWidget(self.notes_label)
         self.show_slides([], None)
+        self._appearing = QTimer(self)
+        self._appearing.setSingleShot(True)
+        self._appearing.timeout.connect(self.appeared)
+        self._has_appeared = False
+
+    def showEvent(self, event: QShowEvent) -> None:
+        """Tell when the window has its layout, once."""
+        super().showEvent(event)
+        if not self._has_appeared:
+            self._has_appeared = True
+            self._appearing.start(_LAID_OUT_MS)
 
     def show_slides(self, names: Sequence[str], current: int | None) -> None:
         """List the slides in the viewer."""

@@ -115,6 +115,13 @@ class SlideGroups:
         """World length of a pixel of the screen."""
         return float(1 / get_camera(self._viewer).zoom)
 
+    def is_centered_on(self, layer: Image) -> bool:
+        """Whether the middle of the window is that of a slide, as after fitting it."""
+        middle = np.asarray(layer.extent.world, float)[:, -2:].mean(0)
+        pixel = np.abs(np.asarray(layer.scale, float)[-2:])
+        center = np.asarray(get_camera(self._viewer).center, float)[-2:]
+        return bool((np.abs(center - middle) <= pixel).all())
+
     def fit(self, layer: Image) -> None:
         """Show all of a slide in the window."""
         low, high = np.asarray(layer.extent.world, float)[:, -2:]  # (2,), (2,)

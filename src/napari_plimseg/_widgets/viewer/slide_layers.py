@@ -59,9 +59,6 @@ class ViewerSlides:
         self._groups = SlideGroups(viewer)
         self._current = next(reversed(self.layers), None)
         self._show_current()
-        if self._current is not None:
-            # napari fits what is opened before the docks take their part of the window
-            self._groups.fit(self._current)
 
     def disconnect(self) -> None:
         """Stop following the viewer."""
@@ -90,6 +87,14 @@ class ViewerSlides:
     def position(self) -> int | None:
         """Index of the current slide in `layers`."""
         return None if self._current is None else self.layers.index(self._current)
+
+    def fit_again(self) -> None:
+        """Fit the current slide if nobody has moved the view since it was fitted.
+
+        napari fits a slide of its command line before the window has its size and its docks.
+        """
+        if self._current is not None and self._groups.is_centered_on(self._current):
+            self._groups.fit(self._current)
 
     @property
     def um_per_screen_pixel(self) -> float | None:
