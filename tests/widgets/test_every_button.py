@@ -417,8 +417,11 @@ def prompts_looking(house: House) -> ReviewDock:
 
 def prompts_failed(house: House) -> ReviewDock:
     dock = hinting(house)
-    dock.prompts.add_point(-90, -90, positive=True)
+    slide = dock.prompts.state.target.slide
+    slide.broken = True
+    dock.prompts.add_point(90, 90, positive=True)
     answered(house, dock)
+    slide.broken = False
     assert dock.banner.kind == "error"
     return dock
 
