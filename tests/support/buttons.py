@@ -39,6 +39,7 @@ _ORDER = (
     r"Banner\.|reviewed_button",
     r"",
     r"discard|close|done|stop|cancel|reset|resume|ComparePanel\.background",
+    r"ClassEditor\.",
     r"RunPanel\.button|start_button|run_button|compare_button|EarlierTrainings.show|ComparePanel\.button",
     r"remove_button|sample|SHAPES|draw_button|tissue_only",
 )

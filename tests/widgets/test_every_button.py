@@ -261,6 +261,24 @@ def review_with_mask(house: House) -> ReviewDock:
     return dock
 
 
+def review_first_class(house: House) -> ReviewDock:
+    return review_with_class(house, 0)
+
+
+def review_second_class(house: House) -> ReviewDock:
+    return review_with_class(house, 1)
+
+
+def review_class_to_delete(house: House) -> ReviewDock:
+    return review_with_class(house, 1)
+
+
+def review_with_class(house: House, row: int) -> ReviewDock:
+    dock = review_with_mask(house)
+    dock.class_editor.table.setCurrentCell(row, 1)
+    return dock
+
+
 def review_painted(house: House) -> ReviewDock:
     dock = review_with_mask(house)
     view = dock.inspect.view
@@ -726,6 +744,9 @@ def help_panel(house: House) -> QWidget:
 
 
 FIRST = {
+    review_first_class: "class_down",
+    review_second_class: "class_up",
+    review_class_to_delete: "class_delete",
     review_region_left: "CorrectControls.discard_button",
     prompts_with_proposal: "PromptControls.model",
     prompts_cut_off: "PromptControls.wider_button",
@@ -740,7 +761,8 @@ STATES: dict[str, tuple[Callable[[House], QWidget], ...]] = {
         main_running, main_stopping, main_failed, main_finished, main_closing,
     ),
     "review": (
-        review_dock, review_with_mask, review_painted, review_hidden, review_coarse, review_region,
+        review_dock, review_with_mask, review_first_class, review_second_class,
+        review_class_to_delete, review_painted, review_hidden, review_coarse, review_region,
         review_exported, review_with_two, review_searching, review_compared, review_comparing,
         review_compare_failed, review_region_left, prompts_with_proposal, prompts_cut_off,
         prompts_found, prompts_refining, prompts_one_by_one, prompts_looking, prompts_failed,

@@ -161,7 +161,7 @@ class ClassEditor(QWidget):
         """Enable what can be done with the selected class; tooltips say why not."""
         view, classes, row = self._view, self.classes, self.table.currentRow()
         self.table.setEnabled(not self._why_not)
-        self.presets.setEnabled(not self._why_not)
+        allow(self.presets, self._why_not, "presets")
         count = 0 if classes is None else len(classes)
         is_background = classes is not None and row + 1 == classes.background_id
         last = count - (2 if classes is not None and classes.has_background else 1)
