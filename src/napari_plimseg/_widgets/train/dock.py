@@ -197,8 +197,9 @@ class TrainDock(QWidget):
         self.class_list = ClassList()
         self.class_list.table.setColumnHidden(EYE, True)
         self.class_list.table.setToolTip(TOOLTIPS["train_classes"])
-        self.class_list.add_button.hide()
-        self.class_list.remove_button.hide()
+        listed = self.class_list  # the tags of the folder say which classes there are
+        for button in (listed.add_button, listed.remove_button, listed.presets):
+            button.hide()
         self.classes = CollapsibleSection("Tissue classes", self.class_list)
         self.setup = SetupSection(settings)
         self.earlier = EarlierTrainings()
