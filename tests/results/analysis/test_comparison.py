@@ -259,7 +259,7 @@ def write_bad(kind: str, folder: Path) -> Path:
         ("float", "holds colors or measurements"),
         ("large ids", "numbers from 300 to 300"),
         ("other shape", "not the shape of the slide"),
-        ("text PNG", "can't be read"),
+        ("text PNG", "it is not a PNG"),
         ("cut", "can't be read"),
         ("other slide", "another size"),
         ("folder", "not a mask store"),
