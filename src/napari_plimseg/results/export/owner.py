@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 
 
 _HEAD = 64 << 10  # exports begin with what they are about
-_IN_TEXT = re.compile(SLIDE_KEY.encode() + rb'"?[:\0] ?"?([\w-]+)')
+_IN_TEXT = re.compile(SLIDE_KEY.encode() + rb'"?: ?"?([\w-]+)')
+# the checksum follows without a gap, and may look like more of the text
+_IN_PNG = re.compile(rb"(.{4})tEXt" + SLIDE_KEY.encode() + rb"\0([\w-]+)", re.DOTALL)
 _IN_TABLE = re.compile(SLIDE_KEY.encode() + rb"\r?\n[^\r\n]*,([\w-]+)\r?\n")
 
 
@@ -37,6 +39,10 @@ def exported_slide(path: Path) -> str:
             head = file.read(_HEAD)
     except (ExportError, OSError):
         return ""
+    chunk = _IN_PNG.search(head)
+    if chunk:
+        size = int.from_bytes(chunk[1], "big") - len(SLIDE_KEY) - 1
+        return chunk[2][:size].decode()
     found = _IN_TEXT.search(head) or _IN_TABLE.search(head)
     return found[1].decode() if found else ""
 
