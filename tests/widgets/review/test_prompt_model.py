@@ -32,7 +32,10 @@ from tests.support.prompt_widgets import hint_info
 POINT = PromptDraft().with_point(10, 10, positive=True)
 
 
-def target(*, slide: object = "slide", editable: bool = True, label: int = 1) -> Any:
+SLIDE = SimpleNamespace(shape=(1000, 1000))
+
+
+def target(*, slide: object = SLIDE, editable: bool = True, label: int = 1) -> Any:
     layer = SimpleNamespace(editable=editable, selected_label=label)
     return SimpleNamespace(layer=layer, slide=slide, info=SimpleNamespace(classes=fakes.CLASSES))
 
