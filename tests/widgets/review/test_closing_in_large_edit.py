@@ -44,7 +44,8 @@ background_job._AT_ONCE = 1
 viewer = napari.Viewer()
 dock = ReviewDock(viewer)
 viewer.window.add_dock_widget(dock, name="PLIMSeg Review")
-slide = fakes.ArraySlide(folder / "slide.tif", np.zeros((SIDE, SIDE, 3), np.uint8), 0.5)
+tissue = np.full((SIDE, SIDE, 3), (150, 70, 140), np.uint8)  # holes in glass are not filled
+slide = fakes.ArraySlide(folder / "slide.tif", tissue, 0.5)
 model = model_output()
 info = MaskInfo(
     slide_name="slide.tif", slide_fingerprint=fingerprint(slide.path), slide_shape=(SIDE, SIDE),
