@@ -22,7 +22,6 @@ import argparse
 import tempfile
 import time
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,7 +39,7 @@ from plimseg_training.stages import (
     Encoders,
     Stage1Task,
     Stage2Task,
-    agreement,
+    agreements,
     allowed_classes,
     as_mask_ids,
     fitted_gate,
@@ -238,10 +237,7 @@ class Laboratory:
         if arm.masks not in ("cams", "words", "mean", "model"):
             return None
         config, images = recipe.pseudo_masks, data.train.images
-        seen = opinions(
-            config, encoders.matcher, data.train, data.mpp, encoders.device,
-            multiple=max(encoders.backbone.strides), cams=task and task.label_scores,
-        )  # fmt: skip
+        seen = opinions(config, encoders, data.train, data.mpp, task and task.label_scores)
 
         def kept(image: TaggedImage, config: PseudoMaskConfig) -> torch.Tensor:
             # the same in all arms and seeds
@@ -252,13 +248,7 @@ class Laboratory:
 
         if "words" in seen:
             model, seen["words"] = seen["words"], kept
-        weights: dict[str, float] = {}
-        if len(seen) > 1:
-            plain = replace(config, scales=(1.0,), flips=False)
-            weights = {
-                name: agreement(partial(_with, scores, plain), images)
-                for name, scores in seen.items()
-            }
+        weights = agreements(seen, config, images) if len(seen) > 1 else {}
         return label_scores(config, seen, weights)
 
     def mask(
@@ -309,14 +299,6 @@ class Laboratory:
 
             total += confusion(folder, mask)
         return 100 * score_of(total, self.classes).miou
-
-
-def _with(
-    scores: Callable[[TaggedImage, PseudoMaskConfig], torch.Tensor],
-    config: PseudoMaskConfig,
-    image: TaggedImage,
-) -> torch.Tensor:
-    return scores(image, config)
 
 
 def folds_of(data: TrainingData, count: int) -> list[TrainingData]:

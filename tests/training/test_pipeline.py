@@ -12,6 +12,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from napari_plimseg.errors import ConfigError
+from napari_plimseg.models.encoders.loading import load_matcher
 from napari_plimseg.models.loading import load_model
 from napari_plimseg.training_runs.history import RunHistory
 from napari_plimseg.training_runs.run_folder import RunFolder
@@ -22,7 +23,7 @@ from plimseg_training.loop.task import Stopped
 from plimseg_training.pipeline import train_recipe, with_source
 from plimseg_training.run_folder import RunError
 from plimseg_training.stages.pseudo_masks import Targets
-from tests.support.stages import encoders, halves, named_tissue, recipe, same, tissue
+from tests.support.stages import halves, named_tissue, recipe, same, tissue
 
 TRAINED = (
     "model.train_blocks=last",
@@ -100,11 +101,12 @@ def test_a_model_labels_where_it_predicts_the_tags(images, agrees, source, monke
     monkeypatch.setattr("plimseg_training.pipeline.agreement", lambda scores, images: agrees)
     chosen = recipe(images, "pseudo_masks.source=auto", "pseudo_masks.model=mine")
     folder = TrainingData.of(chosen).train
-    found, told = with_source(chosen, encoders(chosen), folder, 0.5)
+    cpu = torch.device("cpu")
+    found, told = with_source(chosen, load_matcher("bundled"), folder, 0.5, cpu)
     assert found.pseudo_masks.source == source
     assert told.startswith(f"Agreement of 'Mine' with the tags: {100 * agrees:.0f} %. Labels from")
     plain = recipe(images, "pseudo_masks.source=words")
-    assert with_source(plain, encoders(plain), folder, 0.5) == (plain, "")
+    assert with_source(plain, load_matcher("bundled"), folder, 0.5, cpu) == (plain, "")
 
 
 def test_many_single_tags_leave_out_the_matching_losses(images, tmp_path):

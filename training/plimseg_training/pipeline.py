@@ -42,6 +42,7 @@ from plimseg_training.stages import (
     Stage2Task,
     Targets,
     agreement,
+    agreements,
     as_mask_ids,
     coverage,
     fitted_gate,
@@ -59,7 +60,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-    from napari_plimseg.models import ClassGate
+    from napari_plimseg.models import ClassGate, Matcher
     from plimseg_training.config import PseudoMaskConfig, Recipe, StageConfig
     from plimseg_training.data import TaggedFolder, TaggedImage
     from plimseg_training.loop import World
@@ -175,7 +176,7 @@ def matcher_name(recipe: Recipe) -> str:
 
 
 def with_source(
-    recipe: Recipe, encoders: Encoders, folder: TaggedFolder, mpp: float
+    recipe: Recipe, matcher: Matcher, folder: TaggedFolder, mpp: float, device: torch.device
 ) -> tuple[Recipe, str]:
     """Return a recipe whose pseudo masks have a source other than "auto", and why, as a sentence.
 
@@ -187,7 +188,7 @@ def with_source(
     config = recipe.pseudo_masks
     if config.source != "auto":
         return recipe, ""
-    model = ModelScores(config.model, encoders.matcher, folder, mpp, encoders.device)
+    model = ModelScores(config.model, matcher, folder, mpp, device)
     found = agreement(lambda image: model(image, config), folder.images)
     is_trusted = found >= TRUSTED
     chosen = replace(config, source="model" if is_trusted else "mean")
@@ -267,14 +268,13 @@ class _Training:
             recipe.to_yaml(run.recipe)
             write_json(run.folder_summary, folder_summary(data.report, data.train, data.validation))
         self._tell_scan(data)
-        recipe = self.recipe = self._suited(data)
         backbone = load_backbone(recipe.model.backbone, seed=recipe.seed)
         matcher = load_matcher(matcher_name(recipe), seed=recipe.seed)
-        encoders = Encoders.of(backbone, matcher, recipe, self.device)
-        recipe, told = with_source(recipe, encoders, data.train, data.mpp)
+        recipe, told = with_source(recipe, matcher, data.train, data.mpp, self.device)
         if told:
             self.log(Event("stage", told, stage="pseudo_masks"))
-        self.recipe = recipe
+        recipe = self.recipe = self._suited(recipe, data.train)
+        encoders = Encoders.of(backbone, matcher, recipe, self.device)
         targets = self._labeled(data, encoders)
         encoders = encoders.after_stage1(recipe)
         task = self._stage2(data, encoders, targets)
@@ -303,9 +303,11 @@ class _Training:
         if data.report.problems:
             self.log(Event("warning", f"Problems in the folder:\n{data.report.table()}"))
 
-    def _suited(self, data: TrainingData) -> Recipe:
+    def _suited(self, recipe: Recipe, folder: TaggedFolder) -> Recipe:
         """Return the recipe with the matching losses that suit the tags."""
-        recipe, single = self.recipe, data.train.single_tags
+        if "cams" not in recipe.pseudo_masks.sources:
+            return recipe
+        single = folder.single_tags
         suited = recipe.matching.suited_to(single)
         if suited is not recipe.matching and recipe.matching.is_used:
             told = f"{100 * single:.0f} % of the windows have a single tag: no matching losses"
@@ -353,10 +355,7 @@ class _Training:
         config, folder = self.recipe.pseudo_masks, data.train
         task = self._stage1(data, encoders) if "cams" in config.sources else None
         cams = None if task is None else task.label_scores
-        seen = opinions(
-            config, encoders.matcher, folder, data.mpp, encoders.device,
-            multiple=max(encoders.backbone.strides), cams=cams,
-        )  # fmt: skip
+        seen = opinions(config, encoders, folder, data.mpp, cams)
         scores = label_scores(config, seen, self._trust(seen, data.train))
         self._label(targets, folder, scores, config, data.mpp)
         self.world.wait_for_all()
@@ -368,16 +367,9 @@ class _Training:
 
     def _trust(self, seen: Mapping[str, Scores], folder: TaggedFolder) -> dict[str, float]:
         """Return how well each of several opinions predicts the tags."""
-        config = self.recipe.pseudo_masks
         if len(seen) == 1:
             return {}
-        # one view is enough to compare them
-        plain = replace(config, scales=(1.0,), flips=False)
-
-        def of(scores: Scores) -> float:
-            return agreement(lambda image: scores(image, plain), folder.images)
-
-        found = {name: of(scores) for name, scores in seen.items()}
+        found = agreements(seen, self.recipe.pseudo_masks, folder.images)
         cams, words = (100 * found[name] for name in ("cams", "words"))
         told = f"Agreement with the tags: CAMs {cams:.0f} %, words {words:.0f} %"
         self.log(Event("stage", told, stage="pseudo_masks"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,7 +14,7 @@ from napari_plimseg.inference import describe_device, pick_device
 from napari_plimseg.models import load_backbone, load_matcher
 from plimseg_training.data import read_pixels
 from plimseg_training.events import memory_mb
-from plimseg_training.pipeline import PREVIEWS, matcher_name, with_source
+from plimseg_training.pipeline import PREVIEWS, matcher_name
 from plimseg_training.stages import (
     BUDGET_BYTES,
     Encoders,
@@ -110,17 +110,15 @@ def estimated_cost(recipe: Recipe, data: TrainingData) -> Cost:
     encode = 0.0
     for cache in caches.values():
         encode += _seconds(functools.partial(cache.of, image))
-    recipe = with_source(recipe, encoders, training, mpp)[0]
     config, one = recipe.pseudo_masks, None
+    if config.source == "auto":  # to find out which it is would take a look at many images
+        config = replace(config, source="mean")  # takes longest
     first = cams = 0.0
     if "cams" in config.sources:
         one = Stage1Task(recipe, probe, None, encoders)
         first = _seconds_of_batch(one, recipe.stage1)
         cams = _seconds(lambda: one.cams(image))
-    seen = opinions(
-        config, encoders.matcher, training, mpp, encoders.device,
-        multiple=max(encoders.backbone.strides), cams=None if one is None else one.label_scores,
-    )  # fmt: skip
+    seen = opinions(config, encoders, training, mpp, None if one is None else one.label_scores)
     scores = label_scores(config, seen, {})
     white = recipe.data.white_background
     label = _seconds(

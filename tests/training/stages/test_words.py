@@ -163,6 +163,9 @@ def test_without_gating_no_class_is_excluded(halves):
 
 @pytest.mark.parametrize("source", ["cams", "mean"])
 def test_cams_without_their_network_are_refused(source):
+    encoders = SimpleNamespace(
+        matcher=ColorMatcher(), backbone=SimpleNamespace(strides=(8,)), device=CPU
+    )
     config, folder = PseudoMaskConfig(source=source), SimpleNamespace(classes=CLASSES)
     with pytest.raises(ValueError, match="stage 1"):
-        opinions(config, ColorMatcher(), folder, 0.5, CPU, multiple=8, cams=None)
+        opinions(config, encoders, folder, 0.5, None)

@@ -87,6 +87,9 @@ from .tag_agreement import (
 from .tag_agreement import (
     agreement as agreement,
 )
+from .tag_agreement import (
+    agreements as agreements,
+)
 from .window_pooling import (
     allowed_classes as allowed_classes,
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -9,12 +10,15 @@ import numpy as np
 from plimseg_training.stages.window_pooling import WindowPooling
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from numpy.typing import NDArray
     from torch import Tensor
 
+    from plimseg_training.config import PseudoMaskConfig
     from plimseg_training.data import TaggedImage
+
+    Scores = Callable[[TaggedImage, PseudoMaskConfig], Tensor]
 
 
 TRUSTED = 0.6
@@ -51,6 +55,27 @@ def agreement(scores: Callable[[TaggedImage], Tensor], images: Sequence[TaggedIm
         tags.append(image.tags > 0)
     areas = _roc_areas(np.concatenate(pooled), np.concatenate(tags))
     return max(0.0, 2 * float(np.mean(areas)) - 1) if areas else 0.0
+
+
+def agreements(
+    seen: Mapping[str, Scores], config: PseudoMaskConfig, images: Sequence[TaggedImage]
+) -> dict[str, float]:
+    """Return the `agreement` of several opinions, by name.
+
+    Parameters
+    ----------
+    seen : mapping of str to callable
+        From an image and the settings to class scores (C, H, W).
+    config : PseudoMaskConfig
+    images : sequence of TaggedImage
+    """
+    # one view is enough to compare them
+    plain = replace(config, scales=(1.0,), flips=False)
+
+    def of(scores: Scores) -> float:
+        return agreement(lambda image: scores(image, plain), images)
+
+    return {name: of(scores) for name, scores in seen.items()}
 
 
 def _roc_areas(scores: NDArray[np.float32], tags: NDArray[np.bool_]) -> list[float]:

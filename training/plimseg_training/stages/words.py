@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from napari_plimseg.models import Matcher
     from plimseg_training.config import PseudoMaskConfig
     from plimseg_training.data import TaggedFolder, TaggedImage
+    from plimseg_training.stages.stage1 import Encoders
 
     Scores = Callable[[TaggedImage, PseudoMaskConfig], Tensor]
     """From an image to class scores (C, H, W), averaged over the scales and flips."""
@@ -131,12 +132,9 @@ class ModelScores:
 
 def opinions(
     config: PseudoMaskConfig,
-    matcher: Matcher,
+    encoders: Encoders,
     folder: TaggedFolder,
     mpp: float,
-    device: torch.device,
-    *,
-    multiple: int,
     cams: Scores | None,
 ) -> dict[str, Scores]:
     """Return the functions that a recipe's pseudo masks are made with, by `config.sources`.
@@ -144,19 +142,18 @@ def opinions(
     Parameters
     ----------
     config : PseudoMaskConfig
-    matcher : Matcher
+    encoders : Encoders
     folder : TaggedFolder
     mpp : float
         Micrometers per pixel of the images.
-    device : torch.device
-    multiple : int
-        Images are padded to a multiple of this many pixels.
     cams : callable or None
         From an image and the settings to the scores of stage 1.
     """
     found: dict[str, Scores] = {}
+    matcher, device = encoders.matcher, encoders.device
     for source in config.sources:
         if source == "words":
+            multiple = max(encoders.backbone.strides)
             found[source] = WordScores(matcher, folder, mpp, multiple, device)
         elif source == "model":
             found[source] = ModelScores(config.model, matcher, folder, mpp, device)
