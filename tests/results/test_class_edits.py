@@ -146,7 +146,7 @@ def test_edits_are_kept_with_the_mask(store: MaskStore) -> None:
     assert not store.damage()
 
 
-@pytest.mark.parametrize("damage", ["{", "flip", "other", "contradiction"])
+@pytest.mark.parametrize("damage", ["{", "[]", "flip", "other", "contradiction"])
 def test_damaged_edits_are_an_error_and_no_export(store: MaskStore, damage: str) -> None:
     ClassEdits.of(CLASSES).renamed("mucus", "slime").write(store.path)
     file = store.path / FILE_NAME
@@ -160,8 +160,18 @@ def test_damaged_edits_are_an_error_and_no_export(store: MaskStore, damage: str)
         content["state"]["origins"] = [1, 1, 2, 3]
         write_checked(file, content)
     else:
-        file.write_text("{" if damage == "{" else text.replace("slime", "slimy"), "utf-8")
+        file.write_text(damage if damage != "flip" else text.replace("slime", "slimy"), "utf-8")
     with pytest.raises(StoreError, match=rf"damaged.*Delete the file {FILE_NAME}"):
+        mask_to_export(store)
+
+
+def test_edits_of_a_newer_version_say_so(store: MaskStore) -> None:
+    from napari_plimseg.results import write_checked
+
+    ClassEdits.of(CLASSES).write(store.path)
+    content = json.loads((store.path / FILE_NAME).read_text("utf-8"))["content"]
+    write_checked(store.path / FILE_NAME, {**content, "format": 2})
+    with pytest.raises(StoreError, match=r"newer version.*Update napari-plimseg"):
         mask_to_export(store)
 
 

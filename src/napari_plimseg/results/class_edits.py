@@ -351,6 +351,9 @@ class ClassEdits:
         remedy = f"Delete the file {FILE_NAME} in it to get the model's classes back."
         try:
             content = read_checked(path, store)
+        except StoreError as error:
+            raise StoreError(error.problem, path=store, remedy=remedy) from error
+        try:
             if int(content["format"]) > _FORMAT:
                 raise StoreError(
                     "its classes were edited by a newer version",
@@ -374,12 +377,6 @@ class ClassEdits:
         except (KeyError, TypeError, ValueError, AttributeError, ConfigError) as error:
             raise StoreError(
                 "the edits of its classes are damaged", path=store, remedy=remedy
-            ) from error
-        except StoreError as error:
-            raise StoreError(
-                error.problem,
-                path=store,
-                remedy=error.remedy if "newer" in error.problem else remedy,
             ) from error
 
     def write(self, store: Path) -> None:

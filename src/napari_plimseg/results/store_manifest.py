@@ -48,7 +48,7 @@ def read_checked(path: Path, store: Path, *, owner: str = "") -> Any:
     try:
         wrapped = read_json(path, StoreError)
         content, digest = wrapped["content"], wrapped["sha256"]
-    except (StoreError, KeyError) as error:
+    except (StoreError, KeyError, TypeError) as error:  # TypeError: it is no object
         raise StoreError(
             f"its {path.name} is damaged",
             path=store,

@@ -493,35 +493,27 @@ class ResultTools(QObject):
         names = ", ".join(path.name for path in taken)
         them = "it" if len(taken) == 1 else "them"
         exist = "exists" if len(taken) == 1 else "exist"
-        yes, no = QMessageBox.StandardButton.Yes, QMessageBox.StandardButton.No
-        answer = QMessageBox.question(
-            self._section,
-            "Replace files",
-            plain(f"{names} {exist} already. Replace {them}?"),
-            yes | no,
-            no,
-        )  # fmt: skip
-        if answer != yes:
+        agreed = self._agreed("Replace files", f"{names} {exist} already. Replace {them}?")
+        if not agreed:
             self._banner.show_message("info", "Nothing was exported.")
-        return answer == yes
+        return agreed
+
+    def _agreed(self, title: str, question: str) -> bool:
+        """Ask a question that is answered with yes or no."""
+        yes, no = QMessageBox.StandardButton.Yes, QMessageBox.StandardButton.No
+        answer = QMessageBox.question(self._section, title, plain(question), yes | no, no)
+        return bool(answer == yes)
 
     def _may_export(self, view: MaskView) -> bool:
         """Ask before a damaged mask is exported."""
         damage = view.store.found_damage
         if not damage:
             return True
-        yes, no = QMessageBox.StandardButton.Yes, QMessageBox.StandardButton.No
-        answer = QMessageBox.question(
-            self._section,
+        return self._agreed(
             "Damaged mask",
-            plain(
-                f"Damaged: {damage.sentence}. Segment again to repair it. Export it as it is? "
-                "Damaged parts are written as unreadable."
-            ),
-            yes | no,
-            no,
+            f"Damaged: {damage.sentence}. Segment again to repair it. Export it as it is? "
+            "Damaged parts are written as unreadable.",
         )
-        return answer == yes
 
     @staticmethod
     def _described(view: MaskView) -> MaskInfo:
@@ -542,15 +534,8 @@ class ResultTools(QObject):
             return
         what = "Replace its labels 'plimseg'" if exist else "Write the mask as labels 'plimseg'"
         where = "" if exist else " into it"
-        yes, no = QMessageBox.StandardButton.Yes, QMessageBox.StandardButton.No
-        answer = QMessageBox.question(
-            self._section,
-            "Labels into the slide",
-            plain(f"{slide.name}: {what}{where}? The image and other labels are not changed."),
-            yes | no,
-            no,
-        )
-        if answer != yes:
+        question = f"{slide.name}: {what}{where}? The image and other labels are not changed."
+        if not self._agreed("Labels into the slide", question):
             return
         self._banner.show_message("info", f"Writing labels into {slide.name}…")
         shown, info = view.layer.data, self._described(view)
