@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from qtpy.QtGui import QGuiApplication, QResizeEvent
@@ -30,17 +30,23 @@ NARROWEST, WIDEST, HIGHEST = 340, 460, 620
 """A third of the width, and what napari's menus, status line and tabs leave of the height."""
 
 
-@pytest.mark.parametrize("key", ["main", *DOCKS])
-def test_no_dock_needs_more_than_a_small_screen(
-    key: str,
+@pytest.fixture(params=["main", *DOCKS])
+def each_dock(
+    request: pytest.FixtureRequest,
     make_napari_viewer_proxy: Callable,
     model: fakes.ColorModel,
     tmp_path: Path,
     qtbot: object,
-) -> None:
+) -> Any:
+    """One dock after the other."""
     remember("batch_folder", str(tmp_path / "results"))
     viewer = make_napari_viewer_proxy()
-    dock = open_main_dock(viewer) if key == "main" else open_dock(viewer, key)
+    is_main = request.param == "main"
+    return open_main_dock(viewer) if is_main else open_dock(viewer, request.param)
+
+
+def test_no_dock_needs_more_than_a_small_screen(each_dock: Any) -> None:
+    dock = each_dock
     needed = dock.minimumSizeHint().expandedTo(dock.minimumSize())
     assert NARROWEST <= needed.width() <= WIDEST
     assert needed.height() <= HIGHEST
@@ -51,17 +57,8 @@ def test_no_dock_needs_more_than_a_small_screen(
             assert area.widget().minimumSizeHint().width() <= needed.width()
 
 
-@pytest.mark.parametrize("key", ["main", *DOCKS])
-def test_a_message_moves_no_control(
-    key: str,
-    make_napari_viewer_proxy: Callable,
-    model: fakes.ColorModel,
-    tmp_path: Path,
-    qtbot: object,
-) -> None:
-    remember("batch_folder", str(tmp_path / "results"))
-    viewer = make_napari_viewer_proxy()
-    dock = open_main_dock(viewer) if key == "main" else open_dock(viewer, key)
+def test_a_message_moves_no_control(each_dock: Any) -> None:
+    dock = each_dock
     dock.resize(360, HIGHEST)
     QGuiApplication.processEvents()
 

@@ -193,14 +193,16 @@ class ClassEditor(QWidget):
         keep = self.table.currentRow() if row is None else row
         try:
             edits = change(view.edits)
-            if edits != view.edits:
+            changed = edits != view.edits
+            if changed:
                 view.edit_classes(edits)
         except PlimsegError as error:
             self._fill(keep)
             self.messageEmitted.emit("warning", str(error))
             return False
         self._fill(keep)
-        self.edited.emit()
+        if changed:  # the whole dock follows
+            self.edited.emit()
         return True
 
     def rename(self, old: str, new: str) -> None:
