@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from napari_plimseg.cli import main
 from napari_plimseg.errors import ModelError
+from napari_plimseg.inference import RunSettings
 from napari_plimseg.models.class_gate import ClassGate
 from napari_plimseg.models.encoders import loading
 from napari_plimseg.models.encoders.base import Backbone
@@ -35,6 +36,7 @@ from napari_plimseg.models.segmentation.seg_model import (
 )
 from napari_plimseg.models.segmentation.seg_net import SegNet
 from napari_plimseg.models.tensor_file import write_sealed
+from napari_plimseg.settings import DockSettings, options_of
 from napari_plimseg.tissue import TissueClass, TissueClasses
 
 if TYPE_CHECKING:
@@ -400,8 +402,13 @@ def test_windows_fit_the_cells_of_backbone_head_and_mask(
     save_segmentation_model(tmp_path / "own.safetensors", about, backbone, head)
 
 
-def test_a_pyramid_sees_more_at_once() -> None:
+@pytest.mark.parametrize("head_class", [SegNet, PyramidNet])
+def test_tiles_of_any_offered_size_hold_whole_steps(head_class: type) -> None:
     backbone = TinyBackbone()
     backbone.strides, backbone.block_channels = (4, 8, 16, 32), (8,) * 4
-    head = PyramidNet(backbone.block_channels, backbone.strides, len(CLASSES), 16)
-    assert windows_for(backbone, head) == (448, 384)
+    head = head_class(backbone.block_channels, backbone.strides, len(CLASSES), 16)
+    _, step = windows_for(backbone, head)
+    offered = [choice.value for choice in options_of(DockSettings)["tile_size"].choices]
+    assert offered
+    for size in (RunSettings().tile_size, *offered):
+        assert size % step == 0
