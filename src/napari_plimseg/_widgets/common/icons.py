@@ -24,7 +24,9 @@ def swatch(color: Color) -> QIcon:
     painter.setBrush(QColor(*color))
     painter.drawRoundedRect(QRectF(3, 3, _SIZE - 6, _SIZE - 6), 5, 5)
     painter.end()
-    return QIcon(picture)
+    icon = QIcon(picture)
+    icon.addPixmap(picture, QIcon.Mode.Selected)  # else Qt tints it: another class's color
+    return icon
 
 
 def eye(is_open: bool, color: QColor) -> QIcon:
