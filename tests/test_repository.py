@@ -162,3 +162,14 @@ def test_menus_name_docks_and_menus_that_napari_has() -> None:
     for menu, entries in contributions["menus"].items():
         assert menu in {str(known) for known in MenuId.contributables()}
         assert {entry["command"] for entry in entries} <= docks
+
+
+def test_no_results_of_a_run_lie_beside_the_readme() -> None:
+    listed = subprocess.run(
+        ["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    if listed.returncode:
+        pytest.skip("not a git checkout")
+    top = {line.split("/")[0] for line in listed.stdout.splitlines()}
+    endings = (".plimseg", ".geojson", ".csv", ".tif", ".tiff", ".png", ".svs")
+    assert [name for name in sorted(top) if name.endswith(endings)] == []
