@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 from napari_plimseg.errors import ConfigError
 from napari_plimseg.models.encoders.loading import load_matcher
 from napari_plimseg.models.loading import load_model
+from napari_plimseg.models.model_file import read_header
 from napari_plimseg.training_runs.history import RunHistory
 from napari_plimseg.training_runs.run_folder import RunFolder
 from plimseg_training.config.recipe import load_recipe
@@ -68,7 +69,8 @@ def finished(images, measured_images, tmp_path_factory):
     """A training that nothing interrupted; the encoder stays as it is."""
     root = tmp_path_factory.mktemp("finished")
     events = []
-    chosen = recipe(images, f"data.validation={measured_images}", "stage2.epochs=3")
+    settings = (f"data.validation={measured_images}", "stage2.epochs=3", "model.window=352")
+    chosen = recipe(images, *settings)
     path = train_recipe(chosen, root, on_event=events.append)
     return chosen, RunFolder(root), path, events
 
@@ -174,6 +176,12 @@ def test_the_model_file_loads_and_predicts(finished):
     assert found.shape == (1, 2, 320 // model.mask_stride, 320 // model.mask_stride)
     assert torch.allclose(found.sum(1), torch.ones_like(found[:, 0]), atol=1e-4)
     assert float(found[0, 0, :, :30].mean()) > float(found[0, 0, :, 50:].mean())
+
+
+def test_the_model_sees_windows_of_the_recipes_size(finished):
+    _, _, path, _ = finished
+    network = read_header(path).network
+    assert (network["window"], network["step"]) == (352, 256)
 
 
 def test_a_frozen_encoder_is_not_in_the_file(finished):

@@ -83,6 +83,8 @@ class TrainedModel:
         Its training data.
     backbone_inside : bool
         Whether to store the encoder's weights in the file, as is necessary if they were trained.
+    window : int
+        Side of a window of the finished model, in pixels.
     gate : ClassGate or None
     """
 
@@ -90,6 +92,7 @@ class TrainedModel:
     task: SegmentationTask
     data: TrainingData
     backbone_inside: bool
+    window: int
     gate: ClassGate | None = None
 
     def model(self) -> SegModel:
@@ -160,7 +163,8 @@ class TrainedModel:
         save_segmentation_model(path, header, network.backbone, network.head, familiarity=known)
 
     def _shared(self) -> dict[str, Any]:
-        window, step = windows_for(self.task.network.backbone, self.task.network.head)
+        network = self.task.network
+        window, step = windows_for(network.backbone, network.head, self.window)
         return {"window": window, "step": step, "gate": self.gate}
 
 
@@ -285,6 +289,7 @@ class _Training:
             task,
             data,
             backbone_inside=(model.segmenter_blocks if own else model.train_blocks) != "none",
+            window=model.window,
             gate=fitted_gate(recipe.gate, task, data.mpp),
         )
         return self._finish(trained, self._student(trained), targets)
@@ -481,6 +486,7 @@ class _Training:
             task,
             data,
             backbone_inside=True,
+            window=recipe.model.window,
             gate=fitted_gate(recipe.gate, task, data.mpp),
         )
 

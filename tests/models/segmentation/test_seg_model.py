@@ -402,12 +402,14 @@ def test_windows_fit_the_cells_of_backbone_head_and_mask(
     save_segmentation_model(tmp_path / "own.safetensors", about, backbone, head)
 
 
+@pytest.mark.parametrize("window", [320, 448])
 @pytest.mark.parametrize("head_class", [SegNet, PyramidNet])
-def test_tiles_of_any_offered_size_hold_whole_steps(head_class: type) -> None:
+def test_tiles_of_any_offered_size_hold_whole_steps(head_class: type, window: int) -> None:
     backbone = TinyBackbone()
     backbone.strides, backbone.block_channels = (4, 8, 16, 32), (8,) * 4
     head = head_class(backbone.block_channels, backbone.strides, len(CLASSES), 16)
-    _, step = windows_for(backbone, head)
+    assert windows_for(backbone, head, window)[0] == window
+    _, step = windows_for(backbone, head, window)
     offered = [choice.value for choice in options_of(DockSettings)["tile_size"].choices]
     assert offered
     for size in (RunSettings().tile_size, *offered):

@@ -162,6 +162,9 @@ class ModelConfig:
         it), or "context" (dilated convolutions at stride 8).
     width : int
         Channels of the heads; the pyramid always has 64.
+    window : int
+        Side of what the trained model sees at once, in pixels, every 256 pixels. Larger windows see
+        more around each pixel and take longer: 448 twice as long as 320.
     pooling : str
         How a window's CAMs become its score: their "mean", or a "smooth_max", for which a class
         that fills a small part of a window is enough.
@@ -173,6 +176,7 @@ class ModelConfig:
     segmenter_blocks: Literal["none", "last", "all"] = "all"
     decoder: Literal["context", "pyramid"] = "context"
     width: Annotated[StrictInt, between(8, 2048), multiple_of(8)] = 96
+    window: Annotated[StrictInt, between(256, 1024), multiple_of(32)] = 320
     pooling: Literal["mean", "smooth_max"] = "smooth_max"
 
 

@@ -201,11 +201,16 @@ class SegModel:
         return torch.cat((found, self.gate.seen(found, cells)), 1)
 
 
-def windows_for(backbone: Backbone, head: SegmentationHead) -> tuple[int, int]:
-    """Return window side and step that are multiples of a network's cells, near the defaults."""
+def windows_for(
+    backbone: Backbone, head: SegmentationHead, window: int = WINDOW
+) -> tuple[int, int]:
+    """Return window side and step that are multiples of a network's cells, near those wanted.
+
+    Larger windows overlap more: the step stays, because tiles of every offered size hold it whole.
+    """
     cell = math.lcm(max(backbone.strides), head.stride)
     both = math.lcm(cell, MASK_STRIDE)
-    return max(WINDOW // cell, 1) * cell, max(STEP // both, 1) * both
+    return max(window // cell, 1) * cell, max(STEP // both, 1) * both
 
 
 def segmentation_header(
