@@ -9,7 +9,13 @@ import pytest
 from qtpy.QtWidgets import QMessageBox
 
 from napari_plimseg._widgets.generate.dock import PlimsegDock
-from napari_plimseg._widgets.viewer import RunOn, find_region_layer, mask_views
+from napari_plimseg._widgets.viewer import (
+    RunOn,
+    find_region_layer,
+    get_camera,
+    get_scale_bar,
+    mask_views,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -78,8 +84,6 @@ def test_a_slide_is_shown_with_its_own_layers_only(
 def test_choosing_a_slide_fits_it(dock: PlimsegDock, add_slide: Callable) -> None:
     add_slide(400, 400, name="small.tif")
     add_slide(2000, 3000, name="large.tif")
-    from napari_plimseg._widgets.viewer import get_camera
-
     camera = get_camera(dock._viewer)
     dock.slides.choose(0)
     near = camera.zoom
@@ -87,7 +91,7 @@ def test_choosing_a_slide_fits_it(dock: PlimsegDock, add_slide: Callable) -> Non
     dock.slides.choose(1)
     assert np.allclose(camera.center[-2:], (500, 750), atol=1)
     assert near > 3 * camera.zoom
-    assert dock._viewer.scale_bar.visible
+    assert get_scale_bar(dock._viewer).visible
 
 
 def test_a_run_on_regions_uses_those_of_its_slide(
@@ -196,8 +200,6 @@ def test_the_results_of_a_slide_are_listed_opened_and_deleted(
 def test_the_status_bar_shows_magnification_and_micrometers(
     dock: PlimsegDock, add_slide: Callable
 ) -> None:
-    from napari_plimseg._widgets.viewer import get_camera
-
     add_slide()
     get_camera(dock._viewer).zoom = 1.25  # of a micrometer: 0.8 um per pixel of the screen
     dock._viewer.cursor.position = (300.0, 1200.0)
@@ -215,7 +217,6 @@ def test_a_slide_that_was_there_before_the_dock_is_fitted_unless_the_view_was_mo
     moved: bool,
 ) -> None:
     from napari_plimseg._sample_data import cmu_1_small_region
-    from napari_plimseg._widgets.viewer import get_camera
 
     viewer = make_napari_viewer_proxy(show=True)
     data, facts, _ = cmu_1_small_region()[0]

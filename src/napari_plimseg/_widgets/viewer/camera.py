@@ -1,4 +1,4 @@
-"""The camera of the window, in every supported napari."""
+"""The camera and the scale bar of the window, in every supported napari."""
 
 from __future__ import annotations
 
@@ -19,6 +19,12 @@ def get_camera(viewer: Viewer) -> Any:
     """Return the camera; from napari 0.9 on it belongs to the scene."""
     scene = getattr(viewer, "scene", None)
     return viewer.camera if scene is None else scene.camera
+
+
+def get_scale_bar(viewer: Viewer) -> Any:
+    """Return the scale bar of the window; from napari 0.9 on it belongs to the canvas."""
+    overlays = getattr(getattr(viewer, "canvas", None), "overlays", None)
+    return viewer.scale_bar if overlays is None else overlays.scale_bar
 
 
 def show_world_box(

@@ -10,6 +10,7 @@ from qtpy.QtWidgets import QFileDialog, QWidget
 
 from napari_plimseg._reader import SLIDE_KEY, read_slides
 from napari_plimseg._sample_data import MODEL_KEY, cmu_1_small_region
+from napari_plimseg._widgets.viewer.camera import get_scale_bar
 from napari_plimseg._widgets.viewer.slide_groups import SlideGroups, owner_of, slide_of
 from napari_plimseg.errors import PlimsegError
 from napari_plimseg.settings import load_settings
@@ -113,7 +114,7 @@ class ViewerSlides:
     def _show_current(self) -> bool:
         if self._current is not None and not self._scale_bar_shown:
             self._scale_bar_shown = True
-            self._viewer.scale_bar.visible = True
+            get_scale_bar(self._viewer).visible = True
         return self._groups.show(self.slide)
 
     def new_suggestion(self) -> str:
