@@ -241,6 +241,13 @@ def main_finished(house: House) -> PlimsegDock:
     return dock
 
 
+def main_edited(house: House) -> PlimsegDock:
+    dock = main_finished(house)
+    dock.view.edit_classes(dock.view.edits.renamed("purple", "tumor"))
+    assert dock.class_list.change_button.isVisibleTo(dock)
+    return dock
+
+
 def main_closing(house: House) -> PlimsegDock:
     dock = main_running(house)
     house.viewer.window.remove_dock_widget(dock)
@@ -758,7 +765,7 @@ FIRST = {
 STATES: dict[str, tuple[Callable[[House], QWidget], ...]] = {
     "main": (
         main_dock, main_without_model, main_with_slide, main_without_mpp, main_while_a_batch_runs,
-        main_running, main_stopping, main_failed, main_finished, main_closing,
+        main_running, main_stopping, main_failed, main_finished, main_edited, main_closing,
     ),
     "review": (
         review_dock, review_with_mask, review_first_class, review_second_class,

@@ -38,6 +38,7 @@ __all__ = [
     "plain",
     "row",
     "run_once",
+    "same_words",
     "scrolling",
     "show_actions",
     "swatch",
@@ -77,6 +78,9 @@ from .class_list import (
 )
 from .class_list import (
     ClassList as ClassList,
+)
+from .class_list import (
+    same_words as same_words,
 )
 from .collapsible import (
     CollapsibleSection as CollapsibleSection,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from qtpy.QtCore import QSize, Qt, Signal
 from qtpy.QtGui import QColor
@@ -15,19 +16,24 @@ from qtpy.QtWidgets import (
     QPushButton,
     QTableWidget,
     QTableWidgetItem,
+    QToolButton,
     QVBoxLayout,
     QWidget,
 )
 
 from napari_plimseg._widgets.common.icons import eye, swatch
 from napari_plimseg._widgets.common.preset_menu import PresetMenu
-from napari_plimseg._widgets.common.tooltips import TOOLTIPS, plain
+from napari_plimseg._widgets.common.tooltips import TOOLTIPS, FlowText, plain
 from napari_plimseg.errors import ConfigError
 from napari_plimseg.tissue import TissueClass, TissueClasses
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
 
 EYE, COLOR, NAME, WORDS = range(4)
 _ROW_HEIGHT = 22
 _ROWS_SHOWN = 9
+_IS_LEGEND = "These are the classes of the mask. Press Change to edit those of the next run."
 
 
 def same_words(first: TissueClasses, second: TissueClasses) -> bool:
@@ -38,12 +44,14 @@ def same_words(first: TissueClasses, second: TissueClasses) -> bool:
 
 
 class ClassList(QWidget):
-    """Edits a `TissueClasses`.
+    """Edits a `TissueClasses`; or shows the classes of a mask, of which a person changed the names.
 
     Attributes
     ----------
     classesChanged : Signal()
         The user changed names, words, colors or the number of classes.
+    changeRequested : Signal()
+        The user wants to edit classes instead of seeing those of a mask.
     visibilityChanged : Signal()
         The user clicked an eye.
     colorChanged : Signal(str, object)
@@ -55,6 +63,7 @@ class ClassList(QWidget):
     """
 
     classesChanged = Signal()
+    changeRequested = Signal()
     visibilityChanged = Signal()
     colorChanged = Signal(str, object)
     classPicked = Signal(str)
@@ -64,6 +73,8 @@ class ClassList(QWidget):
         super().__init__(parent)
         self._classes: TissueClasses | None = None
         self._own: TissueClasses | None = None
+        self.legend: TissueClasses | None = None
+        self._why_not = ""
         self.hidden: set[str] = set()
         self._icon_color = QColor(160, 160, 160)
         self.table = self._build_table()
@@ -82,7 +93,21 @@ class ClassList(QWidget):
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setSpacing(4)
         layout.addWidget(self.table)
+        layout.addWidget(self._build_note())
         layout.addLayout(buttons)
+
+    def _build_note(self) -> QWidget:
+        self.note = FlowText()
+        self.change_button = QToolButton()
+        self.change_button.setText("Change")
+        self.change_button.clicked.connect(lambda: self.changeRequested.emit())
+        self._note_row = QWidget()
+        line = QHBoxLayout(self._note_row)
+        line.setContentsMargins(0, 0, 0, 0)
+        line.addWidget(self.note, 1)
+        line.addWidget(self.change_button)
+        self._note_row.hide()
+        return self._note_row
 
     def _build_table(self) -> QTableWidget:
         table = QTableWidget(0, 4)
@@ -117,8 +142,12 @@ class ClassList(QWidget):
 
     @property
     def classes(self) -> TissueClasses | None:
-        """The classes as they are now."""
+        """The classes for the next run as they are now."""
         return self._classes
+
+    @property
+    def _shown(self) -> TissueClasses | None:
+        return self.legend or self._classes
 
     @property
     def edited(self) -> TissueClasses | None:
@@ -127,20 +156,58 @@ class ClassList(QWidget):
             return None
         return self._classes
 
-    def show_classes(self, classes: TissueClasses, own: TissueClasses | None = None) -> None:
-        """Show classes; *Reset* restores `own`, or `classes` themselves when it is None."""
+    def show_classes(
+        self,
+        classes: TissueClasses,
+        own: TissueClasses | None = None,
+        hidden: Collection[str] | None = None,
+    ) -> None:
+        """Show classes for the next run.
+
+        Parameters
+        ----------
+        classes : TissueClasses
+        own : TissueClasses, optional
+            What *Reset* restores; `classes` themselves by default.
+        hidden : collection of str, optional
+            Names of the hidden ones; by default those hidden already.
+        """
         self._classes, self._own = classes, own or classes
-        self.hidden &= set(classes.names)
-        self._fill()
+        self.leave_legend(self.hidden if hidden is None else hidden)
+
+    def show_legend(self, legend: TissueClasses, note: str, hidden: Collection[str]) -> None:
+        """Show the classes of a mask, which differ from those of the next run; `note` says how.
+
+        They can be hidden, recolored and picked. `classes` and `edited` stay those of the next run.
+        """
+        self.legend = legend
+        self.note.setText(note)
+        self._show(hidden)
+
+    def leave_legend(self, hidden: Collection[str]) -> None:
+        """Show the classes for the next run, with the hidden ones by name."""
+        self.legend = None
+        self._show(hidden)
+
+    def _show(self, hidden: Collection[str]) -> None:
+        self._note_row.setVisible(self.legend is not None)
+        self.hidden = set(() if self._shown is None else self._shown.names).intersection(hidden)
+        self.set_enabled(self._why_not)
+        if self._shown is not None:
+            self._fill()
 
     def set_icon_color(self, color: str) -> None:
         """Draw the eyes in the text color of the theme."""
         self._icon_color = QColor(color)
-        if self._classes is not None:
+        if self._shown is not None:
             self._fill()
 
     def set_enabled(self, why_not: str) -> None:
         """Enable changes, or show why they are disabled; eyes and colors always work."""
+        self._why_not = why_not
+        self.change_button.setEnabled(not why_not)
+        self.change_button.setToolTip(plain(why_not or TOOLTIPS["change_classes"]))
+        why_not = why_not or ("" if self.legend is None else _IS_LEGEND)
         for button, tooltip in (
             (self.add_button, "add"),
             (self.remove_button, "remove"),
@@ -157,7 +224,7 @@ class ClassList(QWidget):
         )
 
     def _fill(self) -> None:
-        classes = self._classes
+        classes = self._shown
         assert classes is not None  # noqa: S101 - only called with classes
         table = self.table
         table.blockSignals(True)
@@ -193,9 +260,9 @@ class ClassList(QWidget):
         self.classesChanged.emit()
 
     def _on_clicked(self, row: int, column: int) -> None:
-        if self._classes is None:
+        if self._shown is None:
             return
-        tissue_class = self._classes[row]
+        tissue_class = self._shown[row]
         self.classPicked.emit(tissue_class.name)
         if column == EYE:
             self.hidden ^= {tissue_class.name}
@@ -210,13 +277,15 @@ class ClassList(QWidget):
 
     def set_color(self, name: str, color: tuple[int, int, int]) -> None:
         """Change the color of a class."""
-        if self._classes is not None:
+        if self.legend is not None:
+            self.colorChanged.emit(name, color)  # the mask shows it, and tells so
+        elif self._classes is not None:
             old = self._classes[self._classes.mask_id(name) - 1]
             self._take(self._classes.replaced(name, dataclasses.replace(old, color=color)))
             self.colorChanged.emit(name, color)
 
     def _on_edited(self, item: QTableWidgetItem) -> None:
-        if self._classes is None or item.column() not in (NAME, WORDS):
+        if self._classes is None or self.legend is not None or item.column() not in (NAME, WORDS):
             return
         old = self._classes[item.row()]
         try:

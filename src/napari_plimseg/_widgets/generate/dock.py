@@ -31,6 +31,7 @@ from napari_plimseg._widgets.common import (
 )
 from napari_plimseg._widgets.docks import DOCKS, open_dock, open_review
 from napari_plimseg._widgets.generate.jobs import Opened, find_devices, find_results, warm_up
+from napari_plimseg._widgets.generate.mask_classes import MaskClasses
 from napari_plimseg._widgets.generate.options import (
     RunOnChoice,
     SettingsForm,
@@ -61,7 +62,6 @@ from napari_plimseg._widgets.viewer import (
     chosen_region,
     closed_shapes,
     find_region_layer,
-    select_class,
     view_center,
     watch_layers,
 )
@@ -75,7 +75,7 @@ if TYPE_CHECKING:
     from napari_plimseg._widgets.viewer import MaskView
     from napari_plimseg.settings import DockSettings
     from napari_plimseg.slides import Slide
-    from napari_plimseg.tissue import Color, TissueClasses
+    from napari_plimseg.tissue import TissueClasses
 
 
 class DockHeader(QWidget):
@@ -118,7 +118,6 @@ def _button(text: str) -> QToolButton:
 
 
 _LABEL_WIDTH = 58
-_NEXT_RUN = "For the next run. Edit this mask's classes in PLIMSeg Review, Classes."
 
 
 class PlimsegDock(QWidget):
@@ -166,6 +165,7 @@ class PlimsegDock(QWidget):
         self.slide_section = SlideSection()
         self.model_choice = ModelChoice(settings.model)
         self.class_list = ClassList()
+        self.mask_classes = MaskClasses(self.class_list, self.model_choice)
         self.run_on = RunOnChoice()
         self.settings_form = SettingsForm(settings, settings.results_path)
         self.device = self.settings_form.controls["device"]
@@ -210,10 +210,9 @@ class PlimsegDock(QWidget):
         section.mpp_row.refused.connect(refuse)
         section.mpp_row.typed.connect(lambda _: self.banner.retract("warning"))
         self.model_choice.changed.connect(self._on_model)
-        self.class_list.classesChanged.connect(self._on_classes)
-        self.class_list.visibilityChanged.connect(self._hide_classes)
-        self.class_list.colorChanged.connect(self._on_color)
-        self.class_list.classPicked.connect(lambda name: select_class(self.view, name))
+        self.mask_classes.messageEmitted.connect(self.banner.show_message)
+        self.mask_classes.wordsChanged.connect(self._on_classes)
+        self.mask_classes.maskEdited.connect(self._on_mask_edited)
         self.class_list.refused.connect(refuse)
         self.class_list.classesChanged.connect(lambda: self.banner.retract("warning"))
         self.run_on.changed.connect(self.refresh_state)
@@ -229,6 +228,7 @@ class PlimsegDock(QWidget):
         controller.progressed.connect(lambda _: self.cursor_status.blocks.forget())
         controller.progressed.connect(lambda _: self._tell_unlike())
         controller.opened.connect(self.refresh_state)
+        controller.maskChosen.connect(self.refresh_state)
         controller.failed.connect(self.show_error_message)
         controller.finished.connect(self._on_finished)
         self.stored.found.connect(self._on_found)
@@ -290,8 +290,9 @@ class PlimsegDock(QWidget):
 
     def refresh_state(self) -> None:
         """Enable what can be used now; the tooltips of the rest say why not."""
-        self.show_state(self.state)
         view = self.view
+        self.mask_classes.show_view(view)
+        self.show_state(self.state)
         if view is not None:
             self.results.show_classes(view.info.classes, self.controller.overlay_what)
         self.corrections.show_view(view)
@@ -350,11 +351,9 @@ class PlimsegDock(QWidget):
     def _show_result(self, slide: Slide, result: Opened) -> None:
         if slide is not self.slides.slide or self.controller.is_running:
             return
-        info = result.store.info
-        own = self.model_choice.choose_model_of(info)
-        self.class_list.show_classes(info.classes, own)
-        view = self.controller.show(slide, result, info.classes, self.class_list.hidden)
-        self.class_list.show_classes(view.edits.own_as_shown, own)
+        classes = result.store.info.classes
+        view = self.controller.show(slide, result, classes, self.mask_classes.hidden)
+        self.mask_classes.show_view(view, again=True)
         self.banner.show_message(*loaded_message(result, view))
         self.refresh_state()
 
@@ -375,9 +374,7 @@ class PlimsegDock(QWidget):
         self.refresh_state()
 
     def _on_model(self) -> None:
-        info = self.model_choice.info
-        if info is not None:
-            self.class_list.show_classes(info.default_classes)
+        self.mask_classes.show_model()
         self.controller.forget_stopped()
         self._remember()
         self.refresh_state()
@@ -431,21 +428,11 @@ class PlimsegDock(QWidget):
     def _on_classes(self) -> None:
         if self.class_list.edited is not None:
             self.controller.forget_stopped()
-            if self.view is not None:
-                self.banner.show_message("info", _NEXT_RUN)
-        self._hide_classes()
         self.refresh_state()
 
-    def _hide_classes(self) -> None:
-        if self.view is not None:
-            self.view.hide_classes(self.class_list.hidden)
-
-    def _on_color(self, name: str, color: Color) -> None:
-        if self.view is not None:
-            try:
-                self.view.recolor(name, color)
-            except PlimsegError as error:
-                self.banner.show_message("warning", str(error))
+    def _on_mask_edited(self) -> None:
+        self.controller.drop_stale_overlay()
+        self.refresh_state()
 
     def _on_settings(self, name: str) -> None:
         if name != "device":  # the mask does not depend on it
@@ -491,8 +478,9 @@ class PlimsegDock(QWidget):
             self.show_error_message(str(error))
             return
         self.banner.clear()
+        shown = self.mask_classes
         made_by = self.model_choice.made_by(self.class_list.edited)
-        self.controller.start(slide, job, classes, self.class_list.hidden, made_by)
+        self.controller.start(slide, job, classes, shown.hidden, made_by, shown.kept_edits)
         self.run_panel.show_stage("Starting…")
         self.refresh_state()
 

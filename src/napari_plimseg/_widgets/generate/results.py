@@ -103,7 +103,7 @@ class ResultsSection(QWidget):
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
-        self._class_names: tuple[str, ...] = ()
+        self._classes: TissueClasses | None = None
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setSpacing(4)
@@ -233,8 +233,8 @@ class ResultsSection(QWidget):
 
     def show_classes(self, classes: TissueClasses, shown: str) -> None:
         """List what an overlay can show and select `shown`."""
-        if classes.names != self._class_names:
-            self._class_names = classes.names
+        if classes != self._classes:
+            self._classes = classes
             self.overlay.clear()
             self.overlay.addItem("nothing", "")
             self.overlay.addItem("confidence (of the chosen class)", CONFIDENCE)

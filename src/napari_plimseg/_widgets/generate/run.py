@@ -17,6 +17,7 @@ from napari_plimseg._widgets.common import (
     ModelCache,
     NothingToDo,
     Stage,
+    on_destroyed,
     plain,
     run_once,
 )
@@ -24,6 +25,7 @@ from napari_plimseg._widgets.generate.jobs import Opened, Step, delete_result, r
 from napari_plimseg._widgets.generate.state import DockState, Phase
 from napari_plimseg._widgets.viewer import (
     CONFIDENCE,
+    LayerBindings,
     MaskView,
     OverlayView,
     RemovedLayers,
@@ -40,6 +42,7 @@ if TYPE_CHECKING:
 
     from napari_plimseg._widgets.common import Banner
     from napari_plimseg.inference import Progress, SegmentationJob
+    from napari_plimseg.results import ClassEdits
     from napari_plimseg.slides import Slide
     from napari_plimseg.tissue import TissueClasses
 
@@ -73,6 +76,8 @@ class RunController(QObject):
         them, since repainting any part of the window takes about as long as repainting all of it.
     opened : Signal()
         The mask layer was added.
+    maskChosen : Signal()
+        Another mask of a slide may be the one that is seen: a mask layer was shown or hidden.
     failed : Signal(str)
         Why the run failed and what to do.
     messageEmitted : Signal(str, str)
@@ -85,6 +90,7 @@ class RunController(QObject):
     progressed = Signal(object)
     drawn = Signal(object)
     opened = Signal()
+    maskChosen = Signal()
     failed = Signal(str)
     messageEmitted = Signal(str, str)
     finished = Signal(bool)
@@ -96,10 +102,15 @@ class RunController(QObject):
         self.overlay: OverlayView | None = None
         self.overlay_what = ""
         # those that a dock before this one, closed meanwhile, has shown
-        self._views: list[tuple[Slide, MaskView]] = [(v.slide, v) for v in mask_views(viewer)]
+        self._views: list[tuple[Slide, MaskView]] = []
+        self._visible = LayerBindings()
+        on_destroyed(self, self._visible.release)
+        for known in mask_views(viewer):
+            self._add(known)
         self.layers = RemovedLayers(viewer, self._on_layer_removed)
         self._deleted = ""
-        self._running: tuple[Slide, TissueClasses, set[str]] | None = None
+        self._running: tuple[Slide, TissueClasses, frozenset[str]] | None = None
+        self._edits: ClassEdits | None = None
         self._running_view: MaskView | None = None
         self._is_stopping = False
         self._stopped: set[Slide] = set()
@@ -133,7 +144,8 @@ class RunController(QObject):
     @property
     def last_view(self) -> MaskView | None:
         """The mask of the last run, while its layer is in the viewer."""
-        return None if self._running is None else self.view_of(self._running[0])
+        found = [] if self._running is None else self._views_of(self._running[0])
+        return next(reversed(found), None)
 
     @property
     def stopped_text(self) -> str:
@@ -174,11 +186,21 @@ class RunController(QObject):
         self._stopped = self._stopped - {slide} if slide is not None else set()
 
     def view_of(self, slide: Slide | None) -> MaskView | None:
-        """Return the latest mask of a slide whose layer is still in the viewer."""
-        for owner, view in reversed(self._views):
-            if owner is slide and view.is_in(self._viewer):
-                return view
-        return None
+        """Return the mask of a slide that is seen, or else its latest one in the viewer."""
+        found = self._views_of(slide)
+        shown = [view for view in found if view.layer.visible]
+        return next(reversed(shown or found), None)
+
+    def _views_of(self, slide: Slide | None) -> list[MaskView]:
+        return [v for owner, v in self._views if owner is slide and v.is_in(self._viewer)]
+
+    def _add(self, view: MaskView) -> None:
+        self._views = [known for known in self._views if known[1].is_in(self._viewer)]
+        self._views.append((view.slide, view))
+        self._visible.connect(view.layer.events.visible, self._on_visible)
+
+    def _on_visible(self, event: Any = None) -> None:
+        self.maskChosen.emit()
 
     def load_early(self, slide: Slide | None, model: str, classes: TissueClasses | None) -> None:
         """Load a model in the background, so that the next run on a slide starts sooner.
@@ -199,15 +221,17 @@ class RunController(QObject):
         slide: Slide,
         job: SegmentationJob,
         classes: TissueClasses,
-        hidden: set[str],
+        hidden: frozenset[str],
         made_by: MadeBy | None = None,
+        edits: ClassEdits | None = None,
     ) -> None:
         """Start a run; its mask shows `classes`, those in `hidden` transparently.
 
-        With `made_by`, a finished result needs no model.
+        With `made_by`, a finished result needs no model. With `edits`, a new mask begins with them.
         """
         self.found_finished = False
         self._running = (slide, classes, hidden)
+        self._edits = edits
         self._running_view = None
         self.last_progress = None
         self._is_stopping = False
@@ -226,7 +250,12 @@ class RunController(QObject):
         self._job.stop_and_wait()
 
     def show(
-        self, slide: Slide, result: Opened, classes: TissueClasses, hidden: set[str]
+        self,
+        slide: Slide,
+        result: Opened,
+        classes: TissueClasses,
+        hidden: frozenset[str],
+        edits: ClassEdits | None = None,
     ) -> MaskView:
         """Show a result, in its own layer if the same store is shown already."""
         for owner, view in self._views:
@@ -234,7 +263,7 @@ class RunController(QObject):
             if same and view.is_in(self._viewer):
                 view.store = result.store
                 view.take(result.mask)
-                view.hide_classes(hidden)
+                view.hide_classes(view.shown_names(hidden))
                 view.set_growing(False)
                 self._bring_forward(slide, view)
                 return view
@@ -251,9 +280,9 @@ class RunController(QObject):
             classes,
             slide_stem=stem,
             hidden=hidden,
+            edits=edits,
         )
-        self._views = [(owner, kept) for owner, kept in self._views if kept.is_in(self._viewer)]
-        self._views.append((slide, view))
+        self._add(view)
         if result.store.done_fraction < 1 and not self.is_running:
             self._stopped.add(slide)
         self._drop_overlay()
@@ -330,6 +359,13 @@ class RunController(QObject):
         wait = min(max(REFRESH_MS, spent / _DRAWING_SHARE), _MOST_REFRESH_MS)
         self._refresh_timer.setInterval(int(wait))
 
+    def drop_stale_overlay(self) -> None:
+        """Remove the overlay of a class that its mask does not have any more."""
+        if self.overlay is not None:
+            known = (CONFIDENCE, *self.overlay.view.info.classes.names)
+            if self.overlay_what not in known:
+                self._drop_overlay()
+
     def _drop_overlay(self) -> None:
         if self.overlay is not None and self.overlay.is_in(self._viewer):
             self._viewer.layers.remove(self.overlay.layer)
@@ -344,7 +380,7 @@ class RunController(QObject):
         elif isinstance(step, Opened):
             assert self._running is not None  # noqa: S101 - set before the job starts
             slide, classes, hidden = self._running
-            self._running_view = self.show(slide, step, classes, hidden)
+            self._running_view = self.show(slide, step, classes, hidden, self._edits)
             self._running_view.set_growing(True)
             self.opened.emit()
         else:

@@ -26,12 +26,12 @@ __all__ = [
     "edit_spans",
     "find_region_layer",
     "get_camera",
+    "get_scale_bar",
     "is_drawing",
     "label_colormap",
     "label_history",
     "mask_view_of",
     "mask_views",
-    "select_class",
     "show_tissue",
     "show_world_box",
     "slide_file_filter",
@@ -48,6 +48,9 @@ from .camera import (
 )
 from .camera import (
     get_camera as get_camera,
+)
+from .camera import (
+    get_scale_bar as get_scale_bar,
 )
 from .camera import (
     show_world_box as show_world_box,
@@ -99,9 +102,6 @@ from .mask_layer import (
 )
 from .mask_layer import (
     mask_views as mask_views,
-)
-from .mask_layer import (
-    select_class as select_class,
 )
 from .mask_layer import (
     show_tissue as show_tissue,

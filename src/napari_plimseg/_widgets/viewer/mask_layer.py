@@ -120,6 +120,11 @@ class MaskView:
         The part of the mask that is computed already.
     classes : TissueClasses
         Gives a new mask the colors that were chosen before its run, by the model's names.
+    hidden : collection of str
+        Classes of the model that are transparent.
+    edits : ClassEdits, optional
+        Of the mask shown before the run: a new mask of the same classes of a model begins with
+        them.
 
     Attributes
     ----------
@@ -151,6 +156,7 @@ class MaskView:
         *,
         slide_stem: str,
         hidden: Collection[str] = (),
+        edits: ClassEdits | None = None,
         max_side: int = MAX_SIDE,
     ) -> None:
         from napari.utils.events import EventEmitter
@@ -160,7 +166,7 @@ class MaskView:
         self.is_growing = False
         self.grown = EventEmitter(source=self, type_name="grown")
         self.step = decimation(store.info.shape, max_side)
-        self.edits, edits_problem = _edits_of(store, classes)
+        self.edits, edits_problem = _edits_of(store, classes, edits)
         self.info: MaskInfo = self.edits.described(store.info)
         classes = self.info.classes
         self.corrections, self._problem = _corrections_of(store, self.info)
@@ -324,17 +330,13 @@ class MaskView:
                 self.recorder.draw(rows, columns)
 
     def hide_classes(self, names: Collection[str]) -> None:
-        """Hide the classes to which classes of the model, given by name, belong; show others."""
-        self.hidden = self.shown_names(names)
+        """Hide classes as shown, by name; show the others."""
+        self.hidden = frozenset(names)
         self._show_colors()
 
     def recolor(self, name: str, color: Color) -> None:
-        """Give the class to which a class of the model belongs another color; see `edit_classes`.
-
-        A name that the model does not have is ignored.
-        """
-        for shown in self.shown_names([name]):
-            self.edit_classes(self.edits.recolored({shown: color}))
+        """Give a class as shown another color; see `edit_classes`."""
+        self.edit_classes(self.edits.recolored({name: color}))
 
     def set_opacity(self, name: str, opacity: float) -> None:
         """Set the opacity (0 to 1) of one class; hidden classes stay hidden."""
@@ -436,13 +438,6 @@ class MaskView:
         row, column = np.floor(np.asarray(self.layer.world_to_data(world)) + 0.5).astype(int)
         height, width = self.layer.data.shape
         return (int(row), int(column)) if 0 <= row < height and 0 <= column < width else None
-
-
-def select_class(view: MaskView | None, name: str) -> None:
-    """Select the class to which a class of the model belongs for painting."""
-    if view is not None:
-        for shown in view.shown_names([name]):
-            view.layer.selected_label = view.info.classes.mask_id(shown)
 
 
 def sharing(view: MaskView) -> list[MaskView]:
@@ -548,19 +543,25 @@ def _corrections_of(store: MaskStore, info: MaskInfo) -> tuple[Corrections | Non
         return None, f"{error} Until then, corrections are not saved."
 
 
-def _edits_of(store: MaskStore, chosen: TissueClasses) -> tuple[ClassEdits, str]:
+def _edits_of(
+    store: MaskStore, chosen: TissueClasses, before: ClassEdits | None
+) -> tuple[ClassEdits, str]:
     """Return the edits of the classes of a mask, and what is wrong with them as a sentence."""
     own = store.info.classes
+    none = ClassEdits.of(own)
     try:
         edits = store.class_edits
     except StoreError as error:
-        return ClassEdits.of(own), str(error)
-    if edits == ClassEdits.of(own):
-        known = dict(zip(own.names, own.colors, strict=True))
-        colors = {c.name: c.color for c in chosen if known.get(c.name, c.color) != c.color}
-        if colors:
-            edits = edits.recolored(colors)
-            with contextlib.suppress(StoreError):  # the colors are shown all the same
+        return none, str(error)
+    if edits == none:
+        if before is not None and before.own.names == own.names:
+            edits = dataclasses.replace(before, own=own)
+        else:
+            known = dict(zip(own.names, own.colors, strict=True))
+            colors = {c.name: c.color for c in chosen if known.get(c.name, c.color) != c.color}
+            edits = edits.recolored(colors) if colors else edits
+        if edits != none:
+            with contextlib.suppress(StoreError):  # they are shown all the same
                 edits.write(store.path)
     return edits, ""
 
