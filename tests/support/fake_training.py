@@ -73,7 +73,13 @@ def plan() -> int:
     return 0
 
 
-def scan(folder: Path) -> int:
+def scan(folder: Path, masks: str = "") -> int:
+    if BEHAVIOUR == "odd masks" and masks != "3=stroma":
+        text = "the mask has the value 3 (25 %), which is not a class."
+        facts = {"file": "a.png", "problem": "mask values", "text": text, "fatal": True}
+        tell({"kind": "problem", **facts})
+        tell({"kind": "folder", "usable": False})
+        return 5
     if not folder.is_dir() or not any(folder.iterdir()):
         tell({"kind": "problem", "file": folder.name, "problem": "no images",
               "text": "there are no images. Choose another folder.", "fatal": True})  # fmt: skip
@@ -96,7 +102,8 @@ def main(arguments: list[str]) -> int:
     if BEHAVIOUR == "sleeps":
         time.sleep(60)
     if arguments[0] == "scan":
-        return scan(Path(arguments[1]))
+        masks = arguments[arguments.index("--map") + 1] if "--map" in arguments else ""
+        return scan(Path(arguments[1]), masks)
     return plan() if "--dry-run" in arguments else train(arguments)
 
 

@@ -20,6 +20,7 @@ __all__ = [
     "cut_slides",
     "following",
     "list_runs",
+    "map_arguments",
     "name_problem",
     "new_run_folder",
     "run_command",
@@ -65,6 +66,9 @@ from .process import (
 )
 from .process import (
     TrainingState as TrainingState,
+)
+from .process import (
+    map_arguments as map_arguments,
 )
 from .process import (
     run_command as run_command,

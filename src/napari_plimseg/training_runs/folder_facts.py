@@ -25,6 +25,9 @@ LAYOUTS = {
 _HANDLED = ("unknown mpp",)
 """Problems that the dock solves itself: it asks for the pixel size."""
 
+_OF_MASKS = ("mask values", "not annotated")
+"""Problems that a user solves by telling what values of masks mean."""
+
 
 @dataclass(frozen=True)
 class FolderProblem:
@@ -106,6 +109,11 @@ class FolderFacts:
             parts.insert(1, f"{self.windows:,} tagged windows")
         parts.append(self.layout)
         return " · ".join(parts)
+
+    @property
+    def asks_about_masks(self) -> bool:
+        """Whether masks have values that are no class, or count as not annotated."""
+        return any(problem.kind in _OF_MASKS for problem in self.problems)
 
     @classmethod
     def of(cls, printed: Iterable[Mapping[str, Any]]) -> FolderFacts:

@@ -6,6 +6,7 @@ import contextlib
 import importlib.util
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -213,6 +214,8 @@ class TrainingRequest:
         As edited by the user; None uses those of the folder.
     mpp : float, optional
         Pixel size of the images in um; None when the folder states it.
+    mask_values : str
+        What numbers, colors and names of the masks mean, as typed: "3=stroma, 7=-".
 
     Raises
     ------
@@ -227,6 +230,7 @@ class TrainingRequest:
     label_source: str | None = None
     classes: TissueClasses | None = None
     mpp: float | None = None
+    mask_values: str = ""
 
     def __post_init__(self) -> None:
         why_not = name_problem(self.name)
@@ -257,7 +261,13 @@ class TrainingRequest:
         options = ["train", str(self.source), "--out", str(run_folder), "--effort", self.effort]
         for key, value in set_to.items():
             options += ["--set", f"{key}={json.dumps(value)}"]
-        return options
+        return [*options, *map_arguments(self.mask_values)]
+
+
+def map_arguments(typed: str) -> list[str]:
+    """Return the arguments for what a user typed about values of masks: "3=stroma, 7=-"."""
+    entries = [entry.strip() for entry in re.split(r"[,;\n]", typed)]
+    return [word for entry in entries if entry for word in ("--map", entry)]
 
 
 class TrainingProcess:

@@ -69,6 +69,20 @@ def test_a_recipe_that_was_written_is_read_the_same_from_any_folder(tmp_path: Pa
     assert recipe.pseudo_masks.scales == (0.5, 1.0)
 
 
+def test_numbers_and_colors_of_masks_are_names(tmp_path: Path) -> None:
+    text = "  train: images\n  map: {3: stroma, '#0000ff': gland, Fat: '-'}\n  ignore: [7, Ink]"
+    recipe = load_recipe(written(tmp_path, SMALLEST.replace("  train: images", text)))
+    assert recipe.data.maps == ("3=stroma", "#0000ff=gland", "Fat=-")
+    assert recipe.data.ignore == ("7", "Ink")
+    assert Recipe.from_dict(yaml.safe_load(recipe.to_text())) == recipe
+    more = recipe.with_masks_read(["4=stroma"], ["8"]).data
+    assert more.maps[-1] == "4=stroma"
+    assert more.ignore == ("7", "Ink", "8")
+    for wrong in ("gland", "3=gland"):
+        with pytest.raises(ConfigError, match="--map"):
+            recipe.with_masks_read([wrong], [])
+
+
 def test_classes_may_be_a_preset_a_file_or_written_out(tmp_path: Path) -> None:
     recipe = load_recipe(written(tmp_path))
     assert recipe.data.tissue_classes() is None
@@ -155,6 +169,12 @@ MISTAKES: list[tuple[str, str, str, tuple[str, ...]]] = [
     ("device misspelt", "name: mine", "name: mine\ndevice: gpu", ("'device' is 'gpu'", "cuda:1")),
     ("blocks trained at no rate", "name: mine", "name: mine\nmodel: {train_blocks: last}",
      ("'model.train_blocks' is 'last'", "backbone_learning_rate")),
+    ("a color without quotes", "train: images", "train: images\n  map: {a: #0000ff\n    }",
+     ("'data.map' has a name or a class that is empty", "quotes: '#0000ff'")),
+    ("a list for a map", "train: images", "train: images\n  map: [3, stroma]",
+     ("'data.map' holds a list", "Write keys and values")),
+    ("a number for a class", "train: images", "train: images\n  map: {3: 4}",
+     ("'data.map.3' holds the number 4", "Write text")),
     ("name with a slash", "name: mine", "name: a/b", ("'name' is 'a/b'", "letters, digits")),
 ]  # fmt: skip
 

@@ -12,6 +12,8 @@ from PIL import Image
 from napari_plimseg.errors import ConfigError, TagError
 from napari_plimseg.results.export.label_tiff import export_label_tiff
 from napari_plimseg.tissue import TissueClass, TissueClasses
+from plimseg_training.config import chosen_recipe
+from plimseg_training.data.datasets import TrainingData
 from plimseg_training.data.entries import mask_ids
 from plimseg_training.data.scan import scan_folder
 from plimseg_training.data.tagged_folder import read_truth
@@ -186,12 +188,36 @@ def test_a_part_for_scoring_may_show_one_class(tmp_path: Path, split: str) -> No
         (("fat",), (), "does not name two classes"),
         (("fat=",), (), "does not name two classes"),
         (("fat=glnd",), (), "Did you mean 'gland'"),
-        (("fat=gland", "Fat=stroma"), (), "mapped to two classes"),
-        (("fat=gland",), ("fat",), "mapped to two classes"),
+        (("fat=gland", "Fat=stroma"), (), "gives '.*' two classes"),
+        (("fat=gland",), ("fat",), "gives '.*' two classes"),
     ],
 )
 def test_choices_that_say_nothing(
     maps: tuple[str, ...], ignored: tuple[str, ...], says: str
 ) -> None:
-    with pytest.raises(ConfigError, match=says):
+    with pytest.raises(ConfigError, match=says) as raised:
         Choices.of(maps, ignored, CLASSES)
+    assert "--map or the key 'data.map'" in str(raised.value)
+
+
+def test_a_recipe_says_what_values_of_masks_mean(tmp_path: Path) -> None:
+    for stem, tags in (("a", "1,0"), ("b", "0,1")):
+        picture(tmp_path / f"{stem}.png", IDS.shape)
+        mask(tmp_path / f"truth-{stem}.png", np.where(IDS == 3, 9, np.where(IDS == 0, 8, IDS)))
+        with (tmp_path / "tags.csv").open("a") as table:
+            table.write("file,gland,stroma,truth\n" if stem == "a" else "")
+            table.write(f"{stem}.png,{tags},truth-{stem}.png\n")
+    recipe = chosen_recipe("bundled").override(
+        [f"data.train={tmp_path}", "data.mpp=0.5", "data.validation_fraction=0"]
+    )
+    recipe = replace(recipe, data=replace(recipe.data, classes=CLASSES.to_dict()))
+    with pytest.raises(TagError, match=r"value [89].*in a recipe: data\.map and data\.ignore"):
+        TrainingData.of(recipe)
+    decided = recipe.override(["data.map={9: stroma}", "data.ignore=[8]"])
+    folder = TrainingData.of(decided).train
+    expected = np.where(IDS == 3, 2, IDS)
+    np.testing.assert_array_equal(read_truth(folder.images[0], folder), expected)
+    same = recipe.with_masks_read(["9=stroma"], ["8"])
+    assert same == decided
+    with pytest.raises(ConfigError, match=r"the key 'data\.map' names 'strma'.*'stroma'"):
+        TrainingData.of(recipe.override("data.map={9: strma}"))

@@ -7,16 +7,18 @@ import signal
 import sys
 import threading
 from typing import TYPE_CHECKING
+from unittest import mock
 
 import numpy as np
 import pytest
 from PIL import Image
+from qtpy.QtCore import Qt
 
-from napari_plimseg._widgets.train import result_section
+from napari_plimseg._widgets.train import jobs, result_section
 from napari_plimseg._widgets.train.dock import brief
 from napari_plimseg.inference.devices import ENGINE
 from napari_plimseg.results.analysis.comparison import DISAGREE
-from napari_plimseg.tissue import TissueClass
+from napari_plimseg.tissue import GLAS, TissueClass
 from napari_plimseg.training_runs.process import LABEL_SOURCES, TrainingProcess, TrainingState
 from napari_plimseg.training_runs.run_folder import RunFolder, runs_folder
 from plimseg_training.config.shipped import chosen_recipe
@@ -97,6 +99,55 @@ def test_an_empty_dock_says_what_to_do(dock: TrainDock) -> None:
     assert not dock.panel.stop_button.isVisibleTo(dock)
     assert not dock.result.isVisibleTo(dock)
     assert "No slide with a mask" in dock.folder_section.slides_button.toolTip()
+
+
+def test_what_values_of_masks_mean_is_typed(
+    dock: TrainDock,
+    patches: Path,
+    qtbot,  # type: ignore[no-untyped-def]
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("FAKE_TRAINING", "odd masks")
+    section = dock.folder_section
+    chosen(dock, patches, qtbot)
+    assert not dock.facts.usable
+    assert section.masks_row.isVisibleTo(dock)
+    qtbot.keyClicks(section.masks_edit, "3=stroma")
+    qtbot.keyClick(section.masks_edit, Qt.Key.Key_Return)
+    qtbot.waitUntil(lambda: dock.facts is not None and dock.facts.usable, timeout=WAIT)
+    assert section.masks_row.isVisibleTo(dock)  # it can be changed
+    arguments = dock.request().arguments(patches / "run")
+    assert arguments[-2:] == ["--map", "3=stroma"]
+    other = patches.with_name("other")
+    patches.rename(other)
+    chosen(dock, other, qtbot)
+    assert section.mask_values == ""
+
+
+def test_what_cutting_left_out_is_shown(
+    dock: TrainDock,
+    patches: Path,
+    qtbot,  # type: ignore[no-untyped-def]
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    printed = [
+        {"kind": "cut", "patches": 4, "notes": ["outlines that have no area: 2, left out"]},
+        {"kind": "cut", "patches": 4, "notes": []},
+    ]
+    monkeypatch.setattr(jobs, "cut_slides", lambda *_: iter(printed))
+    view = mock.Mock(full_mask=lambda pixels: pixels)
+    view.slide.path = patches / "a.svs"
+    view.info.classes = GLAS
+    pixels = np.zeros((4, 4), np.uint8)
+    dock._begin_check(
+        lambda: jobs.cut_open_slides([(view, pixels), (view, pixels)], patches, PROGRAM)
+    )
+    qtbot.waitUntil(lambda: not dock.state.checking, timeout=WAIT)
+    notes = dock.folder_section.notes
+    assert notes.isVisibleTo(dock)
+    assert notes.text() == "Note: a.svs: outlines that have no area: 2, left out"
+    chosen(dock, patches, qtbot)
+    assert not notes.isVisibleTo(dock)
 
 
 def test_a_folder_is_shown(dock: TrainDock, patches: Path, qtbot) -> None:  # type: ignore[no-untyped-def]

@@ -138,7 +138,7 @@ def scanned(
     whole : bool
         False for images that are only scored, which need not show every class.
     maps, ignored : sequence of str
-        As `scan_folder` takes them.
+        As `scan_folder` takes them, beside those of `data`.
     """
     if data.train is None:
         raise ConfigError(
@@ -154,8 +154,8 @@ def scanned(
         split=part,
         mpp=data.mpp,
         whole=whole,
-        maps=maps,
-        ignored=ignored,
+        maps=(*data.maps, *maps),
+        ignored=(*data.ignore, *ignored),
         on_progress=lambda done, total: console.counted("files", done, total),
     )
     console.end_progress()

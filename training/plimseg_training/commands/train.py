@@ -16,7 +16,7 @@ from napari_plimseg.files import atomic_write, sha256
 from napari_plimseg.training_runs import EFFORTS, RunFolder
 from plimseg_training.commands.scan import scanned, show_report
 from plimseg_training.config import Recipe, chosen_recipe, load_recipe, with_effort
-from plimseg_training.console import time_left
+from plimseg_training.console import add_map_options, time_left
 from plimseg_training.run_folder import RunError, StopRequest
 
 if TYPE_CHECKING:
@@ -54,6 +54,7 @@ def add_parser(commands: Commands) -> None:
         metavar="KEY=VALUE",
         help="change a key of the recipe: --set stage1.epochs=2; may be repeated",
     )
+    add_map_options(parser)
     parser.add_argument(
         "--effort", choices=tuple(EFFORTS), default="balanced", help="how long (default: balanced)"
     )
@@ -73,6 +74,11 @@ def add_parser(commands: Commands) -> None:
 
 def _run(options: argparse.Namespace, console: TrainingConsole) -> int:
     recipe = _hint_recipe(options) or _recipe(options)
+    if not isinstance(recipe, Recipe) and (options.map or options.ignore):
+        raise ConfigError(
+            "a promptable model is trained on objects, which have no masks of classes",
+            remedy="Leave out --map and --ignore.",
+        )
     run = RunFolder(options.out or RUNS / recipe.name)
     if options.dry_run:
         if isinstance(recipe, Recipe):
@@ -297,7 +303,8 @@ def _recipe(options: argparse.Namespace) -> Recipe:
                 remedy="Give the recipe or the folder of images, without --resume.",
             )
         return load_recipe(kept).override(options.set)
-    return with_effort(chosen_recipe(options.source), options.effort).override(options.set)
+    recipe = with_effort(chosen_recipe(options.source), options.effort).override(options.set)
+    return recipe.with_masks_read(options.map, options.ignore)
 
 
 def _check_run_folder(run: RunFolder, *, resume: bool) -> None:

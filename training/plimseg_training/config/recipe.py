@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 from dataclasses import KW_ONLY, field, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
+    BeforeValidator,
     PlainValidator,
     StrictBool,
     StrictInt,
@@ -32,6 +33,9 @@ from plimseg_training.config.schema import (
     resolved,
     section,
 )
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 def _checked_classes(value: Any, info: ValidationInfo) -> str | dict[str, Any]:
@@ -68,6 +72,28 @@ def _checked_device(device: str) -> str:
     if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", device):
         raise refusal(f"is '{device}'", "Write auto, cpu, cuda, cuda:1 or mps.")
     return device
+
+
+def _map_of_names(value: Any) -> Any:
+    """Return keys as text: YAML reads those of `3: stroma` as numbers."""
+    if not isinstance(value, dict):
+        return value
+    named_none = [key for key, name in value.items() if key is None or name is None]
+    if named_none:
+        raise refusal("has a name or a class that is empty", "Put colors in quotes: '#0000ff'.")
+    numbers = (int, str)
+    return {
+        str(key) if isinstance(key, numbers) and not isinstance(key, bool) else key: name
+        for key, name in value.items()
+    }
+
+
+def _names(value: Any) -> Any:
+    if not isinstance(value, list | tuple):
+        return value
+    if None in value:
+        raise refusal("has an empty name", "Put colors in quotes: '#0000ff'.")
+    return tuple(str(n) if isinstance(n, int) and not isinstance(n, bool) else n for n in value)
 
 
 def _not_empty(scales: tuple[float, ...]) -> tuple[float, ...]:
@@ -115,6 +141,12 @@ class DataConfig:
         Slides or patients for validation by name, instead of the fraction.
     white_background : bool
         Whether white pixels form a background class.
+    map : dict of str to str
+        The class of a number, a color ("#0000ff") or a class name of the truth masks that is no
+        class: `3: stroma`; "*" stands for all others, and the class "-" ignores one. As `--map`.
+    ignore : tuple of str
+        Numbers, colors and class names of the truth masks that count as not annotated; "*" stands
+        for all others. As `--ignore`.
     """
 
     train: RecipePath | None = None
@@ -126,6 +158,15 @@ class DataConfig:
     validation_fraction: Annotated[Number, between(0, 0.5)] = 0.15
     validation_groups: Items[StrictStr] = ()
     white_background: StrictBool = False
+    map: Annotated[dict[StrictStr, StrictStr], BeforeValidator(_map_of_names)] = field(
+        default_factory=dict
+    )
+    ignore: Annotated[Items[StrictStr], BeforeValidator(_names)] = ()
+
+    @property
+    def maps(self) -> tuple[str, ...]:
+        """What `map` says, as `--map` is given."""
+        return tuple(f"{name}={chosen}" for name, chosen in self.map.items())
 
     def tissue_classes(self) -> TissueClasses | None:
         """Return the classes that the recipe names, or None for "auto".
@@ -529,6 +570,37 @@ class Recipe(RecipeFile):
                 remedy="Set stage1.backbone_learning_rate, for example 1.0e-5, or train_blocks: "
                 "none.",
             )
+
+    def with_masks_read(self, maps: Sequence[str], ignored: Sequence[str]) -> Recipe:
+        """Return a copy with more entries of `data.map` and `data.ignore`.
+
+        Parameters
+        ----------
+        maps : sequence of str
+            Each "NAME=CLASS", as of `--map`.
+        ignored : sequence of str
+            As of `--ignore`.
+
+        Raises
+        ------
+        ConfigError
+            When an entry has no equals sign.
+        """
+        chosen = dict(self.data.map)
+        for entry in maps:
+            name, sign, other = entry.rpartition("=")
+            if not (name.strip() and sign and other.strip()):
+                raise ConfigError(
+                    f"--map has '{entry}', which does not name two classes",
+                    remedy="Write NAME=CLASS, where CLASS is one of yours.",
+                )
+            if chosen.setdefault(name.strip(), other.strip()) != other.strip():
+                raise ConfigError(
+                    f"--map or the key 'data.map' gives '{name.strip()}' two classes",
+                    remedy="Keep one of them.",
+                )
+        data = replace(self.data, map=chosen, ignore=(*self.data.ignore, *ignored))
+        return replace(self, data=data)
 
 
 def load_recipe(path: str | Path) -> Recipe:

@@ -11,7 +11,7 @@ from plimseg_training.data.scan import check_validation, scan_folder, shared_pic
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from plimseg_training.config import Recipe
+    from plimseg_training.config import DataConfig, Recipe
     from plimseg_training.data.scan import FolderReport
     from plimseg_training.data.tagged_folder import TaggedFolder
 
@@ -43,13 +43,19 @@ class TrainingData:
         """
         found = cls._of_main_folder(recipe)
         for folder in recipe.data.more:
-            found = found._with_more(folder, recipe.data.mpp)
+            found = found._with_more(folder, recipe.data)
         return found
 
-    def _with_more(self, root: Path, mpp: float | None) -> TrainingData:
+    def _with_more(self, root: Path, data: DataConfig) -> TrainingData:
         """Return a copy with the images of one more folder for training."""
-        classes = self.train.classes
-        report = scan_folder(root, classes=classes, mpp=mpp or self.train.mpp, whole=False)
+        report = scan_folder(
+            root,
+            classes=self.train.classes,
+            mpp=data.mpp or self.train.mpp,
+            whole=False,
+            maps=data.maps,
+            ignored=data.ignore,
+        )
         added = [
             replace(
                 image, group=f"{root.name}: {image.group}", given_name=f"{root.name}-{image.name}"
@@ -77,11 +83,23 @@ class TrainingData:
                 remedy="Write data.train, or give the folder on the command line.",
             )
         classes = data.tissue_classes()
-        report = scan_folder(data.train, classes=classes, layout=data.layout, mpp=data.mpp)
+        report = scan_folder(
+            data.train,
+            classes=classes,
+            layout=data.layout,
+            mpp=data.mpp,
+            maps=data.maps,
+            ignored=data.ignore,
+        )
         folder = report.raise_if_fatal()
         if data.validation is not None:
             other = check_validation(
-                data.validation, classes=folder.classes, layout=data.layout, mpp=data.mpp
+                data.validation,
+                classes=folder.classes,
+                layout=data.layout,
+                mpp=data.mpp,
+                maps=data.maps,
+                ignored=data.ignore,
             )
             if data.validation != data.train:  # parts of one folder were compared by its scan
                 shared = shared_pictures(report.pixel_hashes, other.pixel_hashes)

@@ -265,7 +265,7 @@ def _not_annotated(opened: Sequence[Opened], key: TruthKey, root: Path) -> list[
     text = (
         f"of the masks, {shares(blank, sum(one.truth_pixels for one in opened))} count as not "
         f"annotated and are not scored. Masks hold mask ids: {key.known}. If a value means a "
-        "class, add --map VALUE=CLASS."
+        "class, add --map VALUE=CLASS (in a recipe: data.map)."
     )
     return [Problem(root.name, "not annotated", text, fatal=False)]
 
@@ -520,6 +520,8 @@ def check_validation(
     classes: TissueClasses | None = None,
     layout: str = "auto",
     mpp: float | None = None,
+    maps: Sequence[str] = (),
+    ignored: Sequence[str] = (),
 ) -> FolderReport:
     """Read the folder `data.validation` of a recipe.
 
@@ -528,13 +530,22 @@ def check_validation(
 
     Parameters
     ----------
-    root, classes, layout, mpp
+    root, classes, layout, mpp, maps, ignored
         As in `scan_folder`.
     """
     folder = Path(root).absolute()
     masked = (folder / "img").is_dir() and (folder / "mask").is_dir()
     split = "validation" if masked or has_part(folder, "validation") else "train"
-    return scan_folder(folder, classes=classes, layout=layout, split=split, mpp=mpp, whole=False)
+    return scan_folder(
+        folder,
+        classes=classes,
+        layout=layout,
+        split=split,
+        mpp=mpp,
+        whole=False,
+        maps=maps,
+        ignored=ignored,
+    )
 
 
 def shared_pictures(training: Mapping[str, str], validation: Mapping[str, str]) -> list[Problem]:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from napari_plimseg.tissue import TissueClasses
 
 
+_OF_MAP = "--map or the key 'data.map'"
 OTHERS = "*"
 IGNORED = "-"
 _BLANK_COLORS = {0x000000: "black", 0xFFFFFF: "white"}
@@ -67,21 +68,32 @@ class Choices(dict[str, int]):
         for old, sign, new in entries:
             if not (old.strip() and sign and new.strip()):
                 raise ConfigError(
-                    f"'{old}{sign}{new}' does not name two classes",
+                    f"{_OF_MAP} has '{old}{sign}{new}', which does not name two classes",
                     remedy="Write NAME=CLASS, where CLASS is one of yours.",
                 )
             mask_id = 0 if new.strip() == IGNORED else _mask_id(new, finder, classes)
             if mask_id is None:
-                raise ConfigError(f"'{new.strip()}' is not a class", remedy=finder.remedy(new))
+                raise ConfigError(
+                    f"{_OF_MAP} names '{new.strip()}', which is not a class",
+                    remedy=finder.remedy(new),
+                )
             if chosen.setdefault(choice_key(old), mask_id) != mask_id:
                 raise ConfigError(
-                    f"'{old.strip()}' is mapped to two classes", remedy="Keep one of them."
+                    f"{_OF_MAP} gives '{old.strip()}' two classes", remedy="Keep one of them."
                 )
         return chosen
 
     def find(self, name: str) -> int | None:
         """Return the mask id chosen for a name, a number or a color; None when it is open."""
         return self.get(choice_key(name), self.get(OTHERS))
+
+
+def decision_about(name: str) -> str:
+    """Return how a user decides about a name, a number or a color, as the end of a sentence."""
+    return (
+        f"decide with --map '{name}=CLASS' or --ignore '{name}' (in a recipe: data.map and "
+        "data.ignore)"
+    )
 
 
 def choice_key(name: str) -> str:
@@ -177,12 +189,13 @@ class TruthKey:
         """Return what to do about `truth.unknown`."""
         most = truth.unknown.most_common(1)[0][0]  # "the value 3", "the class 'fat'"
         name = most.removeprefix("the ").partition(" ")[2].strip("'")
-        way = f"decide with --map '{name}=CLASS' or --ignore '{name}'"
+        way = decision_about(name)
         if most.startswith("the color"):
             if len(truth.unknown) > _SMOOTHED:
                 return (
                     "The colors were smoothed or lossily compressed: save the mask as PNG with "
-                    f"nearest-neighbor sampling, or leave such pixels out with --ignore '{OTHERS}'."
+                    f"nearest-neighbor sampling, or leave such pixels out with --ignore '{OTHERS}' "
+                    "(in a recipe: data.ignore)."
                 )
             return f"Set the colors of the classes, or {way}."
         if truth.info is not None:

@@ -84,6 +84,8 @@ TOOLTIPS: dict[str, str] = {
     "train_classes": "Double-click a name or its words to change them. The image-text model reads "
     "the words, so synonyms help.",
     "train_mpp": "Micrometers per pixel of the images: about 0.25 at 40x, 0.5 at 20x, 1 at 10x.",
+    "train_masks": "What numbers, colors or class names of the masks mean: 3=stroma, "
+    "#0000ff=tumor. A dash ignores one: 7=-. Press Enter to check the folder again.",
     "train_name": "Name of the new model in the list of models.",
     "train_backbone": "The image encoder that the model is built on. Nothing is downloaded.",
     "train_start": "Start the training in the background. You can keep working in the viewer.",

@@ -27,6 +27,7 @@ from napari_plimseg._widgets.common import (
 )
 from napari_plimseg._widgets.train.folder_section import FolderSection
 from napari_plimseg._widgets.train.jobs import (
+    CutNotes,
     ProcessMonitor,
     cut_open_slides,
     make_plan,
@@ -240,6 +241,7 @@ class TrainDock(QWidget):
         section.folderRequested.connect(self._on_folder)
         section.slidesRequested.connect(self.use_slides)
         section.tagRequested.connect(self._on_tag)
+        section.masksDescribed.connect(lambda: self.choose_folder(self.folder or Path()))
         self.tagging.messageEmitted.connect(self.show_message)
         self.tagging.tagged.connect(self.choose_folder)
         section.mpp_row.edited.connect(self._on_setup)
@@ -360,13 +362,16 @@ class TrainDock(QWidget):
             return
         self.banner.hide()
         self.plan.stop()
+        section = self.folder_section
         if folder != self.folder:
             self.setup.name_edit.setText(usable_name(folder.name))
+            section.forget_masks()
         self.folder, self.facts = folder, None
-        self.folder_section.show_folder(folder)
-        self.folder_section.show_facts(None)
+        section.show_folder(folder)
+        section.show_facts(None)
         self.setup.show_plan(None)
-        self._begin_check(lambda: scan_folder(folder, self._program))
+        typed = section.mask_values
+        self._begin_check(lambda: scan_folder(folder, self._program, typed))
 
     def use_slides(self) -> None:
         """Cut patches from the open slides and use them as the images to train on."""
@@ -377,6 +382,7 @@ class TrainDock(QWidget):
         out = patches_folder(Path(views[-1].slide.path).stem)
         shown = [(view, view.layer.data) for view in views]
         self.facts = None
+        self.folder_section.forget_masks()
         self.folder_section.show_facts(None)
         self._begin_check(lambda: cut_open_slides(shown, out, self._program))
 
@@ -394,6 +400,8 @@ class TrainDock(QWidget):
             self.setup.name_edit.setText(usable_name(item.name))
         elif isinstance(item, TissueClasses):
             self._take_classes(item)
+        elif isinstance(item, CutNotes):
+            self.folder_section.show_notes(item.texts)
         elif isinstance(item, FolderFacts):
             self.facts = item
             self.folder_section.show_facts(item)
@@ -454,6 +462,7 @@ class TrainDock(QWidget):
             label_source=self.setup.form.settings.source,
             classes=classes,
             mpp=typed,
+            mask_values=self.folder_section.mask_values,
         )
 
     def _plan_steps(self) -> Generator[TrainingPlan | None, None, None] | None:

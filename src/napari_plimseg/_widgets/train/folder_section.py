@@ -9,13 +9,21 @@ from qtpy.QtCore import QRectF, QSize, Qt, Signal
 from qtpy.QtGui import QColor, QPainter
 from qtpy.QtWidgets import (
     QHBoxLayout,
+    QLineEdit,
     QProgressBar,
     QSizePolicy,
     QVBoxLayout,
     QWidget,
 )
 
-from napari_plimseg._widgets.common import TOOLTIPS, ActionButton, FlowText, plain, show_actions
+from napari_plimseg._widgets.common import (
+    TOOLTIPS,
+    ActionButton,
+    FlowText,
+    labeled,
+    plain,
+    show_actions,
+)
 from napari_plimseg._widgets.generate import PixelSizeRow
 from napari_plimseg._widgets.train.pictures import PictureLoader, Wanted
 
@@ -35,6 +43,7 @@ _THUMB = 34
 _NAME_WIDTH = 128
 _COUNT_WIDTH = 34
 _PROBLEMS_SHOWN = 12
+_MASKS_WIDTH = 86
 
 
 class TagBars(QWidget):
@@ -119,11 +128,14 @@ class FolderSection(QWidget):
     ----------
     folderRequested, slidesRequested, tagRequested : Signal()
         A button was pressed.
+    masksDescribed : Signal()
+        Something else was typed about the values of masks.
     """
 
     folderRequested = Signal()
     slidesRequested = Signal()
     tagRequested = Signal()
+    masksDescribed = Signal()
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -144,6 +156,13 @@ class FolderSection(QWidget):
         self.problems.setTextFormat(Qt.TextFormat.RichText)
         self.mpp_row = PixelSizeRow("train_mpp", "0.5", "µm per pixel (20x: 0.5)")
         self.mpp_edit = self.mpp_row.edit
+        self.notes = FlowText()
+        self.notes.hide()
+        self.masks_edit = QLineEdit()
+        self.masks_edit.setPlaceholderText("3=stroma, 7=-")
+        self.masks_edit.editingFinished.connect(self._on_masks)
+        self.masks_row = labeled("Mask values", self.masks_edit, _MASKS_WIDTH)
+        self._described = ""
         buttons = QHBoxLayout()
         buttons.setContentsMargins(0, 0, 0, 0)
         for button in (self.folder_button, self.slides_button, self.tag_button):
@@ -153,7 +172,8 @@ class FolderSection(QWidget):
         layout.setSpacing(4)
         layout.addLayout(buttons)
         for widget in (
-            self.path_label, self.bar, self.summary, self.bars, self.problems, self.mpp_row,
+            self.path_label, self.bar, self.summary, self.bars, self.problems, self.masks_row,
+            self.mpp_row, self.notes,
         ):  # fmt: skip
             layout.addWidget(widget)
         self.show_facts(None)
@@ -165,6 +185,8 @@ class FolderSection(QWidget):
         why_not = state.why_not("setup")
         self.mpp_edit.setEnabled(not why_not)
         self.mpp_edit.setToolTip(plain(why_not or TOOLTIPS["train_mpp"]))
+        self.masks_edit.setEnabled(not why_not)
+        self.masks_edit.setToolTip(plain(why_not or TOOLTIPS["train_masks"]))
         self.bar.setVisible(state.checking)
 
     def show_folder(self, path: Path | None) -> None:
@@ -180,7 +202,9 @@ class FolderSection(QWidget):
         self.bar.setFormat(f"{done:,} of {total:,} {what}" if total else what)
 
     def show_facts(self, facts: FolderFacts | None) -> None:
-        """Show the contents of the folder."""
+        """Show the contents of the folder; None while another one is looked through."""
+        if facts is None:
+            self.show_notes(())
         self.bars.show_facts(facts)
         self.summary.setText("" if facts is None else facts.summary)
         self.summary.setVisible(facts is not None)
@@ -189,6 +213,28 @@ class FolderSection(QWidget):
         self.problems.setText(_problem_text(problems))
         self.problems.setVisible(bool(problems))
         self.mpp_row.setVisible(facts is not None and facts.usable and facts.mpp is None)
+        asks = facts is not None and facts.asks_about_masks
+        self.masks_row.setVisible(asks or bool(facts is not None and self._described))
+
+    @property
+    def mask_values(self) -> str:
+        """What was typed about the values of masks."""
+        return self.masks_edit.text().strip()
+
+    def forget_masks(self) -> None:
+        """Empty the line about the values of masks, for another folder."""
+        self._described = ""
+        self.masks_edit.clear()
+
+    def show_notes(self, notes: Sequence[str]) -> None:
+        """Show what cutting slides left out or changed."""
+        self.notes.setText("\n".join(f"Note: {note}" for note in notes))
+        self.notes.setVisible(bool(notes))
+
+    def _on_masks(self) -> None:
+        if self.mask_values != self._described:
+            self._described = self.mask_values
+            self.masksDescribed.emit()
 
 
 def _problem_text(problems: Sequence[FolderProblem]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QObject, QTimer, Signal
@@ -14,6 +15,7 @@ from napari_plimseg.training_runs import (
     SlideMask,
     TrainingPlan,
     cut_slides,
+    map_arguments,
     run_command,
     usable_name,
 )
@@ -31,11 +33,14 @@ if TYPE_CHECKING:
 
 
 def scan_folder(
-    folder: Path, program: Sequence[str] | None = None
+    folder: Path, program: Sequence[str] | None = None, mask_values: str = ""
 ) -> Generator[dict[str, Any] | FolderFacts | None, None, None]:
-    """Check a folder; yield progress events, None while there are none, and finally its facts."""
+    """Check a folder; yield progress events, None while there are none, and finally its facts.
+
+    `mask_values` says what values of its masks mean, see `TrainingRequest`.
+    """
     events = []
-    for one in run_command(["scan", str(folder)], program):
+    for one in run_command(["scan", str(folder), *map_arguments(mask_values)], program):
         if one is not None and one["kind"] == "counted":
             yield one
         else:
@@ -68,11 +73,24 @@ def patches_folder(stem: str) -> Path:
         number += 1
 
 
+@dataclass(frozen=True)
+class CutNotes:
+    """What cutting slides into patches left out or changed.
+
+    Parameters
+    ----------
+    texts : tuple of str
+        Each begins with the name of the slide.
+    """
+
+    texts: tuple[str, ...]
+
+
 def cut_open_slides(
     shown: Sequence[tuple[MaskView, NDArray[np.uint8]]],
     out: Path,
     program: Sequence[str] | None = None,
-) -> Generator[dict[str, Any] | Path | FolderFacts | TissueClasses | None, None, None]:
+) -> Generator[CutNotes | dict[str, Any] | Path | FolderFacts | TissueClasses | None, None, None]:
     """Cut the slides of masks into patches, then check these as a folder of images.
 
     Parameters
@@ -86,11 +104,11 @@ def cut_open_slides(
 
     Yields
     ------
-    dict, Path, FolderFacts, TissueClasses or None
-        Progress events; the folder once the patches are cut; its facts; and the classes of the
-        masks, whose colors and prompts a table of tags can't store.
+    dict, Path, FolderFacts, TissueClasses, CutNotes or None
+        Progress events; the folder once the patches are cut; its facts; the classes of the masks,
+        whose colors and prompts a table of tags can't store; and what cutting left out or changed.
     """
-    slides = []
+    slides, notes, number_of_cut = [], list[str](), 0
     for view, pixels in shown:
         mask = view.full_mask(pixels)
         given = view.slide.mpp_is_given
@@ -98,9 +116,14 @@ def cut_open_slides(
         yield None
     for one in cut_slides(slides, out):
         yield one if one is not None and one["kind"] == "counted" else None
+        if one is not None and one["kind"] == "cut":
+            name = slides[number_of_cut].path.name
+            notes += [f"{name}: {note}" for note in one.get("notes", ())]
+            number_of_cut += 1
     yield out
     yield from scan_folder(out, program)
     yield slides[0].info.classes
+    yield CutNotes(tuple(notes))
 
 
 POLL_MS = 250
