@@ -158,3 +158,10 @@ def test_a_folder_without_images(tmp_path: Path) -> None:
         TagTable(tmp_path)
     with pytest.raises(TagError):
         TagTable(tmp_path / "nowhere")
+
+
+def test_a_first_class_that_means_glass_is_left_out_with_a_note(images: Path) -> None:
+    table = TagTable(images, ["tumour", "Glass", "stroma"])
+    assert table.classes == ("tumour", "stroma")
+    assert table.note.startswith("'Glass' is no tissue")
+    assert TagTable(images, ["tumour", "stroma"]).note == ""

@@ -49,7 +49,12 @@ class TagTable:
     folder : Path
         A folder of images; its subfolders are ignored.
     classes : sequence of str
-        Initial class names; those of the table come first.
+        Initial class names; those of the table come first. Names that mean glass are left out.
+
+    Attributes
+    ----------
+    note : str
+        Why a name of `classes` was left out; empty when none was.
 
     Raises
     ------
@@ -76,8 +81,11 @@ class TagTable:
         if self.path.exists():
             self._read()
         self._read_aside()
+        glass = [name for name in classes if is_background_name(name)]
+        self.note = str(_no_tissue(glass[0])) if glass else ""
         for name in classes:
-            if name.casefold() not in {known.casefold() for known in self._classes}:
+            known = {other.casefold() for other in self._classes}
+            if name not in glass and name.casefold() not in known:
                 self._classes.append(_checked(name))
 
     @property
@@ -160,10 +168,7 @@ class TagTable:
         """
         name = _checked(name)
         if is_background_name(name):
-            raise TagError(
-                f"'{name}' is no tissue, so it is never trained on",
-                remedy="Press 0 for images that show none of the classes.",
-            )
+            raise _no_tissue(name)
         if name.casefold() in {known.casefold() for known in self._classes}:
             raise TagError(f"the class '{name}' already exists", remedy="Choose another name.")
         if len(self._classes) >= MAX_CLASSES:
@@ -351,6 +356,14 @@ def _rows(path: Path) -> list[tuple[int, list[str]]]:
             remedy="Save it as CSV in UTF-8, or move it away to start a new one.",
         ) from error
     return rows or [(1, ["file"])]
+
+
+def _no_tissue(name: str) -> TagError:
+    """Return the error about a class that means glass."""
+    return TagError(
+        f"'{name}' is no tissue, so it is never trained on",
+        remedy="Press 0 for images that show none of the classes.",
+    )
 
 
 def _checked(name: str) -> str:

@@ -98,6 +98,7 @@ class RunOnChoice(QWidget):
 def draw_regions(viewer: Viewer, slide_layer: Image) -> None:
     """Activate the rectangle tool on the layer for regions; the layer is added if missing."""
     shapes = find_region_layer(viewer, slide_layer) or add_region_layer(viewer, slide_layer)
+    shapes.visible = True
     viewer.layers.selection.active = shapes
     shapes.mode = "add_rectangle"
 

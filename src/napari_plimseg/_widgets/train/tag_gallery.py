@@ -440,6 +440,8 @@ class Tagging(QObject):
         self.gallery = TagGallery(table, colors, self._dock)
         self.gallery.closed.connect(self._on_closed)
         self.gallery.show()
+        if table.note:
+            self.gallery.banner.show_message("warning", table.note)
 
     def _on_closed(self) -> None:
         gallery, self.gallery = self.gallery, None
