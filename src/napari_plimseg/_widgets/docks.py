@@ -6,7 +6,7 @@ import importlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, cast
 
-from qtpy.QtWidgets import QDockWidget
+from qtpy.QtWidgets import QDockWidget, QMainWindow
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -139,6 +139,24 @@ def _opened(viewer: Viewer, kind: DockKind) -> QWidget:
         viewer.window.add_dock_widget(dock, name=kind.title, area="right", tabify=True)
         _shorten_tabs(viewer)
     return dock
+
+
+def join_tabs(viewer: Viewer, dock: QWidget) -> None:
+    """Make a dock that napari's menu has opened a tab beside the plugin's other docks.
+
+    napari puts it below them, where neither has the room that it needs on a small screen.
+    """
+    frame = dock.parentWidget()
+    window = None if frame is None else frame.parentWidget()
+    if not isinstance(frame, QDockWidget) or not isinstance(window, QMainWindow):
+        return
+    found = (_found(viewer, kind) for kind in DOCKS.values())
+    others = [one.parentWidget() for one in found if one is not None and one is not dock]
+    beside = [one for one in others if isinstance(one, QDockWidget) and not one.isFloating()]
+    if beside and frame not in window.tabifiedDockWidgets(beside[0]):
+        window.tabifyDockWidget(beside[0], frame)
+        frame.raise_()
+    _shorten_tabs(viewer)
 
 
 def _shorten_tabs(viewer: Viewer) -> None:

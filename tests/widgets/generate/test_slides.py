@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from qtpy.QtWidgets import QMessageBox
 
+from napari_plimseg._widgets.docks import open_dock, open_main_dock
 from napari_plimseg._widgets.generate.dock import PlimsegDock
 from napari_plimseg._widgets.viewer import (
     RunOn,
@@ -124,6 +125,38 @@ def test_a_dock_opened_again_takes_up_the_masks_that_are_there(
     again.start()
     qtbot.waitUntil(lambda: not again.is_running, timeout=WAIT)
     assert mask_views(dock._viewer) == [view]
+
+
+def test_docks_opened_later_know_what_is_hidden(
+    dock: PlimsegDock, add_slide: Callable, qtbot
+) -> None:  # type: ignore[no-untyped-def]
+    for name in ("first", "second"):
+        add_slide(name=f"{name}.tif")
+    dock.slides.choose(0)
+    assert seen(dock) == {"first"}
+    train = open_dock(dock._viewer, "train")
+    assert seen(dock) == {"first"}
+    assert train.slides.slide is dock.slides.slide
+    dock.parentWidget().destroyOnClose()
+    again = open_main_dock(dock._viewer)
+    assert again.slides.slide.path.name == "first.tif"
+    assert seen(again) == {"first"}
+    again.slides.choose(1)
+    assert seen(again) == {"second"}
+    assert train.slides.slide is again.slides.slide
+
+
+def test_the_main_dock_opened_again_by_the_menu_is_a_tab(
+    make_napari_viewer_proxy: Callable,
+    model: fakes.ColorModel,
+    qtbot,  # type: ignore[no-untyped-def]
+) -> None:
+    viewer = make_napari_viewer_proxy(show=True)
+    review = open_dock(viewer, "review").parentWidget()
+    frame, _ = viewer.window.add_plugin_dock_widget("napari-plimseg", "PLIMSeg")
+    window = review.parentWidget()
+    qtbot.waitUntil(lambda: frame in window.tabifiedDockWidgets(review), timeout=WAIT)
+    assert frame.windowTitle() == "Generate"
 
 
 @pytest.mark.parametrize("which", ["mask", "slide"])

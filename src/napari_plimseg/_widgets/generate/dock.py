@@ -29,7 +29,7 @@ from napari_plimseg._widgets.common import (
     scrolling,
     show_actions,
 )
-from napari_plimseg._widgets.docks import DOCKS, open_dock, open_review
+from napari_plimseg._widgets.docks import DOCKS, join_tabs, open_dock, open_review
 from napari_plimseg._widgets.generate.jobs import Opened, find_devices, find_results, warm_up
 from napari_plimseg._widgets.generate.mask_classes import MaskClasses
 from napari_plimseg._widgets.generate.options import (
@@ -199,6 +199,7 @@ class PlimsegDock(QWidget):
         self.engine.changed.connect(self.refresh_state)
         section.slideChosen.connect(self.slides.choose)
         section.appeared.connect(self.slides.fit_again)
+        section.appeared.connect(lambda: join_tabs(self._viewer, self))
         section.history.openRequested.connect(self.open_result)
         section.history.compareRequested.connect(
             lambda path: open_review(self._viewer).compare_with(path)

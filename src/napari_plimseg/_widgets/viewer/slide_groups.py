@@ -87,9 +87,20 @@ class SlideGroups:
     """
 
     def __init__(self, viewer: Viewer) -> None:
-        self._viewer = unwrapped(viewer)
+        self._seen_viewer = weakref.ref(unwrapped(viewer))  # the groups live as long as it does
         self._hidden: weakref.WeakSet[Layer] = weakref.WeakSet()
         self._shown: Slide | None = None
+
+    @property
+    def _viewer(self) -> Viewer:
+        viewer = self._seen_viewer()
+        assert viewer is not None  # noqa: S101 - its docks ask
+        return viewer
+
+    @property
+    def shown(self) -> Slide | None:
+        """The slide shown last; None before the first."""
+        return self._shown
 
     def show(self, slide: Slide | None) -> bool:
         """Show a slide with its own layers only; return whether another one was shown before."""
@@ -129,6 +140,22 @@ class SlideGroups:
         show_world_box(
             self._viewer, low[0], low[1], height, width, at_least=1e-9, margin=_FIT_MARGIN
         )
+
+
+_by_viewer: dict[int, SlideGroups] = {}
+
+
+def slide_groups(viewer: Viewer) -> SlideGroups:
+    """Return the groups of a viewer, which all docks share, also one that is opened again.
+
+    A dock with groups of its own would not know what another one has hidden.
+    """
+    viewer = unwrapped(viewer)
+    found = _by_viewer.get(id(viewer))
+    if found is None:
+        found = _by_viewer[id(viewer)] = SlideGroups(viewer)
+        weakref.finalize(viewer, _by_viewer.pop, id(viewer), None)
+    return found
 
 
 _FIT_MARGIN = 0.025

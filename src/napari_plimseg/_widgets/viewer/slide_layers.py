@@ -11,7 +11,7 @@ from qtpy.QtWidgets import QFileDialog, QWidget
 from napari_plimseg._reader import SLIDE_KEY, read_slides
 from napari_plimseg._sample_data import MODEL_KEY, cmu_1_small_region
 from napari_plimseg._widgets.viewer.camera import get_scale_bar
-from napari_plimseg._widgets.viewer.slide_groups import SlideGroups, owner_of, slide_of
+from napari_plimseg._widgets.viewer.slide_groups import owner_of, slide_groups, slide_of
 from napari_plimseg.errors import PlimsegError
 from napari_plimseg.settings import load_settings
 from napari_plimseg.slides import filename_patterns
@@ -57,8 +57,9 @@ class ViewerSlides:
         viewer.layers.selection.events.active.connect(self._on_active)
         for layer in viewer.layers:
             self._watch(layer)
-        self._groups = SlideGroups(viewer)
-        self._current = next(reversed(self.layers), None)
+        self._groups = slide_groups(viewer)
+        shown = [layer for layer in self.layers if slide_of(layer) is self._groups.shown]
+        self._current = next(reversed(shown or self.layers), None)
         self._show_current()
 
     def disconnect(self) -> None:
