@@ -58,7 +58,7 @@ LAYERS = {
         {"torchvision_compat", "layers", "windows", "tensor_file", "downloads"},
         {"pickled_file"},
         {"weights"},
-        {"class_gate"},
+        {"class_gate", "surroundings"},
         {"model_file"},
         {"encoders"},
         {"familiarity"},

@@ -15,6 +15,7 @@ from napari_plimseg.errors import ConfigError
 from napari_plimseg.models.encoders.loading import load_matcher
 from napari_plimseg.models.loading import load_model
 from napari_plimseg.models.model_file import read_header
+from napari_plimseg.models.surroundings import Surroundings
 from napari_plimseg.training_runs.history import RunHistory
 from napari_plimseg.training_runs.run_folder import RunFolder
 from plimseg_training.config.recipe import load_recipe
@@ -69,7 +70,10 @@ def finished(images, measured_images, tmp_path_factory):
     """A training that nothing interrupted; the encoder stays as it is."""
     root = tmp_path_factory.mktemp("finished")
     events = []
-    settings = (f"data.validation={measured_images}", "stage2.epochs=3", "model.window=352")
+    settings = (
+        f"data.validation={measured_images}", "stage2.epochs=3", "model.window=352",
+        "surroundings={smoothing: 1, together: [fat, tumour]}",
+    )  # fmt: skip
     chosen = recipe(images, *settings)
     path = train_recipe(chosen, root, on_event=events.append)
     return chosen, RunFolder(root), path, events
@@ -182,6 +186,16 @@ def test_the_model_sees_windows_of_the_recipes_size(finished):
     _, _, path, _ = finished
     network = read_header(path).network
     assert (network["window"], network["step"]) == (352, 256)
+
+
+def test_the_model_has_the_surroundings_of_the_recipe(finished, images):
+    _, _, path, _ = finished
+    assert load_model(path).surroundings == Surroundings(1.0, (1, 0), 40.0)
+    unknown = recipe(images, "surroundings.together=[fat, bone]")
+    classes = TrainingData.of(unknown).train.classes
+    with pytest.raises(ConfigError, match=r"'surroundings.together' names 'bone'"):
+        unknown.surroundings.for_classes(classes)
+    assert recipe(images).surroundings.for_classes(classes) is None
 
 
 def test_a_frozen_encoder_is_not_in_the_file(finished):

@@ -60,7 +60,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-    from napari_plimseg.models import ClassGate, Matcher
+    from napari_plimseg.models import ClassGate, Matcher, Surroundings
     from plimseg_training.config import PseudoMaskConfig, Recipe, StageConfig
     from plimseg_training.data import TaggedFolder, TaggedImage
     from plimseg_training.loop import World
@@ -86,6 +86,7 @@ class TrainedModel:
     window : int
         Side of a window of the finished model, in pixels.
     gate : ClassGate or None
+    surroundings : Surroundings or None
     """
 
     title: str
@@ -94,6 +95,7 @@ class TrainedModel:
     backbone_inside: bool
     window: int
     gate: ClassGate | None = None
+    surroundings: Surroundings | None = None
 
     def model(self) -> SegModel:
         """Return the network as the plugin runs it, in windows."""
@@ -165,7 +167,9 @@ class TrainedModel:
     def _shared(self) -> dict[str, Any]:
         network = self.task.network
         window, step = windows_for(network.backbone, network.head, self.window)
-        return {"window": window, "step": step, "gate": self.gate}
+        return {
+            "window": window, "step": step, "gate": self.gate, "surroundings": self.surroundings,
+        }  # fmt: skip
 
 
 PREVIEWS = 6
@@ -272,6 +276,7 @@ class _Training:
             recipe.to_yaml(run.recipe)
             write_json(run.folder_summary, folder_summary(data.report, data.train, data.validation))
         self._tell_scan(data)
+        around = recipe.surroundings.for_classes(data.train.classes)
         backbone = load_backbone(recipe.model.backbone, seed=recipe.seed)
         matcher = load_matcher(matcher_name(recipe), seed=recipe.seed)
         recipe, told = with_source(recipe, matcher, data.train, data.mpp, self.device)
@@ -291,6 +296,7 @@ class _Training:
             backbone_inside=(model.segmenter_blocks if own else model.train_blocks) != "none",
             window=model.window,
             gate=fitted_gate(recipe.gate, task, data.mpp),
+            surroundings=around,
         )
         return self._finish(trained, self._student(trained), targets)
 
@@ -488,6 +494,7 @@ class _Training:
             backbone_inside=True,
             window=recipe.model.window,
             gate=fitted_gate(recipe.gate, task, data.mpp),
+            surroundings=teacher.surroundings,
         )
 
     def _finish(

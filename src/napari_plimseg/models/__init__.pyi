@@ -52,6 +52,7 @@ __all__ = [
     "SegNet",
     "SegmentationHead",
     "SmallBackbone",
+    "Surroundings",
     "Task",
     "TextAdapter",
     "TextTower",
@@ -366,6 +367,9 @@ from .segmentation.zero_shot import (
 )
 from .segmentation.zero_shot import (
     text_prototypes as text_prototypes,
+)
+from .surroundings import (
+    Surroundings as Surroundings,
 )
 from .torchvision_compat import (
     make_torchvision_importable as make_torchvision_importable,

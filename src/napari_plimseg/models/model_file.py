@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from napari_plimseg.errors import ConfigError, ModelError
 from napari_plimseg.files import atomic_write
 from napari_plimseg.models.class_gate import ClassGate
+from napari_plimseg.models.surroundings import surroundings_of
 from napari_plimseg.models.tensor_file import (
     SEAL_KEY,
     TensorTable,
@@ -91,9 +92,9 @@ class ModelHeader:
     network : dict
         Of a segmentation model: `backbone` (its spec), `backbone_inside` (whether its weights
         are in the file), `width` of the head, `window` and `step` in pixels, and optionally
-        `gate` (`ClassGate`) and `familiarity` (`Familiarity`). Of a promptable model:
-        `patch_encoder` and `decoder` (their specs), `resolutions`, and `frozen_inside` (whether
-        the pretrained weights are in the file).
+        `gate` (`ClassGate`), `surroundings` (`Surroundings`) and `familiarity` (`Familiarity`). Of
+        a promptable model: `patch_encoder` and `decoder` (their specs), `resolutions`, and
+        `frozen_inside` (whether the pretrained weights are in the file).
     encoder_sha256 : str
         SHA-256 of the encoder's weight file; "" when it is shipped or its weights are inside.
     format_version : int
@@ -399,6 +400,13 @@ def _check_segmentation(network: Mapping[str, Any], tissue: int) -> None:
             raise ModelError(
                 f"its gate has {found} thresholds for {tissue} tissue classes", remedy=_REMEDY
             )
+    around = surroundings_of(network)
+    if around is not None and max(around.together, default=0) >= tissue:
+        raise ModelError(
+            f"its surroundings' classes {list(around.together)} are not among its {tissue} tissue "
+            "classes",
+            remedy=_REMEDY,
+        )
 
 
 def check_parts(

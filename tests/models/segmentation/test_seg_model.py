@@ -35,6 +35,7 @@ from napari_plimseg.models.segmentation.seg_model import (
     windows_for,
 )
 from napari_plimseg.models.segmentation.seg_net import SegNet
+from napari_plimseg.models.surroundings import Surroundings
 from napari_plimseg.models.tensor_file import write_sealed
 from napari_plimseg.settings import DockSettings, options_of
 from napari_plimseg.tissue import TissueClass, TissueClasses
@@ -48,6 +49,7 @@ CLASSES = TissueClasses((TissueClass("gland", (1, 2, 3)), TissueClass("rest", (4
 TINY = {"architecture": "tiny"}
 WINDOW, STEP = 96, 64
 GATE = ClassGate(20, (0.0, 0.0))
+AROUND = Surroundings(3.0, (0, 1), 8.0)
 
 
 class TinyBackbone(Backbone):
@@ -110,22 +112,23 @@ def rounded(network: nn.Module) -> None:
 
 
 @pytest.mark.parametrize("inside", [True, False])
-@pytest.mark.parametrize("gate", [None, GATE])
+@pytest.mark.parametrize(("gate", "around"), [(None, None), (GATE, None), (GATE, AROUND)])
 def test_what_is_saved_gives_the_same_maps(
-    tmp_path: Path, inside: bool, gate: ClassGate | None
+    tmp_path: Path, inside: bool, gate: ClassGate | None, around: Surroundings | None
 ) -> None:
     backbone, head = parts()
     rounded(head)
     if inside:
         rounded(backbone)
     path = tmp_path / "own.safetensors"
-    about = header(backbone, backbone_inside=inside, gate=gate)
+    about = header(backbone, backbone_inside=inside, gate=gate, surroundings=around)
     save_segmentation_model(path, about, backbone, head)
     model = SegModel(
-        backbone, head, CLASSES, name="x", mpp=0.5, window=WINDOW, step=STEP, gate=gate
-    )
+        backbone, head, CLASSES, name="x", mpp=0.5, window=WINDOW, step=STEP, gate=gate,
+        surroundings=around,
+    )  # fmt: skip
     found = load_segmentation_model(path)
-    assert found.gate == gate
+    assert (found.gate, found.surroundings) == (gate, around)
     images = torch.randint(0, 255, (2, 128, 192, 3), dtype=torch.uint8)
     assert torch.equal(found.probabilities(images), model.probabilities(images))
     assert found.identity == model.identity
@@ -171,9 +174,25 @@ def test_a_gate_leaves_out_what_is_not_seen_and_can_be_taken_away() -> None:
     assert torch.allclose(found[:, 1:], rest, atol=1e-5)
 
 
-@pytest.mark.parametrize("gate", [None, GATE])
-def test_the_mask_does_not_depend_on_the_tiling(gate: ClassGate | None) -> None:
-    model = SegModel(*parts(), CLASSES, name="x", mpp=0.5, window=WINDOW, step=STEP, gate=gate)
+def test_surroundings_smooth_what_the_network_says() -> None:
+    images = torch.randint(0, 255, (1, 128, 192, 3), dtype=torch.uint8)
+    network = parts()
+    usual: dict[str, Any] = {"name": "x", "mpp": 0.5, "window": WINDOW, "step": STEP}
+    plain = SegModel(*network, CLASSES, **usual)
+    smooth = SegModel(*network, CLASSES, **usual, surroundings=AROUND)
+    assert smooth.identity != plain.identity
+    rough, found = (m.probabilities(images)[0] for m in (plain, smooth))
+    assert float(found.diff(dim=1).abs().mean()) < 0.8 * float(rough.diff(dim=1).abs().mean())
+
+
+@pytest.mark.parametrize(("gate", "around"), [(None, None), (GATE, None), (None, AROUND)])
+def test_the_mask_does_not_depend_on_the_tiling(
+    gate: ClassGate | None, around: Surroundings | None
+) -> None:
+    model = SegModel(
+        *parts(), CLASSES, name="x", mpp=0.5, window=WINDOW, step=STEP, gate=gate,
+        surroundings=around,
+    )  # fmt: skip
     halo, trim = model.halo, model.halo // 4
     generator = torch.Generator().manual_seed(0)
     coarse = torch.randint(0, 255, (1, 3, 24, 24), generator=generator).float()
@@ -336,6 +355,11 @@ def test_damaged_tensors_are_refused_with_the_files_name(
         ({"gate": {"field_um": 20}}, "gate is incomplete"),
         ({"gate": {"field_um": 20, "thresholds": [1.0]}}, "1 thresholds for 2 tissue classes"),
         ({"gate": None}, "gate is incomplete"),
+        ({"surroundings": {"smoothing_um": 4}}, "surroundings are incomplete"),
+        (
+            {"surroundings": {"smoothing_um": 0, "together": [1, 2], "vote_um": 9}},
+            "classes .1, 2. are not among its 2 tissue",
+        ),
     ],
 )
 def test_impossible_networks_are_refused(

@@ -159,6 +159,8 @@ MISTAKES: list[tuple[str, str, str, tuple[str, ...]]] = [
      ("'distill.student' is the text 'tiny'", "'none', 'small'")),
     ("a gate that keeps too little", "name: mine", "name: mine\ngate: {by: tags, keep: 0.1}",
      ("'gate.keep' is 0.1", "at least 0.5 and at most 1")),
+    ("too much smoothing", "name: mine", "name: mine\nsurroundings: {smoothing: 500}",
+     ("'surroundings.smoothing' is 500", "at most 100")),
     ("preset misspelt", "train: images", "train: images\n  classes: luad_histosg",
      ("did you mean 'luad_histoseg'?", "Presets: ")),
     ("classes without names", "train: images", "train: images\n  classes: {classes: [{}]}",

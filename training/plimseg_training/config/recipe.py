@@ -18,6 +18,7 @@ from pydantic import (
 )
 
 from napari_plimseg.errors import ConfigError
+from napari_plimseg.models import Surroundings
 from napari_plimseg.tissue import PRESETS, TissueClasses
 from plimseg_training.config.schema import (
     Items,
@@ -469,6 +470,46 @@ class GateConfig:
 
 
 @section
+class SurroundingsConfig:
+    """What the trained network's maps take from the surroundings of a pixel.
+
+    Parameters
+    ----------
+    smoothing : float
+        Standard deviation of the Gaussian over its logits, in um; 0 for none. Removes specks.
+    together : tuple of str
+        Classes that are grades of one tissue, such as tumor epithelium and normal mucosa: which of
+        them a pixel of the tissue is, the tissue around it votes on. None by default.
+    vote : float
+        Standard deviation of the Gaussian over these votes, in um.
+    """
+
+    smoothing: Annotated[Number, between(0, 100)] = 0.0
+    together: Items[StrictStr] = ()
+    vote: Annotated[Number, between(1, 1000)] = 40.0
+
+    def for_classes(self, classes: TissueClasses) -> Surroundings | None:
+        """Return them for a model with some classes; None when they change nothing.
+
+        Raises
+        ------
+        ConfigError
+            When `together` names a class that isn't a tissue of the model.
+        """
+        if not self.smoothing and not self.together:
+            return None
+        tissue = classes.names[: len(classes.tissue_ids)]
+        unknown = [name for name in self.together if name not in tissue]
+        if unknown:
+            raise ConfigError(
+                f"the key 'surroundings.together' names '{unknown[0]}', which is not a tissue",
+                remedy=f"Its names may be: {', '.join(tissue)}.",
+            )
+        group = tuple(tissue.index(name) for name in self.together)
+        return Surroundings(self.smoothing, group, self.vote if group else 0.0)
+
+
+@section
 class DistillConfig:
     """A small, fast network that learns what the trained one predicts.
 
@@ -541,6 +582,8 @@ class Recipe(RecipeFile):
         From CAMs to pseudo masks.
     gate : GateConfig
         Whether classes are left out where the network does not see them.
+    surroundings : SurroundingsConfig
+        Whether specks are smoothed and grades decided together.
     distill : DistillConfig
         The fast student.
     seed : int
@@ -557,6 +600,7 @@ class Recipe(RecipeFile):
     matching: MatchingConfig = field(default_factory=MatchingConfig)
     pseudo_masks: PseudoMaskConfig = field(default_factory=PseudoMaskConfig)
     gate: GateConfig = field(default_factory=GateConfig)
+    surroundings: SurroundingsConfig = field(default_factory=SurroundingsConfig)
     distill: DistillConfig = field(default_factory=DistillConfig)
     seed: Seed = 0
     device: Device = "auto"

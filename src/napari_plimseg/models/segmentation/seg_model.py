@@ -31,6 +31,7 @@ from napari_plimseg.models.model_file import (
 )
 from napari_plimseg.models.segmentation.pyramid_net import PyramidNet
 from napari_plimseg.models.segmentation.seg_net import SegNet
+from napari_plimseg.models.surroundings import Surroundings, surroundings_of
 from napari_plimseg.models.weights import (
     SCALE_SUFFIX,
     dequantized,
@@ -106,6 +107,8 @@ class SegModel:
         Side of a window and distance of two windows, in pixels.
     gate : ClassGate, optional
         Suppresses classes that the network finds absent around a position.
+    surroundings : Surroundings, optional
+        Smooths the maps of each window, and decides grades of one tissue together.
     familiarity : Familiarity, optional
         What the training tissue looked like; it does not change results.
     """
@@ -121,6 +124,7 @@ class SegModel:
         window: int = WINDOW,
         step: int = STEP,
         gate: ClassGate | None = None,
+        surroundings: Surroundings | None = None,
         familiarity: Familiarity | None = None,
     ) -> None:
         self.name = name
@@ -130,7 +134,7 @@ class SegModel:
         self._backbone, self._head = backbone.eval(), head.eval()
         self._grid = WindowGrid(window, head.stride, step)
         self._known = WindowCache()
-        self.gate = gate
+        self.gate, self.surroundings = gate, surroundings
         self.familiarity = familiarity
         self.alignment, self.halo = self._grid.alignment, self._grid.halo
         settings: list[Any] = [
@@ -139,6 +143,8 @@ class SegModel:
         ]  # fmt: skip
         if gate is not None:
             settings.append(gate.to_dict())
+        if surroundings is not None:
+            settings.append(surroundings.to_dict())
         if not isinstance(head, SegNet):
             settings.append(decoder_of(head))
         self.identity = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
@@ -153,7 +159,8 @@ class SegModel:
         """Return the same model without its gate."""
         return SegModel(
             self._backbone, self._head, self.classes, name=self.name, mpp=self.mpp,
-            window=self._grid.window, step=self._grid.step, familiarity=self.familiarity,
+            window=self._grid.window, step=self._grid.step, surroundings=self.surroundings,
+            familiarity=self.familiarity,
         )  # fmt: skip
 
     def distance(self, windows: Iterable[NDArray[np.uint8]]) -> float | None:
@@ -192,13 +199,17 @@ class SegModel:
     def _logits(self, windows: Tensor) -> Tensor:
         """Return logits (N, C, h, w); with a gate (N, 2 C, h, w), logits first, then `seen`.
 
-        The gate works on windows, which are at the same positions in every tiling.
+        Gate and surroundings work on windows, which are at the same positions in every tiling. The
+        gate's thresholds belong to logits that are not smoothed.
         """
         found: Tensor = self._head(self._backbone(windows))
+        settled = found
+        if self.surroundings is not None:
+            settled = self.surroundings.settled(found, self.mpp * self._head.stride)
         if self.gate is None:
-            return found
+            return settled
         cells = self.gate.cells(self.mpp, self._head.stride)
-        return torch.cat((found, self.gate.seen(found, cells)), 1)
+        return torch.cat((settled, self.gate.seen(found, cells)), 1)
 
 
 def windows_for(
@@ -225,6 +236,7 @@ def segmentation_header(
     window: int = WINDOW,
     step: int = STEP,
     gate: ClassGate | None = None,
+    surroundings: Surroundings | None = None,
     familiarity: Familiarity | None = None,
     **about: Any,
 ) -> ModelHeader:
@@ -242,6 +254,8 @@ def segmentation_header(
         same one is accepted.
     gate : ClassGate, optional
         Versions without gates can read the file too, and suppress no class.
+    surroundings : Surroundings, optional
+        Versions without them can read the file too; their maps have more specks.
     familiarity : Familiarity, optional
         To be given to `save_segmentation_model` too.
     **about
@@ -257,6 +271,7 @@ def segmentation_header(
         network={
             "backbone": backbone.spec, "backbone_inside": backbone_inside, "width": width,
             "window": window, "step": step, **({} if gate is None else {"gate": gate.to_dict()}),
+            **({} if surroundings is None else {"surroundings": surroundings.to_dict()}),
             **({} if decoder == "context" else {"decoder": decoder}),
             **({} if familiarity is None else {"familiarity": familiarity.to_dict()}),
         },
@@ -346,6 +361,7 @@ def load_segmentation_model(path: str | Path, classes: TissueClasses | None = No
         backbone, head, classes or header.classes, name=header.title or path.stem, mpp=header.mpp,
         window=network["window"], step=network["step"],
         gate=ClassGate.from_dict(network["gate"]) if "gate" in network else None,
+        surroundings=surroundings_of(network),
         familiarity=_familiarity(network, _part(tensors, FAMILIARITY), path),
     )  # fmt: skip
 

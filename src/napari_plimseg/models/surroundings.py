@@ -1,0 +1,145 @@
+"""What a trained network's maps take from the surroundings of a pixel: fewer specks, one grade.
+
+A network decides each cell of its map almost alone. Its doubt then shows as specks, and grades of
+one tissue, such as tumor and normal mucosa, alternate within a gland.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from napari_plimseg.errors import ModelError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from torch import Tensor
+
+
+_LARGEST_UM = 1000.0
+_REACH = 2.5
+"""Where a Gaussian ends, in standard deviations."""
+_FARTHEST = 3.0
+"""Largest log-odds, from the mean of its group, with which one cell takes part in a vote."""
+_LEAST = 1e-4
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """How logits are smoothed, and which classes are told apart by their surroundings.
+
+    Parameters
+    ----------
+    smoothing_um : float
+        Standard deviation of the Gaussian over all logits, in um; 0 changes nothing.
+    together : tuple of int
+        Class indices of the grades of one tissue. How much of a pixel belongs to the tissue stays
+        as it is; which grade it has is the vote of the tissue around it.
+    vote_um : float
+        Standard deviation of the Gaussian over the votes, in um.
+    """
+
+    smoothing_um: float = 0.0
+    together: tuple[int, ...] = ()
+    vote_um: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name in ("smoothing_um", "vote_um"):
+            value = float(getattr(self, name))
+            object.__setattr__(self, name, value)
+            if not 0 <= value <= _LARGEST_UM:
+                raise ModelError(f"its surroundings' {name} of {value} is impossible")
+        object.__setattr__(self, "together", tuple(self.together))
+        classes = self.together
+        if len(classes) == 1 or len(set(classes)) < len(classes):
+            raise ModelError(f"its surroundings' classes {list(classes)} are impossible")
+        if any(type(index) is not int or index < 0 for index in classes):
+            raise ModelError(f"its surroundings' classes {list(classes)} are no class indices")
+        if bool(classes) != bool(self.vote_um):
+            raise ModelError("its surroundings need both classes and a distance to vote")
+
+    @classmethod
+    def from_dict(cls, data: Any) -> Surroundings:
+        """Read the output of `to_dict`.
+
+        Raises
+        ------
+        ModelError
+            When an entry is missing or impossible.
+        """
+        try:
+            return cls(float(data["smoothing_um"]), tuple(data["together"]), float(data["vote_um"]))
+        except (KeyError, TypeError, ValueError) as error:
+            raise ModelError(f"its surroundings are incomplete ({error})") from error
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain data for a model file's header."""
+        return {
+            "smoothing_um": self.smoothing_um,
+            "together": list(self.together),
+            "vote_um": self.vote_um,
+        }
+
+    def settled(self, logits: Tensor, um_per_cell: float) -> Tensor:
+        """Return logits that follow their surroundings.
+
+        Parameters
+        ----------
+        logits : Tensor of float, shape (B, C, h, w)
+        um_per_cell : float
+
+        Returns
+        -------
+        Tensor of float, shape (B, C, h, w)
+        """
+        found = gaussian(logits, self.smoothing_um / um_per_cell)
+        if not self.together:
+            return found
+        group = list(self.together)
+        own = found[:, group]  # (B, G, h, w)
+        share = found.softmax(1)[:, group].sum(1, keepdim=True)  # (B, 1, h, w)
+        leads = (own - own.mean(1, keepdim=True)).clamp(-_FARTHEST, _FARTHEST)
+        cells = self.vote_um / um_per_cell
+        votes = gaussian(share * leads, cells) / gaussian(share, cells).clamp_min(_LEAST)
+        found = found.clone()
+        found[:, group] = own.logsumexp(1, keepdim=True) + votes.log_softmax(1)
+        return found
+
+
+def surroundings_of(network: Mapping[str, Any]) -> Surroundings | None:
+    """Return the surroundings in a model file's header, if it has any.
+
+    Raises
+    ------
+    ModelError
+        When they are impossible.
+    """
+    return Surroundings.from_dict(network["surroundings"]) if "surroundings" in network else None
+
+
+def gaussian(maps: Tensor, cells: float) -> Tensor:
+    """Return maps (B, C, h, w) smoothed by a Gaussian; their borders are repeated outside.
+
+    Parameters
+    ----------
+    maps : Tensor of float
+    cells : float
+        Standard deviation; 0 returns the maps as they are.
+    """
+    import torch
+    from torch.nn import functional
+
+    if cells <= 0:
+        return maps
+    reach = math.ceil(_REACH * cells)
+    places = torch.arange(-reach, reach + 1, dtype=maps.dtype, device=maps.device)
+    kernel = (-((places / cells) ** 2) / 2).exp()
+    kernel = kernel / kernel.sum()
+    batch, channels, height, width = maps.shape
+    found = maps.reshape(batch * channels, 1, height, width)
+    found = functional.pad(found, (reach, reach, 0, 0), mode="replicate")
+    found = functional.conv2d(found, kernel.view(1, 1, 1, -1))
+    found = functional.pad(found, (0, 0, reach, reach), mode="replicate")
+    return functional.conv2d(found, kernel.view(1, 1, -1, 1)).view_as(maps)

@@ -1,0 +1,108 @@
+"""What maps take from the surroundings: the formulas, written out, and what stays as it is."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from napari_plimseg.errors import ModelError
+from napari_plimseg.models.surroundings import Surroundings, gaussian, surroundings_of
+
+
+def random(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def test_a_gaussian_is_its_formula() -> None:
+    maps = torch.zeros(1, 1, 31, 31)
+    maps[0, 0, 15, 15] = 1
+    found = gaussian(maps, 2.0)[0, 0]
+    assert float(found.sum()) == pytest.approx(1, abs=1e-5)
+    for y, x in [(0, 1), (2, 0), (3, 2)]:
+        expected = math.exp(-(y * y + x * x) / (2 * 2.0**2))
+        assert float(found[15 + y, 15 + x] / found[15, 15]) == pytest.approx(expected, abs=1e-5)
+
+
+def test_borders_keep_a_constant_map() -> None:
+    assert torch.allclose(gaussian(torch.full((2, 3, 5, 9), 4.0), 6.0), torch.tensor(4.0))
+
+
+def test_maps_of_a_batch_don_t_touch_each_other() -> None:
+    maps = random(3, 4, 12, 10)
+    alone = torch.stack([gaussian(maps[b : b + 1, c : c + 1], 1.5)[0, 0]
+                         for b in range(3) for c in range(4)])  # fmt: skip
+    assert torch.allclose(gaussian(maps, 1.5).flatten(0, 1), alone, atol=1e-6)
+
+
+def test_without_anything_to_do_logits_stay() -> None:
+    logits = random(1, 3, 8, 8)
+    assert Surroundings().settled(logits, 2.0) is logits
+
+
+def test_smoothing_removes_a_speck() -> None:
+    logits = torch.zeros(1, 2, 21, 21)
+    logits[:, 0], logits[:, 0, 10, 10], logits[:, 1, 10, 10] = 2.0, 0.0, 3.0
+    assert int(logits.argmax(1).sum()) == 1
+    assert int(Surroundings(4.0).settled(logits, 2.0).argmax(1).sum()) == 0
+
+
+def test_a_vote_keeps_the_share_of_the_tissue() -> None:
+    logits = 2 * random(2, 4, 16, 16)
+    found = Surroundings(together=(0, 2), vote_um=10).settled(logits, 2.0)
+    assert torch.equal(found[:, [1, 3]], logits[:, [1, 3]])
+    before, after = logits.softmax(1), found.softmax(1)
+    assert torch.allclose(before[:, [0, 2]].sum(1), after[:, [0, 2]].sum(1), atol=1e-5)
+
+
+def test_the_majority_of_a_gland_decides_and_the_rest_does_not_vote() -> None:
+    logits = torch.zeros(1, 3, 40, 40)
+    logits[:, 2] = 9.0  # stroma, leaning to the second grade
+    logits[:, 1] = 3.0
+    gland = (slice(None), slice(None), slice(10, 30), slice(10, 30))
+    own = torch.tensor([4.0, 3.0, -4.0]).view(1, 3, 1, 1).expand(1, 3, 20, 20).clone()
+    own[:, :2, 5:8, 5:8] = torch.tensor([3.0, 4.0]).view(1, 2, 1, 1)  # a few cells disagree
+    logits[gland] = own
+    assert set(logits[gland].argmax(1).unique().tolist()) == {0, 1}
+    found = Surroundings(together=(0, 1), vote_um=40).settled(logits, 2.0)
+    assert found[gland].argmax(1).unique().tolist() == [0]
+    assert (found.argmax(1) == 2).equal(logits.argmax(1) == 2)
+
+
+def test_one_cell_can_not_outvote_many() -> None:
+    logits = torch.zeros(1, 2, 15, 15)
+    logits[:, 0] = 1.0
+    logits[0, 1, 7, 7] = 1000.0
+    found = Surroundings(together=(0, 1), vote_um=8).settled(logits, 2.0)
+    assert found.argmax(1).unique().tolist() == [0]
+
+
+def test_it_survives_a_model_file() -> None:
+    around = Surroundings(4, (0, 1), 40)
+    assert surroundings_of({"surroundings": around.to_dict()}) == around
+    assert surroundings_of({}) is None
+
+
+@pytest.mark.parametrize(
+    ("data", "problem"),
+    [
+        ({"smoothing_um": -1, "together": [], "vote_um": 0}, "smoothing_um of -1.0"),
+        ({"smoothing_um": math.nan, "together": [], "vote_um": 0}, "smoothing_um of nan"),
+        ({"smoothing_um": 0, "together": [], "vote_um": 1e9}, "vote_um"),
+        ({"smoothing_um": 0, "together": [1], "vote_um": 5}, r"\[1\] are impossible"),
+        ({"smoothing_um": 0, "together": [1, 1], "vote_um": 5}, r"\[1, 1\] are impossible"),
+        ({"smoothing_um": 0, "together": [0, -1], "vote_um": 5}, "no class indices"),
+        ({"smoothing_um": 0, "together": [0, True], "vote_um": 5}, "no class indices"),
+        ({"smoothing_um": 0, "together": [0, 1], "vote_um": 0}, "both classes and a distance"),
+        ({"smoothing_um": 0, "together": [], "vote_um": 5}, "both classes and a distance"),
+        ({"smoothing_um": "much", "together": [], "vote_um": 0}, "incomplete"),
+        ({"together": [], "vote_um": 0}, "incomplete"),
+        ({"smoothing_um": 0, "together": 3, "vote_um": 0}, "incomplete"),
+        ([1, 2], "incomplete"),
+    ],
+)
+def test_impossible_surroundings_are_refused(data: object, problem: str) -> None:
+    with pytest.raises(ModelError, match=problem):
+        surroundings_of({"surroundings": data})
