@@ -188,7 +188,7 @@ def read_packed_text(
     try:
         if data.startswith(b"\x1f\x8b"):
             data = _unpacked(zlib.decompressobj(wbits=31), data, path, error_class, limit)
-        elif data.startswith(b"PK\x03\x04"):
+        elif data.startswith((b"PK\x03\x04", b"PK\x05\x06")):  # the second is empty
             data = _in_archive(data, path, error_class, endings, limit)
         return data.decode("utf-8-sig")
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
@@ -360,6 +360,10 @@ def _first_image(
     return None, why_not
 
 
+_UNKNOWN_KIND = r"unknown pixel mode|unknown data organization|KeyError\(\d+\)"
+"""In what Pillow raises for sound TIFF files that it does not decode."""
+
+
 def _not_a_picture(why_not: Exception | None, formats: tuple[str, ...]) -> tuple[str, str]:
     """Return why a file can't be opened as a picture, and what to do about it."""
     if why_not is None:
@@ -369,6 +373,12 @@ def _not_a_picture(why_not: Exception | None, formats: tuple[str, ...]) -> tuple
         return (
             f"its texts or color profile are larger than is read ({why_not})",
             "Save it again without metadata, for example with: exiftool -all= FILE.",
+        )
+    if isinstance(why_not, SyntaxError | KeyError) and re.search(_UNKNOWN_KIND, repr(why_not)):
+        return (
+            "its pixels are of a kind that is not read as a picture, such as 64-bit numbers or an "
+            "unusual compression",
+            "Save it as an 8-bit PNG.",
         )
     return (
         "it can't be read as a picture",
@@ -477,6 +487,8 @@ def parse_json(
     try:
         if isinstance(text, bytes):
             text = text.decode("utf-8-sig")
+        if not text.strip():
+            raise ValueError("it is empty")
         _check_json_depth(text, error_class, path, what)
         content = json.loads(
             text,

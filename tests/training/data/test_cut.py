@@ -211,6 +211,7 @@ def test_a_pixel_has_the_class_of_its_centre(tmp_path):
     ("content", "says", "remedy"),
     [
         ("{", "not readable JSON", "Export it from QuPath"),
+        (" ", "it is empty", "Export it from QuPath"),
         ("3", "without a list of features", "Export it from QuPath"),
         (
             json.dumps([box("tumor nest", 0, 0, 9, 9)]),
@@ -219,8 +220,8 @@ def test_a_pixel_has_the_class_of_its_centre(tmp_path):
         ),
         (
             json.dumps([{**box("tumour", 0, 0, 9, 9), "geometry": None}]),
-            "not a valid geometry",
-            "Delete it",
+            "none of its outlines has a class (have no area (points or lines): 1)",
+            "Set the class",
         ),
         (json.dumps([box("tumour", 0, 1e300, 9, 9)]), "not a valid geometry", "Delete it"),
         (json.dumps([box(None, 0, 0, 9, 9)]), "none of its outlines has a class", "Set the class"),
@@ -380,7 +381,7 @@ def packed(path, text):
 
 
 @pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("ending", [".geojson", ".geojson.gz", ".zip"])
+@pytest.mark.parametrize("ending", [".geojson", ".geojson.gz", ".zip", ".txt"])
 def test_every_form_of_a_class_is_read(tmp_path, form, ending):
     image, _, _ = halves(tmp_path)
     left = box("", 0, 0, 128, 128) | {"properties": FORMS[form]}
@@ -399,7 +400,8 @@ def test_what_of_the_outlines_is_not_used_is_said(tmp_path):
     point = {"type": "Feature", "geometry": {"type": "Point", "coordinates": [1, 2]}}
     drawn = write(
         tmp_path / "drawn.geojson", box("tumour", 0, 0, 128, 128), box("stroma", 128, 0, 128, 128),
-        box(None, 0, 0, 9, 9), box("stroma", 9000, 0, 9, 9), point, point,
+        box(None, 0, 0, 9, 9), box("stroma", 9000, 0, 9, 9), point,
+        {**point, "geometry": None},
     )  # fmt: skip
     found = cut_patches(image, drawn, tmp_path / "out", patch=64, stride=64, classes=TWO)
     assert found.notes == (
@@ -435,7 +437,8 @@ def test_unknown_classes_are_counted_and_the_user_decides(tmp_path):
         ("a.geojson.gz", gzip.compress(b"[" * 9, mtime=0)[:-9], "it can't be unpacked"),
         ("a.zip", b"PK\x03\x04 and no more", "it can't be unpacked"),
         ("a.xml", b"<?xml version='1.0'?><ASAP/>", "it is XML"),
-        ("a.txt", b'{"type": "FeatureCollection"}', "it is JSON"),
+        ("a.zip", b"PK\x05\x06" + bytes(18), "the archive holds no files .geojson or .json"),
+        ("a.txt", b'{"type": "FeatureCollection"}', "none of its outlines has a class"),
         ("a.qpdata", b"\xac\xed\0\5", "it is not a PNG, JPEG"),
     ],
 )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 from PIL import Image
+from tifffile import TiffWriter, imwrite
 
 from napari_plimseg.errors import ConfigError, TagError
 from napari_plimseg.results.export.label_tiff import export_label_tiff
@@ -112,6 +113,33 @@ def test_exact_masks_of_these_formats_are_read(tmp_path: Path, options: dict[str
     path = tmp_path / ("m.webp" if "lossless" in options else "m.tif")
     Image.open(colored(tmp_path / "m.png", IDS)).save(path, **options)
     np.testing.assert_array_equal(key().read(path).ids, IDS)
+
+
+def test_a_mask_of_several_pictures_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "m.tif"
+    imwrite(path, np.stack([IDS == 1, IDS == 2]).astype(np.uint8), photometric="minisblack")
+    with pytest.raises(TagError, match="holds 2 pictures, of which only the first"):
+        key().read(path)
+    with TiffWriter(tmp_path / "pyramid.tif") as writer:  # levels are no further pictures
+        for level in (IDS, IDS[::2, ::2]):
+            writer.write(level, photometric="minisblack", subfiletype=int(level is not IDS))
+    np.testing.assert_array_equal(key().read(tmp_path / "pyramid.tif").ids, IDS)
+
+
+def test_what_is_transparent_is_not_annotated(tmp_path: Path) -> None:
+    picture = Image.open(colored(tmp_path / "m.png", IDS)).convert("RGBA")
+    pixels = np.array(picture)
+    pixels[:10, :, 3] = 0
+    Image.fromarray(pixels).save(tmp_path / "t.png")
+    ids = key().read(tmp_path / "t.png").ids
+    assert not ids[:10].any()
+    np.testing.assert_array_equal(ids[10:], IDS[10:])
+
+
+def test_64_bit_numbers_are_said_to_be(tmp_path: Path) -> None:
+    imwrite(tmp_path / "m.tif", IDS.astype(np.int64), photometric="minisblack")
+    with pytest.raises(TagError, match=r"64-bit numbers.*Save it as an 8-bit PNG"):
+        key().read(tmp_path / "m.tif")
 
 
 def test_our_own_label_tiff_has_its_class_names(tmp_path: Path) -> None:

@@ -99,9 +99,10 @@ def read_annotation(
         return Outlines(path, slide, classes, choices)
     with open_regular(path, TagError) as file:
         head = file.read(_HEAD).lstrip(b"\xef\xbb\xbf \t\r\n")
-    if head.startswith((b"<", b"{", b"[")):
-        kind = "XML" if head.startswith(b"<") else "JSON"
-        raise TagError(f"it is {kind} of another program or name", path=path, remedy=_EXPORT)
+    if head.startswith((b"{", b"[")):  # whatever its name
+        return Outlines(path, slide, classes, choices)
+    if head.startswith(b"<"):
+        raise TagError("it is XML of another program", path=path, remedy=_EXPORT)
     return MaskImage(path, slide, classes, values, choices)
 
 
@@ -303,8 +304,10 @@ def _area(feature: dict[str, Any], path: Path) -> Any:
     import shapely
     from shapely.geometry import shape
 
+    if feature.get("geometry") is None:  # GeoJSON allows features without a place
+        return None
     try:
-        area = shape(feature.get("geometry") or {})
+        area = shape(feature["geometry"])
         if not (np.abs(shapely.get_coordinates(area)) < _FARTHEST).all():
             raise ValueError("a coordinate can't be on a slide")
         if not area.is_valid:

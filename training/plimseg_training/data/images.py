@@ -22,6 +22,7 @@ _TRANSPARENT = ("RGBA", "LA", "PA")
 _DIRECT = ("RGB", "L", "P", "1")
 _LOSSY_TIFF = ("jpeg", "tiff_jpeg", "webp", "jpeg2000")
 _WEBP_HEAD = 128
+_MOST_LEVELS = 64
 
 
 def is_image_file(path: Path) -> bool:
@@ -156,9 +157,27 @@ def _refuse_lossy(image: Image.Image, path: Path) -> None:
         )
 
 
+def _refuse_several(image: Image.Image, path: Path) -> None:
+    """Refuse a mask of several pictures, such as one per class; a pyramid's have other sizes."""
+    size, count = image.size, int(getattr(image, "n_frames", 1))
+    for number in range(1, min(count, _MOST_LEVELS)):
+        image.seek(number)
+        if image.size == size:
+            raise TagError(
+                f"it holds {count} pictures, of which only the first would be read",
+                path=path,
+                remedy="Save one picture with all classes.",
+            )
+    image.seek(0)
+
+
 def _mask_values(image: Image.Image, path: Path) -> NDArray[np.uint8]:
-    if image.mode in ("RGB", "RGBA"):
-        return np.asarray(image.convert("RGB"))
+    if image.mode == "RGBA":  # what can't be seen is not annotated, whatever its color
+        values = np.array(image)
+        values[values[..., 3] == 0] = 0
+        return np.ascontiguousarray(values[..., :3])
+    if image.mode == "RGB":
+        return np.asarray(image)
     values = np.asarray(image)
     if values.ndim != 2 or values.dtype.kind not in "biu":
         raise TagError(
@@ -210,6 +229,7 @@ def _loaded(path: Path, *, wide: bool = False) -> Image.Image:
                 )
             if wide:
                 _refuse_lossy(image, path)
+                _refuse_several(image, path)
             image.load()
             if orientation_of(image) > 1:
                 return ImageOps.exif_transpose(image)
