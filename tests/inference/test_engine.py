@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import itertools
 import threading
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -107,6 +108,31 @@ def test_black_that_was_not_scanned_gives_the_mask_of_white(tmp_path: Path) -> N
     white, black = masks
     assert 0.15 < (white == 1).mean() < 0.3
     assert (white != black).mean() < 0.001
+
+
+def test_a_mask_begun_with_black_fill_as_tissue_is_not_continued(tmp_path: Path) -> None:
+    pixels = np.zeros((1200, 1600, 3), np.uint8)
+    pixels[:600, :1400] = (200, 120, 160)
+    one, folder = ArraySlide(tmp_path / "a.svs", pixels), tmp_path / "a.plimseg"
+    options = {"tissue": TissueMaskSettings(), "tile_size": 256}
+    corner = RunRegion.rectangle(Region(0, 0, 300, 300))
+    with run(one, folder, region=corner, **options) as store:
+        assert store.info.fill == "white"
+    run(one, folder, **options)  # continued
+    store = open_store(one, ColorModel(), folder, settings=RunSettings(**options), overwrite=True)
+    store.close()
+    run(one, folder, region=corner, **options)
+    settings = RunSettings(**{**EVERYWHERE, **options})
+    with open_store(one, ColorModel(), folder, settings=settings) as store:
+        store.describe(replace(store.info, fill=""))  # as an early version left it
+    with pytest.raises(StoreError, match=r"took black, unscanned parts.*--no-resume"):
+        run(one, folder, **options)
+    store = open_store(one, ColorModel(), folder, settings=settings)
+    for _ in segment_slide(one, ColorModel(), store, settings=settings, recompute=True):
+        pass
+    store.close()
+    with MaskStore.open(folder) as store:
+        assert store.info.fill == "white"
 
 
 def test_a_region_gives_the_same_pixels_as_the_whole(

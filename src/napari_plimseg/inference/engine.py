@@ -278,7 +278,8 @@ def segment_slide(
     SlideError
         When more than 1 % of the tiles can't be read.
     StoreError
-        When the disk is full or fails.
+        When the disk is full or fails, or an early version began the mask of a slide with black
+        parts that were not scanned, whose tissue was another one.
     """
     import torch
 
@@ -303,6 +304,16 @@ def segment_slide(
     counter.message = "Segmenting"
     yield counter.progress()
 
+    if gate.has_fill and not store.info.fill and (to_do or empty):
+        if not recompute and any(store.state(tile) for tile in grid):
+            raise StoreError(
+                "its finished part took black, unscanned parts of the slide for tissue, as an "
+                "early version did",
+                path=store.path,
+                remedy="Compute all of it again: with --no-resume, or after deleting this result "
+                "under Results in the PLIMSeg dock.",
+            )
+        store.describe(replace(store.info, fill="white"))
     if to_do:
         model = model.adapted_to(gate.pixels(slide)).to(device)
         info = replace(store.info, unlike=unlike(slide, model, frame, gate))

@@ -217,6 +217,11 @@ class TissueGate:
         tissue = None if settings.tissue is None else tissue_mask(slide, settings.tissue)
         return cls(tissue, downsample)
 
+    @property
+    def has_fill(self) -> bool:
+        """Whether parts of the slide are black because nothing was scanned there."""
+        return self.tissue is not None and self.tissue.unscanned is not None
+
     def window(self, window: Window) -> NDArray[np.bool_]:
         """Return (height, width): which mask pixels are tissue."""
         if self.tissue is None:

@@ -57,6 +57,9 @@ class MaskInfo:
     unlike : str
         That the slide looks unlike the model's training tissue, as a sentence; empty when it
         does not, or the model can't tell.
+    fill : str
+        "white" where black parts that were not scanned counted as white; empty where there are
+        none, or an early version took them for tissue.
     stored_names : tuple of tuple of str
         Of each class, the names under which its corrections are stored, the one to write first.
         Empty for the class names themselves. Not part of files.
@@ -74,6 +77,7 @@ class MaskInfo:
     model_identity: str = ""
     damage: str = ""
     unlike: str = ""
+    fill: str = ""
     stored_names: tuple[tuple[str, ...], ...] = ()
 
     def __post_init__(self) -> None:
@@ -133,7 +137,7 @@ class MaskInfo:
             "model_identity": self.model_identity,
         }
         notes = {name: text for name, text in self.notes.items() if name != "left_out"}
-        return data | notes
+        return data | notes | ({"fill": self.fill} if self.fill else {})
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any], *, path: Path | None = None) -> MaskInfo:
@@ -158,6 +162,7 @@ class MaskInfo:
                 model_identity=str(data.get("model_identity", "")),
                 damage=str(data.get("damage", "")),
                 unlike=str(data.get("unlike", ""))[:_LONGEST_NOTE],
+                fill="white" if data.get("fill") == "white" else "",
             )
         except (
             *(KeyError, TypeError, ValueError, IndexError, OverflowError, AttributeError),

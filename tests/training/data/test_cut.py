@@ -11,6 +11,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from PIL import Image
+from tifffile import imwrite
 
 from napari_plimseg.errors import ConfigError, SlideError, TagError
 from napari_plimseg.results.export.label_tiff import export_label_tiff
@@ -354,6 +355,22 @@ def test_black_fill_counts_as_empty_as_white_does(tmp_path):
         )  # fmt: skip
         counts.append(made.patches)
     assert counts == [2, 2]
+
+
+def test_black_fill_is_white_in_patches(tmp_path):
+    pixels = np.full((512, 512, 3), 150, np.uint8)
+    pixels[:, 200:] = 0
+    imwrite(tmp_path / "a.tif", pixels, photometric="rgb", tile=(256, 256),
+            resolution=(20_000, 20_000), resolutionunit="CENTIMETER")  # fmt: skip
+    drawn = mask(tmp_path / "drawn.png", np.where(pixels[..., 0] > 0, 1, 0))
+    made = cut_patches(
+        tmp_path / "a.tif", drawn, tmp_path / "out", patch=256, stride=256, classes=TWO
+    )
+    assert made.patches == 2
+    for path in (tmp_path / "out").glob("*.png"):
+        values = np.asarray(Image.open(path))
+        assert (values[:, :190] == 150).all()
+        assert (values[:, 210:] == 255).all()
 
 
 FORMS = {

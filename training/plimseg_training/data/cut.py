@@ -13,7 +13,8 @@ from PIL import Image
 from napari_plimseg.errors import ConfigError, TagError
 from napari_plimseg.files import atomic_write
 from napari_plimseg.fingerprints import fingerprint
-from napari_plimseg.slides import UNSCANNED, open_slide
+from napari_plimseg.slides import UNSCANNED, TissueMask, open_slide
+from napari_plimseg.slides.tissue_mask import tissue_mask
 from plimseg_training.data.annotations import read_annotation
 from plimseg_training.data.cut_record import TABLE, check_record, name_in, place_of, write_table
 from plimseg_training.data.images import IMAGE_SUFFIXES
@@ -163,7 +164,10 @@ def cut_patches(
         name = name_in(out, source.stem, settings)
         tissue = [classes[i - 1].name for i in classes.tissue_ids]
         check_record(out, name, settings, tissue)
-        cut = _Cut(slide, downsample, WindowRule(patch, stride, minimum_fraction), maximum_unknown)
+        rule = WindowRule(patch, stride, minimum_fraction)
+        # windows of the source are read from its file, where black fill stays black
+        tissue_of = tissue_mask(slide) if write_images else None
+        cut = _Cut(slide, downsample, rule, maximum_unknown, tissue_of)
         drawn = read_annotation(
             Path(annotation), slide, classes, values, maps=maps, ignored=ignored
         )
@@ -200,6 +204,7 @@ class _Cut:
     downsample: float
     rule: WindowRule
     maximum_unknown: float
+    tissue: TissueMask | None
 
     def tagged(
         self, drawn: Annotation, classes: int, on_progress: Callable[[int, int], None] | None
@@ -219,6 +224,8 @@ class _Cut:
             tags = class_fractions(ids, whole, classes)[0] >= self.rule.minimum
             if tags.any():
                 pixels = self.slide.read_at(self.downsample, y, x, height, width)
+                if self.tissue is not None:  # black fill is white for the model, see `segment`
+                    pixels = self.tissue.over_white(pixels, self.downsample, y, x)
                 empty = (pixels.min(2) >= _WHITE) | (pixels.max(2) <= UNSCANNED)
                 unknown = (ids == 0) & ~empty
                 if unknown.mean() <= self.maximum_unknown:
