@@ -25,6 +25,8 @@ __all__ = [
     "BundledClip",
     "BundledMatcher",
     "CamNet",
+    "CamSource",
+    "CamTarget",
     "ClassGate",
     "DecoderShape",
     "DenseImageTower",
@@ -52,9 +54,11 @@ __all__ = [
     "SegNet",
     "SegmentationHead",
     "SmallBackbone",
+    "StageOneCams",
     "Surroundings",
     "Task",
     "TextAdapter",
+    "TextCams",
     "TextTower",
     "WsiSam",
     "ZeroShotModel",
@@ -72,6 +76,7 @@ __all__ = [
     "list_models",
     "list_promptable_models",
     "load_backbone",
+    "load_cam_model",
     "load_encoder",
     "load_hint_model",
     "load_matcher",
@@ -83,10 +88,13 @@ __all__ = [
     "logits_of",
     "make_torchvision_importable",
     "models_folder",
+    "no_cam_of",
     "on_backbone",
     "quantized",
+    "read_header",
     "read_shapes",
     "read_weights",
+    "save_cam_model",
     "save_hint_model",
     "save_model",
     "save_segmentation_model",
@@ -270,6 +278,9 @@ from .model_file import (
     load_model_file as load_model_file,
 )
 from .model_file import (
+    read_header as read_header,
+)
+from .model_file import (
     save_model as save_model,
 )
 from .promptable.dual_decoder import (
@@ -325,6 +336,27 @@ from .segmentation.base import (
 )
 from .segmentation.cam_net import (
     CamNet as CamNet,
+)
+from .segmentation.cams import (
+    CamSource as CamSource,
+)
+from .segmentation.cams import (
+    CamTarget as CamTarget,
+)
+from .segmentation.cams import (
+    StageOneCams as StageOneCams,
+)
+from .segmentation.cams import (
+    TextCams as TextCams,
+)
+from .segmentation.cams import (
+    load_cam_model as load_cam_model,
+)
+from .segmentation.cams import (
+    no_cam_of as no_cam_of,
+)
+from .segmentation.cams import (
+    save_cam_model as save_cam_model,
 )
 from .segmentation.pyramid_net import (
     PYRAMID_WIDTH as PYRAMID_WIDTH,

@@ -61,6 +61,7 @@ RESERVED = (BUNDLED, *SHIPPED_FILES, BUNDLED_PROMPTABLE)
 BUNDLED_MPP = 0.5
 HINT_MODEL_FILE = "hints.safetensors"
 NO_CHECKSUM = "made before model files had one; train or export it again to get it"
+_NO_MASKS = "It holds the CAMs of a stage 1 and makes no masks: see Show CAM in the dock PLIMSeg."
 _REINSTALL = "Its weights are missing: install napari-plimseg again."
 
 
@@ -447,7 +448,7 @@ def _model_file(path: Path) -> ModelEntry:
             path.stem, path.stem, path.stem, "A model file that can't be used.", Kind.OWN,
             EntryState.DAMAGED, str(error), size_bytes=size, path=path, removable=True,
         )  # fmt: skip
-    lost = why_encoder_lost(header)
+    lost = why_encoder_lost(header) or (_NO_MASKS if header.kind == "cams" else "")
     history = {
         "kind": header.kind,
         "encoder": without_path(header.encoder),
@@ -463,7 +464,9 @@ def _model_file(path: Path) -> ModelEntry:
         task=Task.PROMPTS if header.kind == "hints" else Task.MASKS, classes=header.classes,
         mpp=header.mpp, size_bytes=size, path=path, scores=header.scores,
         history={what: text for what, text in history.items() if text}, removable=True,
-        needs_place=EncoderName.parse(header.encoder).form.place if lost else "",
+        needs_place=(
+            EncoderName.parse(header.encoder).form.place if why_encoder_lost(header) else ""
+        ),
     )  # fmt: skip
 
 

@@ -96,6 +96,12 @@ def _from_file(path: Path, classes: TissueClasses | None) -> DenseModel:
             path=path,
             remedy="Choose it as the model of Smart select.",
         )
+    if header.kind == "cams":
+        raise ModelError(
+            "it holds the CAMs of a stage 1 and makes no masks",
+            path=path,
+            remedy="Show them with Show CAM, or choose the model of that training.",
+        )
     if header.kind == "segmentation":
         from napari_plimseg.models.segmentation import load_segmentation_model
 

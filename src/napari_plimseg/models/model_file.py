@@ -39,12 +39,14 @@ if TYPE_CHECKING:
 FORMAT_VERSION = 2
 """2: with a checksum, `encoder_sha256`, and an encoder's name without its place. 1: without."""
 HEADER_KEY = "plimseg"
-KINDS = ("prototypes", "segmentation", "hints")
+KINDS = ("prototypes", "segmentation", "hints", "cams")
 """`prototypes`: a tensor `prototypes` (C, D) of unit vectors in the space of the encoder.
 `segmentation`: tensors `head.*` of one of `seg_model.DECODERS`, where its weights are inside
 `backbone.*`, and where the training tissue is described `familiarity.*`.
 `hints`: a promptable model, with tensors `decoder.*` of a `DualDecoder` and `encoder.*` of its
 `PatchEncoder`, except those of the encoder's source; its one class means "the object".
+`cams`: the CAM network of stage 1, with tensors `head.*` of a `CamNet` and, where its weights are
+inside, `backbone.*`; it shows CAMs and makes no masks.
 """
 LARGEST_WIDTH, LARGEST_WINDOW = 1024, 4096
 _SEGMENTATION_ENTRIES = {
@@ -53,6 +55,10 @@ _SEGMENTATION_ENTRIES = {
 _HINT_ENTRIES = {
     "patch_encoder": dict, "decoder": dict, "resolutions": list, "frozen_inside": bool,
 }  # fmt: skip
+_CAM_ENTRIES = {
+    "backbone": dict, "backbone_inside": bool, "width": int, "window": int, "step": int,
+    "stride": int, "blocks": int, "learnt": int, "matcher": str,
+}  # fmt: skip
 _REMEDY = "Export the model again, or choose another file."
 _TEXTS = {
     "kind": 40, "encoder": 4096, "encoder_identity": 256, "title": 500, "license": 10_000,
@@ -60,6 +66,7 @@ _TEXTS = {
 }  # fmt: skip
 """The longest text of each entry; before version 2 an encoder's name had a path."""
 _LONGEST_NAME, _LONGEST_PROMPT, _MOST_ENTRIES = 1000, 10_000, 1000
+_MOST_BLOCKS = 64
 _LARGEST_PATCH, _LARGEST_VECTOR, _LARGEST_NUMBER = 65_536, 65_536, 1e9
 
 
@@ -94,7 +101,10 @@ class ModelHeader:
         are in the file), `width` of the head, `window` and `step` in pixels, and optionally
         `gate` (`ClassGate`), `surroundings` (`Surroundings`) and `familiarity` (`Familiarity`). Of
         a promptable model: `patch_encoder` and `decoder` (their specs), `resolutions`, and
-        `frozen_inside` (whether the pretrained weights are in the file).
+        `frozen_inside` (whether the pretrained weights are in the file). Of CAMs: as of a
+        segmentation model, with their `stride`, the number of last `blocks` that they use, the
+        number of `learnt` prototypes per class, and the name of the `matcher` whose texts the
+        prototypes are.
     encoder_sha256 : str
         SHA-256 of the encoder's weight file; "" when it is shipped or its weights are inside.
     format_version : int
@@ -240,6 +250,8 @@ def check_network(header: ModelHeader) -> None:
             raise _wrong("network", "holds an impossible number")
     if header.kind == "segmentation":
         _check_segmentation(network, len(header.classes.tissue_ids))
+    if header.kind == "cams":
+        _check_cams(network)
     if header.kind == "hints":
         _check_entries(network, _HINT_ENTRIES)
         named = network["resolutions"]
@@ -409,6 +421,20 @@ def _check_segmentation(network: Mapping[str, Any], tissue: int) -> None:
         )
 
 
+def _check_cams(network: Mapping[str, Any]) -> None:
+    _check_entries(network, _CAM_ENTRIES)
+    width, window, step = network["width"], network["window"], network["step"]
+    if not 8 <= width <= LARGEST_WIDTH or width % 8:
+        raise ModelError(f"its head's width of {width} is impossible", remedy=_REMEDY)
+    if not 32 <= step <= window <= LARGEST_WINDOW:
+        raise ModelError(f"its windows of {window} every {step} are impossible", remedy=_REMEDY)
+    stride, blocks, learnt = network["stride"], network["blocks"], network["learnt"]
+    if not 1 <= stride <= step or window % stride or step % stride:
+        raise ModelError(f"its windows of {window} don't fit cells of {stride}", remedy=_REMEDY)
+    if not 1 <= blocks <= _MOST_BLOCKS or not 0 <= learnt <= _MOST_ENTRIES:
+        raise ModelError(f"its {blocks} blocks or {learnt} prototypes are impossible")
+
+
 def check_parts(
     header: ModelHeader, tensors: Mapping[str, Tensor] | Mapping[str, TensorEntry], path: Path
 ) -> None:
@@ -418,6 +444,9 @@ def check_parts(
         network = header.network
         wanted = {"head", *({"familiarity"} & network.keys())}
         right = parts == wanted | ({"backbone"} if network["backbone_inside"] else set())
+    elif header.kind == "cams":
+        right = parts == {"head"} | ({"backbone"} if header.network["backbone_inside"] else set())
+        right = right and "head.prototypes" in tensors
     elif header.kind == "hints":
         right = "decoder" in parts and parts <= {"decoder", "encoder"}
     else:

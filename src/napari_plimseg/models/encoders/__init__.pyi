@@ -35,6 +35,7 @@ __all__ = [
     "known_encoders",
     "load_backbone",
     "load_encoder",
+    "load_matcher",
     "loadable_name",
     "missing_encoder",
     "missing_files",
@@ -170,6 +171,9 @@ from .loading import (
 )
 from .loading import (
     load_encoder as load_encoder,
+)
+from .loading import (
+    load_matcher as load_matcher,
 )
 from .specs import (
     Allowed as Allowed,

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 GROUPS = 8
 FIRST_SCALE = 10.0
 """Initial factor of a cosine; it is trained."""
-_APART, _SOFTNESS = 0.5, 0.1
+_APART, SOFTNESS = 0.5, 0.1
 """Learnt prototypes: length of what is added to a text's vector, and softness of their maximum."""
 
 
@@ -64,6 +64,7 @@ class CamNet(nn.Module):
     ) -> None:
         super().__init__()
         self.strides = tuple(strides)
+        self.width = width
         self.stride = min(self.strides) if stride is None else stride
         self.reduce = nn.ModuleList(nn.Conv2d(c, width, 1) for c in block_channels)
         fused = width * len(self.strides)
@@ -109,7 +110,7 @@ class CamNet(nn.Module):
             cosine = torch.einsum("bdhw,cd->bchw", embedded, self.prototypes)
         else:
             each = torch.einsum("bdhw,cpd->bcphw", embedded, F.normalize(self.bank, dim=2))
-            cosine = ((each / _SOFTNESS).logsumexp(2) - math.log(each.shape[2])) * _SOFTNESS
+            cosine = ((each / SOFTNESS).logsumexp(2) - math.log(each.shape[2])) * SOFTNESS
         return cosine * self.log_scale.exp() + self.bias
 
     def likeness(self) -> Tensor:

@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar
 
 import torch
 from torch.nn import functional as F
@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from napari_plimseg.models.encoders import Backbone
+    from napari_plimseg.models.model_file import ModelFile
     from napari_plimseg.models.weights import Described
     from napari_plimseg.tissue import TissueClasses
 
@@ -61,6 +62,12 @@ SegmentationHead = SegNet | PyramidNet
 DECODERS: dict[str, type[SegmentationHead]] = {"context": SegNet, "pyramid": PyramidNet}
 """Heads of segmentation networks, by the name that recipes and model files have for them."""
 _RESULT_VERSION = 2
+
+
+class WithStride(Protocol):
+    """A head that gives one output per cell of `stride` pixels."""
+
+    stride: int
 
 
 def segmentation_head(
@@ -212,9 +219,7 @@ class SegModel:
         return torch.cat((settled, self.gate.seen(found, cells)), 1)
 
 
-def windows_for(
-    backbone: Backbone, head: SegmentationHead, window: int = WINDOW
-) -> tuple[int, int]:
+def windows_for(backbone: Backbone, head: WithStride, window: int = WINDOW) -> tuple[int, int]:
     """Return window side and step that are multiples of a network's cells, near those wanted.
 
     Larger windows overlap more: the step stays, because tiles of every offered size hold it whole.
@@ -311,7 +316,7 @@ def save_segmentation_model(
         raise ModelError("its header describes another backbone", path=path)
     if familiarity is not None:
         tensors |= {FAMILIARITY + name: part for name, part in familiarity.tensors().items()}
-    _check_head(header, backbone, _part(tensors, HEAD), path)
+    _check_head(header, backbone, tensors_of_part(tensors, HEAD), path)
     save_model(path, header, tensors)
 
 
@@ -333,37 +338,48 @@ def load_segmentation_model(path: str | Path, classes: TissueClasses | None = No
     header, network, path = file.header, file.header.network, file.path
     if header.kind != "segmentation":
         raise ModelError("it is not a segmentation model", path=path)
+    backbone = backbone_of(file)
     shapes = dequantized_entries(file.table.entries, path=path)
-    if network["backbone_inside"]:
-        try:
-            backbone = empty_backbone(network["backbone"], _part(shapes, BACKBONE))
-        except ModelError as error:
-            raise ModelError(error.problem, path=path, remedy=error.remedy) from error
-    else:
-        found = find_encoder(
-            header.encoder, header.encoder_sha256, header.encoder_identity, path=path
-        )
-        backbone = load_backbone(found)
-        check_hash(header.encoder, backbone.digest, header.encoder_sha256, path=path)
-        if backbone.identity != header.encoder_identity:
-            raise ModelError(
-                f"it belongs to other weights of its backbone '{without_path(header.encoder)}'",
-                path=path,
-                remedy="Use the version of napari-plimseg that made it, or train it again.",
-            )
-    _check_head(header, backbone, _part(shapes, HEAD), path)
+    _check_head(header, backbone, tensors_of_part(shapes, HEAD), path)
     tensors = dequantized(file.read())
     if network["backbone_inside"]:
-        backbone.load_state_dict(_part(tensors, BACKBONE))
+        backbone.load_state_dict(tensors_of_part(tensors, BACKBONE))
     head = _empty_head(header, backbone)
-    head.load_state_dict(_part(tensors, HEAD))
+    head.load_state_dict(tensors_of_part(tensors, HEAD))
     return SegModel(
         backbone, head, classes or header.classes, name=header.title or path.stem, mpp=header.mpp,
         window=network["window"], step=network["step"],
         gate=ClassGate.from_dict(network["gate"]) if "gate" in network else None,
         surroundings=surroundings_of(network),
-        familiarity=_familiarity(network, _part(tensors, FAMILIARITY), path),
+        familiarity=_familiarity(network, tensors_of_part(tensors, FAMILIARITY), path),
     )  # fmt: skip
+
+
+def backbone_of(file: ModelFile) -> Backbone:
+    """Return the backbone of a model file: empty when its weights are in the file, else loaded.
+
+    Raises
+    ------
+    ModelError
+        When the file describes an impossible one, or needs one that is not on this computer.
+    """
+    header, network, path = file.header, file.header.network, file.path
+    if network["backbone_inside"]:
+        shapes = dequantized_entries(file.table.entries, path=path)
+        try:
+            return empty_backbone(network["backbone"], tensors_of_part(shapes, BACKBONE))
+        except ModelError as error:
+            raise ModelError(error.problem, path=path, remedy=error.remedy) from error
+    found = find_encoder(header.encoder, header.encoder_sha256, header.encoder_identity, path=path)
+    backbone = load_backbone(found)
+    check_hash(header.encoder, backbone.digest, header.encoder_sha256, path=path)
+    if backbone.identity != header.encoder_identity:
+        raise ModelError(
+            f"it belongs to other weights of its backbone '{without_path(header.encoder)}'",
+            path=path,
+            remedy="Use the version of napari-plimseg that made it, or train it again.",
+        )
+    return backbone
 
 
 def _familiarity(
@@ -406,5 +422,6 @@ def _check_head(
         )
 
 
-def _part(tensors: Mapping[str, T], prefix: str) -> dict[str, T]:
+def tensors_of_part(tensors: Mapping[str, T], prefix: str) -> dict[str, T]:
+    """Return the entries whose name has a prefix, without it."""
     return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}

@@ -46,7 +46,7 @@ def text_prototypes(classes: TissueClasses, encoder: TextEncoder) -> Tensor:
     """
     import torch
 
-    return torch.stack([_prototype(tissue_class.texts, encoder) for tissue_class in classes])
+    return torch.stack([text_prototype(tissue_class.texts, encoder) for tissue_class in classes])
 
 
 _known: weakref.WeakKeyDictionary[TextEncoder, dict[tuple[str, ...], Tensor]] = (
@@ -54,7 +54,8 @@ _known: weakref.WeakKeyDictionary[TextEncoder, dict[tuple[str, ...], Tensor]] = 
 )
 
 
-def _prototype(synonyms: tuple[str, ...], encoder: TextEncoder) -> Tensor:
+def text_prototype(synonyms: tuple[str, ...], encoder: TextEncoder) -> Tensor:
+    """Return the unit vector (D,) of one class: the mean over its synonyms and the templates."""
     import torch
     from torch.nn.functional import normalize
 
