@@ -15,6 +15,7 @@ from napari_plimseg.errors import ConfigError
 from napari_plimseg.models.encoders.loading import load_matcher
 from napari_plimseg.models.loading import load_model
 from napari_plimseg.models.model_file import read_header
+from napari_plimseg.models.segmentation.cams import load_cam_model
 from napari_plimseg.models.surroundings import Surroundings
 from napari_plimseg.training_runs.history import RunHistory
 from napari_plimseg.training_runs.run_folder import RunFolder
@@ -149,8 +150,12 @@ def test_the_run_folder_holds_everything(finished):
     assert {"scan", "stage", "epoch", "preview", "step", "checkpoint"} <= set(kinds)
     assert [event.kind for event in read_events(run.progress)] == kinds
     assert not list(run.root.rglob(".partial-*"))
+    source = load_cam_model(run.cams_file)
+    assert (source.name, source.mpp) == (chosen.name, 0.5)
+    assert source.class_target(source.classes[0]).is_probability
     # what is passed on holds no path; the recipe and the checkpoints must, to resume
-    for file in (run.report, run.progress, run.history, run.folder_summary, path):
+    shared = (run.report, run.progress, run.history, run.folder_summary, path, run.cams_file)
+    for file in shared:
         content = file.read_bytes()
         for folder in (run.root.parent, chosen.data.train.parent):
             assert str(folder).encode() not in content, file.name

@@ -18,6 +18,7 @@ from napari_plimseg.models import (
     is_image_text,
     load_backbone,
     load_matcher,
+    save_cam_model,
     save_segmentation_model,
     segmentation_header,
     windows_for,
@@ -394,7 +395,25 @@ class _Training:
             shown.draw("stage1", lambda image: _strongest(task.cams(image)), "CAMs so far")
 
         self._train(task, self.recipe.stage1, data, draw)
+        if self.world.is_first and not self.run_folder.cams_file.is_file():
+            self._save_cams(task, data)
         return task
+
+    def _save_cams(self, task: Stage1Task, data: TrainingData) -> None:
+        """Keep the network of stage 1, so that the dock can show its CAMs on slides."""
+        train = data.train
+        save_cam_model(
+            self.run_folder.cams_file,
+            task.network.backbone,
+            task.network.head,
+            train.classes,
+            title=self.recipe.name,
+            mpp=data.mpp,
+            patch_size=int(train.images[0].windows[0, 2]),
+            matcher=matcher_name(self.recipe),
+            backbone_inside=self.recipe.model.train_blocks != "none",
+            training_sha256=train.digest(),
+        )
 
     def _label(
         self,

@@ -108,6 +108,11 @@ class RunFolder:
         return self.root / "fast.safetensors"
 
     @property
+    def cams_file(self) -> Path:
+        """The CAM network of stage 1, where the recipe trains one; for the dock's CAMs."""
+        return self.root / "cams.safetensors"
+
+    @property
     def stop_file(self) -> Path:
         """When this file appears, the training finishes its step, saves and ends.
 
