@@ -85,7 +85,7 @@ LAYERS = {
     ],
     "napari_plimseg.inference": [
         {"devices", "progress", "slide_places"},
-        {"names", "plan", "unlike", "engine", "job", "cohort"},
+        {"names", "plan", "unlike", "engine", "job", "cohort", "cams"},
         {"promptable"},
     ],
     "plimseg_training": [

@@ -3,6 +3,9 @@ __all__ = [
     "GRID",
     "RUNNABLE",
     "Added",
+    "CamFrame",
+    "CamMaps",
+    "CamTile",
     "Cohort",
     "CohortItem",
     "CohortStep",
@@ -37,6 +40,15 @@ __all__ = [
     "thumbnail_of",
 ]
 
+from .cams import (
+    CamFrame as CamFrame,
+)
+from .cams import (
+    CamMaps as CamMaps,
+)
+from .cams import (
+    CamTile as CamTile,
+)
 from .cohort import (
     RUNNABLE as RUNNABLE,
 )

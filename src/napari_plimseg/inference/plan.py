@@ -97,7 +97,12 @@ class Frame:
     @classmethod
     def of(cls, slide: Slide, model: DenseModel) -> Frame:
         """Compute the frame; raises SlideError when the slide's pixel size is unknown."""
-        downsample = slide.working_downsample(model.mpp)
+        return cls.at(slide, model.mpp)
+
+    @classmethod
+    def at(cls, slide: Slide, mpp: float) -> Frame:
+        """Compute the frame of `mpp` micrometers per pixel."""
+        downsample = slide.working_downsample(mpp)
         # a remainder of less than a thousandth of a pixel is rounding, not tissue
         rows, columns = (max(1, math.ceil(side / downsample - 1e-3)) for side in slide.shape)
         return cls(downsample, (rows, columns))
