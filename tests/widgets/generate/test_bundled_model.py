@@ -31,7 +31,7 @@ def test_a_drawn_region_of_the_sample(make_napari_viewer_proxy: Callable, qtbot)
     viewer = make_napari_viewer_proxy()
     dock = PlimsegDock(viewer)
     viewer.window.add_dock_widget(dock, name="PLIMSeg")
-    dock.open_sample()
+    dock.opener.open_sample()
     dock.draw_region()
     shapes = viewer.layers[f"{REGION_LAYER} · {dock.slides.layer.name}"]
     shapes.add_rectangles(np.array([[1200, 900], [1200, 1300], [1600, 1300], [1600, 900]]))

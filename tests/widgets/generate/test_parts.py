@@ -172,11 +172,11 @@ def test_full_mask_of_a_decimated_layer_takes_the_painting() -> None:
 
 
 def test_opening_an_open_slide_selects_it(dock, qtbot) -> None:  # type: ignore[no-untyped-def]
-    dock.open_sample()
+    dock.opener.open_sample()
     first = dock.slides.layer
     assert first is not None
     dock._viewer.add_image(np.zeros((4, 4)), name="another")
-    dock.open_sample()
+    dock.opener.open_sample()
     assert dock.slides.layers == [first]
     assert dock._viewer.layers.selection.active == first
     dock.open_slide(str(dock.slides.slide.path))

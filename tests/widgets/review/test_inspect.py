@@ -246,8 +246,8 @@ def test_uncertainty_is_shown_and_taken_away(
     section.show_panel.uncertainty.setChecked(True)
     qtbot.waitUntil(lambda: section.show_panel.overlay is not None, timeout=WAIT)
     values = section.show_panel.overlay.layer.data
-    assert values[30, 40] == 155
-    assert values[0, 0] == 5
+    assert values[30, 40] == round(155 / 2.55)  # percent
+    assert values[0, 0] == round(5 / 2.55)
     section.show_panel.uncertainty.setChecked(False)
     assert len(open_view.viewer.layers) == 1
 
@@ -299,7 +299,7 @@ def test_no_region_is_not_said_of_an_unfinished_mask(
 
     def renewed() -> bool:
         overlay = section.show_panel.overlay
-        return overlay is not None and overlay.layer.data[110, 160] == 255 - 110
+        return overlay is not None and overlay.layer.data[110, 160] == round((255 - 110) / 2.55)
 
     qtbot.waitUntil(renewed, timeout=WAIT)
 

@@ -24,6 +24,7 @@ __all__ = [
     "Stage",
     "TileDone",
     "TimeSlicedTask",
+    "ValueBar",
     "allow",
     "arrow",
     "column",
@@ -180,4 +181,7 @@ from .tooltips import (
 )
 from .tooltips import (
     plain as plain,
+)
+from .value_bar import (
+    ValueBar as ValueBar,
 )

@@ -52,6 +52,11 @@ TOOLTIPS: dict[str, str] = {
     "continued.",
     "overlay": "Show the confidence of the model in the chosen class, or the probability of one "
     "class.",
+    "cam_what": "A class of the mask, or any word: the map shows where the model sees it.",
+    "cam_model": "An image-text model reads any text. Stage 1 of a training knows its classes.",
+    "cam_show": "Compute the map for the current view. Press again after moving.",
+    "cam_hide": "Remove the map; the mask comes forward again.",
+    "cam_cancel": "Stop after the current tile. What is computed stays.",
     "opacity": "Opacity of the overlay.",
     "colormap": "Colors of the overlay, from 0 (transparent) to 100 %.",
     "areas": "Area of each class in the mask, including your corrections.",

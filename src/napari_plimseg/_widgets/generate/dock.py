@@ -30,6 +30,7 @@ from napari_plimseg._widgets.common import (
     show_actions,
 )
 from napari_plimseg._widgets.docks import DOCKS, join_tabs, open_dock, open_review
+from napari_plimseg._widgets.generate.cams import CamFold
 from napari_plimseg._widgets.generate.jobs import Opened, find_devices, find_results, warm_up
 from napari_plimseg._widgets.generate.mask_classes import MaskClasses
 from napari_plimseg._widgets.generate.options import (
@@ -173,13 +174,14 @@ class PlimsegDock(QWidget):
         self.results_heading = heading("Result")
         self.results = ResultsSection()
         self.run_panel = RunPanel()
+        self.cams = CamFold(self._viewer, self)
         self.scroll_area = scrolling(
             heading("Slide"), self.slide_section,
             labeled("Model", self.model_choice, _LABEL_WIDTH, bold=True),
             heading("Tissue classes"), self.class_list,
             labeled("Area", self.run_on, _LABEL_WIDTH, bold=True),
             labeled("Device", self.device, _LABEL_WIDTH, bold=True),
-            self.collapsible, self.results_heading, self.results,
+            self.collapsible, self.cams, self.results_heading, self.results,
         )  # fmt: skip
         self.banner.float_over(self.scroll_area)
         parts = (self.header, self.first_run, self.scroll_area, self.run_panel)
@@ -189,7 +191,7 @@ class PlimsegDock(QWidget):
     def _connect(self) -> None:
         section = self.slide_section
         section.openRequested.connect(self.opener.ask)
-        section.sampleRequested.connect(self.open_sample)
+        section.sampleRequested.connect(self.opener.open_sample)
         self.opener.opened.connect(lambda: self.banner.retract("error"))
         self.opener.failed.connect(self.show_error_message)
         self.opener.folderChosen.connect(lambda path: self._remember(slide_folder=path))
@@ -197,6 +199,7 @@ class PlimsegDock(QWidget):
         self.header.helpRequested.connect(self.show_help)
         self.results.reviewRequested.connect(lambda: self.open_dock("review"))
         self.engine.changed.connect(self.refresh_state)
+        self.cams.connect_dock()
         section.slideChosen.connect(self.slides.choose)
         section.appeared.connect(self.slides.fit_again)
         section.appeared.connect(lambda: join_tabs(self._viewer, self))
@@ -243,7 +246,8 @@ class PlimsegDock(QWidget):
     def show_theme(self, color: str) -> None:
         """Draw icons in the text color of the viewer's theme."""
         self.class_list.set_icon_color(color)
-        self.collapsible.show_theme(QColor(color))
+        for fold in (self.collapsible, self.cams):
+            fold.show_theme(QColor(color))
 
     def show_state(self, state: DockState) -> None:
         """Enable what can be used now; the tooltips of the rest say why not."""
@@ -296,6 +300,7 @@ class PlimsegDock(QWidget):
         self.show_state(self.state)
         if view is not None:
             self.results.show_classes(view.info.classes, self.controller.overlay_what)
+        self.cams.refresh()
         self.corrections.show_view(view)
         slide, folder = self.slides.slide, self.settings.results_path
         find = None if slide is None else functools.partial(find_results, slide, folder)
@@ -310,10 +315,6 @@ class PlimsegDock(QWidget):
     def open_slide(self, path: str) -> None:
         """Open a slide file, or select it if it is open; an error is shown in the dock."""
         self.opener.open(path)
-
-    def open_sample(self) -> None:
-        """Open the slide shipped with the plugin."""
-        self.opener.open_sample()
 
     def open_dock(self, key: str) -> None:
         """Open another dock of the plugin: a key of `DOCKS`."""

@@ -326,7 +326,6 @@ class RunController(QObject):
             return
         values = view.overlay_values(what)
         self._drop_overlay()
-        active = self._viewer.layers.selection.active
         self.overlay_what = what
         self.overlay = OverlayView(
             self._viewer,
@@ -336,8 +335,6 @@ class RunController(QObject):
             opacity=opacity,
             colormap=colormap,
         )
-        # users look at the overlay while they paint on the mask
-        self._viewer.layers.selection.active = active
 
     def refresh(self) -> None:
         """Draw the tiles since the last time."""

@@ -18,12 +18,15 @@ __all__ = [
     "ThemeColor",
     "ViewerSlides",
     "add_region_layer",
+    "add_value_layer",
     "canvas_size",
     "chosen_region",
     "closed_shapes",
+    "colors_of",
     "confidence_values",
     "describe_corrections",
     "edit_spans",
+    "fading_colormap",
     "find_region_layer",
     "get_camera",
     "get_scale_bar",
@@ -32,6 +35,7 @@ __all__ = [
     "label_history",
     "mask_view_of",
     "mask_views",
+    "show_over",
     "show_tissue",
     "show_world_box",
     "slide_file_filter",
@@ -77,9 +81,6 @@ from .mask_keys import (
     watch_layers as watch_layers,
 )
 from .mask_layer import (
-    COLORMAPS as COLORMAPS,
-)
-from .mask_layer import (
     CONFIDENCE as CONFIDENCE,
 )
 from .mask_layer import (
@@ -87,9 +88,6 @@ from .mask_layer import (
 )
 from .mask_layer import (
     MaskView as MaskView,
-)
-from .mask_layer import (
-    OverlayView as OverlayView,
 )
 from .mask_layer import (
     confidence_values as confidence_values,
@@ -120,6 +118,12 @@ from .napari_private import (
 )
 from .outlines import (
     OutlineLayer as OutlineLayer,
+)
+from .overlays import (
+    OverlayView as OverlayView,
+)
+from .overlays import (
+    show_over as show_over,
 )
 from .regions import (
     RunOn as RunOn,
@@ -162,4 +166,16 @@ from .slide_layers import (
 )
 from .slide_layers import (
     slide_file_filter as slide_file_filter,
+)
+from .value_layers import (
+    COLORMAPS as COLORMAPS,
+)
+from .value_layers import (
+    add_value_layer as add_value_layer,
+)
+from .value_layers import (
+    colors_of as colors_of,
+)
+from .value_layers import (
+    fading_colormap as fading_colormap,
 )

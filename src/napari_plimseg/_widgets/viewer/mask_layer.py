@@ -1,4 +1,4 @@
-"""The mask and its overlays as napari layers; only called from the main thread."""
+"""The mask as a napari layer; only called from the main thread."""
 
 from __future__ import annotations
 
@@ -27,11 +27,10 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
     from napari.layers import Image, Labels, Layer
-    from napari.utils.colormaps import Colormap, DirectLabelColormap
+    from napari.utils.colormaps import DirectLabelColormap
     from napari.viewer import Viewer
     from numpy.typing import NDArray
 
-    from napari_plimseg._widgets.common import TileDone
     from napari_plimseg.results import MaskInfo, MaskStore
     from napari_plimseg.slides import Slide, TissueMask
     from napari_plimseg.tiling import Window
@@ -39,7 +38,6 @@ if TYPE_CHECKING:
 
 
 UNREADABLE_COLOR = (1.0, 0.0, 1.0, 1.0)
-COLORMAPS = ("magma", "viridis", "inferno", "turbo", "gray")
 
 
 def label_colors(
@@ -75,18 +73,11 @@ def label_colormap(
     return DirectLabelColormap(color_dict=label_colors(classes, hidden, opacities))
 
 
-def fading_colormap(name: str) -> Colormap:
-    """Return a colormap of napari that fades to transparent at its low end."""
-    from napari.utils.colormaps import Colormap, ensure_colormap
-
-    colors = ensure_colormap(name).map(np.linspace(0, 1, 64)).copy()  # (64, 4)
-    colors[:, 3] = np.clip(np.linspace(0, 2.0, 64), 0, 1)
-    return Colormap(colors, name=f"{name} on clear")
-
-
 MAX_SIDE = 16_384
 """Beyond this side, napari does not tile the texture and redraws it for every brush stroke."""
 MASK_OPACITY = 0.5
+BEHIND = 0.2
+"""Factor of a mask's opacity while a map of values is shown; outlines show its classes then."""
 VIEW_KEY = "plimseg_view"
 """Key of a labels layer's metadata that holds its `MaskView`."""
 CONFIDENCE = "confidence"
@@ -142,6 +133,8 @@ class MaskView:
         With the classes as shown.
     is_growing : bool
         Whether a run is writing into the store.
+    maps : MapsOverMask or None
+        The maps of values shown over it, which it steps back for.
     grown : napari.utils.events.EventEmitter
         Emitted when a run begins or ends: what was found in the mask before is out of date.
     """
@@ -196,6 +189,8 @@ class MaskView:
             )
         )
         self.layer.selected_label = 1
+        self._fill_in_front: float | None = None
+        self.maps: Any = None
         if self.corrections is not None:
             self.recorder = CorrectionRecorder(
                 viewer, self.layer, self.pixels, self.corrections,
@@ -230,6 +225,31 @@ class MaskView:
         """Sentences about problems with the corrections; empty without problems."""
         note = self._problem if self.corrections is None else self.corrections.note()
         return f"{self._edits_problem} {note}".strip()
+
+    @property
+    def opacity(self) -> float:
+        """Opacity, 0 to 1, that the mask has in front: when no map is shown over it."""
+        in_front = self._fill_in_front
+        return float(self.layer.opacity) if in_front is None else in_front
+
+    def set_mask_opacity(self, opacity: float) -> None:
+        """Set the opacity, 0 to 1, that the mask has in front."""
+        if self._fill_in_front is None:
+            self.layer.opacity = opacity
+        else:
+            self._fill_in_front = opacity
+            self.layer.opacity = opacity * BEHIND
+
+    def step_back(self, back: bool) -> None:
+        """Lower the opacity for a map that is shown, or put it back."""
+        if back and self._fill_in_front is None:
+            self._fill_in_front = float(self.layer.opacity)
+            self.layer.opacity = self._fill_in_front * BEHIND
+        elif not back and self._fill_in_front is not None:
+            in_front, self._fill_in_front = self._fill_in_front, None
+            # what was chosen in napari's own controls meanwhile stays
+            if np.isclose(self.layer.opacity, in_front * BEHIND):
+                self.layer.opacity = in_front
 
     def set_growing(self, growing: bool) -> None:
         """Say that a run begins or ends."""
@@ -473,67 +493,6 @@ def mask_views(viewer: Viewer) -> list[MaskView]:
     """Return the masks in the viewer, lowest layer first."""
     found = (mask_view_of(layer) for layer in viewer.layers)
     return [view for view in found if view is not None]
-
-
-class OverlayView:
-    """An image layer with the confidence, or the probability of one class.
-
-    Parameters
-    ----------
-    viewer : napari.Viewer
-        Gets the layer.
-    view : MaskView
-        The mask it belongs to.
-    values : ndarray of uint8, shape (h, w)
-        255 = 1, for the pixels of the mask's layer.
-    title : str
-        The layer's name.
-    opacity, colormap
-        Passed on to the layer.
-    """
-
-    def __init__(
-        self,
-        viewer: Viewer,
-        view: MaskView,
-        values: NDArray[np.uint8],
-        *,
-        title: str,
-        opacity: float,
-        colormap: str,
-    ) -> None:
-        self.view = view
-        self.layer: Image = viewer.add_image(
-            values,
-            name=title,
-            rgb=False,
-            contrast_limits=(0, 255),
-            colormap=fading_colormap(colormap),
-            blending="translucent",
-            opacity=opacity,
-            interpolation2d="linear",
-            metadata={"plimseg_overlay": True, "plimseg_owner": view.slide},
-            **view.placement(),
-        )
-
-    def is_in(self, viewer: Viewer) -> bool:
-        """Whether the layer is still in the viewer."""
-        return self.layer in viewer.layers
-
-    def fill(self, tile: TileDone, what: str) -> None:
-        """Write a finished tile into the layer's array, without drawing it yet."""
-        if tile.window is None:
-            return
-        if what == CONFIDENCE:
-            values = tile.confidence
-        elif tile.probabilities is not None:
-            channels = [i - 1 for i in self.view.edits.model_ids(what)]
-            values = tile.probabilities[channels].sum(0).clip(0, 255).astype(np.uint8)
-        else:
-            values = None
-        if values is not None:
-            rows, columns, block = shown_part(tile.window, values, self.view.step)
-            self.layer.data[rows, columns] = block
 
 
 def _corrections_of(store: MaskStore, info: MaskInfo) -> tuple[Corrections | None, str]:

@@ -116,7 +116,7 @@ class OutlineLayer(QObject):
             name=f"{view.layer.name} · outlines",
             opacity=1.0,
             colormap=self._colormap(),
-            metadata={"plimseg_overlay": True},
+            metadata={"plimseg_overlay": True, "plimseg_owner": view.slide},
             units=view.placement()["units"],
         )
         self.layer.editable = False

@@ -102,7 +102,7 @@ class ShowPanel(QWidget):
         self._drop_uncertainty()
         self._view = view
         if view is not None:
-            self._fills = {False: float(view.layer.opacity), True: 0.0}
+            self._fills = {False: view.opacity, True: 0.0}
             self._show_fill()
         self._rows_of = None
         self.show_classes()
@@ -144,12 +144,12 @@ class ShowPanel(QWidget):
         self.fill.setValue(round(100 * value))
         self.fill.blockSignals(False)
         if self._view is not None:
-            self._view.layer.opacity = value
+            self._view.set_mask_opacity(value)
 
     def _on_fill(self, percent: int) -> None:
         if self._view is not None:
             self._fills[self.outline is not None] = percent / 100
-            self._view.layer.opacity = percent / 100
+            self._view.set_mask_opacity(percent / 100)
 
     def _on_uncertainty_wanted(self, wanted: bool) -> None:
         view = self._view
@@ -167,7 +167,6 @@ class ShowPanel(QWidget):
             return
         if not view.is_in(self._viewer):
             return
-        active = self._viewer.layers.selection.active
         self.overlay = OverlayView(
             self._viewer,
             view,
@@ -176,7 +175,6 @@ class ShowPanel(QWidget):
             opacity=_OVERLAY_OPACITY,
             colormap="inferno",
         )
-        self._viewer.layers.selection.active = active
 
     def _on_read(self, _: bool) -> None:
         if self._read_again:
