@@ -7,9 +7,15 @@ import math
 import pytest
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from napari_plimseg.errors import ModelError
-from napari_plimseg.models.surroundings import Surroundings, gaussian, surroundings_of
+from napari_plimseg.models.surroundings import (
+    Surroundings,
+    gaussian,
+    surroundings_of,
+    without_specks,
+)
 
 
 def random(*shape: int, seed: int = 0) -> Tensor:
@@ -79,8 +85,44 @@ def test_one_cell_can_not_outvote_many() -> None:
     assert found.argmax(1).unique().tolist() == [0]
 
 
+def test_a_small_piece_becomes_what_is_next_to_it() -> None:
+    mask = torch.zeros(12, 20, dtype=torch.int64)
+    mask[:, 10:] = 1
+    mask[4:6, 9:11] = 2  # 4 cells, between both
+    mask[8:11, 4:7] = 2  # 9 cells
+    logits = 3 * functional.one_hot(mask, 3).permute(2, 0, 1).float()
+    found = without_specks(logits, 9).argmax(0)
+    mask[4:6, 9], mask[4:6, 10] = 0, 1
+    assert torch.equal(found, mask)
+
+
+def test_what_a_removed_piece_was_does_not_win_between_its_neighbors() -> None:
+    scores = torch.tensor([[0.40, 0.25, 0.35], [0.25, 0.40, 0.35], [0.1, 0.1, 0.8]]).log()
+    mask = torch.zeros(12, 12, dtype=torch.int64)
+    mask[:, 6:] = 1
+    mask[5:7, 5:7] = 2
+    found = without_specks(scores[mask].permute(2, 0, 1), 9).softmax(0)
+    fine = functional.interpolate(found[None], scale_factor=4, mode="bilinear")[0].argmax(0)
+    assert fine[18:30].unique().tolist() == [0, 1]
+
+
+def test_pieces_at_the_border_stay_because_the_rest_is_not_seen() -> None:
+    mask = torch.zeros(8, 8, dtype=torch.int64)
+    mask[0, 3] = mask[7, 0] = mask[5, 7] = mask[4, 0] = 1
+    logits = functional.one_hot(mask, 2).permute(2, 0, 1).float()
+    assert without_specks(logits, 50) is logits
+
+
+def test_the_least_area_is_in_square_micrometers() -> None:
+    logits = torch.zeros(1, 2, 9, 9)
+    logits[:, 0], logits[0, 1, 4, 4:6] = 1.0, 2.0  # two cells of 4 um2
+    for least, left in ((8, 2), (9, 0)):
+        found = Surroundings(least_um2=least).settled(logits, 2.0)
+        assert int(found.argmax(1).sum()) == left
+
+
 def test_it_survives_a_model_file() -> None:
-    around = Surroundings(4, (0, 1), 40)
+    around = Surroundings(4, (0, 1), 40, 300)
     assert surroundings_of({"surroundings": around.to_dict()}) == around
     assert surroundings_of({}) is None
 
@@ -88,21 +130,26 @@ def test_it_survives_a_model_file() -> None:
 @pytest.mark.parametrize(
     ("data", "problem"),
     [
-        ({"smoothing_um": -1, "together": [], "vote_um": 0}, "smoothing_um of -1.0"),
-        ({"smoothing_um": math.nan, "together": [], "vote_um": 0}, "smoothing_um of nan"),
-        ({"smoothing_um": 0, "together": [], "vote_um": 1e9}, "vote_um"),
-        ({"smoothing_um": 0, "together": [1], "vote_um": 5}, r"\[1\] are impossible"),
-        ({"smoothing_um": 0, "together": [1, 1], "vote_um": 5}, r"\[1, 1\] are impossible"),
-        ({"smoothing_um": 0, "together": [0, -1], "vote_um": 5}, "no class indices"),
-        ({"smoothing_um": 0, "together": [0, True], "vote_um": 5}, "no class indices"),
-        ({"smoothing_um": 0, "together": [0, 1], "vote_um": 0}, "both classes and a distance"),
-        ({"smoothing_um": 0, "together": [], "vote_um": 5}, "both classes and a distance"),
-        ({"smoothing_um": "much", "together": [], "vote_um": 0}, "incomplete"),
-        ({"together": [], "vote_um": 0}, "incomplete"),
-        ({"smoothing_um": 0, "together": 3, "vote_um": 0}, "incomplete"),
-        ([1, 2], "incomplete"),
+        ({"smoothing_um": -1}, "smoothing_um of -1.0"),
+        ({"smoothing_um": math.nan}, "smoothing_um of nan"),
+        ({"vote_um": 1e9}, "vote_um"),
+        ({"least_um2": -4}, "least_um2"),
+        ({"together": [1], "vote_um": 5}, r"\[1\] are impossible"),
+        ({"together": [1, 1], "vote_um": 5}, r"\[1, 1\] are impossible"),
+        ({"together": [0, -1], "vote_um": 5}, "no class indices"),
+        ({"together": [0, True], "vote_um": 5}, "no class indices"),
+        ({"together": [0, 1]}, "both classes and a distance"),
+        ({"vote_um": 5}, "both classes and a distance"),
+        ({"smoothing_um": "much"}, "incomplete"),
+        ({"together": 3}, "incomplete"),
     ],
 )
-def test_impossible_surroundings_are_refused(data: object, problem: str) -> None:
+def test_impossible_surroundings_are_refused(data: dict[str, object], problem: str) -> None:
     with pytest.raises(ModelError, match=problem):
+        surroundings_of({"surroundings": {**Surroundings().to_dict(), **data}})
+
+
+@pytest.mark.parametrize("data", [{"smoothing_um": 1}, [1, 2], None, "much"])
+def test_surroundings_that_lack_something_are_refused(data: object) -> None:
+    with pytest.raises(ModelError, match="incomplete"):
         surroundings_of({"surroundings": data})

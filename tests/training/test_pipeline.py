@@ -73,7 +73,7 @@ def finished(images, measured_images, tmp_path_factory):
     events = []
     settings = (
         f"data.validation={measured_images}", "stage2.epochs=3", "model.window=352",
-        "surroundings={smoothing: 1, together: [fat, tumour]}",
+        "surroundings={smoothing: 1, together: [fat, tumour], least: 20}",
     )  # fmt: skip
     chosen = recipe(images, *settings)
     path = train_recipe(chosen, root, on_event=events.append)
@@ -195,7 +195,7 @@ def test_the_model_sees_windows_of_the_recipes_size(finished):
 
 def test_the_model_has_the_surroundings_of_the_recipe(finished, images):
     _, _, path, _ = finished
-    assert load_model(path).surroundings == Surroundings(1.0, (1, 0), 40.0)
+    assert load_model(path).surroundings == Surroundings(1.0, (1, 0), 40.0, 20.0)
     unknown = recipe(images, "surroundings.together=[fat, bone]")
     classes = TrainingData.of(unknown).train.classes
     with pytest.raises(ConfigError, match=r"'surroundings.together' names 'bone'"):

@@ -10,6 +10,9 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from scipy import ndimage
+
 from napari_plimseg.errors import ModelError
 
 if TYPE_CHECKING:
@@ -18,7 +21,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-_LARGEST_UM = 1000.0
+_LARGEST = {"smoothing_um": 1000.0, "vote_um": 1000.0, "least_um2": 1e6}
 _REACH = 2.5
 """Where a Gaussian ends, in standard deviations."""
 _FARTHEST = 3.0
@@ -39,17 +42,21 @@ class Surroundings:
         as it is; which grade it has is the vote of the tissue around it.
     vote_um : float
         Standard deviation of the Gaussian over the votes, in um.
+    least_um2 : float
+        Pieces of one class with a smaller area become what is next to them; 0 keeps all. Those at
+        the border of a window stay, because the rest of them is not seen.
     """
 
     smoothing_um: float = 0.0
     together: tuple[int, ...] = ()
     vote_um: float = 0.0
+    least_um2: float = 0.0
 
     def __post_init__(self) -> None:
-        for name in ("smoothing_um", "vote_um"):
+        for name, largest in _LARGEST.items():
             value = float(getattr(self, name))
             object.__setattr__(self, name, value)
-            if not 0 <= value <= _LARGEST_UM:
+            if not 0 <= value <= largest:
                 raise ModelError(f"its surroundings' {name} of {value} is impossible")
         object.__setattr__(self, "together", tuple(self.together))
         classes = self.together
@@ -70,17 +77,15 @@ class Surroundings:
             When an entry is missing or impossible.
         """
         try:
-            return cls(float(data["smoothing_um"]), tuple(data["together"]), float(data["vote_um"]))
+            numbers = {name: float(data[name]) for name in _LARGEST}
+            return cls(together=tuple(data["together"]), **numbers)
         except (KeyError, TypeError, ValueError) as error:
             raise ModelError(f"its surroundings are incomplete ({error})") from error
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data for a model file's header."""
-        return {
-            "smoothing_um": self.smoothing_um,
-            "together": list(self.together),
-            "vote_um": self.vote_um,
-        }
+        numbers = {name: getattr(self, name) for name in _LARGEST}
+        return {**numbers, "together": list(self.together)}
 
     def settled(self, logits: Tensor, um_per_cell: float) -> Tensor:
         """Return logits that follow their surroundings.
@@ -94,16 +99,24 @@ class Surroundings:
         -------
         Tensor of float, shape (B, C, h, w)
         """
+        import torch
+
         found = gaussian(logits, self.smoothing_um / um_per_cell)
-        if not self.together:
-            return found
+        if self.together:
+            found = self._voted(found, self.vote_um / um_per_cell)
+        least = self.least_um2 / um_per_cell**2
+        if least > 1:
+            found = torch.stack([without_specks(maps, least) for maps in found])
+        return found
+
+    def _voted(self, logits: Tensor, cells: float) -> Tensor:
+        """Return logits (B, C, h, w) with the grades that the tissue around votes for."""
         group = list(self.together)
-        own = found[:, group]  # (B, G, h, w)
-        share = found.softmax(1)[:, group].sum(1, keepdim=True)  # (B, 1, h, w)
+        own = logits[:, group]  # (B, G, h, w)
+        share = logits.softmax(1)[:, group].sum(1, keepdim=True)  # (B, 1, h, w)
         leads = (own - own.mean(1, keepdim=True)).clamp(-_FARTHEST, _FARTHEST)
-        cells = self.vote_um / um_per_cell
         votes = gaussian(share * leads, cells) / gaussian(share, cells).clamp_min(_LEAST)
-        found = found.clone()
+        found = logits.clone()
         found[:, group] = own.logsumexp(1, keepdim=True) + votes.log_softmax(1)
         return found
 
@@ -143,3 +156,38 @@ def gaussian(maps: Tensor, cells: float) -> Tensor:
     found = functional.conv2d(found, kernel.view(1, 1, 1, -1))
     found = functional.pad(found, (0, 0, reach, reach), mode="replicate")
     return functional.conv2d(found, kernel.view(1, 1, -1, 1)).view_as(maps)
+
+
+def without_specks(logits: Tensor, least: float) -> Tensor:
+    """Return logits whose small pieces repeat those of the nearest larger piece.
+
+    Parameters
+    ----------
+    logits : Tensor of float, shape (C, h, w)
+    least : float
+        Cells of the smallest piece that stays, unless it reaches the border.
+
+    Returns
+    -------
+    Tensor of float, shape (C, h, w)
+    """
+    import torch
+
+    mask = logits.argmax(0).cpu().numpy()
+    is_speck = np.zeros(mask.shape, bool)
+    for index in np.unique(mask):
+        pieces, _ = ndimage.label(mask == index)
+        small = np.bincount(pieces.ravel()) < least
+        small[0] = False  # the other classes
+        for edge in (pieces[0], pieces[-1], pieces[:, 0], pieces[:, -1]):
+            small[edge] = False
+        is_speck |= small[pieces]
+    if not is_speck.any() or is_speck.all():
+        return logits
+    nearest = ndimage.distance_transform_edt(is_speck, return_distances=False, return_indices=True)
+    rows, columns = (torch.from_numpy(part).long().to(logits.device) for part in nearest)
+    found = logits[:, rows, columns]
+    # where two neighbors of a speck meet, its class would win again by a hair
+    at = torch.from_numpy(np.argwhere(is_speck)).to(logits.device).T
+    found[logits.argmax(0)[at[0], at[1]], at[0], at[1]] = found[:, at[0], at[1]].amin(0)
+    return found

@@ -49,7 +49,7 @@ CLASSES = TissueClasses((TissueClass("gland", (1, 2, 3)), TissueClass("rest", (4
 TINY = {"architecture": "tiny"}
 WINDOW, STEP = 96, 64
 GATE = ClassGate(20, (0.0, 0.0))
-AROUND = Surroundings(3.0, (0, 1), 8.0)
+AROUND = Surroundings(3.0, (0, 1), 8.0, 40.0)
 
 
 class TinyBackbone(Backbone):
@@ -357,7 +357,7 @@ def test_damaged_tensors_are_refused_with_the_files_name(
         ({"gate": None}, "gate is incomplete"),
         ({"surroundings": {"smoothing_um": 4}}, "surroundings are incomplete"),
         (
-            {"surroundings": {"smoothing_um": 0, "together": [1, 2], "vote_um": 9}},
+            {"surroundings": Surroundings(0, (1, 2), 9).to_dict()},
             "classes .1, 2. are not among its 2 tissue",
         ),
     ],

@@ -482,11 +482,15 @@ class SurroundingsConfig:
         them a pixel of the tissue is, the tissue around it votes on. None by default.
     vote : float
         Standard deviation of the Gaussian over these votes, in um.
+    least : float
+        Area of the smallest piece of a class, in square um; smaller ones become what is next to
+        them. 0 keeps all.
     """
 
     smoothing: Annotated[Number, between(0, 100)] = 0.0
     together: Items[StrictStr] = ()
     vote: Annotated[Number, between(1, 1000)] = 40.0
+    least: Annotated[Number, between(0, 1e6)] = 0.0
 
     def for_classes(self, classes: TissueClasses) -> Surroundings | None:
         """Return them for a model with some classes; None when they change nothing.
@@ -496,7 +500,7 @@ class SurroundingsConfig:
         ConfigError
             When `together` names a class that isn't a tissue of the model.
         """
-        if not self.smoothing and not self.together:
+        if not (self.smoothing or self.together or self.least):
             return None
         tissue = classes.names[: len(classes.tissue_ids)]
         unknown = [name for name in self.together if name not in tissue]
@@ -506,7 +510,7 @@ class SurroundingsConfig:
                 remedy=f"Its names may be: {', '.join(tissue)}.",
             )
         group = tuple(tissue.index(name) for name in self.together)
-        return Surroundings(self.smoothing, group, self.vote if group else 0.0)
+        return Surroundings(self.smoothing, group, self.vote if group else 0.0, self.least)
 
 
 @section
