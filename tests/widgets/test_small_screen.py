@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from qtpy.QtGui import QGuiApplication, QResizeEvent
-from qtpy.QtWidgets import QScrollArea
+from qtpy.QtWidgets import QLabel, QScrollArea, QWidget
 
+from napari_plimseg._widgets.common import column, scrolling
 from napari_plimseg._widgets.common.background_job import error_behind, run_once
 from napari_plimseg._widgets.common.banner import Banner
 from napari_plimseg._widgets.common.help import wants_first_run
@@ -55,6 +56,18 @@ def test_no_dock_needs_more_than_a_small_screen(each_dock: Any) -> None:
     for area in dock.findChildren(QScrollArea):
         if area.widget() is not None and area.isVisibleTo(dock):
             assert area.widget().minimumSizeHint().width() <= needed.width()
+
+
+def test_a_dock_widens_when_its_content_needs_more(qtbot) -> None:  # type: ignore[no-untyped-def]
+    label, dock = QLabel("short"), QWidget()
+    column(dock, area := scrolling(label), tall=area)
+    qtbot.addWidget(dock)
+    dock.show()
+    before = dock.minimumSizeHint().width()
+    label.setMinimumWidth(600)
+    qtbot.waitUntil(lambda: dock.minimumSizeHint().width() > 600)
+    assert before < WIDEST
+    assert area.viewport().width() >= area.widget().minimumSizeHint().width()
 
 
 def test_a_message_moves_no_control(each_dock: Any) -> None:

@@ -245,7 +245,6 @@ class BatchDock(QWidget):
             self.line,
             tall=self.table,
         )
-        self.setMinimumWidth(340)
 
     def _connect(self) -> None:
         self.files_action.triggered.connect(self._on_add_files)

@@ -2,6 +2,7 @@ __all__ = [
     "CHOSEN_STYLE",
     "EVERYTHING",
     "EYE",
+    "NARROWEST",
     "SPACING",
     "TOOLTIPS",
     "ActionButton",
@@ -133,6 +134,9 @@ from .jobs import (
 )
 from .jobs import (
     measure_areas as measure_areas,
+)
+from .layout import (
+    NARROWEST as NARROWEST,
 )
 from .layout import (
     SPACING as SPACING,

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from qtpy.QtCore import QSize, Qt
+from qtpy.QtCore import QEvent, QObject, QSize, Qt
 from qtpy.QtWidgets import QFrame, QHBoxLayout, QLabel, QScrollArea, QVBoxLayout, QWidget
 
 from napari_plimseg._widgets.common.tooltips import PlainLabel
 
 SPACING = 4
+NARROWEST = 332  # pixels beside the margins
 _MARGIN = 4
+_BAR_FRAME = 4  # napari's style adds it to the scroll bar
 
 
 def heading(text: str) -> QLabel:
@@ -42,6 +44,7 @@ def column(dock: QWidget, *widgets: QWidget, tall: QWidget) -> None:
     layout = QVBoxLayout(dock)
     layout.setContentsMargins(_MARGIN, _MARGIN, _MARGIN, _MARGIN)
     layout.setSpacing(SPACING)
+    layout.addStrut(NARROWEST)  # unlike a minimum width, it lets large fonts ask for more
     for widget in widgets:
         layout.addWidget(widget, int(widget is tall))
 
@@ -60,12 +63,18 @@ class ScrollColumn(QScrollArea):
         self.setFrameShape(QFrame.Shape.NoFrame)
         self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
 
+    def eventFilter(self, watched: QObject, event: QEvent) -> bool:
+        """Ask for more width when the content needs more, as when a part of it is unfolded."""
+        if event.type() == QEvent.Type.LayoutRequest and watched is self.widget():
+            self.updateGeometry()
+        return super().eventFilter(watched, event)
+
     def minimumSizeHint(self) -> QSize:
         """Return a small height, and the width of the content beside its scroll bar."""
         least = super().minimumSizeHint()
-        bar = self.verticalScrollBar().sizeHint().width()
+        bar = self.verticalScrollBar().sizeHint().width() + _BAR_FRAME
         wide = self._content.minimumSizeHint().width() + bar
-        return QSize(max(least.width(), wide), least.height())
+        return QSize(max(NARROWEST, wide), least.height())
 
 
 def scrolling(*widgets: QWidget) -> QScrollArea:

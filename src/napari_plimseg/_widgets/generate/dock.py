@@ -186,7 +186,6 @@ class PlimsegDock(QWidget):
         self.banner.float_over(self.scroll_area)
         parts = (self.header, self.first_run, self.scroll_area, self.run_panel)
         column(self, *parts, tall=self.scroll_area)
-        self.setMinimumWidth(340)
 
     def _connect(self) -> None:
         section = self.slide_section

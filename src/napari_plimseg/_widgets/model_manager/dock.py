@@ -25,6 +25,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_plimseg._widgets.common import (
+    NARROWEST,
     TOOLTIPS,
     ActionButton,
     BackgroundJob,
@@ -228,12 +229,12 @@ class ModelsDock(QWidget):
         layout = QVBoxLayout(self)
         layout.setContentsMargins(4, 4, 4, 4)
         layout.setSpacing(4)
+        layout.addStrut(NARROWEST)
         self.banner.float_over(self.table)
         layout.addWidget(splitter, 1)
         layout.addLayout(progress)
         layout.addWidget(self.line)
         layout.addLayout(buttons)
-        self.setMinimumWidth(340)
 
     @property
     def entry(self) -> ModelEntry | None:

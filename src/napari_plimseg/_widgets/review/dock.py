@@ -186,7 +186,6 @@ class ReviewDock(QWidget):
         layout.setSpacing(4)
         self.banner.float_over(area)
         layout.addWidget(area, 1)
-        self.setMinimumWidth(340)
 
     def refresh_state(self) -> None:
         """Show the current mask, or what to do when there is none."""

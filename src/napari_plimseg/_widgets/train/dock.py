@@ -228,7 +228,6 @@ class TrainDock(QWidget):
         )
         self.banner.float_over(self.scroll_area)
         column(self, self.scroll_area, self.panel, tall=self.scroll_area)
-        self.setMinimumWidth(360)
 
     def _job(self, on_item: Callable[[Any], None]) -> BackgroundJob:
         job = BackgroundJob(self)
