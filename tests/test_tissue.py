@@ -71,6 +71,7 @@ def test_fresh_colors_differ_for_many_classes() -> None:
         ("classes: [{name: a, color: [1,2,300]}]", "three numbers"),
         ("classes: [{name: a, color: red}]", "not a color like"),
         ("classes: [{name: a}, {name: A}]", "occurs twice"),
+        ("classes: [{name: fat cells}, {name: ' Fat  cells '}]", "occurs twice"),
         ("classes: [{name: a}]\nmore: 1", "'more' is not known"),
         ("{", "not readable YAML"),
         ("!!python/object/apply:os.system ['true']", "holds a tag"),

@@ -86,7 +86,8 @@ class TissueClasses:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "classes", tuple(self.classes))
-        names = [c.name.casefold() for c in self.classes]
+        # people take names that differ in case or blanks for the same
+        names = [" ".join(c.name.casefold().split()) for c in self.classes]
         if not names:
             raise ConfigError("there are no tissue classes", remedy="Add at least one.")
         if len(names) > MAX_CLASSES:

@@ -133,6 +133,10 @@ def test_one_bad_slide_of_three_is_reported_and_skipped(
         (["segment", "a.svs", "--device", "abacus"], 2, "no device 'abacus'"),
         (["segment", "a.svs", "--tile-size", "1000"], 2, "not a multiple of 32"),
         (["segment", "a.svs", "--classes", "mine.yaml"], 2, "mine.yaml"),
+        *(
+            (["segment", "a.svs", "--mpp", mpp], 2, f"--mpp {mpp} is not a pixel size")
+            for mpp in ("0", "-1", "nan", "90")
+        ),
         (["segment", "a.svs", "--out", "/proc/nowhere"], 7, "can't be written"),
         (["export", "missing.plimseg"], 7, "missing.plimseg"),
     ],

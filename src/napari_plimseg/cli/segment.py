@@ -102,7 +102,7 @@ def _run(options: argparse.Namespace, output: Output) -> int:
     paths = expand(options.slides)
     stems = dict(zip(paths, distinct_stems(paths), strict=True))
     job = job_from_options(options, formats)
-    sized = list(paths) if options.mpp else [p for p in paths if _has_size(p, output)]
+    sized = list(paths) if options.mpp is not None else [p for p in paths if _has_size(p, output)]
     failures = [SlideError.exit_code] * (len(paths) - len(sized))
     if sized:
         stems_of = [stems[path] for path in sized]
@@ -171,9 +171,16 @@ def parse_classes(text: str | None, prompts: str | None) -> TissueClasses | None
 def job_from_options(options: argparse.Namespace, formats: tuple[str, ...]) -> SegmentationJob:
     """Check every option, before the first slide is touched; the job's model is not loaded yet."""
     from napari_plimseg.inference import RunRegion, RunSettings, SegmentationJob, pick_device
+    from napari_plimseg.slides import MPP_RANGE, usable_mpp
 
     if options.override_mpp and options.mpp is None:
         raise ConfigError("--override-mpp needs a pixel size", remedy="Give it with --mpp.")
+    if options.mpp is not None and usable_mpp(options.mpp) is None:
+        low, high = MPP_RANGE
+        raise ConfigError(
+            f"--mpp {options.mpp:g} is not a pixel size",
+            remedy=f"Give it in um/px, {low} to {high}; scans at 40x have about 0.25.",
+        )
     settings = RunSettings(
         tile_size=options.tile_size,
         batch_size=options.batch_size,

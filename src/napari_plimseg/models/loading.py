@@ -51,7 +51,7 @@ def load_model(
     path = shipped_file(name) if name in SHIPPED_FILES else _file_of(name)
     if path.suffix != ".safetensors" or not path.is_file():
         raise ModelError(
-            f"there is no model '{path.name}'",
+            f"there is no model '{path.name or name}'",
             remedy=f"Known: {', '.join(e.name for e in list_models() if e.available)}; "
             "or give the path of a .safetensors model file.",
         )

@@ -12,9 +12,11 @@ from PIL import Image
 
 from napari_plimseg.errors import ConfigError, TagError
 from napari_plimseg.tissue import TissueClass, TissueClasses
-from plimseg_training.commands.evaluate import evaluation_text, write_image_scores
+from plimseg_training.commands.evaluate import evaluation_text, left_out, write_image_scores
+from plimseg_training.data.scan import scan_folder
 from plimseg_training.data.tagged_folder import TaggedFolder, TaggedImage
 from plimseg_training.evaluation.scoring import EvaluationProgress, evaluate, mask_of
+from tests.support.tagged_folders import mask, picture
 from tests.support.trained_models import RGB_CLASSES, ChannelModel
 
 if TYPE_CHECKING:
@@ -257,3 +259,15 @@ def test_masks_choose_among_what_is_allowed() -> None:
     probabilities = np.array([0.2, 0.5, 0.3], np.float32).reshape(3, 1, 1)
     assert mask_of(probabilities).tolist() == [[2]]
     assert mask_of(probabilities, np.array([True, False, True])).tolist() == [[3]]
+
+
+def test_what_is_not_scored_is_said_once_for_each_reason(tmp_path: Path) -> None:
+    for name in ("a", "b", "c", "d"):
+        picture(tmp_path / "img" / f"{name}.png")
+    mask(tmp_path / "mask" / "a.png", np.ones((40, 48)))
+    (tmp_path / "mask" / "d.png").write_bytes(b"")
+    report = scan_folder(tmp_path, classes=RGB_CLASSES, mpp=0.5, split="test")
+    assert [image.name for image in report.raise_if_fatal().images] == ["a"]
+    missing, empty = left_out(report)
+    assert missing.startswith("b.png and 1 more: there is no mask of this name")
+    assert empty.startswith("mask/d.png: the mask can't be used: the file is empty")

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from napari_plimseg.cli.console import Commands
     from plimseg_training.console import TrainingConsole
+    from plimseg_training.data import FolderReport
     from plimseg_training.evaluation import Evaluation, ProtocolResult
 
 
@@ -149,6 +150,26 @@ def write_image_scores(path: Path, evaluation: Evaluation) -> None:
         temporary.write_text(csv_text(rows, end="\r\n"), "utf-8", newline="")
 
 
+_LEFT_OUT = (
+    "not annotated", "missing mask", "unreadable mask", "empty mask", "unreadable", "missing file",
+    "too small", "not in table",
+)  # fmt: skip
+"""Kinds of problems by which images, or parts of their masks, are not scored."""
+
+
+def left_out(report: FolderReport) -> list[str]:
+    """Return what of a folder is not scored and why, one sentence for each reason."""
+    files: dict[tuple[str, str], list[str]] = {}
+    for problem in report.problems:
+        if problem.kind in _LEFT_OUT:
+            files.setdefault((problem.kind, problem.text), []).append(problem.file)
+    notes = []
+    for (kind, text), names in files.items():
+        more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+        notes.append(text if kind == "not annotated" else f"{names[0]}{more}: {text}")
+    return notes
+
+
 def add_parser(commands: Commands) -> None:
     """Add `plimseg evaluate`."""
     parser = add_command(commands, "evaluate", _run, help=TRAINING_COMMANDS["evaluate"])
@@ -229,9 +250,8 @@ def _run(options: argparse.Namespace, console: TrainingConsole) -> int:
             "tags.csv with a column 'truth'.",
         )
     folder = report.raise_if_fatal()
-    for problem in report.problems:
-        if problem.kind == "not annotated":
-            console.say(f"note: {problem.text}")
+    for note in left_out(report):
+        console.say(f"note: {note}")
     with Finishing("image") as stop:
         found = evaluate(
             model,
