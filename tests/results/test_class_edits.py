@@ -9,12 +9,12 @@ import pytest
 from napari_plimseg.api import Segmentation
 from napari_plimseg.errors import ConfigError, StoreError
 from napari_plimseg.results import (
+    ClassChange,
     ClassEdits,
     Corrections,
     MaskStore,
     corrected,
     mask_to_export,
-    moved_ids,
     read_label_tiff,
     worklist,
 )
@@ -24,6 +24,7 @@ from tests.support.masks import info_for
 from tests.support.stores import written_store
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -302,10 +303,36 @@ def test_presets_give_colors_order_and_missing_classes() -> None:
     assert edits.undone().classes == CLASSES
 
 
-def test_moved_ids_map_what_is_shown_from_one_state_to_the_next() -> None:
+def test_a_change_maps_what_is_shown_from_one_state_to_the_next() -> None:
     edits = ClassEdits.of(CLASSES)
     merged = edits.merged("mucus", "stroma")
-    table = moved_ids(edits.state, merged.state)
+    change = ClassChange(edits.state, merged.state)
+    table = change.table
     assert table is not None
     assert table[:5].tolist() == [0, 1, 2, 2, 3]
-    assert moved_ids(merged.state, edits.state) is None  # stroma would become two classes
+    assert [change.new_id(i) for i in range(5)] == [0, 1, 2, 0, 3]
+    back = ClassChange(merged.state, edits.state)
+    assert back.table is None  # stroma would become two classes
+    assert back.names == {"tumour": "tumour", "stroma": "stroma", "background": "background"}
+
+
+@pytest.mark.parametrize(
+    ("edit", "moves", "regroups", "tissue"),
+    [
+        (lambda e: e.renamed("stroma", "fat"), False, False, False),
+        (lambda e: e.recolored({"stroma": (1, 2, 3)}), False, False, False),
+        (lambda e: e.moved("stroma", 0), True, False, False),
+        (lambda e: e.with_class(TissueClass("fat", (1, 2, 3))), True, False, False),
+        (lambda e: e.ignoring("stroma"), False, False, True),
+        (lambda e: e.merged("mucus", "stroma"), True, True, True),
+        (lambda e: e.deleted("stroma"), True, True, True),
+    ],
+)
+def test_a_change_says_what_has_to_follow(
+    edit: Callable[[ClassEdits], ClassEdits], moves: bool, regroups: bool, tissue: bool
+) -> None:
+    edits = ClassEdits.of(CLASSES)
+    for before, after in ((edits, edit(edits)), (edit(edits), edits)):
+        change = ClassChange(before.state, after.state)
+        assert (change.moves_ids, change.regroups_pixels) == (moves, regroups)
+        assert change.changes_tissue == tissue

@@ -361,6 +361,7 @@ def review_comparing(house: House) -> ReviewDock:
     dock = review_compared(house)
     dock.inspect.compare._job.start(lambda: _waiting(house))
     dock.inspect.compare._show_state()
+    assert dock.inspect.compare.cancel_button.isVisibleTo(dock)
     return dock
 
 

@@ -6,6 +6,7 @@ __all__ = [
     "SUFFIX",
     "Agreement",
     "ClassArea",
+    "ClassChange",
     "ClassEdits",
     "ClassState",
     "Comparison",
@@ -44,7 +45,6 @@ __all__ = [
     "iter_outlines",
     "mask_to_export",
     "match_classes",
-    "moved_ids",
     "read_checked",
     "read_label_tiff",
     "read_other_mask",
@@ -104,13 +104,13 @@ from .analysis.uncertainty import (
     worklist as worklist,
 )
 from .class_edits import (
+    ClassChange as ClassChange,
+)
+from .class_edits import (
     ClassEdits as ClassEdits,
 )
 from .class_edits import (
     ClassState as ClassState,
-)
-from .class_edits import (
-    moved_ids as moved_ids,
 )
 from .corrections.corrections import (
     Corrections as Corrections,

@@ -402,21 +402,61 @@ class ClassEdits:
             raise disk_error(error, store) from error
 
 
-def moved_ids(old: ClassState, new: ClassState) -> NDArray[np.uint8] | None:
-    """Return the new shown id (256,) of each shown id; None when one becomes several.
+@dataclass(frozen=True)
+class ClassChange:
+    """What an edit changed: only what depends on that has to follow.
 
     Parameters
     ----------
-    old, new : ClassState
+    before, after : ClassState
     """
-    table = np.full(256, NOT_COMPUTED, np.uint8)
-    table[UNREADABLE] = UNREADABLE
-    before, after = old.table, new.table
-    seen: dict[int, int] = {}
-    for origin in (*old.origins, *(a for a, _ in old.merged)):
-        shown = int(before[origin])
-        if shown and seen.setdefault(shown, int(after[origin])) != after[origin]:
-            return None
-    for shown, now in seen.items():
-        table[shown] = now
-    return table
+
+    before: ClassState
+    after: ClassState
+
+    @property
+    def moves_ids(self) -> bool:
+        """Whether any pixel has another shown id, or an id another class."""
+        return self.before.origins != self.after.origins or self.regroups_pixels
+
+    @property
+    def regroups_pixels(self) -> bool:
+        """Whether pixels of one class belong to several now, or those of several to one."""
+        return self.before.merged != self.after.merged
+
+    @property
+    def changes_tissue(self) -> bool:
+        """Whether other pixels count as tissue, or as the same tissue."""
+        before, after = (
+            {o for o, each in zip(state.origins, state.classes, strict=True) if each.ignored}
+            for state in (self.before, self.after)
+        )
+        return self.regroups_pixels or before != after
+
+    @property
+    def names(self) -> dict[str, str]:
+        """The new name by the old one, of the classes that are still there."""
+        old = dict(zip(self.before.origins, self.before.classes.names, strict=True))
+        new = zip(self.after.origins, self.after.classes.names, strict=True)
+        return {old[origin]: name for origin, name in new if origin in old}
+
+    def new_id(self, mask_id: int) -> int:
+        """Return the new id of a class by its old one; 0 when it is gone."""
+        known = 0 < mask_id <= len(self.before.origins)
+        origin = self.before.origins[mask_id - 1] if known else 0
+        return self.after.origins.index(origin) + 1 if origin in self.after.origins else 0
+
+    @property
+    def table(self) -> NDArray[np.uint8] | None:
+        """The new shown id (256,) of each shown id; None when one becomes several."""
+        table = np.full(256, NOT_COMPUTED, np.uint8)
+        table[UNREADABLE] = UNREADABLE
+        old, new = self.before.table, self.after.table
+        seen: dict[int, int] = {}
+        for origin in (*self.before.origins, *(a for a, _ in self.before.merged)):
+            shown = int(old[origin])
+            if shown and seen.setdefault(shown, int(new[origin])) != new[origin]:
+                return None
+        for shown, now in seen.items():
+            table[shown] = now
+        return table

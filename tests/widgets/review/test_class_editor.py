@@ -9,7 +9,7 @@ import pytest
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QFileDialog, QLineEdit
 
-from napari_plimseg._widgets.review.class_editor import COLOR, IGNORE, NAME
+from napari_plimseg._widgets.review.class_editor import COLOR, FORGOTTEN, IGNORE, NAME
 from napari_plimseg.api import Segmentation
 from napari_plimseg.palette import CLEAR_DISTANCE, distance
 from napari_plimseg.results import ClassEdits
@@ -119,6 +119,104 @@ def test_strokes_keep_their_class_and_can_be_undone(review: Review, tmp_path: Pa
     assert review.view.layer.data[30, 45] == 2
     press(review, "class_undo")
     assert np.array_equal(review.view.layer.data, review.model)
+
+
+def test_undoing_a_merge_keeps_the_strokes_that_can_be_undone(review: Review) -> None:
+    before = review.view.layer.data.copy()
+    review.correct.choose_tool("brush")
+    review.correct.choose_class(2)
+    review.drag([(30, 30), (30, 60)])
+    painted = review.view.layer.data.copy()
+    editor(review).merge("purple", "pink")
+    press(review, "class_undo")
+    assert np.array_equal(review.view.layer.data, painted)
+    assert review.dock.banner.text != FORGOTTEN
+    review.correct.undo()
+    assert np.array_equal(review.view.layer.data, before)
+    review.correct.redo()
+    assert np.array_equal(review.view.layer.data, painted)
+
+
+def test_strokes_that_can_no_longer_be_undone_are_said_to_be(review: Review) -> None:
+    editor(review).merge("purple", "pink")
+    review.correct.choose_tool("brush")
+    review.correct.choose_class(2)
+    review.drag([(30, 30), (30, 60)])
+    assert review.correct.controls.undo_button.isEnabled()
+    press(review, "class_undo")  # what was below the stroke is two classes now
+    assert review.dock.banner.text == FORGOTTEN
+    assert not review.correct.controls.undo_button.isEnabled()
+    assert review.view.layer.data[30, 45] == 3  # the stroke stays
+
+
+def test_hidden_strokes_are_undone_in_the_ids_of_now(review: Review) -> None:
+    review.correct.choose_tool("brush")
+    review.correct.choose_class(2)
+    review.drag([(30, 30), (30, 60)])
+    review.view.show_corrections(False)
+    editor(review).table.setCurrentCell(1, NAME)
+    press(review, "class_up")
+    review.view.show_corrections(True)
+    assert review.view.layer.data[30, 45] == 1
+    review.correct.undo()
+    assert review.view.layer.data[30, 45] == 2
+
+
+def test_only_what_changed_follows(review: Review, monkeypatch: pytest.MonkeyPatch) -> None:
+    from napari_plimseg._widgets.review.inspect import uncertain_regions
+
+    inspect = review.dock.inspect
+    inspect.review.search()
+    review.qtbot.waitUntil(lambda: inspect.review.regions is not None, timeout=20_000)
+    searched: list[object] = []
+
+    def search(*_: object) -> object:
+        searched.append(1)
+        return [], 0.0
+
+    monkeypatch.setattr(uncertain_regions, "find_uncertain", search)
+    painter = review.correct.painter
+    review.correct.controls.chips.chips[1].lock.click()  # pink
+    type_name(review, 1, "rose")
+    press(review, "class_up")
+    press(review, "class_color_blind")
+    chips = review.correct.controls.chips
+    assert [(chip.name, chip.lock.isChecked()) for chip in chips.chips] == [
+        ("rose", True), ("purple", False), ("background", False)
+    ]  # fmt: skip
+    assert review.correct.painter is painter
+    assert painter.protected == {1}
+    assert not searched
+    editor(review).merge("purple", "rose")
+    review.qtbot.waitUntil(lambda: bool(searched), timeout=20_000)
+    review.qtbot.waitUntil(lambda: inspect.review.regions == [], timeout=20_000)
+
+
+def test_a_large_edit_ends_in_the_ids_in_which_it_began(review: Review) -> None:
+    from napari_plimseg.results import Edit
+
+    mask, pink = review.view.layer.data.copy(), np.full((1, 200), 2, np.uint8)
+    rows = [(y, mask[y : y + 1]) for y in range(112)]
+    pieces = [(Edit.between(y, 0, row, pink, np.ones((1, 200), bool)), row) for y, row in rows]
+    review.correct.painter.apply_pieces(pieces, lambda _: None)
+    assert review.correct.painter.pieces.is_running
+    editor(review).table.setCurrentCell(1, NAME)
+    press(review, "class_up")
+    assert not review.correct.painter.pieces.is_running
+    assert (review.view.layer.data[:112] == 1).all()  # pink is number 1 now
+
+
+def test_a_number_without_a_class_says_so_and_a_new_class_has_its_number(review: Review) -> None:
+    layer = review.view.layer
+    review.viewer.layers.selection.active = layer
+    review.correct._on_number(4)
+    assert review.dock.banner.text == "This mask has no class 4."
+    press(review, "class_add")
+    answer(review, "vessel")
+    review.qtbot.keyClick(review.canvas, Qt.Key.Key_3)
+    assert layer.selected_label == 3
+    review.qtbot.keyClick(review.canvas, Qt.Key.Key_4)
+    assert layer.selected_label == 4
 
 
 def test_an_added_class_has_its_own_color_and_is_painted_with(

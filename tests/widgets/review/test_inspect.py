@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING
+import threading
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 import tifffile
 from qtpy.QtGui import QGuiApplication
 
+from napari_plimseg._widgets.review.inspect.jobs import StoppableMask
 from napari_plimseg._widgets.review.inspect.section import InspectSection
 from napari_plimseg._widgets.review.inspect.uncertain_regions import GROWING
 from napari_plimseg._widgets.viewer.camera import get_camera
 from napari_plimseg._widgets.viewer.mask_layer import MaskView
 from napari_plimseg._widgets.viewer.napari_private import canvas_size
 from napari_plimseg._widgets.viewer.outlines import SCREEN_PIXELS, outline_ids, without_specks
-from napari_plimseg.results.analysis.review_log import ReviewLog
+from napari_plimseg.errors import ConfigError
+from napari_plimseg.results.analysis.review_log import ReviewedRegion, ReviewLog
 from tests.support.masks import blobs, drawn, info_for
 from tests.support.stores import write_columns, written_store
 from tests.support.widgets import ArraySlide
@@ -504,6 +507,90 @@ def test_comparison_with_a_file(
     compare.close_button.click()
     assert list(open_view.viewer.layers) == [view.layer]
     assert not compare.table.isVisibleTo(section)
+
+
+def test_a_comparison_follows_the_edits_of_the_classes(
+    section: InspectSection, open_view: Callable, qtbot
+) -> None:  # type: ignore[no-untyped-def]
+    view, compare = open_view(), section.compare
+    section.set_view(view)
+    view.reclassed.connect(lambda event: section.follow_classes(event.change))
+    other = open_view.viewer.add_labels(
+        view.layer.data.copy(), scale=view.layer.scale, translate=view.layer.translate
+    )
+    wait_for_comparison(section, qtbot, lambda: compare.compare_with_layer(other))
+
+    def scores() -> dict[str, str]:
+        table = compare.table
+        return {
+            table.item(row, 0).text(): table.item(row, 1).text() for row in range(table.rowCount())
+        }
+
+    second, third = view.info.classes.names[1:3]
+    edits = view.edits.renamed(second, "wall")
+    wait_for_comparison(section, qtbot, lambda: view.edit_classes(edits))
+    assert scores()["wall"] == "100.0"
+    assert second not in scores()
+    wait_for_comparison(section, qtbot, lambda: view.edit_classes(edits.merged(third, "wall")))
+    assert scores()["wall"] == "100.0"  # both numbers of the other mask are this class now
+    assert third not in scores()
+
+
+def test_a_comparison_can_be_cancelled(
+    section: InspectSection,
+    open_view: Callable,
+    told: list[tuple[str, str]],
+    qtbot,  # type: ignore[no-untyped-def]
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from napari_plimseg._widgets.review.inspect import comparison
+
+    gate, real = threading.Event(), comparison.mask_of_labels
+
+    def late(*arguments: Any) -> Any:
+        assert gate.wait(WAIT / 1000)
+        return real(*arguments)
+
+    monkeypatch.setattr(comparison, "mask_of_labels", late)
+    view, compare = open_view(), section.compare
+    section.set_view(view)
+    assert not compare.cancel_button.isVisibleTo(section)
+    compare.compare_with_layer(view.layer)
+    assert compare.cancel_button.isVisibleTo(section)
+    compare.cancel_button.click()
+    assert told == [("info", "Comparison cancelled.")]
+    assert not compare.cancel_button.isVisibleTo(section)
+    gate.set()
+    qtbot.waitUntil(lambda: compare.button.isEnabled(), timeout=WAIT)
+    assert compare.shown is None
+    assert len(told) == 1  # it is no error
+    wait_for_comparison(section, qtbot, lambda: compare.compare_with_layer(view.layer))
+
+
+def test_reading_a_mask_ends_when_it_is_cancelled() -> None:
+    stopped = threading.Event()
+    mask = StoppableMask(np.zeros((4, 4), np.uint8), stopped)
+    assert mask.shape == (4, 4)
+    assert mask[:2].shape == (2, 4)
+    stopped.set()
+    with pytest.raises(ConfigError, match="cancelled"):
+        mask[2:]
+
+
+def test_the_reviewed_share_is_that_of_the_classes_as_edited(
+    listed: MaskView, section: InspectSection, qtbot
+) -> None:  # type: ignore[no-untyped-def]
+    listed.reclassed.connect(lambda event: section.follow_classes(event.change))
+    names = listed.info.classes.names
+    edits = listed.edits.merged(names[2], names[1])
+    for name in (names[0], *names[3:-1]):
+        edits = edits.deleted(name)
+    listed.edit_classes(edits)  # tissue is number 1 now, glass number 2
+    section.review.log.add(ReviewedRegion(0.0, 0.0, 512.0, 960.0))  # above the glass
+    section.review.search()
+    qtbot.waitUntil(lambda: section.review.regions is not None, timeout=WAIT)
+    tissue = 256 * 240 - 40 * 50
+    assert section.review.share == pytest.approx(128 * 240 / tissue, abs=0.003)
 
 
 def test_comparison_with_a_layer_that_lies_elsewhere(

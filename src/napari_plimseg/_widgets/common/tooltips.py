@@ -120,6 +120,7 @@ TOOLTIPS: dict[str, str] = {
     "its check mark to mark it as not reviewed.",
     "inspect_compare": "Compare this mask with expert annotations, another model's result or "
     "another layer.",
+    "inspect_cancel": "Stop the comparison that is running.",
     "inspect_background": "Include pixels that either mask calls background. Large areas of glass "
     "improve the scores without saying anything about tissue.",
     "inspect_mapping": "Choose the class of this mask that each class of the other mask "

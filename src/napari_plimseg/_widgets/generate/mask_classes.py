@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from napari_plimseg._widgets.common import ClassList, ModelChoice
     from napari_plimseg._widgets.viewer import MaskView
     from napari_plimseg.results import ClassEdits
-    from napari_plimseg.tissue import Color, TissueClasses
 
 
 NEXT_RUN = "For the next run. Edit this mask's classes in PLIMSeg Review, Classes."
@@ -88,8 +87,7 @@ class MaskClasses(QObject):
         if view is None:
             self._leave()
         else:
-            # this event comes with every edit of the classes, not only of colors
-            self._bindings.connect(view.layer.events.colormap, self._on_edited)
+            self._bindings.connect(view.reclassed, self._on_edited)
             self._follow()
 
     def show_model(self) -> None:
@@ -109,15 +107,14 @@ class MaskClasses(QObject):
         self._follows = True
         edits, shown = view.edits, view.edits.classes
         own = self._models.choose_model_of(view.info)
-        asked: TissueClasses | None = edits.own_as_shown
-        if own is None and self._models.info is not None:
-            asked = own = self._models.info.default_classes  # its model is not installed
+        asked, chosen = edits.own_as_shown, self._models.info
+        if own is None and chosen is not None:
+            asked = own = chosen.default_classes  # its model is not installed
             self._follows = same_words(own, edits.own)
-        assert asked is not None  # noqa: S101 - for the type checker
         hidden = {n for n in asked.names if view.shown_names([n]) & view.hidden}
         self._list.show_classes(asked, own, hidden)
         if asked.names != shown.names:
-            title = "" if self._models.info is None else self._models.info.title
+            title = "" if chosen is None else chosen.title
             note = AS_EDITED if self._follows else OTHER_MODEL.format(title=title)
             self._list.show_legend(shown, note, view.hidden)
 
@@ -152,7 +149,7 @@ class MaskClasses(QObject):
         if self._view is not None:
             self._view.hide_classes(self._shown(self._list.hidden))
 
-    def _on_color(self, name: str, color: Color) -> None:
+    def _on_color(self, name: str, color: tuple[int, int, int]) -> None:
         try:
             for shown in self._shown({name}):
                 assert self._view is not None  # noqa: S101 - only with a mask there are names

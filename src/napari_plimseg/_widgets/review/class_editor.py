@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from napari_plimseg._widgets.viewer import MaskView
-    from napari_plimseg.results import ClassEdits
+    from napari_plimseg.results import ClassChange, ClassEdits
     from napari_plimseg.tissue import Color, TissueClasses
 
 
@@ -37,6 +37,7 @@ _ROW_HEIGHT = 22
 _ROWS_SHOWN = 10
 _NOT_STORED = "Only classes of masks made here can be edited; segment the slide first."
 _REGION_OPEN = "A region is open at full resolution: press Done or Discard first."
+FORGOTTEN = "The strokes before this can't be undone any more; the mask keeps them."
 
 
 class ClassEditor(QWidget):
@@ -44,13 +45,10 @@ class ClassEditor(QWidget):
 
     Attributes
     ----------
-    edited : Signal()
-        The mask shows other classes.
     messageEmitted : Signal(str, str)
         Kind and text of a message, see `Banner.show_message`.
     """
 
-    edited = Signal()
     messageEmitted = Signal(str, str)
 
     def __init__(self, parent: QWidget | None = None) -> None:
@@ -191,19 +189,23 @@ class ClassEditor(QWidget):
         if view is None or self._why_not:
             return False
         keep = self.table.currentRow() if row is None else row
+        forgotten = False
         try:
             edits = change(view.edits)
-            changed = edits != view.edits
-            if changed:
-                view.edit_classes(edits)
+            if edits != view.edits:
+                forgotten = view.edit_classes(edits)
         except PlimsegError as error:
             self._fill(keep)
             self.messageEmitted.emit("warning", str(error))
             return False
         self._fill(keep)
-        if changed:  # the whole dock follows
-            self.edited.emit()
+        if forgotten:
+            self.messageEmitted.emit("warning", FORGOTTEN)
         return True
+
+    def follow_classes(self, change: ClassChange) -> None:
+        """Show the classes again after they were edited, here or elsewhere."""
+        self._fill(self.table.currentRow())
 
     def rename(self, old: str, new: str) -> None:
         """Give a class another name."""

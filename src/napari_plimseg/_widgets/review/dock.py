@@ -23,7 +23,7 @@ from napari_plimseg._widgets.review.correct import CorrectSection, EditTarget
 from napari_plimseg._widgets.review.inspect import InspectSection
 from napari_plimseg._widgets.review.messages import NO_MASK
 from napari_plimseg._widgets.review.promptable import PromptSection
-from napari_plimseg._widgets.viewer import ThemeColor, unwrapped, watch_layers
+from napari_plimseg._widgets.viewer import LayerBindings, ThemeColor, unwrapped, watch_layers
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
     from napari.layers import Labels, Layer
     from napari.viewer import Viewer
+
+    from napari_plimseg._widgets.viewer import MaskView
 
 
 _ONE_MASK = "There is only one mask. With several, choose one here."
@@ -150,6 +152,8 @@ class ReviewDock(QWidget):
         ]
         self._build()
         self._shown: list[Layer] = []
+        self._view: MaskView | None = None
+        self._bindings = LayerBindings()  # of the mask
         for section in (self.correct, self.prompts, self.inspect, self.class_editor):
             section.messageEmitted.connect(self.banner.show_message)
         self.prompts.messageWithdrawn.connect(self.banner.withdraw)
@@ -158,10 +162,9 @@ class ReviewDock(QWidget):
         self.inspect.compare.compared.connect(self._on_compared)
         self.correct.targetOpened.connect(self.masks.choose)
         self.correct.stepped.connect(self._on_stepped)
-        self.class_editor.edited.connect(self._on_classes_edited)
         watch_layers(self._viewer, self.banner.show_message).follow(self._corrected_layer)
         masks, theme = self.masks, ThemeColor(self._viewer, self._show_theme)
-        for leave in (masks.leave, theme.disconnect):
+        for leave in (masks.leave, theme.disconnect, self._bindings.release):
             on_destroyed(self, leave)
         self.refresh_state()
 
@@ -203,6 +206,7 @@ class ReviewDock(QWidget):
         self.correct.set_target(target)
         self.prompts.set_target(self.correct.target)
         view = None if target is None else target.view
+        self._bind(view)
         self.inspect.set_view(view)
         self.class_editor.set_view(view, region_is_open=self.correct.region.view is not None)
         for fold in self._folds:
@@ -216,12 +220,22 @@ class ReviewDock(QWidget):
         if self.banner.kind == "good":  # it describes an edit that is no longer the last one
             self.banner.hide()
 
-    def _on_classes_edited(self) -> None:
-        # number keys, limits and lists of the sections are those of the classes before
-        self.correct.set_target(None)
-        self.prompts.set_target(None)
-        self.inspect.set_view(None)
-        self.refresh_state()
+    def _bind(self, view: MaskView | None) -> None:
+        if view is self._view:
+            return
+        self._bindings.release()
+        self._view = view
+        if view is not None:
+            self._bindings.connect(view.reclassing, self._on_reclassing)
+            self._bindings.connect(view.reclassed, self._on_reclassed)
+
+    def _on_reclassing(self, event: Any) -> None:
+        self.correct.finish_edit()
+
+    def _on_reclassed(self, event: Any) -> None:
+        for section in (self.correct, self.inspect, self.class_editor):
+            section.follow_classes(event.change)
+        self.prompts.follow_classes(moved=event.change.moves_ids)
 
     def compare_with(self, path: Path) -> None:
         """Compare the current mask with a stored result."""

@@ -14,13 +14,14 @@ from napari_plimseg._widgets.common import plain
 from napari_plimseg._widgets.viewer.correction_recorder import CELL, CorrectionRecorder
 from napari_plimseg._widgets.viewer.mask_pixels import MaskPixels
 from napari_plimseg._widgets.viewer.napari_private import (
+    NumberedHistory,
     SavedHistory,
     draw_part,
-    renumber_history,
+    history_stacks,
     unwrapped,
 )
 from napari_plimseg.errors import CorrectionsError, StoreError
-from napari_plimseg.results import ClassEdits, Corrections, moved_ids
+from napari_plimseg.results import ClassChange, ClassEdits, Corrections
 from napari_plimseg.tissue import NOT_COMPUTED, UNREADABLE
 
 if TYPE_CHECKING:
@@ -137,6 +138,9 @@ class MaskView:
         The maps of values shown over it, which it steps back for.
     grown : napari.utils.events.EventEmitter
         Emitted when a run begins or ends: what was found in the mask before is out of date.
+    reclassing, reclassed : napari.utils.events.EventEmitter
+        Emitted before and after the classes are edited; the second with a `ClassChange` as
+        `change`.
     """
 
     def __init__(
@@ -157,7 +161,10 @@ class MaskView:
         self.slide = slide
         self.store = store
         self.is_growing = False
-        self.grown = EventEmitter(source=self, type_name="grown")
+        self.grown, self.reclassing, self.reclassed = (
+            EventEmitter(source=self, type_name=name)
+            for name in ("grown", "reclassing", "reclassed")
+        )
         self.step = decimation(store.info.shape, max_side)
         self.edits, edits_problem = _edits_of(store, classes, edits)
         self.info: MaskInfo = self.edits.described(store.info)
@@ -190,7 +197,7 @@ class MaskView:
         )
         self.layer.selected_label = 1
         self._fill_in_front: float | None = None
-        self.maps: Any = None
+        self._history = NumberedHistory()
         if self.corrections is not None:
             self.recorder = CorrectionRecorder(
                 viewer, self.layer, self.pixels, self.corrections,
@@ -321,6 +328,7 @@ class MaskView:
         self.layer.editable = on
         if on and self._saved_history is not None:
             self._saved_history.restore()
+            self._saved_history = None
         self.pixels.redraw_all()
         self.refresh()
 
@@ -363,46 +371,47 @@ class MaskView:
         self.opacities[name] = opacity
         self._show_colors()
 
-    def edit_classes(self, edits: ClassEdits) -> None:
-        """Show edited classes, and keep them with the mask.
+    def edit_classes(self, edits: ClassEdits) -> bool:
+        """Show edited classes, and keep them with the mask; return whether strokes were forgotten.
 
-        Strokes can still be undone, unless a class becomes several again.
+        Strokes can still be undone, unless one class becomes several after others were painted.
 
         Raises
         ------
         StoreError
             When they can't be kept; then nothing changes.
         """
+        self.reclassing()
         edits.write(self.store.path)
         if self.recorder is not None:
             self.recorder.commit_all()  # in the ids of now
-        old, self.edits, self._edits_problem = self.edits, edits, ""
-        renamed = dict(zip(old.state.origins, old.classes.names, strict=True))
-        names = {
-            renamed[origin]: name
-            for origin, name in zip(edits.state.origins, edits.classes.names, strict=True)
-            if origin in renamed
-        }
+        change = ClassChange(self.edits.state, edits.state)
+        self.edits, self._edits_problem = edits, ""
+        names = change.names
         self.hidden = frozenset(names[name] for name in self.hidden if name in names)
         self.opacities = {names[n]: value for n, value in self.opacities.items() if n in names}
         self._set_info(edits.described(self.info))
-        if old.state.origins != edits.state.origins or old.state.merged != edits.state.merged:
-            self._renumber(moved_ids(old.state, edits.state))
+        lost = change.moves_ids and self._renumber(change)
         # also where no color changed: those who show the names follow this event
         self._shown_colors = {}
         self._show_colors()
+        self.reclassed(change=change)
+        return lost
 
-    def _renumber(self, table: NDArray[np.uint8] | None) -> None:
-        selected = int(self.layer.selected_label)
-        self._saved_history = None
+    def _renumber(self, change: ClassChange) -> bool:
+        table, selected = change.table, int(self.layer.selected_label)
         self.pixels.use_table(self._table)
         if self.corrections is None and table is not None:
             np.copyto(self.pixels.shown, np.take(table, self.pixels.shown))
         else:
             self.pixels.redraw_all()
-        renumber_history(self.layer, table)
-        self.layer.selected_label = 1 if table is None else int(table[selected]) or 1
+        saved = self._saved_history  # while corrections are hidden
+        stacks = history_stacks(self.layer) if saved is None else saved.stacks
+        lost = self._history.renumber(stacks or (), change.before, change.after, table)
+        now = change.new_id(selected) if table is None else int(table[selected])
+        self.layer.selected_label = now or 1
         self.refresh()
+        return lost
 
     @property
     def _table(self) -> NDArray[np.uint8] | None:

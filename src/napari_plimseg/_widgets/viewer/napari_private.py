@@ -136,23 +136,83 @@ class SavedHistory:
             if hasattr(layer, name)
         }
 
+    @property
+    def stacks(self) -> tuple[list[Any], ...]:
+        """What can be undone and redone, last step on top."""
+        return tuple(self._stacks.values())
+
     def restore(self) -> None:
         """Make it possible again to undo what was painted before."""
         for name, stack in self._stacks.items():
             setattr(self._layer, name, stack)
 
 
-def renumber_history(layer: Labels, table: NDArray[np.uint8] | None) -> None:
-    """Replace the ids (256,) in a layer's undo history; None, or an unknown format, empties it."""
-    stacks = history_stacks(layer)
-    if stacks is None:
-        return
-    for stack in stacks:
-        items = [*stack]
-        stack.clear()
-        if table is not None:
-            with contextlib.suppress(AttributeError, IndexError, TypeError, ValueError):
-                stack.extend([[_renumbered(edit, table) for edit in item] for item in items])
+class NumberedHistory:
+    """Keeps a labels layer's undo history while its classes get other ids, and back.
+
+    Two classes that became one can't be told apart in the history any more, so its steps are kept
+    from before: they are right again when the classes are as they were and nothing was painted
+    meanwhile.
+    """
+
+    def __init__(self) -> None:
+        self._former: list[tuple[object, list[list[Any]], list[list[Any]]]] = []
+
+    def renumber(
+        self,
+        stacks: Sequence[list[Any]],
+        before: object,
+        after: object,
+        table: NDArray[np.uint8] | None,
+    ) -> bool:
+        """Replace the ids of all steps; return whether steps were lost.
+
+        Parameters
+        ----------
+        stacks : sequence of list
+            The steps of the layer, see `history_stacks`.
+        before, after : object
+            What the classes were, and what they are now.
+        table : ndarray of uint8, shape (256,), or None
+            The new id of each id; None where one becomes several.
+        """
+        now = [[*stack] for stack in stacks]
+        new = self._taken_back(after, now)
+        if new is None:
+            new = [_renumbered_steps(steps, table) for steps in now]
+            self._former.append((before, now, new))
+            del self._former[:-_MOST_FORMER]
+        for stack, steps in zip(stacks, new, strict=True):
+            stack.clear()
+            stack.extend(steps)
+        return sum(len(steps) for steps in now) > sum(len(steps) for steps in new)
+
+    def _taken_back(self, after: object, now: list[list[Any]]) -> list[list[Any]] | None:
+        """Return the steps from before the last change, if this one takes it back."""
+        if not self._former:
+            return None
+        state, old, seen = self._former[-1]
+        if state != after or not _same_steps(seen, now):
+            return None
+        self._former.pop()
+        return old
+
+
+_MOST_FORMER = 100
+
+
+def _same_steps(first: list[list[Any]], second: list[list[Any]]) -> bool:
+    return [[id(step) for step in steps] for steps in first] == [
+        [id(step) for step in steps] for steps in second
+    ]
+
+
+def _renumbered_steps(steps: list[Any], table: NDArray[np.uint8] | None) -> list[Any]:
+    """Return steps with other ids; none where that is impossible or their format is unknown."""
+    if table is not None:
+        with contextlib.suppress(AttributeError, IndexError, TypeError, ValueError):
+            return [[_renumbered(edit, table) for edit in step] for step in steps]
+    return []
 
 
 def _renumbered(edit: Any, table: NDArray[np.uint8]) -> Any:

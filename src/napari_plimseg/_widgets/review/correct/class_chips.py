@@ -133,6 +133,11 @@ class ClassChips(QWidget):
         """Mask ids of the protected classes."""
         return frozenset(chip.mask_id for chip in self.chips if chip.lock.isChecked())
 
+    def protect(self, mask_ids: set[int]) -> None:
+        """Protect these classes and no others."""
+        for chip in self.chips:
+            chip.set_locked(chip.mask_id in mask_ids)
+
     def show_classes(self, classes: TissueClasses | None) -> None:
         """Show other classes; a class of the same name stays protected."""
         if classes == self._classes:

@@ -53,7 +53,7 @@ if TYPE_CHECKING:
 
     from napari_plimseg._widgets.review.correct.edit_queue import Work
     from napari_plimseg._widgets.viewer import MaskView
-    from napari_plimseg.results import Edit, Part
+    from napari_plimseg.results import ClassChange, Edit, Part
     from napari_plimseg.slides import Slide, TissueMask
 
 
@@ -267,6 +267,20 @@ class CorrectSection(QWidget):
         if event is not None:
             self.refresh_state()
 
+    def finish_edit(self) -> None:
+        """Apply the rest of a large edit now: it is in the ids of now."""
+        if self._painter is not None:
+            self._painter.pieces.finish()
+
+    def follow_classes(self, change: ClassChange) -> None:
+        """Keep what is protected after the classes of the mask were edited."""
+        if change.moves_ids and not self._edits.cancel():  # computed in the ids of before
+            self._edits.clear()
+        if self._painter is not None:
+            self.controls.chips.protect({change.new_id(i) for i in self._painter.protected})
+        self._on_limits()
+        self.refresh_state()
+
     def release(self) -> None:
         """Leave the layer that is corrected as it was before."""
         self._stop_waiting()
@@ -295,8 +309,8 @@ class CorrectSection(QWidget):
             bindings.connect_signal(recorder.changed, self._show_saved)
             bindings.connect_signal(recorder.saved, self._show_saved)
             bindings.connect_signal(recorder.failed, self._on_not_saved)
-        for mask_id in range(1, min(len(target.info.classes), KEYED) + 1):
-            bindings.bind_key(layer, str(mask_id), lambda i=mask_id: self.choose_class(i))
+        for mask_id in range(1, KEYED + 1):
+            bindings.bind_key(layer, str(mask_id), lambda i=mask_id: self._on_number(i))
         for key, name in (("b", "brush"), ("g", "polygon"), ("z", "move")):
             bindings.bind_key(layer, key, lambda name=name: self.choose_tool(name))
         bindings.on_drag(layer, self._on_click)
@@ -348,6 +362,12 @@ class CorrectSection(QWidget):
         target.layer.visible = True
         target.layer.mode = TOOLS[name][1]
         self.refresh_state()
+
+    def _on_number(self, mask_id: int) -> None:
+        if self.target is not None and mask_id <= len(self.target.info.classes):
+            self.choose_class(mask_id)
+        else:
+            self.messageEmitted.emit("info", f"This mask has no class {mask_id}.")
 
     def choose_class(self, mask_id: int) -> None:
         """Select the class to paint; the eraser is replaced by the brush."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+import threading
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -44,7 +45,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from napari_plimseg._widgets.viewer import MaskView
-    from napari_plimseg.results import Comparison, OtherMask
+    from napari_plimseg.results import ClassChange, Comparison, OtherMask
 
 
 DISAGREE_COLOR = (1.0, 0.0, 0.85, 0.75)
@@ -137,10 +138,13 @@ class ComparePanel(QWidget):
         The other mask can't be read or compared.
     compared : Signal()
         A comparison is shown.
+    cancelled : Signal(str)
+        A comparison was cancelled; the sentence says why.
     """
 
     failed = Signal(str)
     compared = Signal()
+    cancelled = Signal(str)
 
     def __init__(self, viewer: Viewer) -> None:
         super().__init__()
@@ -150,10 +154,12 @@ class ComparePanel(QWidget):
         self.shown: Compared | None = None
         self._compared_view: MaskView | None = None
         self._mapping_edited = False
+        self._stopped = threading.Event()
+        self._then: Callable[[], None] | None = None
         self._job = BackgroundJob(self)
         self._job.yielded.connect(self._on_compared)
         self._job.failed.connect(self._on_failed)
-        self._job.finished.connect(lambda _: self._show_state())
+        self._job.finished.connect(lambda _: self._on_finished())
         self._build()
         self._show_result()
 
@@ -162,6 +168,10 @@ class ComparePanel(QWidget):
         self.menu = QMenu(self)
         self.menu.aboutToShow.connect(self._fill_menu)
         self.button.setMenu(self.menu)
+        self.cancel_button = QPushButton("Cancel")
+        self.cancel_button.setToolTip(TOOLTIPS["inspect_cancel"])
+        self.cancel_button.clicked.connect(lambda: self.cancel())
+        self.cancel_button.hide()
         self.summary = FlowText()
         self.table = score_table(["class", "IoU", "Dice", "truth", "mask"])
         self.table.setToolTip(TOOLTIPS["inspect_scores"])
@@ -197,7 +207,10 @@ class ComparePanel(QWidget):
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
         column.setSpacing(4)
-        column.addWidget(self.button)
+        first = QHBoxLayout()
+        first.addWidget(self.button, 1)
+        first.addWidget(self.cancel_button)
+        column.addLayout(first)
         column.addWidget(self.summary)
         column.addWidget(self._result)
 
@@ -205,6 +218,7 @@ class ComparePanel(QWidget):
         """Compare another mask; an open comparison is closed."""
         if view is not self._view:
             self._view = view
+            self._stop()
             self.close_comparison()
         self._show_state()
 
@@ -213,8 +227,37 @@ class ComparePanel(QWidget):
         if self._view is not None and not self._view.is_growing:
             self._again()
 
+    def follow_classes(self, change: ClassChange) -> None:
+        """Compare again after the classes of the mask were edited."""
+        renamed = any(old != new for old, new in change.names.items())
+        if not (renamed or change.moves_ids or change.changes_tissue):
+            return
+        if self._job.is_running and self.shown is None:
+            self._stop()
+            self.cancelled.emit("Comparison cancelled: the classes of the mask were edited.")
+        elif self.shown is not None:
+            self._stop()
+            other, table = self.shown.other, change.table
+            mapping = {
+                there: change.new_id(here) if table is None else int(table[here])
+                for there, here in self.shown.mapping.items()
+            }
+            by_name = other.names is not None and not self._mapping_edited
+            self._start(lambda: other, None if by_name else mapping)
+
+    def cancel(self) -> None:
+        """Cancel the comparison that is running; the one shown stays."""
+        self._stop()
+        self._show_state()
+        self.cancelled.emit("Comparison cancelled.")
+
+    def _stop(self) -> None:
+        self._stopped.set()
+        self._compared_view = self._then = None
+
     def stop_and_wait(self) -> None:
         """Stop the job and wait for it."""
+        self._stop()
         self._job.stop_and_wait()
 
     def _fill_menu(self) -> None:
@@ -289,17 +332,29 @@ class ComparePanel(QWidget):
 
     def _start(self, read_other: Callable[[], OtherMask], mapping: dict[int, int] | None) -> None:
         view = self._view
-        if view is None or self._job.is_running:
+        if view is None:
+            return
+        if self._job.is_running:
+            if self._stopped.is_set():  # it ends with the band that it is reading
+                self._then = functools.partial(self._start, read_other, mapping)
             return
         shown = ShownMask(view.layer.data, view.info, view.step)
         background = self.background.isChecked()
         self._compared_view = view
         self._mapping_edited = mapping is not None
-        self._job.start(lambda: compare_with(shown, read_other, mapping, background))
+        self._stopped = stopped = threading.Event()
+        self._job.start(lambda: compare_with(shown, read_other, mapping, background, stopped))
+        self._show_state()
+
+    def _on_finished(self) -> None:
+        then, self._then = self._then, None
+        if then is not None:
+            then()
         self._show_state()
 
     def _on_failed(self, text: str) -> None:
-        self.failed.emit(text)
+        if not self._stopped.is_set():
+            self.failed.emit(text)
 
     def _on_compared(self, compared: Compared) -> None:
         view = self._view
@@ -353,6 +408,7 @@ class ComparePanel(QWidget):
         elif self._job.is_running:
             problem = "A comparison is running."
         allow(self.button, problem, "inspect_compare")
+        self.cancel_button.setVisible(self._job.is_running and not self._stopped.is_set())
         allow(self.background, problem, "inspect_background")
         choices = (self.mapping.cellWidget(row, 1) for row in range(self.mapping.rowCount()))
         for part in (self.mapping, *choices):

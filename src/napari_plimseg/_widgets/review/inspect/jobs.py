@@ -10,12 +10,14 @@ import numpy as np
 from napari_plimseg.errors import ConfigError
 
 if TYPE_CHECKING:
+    import threading
     from collections.abc import Callable, Mapping
 
     from numpy.typing import NDArray
 
     from napari_plimseg.results import (
         Comparison,
+        MaskArray,
         MaskInfo,
         MaskStore,
         OtherMask,
@@ -43,6 +45,34 @@ class ShownMask:
     step: int
 
 
+class StoppableMask:
+    """A mask that can't be read any more once somebody has cancelled.
+
+    It is read band by band, so the work on it ends with the band.
+
+    Parameters
+    ----------
+    ids : MaskArray
+    stopped : threading.Event
+        Set to cancel.
+    """
+
+    def __init__(self, ids: MaskArray, stopped: threading.Event) -> None:
+        self._ids = ids
+        self._stopped = stopped
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Pixels (y, x)."""
+        return self._ids.shape
+
+    def __getitem__(self, key: Any, /) -> Any:
+        """Return a window as a NumPy array; ConfigError after it was cancelled."""
+        if self._stopped.is_set():
+            raise ConfigError("the comparison was cancelled")
+        return self._ids[key]
+
+
 @dataclass(frozen=True, eq=False)
 class Compared:
     """A comparison and its inputs, so that it can be repeated with other choices."""
@@ -64,7 +94,7 @@ def find_uncertain(
     regions = worklist(
         store, shown.ids, reviewed=reviewed, mask_step=shown.step, corrected=corrected
     )
-    return regions, reviewed_share(shown.ids, store.info, reviewed, mask_step=shown.step)
+    return regions, reviewed_share(shown.ids, shown.info, reviewed, mask_step=shown.step)
 
 
 def compare_with(
@@ -72,21 +102,22 @@ def compare_with(
     read_other: Callable[[], OtherMask],
     mapping: Mapping[int, int] | None,
     count_background: bool,
+    stopped: threading.Event,
 ) -> Compared:
     """Return the comparison with another mask; without a mapping, classes are matched by name.
 
     Raises
     ------
     PlimsegError
-        When the other mask can't be read or compared.
+        When the other mask can't be read or compared, or `stopped` was set.
     """
     from napari_plimseg.results import compare, match_classes
 
-    other = read_other()
+    other, mask = read_other(), StoppableMask(shown.ids, stopped)
     if mapping is None:
         mapping = match_classes(other, shown.info)
     result = compare(
-        shown.ids,
+        mask,
         shown.info,
         other,
         mapping,

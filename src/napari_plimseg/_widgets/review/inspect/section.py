@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from napari_plimseg._widgets.common import AreaRow
     from napari_plimseg._widgets.viewer import MaskView
+    from napari_plimseg.results import ClassChange
 
 
 _ROW = 22
@@ -135,6 +136,7 @@ class InspectSection(QWidget):
         self._build()
         for part in (self.show_panel, self.review, self.compare):
             part.failed.connect(lambda text: self.messageEmitted.emit("error", text))
+        self.compare.cancelled.connect(lambda text: self.messageEmitted.emit("info", text))
         self._areas_job = BackgroundJob(self)
         self._areas_job.yielded.connect(self._on_areas)
         self._areas_timer = QTimer(self)
@@ -199,6 +201,14 @@ class InspectSection(QWidget):
             self.areas.show_areas([], "")
             self._areas_timer.start()
             self._search_if_visible()
+
+    def follow_classes(self, change: ClassChange) -> None:
+        """Show the classes of the mask after they were edited."""
+        self.show_panel.show_classes()
+        self.review.follow_classes(change)
+        self.compare.follow_classes(change)
+        self._areas_timer.start()
+        self._search_if_visible()
 
     def _bind(self, view: MaskView) -> None:
         events = view.layer.events

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from napari_plimseg._widgets.viewer import MaskView
-    from napari_plimseg.results import UncertainRegion
+    from napari_plimseg.results import ClassChange, UncertainRegion
 
 
 _ROW_HEIGHT = 20
@@ -247,6 +247,18 @@ class Review(QObject):
                 self.failed.emit(str(error))
                 self.log = ReviewLog(view.store)  # the damaged file has been moved aside
         self._show()
+
+    def follow_classes(self, change: ClassChange) -> None:
+        """Name the classes as now; drop the list when other pixels are tissue, or one class."""
+        if change.changes_tissue:
+            self.forget()
+        elif self.regions is not None:
+            names = change.names
+            self.regions = [
+                dataclasses.replace(each, classes=tuple(names.get(n, n) for n in each.classes))
+                for each in self.regions
+            ]
+            self._show()
 
     def stop_and_wait(self) -> None:
         """Stop the jobs and wait for them."""
@@ -500,7 +512,7 @@ def _corrected(view: MaskView) -> NDArray[np.uint8] | None:
 
 
 def _shown(view: MaskView) -> ShownMask:
-    return ShownMask(view.layer.data, view.store.info, view.step)
+    return ShownMask(view.layer.data, view.info, view.step)
 
 
 def _visible_box(viewer: Viewer, view: MaskView) -> tuple[int, int, int, int] | None:

@@ -275,6 +275,12 @@ class PromptSection(QWidget):
             self._bindings.connect(events.mode, self._on_mode)
         self.refresh_state()
 
+    def follow_classes(self, *, moved: bool) -> None:
+        """Drop the region to refine when the classes were `moved` to other numbers."""
+        if moved and self.state.draft.start is not None:
+            self._forget()
+        self.refresh_state()
+
     def choose_tool(self, name: str) -> None:
         """Activate a tool of `PROMPT_TOOLS`; "" deactivates it and forgets the draft."""
         target = self.state.target
