@@ -481,7 +481,7 @@ class PlimsegDock(QWidget):
         self.banner.clear()
         shown = self.mask_classes
         made_by = self.model_choice.made_by(self.class_list.edited)
-        self.controller.start(slide, job, classes, shown.hidden, made_by, shown.kept_edits)
+        self.controller.start(slide, job, classes, shown.hidden, made_by, shown.followed)
         self.run_panel.show_stage("Starting…")
         self.refresh_state()
 

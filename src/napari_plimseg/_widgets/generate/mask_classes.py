@@ -8,12 +8,10 @@ from qtpy.QtCore import QObject, Signal
 
 from napari_plimseg._widgets.common import on_destroyed, same_words
 from napari_plimseg._widgets.viewer import LayerBindings
-from napari_plimseg.errors import PlimsegError
 
 if TYPE_CHECKING:
     from napari_plimseg._widgets.common import ClassList, ModelChoice
     from napari_plimseg._widgets.viewer import MaskView
-    from napari_plimseg.results import ClassEdits
 
 
 NEXT_RUN = "For the next run. Edit this mask's classes in PLIMSeg Review, Classes."
@@ -74,9 +72,9 @@ class MaskClasses(QObject):
         return frozenset(n for n in edits.own.names if edits.shown_name(n) in self._list.hidden)
 
     @property
-    def kept_edits(self) -> ClassEdits | None:
-        """The edits with which a new mask of the next run begins; None when it asks for others."""
-        return self._view.edits if self._view is not None and self._follows else None
+    def followed(self) -> MaskView | None:
+        """The mask with whose edits a new one of the next run begins; None when it has others."""
+        return self._view if self._follows else None
 
     def show_view(self, view: MaskView | None, *, again: bool = False) -> None:
         """Show the classes of another mask, or of the same one `again`; None: of the next run."""
@@ -150,12 +148,11 @@ class MaskClasses(QObject):
             self._view.hide_classes(self._shown(self._list.hidden))
 
     def _on_color(self, name: str, color: tuple[int, int, int]) -> None:
-        try:
-            for shown in self._shown({name}):
-                assert self._view is not None  # noqa: S101 - only with a mask there are names
-                self._view.recolor(shown, color)
-        except PlimsegError as error:
-            self.messageEmitted.emit("warning", str(error))
+        for shown in self._shown({name}):
+            assert self._view is not None  # noqa: S101 - only with a mask there are names
+            problem = self._view.recolor(shown, color)
+            if problem:
+                self.messageEmitted.emit("warning", problem)
 
     def _on_picked(self, name: str) -> None:
         for shown in self._shown({name}):

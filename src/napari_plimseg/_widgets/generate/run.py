@@ -42,7 +42,6 @@ if TYPE_CHECKING:
 
     from napari_plimseg._widgets.common import Banner
     from napari_plimseg.inference import Progress, SegmentationJob
-    from napari_plimseg.results import ClassEdits
     from napari_plimseg.slides import Slide
     from napari_plimseg.tissue import TissueClasses
 
@@ -110,7 +109,7 @@ class RunController(QObject):
         self.layers = RemovedLayers(viewer, self._on_layer_removed)
         self._deleted = ""
         self._running: tuple[Slide, TissueClasses, frozenset[str]] | None = None
-        self._edits: ClassEdits | None = None
+        self._before: MaskView | None = None
         self._running_view: MaskView | None = None
         self._is_stopping = False
         self._stopped: set[Slide] = set()
@@ -223,15 +222,16 @@ class RunController(QObject):
         classes: TissueClasses,
         hidden: frozenset[str],
         made_by: MadeBy | None = None,
-        edits: ClassEdits | None = None,
+        before: MaskView | None = None,
     ) -> None:
         """Start a run; its mask shows `classes`, those in `hidden` transparently.
 
-        With `made_by`, a finished result needs no model. With `edits`, a new mask begins with them.
+        With `made_by`, a finished result needs no model. A new mask begins with the edits of
+        `before`, the one shown.
         """
         self.found_finished = False
         self._running = (slide, classes, hidden)
-        self._edits = edits
+        self._before = before
         self._running_view = None
         self.last_progress = None
         self._is_stopping = False
@@ -255,7 +255,7 @@ class RunController(QObject):
         result: Opened,
         classes: TissueClasses,
         hidden: frozenset[str],
-        edits: ClassEdits | None = None,
+        before: MaskView | None = None,
     ) -> MaskView:
         """Show a result, in its own layer if the same store is shown already."""
         for owner, view in self._views:
@@ -280,7 +280,7 @@ class RunController(QObject):
             classes,
             slide_stem=stem,
             hidden=hidden,
-            edits=edits,
+            before=before,
         )
         self._add(view)
         if result.store.done_fraction < 1 and not self.is_running:
@@ -377,7 +377,7 @@ class RunController(QObject):
         elif isinstance(step, Opened):
             assert self._running is not None  # noqa: S101 - set before the job starts
             slide, classes, hidden = self._running
-            self._running_view = self.show(slide, step, classes, hidden, self._edits)
+            self._running_view = self.show(slide, step, classes, hidden, self._before)
             self._running_view.set_growing(True)
             self.opened.emit()
         else:

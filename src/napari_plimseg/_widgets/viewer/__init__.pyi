@@ -44,6 +44,7 @@ __all__ = [
     "view_center",
     "visible_region",
     "watch_layers",
+    "watch_slides",
 ]
 
 from . import label_history as label_history
@@ -166,6 +167,9 @@ from .slide_layers import (
 )
 from .slide_layers import (
     slide_file_filter as slide_file_filter,
+)
+from .slide_watch import (
+    watch_slides as watch_slides,
 )
 from .value_layers import (
     COLORMAPS as COLORMAPS,

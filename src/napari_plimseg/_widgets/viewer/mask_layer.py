@@ -114,9 +114,9 @@ class MaskView:
         Gives a new mask the colors that were chosen before its run, by the model's names.
     hidden : collection of str
         Classes of the model that are transparent.
-    edits : ClassEdits, optional
-        Of the mask shown before the run: a new mask of the same classes of a model begins with
-        them.
+    before : MaskView, optional
+        The mask shown before the run: a new mask of the same classes of a model begins with its
+        edits.
 
     Attributes
     ----------
@@ -153,7 +153,7 @@ class MaskView:
         *,
         slide_stem: str,
         hidden: Collection[str] = (),
-        edits: ClassEdits | None = None,
+        before: MaskView | None = None,
         max_side: int = MAX_SIDE,
     ) -> None:
         from napari.utils.events import EventEmitter
@@ -166,7 +166,7 @@ class MaskView:
             for name in ("grown", "reclassing", "reclassed")
         )
         self.step = decimation(store.info.shape, max_side)
-        self.edits, edits_problem = _edits_of(store, classes, edits)
+        self.edits, edits_problem = _edits_of(store, classes, before)
         self.info: MaskInfo = self.edits.described(store.info)
         classes = self.info.classes
         self.corrections, self._problem = _corrections_of(store, self.info)
@@ -197,6 +197,7 @@ class MaskView:
         )
         self.layer.selected_label = 1
         self._fill_in_front: float | None = None
+        self.maps: Any = None
         self._history = NumberedHistory()
         if self.corrections is not None:
             self.recorder = CorrectionRecorder(
@@ -362,9 +363,13 @@ class MaskView:
         self.hidden = frozenset(names)
         self._show_colors()
 
-    def recolor(self, name: str, color: Color) -> None:
-        """Give a class as shown another color; see `edit_classes`."""
-        self.edit_classes(self.edits.recolored({name: color}))
+    def recolor(self, name: str, color: Color) -> str:
+        """Give a class as shown another color; return why that can't be kept, empty when it is."""
+        try:
+            self.edit_classes(self.edits.recolored({name: color}))
+        except StoreError as error:
+            return str(error)
+        return ""
 
     def set_opacity(self, name: str, opacity: float) -> None:
         """Set the opacity (0 to 1) of one class; hidden classes stay hidden."""
@@ -512,7 +517,7 @@ def _corrections_of(store: MaskStore, info: MaskInfo) -> tuple[Corrections | Non
 
 
 def _edits_of(
-    store: MaskStore, chosen: TissueClasses, before: ClassEdits | None
+    store: MaskStore, chosen: TissueClasses, before: MaskView | None
 ) -> tuple[ClassEdits, str]:
     """Return the edits of the classes of a mask, and what is wrong with them as a sentence."""
     own = store.info.classes
@@ -522,8 +527,8 @@ def _edits_of(
     except StoreError as error:
         return none, str(error)
     if edits == none:
-        if before is not None and before.own.names == own.names:
-            edits = dataclasses.replace(before, own=own)
+        if before is not None and before.edits.own.names == own.names:
+            edits = dataclasses.replace(before.edits, own=own)
         else:
             known = dict(zip(own.names, own.colors, strict=True))
             colors = {c.name: c.color for c in chosen if known.get(c.name, c.color) != c.color}

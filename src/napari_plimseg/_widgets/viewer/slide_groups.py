@@ -16,7 +16,7 @@ from napari_plimseg.slides import Slide
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from napari.layers import Image, Layer
+    from napari.layers import Layer
     from napari.viewer import Viewer
 
 
@@ -126,20 +126,21 @@ class SlideGroups:
         """World length of a pixel of the screen."""
         return float(1 / get_camera(self._viewer).zoom)
 
-    def is_centered_on(self, layer: Image) -> bool:
-        """Whether the middle of the window is that of a slide, as after fitting it."""
-        middle = np.asarray(layer.extent.world, float)[:, -2:].mean(0)
-        pixel = np.abs(np.asarray(layer.scale, float)[-2:])
-        center = np.asarray(get_camera(self._viewer).center, float)[-2:]
-        return bool((np.abs(center - middle) <= pixel).all())
 
-    def fit(self, layer: Image) -> None:
-        """Show all of a slide in the window."""
-        low, high = np.asarray(layer.extent.world, float)[:, -2:]  # (2,), (2,)
-        height, width = high - low
-        show_world_box(
-            self._viewer, low[0], low[1], height, width, at_least=1e-9, margin=_FIT_MARGIN
-        )
+def is_centered_on(viewer: Viewer, layer: Layer) -> bool:
+    """Whether the middle of the window is that of a slide, as after fitting it."""
+    middle = np.asarray(layer.extent.world, float)[:, -2:].mean(0)
+    pixel = np.abs(np.asarray(layer.scale, float)[-2:])
+    center = np.asarray(get_camera(viewer).center, float)[-2:]
+    return bool((np.abs(center - middle) <= pixel).all())
+
+
+def fit_slide(viewer: Viewer, layer: Layer) -> None:
+    """Show all of a slide in the window."""
+    low, high = np.asarray(layer.extent.world, float)[:, -2:]  # (2,), (2,)
+    height, width = high - low
+    window = unwrapped(viewer)
+    show_world_box(window, low[0], low[1], height, width, at_least=1e-9, margin=_FIT_MARGIN)
 
 
 _by_viewer: dict[int, SlideGroups] = {}

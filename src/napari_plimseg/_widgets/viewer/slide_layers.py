@@ -10,8 +10,14 @@ from qtpy.QtWidgets import QFileDialog, QWidget
 
 from napari_plimseg._reader import SLIDE_KEY, read_slides
 from napari_plimseg._sample_data import MODEL_KEY, cmu_1_small_region
-from napari_plimseg._widgets.viewer.camera import get_scale_bar
-from napari_plimseg._widgets.viewer.slide_groups import owner_of, slide_groups, slide_of
+from napari_plimseg._widgets.viewer.slide_groups import (
+    fit_slide,
+    is_centered_on,
+    owner_of,
+    slide_groups,
+    slide_of,
+)
+from napari_plimseg._widgets.viewer.slide_watch import watch_slides
 from napari_plimseg.errors import PlimsegError
 from napari_plimseg.settings import load_settings
 from napari_plimseg.slides import filename_patterns
@@ -50,7 +56,6 @@ class ViewerSlides:
         self._on_shapes = on_shapes
         self._current: Image | None = None
         self._suggested: Image | None = None
-        self._scale_bar_shown = False  # once, so that it can be switched off
         events = viewer.layers.events
         events.inserted.connect(self._on_inserted)
         events.removed.connect(self._on_removed)
@@ -58,6 +63,7 @@ class ViewerSlides:
         for layer in viewer.layers:
             self._watch(layer)
         self._groups = slide_groups(viewer)
+        watch_slides(viewer)
         shown = [layer for layer in self.layers if slide_of(layer) is self._groups.shown]
         self._current = next(reversed(shown or self.layers), None)
         self._show_current()
@@ -95,8 +101,8 @@ class ViewerSlides:
 
         napari fits a slide of its command line before the window has its size and its docks.
         """
-        if self._current is not None and self._groups.is_centered_on(self._current):
-            self._groups.fit(self._current)
+        if self._current is not None and is_centered_on(self._viewer, self._current):
+            fit_slide(self._viewer, self._current)
 
     @property
     def um_per_screen_pixel(self) -> float | None:
@@ -109,13 +115,10 @@ class ViewerSlides:
         self._current = self.layers[position]
         self._viewer.layers.selection.active = self._current
         self._show_current()
-        self._groups.fit(self._current)
+        fit_slide(self._viewer, self._current)
         self._on_changed()
 
     def _show_current(self) -> bool:
-        if self._current is not None and not self._scale_bar_shown:
-            self._scale_bar_shown = True
-            get_scale_bar(self._viewer).visible = True
         return self._groups.show(self.slide)
 
     def new_suggestion(self) -> str:
@@ -158,7 +161,7 @@ class ViewerSlides:
         if slide_of(event.value) is not None:
             self._current = event.value
             if self._show_current():
-                self._groups.fit(event.value)
+                fit_slide(self._viewer, event.value)
             self._on_changed()
         else:
             self._on_shapes()
@@ -167,7 +170,7 @@ class ViewerSlides:
         if event.value is self._current:
             self._current = next(reversed(self.layers), None)
             if self._current is not None and self._show_current():
-                self._groups.fit(self._current)
+                fit_slide(self._viewer, self._current)
             self._on_changed()
         else:
             self._on_shapes()
@@ -181,7 +184,7 @@ class ViewerSlides:
         if owner in slides and owner is not self.slide:
             self._current = layers[slides.index(owner)]
             if self._show_current():
-                self._groups.fit(self._current)
+                fit_slide(self._viewer, self._current)
             self._on_changed()
 
     def _on_shapes_data(self, event: Any = None) -> None:
