@@ -209,7 +209,7 @@ def test_a_large_edit_ends_in_the_ids_in_which_it_began(review: Review) -> None:
 def test_a_number_without_a_class_says_so_and_a_new_class_has_its_number(review: Review) -> None:
     layer = review.view.layer
     review.viewer.layers.selection.active = layer
-    review.correct._on_number(4)
+    review.correct.choose_class(4)
     assert review.dock.banner.text == "This mask has no class 4."
     press(review, "class_add")
     answer(review, "vessel")

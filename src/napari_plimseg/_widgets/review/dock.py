@@ -230,7 +230,8 @@ class ReviewDock(QWidget):
             self._bindings.connect(view.reclassed, self._on_reclassed)
 
     def _on_reclassing(self, event: Any) -> None:
-        self.correct.finish_edit()
+        if self.correct.painter is not None:
+            self.correct.painter.pieces.finish()  # a large edit: it is in the ids of now
 
     def _on_reclassed(self, event: Any) -> None:
         for section in (self.correct, self.inspect, self.class_editor):

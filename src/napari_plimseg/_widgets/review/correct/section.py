@@ -267,11 +267,6 @@ class CorrectSection(QWidget):
         if event is not None:
             self.refresh_state()
 
-    def finish_edit(self) -> None:
-        """Apply the rest of a large edit now: it is in the ids of now."""
-        if self._painter is not None:
-            self._painter.pieces.finish()
-
     def follow_classes(self, change: ClassChange) -> None:
         """Keep what is protected after the classes of the mask were edited."""
         if change.moves_ids and not self._edits.cancel():  # computed in the ids of before
@@ -310,7 +305,7 @@ class CorrectSection(QWidget):
             bindings.connect_signal(recorder.saved, self._show_saved)
             bindings.connect_signal(recorder.failed, self._on_not_saved)
         for mask_id in range(1, KEYED + 1):
-            bindings.bind_key(layer, str(mask_id), lambda i=mask_id: self._on_number(i))
+            bindings.bind_key(layer, str(mask_id), lambda i=mask_id: self.choose_class(i))
         for key, name in (("b", "brush"), ("g", "polygon"), ("z", "move")):
             bindings.bind_key(layer, key, lambda name=name: self.choose_tool(name))
         bindings.on_drag(layer, self._on_click)
@@ -363,16 +358,13 @@ class CorrectSection(QWidget):
         target.layer.mode = TOOLS[name][1]
         self.refresh_state()
 
-    def _on_number(self, mask_id: int) -> None:
-        if self.target is not None and mask_id <= len(self.target.info.classes):
-            self.choose_class(mask_id)
-        else:
-            self.messageEmitted.emit("info", f"This mask has no class {mask_id}.")
-
     def choose_class(self, mask_id: int) -> None:
         """Select the class to paint; the eraser is replaced by the brush."""
         target = self.target
         if target is None:
+            return
+        if mask_id > len(target.info.classes):
+            self.messageEmitted.emit("info", f"This mask has no class {mask_id}.")
             return
         target.layer.selected_label = mask_id
         self._viewer.layers.selection.active = target.layer
