@@ -65,11 +65,8 @@ def maps(model: DenseModel, pixels: NDArray[np.uint8]) -> torch.Tensor:
     """Return the probabilities (C, H, W) of a picture, tiled as by the engine."""
     height, width = pixels.shape[:2]
     halo, step = model.halo, model.alignment
-    framed = np.pad(
-        pixels,
-        ((halo, halo + -height % step), (halo, halo + -width % step), (0, 0)),
-        constant_values=255,
-    )
+    beyond = ((halo, halo + -height % step), (halo, halo + -width % step), (0, 0))
+    framed = np.pad(pixels, beyond, mode="symmetric")
     found = model.probabilities(torch.from_numpy(framed)[None])
     fine = functional.interpolate(
         found, scale_factor=model.mask_stride, mode="bilinear", align_corners=False

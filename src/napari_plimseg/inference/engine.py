@@ -349,8 +349,7 @@ def _run(
 
     def read(tile: TileIndex) -> NDArray[np.uint8]:
         window = work.grid.input(tile)
-        place = window.y, window.x, window.height, window.width
-        return work.gate.read(slide, frame.downsample, *place)
+        return work.gate.read_around(slide, frame, window, model.halo + model.alignment)
 
     readers = ThreadPoolExecutor(settings.readers, thread_name_prefix="plimseg-read")
     writer = ThreadPoolExecutor(1, thread_name_prefix="plimseg-write")

@@ -16,7 +16,7 @@ import shapely
 from napari_plimseg.errors import ConfigError, SlideError, StoreError, is_out_of_memory
 from napari_plimseg.fingerprints import fingerprint, former_fingerprints, is_fingerprint_of
 from napari_plimseg.results import SUFFIX, MaskInfo, MaskStore, has_corrections
-from napari_plimseg.slides import TissueMask, TissueMaskSettings
+from napari_plimseg.slides import WHITE, TissueMask, TissueMaskSettings
 from napari_plimseg.slides.tissue_mask import tissue_mask
 from napari_plimseg.tiling import TileGrid
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 
 RESULT_VERSION = 1
-"""To be raised when a change of this package changes masks, so that old runs are not resumed."""
+"""To be raised when a change makes what old runs finished wrong, so that they are not resumed."""
 _ADAPTATION_SIDE = 1024
 _ADAPTATION_BLOCK = 128
 
@@ -201,6 +201,17 @@ def named_store(folder: Path, slide: Slide, model: DenseModel, settings: RunSett
     return folder / f"{slide.path.stem[:80]}-{digest}{SUFFIX}"
 
 
+def _mirrored(
+    start: int, length: int, side: int, reach: int
+) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Return which pixels of an axis lie under a span, and which of the span are within reach."""
+    span = np.arange(start, start + length)
+    turned = span % (2 * side)
+    near = (span >= -reach) & (span < side + reach)
+    mirrored = np.where(turned < side, turned, 2 * side - 1 - turned)
+    return np.where(near, mirrored, span.clip(0, side - 1)), near
+
+
 class TissueGate:
     """Which mask pixels are tissue; found for the whole slide, so that it is independent of tiles.
 
@@ -239,6 +250,39 @@ class TissueGate:
         """Read a window as `Slide.read_at` does; what was not scanned is white, never black."""
         pixels = slide.read_at(downsample, y, x, height, width)
         return pixels if self.tissue is None else self.tissue.over_white(pixels, downsample, y, x)
+
+    def read_around(
+        self, slide: Slide, frame: Frame, window: Window, reach: int
+    ) -> NDArray[np.uint8]:
+        """Read a window of working pixels; the slide is mirrored beyond its border.
+
+        A picture may end within tissue. White beyond its border would look like the edge of the
+        tissue, and be a rim of background in the mask.
+
+        Parameters
+        ----------
+        slide : Slide
+        frame : Frame
+        window : Window
+            In working pixels.
+        reach : int
+            How far beyond the border the slide is mirrored, in working pixels; it is white further
+            out.
+
+        Returns
+        -------
+        ndarray of uint8, shape (height, width, 3)
+        """
+        rows, near_rows = _mirrored(window.y, window.height, frame.shape[0], reach)
+        columns, near_columns = _mirrored(window.x, window.width, frame.shape[1], reach)
+        y, x = int(rows.min()), int(columns.min())
+        height, width = int(rows.max()) + 1 - y, int(columns.max()) + 1 - x
+        pixels = self.read(slide, frame.downsample, y, x, height, width)
+        if (y, x, height, width) == (window.y, window.x, window.height, window.width):
+            return pixels
+        found = pixels[np.ix_(rows - y, columns - x)]
+        found[~np.logical_and.outer(near_rows, near_columns)] = WHITE
+        return found
 
     def pixels(self, slide: Slide) -> NDArray[np.uint8]:
         """Return (N, 3) colors of the slide's tissue, to adapt a model to its stain.

@@ -1,6 +1,7 @@
 __all__ = [
     "MPP_RANGE",
     "UNSCANNED",
+    "WHITE",
     "Level",
     "PixelSizeConflict",
     "Region",
@@ -41,6 +42,9 @@ from .slide import (
 )
 from .slide import (
     UNSCANNED as UNSCANNED,
+)
+from .slide import (
+    WHITE as WHITE,
 )
 from .slide import (
     Level as Level,
