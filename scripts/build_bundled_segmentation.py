@@ -137,7 +137,7 @@ def trained(recipe: Recipe, pieces: list[Piece], work: Path, number: int) -> Sta
     return task
 
 
-def save(path: Path, task: Stage2Task) -> None:
+def save(path: Path, task: Stage2Task, recipe: Recipe) -> None:
     """Write the model file."""
     network = task.network
     header = segmentation_header(
@@ -146,6 +146,7 @@ def save(path: Path, task: Stage2Task) -> None:
         COLORECTAL,
         width=network.head.width, decoder=decoder_of(network.head), mpp=task.folder.mpp or 0.5,
         patch_size=task.stage.crop, backbone_inside=True, title=TITLE, license=LICENSE,
+        surroundings=recipe.surroundings.for_classes(COLORECTAL),
     )  # fmt: skip
     save_segmentation_model(path, header, network.backbone, network.head)
 
@@ -164,14 +165,14 @@ def main() -> None:
     options.work.mkdir(parents=True, exist_ok=True)
     pieces = first_pieces(options.data)
     task = trained(recipe, pieces, options.work, 1)
-    save(options.work / "round_1.safetensors", task)
+    save(options.work / "round_1.safetensors", task, recipe)
     for number in range(2, options.rounds + 1):
         seen = seen_by(task)
         every = [*pieces, *colon_pieces(options.data)]
         labeled = [relabeled(piece, seen, LEAST) for piece in every]
         task = trained(recipe, labeled, options.work, number)
-        save(options.work / f"round_{number}.safetensors", task)
-    save(options.out, task)
+        save(options.work / f"round_{number}.safetensors", task, recipe)
+    save(options.out, task, recipe)
     print(f"wrote {options.out}: {options.out.stat().st_size / 1e6:.1f} MB")
 
 
