@@ -183,9 +183,9 @@ class CamMaps:
         if key in self._vectors:
             self._vectors.move_to_end(key)
             return self._vectors[key]
-        window = grid.input(tile)
-        place = window.y, window.x, window.height, window.width
-        pixels = torch.from_numpy(gate.read(slide, frame.downsample, *place))[None].to(device)
+        reach = source.halo + source.alignment
+        seen = gate.read_around(slide, frame, grid.input(tile), reach)
+        pixels = torch.from_numpy(seen)[None].to(device)
         trim = grid.halo // source.stride
         found = source.vectors(pixels)[0]
         height, width = found.shape[1:]
