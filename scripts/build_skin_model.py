@@ -81,6 +81,9 @@ def recipe_for(tiles: Path) -> Recipe:
         "name=Skin sample from 88 tags", "data.validation_fraction=0", f"data.mpp={MPP}",
         "stage1.epochs=40", "pseudo_masks.ignore_margin=0.25", "stage2.steps=240",
         "stage2.epochs=4",
+        # as the default recipe was when the shipped file was made
+        "stage1.augment=none", "pseudo_masks.source=cams", "pseudo_masks.ignore_share=0",
+        "matching.most_single_tags=1",
     )  # fmt: skip
     recipe = chosen_recipe(tiles).override(settings)
     data = recipe.to_dict()
