@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 
 import numpy as np
@@ -232,6 +233,16 @@ def test_ome_zarr(tmp_path, mpp, unit, expected):
     path = factory.write_ome_zarr(tmp_path / "m.zarr", [PICTURE], mpp=mpp, unit=unit)
     with open_slide(path) as slide:
         assert slide.mpp == (expected and pytest.approx(expected))
+
+
+def test_an_ome_zarr_with_a_unit_but_without_a_scale_has_no_pixel_size(tmp_path):
+    path = factory.write_ome_zarr(tmp_path / "m.zarr", [PICTURE])
+    attributes = json.loads((path / ".zattrs").read_text())
+    for dataset in attributes["multiscales"][0]["datasets"]:
+        del dataset["coordinateTransformations"]
+    (path / ".zattrs").write_text(json.dumps(attributes))
+    with open_slide(path) as slide:
+        assert slide.mpp is None
 
 
 @pytest.mark.parametrize("sizes", ['SizeT="1000000000"', 'SizeZ="2000" SizeT="1_000"'])

@@ -319,13 +319,13 @@ def _array(path: Path, folder: Path, dataset: Any, axes: str) -> tuple[Any, Zarr
 
 
 def _mpp(multiscale: Mapping[str, Any], axes: str) -> tuple[float | None, str | None]:
-    def scale_of(owner: Mapping[str, Any]) -> Sequence[float]:
+    def scale_of(owner: Mapping[str, Any]) -> Sequence[float] | None:
         transforms = owner.get("coordinateTransformations")
         for transform in transforms if isinstance(transforms, list) else ():
             scale = transform.get("scale") if isinstance(transform, dict) else None
             if isinstance(scale, list) and len(scale) == len(axes):
                 return [s if isinstance(s, int | float) else math.nan for s in scale]
-        return [1.0] * len(axes)
+        return None
 
     units = {
         str(a.get("name", ""))[:1].lower(): a.get("unit", "")
@@ -333,6 +333,10 @@ def _mpp(multiscale: Mapping[str, Any], axes: str) -> tuple[float | None, str | 
         if isinstance(a, dict)
     }
     inner, outer = scale_of(multiscale["datasets"][0]), scale_of(multiscale)
+    if inner is None and outer is None:
+        return None, None  # a unit alone is no size
+    ones = [1.0] * len(axes)
+    inner, outer = inner or ones, outer or ones
     sizes = {
         axis: from_length(float(inner[i]) * float(outer[i]), units.get(axis, ""))
         for i, axis in enumerate(axes)
