@@ -57,7 +57,11 @@ _logger = logging.getLogger(__name__)
 
 POLL_MS = 40
 PATIENCE_SECONDS = 5.0
-"""How long a closing window waits for its jobs."""
+"""How long a dock waits for its jobs when it is removed."""
+CLOSING_SECONDS = 2.0
+"""How long a program that is closed waits for all jobs: napari and the interpreter take about as
+long themselves, and all of it should be over within five seconds."""
+_OTHERS_SECONDS = 0.5  # processes of their own, which save and end without being waited for
 EXIT_PATIENCE_SECONDS = 30.0
 """How long the interpreter waits at exit for work that can't be interrupted."""
 _BATCH = 16
@@ -128,7 +132,7 @@ _closing = _Closing([])
 def end_at_closing(ask: Callable[[], object], wait: Callable[[float], object]) -> None:
     """End something together with the jobs when the program is closed.
 
-    All of it shares the `PATIENCE_SECONDS`, so that the window of somebody who trains and segments
+    All of it shares the `CLOSING_SECONDS`, so that the window of somebody who trains and segments
     at once closes as fast as any other.
 
     Parameters
@@ -286,12 +290,12 @@ def run_once(
 
 
 def _stop_with_application() -> None:
-    _closing.end = time.monotonic() + PATIENCE_SECONDS
+    _closing.end = time.monotonic() + CLOSING_SECONDS
     for ask, _ in _closing.others:
         ask()
     stop_jobs(_closing.seconds_left)
     for _, wait in _closing.others:
-        wait(_closing.seconds_left)
+        wait(min(_OTHERS_SECONDS, _closing.seconds_left))
 
 
 def _run(work: Work, stop: threading.Event, items: queue.SimpleQueue[tuple[str, Any]]) -> None:

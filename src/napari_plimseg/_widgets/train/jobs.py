@@ -133,7 +133,7 @@ class ProcessMonitor(QObject):
     """Polls a training process and emits what changed.
 
     When the dock is destroyed or the program ends, the training is asked to stop, unless `keep_on`
-    is set. The program waits for it and for all jobs together five seconds; a training whose step
+    is set. The program waits half a second for it; a training whose step
     takes longer saves and ends afterwards, since it is a process of its own.
 
     Parameters
