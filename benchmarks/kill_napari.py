@@ -11,14 +11,19 @@ While generating, each tile reported to the dock two seconds before the kill mus
 While training, each kill happens some time after the first step since napari was opened: every
 second time the training is killed too, otherwise it keeps running. The next napari attaches to it
 or resumes it, and must not repeat a step before its last checkpoint.
+
+"closing" kills nothing: it closes a napari that generates and trains at once, at a random moment,
+and measures how long the process goes on. It must end within five seconds every time.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -215,7 +220,37 @@ def kill_training(folder: Path, kills: int, seed: int, rng: random.Random) -> No
     print(f"starts that lost a checkpoint: {lost}")
 
 
-WHAT = {"painting": kill_painting, "generating": kill_generating, "training": kill_training}
+def close_both(folder: Path, kills: int, seed: int, rng: random.Random) -> None:
+    tagged_folder(folder / "patches")
+    print("round  run under way  tiles  training under way  napari ended after s")
+    late = 0
+    for number in range(kills):
+        log = folder / f"closing-{number}.log"
+        for old in ("results", killed_runs.RUNS):
+            shutil.rmtree(folder / old, ignore_errors=True)
+        (folder / "training.log").unlink(missing_ok=True)
+        napari = start_napari("closing", folder, rng.randrange(10**6), log)
+        training = killed_runs.is_training(folder)
+        began, running, tiles = json.loads(log.read_text())
+        try:
+            napari.wait(_HANGS_SECONDS)
+        except subprocess.TimeoutExpired:
+            napari.kill()
+        seconds = time.time() - began
+        late += seconds > _ENDS_WITHIN
+        print(f"{number + 1:5d}  {running!s:>13}  {tiles:5d}  {training!s:>18}  {seconds:5.1f}",
+              flush=True)  # fmt: skip
+        killed_runs.end_training(folder)
+    print(f"rounds in which napari went on for more than {_ENDS_WITHIN:g} s: {late}")
+
+
+_ENDS_WITHIN, _HANGS_SECONDS = 5.0, 60.0
+WHAT = {
+    "painting": kill_painting,
+    "generating": kill_generating,
+    "training": kill_training,
+    "closing": close_both,
+}
 
 
 def main() -> None:
@@ -233,6 +268,10 @@ def main() -> None:
         killed_runs.generate(options.folder, options.folder / f"generating-{number}.log")
     elif options.child == "training":
         killed_runs.train(options.folder, options.folder / "training.log")
+    elif options.child == "closing":
+        number = len(list(options.folder.glob("closing-*.log")))
+        log = options.folder / f"closing-{number}.log"
+        killed_runs.close(options.folder, log, options.seed)
     else:
         rng = random.Random(options.seed)  # noqa: S311
         for what in options.what:

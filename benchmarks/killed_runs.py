@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import random
 import shutil
 import time
 from pathlib import Path
@@ -70,12 +71,59 @@ def lost_tiles(folder: Path, log: Path, before: float) -> tuple[int, int]:
 def train(folder: Path, log: Path) -> None:
     """Open napari and start a training, or continue that of the last napari."""
     import napari
+
+    viewer = napari.Viewer(show=True)
+    timer = _train_in(viewer, folder, log)
+    timer.start(100)
+    napari.run()
+
+
+def close(folder: Path, log: Path, seed: int) -> None:
+    """Open napari, generate and train at once, and close the window at a random moment."""
+    import napari
+    from qtpy.QtCore import QTimer
+
+    from napari_plimseg._widgets.generate import PlimsegDock
+
+    rng = random.Random(seed)  # noqa: S311
+    viewer = napari.Viewer(show=True)
+    dock = PlimsegDock(viewer)
+    viewer.window.add_dock_widget(dock, name="PLIMSeg", area="right")
+    dock.settings_form.controls["tile_size"].setCurrentIndex(0)
+    training = folder / "training.log"
+    trains = _train_in(viewer, folder, training)
+    trains.start(100)
+    tiles: list[int] = []
+    dock.controller.progressed.connect(lambda progress: tiles.append(progress.tiles_done))
+    dock.open_slide(str(SAMPLE))
+
+    def begin() -> None:
+        if training.exists() and not dock.is_running and not tiles:
+            dock.start()
+        elif tiles and training.exists():
+            starts.stop()
+            QTimer.singleShot(int(1000 * rng.uniform(0, 6)), end)
+
+    def end() -> None:
+        busy = dock.is_running
+        part = log.with_suffix(".part")
+        part.write_text(json.dumps([time.time(), busy, tiles[-1]]))
+        part.rename(log)
+        viewer.close()
+
+    starts = QTimer()
+    starts.timeout.connect(begin)
+    starts.start(100)
+    napari.run()
+
+
+def _train_in(viewer: Any, folder: Path, log: Path) -> Any:
+    """Return a timer that starts a training, or resumes it; `log` appears with its next step."""
     from qtpy.QtCore import QTimer
 
     from napari_plimseg._widgets.train import TrainDock
 
     opened = time.time()
-    viewer = napari.Viewer(show=True)
     dock = TrainDock(viewer)
     viewer.window.add_dock_widget(dock, name="PLIMSeg Train", area="right")
     begun: list[bool] = []
@@ -102,8 +150,7 @@ def train(folder: Path, log: Path) -> None:
 
     timer = QTimer()
     timer.timeout.connect(look)
-    timer.start(100)
-    napari.run()
+    return timer
 
 
 def _has_stepped(folder: Path, since: float) -> bool:
@@ -158,7 +205,12 @@ def end_training(folder: Path) -> None:
         if "plimseg_training" in words and any(str(folder) in word for word in words):
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()
-    wait_for(lambda: not any(_is_locked(run) for run in (folder / RUNS).iterdir()))
+    wait_for(lambda: not is_training(folder))
+
+
+def is_training(folder: Path) -> bool:
+    """Whether a training is under way."""
+    return any(_is_locked(run) for run in (folder / RUNS).iterdir())
 
 
 def _is_locked(run: Path) -> bool:
