@@ -210,6 +210,40 @@ def test_stop_keeps_what_is_done_and_run_all_does_the_rest(
 
 
 @pytest.mark.gui
+def test_a_missing_pixel_size_is_asked_for_before_the_model_is_loaded(
+    batch: BatchDock, tmp_path: Path, qtbot: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded: list[Any] = []
+    load = batch._keeper.model
+    monkeypatch.setattr(batch._keeper, "model", lambda *what: loaded.append(what) or load(*what))
+    paths = slides(tmp_path / "in", count=3)
+    add(batch, paths, qtbot, mpp=None)
+    batch.table.select(paths[0])
+    batch.mpp_edit.setText("1.0")
+    batch.mpp_edit.editingFinished.emit()
+    batch.table.clearSelection()
+    assert states(batch) == [W, N, N]
+    batch.run_button.click()
+    assert not batch.is_running
+    assert batch.table.selected_paths == paths[1:]
+    assert batch.mpp_row.isVisibleTo(batch)
+    assert batch.banner.text.startswith("2 slides have no pixel size.")
+    batch.table.select(paths[1])
+    batch.mpp_edit.setText("1.0")
+    batch.mpp_edit.editingFinished.emit()
+    assert states(batch) == [W, W, N]
+    assert not batch.banner.text
+    batch.run_button.click()
+    assert batch.table.selected_paths == paths[2:]
+    assert batch.banner.text.startswith("1 slide has no pixel size.")
+    assert not loaded
+    batch.banner.offer_button.click()  # leave it out
+    qtbot.waitUntil(lambda: not batch.is_running, timeout=WAIT)
+    assert states(batch) == [D, D, N]
+    assert loaded
+
+
+@pytest.mark.gui
 def test_a_failing_slide_is_told_and_tried_again(
     batch: BatchDock, tmp_path: Path, qtbot: Any
 ) -> None:

@@ -345,10 +345,21 @@ class BatchDock(QWidget):
         self._look_job.start(lambda: add_slides(cohort, wanted))
         self.refresh_state()
 
-    def start(self) -> None:
-        """Segment the slides that are waiting or stopped."""
+    def start(self, *, leave_out: bool = False) -> None:
+        """Segment the slides that are waiting or stopped.
+
+        Parameters
+        ----------
+        leave_out : bool
+            Whether slides without pixel size are left out. Otherwise it is asked for first, before
+            the model is loaded.
+        """
         cohort = self._cohort
         if cohort is None or self.state.why_not("run"):
+            return
+        unknown = [item.path for item in cohort.items if item.state is ItemState.NEEDS_MPP]
+        if unknown and not leave_out:
+            self._ask_for_mpp(unknown)
             return
         settings, classes = self._settings()
         job = SegmentationJob(
@@ -375,6 +386,14 @@ class BatchDock(QWidget):
         self.line.setText("Loading model…")
         self._run_job.start(work)
         self.refresh_state()
+
+    def _ask_for_mpp(self, unknown: Sequence[Path]) -> None:
+        self.table.select(*unknown)
+        self.mpp_edit.setFocus()
+        have = "has" if len(unknown) == 1 else "have"
+        text = f"{_slides(len(unknown))} {have} no pixel size. Enter it below, or leave them out."
+        self.banner.show_message("warning", text)
+        self.banner.offer("Leave out", lambda: self.start(leave_out=True))
 
     def stop(self) -> None:
         """Stop the batch; finished tiles are kept and it can be continued."""
@@ -516,6 +535,7 @@ class BatchDock(QWidget):
         for item in self.state.selected:
             if item.state is ItemState.NEEDS_MPP:
                 self._show_errors(lambda path=item.path: cohort.set_mpp(path, mpp))
+        self.banner.retract("warning")
         self.mpp_edit.clear()
         self._show_items()
 

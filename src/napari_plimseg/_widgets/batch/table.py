@@ -128,11 +128,12 @@ class BatchTable(QTreeWidget):
         """The selected slides, from top to bottom."""
         return [path for path, row in self._rows.items() if row.isSelected()]
 
-    def select(self, path: Path) -> None:
-        """Select one slide."""
+    def select(self, *paths: Path) -> None:
+        """Select these slides and no others."""
         self.clearSelection()
-        if path in self._rows:
-            self._rows[path].setSelected(True)
+        for path in paths:
+            if path in self._rows:
+                self._rows[path].setSelected(True)
 
     def show_items(self, items: Sequence[CohortItem]) -> None:
         """Show exactly these slides and keep the selection."""
