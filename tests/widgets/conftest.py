@@ -104,7 +104,7 @@ def add_slide(dock: PlimsegDock, tmp_path: Path) -> Callable[..., fakes.ArraySli
             multiscale=True,
             name=slide.path.stem,
             scale=(size, size),
-            units=("um", "um") if mpp else ("px", "px"),
+            units=("um", "um") if mpp else ("pixel", "pixel"),
             metadata={"plimseg_slide": slide},
         )
         return slide

@@ -198,6 +198,58 @@ def test_progress_names_the_slide_while_another_one_is_shown(
     qtbot.waitUntil(lambda: not dock.is_running, timeout=WAIT)
 
 
+def test_a_mask_of_a_slide_that_is_not_shown_stays_hidden(
+    dock: PlimsegDock, add_slide: Callable, qtbot
+) -> None:  # type: ignore[no-untyped-def]
+    first = add_slide(name="first.tif")
+    add_slide(name="second.tif")
+    dock.slides.choose(0)
+    dock.start()
+    dock.slides.choose(1)  # while the model is loaded
+    qtbot.waitUntil(lambda: not dock.is_running, timeout=WAIT)
+    (view,) = mask_views(dock._viewer)
+    assert view.slide is first
+    assert seen(dock) == {"second"}
+    assert dock.slides.slide.path.name == "second.tif"
+    assert dock._viewer.layers.selection.active.name == "second"
+    dock.slides.choose(0)
+    assert seen(dock) == {"first", view.layer.name}
+
+
+def test_the_scale_bar_has_the_unit_of_the_slide_shown(
+    dock: PlimsegDock, add_slide: Callable, qtbot
+) -> None:  # type: ignore[no-untyped-def]
+    def units() -> set[str]:
+        found = dock._viewer.layers.extent.units
+        return set() if found is None else {str(unit) for unit in found}
+
+    add_slide(name="known.tif")
+    generate(dock, qtbot)
+    mask = dock.view.layer  # type: ignore[union-attr]
+    add_slide(name="unknown.tif", mpp=None)
+    assert units() == {"pixel"}
+    assert dock.slides.um_per_screen_pixel is None
+    dock.slides.choose(0)
+    assert units() == {"micrometer"}
+    assert {str(unit) for unit in mask.units} == {"micrometer"}
+    dock.slides.choose(1)
+    assert units() == {"pixel"}
+    dock._on_mpp(0.5)
+    assert units() == {"micrometer"}
+    dock.slides.choose(0)
+    assert units() == {"micrometer"}
+    assert np.allclose(mask.scale, dock.view.placement()["scale"])  # type: ignore[union-attr]
+
+
+def test_areas_are_in_pixels_where_there_is_no_size() -> None:
+    from napari_plimseg._widgets.common import measure_areas
+    from tests.support.masks import info_for
+
+    mask = np.full((10, 10), 1, np.uint8)
+    rows, unit = measure_areas(mask, info_for(mask, mpp=None), 1)
+    assert (rows[0].area, unit) == ("100", "px")
+
+
 def test_the_results_of_a_slide_are_listed_opened_and_deleted(
     dock: PlimsegDock,
     add_slide: Callable,
@@ -228,6 +280,36 @@ def test_the_results_of_a_slide_are_listed_opened_and_deleted(
     assert not second.exists()
     assert [view.store.path for view in mask_views(dock._viewer)] == [first]
     assert f"Deleted {second.name}." in dock.banner.text
+
+
+def test_a_result_is_recomputed_from_the_list(
+    dock: PlimsegDock,
+    add_slide: Callable,
+    model: fakes.ColorModel,
+    qtbot,  # type: ignore[no-untyped-def]
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    history = dock.slide_section.history
+    add_slide()
+    generate(dock, qtbot)
+    first = dock.view
+    dock.class_list.table.item(0, 2).setText("violet")
+    generate(dock, qtbot)
+    history.list_results()
+    other = next(a for a in history.menu_of_results.actions() if not a.text().endswith("shown"))
+    (again,) = (action for action in other.menu().actions() if action.text() == "Recompute")
+    seen_before = model.seen
+    with qtbot.waitSignal(dock.controller.finished, timeout=WAIT):
+        again.trigger()
+    assert dock.view is first
+    assert model.seen > seen_before
+    assert list(model.classes.names) == ["purple", "pink", "background"]
+    monkeypatch.setattr(type(dock.state), "why_not", lambda self, control: f"no {control}")
+    dock.recompute()
+    assert dock.banner.text == "no generate"
+    dock.mask_classes._follows = False
+    dock.recompute()
+    assert "another model or other classes" in dock.banner.text
 
 
 def test_the_status_bar_shows_magnification_and_micrometers(

@@ -9,7 +9,7 @@ import pytest
 from qtpy.QtCore import Qt
 
 from napari_plimseg._widgets.viewer.layer_guard import LEGEND_COLORS, STAYS
-from napari_plimseg._widgets.viewer.mask_keys import HIDDEN_MASK, NO_MASK_HERE
+from napari_plimseg._widgets.viewer.mask_keys import HIDDEN_MASK, NO_MASK_HERE, SEVERAL_SLIDES
 from napari_plimseg._widgets.viewer.mask_layer import label_colors, show_tissue
 from napari_plimseg._widgets.viewer.napari_private import unwrapped
 from napari_plimseg._widgets.viewer.regions import add_region_layer
@@ -92,6 +92,47 @@ def test_no_digit_and_drag_moves_a_layer(review: WithSlide) -> None:
             assert review.layer.selected_label == 2
         assert review.dock.banner.text == "This mask has no class 7."
         review.dock.banner.hide()
+
+
+def test_keys_and_strokes_act_on_the_mask_while_several_layers_are_selected(
+    review: WithSlide,
+) -> None:
+    layers = review.viewer.layers
+    layers.selection = {review.slide_layer, review.view.layer}
+    assert layers.selection.active is None
+    review.press(Qt.Key.Key_2)
+    assert review.layer.selected_label == 2
+    layers.selection = {review.slide_layer, review.view.layer}
+    review.press(Qt.Key.Key_B)
+    assert str(review.layer.mode) == "paint"
+    layers.selection = {review.slide_layer, review.view.layer}
+    before = review.layer.data.copy()
+    review.drag(DRAG)
+    assert (review.layer.data != before).any()
+    layers.selection.clear()
+    review.press(Qt.Key.Key_1)
+    assert review.layer.selected_label == 1
+    foreign = review.viewer.add_image(np.zeros((4, 4)))
+    layers.selection = {foreign}
+    review.press(Qt.Key.Key_2)
+    assert review.layer.selected_label == 1  # not ours to decide
+
+
+def test_layers_of_several_slides_get_no_keys_and_it_is_said(
+    review: WithSlide, tmp_path: Path
+) -> None:
+    other = fakes.ArraySlide(tmp_path / "other.tif", fakes.tissue_pixels(400, 400), 0.5)
+    layer = review.viewer.add_image(
+        other.pixels, rgb=True, scale=(0.5, 0.5), metadata={"plimseg_slide": other}
+    )
+    review.layer.selected_label = 3
+    review.viewer.layers.selection = {layer, review.view.layer}
+    review.press(Qt.Key.Key_2)
+    assert review.layer.selected_label == 3
+    assert review.dock.banner.text == SEVERAL_SLIDES
+    layer.visible = False
+    review.press(Qt.Key.Key_2)
+    assert review.layer.selected_label == 2  # the one that is seen
 
 
 def test_napari_s_transform_tool_is_refused(review: WithSlide) -> None:

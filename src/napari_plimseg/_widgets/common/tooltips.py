@@ -27,7 +27,8 @@ TOOLTIPS: dict[str, str] = {
     "remove": "Remove the selected class.",
     "reset": "Restore the classes and words of the model.",
     "change_classes": "Edit the classes that the next run asks for. The mask keeps its own.",
-    "history": "All results of this slide, by model and date: open, compare or delete them.",
+    "history": "All results of this slide, by model and date: open, compare, recompute or delete "
+    "them.",
     "presets": "Lists of classes with colors and words: load one, or save this one to share it.",
     "class_table": "Double-click a name to change it, click a square to change the color. "
     "Ignored classes are left out of areas and exports. All edits are kept with the mask.",

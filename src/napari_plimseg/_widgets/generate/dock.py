@@ -215,7 +215,8 @@ class PlimsegDock(QWidget):
         self.model_choice.changed.connect(self._on_model)
         self.mask_classes.messageEmitted.connect(self.banner.show_message)
         self.mask_classes.wordsChanged.connect(self._on_classes)
-        self.mask_classes.maskEdited.connect(self._on_mask_edited)
+        self.mask_classes.maskEdited.connect(self.controller.drop_stale_overlay)
+        self.mask_classes.maskEdited.connect(self.refresh_state)
         self.class_list.refused.connect(refuse)
         self.class_list.classesChanged.connect(lambda: self.banner.retract("warning"))
         self.run_on.changed.connect(self.refresh_state)
@@ -230,6 +231,7 @@ class PlimsegDock(QWidget):
         controller.drawn.connect(self.run_panel.show_progress)
         controller.progressed.connect(lambda _: self.cursor_status.blocks.forget())
         controller.progressed.connect(lambda _: self._tell_unlike())
+        controller.opened.connect(self.slides.settle)
         controller.opened.connect(self.refresh_state)
         controller.maskChosen.connect(self.refresh_state)
         controller.failed.connect(self.show_error_message)
@@ -357,6 +359,8 @@ class PlimsegDock(QWidget):
         self.mask_classes.show_view(view, again=True)
         self.banner.show_message(*loaded_message(result, view))
         self.refresh_state()
+        if self.slide_section.history.wants_again(result.store.path):
+            self.recompute()
 
     def _on_mpp(self, mpp: float) -> None:
         slide = self.slides.slide
@@ -431,10 +435,6 @@ class PlimsegDock(QWidget):
             self.controller.forget_stopped()
         self.refresh_state()
 
-    def _on_mask_edited(self) -> None:
-        self.controller.drop_stale_overlay()
-        self.refresh_state()
-
     def _on_settings(self, name: str) -> None:
         if name != "device":  # the mask does not depend on it
             self.controller.forget_stopped()
@@ -453,6 +453,14 @@ class PlimsegDock(QWidget):
             self.run_on.choose(RunOn.SHAPES)
             text = f"Draw rectangles on the slide, then press {self.state.generate_text}."
             self.banner.show_message("info", text)
+
+    def recompute(self) -> None:
+        """Compute the result shown again, or say why that is not possible."""
+        why_not = self.mask_classes.why_not_again or self.state.why_not("generate")
+        if why_not:
+            self.banner.show_message("warning", why_not)
+        else:
+            self.start(recompute=True)
 
     def start(self, *, recompute: bool = False) -> None:
         """Start a run, or continue the one that was cancelled; or compute all of it again."""
@@ -499,7 +507,7 @@ class PlimsegDock(QWidget):
 
     def _on_finished(self, complete: bool) -> None:
         if complete:
-            show_end(self.controller, self.banner, lambda: self.start(recompute=True))
+            show_end(self.controller, self.banner, self.recompute)
             self._scroll_down = True
         elif self.banner.kind != "error":
             self.banner.show_message("info", self.controller.stopped_text)

@@ -1,4 +1,4 @@
-"""The button *Results*: all stored results of a slide, to open, compare and delete."""
+"""The button *Results*: all stored results of a slide, to open, compare, recompute and delete."""
 
 from __future__ import annotations
 
@@ -43,6 +43,7 @@ class ResultHistory(QPushButton):
         super().__init__("Results", parent)
         self._find: Callable[[], list[StoredResult]] | None = None
         self._shown: Path | None = None
+        self._again: Path | None = None
         self.menu_of_results = QMenu(self)
         self.menu_of_results.aboutToShow.connect(self.list_results)
         self.setMenu(self.menu_of_results)
@@ -78,11 +79,29 @@ class ResultHistory(QPushButton):
                 action.setEnabled(result.path != self._shown)
             if self._shown is None:
                 compares.setEnabled(False)
-            opens.triggered.connect(lambda _=False, p=result.path: self.openRequested.emit(p))
+            opens.triggered.connect(lambda _=False, p=result.path: self.open(p))
             compares.triggered.connect(lambda _=False, p=result.path: self.compareRequested.emit(p))
+            part.addAction("Recompute").triggered.connect(
+                lambda _=False, p=result.path: self.recompute(p)
+            )
             part.addAction("Delete…").triggered.connect(
                 lambda _=False, p=result.path, t=title: self.ask_and_delete(p, t)
             )
+
+    def open(self, path: Path) -> None:
+        """Request that a result be opened."""
+        self._again = None
+        self.openRequested.emit(path)
+
+    def recompute(self, path: Path) -> None:
+        """Request that a result be opened and computed again."""
+        self._again = path
+        self.openRequested.emit(path)
+
+    def wants_again(self, path: Path) -> bool:
+        """Whether the result that was opened is to be computed again; asked once."""
+        again, self._again = self._again, None
+        return again == path
 
     def ask_and_delete(self, path: Path, title: str) -> None:
         """Request that a result be deleted, after a confirmation."""

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 NEXT_RUN = "For the next run. Edit this mask's classes in PLIMSeg Review, Classes."
 AS_EDITED = "The classes of this mask as edited. The next run keeps that."
+NOT_ITS_MODEL = "The next run is for another model or other classes. Open the result again first."
 OTHER_MODEL = "The classes of this mask. The next run has those of {title}."
 
 
@@ -75,6 +76,11 @@ class MaskClasses(QObject):
     def followed(self) -> MaskView | None:
         """The mask with whose edits a new one of the next run begins; None when it has others."""
         return self._view if self._follows else None
+
+    @property
+    def why_not_again(self) -> str:
+        """Why the next run would not compute the mask shown again; empty when it would."""
+        return "" if self.followed is not None else NOT_ITS_MODEL
 
     def show_view(self, view: MaskView | None, *, again: bool = False) -> None:
         """Show the classes of another mask, or of the same one `again`; None: of the next run."""

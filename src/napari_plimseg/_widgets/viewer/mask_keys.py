@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 NO_MASK_HERE = "This slide has no mask yet: press Generate pseudo masks."
 HIDDEN_CORRECTIONS = "Corrections are hidden. Show them in the PLIMSeg dock first."
 HIDDEN_MASK = "The mask is hidden. Show it first."
+SEVERAL_SLIDES = "Layers of several slides are selected. Select one."
 _DIGITS = "123456789"
 MODES = {"b": "paint", "g": "polygon", "z": "pan_zoom"}
 """Mode by key, where napari's own key of a labels layer does something else."""
@@ -67,6 +68,9 @@ class MaskKeys(QObject):
         viewer.layers.events.inserted.connect(self._on_inserted)
         viewer.layers.events.removed.connect(self._on_removed)
         viewer.mouse_drag_callbacks.append(self._on_press)
+        for key in (*_FORWARDED, *_ONLY_WHEN_BOUND):
+            # reached when the active layer has no such key: none is active while several are chosen
+            viewer.bind_key(key, lambda _, key=key: self._forward_from_none(key), overwrite=True)
         for layer in viewer.layers:
             self._bind(layer)
 
@@ -145,6 +149,22 @@ class MaskKeys(QObject):
             self.messageEmitted.emit("info", NO_MASK_HERE)
         return None
 
+    def _forward_from_none(self, key: str) -> Any:
+        layer = None if self._viewer.layers.selection.active else self._meant(key in _FORWARDED)
+        return None if layer is None else self._forward(layer, key)
+
+    def _meant(self, tell: bool) -> Layer | None:
+        """Return a layer of the slide that is meant while several layers, or none, are selected."""
+        chosen = [*self._viewer.layers.selection]
+        ours = [layer for layer in chosen or self._viewer.layers if is_ours(layer)]
+        seen = [layer for layer in ours if layer.visible] or ours
+        slides = {owner for layer in seen if (owner := owner_of(layer, [])) is not None}
+        if len(slides) > 1:
+            if tell:
+                self.messageEmitted.emit("info", SEVERAL_SLIDES)
+            return None
+        return next(reversed(seen), None)
+
     def _choose_class(self, layer: Labels, mask_id: int) -> None:
         info = mask_info_of(layer)
         if info is None or mask_id > len(info.classes):
@@ -167,11 +187,13 @@ class MaskKeys(QObject):
         """Select the mask before a stroke that its active tool should get."""
         from napari.layers import Shapes
 
-        active = self._viewer.layers.selection.active
+        active = self._viewer.layers.selection.active or self._meant(tell=False)
         if event.button != 1 or not is_ours(active) or isinstance(active, Shapes):
             return
         mask = self.mask_of(active)
-        if mask is None or mask is active or _is_mask(active):
+        if mask is None or mask is self._viewer.layers.selection.active:
+            return
+        if _is_mask(self._viewer.layers.selection.active):
             return
         waits_for_mouse = str(mask.mode) != "pan_zoom" or mask.cursor == "cross"
         if not waits_for_mouse:

@@ -9,7 +9,7 @@ import numpy as np
 
 from napari_plimseg._reader import MASK_KEY, SLIDE_KEY
 from napari_plimseg._widgets.viewer.camera import get_camera, show_world_box
-from napari_plimseg._widgets.viewer.mask_layer import mask_view_of
+from napari_plimseg._widgets.viewer.mask_layer import VIEW_KEY, mask_view_of
 from napari_plimseg._widgets.viewer.napari_private import unwrapped
 from napari_plimseg.slides import Slide
 
@@ -40,6 +40,8 @@ def owner_of(layer: Layer, slides: list[Slide]) -> Slide | None:
         The open ones: an exported mask that was opened belongs to the one of its name and size.
     """
     view = mask_view_of(layer)
+    if VIEW_KEY in layer.metadata and not hasattr(layer.metadata[VIEW_KEY], "layer"):
+        return None  # a mask being added: that napari selects it must not show its slide
     owner = slide_of(layer) or layer.metadata.get(OWNER_KEY) or (view and view.slide)
     if isinstance(owner, Slide):
         return owner
@@ -90,6 +92,7 @@ class SlideGroups:
         self._seen_viewer = weakref.ref(unwrapped(viewer))  # the groups live as long as it does
         self._hidden: weakref.WeakSet[Layer] = weakref.WeakSet()
         self._shown: Slide | None = None
+        self._units: weakref.WeakKeyDictionary[Layer, Any] = weakref.WeakKeyDictionary()
 
     @property
     def _viewer(self) -> Viewer:
@@ -110,16 +113,35 @@ class SlideGroups:
             return changed
         layers = [*self._viewer.layers]
         slides = [s for s in map(slide_of, layers) if s is not None]
-        for layer in layers:
-            owner = owner_of(layer, slides)
+        owned = [(layer, owner_of(layer, slides)) for layer in layers]
+        for layer, owner in owned:
             if owner is slide:
+                if layer in self._units:
+                    layer.units = self._units.pop(layer)
                 if layer in self._hidden:
                     self._hidden.discard(layer)
                     layer.visible = True
             elif owner is not None and layer.visible:
                 self._hidden.add(layer)
                 layer.visible = False
+        self._set_units(slide, owned)
         return changed and before is not None
+
+    def hide_others(self) -> None:
+        """Hide new layers of slides that are not shown; the selection stays with those shown."""
+        self.show(self._shown)
+
+    def _set_units(self, slide: Slide, owned: list[tuple[Layer, Slide | None]]) -> None:
+        """Give hidden layers the unit of the slide shown.
+
+        napari shows no unit at all while one layer is in micrometers and another one in pixels.
+        """
+        unit = "pixel" if slide.mpp is None else "micrometer"
+        for layer, owner in owned:
+            elsewhere = owner is not None and owner is not slide and not layer.visible
+            if elsewhere and {str(each) for each in layer.units} != {unit}:
+                self._units.setdefault(layer, layer.units)
+                layer.units = (unit,) * layer.ndim
 
     @property
     def world_per_pixel(self) -> float:

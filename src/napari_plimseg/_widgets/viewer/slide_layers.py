@@ -148,7 +148,16 @@ class ViewerSlides:
             if slide_of(layer) is slide:
                 layer.scale = (mpp, mpp)
                 layer.units = ("micrometer", "micrometer")
+        self._groups.hide_others()  # in the same unit
         self._on_changed()
+
+    def settle(self) -> None:
+        """Hide a new mask of a slide that is not shown; the one shown stays selected."""
+        selection = self._viewer.layers.selection
+        owner = None if selection.active is None else owner_of(selection.active, [])
+        self._groups.hide_others()
+        if owner is not None and owner is not self.slide:
+            selection.active = self._current
 
     def _watch(self, layer: Layer) -> None:
         from napari.layers import Shapes
