@@ -152,6 +152,8 @@ class DockSettings:
         Whether the probability of each class is stored for the overlay.
     load_early : bool
         Whether the model is loaded in the background when a slide opens.
+    overview_map : bool
+        Whether a map of large slides is shown in the corner of the window.
     results_folder : str
         Where results are saved; the user's data folder when empty.
     export_folder, slide_folder : str
@@ -218,6 +220,11 @@ class DockSettings:
         True,
         "Load the model when a slide opens",
         "Load the model in the background, so that the first run starts sooner.",
+    )
+    overview_map: bool = option(
+        True,
+        "Overview map",
+        "Show a small map of a large slide, with the part in view, in the corner of the window.",
     )
     export_folder: str = ""
     slide_folder: str = ""

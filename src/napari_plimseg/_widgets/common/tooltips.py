@@ -18,6 +18,7 @@ TOOLTIPS: dict[str, str] = {
     "open": "Open a whole-slide image: SVS, NDPI, MRXS, SCN, TIFF, OME-TIFF, OME-Zarr, DICOM, or "
     "a picture.",
     "sample": "Open the small H&E slide shipped with the plugin (CMU-1, public domain).",
+    "overview_map": "The slide, and the part in view. Click or drag to go there.",
     "mpp": "Micrometers per pixel at full resolution: about 0.25 at 40x, 0.5 at 20x, 1 at 10x.",
     "model": "The model that segments the tissue.",
     "classes": "Double-click a name or its words to change them. The words describe the class to "

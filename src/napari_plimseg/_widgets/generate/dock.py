@@ -56,6 +56,7 @@ from napari_plimseg._widgets.generate.state import DockState
 from napari_plimseg._widgets.viewer import (
     CorrectionsControl,
     CursorStatus,
+    OverviewControl,
     RunOn,
     SlideOpener,
     ThemeColor,
@@ -144,6 +145,7 @@ class PlimsegDock(QWidget):
         self.slides = ViewerSlides(napari_viewer, self._on_slides, self.refresh_state)
         self.stored = StoredResults(self)
         self.tissue = TissuePreview(napari_viewer, self.slides, self)
+        self.overview = OverviewControl(napari_viewer, self)
         self.cursor_status = CursorStatus(
             napari_viewer, lambda: self.view, lambda: self.slides.um_per_screen_pixel
         )
@@ -298,6 +300,7 @@ class PlimsegDock(QWidget):
         """Enable what can be used now; the tooltips of the rest say why not."""
         view = self.view
         self.mask_classes.show_view(view)
+        self.overview.show(self.slides.layer, wanted=self.settings.overview_map)
         self.show_state(self.state)
         if view is not None:
             self.results.show_classes(view.info.classes, self.controller.overlay_what)

@@ -12,6 +12,7 @@ __all__ = [
     "MaskView",
     "OutlineLayer",
     "OverlayView",
+    "OverviewControl",
     "RemovedLayers",
     "RunOn",
     "SlideOpener",
@@ -125,6 +126,9 @@ from .overlays import (
 )
 from .overlays import (
     show_over as show_over,
+)
+from .overview_map import (
+    OverviewControl as OverviewControl,
 )
 from .regions import (
     RunOn as RunOn,

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from napari.layers import Labels
     from napari.viewer import Viewer
     from numpy.typing import NDArray
+    from qtpy.QtWidgets import QWidget
 
 
 PixelSpan = tuple[slice, slice]
@@ -59,6 +60,15 @@ def canvas_size(viewer: Viewer) -> tuple[int, int]:
     canvas = getattr(viewer, "canvas", None)
     height, width = viewer._canvas_size if canvas is None else canvas.size
     return int(height), int(width)
+
+
+def canvas_widget(viewer: Viewer) -> QWidget | None:
+    """Return the widget that shows the layers, to place others on it; None where it is unknown."""
+    try:
+        found = viewer.window._qt_viewer.canvas.native
+    except AttributeError:
+        return None
+    return found if hasattr(found, "installEventFilter") else None
 
 
 def edit_spans(item: Sequence[Any]) -> Iterator[PixelSpan]:
