@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from napari_plimseg._widgets.viewer import MaskView
     from tests.support import widgets as fakes
 
 pytestmark = pytest.mark.gui
@@ -80,6 +81,52 @@ def test_a_slide_is_shown_with_its_own_layers_only(
     text = (tmp_path / "out.csv").read_text("utf-8")
     assert "second.tif" in text
     assert "first.tif" not in text
+
+
+def test_two_slides_with_two_masks_each_stay_apart(
+    dock: PlimsegDock, add_slide: Callable, qtbot, tmp_path: Path
+) -> None:  # type: ignore[no-untyped-def]
+    words = {"first": ("ant", "bee"), "second": ("cow", "dog")}
+    masks: dict[str, list[MaskView]] = {}
+    for position, (name, classes) in enumerate(words.items()):
+        add_slide(1200, 1600 + 400 * position, name=f"{name}.tif")
+        for word in classes:
+            if dock.class_list.legend is not None:
+                dock.class_list.change_button.click()
+            dock.class_list.table.item(0, 2).setText(word)
+            generate(dock, qtbot)
+            masks.setdefault(name, []).append(dock.view)  # type: ignore[arg-type]
+            view = masks[name][-1]
+            view.edit_classes(view.edits.renamed(view.info.classes.names[0], f"{word} of {name}"))
+    assert len(mask_views(dock._viewer)) == 4
+    for position, name in ((0, "first"), (1, "second"), (0, "first")):
+        dock.slides.choose(position)
+        older, newer = masks[name]
+        assert seen(dock) == {name, newer.layer.name}
+        assert dock.class_list.legend.names[0] == f"{words[name][1]} of {name}"  # type: ignore[union-attr]
+        newer.layer.visible, older.layer.visible = False, True  # the older one by hand
+        assert dock.view is older
+        assert dock.class_list.legend.names[0] == f"{words[name][0]} of {name}"  # type: ignore[union-attr]
+        newer.layer.visible, older.layer.visible = True, False
+    for position, name in enumerate(words):
+        dock.slides.choose(position)
+        for view, word in zip(masks[name], words[name], strict=True):
+            for each in masks[name]:
+                each.layer.visible = each is view
+            folder = tmp_path / f"{name} {word}"
+            folder.mkdir()
+            with qtbot.waitSignal(dock.tools.exported, timeout=WAIT):
+                dock.tools.export("all", folder)
+            files = sorted(folder.iterdir())
+            assert [path.name.split(".")[0] for path in files] == [name] * len(files)
+            text = b"".join(path.read_bytes() for path in files if path.suffix != ".png")
+            mine = f"{word} of {name}".encode()
+            others = {f"{w} of {n}".encode() for n, both in words.items() for w in both} - {mine}
+            assert mine in text
+            assert not [other for other in others if other in text]
+            other_slide = "second" if name == "first" else "first"
+            assert f"{other_slide}.tif".encode() not in text
+            qtbot.waitUntil(lambda: not dock.tools.is_busy, timeout=WAIT)
 
 
 def test_choosing_a_slide_fits_it(dock: PlimsegDock, add_slide: Callable) -> None:
