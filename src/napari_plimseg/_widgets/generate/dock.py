@@ -120,6 +120,8 @@ def _button(text: str) -> QToolButton:
 
 
 _LABEL_WIDTH = 58
+_NO_OTHER_MASK = ("device", "load_early", "overview_map")
+"""Settings on which the mask does not depend."""
 
 
 class PlimsegDock(QWidget):
@@ -439,7 +441,7 @@ class PlimsegDock(QWidget):
         self.refresh_state()
 
     def _on_settings(self, name: str) -> None:
-        if name != "device":  # the mask does not depend on it
+        if name not in _NO_OTHER_MASK:
             self.controller.forget_stopped()
         self._remember()
         self.refresh_state()
