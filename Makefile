@@ -2,6 +2,7 @@
 # make test   set everything up and run every check
 # make gui    open the viewer with the dock (SLIDE=path opens a slide)
 # make story  play in napari what a user does, and check each step (pictures in story/)
+# make trust  play what must never go wrong without a word, on three screens (pictures in trust/)
 # make lint   ruff, ruff format and mypy only
 # make fuzz, faults, privacy, load
 #             the campaigns of tests/campaigns, with figures; up to 40 minutes each (ARGS="--self-test")
@@ -21,7 +22,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
 CAMPAIGNS := fuzz faults privacy load
-.PHONY: help demo test lint $(CAMPAIGNS) docs dist gui system story screenshots clean
+.PHONY: help demo test lint $(CAMPAIGNS) docs dist gui system story trust screenshots clean
 
 help:
 	@sed -n 's/^# make/make/p' Makefile
@@ -88,6 +89,9 @@ gui: system $(VENV)/demo-ready
 
 story: system $(VENV)/demo-ready
 	@PLIMSEG_VIRTUAL_SCREEN=1 scripts/with_screen.sh $(BIN)/python scripts/play_story.py $(STORY)
+
+trust: system $(VENV)/demo-ready
+	@$(BIN)/python scripts/play_trust.py $(TRUST)
 
 screenshots: system $(VENV)/demo-ready
 	@PLIMSEG_VIRTUAL_SCREEN=1 scripts/with_screen.sh $(BIN)/python scripts/make_screenshots.py

@@ -5,8 +5,9 @@ Usage: python scripts/play_story.py [--slide SLIDE --mpp MPP] [--data FOLDER] [-
 
 Mouse and keys press the real buttons and paint on the real canvas; each step checks what must be
 true after it (files on the disk, pixels, messages, scores) and prints a line with its seconds. The
-first step that fails ends the story with exit code 1. The pictures of the user guide are the ones
-that it leaves in `--out`. Results, models and settings go to a folder that is deleted.
+first step that fails ends the story with exit code 1; --trust plays the other steps, too. The
+pictures of the user guide are the ones that it leaves in `--out`. Results, models and settings go
+to a folder that is deleted.
 
 Without a screen: scripts/with_screen.sh python scripts/play_story.py
 """
@@ -38,6 +39,9 @@ def main() -> int:
         "--trust", action="store_true", help="play what must never go wrong without a word instead"
     )
     parser.add_argument("--font-scale", type=float, default=1.0, help="1.5 for fonts of 150 %%")
+    parser.add_argument(
+        "--screen", type=_size, default="1366x768", metavar="WIDTHxHEIGHT", help="of the window"
+    )
     parser.add_argument("--begin", metavar="STEP", help="leave out what comes before, but opening")
     parser.add_argument("--until", metavar="STEP", help="end after this step")
     options = parser.parse_args()
@@ -49,10 +53,16 @@ def main() -> int:
         return play(options, Path(folder))
 
 
+def _size(text: str) -> tuple[int, int]:
+    width, _, height = text.partition("x")
+    return int(width), int(height)
+
+
 def play(options: argparse.Namespace, folder: Path) -> int:
     """Play all steps; return the exit code."""
     import napari
     from napari.settings import get_settings
+    from story.managing import MANAGING_STEPS
     from story.on_the_slide import SLIDE_STEPS, Story
     from story.screen import Screen
     from story.trust import TRUST_STEPS
@@ -63,11 +73,13 @@ def play(options: argparse.Namespace, folder: Path) -> int:
     appearance.font_size = round(appearance.font_size * options.font_scale)
     viewer = napari.Viewer(show=True)
     viewer.theme = options.theme
-    screen = Screen(viewer, options.out)
+    screen = Screen(viewer, options.out, options.screen)
     story = Story(screen, folder, options.slide, options.mpp, options.data or TILES)
     began = time.monotonic()
     code = 0
-    steps = TRUST_STEPS if options.trust else {**SLIDE_STEPS, **PROMPT_STEPS, **MODEL_STEPS}
+    steps = SLIDE_STEPS | PROMPT_STEPS | MANAGING_STEPS | MODEL_STEPS
+    if options.trust:
+        steps = TRUST_STEPS
     names = list(steps)
     begin = names.index(options.begin) if options.begin else 1
     for name in [names[0], *names[begin:]]:
@@ -77,10 +89,13 @@ def play(options: argparse.Namespace, folder: Path) -> int:
         except Exception as error:  # noqa: BLE001 - whatever it is, the story ends here
             traceback.print_exc()
             print(f"FAILED  {name}: {error}", flush=True)
-            screen.picture("failed")
             code = 1
-            break
-        print(f"{name:<22} {time.monotonic() - start:6.1f} s  {told}", flush=True)
+            if not options.trust:
+                screen.picture("failed")
+                break
+            screen.picture(f"failed_{name.replace(' ', '_')}")
+        else:
+            print(f"{name:<22} {time.monotonic() - start:6.1f} s  {told}", flush=True)
         if name == options.until:
             break
     print(

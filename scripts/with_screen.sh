@@ -3,6 +3,7 @@
 #
 # Usage: scripts/with_screen.sh COMMAND [ARGUMENT ...]
 # PLIMSEG_VIRTUAL_SCREEN=1 takes a virtual screen even where a real one is there.
+# PLIMSEG_SCREEN_SIZE=1920x1080 is the size of the virtual screen.
 set -eu
 real=${DISPLAY:-}${WAYLAND_DISPLAY:-}
 if [ "$(uname -s)" != Linux ] || { [ -n "$real" ] && [ -z "${PLIMSEG_VIRTUAL_SCREEN:-}" ]; }; then
@@ -13,4 +14,4 @@ if ! command -v xvfb-run >/dev/null; then
   exit 1
 fi
 unset WAYLAND_DISPLAY
-exec xvfb-run -a -s "-screen 0 1366x768x24 -nolisten tcp" "$@"
+exec xvfb-run -a -s "-screen 0 ${PLIMSEG_SCREEN_SIZE:-1366x768}x24 -nolisten tcp" "$@"

@@ -12,7 +12,7 @@ from PIL import Image
 from qtpy.QtCore import QEvent, QPoint, QPointF, Qt
 from qtpy.QtGui import QMouseEvent
 from qtpy.QtTest import QTest
-from qtpy.QtWidgets import QApplication, QScrollArea
+from qtpy.QtWidgets import QApplication, QMessageBox, QScrollArea
 
 from napari_plimseg._widgets.docks import open_dock
 from napari_plimseg._widgets.viewer import get_camera
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from napari_plimseg._widgets.generate import PlimsegDock
 
-WINDOW = 1366, 768
+SIZE = 1366, 768
 PATIENCE_SECONDS = 900.0
 _PLUGIN = "napari-plimseg"
 _EXACT_COLORS, _FREQUENT_COLORS, _COLORS_APART = 112, 2000, 10
@@ -46,12 +46,15 @@ class Screen:
     viewer : napari.Viewer
     folder : Path
         Takes the pictures.
+    size : tuple of int
+        Width and height of the window.
     """
 
-    def __init__(self, viewer: Viewer, folder: Path) -> None:
+    def __init__(self, viewer: Viewer, folder: Path, size: tuple[int, int] = SIZE) -> None:
         self.viewer = viewer
         self.folder = folder
-        viewer.window.resize(*WINDOW)
+        self.size = size
+        viewer.window.resize(*size)
 
     # -- waiting
 
@@ -110,6 +113,13 @@ class Screen:
         QTest.mouseClick(button, Qt.MouseButton.LeftButton, pos=place)
         self.rest(0.05)
 
+    def unfold(self, section: Any) -> None:
+        """Open a section by its title, and wait until it has its height."""
+        if not section.isExpanded():
+            self.press(section.toggleButton())
+            self.rest(0.4)
+        self.bring_into_sight(section)
+
     def type_into(self, edit: QLineEdit, text: str) -> None:
         """Replace a line by typing another one, and press Enter."""
         self.bring_into_sight(edit)
@@ -134,6 +144,18 @@ class Screen:
         """Answer a modal question of Qt before it is asked."""
         with mock.patch.object(dialog, method, staticmethod(lambda *_, **__: answer)):
             yield
+
+    @contextlib.contextmanager
+    def refusing(self) -> Iterator[list[str]]:
+        """Answer questions with No, and list them."""
+        asked: list[str] = []
+
+        def refuse(*arguments: Any) -> Any:
+            asked.append(arguments[2])
+            return QMessageBox.StandardButton.No
+
+        with mock.patch.object(QMessageBox, "question", refuse):
+            yield asked
 
     def keys(self, widget: QWidget, text: str) -> None:
         """Type keys, one after another."""
@@ -215,8 +237,8 @@ class Screen:
         path = self.folder / f"{name}.png"
         if of is None:
             taken = Image.fromarray(self.viewer.screenshot(canvas_only=False, flash=False))
-            if taken.size != WINDOW:
-                raise StoryError(f"the window does not fit into {WINDOW}: it is {taken.size}")
+            if taken.size != self.size:
+                raise StoryError(f"the window does not fit into {self.size}: it is {taken.size}")
             corner = self.canvas.mapTo(self.canvas.window(), QPoint(0, 0))
             left, top = corner.x(), corner.y()
             slide = (left, top, left + self.canvas.width(), top + self.canvas.height())

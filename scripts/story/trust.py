@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from unittest import mock
 
 import numpy as np
 from qtpy.QtCore import QPoint, Qt
 from qtpy.QtTest import QTest
-from qtpy.QtWidgets import QFileDialog, QMessageBox
+from qtpy.QtWidgets import QFileDialog
 from story.on_the_slide import StoryError, check, generate_view, open_slide
+from story.trust_classes import class_edits
+from story.trust_slides import TRUST_SLIDE_STEPS
 
 from napari_plimseg._widgets.viewer import RunOn
+from napari_plimseg.settings import load_settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -49,6 +53,13 @@ def keys_move_nothing(story: Story) -> str:
             same = all(map(np.array_equal, before, _places(slide, mask)))
             check(f"{key} moves nothing", same)
             check("nothing is painted", story.view.corrected_pixels == 0)
+    for layer in (slide, mask):
+        for key, mode in (("b", "paint"), ("e", "erase"), ("f", "fill"), ("z", "pan_zoom")):
+            screen.viewer.layers.selection.active = layer
+            screen.keys(screen.canvas, key)
+            check(f"{key} with {layer.name} selected is {mode}", str(mask.mode) == mode)
+            check(f"{key} is of the mask", str(slide.mode) == "pan_zoom")
+    check("no layer moved", all(map(np.array_equal, before, _places(slide, mask))))
     slide.mode = "transform"  # napari's own button
     check("the transform tool is refused", slide.mode == "pan_zoom")
     check("it is said", "stay in place" in review.banner.text)
@@ -111,6 +122,8 @@ def generate_again(story: Story) -> str:
     check("it offers to compute it again", dock.banner.offer_button.isVisible())
     check("there is one mask", len(screen.viewer.layers) == masks)
     screen.picture("trust_already_segmented")
+    screen.rest(1.5)  # the dock scrolls to the result when its areas are measured
+    check("it is still said", dock.banner.text.startswith("Already segmented"))
     places = [w.mapTo(dock, QPoint(0, 0)) for w in (dock.run_panel.button, dock.model_choice)]
     dock.banner.hide()
     screen.rest(0.1)
@@ -119,31 +132,78 @@ def generate_again(story: Story) -> str:
     return "Already segmented"
 
 
-def export_twice(story: Story) -> str:
-    """Export to a file that exists: it is replaced after a question only."""
+def cam_over_the_mask(story: Story) -> str:
+    """Show the CAM of a typed word: both it and the mask can be read; hide it again."""
     screen, dock = story.screen, story.dock
-    target = story.folder / "twice"
-    where = (str(target), "")
-    with screen.answering(QFileDialog, "getSaveFileName", where):
+    fold, mask = dock.cams, story.view.layer
+    before = mask.opacity, mask.contour, mask.visible
+    screen.unfold(fold)
+    screen.wait("models are listed", lambda: fold.panel.chosen_model is not None, 60)
+    screen.type_into(fold.panel.what.lineEdit(), "hair follicle")
+    screen.wait("it begins", lambda: fold.cam.layer is not None, 120)
+    screen.wait("it ends", lambda: not fold.cam.is_running)
+    layer = fold.cam.layer
+    check("it is seen", layer.visible and layer.opacity > 0)
+    check("it has the word", layer.name.startswith("hair follicle"))
+    check("the mask steps back", (mask.opacity, mask.contour, mask.visible) != before)
+    check("the mask can be seen", mask.visible and mask.opacity > 0)
+    screen.bring_into_sight(fold.panel.values)
+    check("a bar shows the values", fold.panel.values.isVisible())
+    screen.picture("trust_cam")
+    screen.press(fold.panel.hide_button)
+    check("it is gone", fold.cam.layer is None and layer not in screen.viewer.layers)
+    check("the mask is as before", (mask.opacity, mask.contour, mask.visible) == before)
+    screen.press(fold.toggleButton())
+    return layer.name
+
+
+def export_twice(story: Story) -> str:
+    """Export to files that exist: they are replaced after a question only."""
+    screen, dock = story.screen, story.dock
+    folder = story.folder / "twice"
+    folder.mkdir()
+    expected = Path(load_settings().export_folder or dock.slides.slide.path.parent)
+    offered: list[tuple[str, str, str]] = []
+
+    def choose(*arguments: Any) -> Any:
+        offered.append(arguments[1:4])
+        return str(folder / "twice"), ""
+
+    with mock.patch.object(QFileDialog, "getSaveFileName", choose):
         screen.press(dock.results.export_buttons["csv"])
-    file = target.with_name("twice.csv")
+    file = folder / "twice.csv"
     screen.wait("it is written", lambda: file.exists() and not dock.tools.is_busy, 60)
+    title, start, kinds = offered[0]
+    check(f"a title for the format: {title}", title == "Export Areas CSV")
+    check(f"only files of its type: {kinds}", kinds == "Areas CSV (*.csv)")
+    check(f"in the last folder, else beside the slide: {start}", Path(start).parent == expected)
     file.write_text("mine")
-    asked: list[str] = []
-
-    def refuse(*arguments: Any) -> Any:
-        asked.append(arguments[2])
-        return QMessageBox.StandardButton.No
-
-    with (
-        screen.answering(QFileDialog, "getSaveFileName", where),
-        mock.patch.object(QMessageBox, "question", refuse),
-    ):
+    with mock.patch.object(QFileDialog, "getSaveFileName", choose), screen.refusing() as asked:
         screen.press(dock.results.export_buttons["csv"])
-    screen.rest(0.5)
-    check("it was asked", len(asked) == 1)
-    check("the file stays", file.read_text() == "mine")
-    return asked[0]
+        screen.rest(0.5)
+        check("the folder is remembered", Path(offered[1][1]).parent == folder)
+        check("it was asked", len(asked) == 1)
+        check("the file stays", file.read_text() == "mine")
+        check("it is said", dock.banner.text == "Nothing was exported.")
+        for number in (1, 2):
+            with screen.answering(QFileDialog, "getExistingDirectory", str(folder)):
+                screen.press(dock.results.export_buttons["all"])
+            screen.wait("it is over", lambda: not dock.tools.is_busy, 60)
+            check("All asks from the second time on", len(asked) == number)
+        check("it names what exists", asked[1].count(", ") == 3)
+        screen.press(dock.results.beside)
+        path = dock.slides.slide.path
+        stranger = path.with_name(f"{path.stem}.areas.csv")
+        written = stranger.exists()
+        screen.press(dock.results.export_buttons["csv"])
+        screen.wait("it is over", lambda: not dock.tools.is_busy, 60)
+        check("beside the slide without a question where", written or stranger.is_file())
+        if not written:
+            stranger.unlink()
+        screen.press(dock.results.beside)
+    screen.bring_into_sight(dock.results.beside)
+    screen.picture("trust_exports")
+    return asked[1]
 
 
 def click_beside_the_slide(story: Story) -> str:
@@ -152,14 +212,16 @@ def click_beside_the_slide(story: Story) -> str:
     screen.viewer.reset_view()
     screen.camera.zoom *= 0.6
     screen.rest(0.3)
-    screen.press(review._folds[1].toggleButton())
+    screen.unfold(review._folds[1])
     screen.press(review.prompts.controls.tools["point_in"])
     QTest.mouseClick(screen.canvas, Qt.MouseButton.LeftButton, pos=QPoint(12, 12))
     screen.rest(0.3)
     check("it says what to do", "outside the slide" in review.banner.text)
     check("it is no error", review.banner.kind == "info")
     screen.picture("trust_outside")
-    return review.banner.text
+    said = review.banner.text
+    screen.press(review.prompts.controls.tools["point_in"])  # deactivates it
+    return said
 
 
 TRUST_STEPS: dict[str, Callable[[Story], str]] = {
@@ -169,7 +231,10 @@ TRUST_STEPS: dict[str, Callable[[Story], str]] = {
     "strokes reach the mask": strokes_reach_the_mask,
     "search follows the run": search_follows_the_run,
     "generate again": generate_again,
+    "CAM over the mask": cam_over_the_mask,
     "export twice": export_twice,
+    "edit the classes": class_edits,
     "click beside the slide": click_beside_the_slide,
+    **TRUST_SLIDE_STEPS,
 }
 """In the order in which they are played."""
