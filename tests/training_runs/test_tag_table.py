@@ -11,6 +11,7 @@ from PIL import Image
 from napari_plimseg.errors import TagError
 from napari_plimseg.training_runs.tag_table import TagTable
 from plimseg_training.data.scan import scan_folder
+from plimseg_training.data.tags_csv import set_aside
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -165,3 +166,17 @@ def test_a_first_class_that_means_glass_is_left_out_with_a_note(images: Path) ->
     assert table.classes == ("tumour", "stroma")
     assert table.note.startswith("'Glass' is no tissue")
     assert TagTable(images, ["tumour", "stroma"]).note == ""
+
+
+def test_what_was_set_aside_is_said_to_be(images: Path) -> None:
+    table = TagTable(images, ["tumour", "stroma"])
+    table.toggle("a.png", "tumour")
+    table.toggle("b.png", "stroma")
+    table.toggle_unsure("c.png")
+    table.set_nothing("d.png")
+    assert set_aside(images) == {"c.png": "unsure", "d.png": "none of the classes"}
+    texts = {p.file: p.text for p in scan_folder(images).problems if p.kind == "not in table"}
+    assert "set aside while tagging (unsure)" in texts["c.png"]
+    assert "set aside while tagging (none of the classes)" in texts["d.png"]
+    (images / "tags.aside.json").write_text("[")
+    assert set_aside(images) == {}

@@ -10,7 +10,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from napari_plimseg.reading import UnreadableError, read_bytes
+from napari_plimseg.reading import UnreadableError, read_bytes, read_json
 from napari_plimseg.slides import usable_mpp
 from napari_plimseg.tables import read_spreadsheet
 from plimseg_training.data.entries import (
@@ -590,16 +590,39 @@ def _by_file(path: Path, rows: Sequence[_Row], problems: list[Problem]) -> list[
     return entries
 
 
+_ASIDE = "tags.aside.json"  # as the gallery of the dock writes it
+_WHY_ASIDE = {"unsure": "unsure", "nothing": "none of the classes"}
+
+
+def set_aside(folder: Path) -> dict[str, str]:
+    """Return the images of a folder that were set aside while tagging, and why.
+
+    Nothing when there is no list of them, or it can't be read: the tags themselves are elsewhere.
+    """
+    path = folder / _ASIDE
+    if not path.is_file():
+        return {}
+    try:
+        content = read_json(path, UnreadableError)
+        return {str(name): why for key, why in _WHY_ASIDE.items() for name in content[key]}
+    except (UnreadableError, KeyError, TypeError):
+        return {}
+
+
 def _compare_with_folder(
     folder: Path, entries: Sequence[FolderEntry], problems: list[Problem]
 ) -> None:
     listed = {entry.path for entry in entries} | {e.truth for e in entries if e.truth}
     tagged_before = {problem.file for problem in problems}
     present = image_files(folder)
+    aside = set_aside(folder)
     for path in present:
-        if path not in listed and path.name not in tagged_before:
-            text = "it has no row in the table, so it is skipped. Add a row."
-            problems.append(Problem(path.name, "not in table", text, fatal=False))
+        if path in listed or path.name in tagged_before:
+            continue
+        text = "it has no row in the table, so it is skipped. Add a row."
+        if path.name in aside:
+            text = f"it was set aside while tagging ({aside[path.name]}), so it is skipped."
+        problems.append(Problem(path.name, "not in table", text, fatal=False))
     names = [path.name for path in present]
     for entry in entries:
         if not is_there(entry.path):
