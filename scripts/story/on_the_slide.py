@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
 _SAVED_WITHIN = 10.0  # seconds; two on a machine that does nothing else
 _SMALL_TILES, _USUAL_TILES = 0, 1
-_GLASS = 9  # mask id of the bundled model's background
 
 
 class Story:
@@ -179,7 +178,7 @@ def correct_by_brush(story: Story) -> str:
     screen.wait("the dock has the mask", lambda: correct.target is not None)
     before = layer.data.copy()
     screen.look_at_all(story.slide_layer, 2.5)
-    y, x, mask_id = _middle_of_largest(before, near=_centre(story))
+    y, x, mask_id = _middle_of_largest(story, before)
     other = 1 if mask_id != 1 else 2
     screen.press(correct.controls.tools["brush"])
     QTest.keyClick(screen.canvas, str(other))
@@ -209,8 +208,8 @@ def relabel_region(story: Story) -> str:
     screen, view, review = story.screen, story.view, story.review
     correct, layer = review.correct, view.layer
     before = layer.data.copy()
-    y, x, mask_id = _middle_of_largest(before, near=_centre(story))
-    other = 5 if mask_id != 5 else 3
+    y, x, mask_id = _middle_of_largest(story, before)
+    other = next(i for i in reversed(view.info.classes.tissue_ids) if i != mask_id)
     screen.press(correct.controls.chips.chips[other - 1].button)
     screen.press(correct.controls.tools["fill"])
     screen.click_on(layer, y, x)
@@ -274,8 +273,9 @@ def compare_with_truth(story: Story) -> str:
     truth = view.layer.data.copy()
     height, width = truth.shape
     part = truth[height // 3 : height // 2, width // 4 : width // 2]
-    wrong = (part > 0) & (part < _GLASS)
-    part[wrong] = part[wrong] % 8 + 1  # the next class
+    tissue = len(view.info.classes.tissue_ids)
+    wrong = (part > 0) & (part <= tissue)
+    part[wrong] = part[wrong] % tissue + 1  # the next class
     path = story.folder / "truth.png"
     Image.fromarray(truth).save(path)
     panel = judge.compare
@@ -302,14 +302,15 @@ def probability(story: Story) -> str:
     """Lay the probability of a class over the slide, and take it off."""
     screen, dock, view = story.screen, story.dock, story.view
     overlay = dock.results.overlay
-    screen.choose(overlay, overlay.findData("stroma"))
+    name = view.info.classes.names[0]
+    screen.choose(overlay, overlay.findData(name))
     screen.wait("it is shown", lambda: dock.controller.overlay is not None)
     view.layer.visible = False
     screen.bring_into_sight(dock.results.areas)
     story.picture("probability")
     view.layer.visible = True
     screen.choose(overlay, overlay.findData(""))
-    return ""
+    return name
 
 
 def export(story: Story) -> str:
@@ -369,13 +370,14 @@ def _centre(story: Story) -> tuple[float, float]:
 
 
 def _middle_of_largest(
-    mask: NDArray[np.uint8], near: tuple[float, float], reach: int = 70
+    story: Story, mask: NDArray[np.uint8], reach: int = 70
 ) -> tuple[int, int, int]:
-    """Return a pixel deep inside a region of tissue near a place, and its mask id."""
+    """Return a pixel deep inside a region of tissue in the middle, and its mask id."""
+    near, tissue = _centre(story), story.view.info.classes.tissue_ids
     top, left = (max(0, int(c) - reach) for c in near)
     part = mask[top : int(near[0]) + reach, left : int(near[1]) + reach]
     best = (0.0, 0, 0, 0)
-    for mask_id in np.unique(part[(part > 0) & (part < _GLASS)]):
+    for mask_id in np.intersect1d(part, tissue):
         depth = ndimage.distance_transform_edt(part == mask_id)
         y, x = np.unravel_index(int(depth.argmax()), depth.shape)
         if depth[y, x] > best[0]:
