@@ -301,6 +301,11 @@ def test_run_on_drawn_shapes(dock: PlimsegDock, add_slide: Callable, qtbot) -> N
     dock.draw_region()
     shapes = dock._viewer.layers[f"{REGION_LAYER} · slide"]
     assert shapes.mode == "add_rectangle"
+    shapes.visible = False
+    dock._viewer.layers.selection.active = None
+    dock.run_on.draw_button.click()
+    assert shapes.visible
+    assert dock._viewer.layers.selection.active.name == shapes.name
     shapes.add_rectangles(np.array([[79.5, 159.5], [79.5, 479.5], [399.5, 479.5], [399.5, 159.5]]))
     assert dock.run_panel.button.isEnabled()
     assert run_to_the_end(dock, qtbot)

@@ -563,3 +563,27 @@ def test_a_view_too_wide_is_refused(coarse: Review, monkeypatch: pytest.MonkeyPa
     coarse.correct.open_region()
     assert "Zoom in" in coarse.dock.banner.text
     assert coarse.layer is coarse.view.layer
+
+
+def test_what_is_about_to_be_written_into_is_shown(review: Review) -> None:
+    layer, correct = review.layer, review.correct
+    for name, button in correct.controls.tools.items():
+        layer.visible = False
+        review.viewer.layers.selection.active = None
+        button.click()
+        assert layer.visible, name
+        assert review.viewer.layers.selection.active is layer, name
+    cleanup = correct.controls.cleanup
+    layer.visible = False
+    cleanup.numbers[CleanupOperation.GROW].setValue(12.0)
+    cleanup.buttons[CleanupOperation.GROW].click()
+    review.wait_done()
+    assert layer.visible
+    layer.visible = False
+    cleanup.scope.setCurrentIndex(1)  # waits for a click on a region
+    cleanup.buttons[CleanupOperation.SMALL].click()
+    assert layer.visible
+    for name, button in review.dock.prompts.controls.tools.items():
+        layer.visible = False
+        button.click()
+        assert layer.visible or not button.isChecked(), name

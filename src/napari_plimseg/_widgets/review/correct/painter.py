@@ -198,9 +198,15 @@ class MaskPainter:
         edit = self._limited(edit)
         size = edit.size
         if size:
+            self._show()
             label_history.write(self.target.layer, edit, refresh=refresh)
             self.target.note(*edit.window)
         return size
+
+    def _show(self) -> None:
+        """Show a hidden mask: what is painted must be seen."""
+        if not self.target.layer.visible:  # else napari would change the tool, even in a stroke
+            self.target.layer.visible = True
 
     def apply_pieces(
         self, pieces: Sequence[tuple[Edit, Mask]], on_done: Callable[[int], None]
@@ -216,6 +222,7 @@ class MaskPainter:
             Called with the number of changed pixels.
         """
         layer, sizes = self.target.layer, [0]
+        self._show()
 
         def allowed() -> Iterator[Edit]:
             for edit, before in pieces:

@@ -491,6 +491,7 @@ class CorrectSection(QWidget):
             self._stop_waiting()
             self._waiting = operation
             self._viewer.layers.selection.active = target.layer
+            target.layer.visible = True
             target.layer.mode = "pan_zoom"
             self._click.set_attribute(target.layer, "cursor", "cross", "standard")
             self._click.bind_key(target.layer, "Escape", lambda: self._on_cleanup(None))
