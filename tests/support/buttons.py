@@ -25,6 +25,7 @@ from qtpy.QtWidgets import (
 
 from napari_plimseg._widgets.common.actions import ActionButton
 from napari_plimseg._widgets.common.background_job import BackgroundJob
+from napari_plimseg._widgets.common.collapsible import CollapsibleSection
 from napari_plimseg._widgets.common.tooltips import TOOLTIPS
 from napari_plimseg.settings import DockSettings, TrainSettings, options_of
 
@@ -103,8 +104,15 @@ def _owner_of(dock: QWidget, control: QWidget) -> str:
     return ""
 
 
+def open_folds(dock: QWidget) -> None:
+    """Show what is folded."""
+    for fold in dock.findChildren(CollapsibleSection):
+        fold.expand(animate=False)
+
+
 def missing_words(dock: QWidget) -> list[str]:
     """Return the controls without a tooltip, and the disabled ones that don't say why."""
+    open_folds(dock)
     wrong = []
     for control in controls(dock):
         tip = control.toolTip().strip()
@@ -154,9 +162,12 @@ def press_all(dock: QWidget, first: str = "") -> set[str]:
 
     What has `first` in its label comes first.
     """
+    open_folds(dock)
     pressed = set()
     found = [(control, label(dock, control)) for control in controls(dock)]
     for control, name in sorted(found, key=lambda one: _turn(one[1], first)):
+        if alive(dock) and alive(control) and not control.isVisibleTo(dock):
+            open_folds(dock)  # a press may have folded it
         if alive(control) and control.isEnabled() and control.isVisibleTo(dock):
             before = _working(dock)
             press(control)

@@ -16,6 +16,7 @@ from qtpy.QtWidgets import QPushButton, QWidget
 from napari_plimseg import models
 from napari_plimseg._widgets.common.background_job import stop_jobs
 from napari_plimseg._widgets.common.tooltips import TOOLTIPS
+from napari_plimseg._widgets.generate import cam_jobs, cams
 from napari_plimseg._widgets.review.inspect import uncertain_regions
 from napari_plimseg.errors import ModelError
 from napari_plimseg.inference.devices import ENGINE
@@ -25,6 +26,7 @@ from napari_plimseg.settings import remember
 from napari_plimseg.slides.slide import Region
 from tests.support import widgets as fakes
 from tests.support.buttons import alive, cancel_dialogs, controls, label, missing_words, press_all
+from tests.support.cams import WORDS, Colors
 from tests.support.library import CONFIG, QUILT, WEIGHTS, FakeRemote, own
 from tests.support.masks import info_for
 from tests.support.paths import ROOT
@@ -238,6 +240,18 @@ def main_finished(house: House) -> PlimsegDock:
     with house.qtbot.waitSignal(dock.tools.exported, timeout=WAIT):
         dock.tools.export("csv", house.folder / "areas.csv")
     house.wait(lambda: not dock.tools.is_busy)
+    return dock
+
+
+def main_with_cam(house: House) -> PlimsegDock:
+    house.patch.setattr(cams, "find_cam_models", lambda: [WORDS])
+    house.patch.setattr(cam_jobs.CamSources, "of", lambda self, model: Colors())
+    dock = main_with_slide(house)
+    dock.cams.expand(animate=False)
+    house.wait(lambda: dock.cams.panel.model.count() == 1)
+    dock.cams.panel.what.setEditText("gland")
+    dock.cams.show_cam()
+    house.wait(lambda: not dock.cams.cam.is_running)
     return dock
 
 
@@ -760,13 +774,15 @@ FIRST = {
     prompts_cut_off: "PromptControls.wider_button",
     prompts_found: "PromptControls.accept_button",
     prompts_one_by_one: "PromptControls.discard_button",
+    main_with_cam: "CamPanel.hide_button",
 }
 """What is pressed first in a state: other presses would end it."""
 
 STATES: dict[str, tuple[Callable[[House], QWidget], ...]] = {
     "main": (
         main_dock, main_without_model, main_with_slide, main_without_mpp, main_while_a_batch_runs,
-        main_running, main_stopping, main_failed, main_finished, main_edited, main_closing,
+        main_running, main_stopping, main_failed, main_finished, main_with_cam, main_edited,
+        main_closing,
     ),
     "review": (
         review_dock, review_with_mask, review_first_class, review_second_class,

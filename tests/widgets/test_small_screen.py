@@ -20,7 +20,7 @@ from napari_plimseg.tissue import TissueClass
 from tests.support.buttons import controls
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
+    from collections.abc import Callable, Generator, Iterator
     from pathlib import Path
 
     from napari_plimseg._widgets.generate.dock import PlimsegDock
@@ -157,3 +157,49 @@ def test_an_error_offers_a_report_with_its_places_and_without_names(qtbot) -> No
     assert banner.copy_button.text() == "Copied"
     banner.show_message("info", "All is well.")
     assert not banner.copy_button.isVisibleTo(banner)
+
+
+@pytest.fixture
+def large_fonts() -> Iterator[None]:
+    """Fonts of 150 % in napari's settings."""
+    from napari.settings import get_settings
+
+    appearance = get_settings().appearance
+    before = appearance.font_size
+    appearance.font_size = round(1.5 * before)
+    yield
+    appearance.font_size = before
+
+
+MAIN_BUTTONS: dict[str, Callable[[Any], QWidget]] = {
+    "main": lambda dock: dock.run_panel.button,
+    "train": lambda dock: dock.panel.start_button,
+    "batch": lambda dock: dock.run_button,
+    "models": lambda dock: dock.use_button,
+}
+
+
+@pytest.mark.parametrize("name", MAIN_BUTTONS)
+def test_the_main_button_is_on_a_small_screen_with_large_fonts(
+    name: str,
+    large_fonts: None,
+    make_napari_viewer_proxy: Callable,
+    model: fakes.ColorModel,
+    tmp_path: Path,
+    qtbot: Any,
+) -> None:
+    remember("batch_folder", str(tmp_path / "results"))
+    viewer = make_napari_viewer_proxy(show=True)
+    viewer.window.resize(1366, 768)
+    dock = open_main_dock(viewer) if name == "main" else open_dock(viewer, name)
+    dock.parentWidget().show()
+    qtbot.waitUntil(dock.isVisible, timeout=10_000)
+    QGuiApplication.processEvents()
+    button, window = MAIN_BUTTONS[name](dock), dock.window()
+    assert button.visibleRegion().boundingRect() == button.rect()  # nothing cuts it off
+    place = button.mapTo(window, button.rect().topLeft())
+    assert 0 <= place.x() <= 1366 - button.width()
+    assert 0 <= place.y() <= 768 - button.height()
+    assert button.sizeHint().width() <= button.width()
+    inside = [area for area in dock.findChildren(QScrollArea) if area.isAncestorOf(button)]
+    assert not inside

@@ -9,28 +9,16 @@ import torch
 from torch.nn import functional as F
 
 from napari_plimseg.errors import ModelError
-from napari_plimseg.models.encoders.small import fresh_small_backbone
 from napari_plimseg.models.library import EntryState, list_models, models_folder
 from napari_plimseg.models.loading import load_model
 from napari_plimseg.models.model_file import KINDS, read_header
 from napari_plimseg.models.segmentation import cams
-from napari_plimseg.models.segmentation.cam_net import CamNet
 from napari_plimseg.tissue import TissueClass, TissueClasses
+from tests.support.cams import CLASSES, saved, stage_1
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
-
-    from napari_plimseg.models.encoders.base import Backbone
-
-CLASSES = TissueClasses(
-    (
-        TissueClass("gland", (200, 0, 0)),
-        TissueClass("stroma", (0, 200, 0)),
-        TissueClass("background", (240, 240, 240)),
-    )
-)
-TEXTS = F.normalize(torch.tensor([[1.0, 0.2, 0, 0], [0, 1.0, 0, 0.3]]), dim=1)
 
 
 class Words:
@@ -41,24 +29,6 @@ class Words:
         for row, text in enumerate(texts):
             found[row, 0 if "gland" in text else 2] = 1
         return found
-
-
-def stage_1(learnt: int = 0) -> tuple[Backbone, CamNet]:
-    torch.manual_seed(0)
-    backbone = fresh_small_backbone(0)
-    blocks = backbone.block_channels[-2:], backbone.strides[-2:]
-    head = CamNet(*blocks, TEXTS, width=16, stride=backbone.strides[-1], learnt=learnt).eval()
-    head.bias.data[:] = torch.tensor([0.5, -0.25]).view(2, 1, 1)
-    return backbone, head
-
-
-def saved(path: Path, learnt: int = 0) -> Path:
-    backbone, head = stage_1(learnt)
-    cams.save_cam_model(
-        path, backbone, head, CLASSES, title="mine", mpp=0.5, patch_size=64,
-        matcher="bundled", backbone_inside=True,
-    )  # fmt: skip
-    return path
 
 
 @pytest.mark.parametrize("learnt", [0, 3])

@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-import threading
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
-import torch
 from qtpy.QtCore import Qt
 from qtpy.QtTest import QTest
 
 from napari_plimseg._widgets.generate import cam_jobs, cams
 from napari_plimseg._widgets.generate.cam_jobs import CamModel, CamOffer, CamState
-from napari_plimseg.errors import ModelError
 from napari_plimseg.inference import ENGINE
-from napari_plimseg.models import CamTarget
 from napari_plimseg.models.library import EntryState, Kind, ModelEntry
 from napari_plimseg.settings import remembered
 from napari_plimseg.tissue import TissueClass
 from napari_plimseg.training_runs.run_folder import runs_folder
-from tests.models.segmentation.test_cams import saved
 from tests.support import widgets as fakes
+from tests.support.cams import WORDS, Colors, saved
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,40 +26,8 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.gui
 WAIT = 30_000
-WORDS = CamModel("text:words", "Words model", "words")
 STAGE_1 = CamModel("training:mine", "Stage 1 of mine", "mine", classes=fakes.CLASSES)
 NO_CAMS = CamModel("training:old", "Stage 1 of old", "old", problem="It has no CAMs.")
-
-
-class Colors:
-    """Knows purple by its color; can be made to wait."""
-
-    name, identity, mpp, stride, alignment, halo = "colors", "colors-1", 1.0, 16, 64, 64
-
-    def __init__(self) -> None:
-        self.gate = threading.Event()
-        self.gate.set()
-        self.asked: list[str] = []
-
-    def to(self, device: object) -> Colors:
-        return self
-
-    def vectors(self, images: torch.Tensor) -> torch.Tensor:
-        assert threading.current_thread() is not threading.main_thread()
-        assert self.gate.wait(30)
-        green = torch.nn.functional.avg_pool2d(images[..., 1].float(), self.stride)
-        purple = (green < 75).float()
-        return torch.stack([purple, 1 - purple], 1)
-
-    def class_target(self, tissue_class: TissueClass) -> CamTarget:
-        self.asked.append(f"class {tissue_class.name}")
-        return CamTarget(torch.tensor([[1.0, 0.0]]), scale=20.0, bias=-10.0)
-
-    def word_target(self, word: str) -> CamTarget:
-        self.asked.append(f"word {word}")
-        if word == "unreadable":
-            raise ModelError("the text model is missing", remedy="Download it.")
-        return CamTarget(torch.tensor([[0.6, 0.8]]))
 
 
 @pytest.fixture

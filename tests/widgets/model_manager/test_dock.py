@@ -289,7 +289,7 @@ def test_use_chooses_the_model_in_the_main_dock(models: ModelsDock, qtbot: Any) 
 
 def test_the_question_names_files_and_page(remote: FakeRemote) -> None:
     offer = ModelLibrary(remote).offer(QUILT)
-    html = question_html(offer)
+    html = question_html(offer, "#1558b0")
     assert "https://huggingface.co/wisdomik/QuiltNet-B-16" in html
     assert CONFIG_FILE in html
 

@@ -32,6 +32,7 @@ from napari_plimseg._widgets.common import (
     ModelCache,
     ModelChoice,
     PlainLabel,
+    TabOrdered,
     column,
     labeled,
     on_destroyed,
@@ -177,7 +178,7 @@ _BAR_STEPS = 1000
 _OPENING = "The list of slides is being opened."
 
 
-class BatchDock(QWidget):
+class BatchDock(TabOrdered):
     """Segments a list of slides.
 
     Messages are at the top, the list of slides in the middle, the big button at the bottom.

@@ -14,6 +14,7 @@ __all__ = [
     "FirstRunCard",
     "FlowText",
     "HelpPanel",
+    "LinkBrowser",
     "MadeBy",
     "ModelCache",
     "ModelChoice",
@@ -23,6 +24,7 @@ __all__ = [
     "PresetMenu",
     "ScrollColumn",
     "Stage",
+    "TabOrdered",
     "TileDone",
     "TimeSlicedTask",
     "ValueBar",
@@ -35,6 +37,7 @@ __all__ = [
     "failure_of",
     "heading",
     "labeled",
+    "link_color",
     "measure_areas",
     "on_destroyed",
     "plain",
@@ -159,6 +162,12 @@ from .layout import (
 from .layout import (
     scrolling as scrolling,
 )
+from .links import (
+    LinkBrowser as LinkBrowser,
+)
+from .links import (
+    link_color as link_color,
+)
 from .model_choice import (
     MadeBy as MadeBy,
 )
@@ -170,6 +179,9 @@ from .options_form import (
 )
 from .preset_menu import (
     PresetMenu as PresetMenu,
+)
+from .tab_order import (
+    TabOrdered as TabOrdered,
 )
 from .tooltips import (
     TOOLTIPS as TOOLTIPS,

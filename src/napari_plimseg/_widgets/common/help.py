@@ -150,6 +150,7 @@ SHORTCUTS: dict[str, tuple[Shortcut, ...]] = {
     ),
     "napari": (
         Shortcut("Ctrl+O", "open files"),
+        Shortcut("Tab", "the next control of a dock; folded parts are skipped"),
         Shortcut("Ctrl+Shift+P", "find any command by name"),
         Shortcut("Ctrl+F", "full screen"),
         Shortcut("Ctrl+Alt+/", "all keyboard shortcuts of napari"),

@@ -141,8 +141,9 @@ class CamPanel(QWidget):
                 field.setCursorPosition(at)
         self.changed.emit()
 
-    def _on_model(self, row: int) -> None:
-        remember(_MODEL, self._models[row].key)
+    def _on_model(self, _: int) -> None:
+        if self.chosen_model is not None:
+            remember(_MODEL, self.chosen_model.key)
         self.changed.emit()
 
     @property

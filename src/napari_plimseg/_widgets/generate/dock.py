@@ -19,6 +19,7 @@ from napari_plimseg._widgets.common import (
     FirstRunCard,
     HelpPanel,
     ModelChoice,
+    TabOrdered,
     column,
     failure_of,
     heading,
@@ -124,7 +125,7 @@ _NO_OTHER_MASK = ("device", "load_early", "overview_map")
 """Settings on which the mask does not depend."""
 
 
-class PlimsegDock(QWidget):
+class PlimsegDock(TabOrdered):
     """Segments the slide in the viewer into named tissue classes.
 
     The big button is at the bottom and messages are above it; what is above them scrolls.

@@ -17,11 +17,9 @@ from qtpy.QtWidgets import (
     QProgressBar,
     QPushButton,
     QSplitter,
-    QTextBrowser,
     QTreeWidget,
     QTreeWidgetItem,
     QVBoxLayout,
-    QWidget,
 )
 
 from napari_plimseg._widgets.common import (
@@ -31,6 +29,9 @@ from napari_plimseg._widgets.common import (
     BackgroundJob,
     Banner,
     FlowText,
+    LinkBrowser,
+    TabOrdered,
+    link_color,
     plain,
     show_actions,
 )
@@ -96,15 +97,15 @@ def details_html(entry: ModelEntry) -> str:
     return "".join(parts)
 
 
-def question_html(offer: Offer) -> str:
-    """Return the question before a download, with size and license."""
+def question_html(offer: Offer, link: str) -> str:
+    """Return the question before a download, with size and license; `link` is a color."""
     entry = offer.entry
     files = ", ".join(f"{escape(f.name)} ({size_text(f.size)})" for f in offer.files)
     gated = " Accept the terms of its authors on that page first." if entry.gated else ""
     return (
         f"<p>Download <b>{escape(entry.title)}</b>, {size_text(offer.size_bytes)}?</p>"
-        f"<p>License: <b>{escape(entry.license)}</b>. Read it on {_source(entry)} before you use "
-        f"the model.{gated}</p><p>Files: {files}</p>"
+        f"<p>License: <b>{escape(entry.license)}</b>. Read it on {_source(entry, link)} before you "
+        f"use the model.{gated}</p><p>Files: {files}</p>"
     )
 
 
@@ -127,16 +128,16 @@ def _file(path: Path) -> str:
     return f"<a href='{address}' title='{where}'>{escape(path.name)}</a>"
 
 
-def _source(entry: ModelEntry) -> str:
+def _source(entry: ModelEntry, link: str = "") -> str:
     if not entry.page:
         return escape(entry.source)
-    return f"<a href='{escape(entry.page)}'>{escape(entry.source)}</a>"
+    style = f" style='color: {link};'" if link else ""
+    return f"<a href='{escape(entry.page)}'{style}>{escape(entry.source)}</a>"
 
 
 MODEL_FILES = "Models (*.safetensors);;All files (*)"
 WEIGHT_FILES = "Weights (*.safetensors *.bin *.pt *.pth);;All files (*)"
 _KEY = Qt.ItemDataRole.UserRole
-_LINK_COLOR = "#3d8fdd"
 _STATE_COLORS = {
     EntryState.DAMAGED: "#d05050",
     EntryState.PARTIAL: "#c08020",
@@ -155,7 +156,7 @@ def _button(text: str, control: str, slot: Callable[[], None]) -> ActionButton:
     return ActionButton(text, control, TOOLTIPS[f"models_{control}"], slot)
 
 
-class ModelsDock(QWidget):
+class ModelsDock(TabOrdered):
     """Lists, imports, downloads and removes models.
 
     Parameters
@@ -194,10 +195,7 @@ class ModelsDock(QWidget):
         header.setSectionResizeMode(0, QHeaderView.ResizeMode.Stretch)
         header.setMinimumSectionSize(40)
         self.table.currentItemChanged.connect(lambda *_: self.refresh_state())
-        self.details = QTextBrowser()
-        self.details.setOpenExternalLinks(True)
-        # the default blue can't be read on the dark theme; this one can on both
-        self.details.document().setDefaultStyleSheet(f"a {{color: {_LINK_COLOR};}}")
+        self.details = LinkBrowser()
         self.bar = QProgressBar()
         self.cancel_button = _button("Cancel", "cancel", self.cancel)
         self.line = FlowText()
@@ -256,7 +254,7 @@ class ModelsDock(QWidget):
     def refresh_state(self) -> None:
         """Show the selected model and enable what can be used now."""
         state = self.state
-        self.details.setHtml("" if state.entry is None else details_html(state.entry))
+        self.details.show_html("" if state.entry is None else details_html(state.entry))
         show_actions(self, state)
         why_not = state.why_not("import")
         self.import_button.setEnabled(not why_not)
@@ -377,7 +375,7 @@ class ModelsDock(QWidget):
             return
         if work is Work.ASKING and complete and self._offer is not None:
             offer, self._offer = self._offer, None
-            if self.ask("Download model", question_html(offer)):
+            if self.ask("Download model", question_html(offer, link_color(self))):
                 library = self._library
                 self._start(Work.DOWNLOADING, lambda: library.download(offer))
                 return

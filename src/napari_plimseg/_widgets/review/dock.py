@@ -16,6 +16,7 @@ from napari_plimseg._widgets.common import (
     FlowText,
     PlainLabel,
     ScrollColumn,
+    TabOrdered,
     on_destroyed,
 )
 from napari_plimseg._widgets.review.class_editor import ClassEditor
@@ -120,7 +121,7 @@ class MaskLayers(QObject):
         self.changed.emit()
 
 
-class ReviewDock(QWidget):
+class ReviewDock(TabOrdered):
     """Corrects and inspects a tissue mask.
 
     Parameters

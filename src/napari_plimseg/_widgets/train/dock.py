@@ -18,6 +18,7 @@ from napari_plimseg._widgets.common import (
     ClassList,
     CollapsibleSection,
     FlowText,
+    TabOrdered,
     column,
     heading,
     on_destroyed,
@@ -154,7 +155,7 @@ def brief(warning: str) -> str:
 _SCROLL_AFTER_MS = 100
 
 
-class TrainDock(QWidget):
+class TrainDock(TabOrdered):
     """Trains a model on a folder of tagged images.
 
     Messages are at the top, the big button at the bottom; what is between them scrolls.

@@ -24,9 +24,15 @@ from qtpy.QtWidgets import (
     QVBoxLayout,
     QWidget,
 )
-from superqt import QCollapsible
 
-from napari_plimseg._widgets.common import TOOLTIPS, BackgroundJob, FlowText, allow, plain
+from napari_plimseg._widgets.common import (
+    TOOLTIPS,
+    BackgroundJob,
+    CollapsibleSection,
+    FlowText,
+    allow,
+    plain,
+)
 from napari_plimseg._widgets.review.inspect.jobs import (
     Compared,
     ShownMask,
@@ -188,10 +194,7 @@ class ComparePanel(QWidget):
         self.mapping = score_table(["truth", "mask"])
         self.mapping.horizontalHeader().setSectionResizeMode(QHeaderView.ResizeMode.Stretch)
         self.mapping.setToolTip(TOOLTIPS["inspect_mapping"])
-        self.mapping_box = QCollapsible("Matching classes")
-        self.mapping_box.toggleButton().setToolTip(TOOLTIPS["fold"])
-        self.mapping_box.layout().setContentsMargins(0, 0, 0, 0)
-        self.mapping_box.addWidget(self.mapping)
+        self.mapping_box = CollapsibleSection("Matching classes", self.mapping)
         line = QHBoxLayout()
         line.addWidget(self.background)
         line.addStretch(1)

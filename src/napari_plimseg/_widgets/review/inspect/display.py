@@ -14,9 +14,15 @@ from qtpy.QtWidgets import (
     QVBoxLayout,
     QWidget,
 )
-from superqt import QCollapsible
 
-from napari_plimseg._widgets.common import TOOLTIPS, BackgroundJob, PlainLabel, plain, swatch
+from napari_plimseg._widgets.common import (
+    TOOLTIPS,
+    BackgroundJob,
+    CollapsibleSection,
+    PlainLabel,
+    plain,
+    swatch,
+)
 from napari_plimseg._widgets.viewer import OutlineLayer, OverlayView, confidence_values
 from napari_plimseg.tissue import NOT_COMPUTED
 
@@ -71,15 +77,12 @@ class ShowPanel(QWidget):
         self.uncertainty = QCheckBox("Uncertainty")
         self.uncertainty.setToolTip(TOOLTIPS["inspect_uncertainty"])
         self.uncertainty.toggled.connect(self._on_uncertainty_wanted)
-        self.classes = QCollapsible("Opacity of each class")
-        self.classes.toggleButton().setToolTip(TOOLTIPS["fold"])
-        self.classes.layout().setContentsMargins(0, 0, 0, 0)
         self._class_rows = QWidget()
+        self.classes = CollapsibleSection("Opacity of each class", self._class_rows)
         self._class_grid = QGridLayout(self._class_rows)
         self._class_grid.setContentsMargins(4, 0, 0, 0)
         self._class_parts: list[QWidget] = []
         self.sliders: dict[str, QSlider] = {}
-        self.classes.addWidget(self._class_rows)
         line = QHBoxLayout()
         line.addWidget(PlainLabel("Fill"))
         line.addWidget(self.fill, 1)

@@ -12,7 +12,6 @@ from napari_plimseg._widgets.common import (
     TOOLTIPS,
     BackgroundJob,
     PlainLabel,
-    arrow,
     measure_areas,
     on_destroyed,
 )
@@ -25,7 +24,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from napari.viewer import Viewer
-    from superqt import QCollapsible
 
     from napari_plimseg._widgets.common import AreaRow
     from napari_plimseg._widgets.viewer import MaskView
@@ -160,7 +158,7 @@ class InspectSection(QWidget):
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
         column.setSpacing(4)
-        self._folds: list[QCollapsible] = [self.show_panel.classes, self.compare.mapping_box]
+        self._folds = [self.show_panel.classes, self.compare.mapping_box]
         column.addWidget(_heading("Show"))
         column.addWidget(self.show_panel)
         column.addWidget(_heading("Uncertain regions"))
@@ -246,8 +244,7 @@ class InspectSection(QWidget):
 
     def _show_theme(self, color: str) -> None:
         for fold in self._folds:
-            fold.setExpandedIcon(arrow(True, QColor(color)))
-            fold.setCollapsedIcon(arrow(False, QColor(color)))
+            fold.show_theme(QColor(color))
 
     def _on_mask_changed(self, event: Any = None) -> None:
         self.show_panel.mask_changed()
