@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 _COMMAND = "import sys; from napari_plimseg.cli import main; sys.exit(main())"
 _SMALL_TILES = 256
+_MODEL = "bundled-skin"  # the fastest
 
 
 def edit_classes(story: Story) -> str:
@@ -44,7 +45,8 @@ def resume_after_sigterm(story: Story) -> str:
     folder = story.folder / "ended"
     command = [
         *(sys.executable, "-c", _COMMAND, "segment", str(slide.path), "--out", str(folder)),
-        *("--tile-size", str(_SMALL_TILES), "--batch-size", "1", "--format", "csv"),
+        *("--model", _MODEL, "--tile-size", str(_SMALL_TILES), "--batch-size", "1"),
+        *("--format", "csv"),
     ]
     if slide.mpp_is_given:
         command += ["--mpp", f"{slide.mpp:g}"]

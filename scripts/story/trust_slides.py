@@ -22,6 +22,7 @@ from story.on_the_slide import check
 from story.trust_classes import export_everything
 from tifffile import imwrite
 
+from napari_plimseg._widgets.common.class_list import NAME
 from napari_plimseg._widgets.docks import DOCKS
 from napari_plimseg._widgets.review.correct.cleanup_panel import CleanupOperation
 from napari_plimseg._widgets.viewer import RunOn, find_region_layer, mask_views
@@ -68,6 +69,13 @@ def two_slides(story: Story) -> str:
         shown = _seen(story)
         check(f"one mask of {slide.name}", len(shown & own) == 1)
         check(f"only {slide.name}", shown <= own | {story.slide_layer.name})
+        classes = story.view.info.classes.names
+        listed = story.dock.class_list.table
+        names = [listed.item(row, NAME).text() for row in range(listed.rowCount())]
+        check(f"the list names the mask's classes, not {names}", tuple(names) == classes)
+        model = story.view.info.model_name
+        chosen = dock.model_choice.info
+        check(f"the model is that of the mask: {model}", model in (chosen.name, chosen.title))
         check("scale bar", screen.viewer.scale_bar.visible)
         check("linear interpolation", str(story.slide_layer.interpolation2d) == "linear")
         screen.picture(f"trust_slide_{position + 1}")

@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 from qtpy.QtWidgets import QMessageBox
 
+from napari_plimseg._sample_data import MODEL_KEY
 from napari_plimseg._widgets.docks import open_dock, open_main_dock
 from napari_plimseg._widgets.generate.dock import PlimsegDock
 from napari_plimseg._widgets.viewer import (
     RunOn,
+    ViewerSlides,
     find_region_layer,
     get_camera,
     get_scale_bar,
@@ -127,6 +129,20 @@ def test_two_slides_with_two_masks_each_stay_apart(
             other_slide = "second" if name == "first" else "first"
             assert f"{other_slide}.tif".encode() not in text
             qtbot.waitUntil(lambda: not dock.tools.is_busy, timeout=WAIT)
+
+
+def test_a_slide_suggests_its_model_once(dock: PlimsegDock, add_slide: Callable) -> None:
+    for name in ("first", "second"):
+        add_slide(name=f"{name}.tif")
+    for layer in dock.slides.layers:
+        layer.metadata[MODEL_KEY] = f"model of {layer.name}"
+    slides = ViewerSlides(dock._viewer, lambda: None, lambda: None)
+    suggested = []
+    for position in (0, 1, 0, 1):
+        slides.choose(position)
+        suggested.append(slides.new_suggestion())
+    slides.disconnect()
+    assert suggested == ["model of first", "model of second", "", ""]
 
 
 def test_choosing_a_slide_fits_it(dock: PlimsegDock, add_slide: Callable) -> None:

@@ -337,7 +337,8 @@ class PlimsegDock(TabOrdered):
         layers = self.slides.layers
         self.slide_section.show_slides([layer.name for layer in layers], self.slides.position)
         self.slide_section.show_slide(self.slides.slide)
-        self.model_choice.choose(self.slides.new_suggestion())
+        if self.view is None:  # a mask that is seen brings its own model
+            self.model_choice.choose(self.slides.new_suggestion())
         self._look_up_result()
         self.refresh_state()
         if self.settings.load_early and not self.model_choice.problem:

@@ -125,6 +125,7 @@ class OverviewControl(QObject):
             self.map.pointed.connect(self._go_to)
             canvas.installEventFilter(self)
             on_destroyed(self, functools.partial(_take_away, self.map))
+            on_destroyed(self.map, self._forget)
         self._watch = CameraWatch(self._viewer, self._follow)
         on_destroyed(self, self._watch.disconnect)
 
@@ -173,6 +174,9 @@ class OverviewControl(QObject):
         shown.show_box(overview.box((y, x), float(camera.zoom), window))
         shown.move(window[1] - overview.width - _MARGIN, _MARGIN)
         shown.setVisible(overview.fits(window) and self._viewer.dims.ndisplay == 2)
+
+    def _forget(self) -> None:
+        self.map = None  # destroyed with the canvas, which a dock may outlive
 
     def _go_to(self, y: float, x: float) -> None:
         get_camera(self._viewer).center = (y, x)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -55,7 +56,7 @@ class ViewerSlides:
         self._on_changed = on_changed
         self._on_shapes = on_shapes
         self._current: Image | None = None
-        self._suggested: Image | None = None
+        self._suggested: weakref.WeakSet[Image] = weakref.WeakSet()
         events = viewer.layers.events
         events.inserted.connect(self._on_inserted)
         events.removed.connect(self._on_removed)
@@ -127,9 +128,9 @@ class ViewerSlides:
         A layer suggests its model only once: afterwards the user may choose another one.
         """
         layer = self._current
-        if layer is None or layer is self._suggested:
+        if layer is None or layer in self._suggested:
             return ""
-        self._suggested = layer
+        self._suggested.add(layer)
         return str(layer.metadata.get(MODEL_KEY, ""))
 
     def set_mpp(self, mpp: float) -> None:
