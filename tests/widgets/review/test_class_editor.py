@@ -277,6 +277,15 @@ def test_presets_are_saved_and_loaded(
     assert review.view.info.classes[1].color == fakes.CLASSES[1].color
 
 
+def test_what_another_dock_edits_is_shown_here(review: Review) -> None:
+    assert not editor(review).buttons["class_undo"].isEnabled()
+    review.view.recolor("pink", (1, 2, 3))  # as the list in the main dock does
+    assert editor(review).buttons["class_undo"].toolTip() == "Undo: Recolor pink."
+    review.view.edit_classes(review.view.edits.renamed("pink", "rose"))
+    assert names(review) == ["purple", "rose", "background"]
+    assert review.dock.inspect.show_panel.sliders.keys() == {"purple", "rose", "background"}
+
+
 def test_a_downsampled_mask_is_edited_too(
     make_napari_viewer_proxy: Callable, tmp_path: Path, qtbot
 ) -> None:  # type: ignore[no-untyped-def]
