@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import concurrent.futures.thread  # noqa: F401 - must register its exit handler before ours
 import contextlib
+import gc
 import inspect
 import logging
 import os
@@ -157,6 +158,11 @@ def _at_exit() -> None:
     # a thread inside compiled code at interpreter exit ends the process with std::terminate;
     # Qt objects may be destroyed by then, so jobs can't be reached through them
     is_closing = _closing.end is not None
+    if is_closing:
+        # to collect the cycles of napari and torch takes the interpreter seconds, and frees only
+        # what the system frees anyway
+        gc.disable()
+        gc.freeze()
     seconds = _closing.seconds_left if is_closing else EXIT_PATIENCE_SECONDS
     if stop_jobs(seconds):
         return
