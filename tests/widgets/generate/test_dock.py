@@ -388,6 +388,26 @@ def test_overlay(dock: PlimsegDock, add_slide: Callable, qtbot) -> None:  # type
     assert len(dock._viewer.layers) == 2
 
 
+def test_without_a_color_bar_of_napari_the_dock_shows_one(
+    dock: PlimsegDock,
+    add_slide: Callable,
+    qtbot,  # type: ignore[no-untyped-def]
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from napari.layers import Image
+
+    monkeypatch.setattr(Image, "colorbar", None)
+    add_slide()
+    run_to_the_end(dock, qtbot)
+    combo, bar = dock.results.overlay, dock.results.values
+    assert not bar.isVisibleTo(dock)
+    for row, is_shown in ((combo.findData("pink"), True), (0, False)):
+        combo.setCurrentIndex(row)
+        combo.activated.emit(row)
+        assert bar.isVisibleTo(dock) == is_shown
+    assert bar.limits == ("0", "100")
+
+
 def test_areas_are_shown_and_follow_the_brush(
     dock: PlimsegDock, add_slide: Callable, qtbot
 ) -> None:  # type: ignore[no-untyped-def]

@@ -46,8 +46,8 @@ def test_the_mask_steps_back_and_comes_forward(review: Review) -> None:
     assert mask.opacity == pytest.approx(0.6 * BEHIND)
     assert len(outlines(review)) == 1
     second = overlay(review, "muscle")
+    assert not first.layer.visible  # one map at a time
     assert mask.opacity == pytest.approx(0.6 * BEHIND)
-    first.layer.visible = False
     assert len(outlines(review)) == 1
     layers.remove(second.layer)
     assert mask.opacity == pytest.approx(0.6)

@@ -244,7 +244,6 @@ class CamContext(Protocol):
     slides: ViewerSlides
     class_list: ClassList
     results: Any
-    controller: Any
     engine: Any
 
     @property
@@ -284,11 +283,10 @@ class CamFold(CollapsibleSection):
         self.panel.show_state("", running=False, shown=False)
 
     def connect_dock(self) -> None:
-        """Follow the overlays of the dock: they share colors, and one is shown at a time."""
+        """Follow the colors of the overlays of the dock."""
         results = self._dock.results
         results.opacityChanged.connect(self.cam.set_opacity)
         results.colormapChosen.connect(self.cam.set_colormap)
-        results.overlayChosen.connect(self._on_overlay)
         self.cam.changed.connect(self._dock.engine.look)
 
     @property
@@ -334,13 +332,6 @@ class CamFold(CollapsibleSection):
         except PlimsegError as error:
             self._on_failed(str(error))
             return
-        overlay = self._dock.controller.overlay
-        if overlay is not None:
-            overlay.layer.visible = False  # two maps over each other are unreadable
-
-    def _on_overlay(self, what: str) -> None:
-        if what and self.cam.layer is not None:
-            self.cam.layer.visible = False
 
     def _about(self) -> str:
         """Return what is shown, in one line; empty for nothing."""

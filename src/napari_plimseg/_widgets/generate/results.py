@@ -31,6 +31,7 @@ from napari_plimseg._widgets.common import (
     TOOLTIPS,
     BackgroundJob,
     PlainLabel,
+    ValueBar,
     allow,
     export_files,
     export_name,
@@ -44,6 +45,7 @@ from napari_plimseg._widgets.viewer import (
     COLORMAPS,
     CONFIDENCE,
     CorrectionsRow,
+    colors_of,
     describe_corrections,
 )
 from napari_plimseg.errors import PlimsegError, StoreError
@@ -141,6 +143,8 @@ class ResultsSection(QWidget):
         grid.addWidget(self.overlay, 0, 1)
         grid.addWidget(self.colormap, 1, 0)
         grid.addWidget(self.opacity, 1, 1)
+        self.values = ValueBar()
+        grid.addWidget(self.values, 2, 0, 1, 2)
         grid.setColumnStretch(1, 1)
         return row
 
@@ -243,6 +247,8 @@ class ResultsSection(QWidget):
                     swatch(tissue_class.color), tissue_class.name, tissue_class.name
                 )
         self.overlay.setCurrentIndex(max(0, self.overlay.findData(shown)))
+        if not shown:
+            self.values.show_colors(None)
 
     def show_areas(self, rows: Sequence[AreaRow], unit: str) -> None:
         """Show the area of each class.
@@ -432,6 +438,8 @@ class ResultTools(QObject):
                 self._controller.set_overlay(slide, *self._section.overlay_choice)
             except StoreError as error:
                 self._banner.show_message("error", str(error))
+            overlay = self._controller.overlay
+            self._section.values.show_colors(colors_of(overlay and overlay.layer))
             self.changed.emit()
 
     def _on_opacity(self, opacity: float) -> None:

@@ -26,7 +26,7 @@ _PERCENT = np.round(np.arange(256) / 2.55).astype(np.uint8)
 
 
 def show_over(viewer: Viewer, view: MaskView, layer: Image) -> None:
-    """Let a mask step back while a map of values over it is visible.
+    """Let a mask step back while a map of values over it is visible; other maps are hidden.
 
     Parameters
     ----------
@@ -59,7 +59,9 @@ class MapsOverMask:
         self.outlines: OutlineLayer | None = None
 
     def add(self, layer: Image) -> None:
-        """Follow a map."""
+        """Follow a map, and hide the others: two over each other can't be read."""
+        for other in self._maps:
+            other.visible = False
         events = self._view.layer.events
         if not self._maps:
             self._viewer.layers.events.removed.connect(self._update)

@@ -20,10 +20,11 @@ from napari_plimseg._widgets.common import (
     BackgroundJob,
     CollapsibleSection,
     PlainLabel,
+    ValueBar,
     plain,
     swatch,
 )
-from napari_plimseg._widgets.viewer import OutlineLayer, OverlayView, confidence_values
+from napari_plimseg._widgets.viewer import OutlineLayer, OverlayView, colors_of, confidence_values
 from napari_plimseg.tissue import NOT_COMPUTED
 
 if TYPE_CHECKING:
@@ -93,6 +94,8 @@ class ShowPanel(QWidget):
         column.setContentsMargins(0, 0, 0, 0)
         column.setSpacing(4)
         column.addLayout(line)
+        self.values = ValueBar()
+        column.addWidget(self.values)
         column.addWidget(self.classes)
 
     def set_view(self, view: MaskView | None) -> None:
@@ -178,6 +181,7 @@ class ShowPanel(QWidget):
             opacity=_OVERLAY_OPACITY,
             colormap="inferno",
         )
+        self.values.show_colors(colors_of(self.overlay.layer))
 
     def _on_read(self, _: bool) -> None:
         if self._read_again:
@@ -187,6 +191,7 @@ class ShowPanel(QWidget):
         if self.overlay is not None and self.overlay.is_in(self._viewer):
             self._viewer.layers.remove(self.overlay.layer)
         self.overlay = None
+        self.values.show_colors(None)
 
     def show_classes(self) -> None:
         """Show a slider for each class, with its current color and name."""
