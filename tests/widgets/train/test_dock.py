@@ -22,6 +22,7 @@ from napari_plimseg.tissue import GLAS, TissueClass
 from napari_plimseg.training_runs.process import LABEL_SOURCES, TrainingProcess, TrainingState
 from napari_plimseg.training_runs.run_folder import RunFolder, runs_folder
 from plimseg_training.config.shipped import chosen_recipe
+from tests.support import widgets as fakes
 from tests.support.paths import ROOT
 
 if TYPE_CHECKING:
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from napari_plimseg._widgets.train.dock import TrainDock
-    from tests.support import widgets as fakes
 
 pytestmark = pytest.mark.gui
 WAIT = 60_000
@@ -407,4 +407,12 @@ def test_two_models_are_compared_on_the_view(trained: TrainDock, qtbot) -> None:
     assert [layer.visible for layer in layers] == [True, False, False]
     assert dock.result.table.item(0, 1).text() == "100 %"
     dock.result.shownChosen.emit(2)
+    assert [layer.visible for layer in layers] == [False, False, True]
+    # they go with their slide
+    slides = dock.slides
+    path, pixels = slides.slide.path.with_name("other.tif"), np.zeros((64, 64, 3), np.uint8)
+    other = fakes.ArraySlide(path, pixels, 0.5)
+    dock._viewer.add_image(other.pixels, rgb=True, metadata={"plimseg_slide": other})
+    assert not any(layer.visible for layer in layers)
+    slides.choose(0)
     assert [layer.visible for layer in layers] == [False, False, True]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_plimseg._widgets.common import Stage
-from napari_plimseg._widgets.viewer import MASK_OPACITY, label_colormap, mask_views
+from napari_plimseg._widgets.viewer import MASK_OPACITY, OWNER_KEY, label_colormap, mask_views
 from napari_plimseg.errors import ConfigError
 from napari_plimseg.files import scratch_folder
 from napari_plimseg.inference import ENGINE
@@ -197,14 +197,15 @@ class ComparisonLayers:
         self._viewer = viewer
         self.layers: list[Labels] = []
 
-    def show(self, found: ComparedModels, mpp: float) -> None:
+    def show(self, found: ComparedModels, slide: Slide) -> None:
         """Replace the layers by those of another comparison and show the first mask.
 
         Parameters
         ----------
         found : ComparedModels
-        mpp : float
-            Micrometers per level-0 pixel of the slide.
+        slide : Slide
+            The one on which they were compared, with which the layers are shown and hidden; its
+            pixel size is known.
         """
         from napari.utils.colormaps import DirectLabelColormap
 
@@ -214,11 +215,11 @@ class ComparisonLayers:
         active = self._viewer.layers.selection.active
         for part in found.parts:
             colormap = label_colormap(part.info.classes)
-            self._add(f"{part.title} · compared", part.mask, part, colormap, mpp)
+            self._add(f"{part.title} · compared", part.mask, part, colormap, slide)
         differ = (found.result.map == DISAGREE).astype(np.uint8)
         colors = DirectLabelColormap(color_dict=_DIFFERENT)
         self._add(
-            "differences · compared", differ, found.parts[0], colors, mpp, found.result.map_step
+            "differences · compared", differ, found.parts[0], colors, slide, found.result.map_step
         )
         self._viewer.layers.selection.active = active
         for view in mask_views(self._viewer):
@@ -226,8 +227,9 @@ class ComparisonLayers:
         self.show_only(0)
 
     def _add(
-        self, name: str, mask: Any, part: PartMask, colormap: Any, mpp: float, step: int = 1
+        self, name: str, mask: Any, part: PartMask, colormap: Any, slide: Slide, step: int = 1
     ) -> None:
+        mpp = slide.mpp or 1.0
         size = part.info.downsample * mpp
         # napari's origin is the center of the first pixel, the slide's its corner
         shift = [(first + 0.5) * size - mpp / 2 for first in part.first]
@@ -239,7 +241,7 @@ class ComparisonLayers:
             scale=(step * size, step * size),
             translate=shift,
             units=("micrometer", "micrometer"),
-            metadata={"plimseg_overlay": True},
+            metadata={"plimseg_overlay": True, OWNER_KEY: slide},
         )
         layer.editable = False
         self.layers.append(layer)

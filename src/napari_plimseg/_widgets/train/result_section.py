@@ -237,6 +237,7 @@ class TrainedModel(QObject):
         self._viewer = viewer
         self._slides = slides
         self._process: TrainingProcess | None = None
+        self._compared_on = slides.slide
         self._infos: list[ModelEntry] = []
         self.layers = ComparisonLayers(viewer)
         self._is_cancelled = False
@@ -314,6 +315,7 @@ class TrainedModel(QObject):
             return
         self.messageEmitted.emit("", "")
         self._is_cancelled = False
+        self._compared_on = slide
         models = (process.listed_as, other)
         self._compare.start(lambda: compare_steps(slide, region, models, load_settings()))
         self.changed.emit()
@@ -335,10 +337,9 @@ class TrainedModel(QObject):
         if isinstance(item, Stage):
             self._section.show_stage(item.text)
             return
-        slide = self._slides.slide
         self._section.show_comparison(item)
-        if slide is not None and slide.mpp is not None:
-            self.layers.show(item, slide.mpp)
+        if self._compared_on is not None:
+            self.layers.show(item, self._compared_on)
         self.compared.emit(item)
 
     def _on_failed(self, text: str) -> None:
