@@ -47,6 +47,20 @@ def only_the_main_thread_touches_layers(monkeypatch: pytest.MonkeyPatch) -> Iter
 
 
 @pytest.fixture(autouse=True)
+def windows_are_hidden_before_their_layers_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Close viewers unseen: Mesa may crash where a canvas is resized while its layers go."""
+    from napari import Viewer
+
+    close = Viewer.close
+
+    def hidden(self: Viewer) -> None:
+        self.window._qt_window.hide()
+        close(self)
+
+    monkeypatch.setattr(Viewer, "close", hidden)
+
+
+@pytest.fixture(autouse=True)
 def nothing_leaks() -> Iterator[None]:
     """Fail a test after which threads or windows of the plugin are left."""
     from qtpy.QtWidgets import QApplication
