@@ -428,6 +428,22 @@ def test_areas_are_shown_and_follow_the_brush(
     assert float(table.item(names["pink"], 2).text()) > before
 
 
+def test_while_a_mask_grows_the_areas_of_its_part_are_not_shown(
+    dock: PlimsegDock, add_slide: Callable, qtbot
+) -> None:  # type: ignore[no-untyped-def]
+    add_slide()
+    with qtbot.waitSignal(dock.tools.measured, timeout=WAIT):
+        run_to_the_end(dock, qtbot)
+    assert dock.results.areas.rowCount() > 0
+    dock.tools._measure()  # is under way when the run starts
+    dock.tools.show_areas_of(dock.view, growing=True)
+    qtbot.waitUntil(lambda: not dock.tools._areas.is_running, timeout=WAIT)
+    assert dock.results.areas.rowCount() == 0
+    with qtbot.waitSignal(dock.tools.measured, timeout=WAIT):
+        dock.tools.show_areas_of(dock.view, growing=False)
+    assert dock.results.areas.rowCount() > 0
+
+
 def test_show_tissue(dock: PlimsegDock, add_slide: Callable, qtbot) -> None:  # type: ignore[no-untyped-def]
     add_slide()
     dock.settings_form.show_tissue.click()

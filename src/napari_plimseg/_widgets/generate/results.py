@@ -379,6 +379,7 @@ class ResultTools(QObject):
         self._controller = controller
         self._slides = slides
         self._view: MaskView | None = None
+        self._is_growing = False
         self._watched: Any = None
         self._written: list[Path] = []
         self._areas = BackgroundJob(self)
@@ -404,8 +405,13 @@ class ResultTools(QObject):
         return self._export.is_running
 
     def show_areas_of(self, view: MaskView | None, *, growing: bool) -> None:
-        """Measure the current mask, and again after each brush stroke."""
-        if view is not self._view:
+        """Measure the current mask, and again after each brush stroke.
+
+        While the mask is growing, no areas are shown: those of the part that was there before would
+        still stand beside "Done".
+        """
+        self._is_growing = growing
+        if view is not self._view or growing:
             self._section.show_areas([], "")
             self._view = view
         if view is not None and view.layer is not self._watched:
@@ -428,6 +434,8 @@ class ResultTools(QObject):
         self._areas.start(lambda: measure_areas(mask, info, step))
 
     def _on_areas(self, found: tuple[list[AreaRow], str]) -> None:
+        if self._is_growing:
+            return
         self._section.show_areas(*found)
         self.measured.emit()
 
