@@ -55,6 +55,14 @@ def type_word(fold: cams.CamFold, word: str) -> None:
     QTest.keyClicks(field, word)
 
 
+def begin(fold: cams.CamFold, source: Colors, qtbot: Any) -> None:
+    """Start a CAM of a source that waits for its gate."""
+    source.gate.clear()
+    type_word(fold, "gland")
+    fold.panel.button.click()
+    qtbot.waitUntil(lambda: fold.cam.layer is not None, timeout=WAIT)
+
+
 def show(fold: cams.CamFold, what: str, qtbot: Any) -> None:
     type_word(fold, what)
     QTest.keyClick(fold.panel.what.lineEdit(), Qt.Key.Key_Return)
@@ -121,10 +129,7 @@ def test_one_map_at_a_time_beside_the_probabilities(
 def test_it_can_be_cancelled_and_the_window_never_waits(
     fold: cams.CamFold, dock: PlimsegDock, source: Colors, qtbot: Any
 ) -> None:
-    source.gate.clear()
-    type_word(fold, "gland")
-    fold.panel.button.click()
-    qtbot.waitUntil(lambda: fold.cam.layer is not None, timeout=WAIT)
+    begin(fold, source, qtbot)
     assert fold.panel.cancel_button.isVisibleTo(fold.panel)
     assert fold.panel.bar.isVisibleTo(fold.panel)
     qtbot.waitUntil(lambda: bool(ENGINE.owner), timeout=WAIT)
@@ -141,10 +146,7 @@ def test_it_can_be_cancelled_and_the_window_never_waits(
 def test_deleting_its_layer_stops_it(
     fold: cams.CamFold, dock: PlimsegDock, source: Colors, qtbot: Any
 ) -> None:
-    source.gate.clear()
-    type_word(fold, "gland")
-    fold.panel.button.click()
-    qtbot.waitUntil(lambda: fold.cam.layer is not None, timeout=WAIT)
+    begin(fold, source, qtbot)
     dock._viewer.layers.remove(fold.cam.layer.name)
     source.gate.set()
     qtbot.waitUntil(lambda: not fold.cam.is_running, timeout=WAIT)
