@@ -36,7 +36,7 @@ class Colors:
     def to(self, device: torch.device) -> Colors:
         return self
 
-    def vectors(self, images: torch.Tensor) -> torch.Tensor:
+    def dense(self, images: torch.Tensor) -> torch.Tensor:
         self.calls += 1
         mean = F.avg_pool2d(images.permute(0, 3, 1, 2).float(), self.stride)
         return F.normalize(mean, dim=1)

@@ -63,7 +63,7 @@ class Colors:
     def to(self, device: object) -> Colors:
         return self
 
-    def vectors(self, images: torch.Tensor) -> torch.Tensor:
+    def dense(self, images: torch.Tensor) -> torch.Tensor:
         assert threading.current_thread() is not threading.main_thread()
         assert self.gate.wait(30)
         green = torch.nn.functional.avg_pool2d(images[..., 1].float(), self.stride)

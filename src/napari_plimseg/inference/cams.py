@@ -187,7 +187,7 @@ class CamMaps:
         seen = gate.read_around(slide, frame, grid.input(tile), reach)
         pixels = torch.from_numpy(seen)[None].to(device)
         trim = grid.halo // source.stride
-        found = source.vectors(pixels)[0]
+        found = source.dense(pixels)[0]
         height, width = found.shape[1:]
         kept = found[:, trim : height - trim, trim : width - trim].half().cpu().contiguous()
         self._vectors[key] = kept

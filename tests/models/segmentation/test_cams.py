@@ -42,7 +42,7 @@ def test_a_saved_stage_1_gives_the_cams_of_the_network(learnt: int, tmp_path: Pa
     scaled = images.permute(0, 3, 1, 2).float() / 255
     with torch.inference_mode():
         wanted = head(backbone(scaled)[-2:]).sigmoid()[0]
-        vectors = source.vectors(images)[0]
+        vectors = source.dense(images)[0]
         for index, tissue_class in enumerate((CLASSES[0], CLASSES[1])):
             target = source.class_target(tissue_class)
             assert target.is_probability

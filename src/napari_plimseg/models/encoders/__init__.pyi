@@ -14,6 +14,7 @@ __all__ = [
     "Backbone",
     "EncoderCard",
     "EncoderName",
+    "ImageEncoder",
     "ImageTextEncoder",
     "backbone_shapes",
     "built_for",
@@ -48,6 +49,9 @@ __all__ = [
 
 from .base import (
     Backbone as Backbone,
+)
+from .base import (
+    ImageEncoder as ImageEncoder,
 )
 from .base import (
     ImageTextEncoder as ImageTextEncoder,

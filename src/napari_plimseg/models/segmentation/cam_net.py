@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 GROUPS = 8
 FIRST_SCALE = 10.0
 """Initial factor of a cosine; it is trained."""
-_APART, SOFTNESS = 0.5, 0.1
+_APART, _SOFTNESS = 0.5, 0.1
 """Learnt prototypes: length of what is added to a text's vector, and softness of their maximum."""
 
 
@@ -110,7 +110,7 @@ class CamNet(nn.Module):
             cosine = torch.einsum("bdhw,cd->bchw", embedded, self.prototypes)
         else:
             each = torch.einsum("bdhw,cpd->bcphw", embedded, F.normalize(self.bank, dim=2))
-            cosine = ((each / SOFTNESS).logsumexp(2) - math.log(each.shape[2])) * SOFTNESS
+            cosine = nearest(each, 2)
         return cosine * self.log_scale.exp() + self.bias
 
     def likeness(self) -> Tensor:
@@ -125,3 +125,8 @@ class CamNet(nn.Module):
         count = unit.shape[1]
         others = ~torch.eye(count, dtype=torch.bool, device=unit.device)
         return cosines[:, others].square().mean()
+
+
+def nearest(cosines: Tensor, dim: int) -> Tensor:
+    """Return the soft maximum of the cosines with several prototypes of a class, along `dim`."""
+    return ((cosines / _SOFTNESS).logsumexp(dim) - math.log(cosines.shape[dim])) * _SOFTNESS

@@ -6,7 +6,6 @@ the map of one class or word. The vectors are the slow part: cached, they answer
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, Self
@@ -16,6 +15,7 @@ from torch.nn import functional as F
 
 from napari_plimseg.errors import ModelError
 from napari_plimseg.models.encoders import (
+    ImageEncoder,
     ImageTextEncoder,
     check_fit,
     hash_outside,
@@ -29,11 +29,12 @@ from napari_plimseg.models.model_file import (
     open_model_file,
     save_model,
 )
-from napari_plimseg.models.segmentation.cam_net import SOFTNESS, CamNet
+from napari_plimseg.models.segmentation.cam_net import CamNet, nearest
 from napari_plimseg.models.segmentation.seg_model import (
     BACKBONE,
     HEAD,
     backbone_of,
+    tensors_of_backbone,
     tensors_of_part,
     windows_for,
 )
@@ -74,31 +75,12 @@ class CamTarget:
     def values(self, vectors: Tensor) -> Tensor:
         """Return the map (h, w) of vectors (D, h, w)."""
         each = torch.einsum("dhw,pd->phw", vectors.float(), self.directions.to(vectors.device))
-        cosine = each[0]
-        if len(each) > 1:
-            cosine = ((each / SOFTNESS).logsumexp(0) - math.log(len(each))) * SOFTNESS
+        cosine = each[0] if len(each) == 1 else nearest(each, 0)
         return cosine if self.scale is None else (cosine * self.scale + self.bias).sigmoid()
 
 
-class CamSource(Protocol):
-    """What CAMs are made with; the result does not depend on how the slide is tiled.
-
-    `mpp`, `alignment` and `halo` are those of `DenseModel`, `stride` is the side of a cell in input
-    pixels.
-    """
-
-    name: str
-    identity: str
-    mpp: float
-    stride: int
-    alignment: int
-    halo: int
-
-    def to(self, device: torch.device) -> Self:
-        """Move the weights and return self."""
-
-    def vectors(self, images: Tensor) -> Tensor:
-        """Return unit vectors (B, D, H / stride, W / stride) of uint8 images (B, H, W, 3)."""
+class CamSource(ImageEncoder, Protocol):
+    """An encoder whose vectors have unit length, and what classes and words look like to it."""
 
     def class_target(self, tissue_class: TissueClass) -> CamTarget:
         """Return what shows a class; a ModelError says why there is no CAM of it."""
@@ -139,7 +121,7 @@ class TextCams:
         return self
 
     @torch.inference_mode()
-    def vectors(self, images: Tensor) -> Tensor:
+    def dense(self, images: Tensor) -> Tensor:
         """Return unit vectors (B, D, H / stride, W / stride) of uint8 images (B, H, W, 3)."""
         return self._encoder.dense(images)
 
@@ -205,7 +187,7 @@ class StageOneCams:
         return self
 
     @torch.inference_mode()
-    def vectors(self, images: Tensor) -> Tensor:
+    def dense(self, images: Tensor) -> Tensor:
         """Return unit vectors (B, D, H / stride, W / stride) of uint8 images (B, H, W, 3)."""
         scaled = images.permute(0, 3, 1, 2).float() / 255
         return F.normalize(self._grid.dense(scaled, self._embedded, cache=self._seen), dim=1)
@@ -325,8 +307,7 @@ def save_cam_model(
     )  # fmt: skip
     tensors = {HEAD + name: tensor.float() for name, tensor in head.state_dict().items()}
     if backbone_inside:
-        for name, tensor in backbone.state_dict().items():
-            tensors[BACKBONE + name] = tensor.half() if tensor.is_floating_point() else tensor
+        tensors |= tensors_of_backbone(backbone)
     save_model(Path(path), header, tensors)
 
 

@@ -305,19 +305,26 @@ def save_segmentation_model(
     path = Path(path)
     tensors = {HEAD + name: tensor.half() for name, tensor in head.state_dict().items()}
     if header.network.get("backbone_inside"):
-        for name, tensor in backbone.state_dict().items():
-            if eight_bits and tensor.ndim == 4:
-                values, scales = quantized(tensor)
-                tensors[BACKBONE + name] = values
-                tensors[BACKBONE + name + SCALE_SUFFIX] = scales
-            else:
-                tensors[BACKBONE + name] = tensor.half() if tensor.is_floating_point() else tensor
+        tensors |= tensors_of_backbone(backbone, eight_bits=eight_bits)
     if backbone.spec != header.network.get("backbone"):
         raise ModelError("its header describes another backbone", path=path)
     if familiarity is not None:
         tensors |= {FAMILIARITY + name: part for name, part in familiarity.tensors().items()}
     _check_head(header, backbone, tensors_of_part(tensors, HEAD), path)
     save_model(path, header, tensors)
+
+
+def tensors_of_backbone(backbone: Backbone, *, eight_bits: bool = False) -> dict[str, Tensor]:
+    """Return what a model file holds of a backbone: weights in 16 bits, or kernels in 8."""
+    tensors = {}
+    for name, tensor in backbone.state_dict().items():
+        if eight_bits and tensor.ndim == 4:
+            values, scales = quantized(tensor)
+            tensors[BACKBONE + name] = values
+            tensors[BACKBONE + name + SCALE_SUFFIX] = scales
+        else:
+            tensors[BACKBONE + name] = tensor.half() if tensor.is_floating_point() else tensor
+    return tensors
 
 
 def load_segmentation_model(path: str | Path, classes: TissueClasses | None = None) -> SegModel:
