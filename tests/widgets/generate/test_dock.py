@@ -436,11 +436,13 @@ def test_while_a_mask_grows_the_areas_of_its_part_are_not_shown(
         run_to_the_end(dock, qtbot)
     assert dock.results.areas.rowCount() > 0
     dock.tools._measure()  # is under way when the run starts
-    dock.tools.show_areas_of(dock.view, growing=True)
+    dock.view.set_growing(True)
+    dock.tools.show_areas_of(dock.view)
     qtbot.waitUntil(lambda: not dock.tools._areas.is_running, timeout=WAIT)
     assert dock.results.areas.rowCount() == 0
     with qtbot.waitSignal(dock.tools.measured, timeout=WAIT):
-        dock.tools.show_areas_of(dock.view, growing=False)
+        dock.view.set_growing(False)
+        dock.tools.show_areas_of(dock.view)
     assert dock.results.areas.rowCount() > 0
 
 

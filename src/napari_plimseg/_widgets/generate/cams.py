@@ -331,7 +331,6 @@ class CamFold(CollapsibleSection):
             self.cam.start(self._dock.slides, view, state, settings, look)
         except PlimsegError as error:
             self._on_failed(str(error))
-            return
 
     def _about(self) -> str:
         """Return what is shown, in one line; empty for nothing."""

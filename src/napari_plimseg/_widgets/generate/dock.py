@@ -312,7 +312,7 @@ class PlimsegDock(TabOrdered):
         slide, folder = self.slides.slide, self.settings.results_path
         find = None if slide is None else functools.partial(find_results, slide, folder)
         self.slide_section.history.show_slide(find, None if view is None else view.store.path)
-        self.tools.show_areas_of(view, growing=self.controller.is_running)
+        self.tools.show_areas_of(view)
 
     def show_error_message(self, text: str) -> None:
         """Show an error in the dock and as a napari notification."""

@@ -379,7 +379,6 @@ class ResultTools(QObject):
         self._controller = controller
         self._slides = slides
         self._view: MaskView | None = None
-        self._is_growing = False
         self._watched: Any = None
         self._written: list[Path] = []
         self._areas = BackgroundJob(self)
@@ -404,20 +403,20 @@ class ResultTools(QObject):
         """Whether an export is in progress."""
         return self._export.is_running
 
-    def show_areas_of(self, view: MaskView | None, *, growing: bool) -> None:
+    def show_areas_of(self, view: MaskView | None) -> None:
         """Measure the current mask, and again after each brush stroke.
 
         While the mask is growing, no areas are shown: those of the part that was there before would
         still stand beside "Done".
         """
-        self._is_growing = growing
-        if view is not self._view or growing:
+        is_growing = view is not None and view.is_growing
+        if view is not self._view or is_growing:
             self._section.show_areas([], "")
             self._view = view
         if view is not None and view.layer is not self._watched:
             self._watched = view.layer
             view.layer.events.paint.connect(self._on_painted)
-        if view is not None and not growing:
+        if view is not None and not is_growing:
             self._timer.start()
 
     def _on_painted(self, event: Any = None) -> None:
@@ -434,7 +433,7 @@ class ResultTools(QObject):
         self._areas.start(lambda: measure_areas(mask, info, step))
 
     def _on_areas(self, found: tuple[list[AreaRow], str]) -> None:
-        if self._is_growing:
+        if self._view is not None and self._view.is_growing:
             return
         self._section.show_areas(*found)
         self.measured.emit()
