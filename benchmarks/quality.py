@@ -33,7 +33,7 @@ from napari_plimseg.models import load_backbone, load_matcher, load_model
 from plimseg_training.config import chosen_recipe
 from plimseg_training.data import TaggedFolder, TaggedImage, TrainingData, read_pixels, read_truth
 from plimseg_training.evaluation import Score, confusion_matrix, predict_image
-from plimseg_training.loop import learning_rate_factor, train
+from plimseg_training.loop import choose_precision, learning_rate_factor, train
 from plimseg_training.stages import (
     IGNORED,
     Encoders,
@@ -373,11 +373,12 @@ def fit(task: Any, stage: Any, seed: int) -> None:
 def settings_of(recipe: Recipe) -> str:
     """Return the settings that rows must have in common to be comparable."""
     one, two, model = recipe.stage1, recipe.stage2, recipe.model
+    dtype = choose_precision(two.precision, torch.device("cpu")).dtype
     return (
         f"{model.backbone}, width {model.width}; stage 1: {one.epochs} epochs at "
         f"{one.learning_rate:g}; stage 2: {model.segmenter} {model.decoder}, {two.epochs} epochs, "
         f"{two.steps} steps at {two.learning_rate:g}; margin {recipe.pseudo_masks.ignore_margin:g}"
-    )
+    ) + ("" if dtype is torch.float32 else f"; {str(dtype).removeprefix('torch.')}")
 
 
 def main() -> None:

@@ -111,6 +111,7 @@ def stage(**changes: Any) -> StageConfig:
         "accumulate": 2,
         "learning_rate": 1e-2,
         "ema": 0.9,
+        "precision": "float32",  # alike on every CPU
         **changes,
     }
     return StageConfig(**values)

@@ -401,7 +401,9 @@ def test_nothing_to_train_on_is_told(tmp_path: Path) -> None:
 
 def test_the_number_format_is_what_the_device_does_well(monkeypatch: pytest.MonkeyPatch) -> None:
     cpu, cuda = torch.device("cpu"), torch.device("cuda")
-    assert choose_precision("auto", cpu).dtype is torch.float32
+    for instructions, dtype in (("avx512_bf16", torch.bfloat16), ("avx2", torch.float32)):
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda i=instructions: {i: True})
+        assert choose_precision("auto", cpu).dtype is dtype
     for capability, dtype in (((9, 0), torch.bfloat16), ((7, 5), torch.float16)):
         monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device, c=capability: c)
         assert choose_precision("auto", cuda).dtype is dtype
@@ -418,6 +420,17 @@ def test_it_trains_in_bfloat16(tmp_path: Path) -> None:
     run(task, stage(epochs=1, precision="bfloat16"), tmp_path)
     assert formats == {torch.bfloat16}
     assert {t.dtype for t in weights(task).values()} == {torch.float32}
+
+
+def test_on_a_cpu_convolutions_in_groups_stay_in_float32() -> None:
+    image = torch.rand(2, 8, 6, 6)
+    whole, depthwise = torch.nn.Conv2d(8, 8, 3), torch.nn.Conv2d(8, 8, 3, groups=8)
+    expected = depthwise(image)
+    with Precision(torch.device("cpu"), torch.bfloat16).autocast():
+        assert whole(image).dtype is torch.bfloat16
+        assert torch.equal(depthwise(image), expected)
+        assert depthwise(whole(image)).dtype is torch.float32
+    assert whole(image).dtype is torch.float32
 
 
 @pytest.mark.parametrize("threads", [0, 1, 4])

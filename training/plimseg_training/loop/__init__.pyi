@@ -1,6 +1,7 @@
 __all__ = [
     "Stopped",
     "World",
+    "choose_precision",
     "learning_rate_factor",
     "reported_run",
     "train",
@@ -16,6 +17,7 @@ from .reporter import (
     reported_run as reported_run,
 )
 from .step import (
+    choose_precision as choose_precision,
     learning_rate_factor as learning_rate_factor,
 )
 from .task import (
