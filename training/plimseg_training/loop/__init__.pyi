@@ -18,6 +18,8 @@ from .reporter import (
 )
 from .step import (
     choose_precision as choose_precision,
+)
+from .step import (
     learning_rate_factor as learning_rate_factor,
 )
 from .task import (
