@@ -53,7 +53,7 @@ class TileGrid:
     tile_size : int
         Side of a tile without its halo, in working pixels. Smaller slides get a smaller tile.
     halo : int
-        Working pixels of context on each side.
+        Working pixels of context on each side, a multiple of the mask stride.
     mask_stride : int
         Working pixels per mask pixel.
     alignment : int
@@ -80,8 +80,8 @@ class TileGrid:
                 f"the tile size {self.tile_size} is not a multiple of {self.alignment}",
                 remedy=f"Choose {near}, for example.",
             )
-        if self.halo < 0 or self.halo % self.alignment:
-            raise ConfigError(f"the halo {self.halo} is not a multiple of {self.alignment}")
+        if self.halo < 0 or self.halo % self.mask_stride:
+            raise ConfigError(f"the halo {self.halo} is not a multiple of {self.mask_stride}")
 
     @property
     def tile_shape(self) -> tuple[int, int]:

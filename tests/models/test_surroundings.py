@@ -121,6 +121,26 @@ def test_the_least_area_is_in_square_micrometers() -> None:
         assert int(found.argmax(1).sum()) == left
 
 
+def test_small_pieces_of_blended_maps_are_judged_whole_also_across_blocks() -> None:
+    mask = torch.zeros(40, 40, dtype=torch.int64)
+    mask[4:40, 30:40] = 1  # reaches the end of what is seen
+    mask[18:22, 18:22] = 2  # 16 cells in four blocks of 16 that begin at 4
+    mask[8:12, 8:13] = 2  # 20 cells
+    logits = 3 * functional.one_hot(mask, 3).permute(2, 0, 1).float()[None]
+    around = Surroundings(least_um2=20 * 4)
+    found = around.cleared(logits, 2.0, step=16, margin=4)
+    mask[18:22, 18:22] = 0
+    assert torch.equal(found[0].argmax(0), mask[4:36, 4:36])
+    untouched = Surroundings().cleared(logits, 2.0, step=16, margin=4)
+    assert torch.equal(untouched, logits[:, :, 4:36, 4:36])
+
+
+def test_the_margin_holds_the_pieces_that_are_removed() -> None:
+    around = Surroundings(least_um2=400)
+    assert around.margin(0.5, 8) == 64
+    assert Surroundings().margin(0.5, 8) == 0
+
+
 def test_it_survives_a_model_file() -> None:
     around = Surroundings(4, (0, 1), 40, 300)
     assert surroundings_of({"surroundings": around.to_dict()}) == around

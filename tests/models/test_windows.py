@@ -21,10 +21,23 @@ def encode_with_context(patch: int) -> object:
     return encode
 
 
-@pytest.mark.parametrize(("window", "patch"), [(64, 16), (224, 32), (224, 16), (56, 14), (96, 32)])
-def test_two_tilings_agree_exactly(window: int, patch: int) -> None:
-    grid = WindowGrid(window, patch)
-    assert grid.halo % grid.alignment == 0
+@pytest.mark.parametrize(
+    ("window", "patch", "step", "margin"),
+    [
+        (64, 16, None, 0),
+        (224, 32, None, 0),
+        (224, 16, None, 0),
+        (56, 14, None, 0),
+        (96, 32, None, 0),
+        (80, 8, 64, 16),
+        (80, 8, 64, 64),
+        (112, 8, 64, 16),
+        (128, 16, 64, 32),
+    ],
+)
+def test_two_tilings_agree_exactly(window: int, patch: int, step: int | None, margin: int) -> None:
+    grid = WindowGrid(window, patch, step, margin=margin)
+    assert grid.halo % (patch if margin else grid.alignment) == 0
     step, halo = grid.alignment, grid.halo
     generator = torch.Generator().manual_seed(0)
     side = 8 * step
@@ -35,7 +48,7 @@ def test_two_tilings_agree_exactly(window: int, patch: int) -> None:
         tile = slide[:, :, y : y + size + 2 * halo, x : x + size + 2 * halo]
         vectors = grid.dense(tile, encode, at_once=5)  # type: ignore[arg-type]
         # with one vector more on every side: interpolation to the mask reads it
-        at = slice(halo // patch - 1, (halo + size) // patch + 1)
+        at = slice((halo - margin) // patch - 1, (halo + size + margin) // patch + 1)
         return vectors[:, :, at, at]
 
     whole = core(0, 0, side)
@@ -43,7 +56,8 @@ def test_two_tilings_agree_exactly(window: int, patch: int) -> None:
         for y in range(0, side, size):
             for x in range(0, side, size):
                 part = core(y, x, size)
-                at = [slice(z // patch, (z + size) // patch + 2) for z in (y, x)]
+                more = 2 + 2 * margin // patch
+                at = [slice(z // patch, (z + size) // patch + more) for z in (y, x)]
                 assert torch.allclose(part, whole[:, :, *at], atol=1e-5)
 
 

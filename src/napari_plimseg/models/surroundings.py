@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import product
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -27,6 +28,8 @@ _REACH = 2.5
 _FARTHEST = 3.0
 """Largest log-odds, from the mean of its group, with which one cell takes part in a vote."""
 _LEAST = 1e-4
+_COMPACT = 1.5
+"""How far pieces reach that are removed, relative to the side of a square of their area."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +47,7 @@ class Surroundings:
         Standard deviation of the Gaussian over the votes, in um.
     least_um2 : float
         Pieces of one class with a smaller area become what is next to them; 0 keeps all. Those at
-        the border of a window stay, because the rest of them is not seen.
+        the border of what is seen stay, because the rest of them is not.
     """
 
     smoothing_um: float = 0.0
@@ -86,6 +89,50 @@ class Surroundings:
         """Return plain data for a model file's header."""
         numbers = {name: getattr(self, name) for name in _LARGEST}
         return {**numbers, "together": list(self.together)}
+
+    def margin(self, um_per_pixel: float, multiple: int) -> int:
+        """Return the pixels around a part of the slide that `cleared` needs.
+
+        Parameters
+        ----------
+        um_per_pixel : float
+        multiple : int
+            Pixels of which the margin is a multiple.
+        """
+        reach = _COMPACT * math.sqrt(self.least_um2) / um_per_pixel
+        return math.ceil(reach / multiple) * multiple
+
+    def cleared(self, logits: Tensor, um_per_cell: float, *, step: int, margin: int) -> Tensor:
+        """Return blended logits without the small pieces that blending made.
+
+        Where two windows overlap, neither decides alone. Blocks between multiples of `step` are
+        judged each with its own margin, so that the result is independent of the tiling.
+
+        Parameters
+        ----------
+        logits : Tensor of float, shape (B, C, h, w)
+            Of a part of the slide that begins and ends at multiples of `step`, with its margin.
+        um_per_cell : float
+        step, margin : int
+            Side of a block, and cells around it.
+
+        Returns
+        -------
+        Tensor of float, shape (B, C, h - 2 margin, w - 2 margin)
+        """
+        least, frame = self.least_um2 / um_per_cell**2, 2 * margin
+        height, width = (side - frame for side in logits.shape[2:])
+        found = logits[:, :, margin : margin + height, margin : margin + width].clone()
+        if least > 1:
+            for b, y, x in product(
+                range(len(found)), range(0, height, step), range(0, width, step)
+            ):
+                part = logits[b, :, y : y + step + frame, x : x + step + frame]
+                cleared = without_specks(part, least)
+                found[b, :, y : y + step, x : x + step] = cleared[
+                    :, margin : margin + step, margin : margin + step
+                ]
+        return found
 
     def settled(self, logits: Tensor, um_per_cell: float) -> Tensor:
         """Return logits that follow their surroundings.

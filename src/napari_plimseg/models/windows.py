@@ -76,15 +76,23 @@ class WindowGrid:
         Distance of two vectors in pixels; divides `window` and `step`.
     step : int, optional
         Distance of two windows in pixels; about half a window when None.
+    margin : int
+        Pixels around the core of a tile whose vectors are right too, for what looks around a vector
+        after blending; a multiple of `patch`, and at most `step`.
     """
 
-    def __init__(self, window: int, patch: int, step: int | None = None) -> None:
+    def __init__(
+        self, window: int, patch: int, step: int | None = None, *, margin: int = 0
+    ) -> None:
         self.window = window
         self.patch = patch
         self.step = step or max(1, window // patch // 2) * patch
+        self.margin = margin
         self.alignment = self.step
-        # so that every window that overlaps the core of a tile starts within its halo
-        self.halo = math.ceil((window - self.step) / self.step) * self.step
+        # so that every window that overlaps the core of a tile, or its margin, starts within its
+        # halo, and with a margin also ends there
+        self._before = math.ceil((window - self.step + margin) / self.step) * self.step
+        self.halo = max(self._before, window) if margin else self._before
 
     def dense(
         self,
@@ -95,8 +103,8 @@ class WindowGrid:
     ) -> Tensor:
         """Blend the windows' vectors with weights that decrease towards their borders.
 
-        Windows that overlap only the halo at the end are omitted, and the vectors there repeat
-        their neighbors: the caller trims them anyway.
+        Windows that overlap only the halo are omitted, except in the margin. The vectors there
+        repeat their neighbors or are 0: the caller trims them anyway.
 
         Parameters
         ----------
@@ -138,6 +146,7 @@ class WindowGrid:
                 total[b, :, top : top + side, left : left + side] += vector * weight
                 if b == 0:
                     weights[:, top : top + side, left : left + side] += weight
+        weights[weights == 0] = 1  # the outer part of a halo that is wider than the windows reach
         rows_wanted, columns_wanted = height // self.patch, width // self.patch
         mean = (total / weights)[:, :, :rows_wanted, :columns_wanted]
         lacking = (0, columns_wanted - mean.shape[3], 0, rows_wanted - mean.shape[2])
@@ -146,7 +155,8 @@ class WindowGrid:
     def _starts(self, side: int) -> list[int]:
         if side <= self.window:
             return [0]
-        return list(range(0, side - self.halo, self.step))
+        first, beyond = self.halo - self._before, self.margin
+        return list(range(first, side - self.halo + beyond, self.step))
 
     def _weight(self) -> Tensor:
         """Return the weights of a window: ramps where two windows overlap, flat in between.

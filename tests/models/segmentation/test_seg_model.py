@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load, load_file
+from scipy import ndimage
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -175,14 +176,36 @@ def test_a_gate_leaves_out_what_is_not_seen_and_can_be_taken_away() -> None:
 
 
 def test_surroundings_smooth_what_the_network_says() -> None:
-    images = torch.randint(0, 255, (1, 128, 192, 3), dtype=torch.uint8)
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(0, 255, (1, 128, 192, 3), dtype=torch.uint8, generator=generator)
     network = parts()
     usual: dict[str, Any] = {"name": "x", "mpp": 0.5, "window": WINDOW, "step": STEP}
     plain = SegModel(*network, CLASSES, **usual)
-    smooth = SegModel(*network, CLASSES, **usual, surroundings=AROUND)
+    smooth = SegModel(*network, CLASSES, **usual, surroundings=Surroundings(8.0))
     assert smooth.identity != plain.identity
     rough, found = (m.probabilities(images)[0] for m in (plain, smooth))
     assert float(found.diff(dim=1).abs().mean()) < 0.8 * float(rough.diff(dim=1).abs().mean())
+
+
+def test_small_pieces_go_also_where_windows_overlap() -> None:
+    network = parts()
+    usual: dict[str, Any] = {"name": "x", "mpp": 0.5, "window": WINDOW, "step": STEP}
+    plain = SegModel(*network, CLASSES, **usual)
+    whole = SegModel(*network, CLASSES, **usual, surroundings=Surroundings(least_um2=60))
+    generator = torch.Generator().manual_seed(0)
+    halo, size, counts = whole.halo, 5 * STEP, []
+    side = size + 2 * halo
+    images = torch.randint(0, 255, (1, side, side, 3), dtype=torch.uint8, generator=generator)
+    for model in (plain, whole):
+        trim = slice(halo // 4, (halo + size) // 4)
+        found = model.probabilities(images)[0, :, trim, trim].argmax(0)
+        sizes = [
+            np.bincount(ndimage.label(found == index)[0].ravel())[1:]
+            for index in range(len(CLASSES))
+        ]
+        counts.append(int((np.concatenate(sizes) < 15).sum()))  # of 4 um2
+    assert counts[0] > 20
+    assert counts[1] < counts[0] / 5
 
 
 @pytest.mark.parametrize(("gate", "around"), [(None, None), (GATE, None), (None, AROUND)])

@@ -139,9 +139,10 @@ class SegModel:
         self.mpp = mpp
         self.mask_stride = MASK_STRIDE
         self._backbone, self._head = backbone.eval(), head.eval()
-        self._grid = WindowGrid(window, head.stride, step)
-        self._known = WindowCache()
         self.gate, self.surroundings = gate, surroundings
+        margin = surroundings.margin(mpp, head.stride) if surroundings is not None else 0
+        self._grid = WindowGrid(window, head.stride, step, margin=min(margin, step))
+        self._known = WindowCache()
         self.familiarity = familiarity
         self.alignment, self.halo = self._grid.alignment, self._grid.halo
         settings: list[Any] = [
@@ -152,6 +153,8 @@ class SegModel:
             settings.append(gate.to_dict())
         if surroundings is not None:
             settings.append(surroundings.to_dict())
+            if margin:
+                settings.append(margin)
         if not isinstance(head, SegNet):
             settings.append(decoder_of(head))
         self.identity = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
@@ -201,7 +204,21 @@ class SegModel:
         fine = F.interpolate(logits, size, mode="bilinear", align_corners=False)
         if self.gate is not None:
             fine = gated(*fine.chunk(2, 1))
-        return fine.softmax(1)
+        return self._cleared(fine).softmax(1)
+
+    def _cleared(self, logits: Tensor) -> Tensor:
+        """Return logits (B, C, H / 4, W / 4) of a tile without the small pieces in its core."""
+        grid, surroundings = self._grid, self.surroundings
+        halo, step, margin = (side // MASK_STRIDE for side in (grid.halo, grid.step, grid.margin))
+        height, width = logits.shape[2:]
+        if surroundings is None or not margin or min(height, width) <= 2 * halo:
+            return logits
+        outer, whole = halo - margin, logits.clone()
+        seen = logits[:, :, outer : height - outer, outer : width - outer]
+        whole[:, :, halo : height - halo, halo : width - halo] = surroundings.cleared(
+            seen, self.mpp * MASK_STRIDE, step=step, margin=margin
+        )
+        return whole
 
     def _logits(self, windows: Tensor) -> Tensor:
         """Return logits (N, C, h, w); with a gate (N, 2 C, h, w), logits first, then `seen`.
