@@ -1,15 +1,16 @@
-"""Compare the speed of our slide readers, OpenSlide and tifffile's zarr view.
+"""Compare the speed of our slide readers, OpenSlide, tifffile's zarr view and a bare decoder.
 
 Run: python benchmarks/readers.py [SLIDE...]
 
 The readers alternate in every round, so that a busy machine slows all of them; the table shows
 medians and ratios in megapixels per second. Every round reopens the slide, so that our caches are
-empty.
+empty. The bare decoder reads and decodes every tile once and drops it: what any reader needs.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import statistics
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -54,7 +55,34 @@ def zarr_view(path: Path) -> tuple[Read, Callable[[], None]]:
     return lambda y, x, side: array[y : y + side, x : x + side], tif.close
 
 
-READERS = {"ours": ours, "openslide": theirs, "tifffile zarr": zarr_view}
+def bare(path: Path) -> tuple[Read, Callable[[], None]]:
+    import tifffile
+
+    tif = tifffile.TiffFile(path)
+    page = tif.series[0].levels[0].keyframe
+    tall, wide = page.tilelength, page.tilewidth
+    columns, done = -(-page.imagewidth // wide), set[int]()
+    file = os.open(path, os.O_RDONLY)
+
+    def read(y: int, x: int, side: int) -> object:
+        for row in range(y // tall, (y + side - 1) // tall + 1):
+            for index in range(
+                row * columns + x // wide, row * columns + (x + side - 1) // wide + 1
+            ):
+                if index not in done:
+                    done.add(index)
+                    content = os.pread(file, page.databytecounts[index], page.dataoffsets[index])
+                    page.decode(content, index, jpegtables=page.jpegtables)
+        return None
+
+    def close() -> None:
+        tif.close()
+        os.close(file)
+
+    return read, close
+
+
+READERS = {"ours": ours, "openslide": theirs, "tifffile zarr": zarr_view, "bare decoder": bare}
 PATTERNS = {"512 aligned": (512, 0), "1280 with halo": (1280, 37), "224 anywhere": (224, 101)}
 
 

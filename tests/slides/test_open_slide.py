@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image, ImageOps
 
 from napari_plimseg.errors import SlideError
@@ -152,6 +153,22 @@ def test_threads_read_the_same_pixels(written, name):
             np.testing.assert_array_equal(
                 pixels[: expected.shape[0], : expected.shape[1]], expected
             )
+
+
+@pytest.mark.parametrize("photometric", ["ycbcr", "rgb"])
+def test_jpeg_tiles_within_a_window_are_the_decoder_s_own(tmp_path, photometric):
+    path = tmp_path / "jpeg.tif"
+    pixels = np.repeat(np.repeat(LEVELS[0][::16, ::16], 16, 0), 16, 1)
+    tifffile.imwrite(path, pixels, tile=(64, 48), compression="jpeg", photometric=photometric)
+    expected = tifffile.imread(path)
+    height, width = expected.shape[:2]
+    windows = [(y, x) for y in range(0, height - 200, 64) for x in range(0, width - 150, 48)]
+    with open_slide(path) as slide, ThreadPoolExecutor(6) as pool:
+        reads = list(pool.map(lambda at: slide.read_level(0, *at, 200, 150), windows))
+        whole = slide.read_level(0, 0, 0, height, width)
+    np.testing.assert_array_equal(whole, expected)
+    for (y, x), found in zip(windows, reads, strict=True):
+        np.testing.assert_array_equal(found, expected[y : y + 200, x : x + 150])
 
 
 def test_closing_waits_for_a_read(written):
