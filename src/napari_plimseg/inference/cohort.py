@@ -32,7 +32,7 @@ from napari_plimseg.results import disk_error, read_checked, write_checked
 from napari_plimseg.slides import usable_mpp
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Mapping
+    from collections.abc import Callable, Collection, Generator, Mapping
 
     import numpy as np
     from numpy.typing import NDArray
@@ -82,6 +82,9 @@ class CohortItem:
         Name of its mask store in the results folder; empty before the first run.
     files : tuple of str
         Names of its exports in the results folder.
+    worker : str
+        Name of the worker that segments it; empty when this program does, and otherwise. It is not
+        saved.
     """
 
     path: Path
@@ -96,6 +99,7 @@ class CohortItem:
     problem: str = ""
     store: str = ""
     files: tuple[str, ...] = ()
+    worker: str = ""
 
     def __post_init__(self) -> None:
         if not self.stem or Path(self.stem).name != self.stem:
@@ -116,14 +120,15 @@ class CohortItem:
     @property
     def state_text(self) -> str:
         """The state, for people."""
+        text = f"{self.state.value} on {self.worker}" if self.worker else self.state.value
         if self.state in (ItemState.RUNNING, ItemState.STOPPED) and self.tiles_done:
-            return f"{self.state.value}, {100 * self.fraction:.0f} %"
-        return self.state.value
+            return f"{text}, {100 * self.fraction:.0f} %"
+        return text
 
     def to_dict(self, place: str) -> dict[str, Any]:
         """Return plain data for JSON, with the slide's name and place instead of its path."""
         data = asdict(self)
-        del data["path"]
+        del data["path"], data["worker"]
         return {
             "slide": self.path.name,
             "place": place,
@@ -417,21 +422,35 @@ class Cohort:
             job = make_job()
             begin, worked = time.monotonic(), 0.0
             tried: set[Path] = set()
-            while (item := self._next(tried)) is not None:
+            while (item := self.next_item(tried)) is not None:
                 tried.add(item.path)
                 with contextlib.closing(self._run_one(job, item)) as steps:
                     for step in steps:
                         now = self.item(item.path) or item
                         gained = worked + _weight(now) * max(0.0, now.fraction - item.fraction)
                         yield dataclasses.replace(
-                            step, seconds_left=self._left(gained, time.monotonic() - begin)
+                            step, seconds_left=self.seconds_left(gained, time.monotonic() - begin)
                         )
-                        if isinstance(step.step, PlimsegError) and _is_disk_full(step.step):
+                        if isinstance(step.step, PlimsegError) and is_disk_full(step.step):
                             return  # every other slide would fail too
                 now = self.item(item.path) or item
                 worked += _weight(now) * max(0.0, now.fraction - item.fraction)
 
-    def _left(self, gained: float, seconds: float) -> float | None:
+    @property
+    def weight_done(self) -> float:
+        """Finished part of all slides, in millions of level-0 pixels where sizes are known."""
+        return sum(_weight(item) * item.fraction for item in self.items)
+
+    def seconds_left(self, gained: float, seconds: float) -> float | None:
+        """Estimate how long the waiting and running slides will take.
+
+        Parameters
+        ----------
+        gained : float
+            What `weight_done` has grown by in this run.
+        seconds : float
+            Since the run began.
+        """
         to_come = sum(
             _weight(item) * (1 - item.fraction)
             for item in self.items
@@ -439,12 +458,13 @@ class Cohort:
         )
         return to_come * seconds / gained if gained > 0 else None
 
-    def _next(self, tried: set[Path]) -> CohortItem | None:
+    def next_item(self, tried: Collection[Path]) -> CohortItem | None:
+        """Return the first waiting or stopped slide that is not among those tried."""
         return next((i for i in self.items if i.state in RUNNABLE and i.path not in tried), None)
 
     def _run_one(self, job: SegmentationJob, item: CohortItem) -> Generator[CohortStep, None, None]:
         path, begin, mpp_known = item.path, time.monotonic(), True
-        self._change(path, state=ItemState.RUNNING, problem="")
+        self.start(path)
         failure: PlimsegError | None = None
         try:
             yield CohortStep(self._now(item), None)
@@ -452,38 +472,50 @@ class Cohort:
                 for step in steps:
                     if isinstance(step, SlideOpened):
                         mpp_known = step.mpp_known
-                    self._take(path, step, time.monotonic() - begin)
+                    self.record(path, step, time.monotonic() - begin)
                     yield CohortStep(self._now(item), step)
         except PlimsegError as error:
             failure = error
-            state = ItemState.FAILED if mpp_known else ItemState.NEEDS_MPP
-            self._change(path, state=state, problem=str(error))
+            self.fail(path, str(error), mpp_known=mpp_known)
         except Exception as error:
             if not is_out_of_memory(error):
                 raise
             failure = PlimsegError(OUT_OF_MEMORY)  # the next slide may be smaller
             failure.__cause__ = error
-            self._change(path, state=ItemState.FAILED, problem=OUT_OF_MEMORY)
+            self.fail(path, OUT_OF_MEMORY)
         finally:
             # also when the generator is closed during the run, or on an unexpected error
-            now = self.item(path)
-            if now is not None and now.state is ItemState.RUNNING:
-                self._change(path, state=ItemState.STOPPED)
+            self.release(path)
         if failure is not None:
             yield CohortStep(self._now(item), failure)
 
-    def _take(
+    def start(self, path: Path, worker: str = "") -> None:
+        """Note that a slide is being segmented, and by which worker."""
+        self._change(path, state=ItemState.RUNNING, problem="", worker=worker)
+
+    def record(
         self, path: Path, step: SlideOpened | Notice | Progress | SlideDone, seconds: float
     ) -> None:
+        """Note an event of a running slide, `seconds` after its start."""
         if isinstance(step, Progress):
             late = time.monotonic() - self._saved >= _SAVE_SECONDS
             done, total = step.tiles_done, step.tiles_total
             self._change(path, save=late, tiles_done=done, tiles_total=total, seconds=seconds)
         elif isinstance(step, SlideDone):
             files = tuple(file.name for file in step.files)
-            self._change(
-                path, state=ItemState.DONE, store=step.store.name, files=files, seconds=seconds
-            )
+            state, store = ItemState.DONE, step.store.name
+            self._change(path, state=state, store=store, files=files, seconds=seconds, worker="")
+
+    def fail(self, path: Path, problem: str, *, mpp_known: bool = True) -> None:
+        """Note that a slide failed, or that its pixel size has to be entered."""
+        state = ItemState.FAILED if mpp_known else ItemState.NEEDS_MPP
+        self._change(path, state=state, problem=problem, worker="")
+
+    def release(self, path: Path) -> None:
+        """Note that a slide is not segmented any longer; it is stopped if it was running."""
+        now = self.item(path)
+        if now is not None and now.state is ItemState.RUNNING:
+            self._change(path, state=ItemState.STOPPED, worker="")
 
     def _now(self, item: CohortItem) -> CohortItem:
         return self.item(item.path) or item
@@ -549,7 +581,8 @@ def _is_text(name: str) -> bool:
     return True
 
 
-def _is_disk_full(error: PlimsegError) -> bool:
+def is_disk_full(error: PlimsegError) -> bool:
+    """Whether a slide failed because a disk is full, so that every other one would fail too."""
     cause = error.__cause__
     return isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT)
 
