@@ -35,18 +35,21 @@ def shared_data() -> Path:
 
 
 @pytest.fixture(autouse=True)
-def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Fail any test that opens a network connection."""
-    connect = socket.socket.connect
+def no_network(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
+    """Fail any test that opens a network connection; `loopback` allows those to this computer."""
+    loopback = request.node.get_closest_marker("loopback") is not None
 
-    def refuse(self: socket.socket, address: Any) -> None:
-        if self.family == socket.AF_UNIX:
-            connect(self, address)
-            return
-        pytest.fail(f"a test tried to connect to {address!r}")
+    def refusing(connect: Any) -> Any:
+        def refuse(self: socket.socket, address: Any) -> Any:
+            own = loopback and address[0] in ("127.0.0.1", "::1")
+            if own or self.family == socket.AF_UNIX:
+                return connect(self, address)
+            pytest.fail(f"a test tried to connect to {address!r}")
 
-    monkeypatch.setattr(socket.socket, "connect", refuse)
-    monkeypatch.setattr(socket.socket, "connect_ex", refuse)
+        return refuse
+
+    for name in ("connect", "connect_ex"):
+        monkeypatch.setattr(socket.socket, name, refusing(getattr(socket.socket, name)))
 
 
 @pytest.fixture(autouse=True)

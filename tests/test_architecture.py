@@ -86,6 +86,7 @@ LAYERS = {
     "napari_plimseg.inference": [
         {"devices", "progress", "slide_places"},
         {"names", "plan", "unlike", "engine", "job", "cohort", "cams"},
+        {"cluster"},
         {"promptable"},
     ],
     "plimseg_training": [
@@ -233,7 +234,9 @@ def loaded_after(statement: str) -> set[str]:
     ("statement", "absent"),
     [
         ("import napari_plimseg", {"torch", "napari", "qtpy", "numpy", "open_clip", "openslide"}),
-        ("import napari_plimseg.cli", {"torch", "napari", "qtpy", "open_clip", "openslide"}),
+        ("import napari_plimseg.cli", {"torch", "napari", "qtpy", "openslide", "distributed"}),
+        ("import napari_plimseg.cli.cluster", {"torch", "distributed", "dask_jobqueue"}),
+        ("import napari_plimseg.inference.cluster.run", {"distributed", "dask_jobqueue", "torch"}),
         ("import napari_plimseg._reader", {"torch", "napari", "qtpy", "open_clip"}),
         ("import napari_plimseg._writer", {"torch", "napari", "qtpy", "open_clip", "rasterio"}),
         ("import napari_plimseg.slides", {"torch", "napari", "qtpy", "open_clip"}),

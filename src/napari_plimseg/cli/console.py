@@ -8,7 +8,9 @@ import json
 import logging
 import os
 import re
+import shutil
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -51,6 +53,7 @@ TRAINING_COMMANDS = {
 }
 """The commands of the training package, with their help."""
 EXIT_UNEXPECTED = 1
+_TABLE_SECONDS = 1.0
 EXIT_SOME_FAILED = 8
 
 
@@ -280,6 +283,8 @@ class Output(Console):
     def __init__(self, *, as_json: bool = False, quiet: bool = False) -> None:
         super().__init__(as_json=as_json, quiet=quiet)
         self._bar = ProgressBar(only_on_terminal=True)
+        self._table: list[str] = []
+        self._table_drawn = 0.0
 
     def slide(self, facts: dict[str, Any]) -> None:
         """Print what a slide is, for programs; `plimseg info` has the text for people."""
@@ -293,12 +298,41 @@ class Output(Console):
         else:
             self.say(f"  note: {text}")
 
-    def start(self, slide: str, model: str) -> None:
-        """Print that a slide's run starts."""
+    def start(self, slide: str, model: str, worker: str = "") -> None:
+        """Print that a slide's run starts, and on which worker if there are any."""
         if self.as_json:
-            self._event("start", slide=slide, model=model)
+            self._event("start", slide=slide, model=model, **({"worker": worker} if worker else {}))
         else:
-            self.say(f"{slide}: segmenting with {model}")
+            self.say(f"{slide}: segmenting with {model}{f' on {worker}' if worker else ''}")
+
+    def cluster(self, scheduler: str, dashboard: str) -> None:
+        """Print where slides are segmented."""
+        if self.as_json:
+            self._event("cluster", scheduler=scheduler, dashboard=dashboard or None)
+        else:
+            self.say(f"scheduler: {scheduler}")
+            if dashboard:
+                self.say(f"dashboard: {dashboard}")
+
+    def table(self, lines: Callable[[], list[str]]) -> None:
+        """Draw lines below what is printed, once a second, on a terminal only."""
+        if self.as_json or self.quiet or not sys.stderr.isatty():
+            return
+        now = time.monotonic()
+        if self._table and now - self._table_drawn < _TABLE_SECONDS:
+            return
+        self._remove_table()
+        width = shutil.get_terminal_size().columns - 1
+        self._table, self._table_drawn = [line[:width] for line in lines()], now
+        sys.stderr.write("".join(f"{line}\n" for line in self._table))
+        sys.stderr.flush()
+
+    def _remove_table(self) -> None:
+        if self._table:
+            # up to its first line, and clear from there
+            sys.stderr.write(f"\033[{len(self._table)}F\033[J")
+            sys.stderr.flush()
+            self._table = []
 
     def progress(self, slide: str, progress: Progress) -> None:
         """Show a run's progress: a bar on a terminal, or JSON lines."""
@@ -322,8 +356,9 @@ class Output(Console):
         self._bar.show(progress)
 
     def end_progress(self) -> None:
-        """Remove the progress bar."""
+        """Remove the progress bar, or the table."""
         self._bar.close()
+        self._remove_table()
 
     def result(
         self,

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from napari_plimseg.cli.cluster import add_cluster_options, parse_cluster, run_on_workers
 from napari_plimseg.cli.console import add_command, check_writable, exit_code
 from napari_plimseg.cli.export import add_export_options, parse_formats
 from napari_plimseg.cli.paths import expand
@@ -20,10 +21,16 @@ from napari_plimseg.tissue import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Generator, Sequence
 
     from napari_plimseg.cli.console import Commands, Output
-    from napari_plimseg.inference import Cohort, SegmentationJob
+    from napari_plimseg.inference import (
+        ClusterChoice,
+        Cohort,
+        CohortItem,
+        CohortStep,
+        SegmentationJob,
+    )
     from napari_plimseg.slides import Region
 
 
@@ -91,6 +98,7 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
     run.add_argument(
         "--probabilities", action="store_true", help="keep the probability of every class"
     )
+    add_cluster_options(parser)
     parser.add_argument("--out", type=Path, default=Path(), help="folder for results")
     add_export_options(parser, out=False)
 
@@ -99,9 +107,15 @@ def _run(options: argparse.Namespace, output: Output) -> int:
     from napari_plimseg.inference import distinct_stems
 
     formats = parse_formats(options.formats)
+    cluster = parse_cluster(options)
     paths = expand(options.slides)
     stems = dict(zip(paths, distinct_stems(paths), strict=True))
     job = job_from_options(options, formats)
+    if cluster is not None:
+        # thousands of slides are not opened here first: each worker says what is wrong with its own
+        names = list(stems.values())
+        failures = segment_slides(job, paths, names, output, mpp=options.mpp, cluster=cluster)
+        return exit_code(failures, len(paths))
     sized = list(paths) if options.mpp is not None else [p for p in paths if _has_size(p, output)]
     failures = [SlideError.exit_code] * (len(paths) - len(sized))
     if sized:
@@ -191,7 +205,8 @@ def job_from_options(options: argparse.Namespace, formats: tuple[str, ...]) -> S
     )
     if options.no_tissue:
         settings = replace(settings, tissue=None)
-    pick_device(settings.device)
+    if options.cluster is None:
+        pick_device(settings.device)  # workers have devices of their own
     region = None
     if options.region is not None:
         region = RunRegion.rectangle(parse_region(options.region), clip=True)
@@ -217,18 +232,21 @@ def segment_slides(
     output: Output,
     *,
     mpp: float | None = None,
+    cluster: ClusterChoice | None = None,
 ) -> list[int]:
     """Segment slides, print the areas, and return the exit codes of those that failed.
 
     Parameters
     ----------
     job : SegmentationJob
-        With its model loaded.
+        With its model loaded, except for workers.
     paths, stems : sequence
         The slides, and the names of their results.
     output : Output
     mpp : float, optional
         Micrometers per level-0 pixel, for slides whose files have none.
+    cluster : ClusterChoice, optional
+        Workers that segment several slides at a time; this process does without.
     """
     from napari_plimseg.inference import Cohort, ItemState, Refused
 
@@ -238,14 +256,20 @@ def segment_slides(
         if added.refusal:
             output.say(f"  note: {added.refusal}")
     failures = []
+    run: Generator[CohortStep | None, None, None]
+    if cluster is None:
+        run = cohort.run(lambda: job)
+    else:
+        run = run_on_workers(cohort, job, cluster, output)
     with Finishing("tile") as stop:
-        with contextlib.closing(cohort.run(lambda: job)) as steps:
+        with contextlib.closing(run) as steps:
             for told in steps:
-                _log(told.item.path.name, job.dense_model.name, told.step, output)
-                if isinstance(told.step, PlimsegError):
-                    failures.append(told.step.exit_code)
-                elif isinstance(told.step, Refused):
-                    failures.append(ConfigError.exit_code)
+                if told is not None:
+                    _log(told.item, job, told.step, output)
+                    if isinstance(told.step, PlimsegError):
+                        failures.append(told.step.exit_code)
+                    elif isinstance(told.step, Refused):
+                        failures.append(ConfigError.exit_code)
                 if stop():
                     break
         output.kept = _kept(cohort, again="run it" if job.resume else "without --no-resume, run it")
@@ -269,11 +293,13 @@ def _kept(cohort: Cohort, *, again: str) -> str:
     return f"{' and '.join(parts) or 'no tile was begun'}; {again} again to continue"
 
 
-def _log(slide: str, model: str, step: object, output: Output) -> None:
+def _log(item: CohortItem, job: SegmentationJob, step: object, output: Output) -> None:
     from napari_plimseg.inference import Notice, Progress, Refused, SlideDone, SlideOpened
 
+    slide, model = item.path.name, job.model
     if isinstance(step, SlideOpened):
-        output.start(step.name, model)
+        name = Path(model).name if isinstance(model, str | Path) else model.name
+        output.start(step.name, name, item.worker)
         for note in step.notes:
             output.say(f"  note: {note}")
     elif isinstance(step, Refused):
@@ -281,7 +307,8 @@ def _log(slide: str, model: str, step: object, output: Output) -> None:
     elif isinstance(step, Notice):
         output.note(step.text)
     elif isinstance(step, Progress):
-        output.progress(slide, step)
+        if output.as_json or not item.worker:  # else the table shows it
+            output.progress(slide, step)
     elif isinstance(step, SlideDone):
         output.result(step.info, step.areas, step.files, step.seconds, step.unreadable_tiles)
     elif isinstance(step, PlimsegError):

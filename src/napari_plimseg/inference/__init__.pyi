@@ -6,6 +6,7 @@ __all__ = [
     "CamFrame",
     "CamMaps",
     "CamTile",
+    "ClusterChoice",
     "Cohort",
     "CohortItem",
     "CohortStep",
@@ -26,6 +27,7 @@ __all__ = [
     "SlideDone",
     "SlideOpened",
     "SlidePlaces",
+    "Workers",
     "available_devices",
     "describe_device",
     "distinct_stems",
@@ -36,6 +38,7 @@ __all__ = [
     "propose_regions",
     "regions_of_class",
     "results_stem",
+    "segment_on_workers",
     "segment_slide",
     "thumbnail_of",
 ]
@@ -48,6 +51,15 @@ from .cams import (
 )
 from .cams import (
     CamTile as CamTile,
+)
+from .cluster.choice import (
+    ClusterChoice as ClusterChoice,
+)
+from .cluster.run import (
+    segment_on_workers as segment_on_workers,
+)
+from .cluster.workers import (
+    Workers as Workers,
 )
 from .cohort import (
     RUNNABLE as RUNNABLE,

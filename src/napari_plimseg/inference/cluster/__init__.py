@@ -1,0 +1,1 @@
+"""Many slides on many workers: processes of this computer, or of others."""
