@@ -87,8 +87,8 @@ def iter_outlines(mask: MaskArray, mask_ids: Iterable[int]) -> Iterator[Outline]
 
 
 def _twice_area(ring: NDArray[np.int64]) -> int:
-    x, y = ring[:, 0], ring[:, 1]
-    return abs(int((x[:-1] * y[1:] - x[1:] * y[:-1]).sum()))
+    x, y = ring.T
+    return abs(int(x[:-1] @ y[1:] - x[1:] @ y[:-1]))
 
 
 _ID_SPACE = uuid.UUID("3f3c2c0e-6d0b-5f0c-9e0f-7f6a2b1c4d5e")
@@ -141,12 +141,13 @@ def export_geojson(
         wanted.append(background)
     if with_unreadable:
         wanted.append(UNREADABLE)
-    in_groups = _by_region if group == "region" else _by_class
+    annotations = _Annotations(info)
+    in_groups = annotations.by_region if group == "region" else annotations.by_class
     with (
         export_to(path, mask, info) as temporary,
         temporary.open("w", encoding="utf-8") as file,
     ):
-        _write_collection(file, in_groups(iter_outlines(mask, wanted), info), info)
+        _write_collection(file, in_groups(iter_outlines(mask, wanted)), info)
     return path
 
 
@@ -162,68 +163,83 @@ def _write_collection(file: TextIO, features: Iterable[Feature], info: MaskInfo)
         "model_identity": info.model_identity,
     }
     about |= info.notes
+    encoder = json.JSONEncoder(separators=(",", ":"), check_circular=False)
     # one feature at a time: the text of a large mask's outlines may not fit into memory
     file.write(f'{{"type": "FeatureCollection", "about": {json.dumps(about)}, "features": [')
     for number, feature in enumerate(features):
-        file.write(("\n" if number == 0 else ",\n") + json.dumps(feature, separators=(",", ":")))
+        file.write(("\n" if number == 0 else ",\n") + encoder.encode(feature))
     file.write("\n]}\n")
 
 
-def _by_region(outlines: Iterable[Outline], info: MaskInfo) -> Iterator[Feature]:
-    for outline in outlines:
-        geometry = {"type": "Polygon", "coordinates": _on_slide(outline, info)}
-        x, y = (int(v) for v in outline.rings[0][0])
-        yield _feature(geometry, outline.mask_id, outline.pixels, f"{x},{y}", info)
+class _Annotations:
+    """The features of a mask's outlines; a speckled mask has a million of them."""
 
+    def __init__(self, info: MaskInfo) -> None:
+        self._info = info
+        self._area_mm2 = info.pixel_area_mm2
+        self._kinds: dict[int, tuple[str, dict[str, Any]]] = {}
+        numbers = (info.downsample, info.bounds.x, info.bounds.y)
+        self._are_whole = all(float(number).is_integer() for number in numbers)
+        self._source = f"{info.slide_fingerprint}/{info.model_identity}/{info.downsample}"
 
-def _by_class(outlines: Iterable[Outline], info: MaskInfo) -> Iterator[Feature]:
-    polygons: dict[int, list[list[Any]]] = {}
-    pixels: dict[int, int] = {}
-    for outline in outlines:
-        polygons.setdefault(outline.mask_id, []).append(_on_slide(outline, info))
-        pixels[outline.mask_id] = pixels.get(outline.mask_id, 0) + outline.pixels
-    for mask_id in sorted(polygons):
-        geometry = {"type": "MultiPolygon", "coordinates": polygons[mask_id]}
-        yield _feature(geometry, mask_id, pixels[mask_id], "all", info)
+    def by_region(self, outlines: Iterable[Outline]) -> Iterator[Feature]:
+        """Yield one annotation for each region."""
+        for outline in outlines:
+            geometry = {"type": "Polygon", "coordinates": self._on_slide(outline)}
+            x, y = outline.rings[0][0].tolist()
+            yield self._feature(geometry, outline.mask_id, outline.pixels, f"{x},{y}")
 
+    def by_class(self, outlines: Iterable[Outline]) -> Iterator[Feature]:
+        """Yield one annotation for each class."""
+        polygons: dict[int, list[list[Any]]] = {}
+        pixels: dict[int, int] = {}
+        for outline in outlines:
+            polygons.setdefault(outline.mask_id, []).append(self._on_slide(outline))
+            pixels[outline.mask_id] = pixels.get(outline.mask_id, 0) + outline.pixels
+        for mask_id in sorted(polygons):
+            geometry = {"type": "MultiPolygon", "coordinates": polygons[mask_id]}
+            yield self._feature(geometry, mask_id, pixels[mask_id], "all")
 
-def _feature(
-    geometry: dict[str, Any], mask_id: int, pixels: int, where: str, info: MaskInfo
-) -> Feature:
-    tissue_class = info.classes.by_id(mask_id)
-    name = "unreadable" if tissue_class is None else tissue_class.name
-    color = _UNREADABLE_COLOR if tissue_class is None else tissue_class.color
-    measurements: dict[str, float] = {
-        "Mask pixels": pixels,
-        "Area px^2": pixels * info.downsample**2,
-    }
-    if info.pixel_area_mm2 is not None:
-        measurements["Area um^2"] = pixels * info.pixel_area_mm2 * 1e6
-    # the same mask gives the same ids, so that programs notice a second import
-    source = f"{info.slide_fingerprint}/{info.model_identity}/{info.downsample}/{mask_id}/{where}"
-    return {
-        "type": "Feature",
-        "id": str(uuid.uuid5(_ID_SPACE, source)),
-        "geometry": geometry,
-        "properties": {
-            "objectType": "annotation",
-            "name": name,
-            "classification": {"name": name, "color": list(color)},
-            "isLocked": False,
-            "measurements": measurements,
-        },
-    }
+    def _feature(self, geometry: dict[str, Any], mask_id: int, pixels: int, where: str) -> Feature:
+        if mask_id not in self._kinds:
+            self._kinds[mask_id] = self._kind(mask_id)
+        name, classification = self._kinds[mask_id]
+        measurements: dict[str, float] = {
+            "Mask pixels": pixels,
+            "Area px^2": pixels * self._info.downsample**2,
+        }
+        if self._area_mm2 is not None:
+            measurements["Area um^2"] = pixels * self._area_mm2 * 1e6
+        # the same mask gives the same ids, so that programs notice a second import
+        return {
+            "type": "Feature",
+            "id": str(uuid.uuid5(_ID_SPACE, f"{self._source}/{mask_id}/{where}")),
+            "geometry": geometry,
+            "properties": {
+                "objectType": "annotation",
+                "name": name,
+                "classification": classification,
+                "isLocked": False,
+                "measurements": measurements,
+            },
+        }
 
+    def _kind(self, mask_id: int) -> tuple[str, dict[str, Any]]:
+        tissue_class = self._info.classes.by_id(mask_id)
+        name = "unreadable" if tissue_class is None else tissue_class.name
+        color = _UNREADABLE_COLOR if tissue_class is None else tissue_class.color
+        return name, {"name": name, "color": list(color)}
 
-def _on_slide(outline: Outline, info: MaskInfo) -> list[list[list[float]]]:
-    """Return the rings in level-0 pixels from the bounds' corner; whole numbers stay whole."""
-    rings: list[NDArray[Any]] = [ring * info.downsample for ring in outline.rings]
-    corner = (info.bounds.x, info.bounds.y)
-    placed = [ring - corner for ring in rings]
-    return [_plain(ring) for ring in placed]
-
-
-def _plain(ring: NDArray[np.float64]) -> list[list[float]]:
-    whole = ring.astype(np.int64)
-    points: list[list[float]] = (whole if np.array_equal(whole, ring) else ring).tolist()
-    return points
+    def _on_slide(self, outline: Outline) -> list[list[list[float]]]:
+        """Return the rings in level-0 pixels from the bounds' corner; whole numbers stay whole."""
+        info, placed = self._info, []
+        for ring in outline.rings:
+            if self._are_whole:
+                factor = int(info.downsample)
+                points = ring * factor - (int(info.bounds.x), int(info.bounds.y))
+            else:
+                points = ring * info.downsample - (info.bounds.x, info.bounds.y)
+                whole = points.astype(np.int64)
+                points = whole if np.array_equal(whole, points) else points
+            placed.append(points.tolist())
+        return placed
