@@ -232,14 +232,13 @@ class _Annotations:
 
     def _on_slide(self, outline: Outline) -> list[list[list[float]]]:
         """Return the rings in level-0 pixels from the bounds' corner; whole numbers stay whole."""
-        info, placed = self._info, []
+        info, placed = self._info, list[list[list[float]]]()
         for ring in outline.rings:
             if self._are_whole:
-                factor = int(info.downsample)
-                points = ring * factor - (int(info.bounds.x), int(info.bounds.y))
-            else:
-                points = ring * info.downsample - (info.bounds.x, info.bounds.y)
-                whole = points.astype(np.int64)
-                points = whole if np.array_equal(whole, points) else points
-            placed.append(points.tolist())
+                corner = (int(info.bounds.x), int(info.bounds.y))
+                placed.append((ring * int(info.downsample) - corner).tolist())
+                continue
+            points = ring * info.downsample - (info.bounds.x, info.bounds.y)
+            whole = points.astype(np.int64)
+            placed.append((whole if np.array_equal(whole, points) else points).tolist())
         return placed
