@@ -37,11 +37,11 @@ $(VENV)/pip-ready:
 
 $(VENV)/demo-ready: $(VENV)/pip-ready pyproject.toml $(CONSTRAINTS)
 	@echo "installing napari-plimseg and what it needs into $(VENV) (minutes the first time)"
-	@$(BIN)/python -m pip install --quiet --constraint $(CONSTRAINTS) --editable . $(QT)
+	@$(BIN)/python -m pip install --quiet --constraint $(CONSTRAINTS) --editable ".[fast]" $(QT)
 	@touch $@
 
 $(VENV)/test-ready: $(VENV)/demo-ready
-	@$(BIN)/python -m pip install --quiet --constraint $(CONSTRAINTS) --editable . $(QT) --group test
+	@$(BIN)/python -m pip install --quiet --constraint $(CONSTRAINTS) --editable ".[fast]" $(QT) --group test
 	@touch $@
 
 $(VENV)/docs-ready: $(VENV)/demo-ready

@@ -55,7 +55,7 @@ LAYERS = {
         {"opening"},
     ],
     "napari_plimseg.models": [
-        {"torchvision_compat", "layers", "windows", "tensor_file", "downloads"},
+        {"acceleration", "torchvision_compat", "layers", "windows", "tensor_file", "downloads"},
         {"pickled_file"},
         {"weights"},
         {"class_gate", "surroundings"},
@@ -85,7 +85,7 @@ LAYERS = {
     ],
     "napari_plimseg.inference": [
         {"devices", "progress", "slide_places"},
-        {"names", "plan", "unlike", "engine", "job", "cohort", "cams"},
+        {"names", "plan", "unlike", "computation", "engine", "job", "cohort", "cams"},
         {"cluster"},
         {"promptable"},
     ],

@@ -455,6 +455,13 @@ def _telemetry() -> AbstractContextManager[object]:
     return mock.patch.object(models, "load_model", loud)
 
 
+def _telemetry_of_openvino() -> AbstractContextManager[object]:
+    """Let OpenVINO tell its maker that it is used."""
+    from napari_plimseg.models import acceleration
+
+    return mock.patch.object(acceleration, "silence_telemetry", lambda: None)
+
+
 def _paths_in_list() -> AbstractContextManager[object]:
     """Let the list of slides hold whole paths."""
     from napari_plimseg.inference import cohort
@@ -490,6 +497,7 @@ GUARDS = (
     Guard("errors name files only", _whole_paths, _short),
     Guard("the copied report hides names", _open_report, _short),
     Guard("nothing connects", _telemetry, _short),
+    Guard("OpenVINO sends nothing", _telemetry_of_openvino, _short),
     Guard("the list of slides holds no folder", _paths_in_list, _short),
     Guard("the report of a training holds no folder", _paths_in_report, _short),
 )

@@ -370,6 +370,7 @@ class Output(Console):
     ) -> None:
         """Print the areas of a finished mask and the files written."""
         self.end_progress()
+        computed = info.computation
         if self.as_json:
             self._event(
                 "finished",
@@ -387,9 +388,12 @@ class Output(Console):
                     for area in areas
                 ],
                 files=[str(file) for file in files],
+                **({} if computed is None else {"computation": computed.to_dict()}),
             )
             return
         self._line(f"{info.slide_name}: {seconds:.1f} s")
+        if computed is not None:
+            self._line(f"  computed by {computed.sentence}")
         if unreadable:
             self._line(f"  {unreadable} tiles could not be read; they count as unreadable")
         for area in areas:

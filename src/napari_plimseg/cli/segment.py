@@ -90,6 +90,12 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
     run.add_argument("--readers", type=int, default=2, help="reading threads (default 2)")
     run.add_argument("--threads", type=int, default=0, help="CPU threads of the model")
     run.add_argument(
+        "--precision",
+        default="auto",
+        choices=("auto", "float32", "bfloat16"),
+        help="numbers of the model on a CPU: auto (default) is the fastest with the same masks",
+    )
+    run.add_argument(
         "--resume",
         action=argparse.BooleanOptionalAction,
         default=True,
@@ -201,6 +207,7 @@ def job_from_options(options: argparse.Namespace, formats: tuple[str, ...]) -> S
         readers=options.readers,
         device=options.device,
         threads=options.threads,
+        precision=options.precision,
         probabilities=options.probabilities,
     )
     if options.no_tissue:

@@ -13,6 +13,7 @@ import numpy as np
 
 from napari_plimseg.errors import PlimsegError, SlideError, StoreError, is_out_of_memory
 from napari_plimseg.files import user_data_dir
+from napari_plimseg.inference.computation import chosen, note_of, started_on
 from napari_plimseg.inference.devices import (
     available_devices,
     describe_device,
@@ -31,7 +32,7 @@ from napari_plimseg.inference.plan import (
 )
 from napari_plimseg.inference.progress import Progress, ProgressCounter
 from napari_plimseg.inference.unlike import unlike
-from napari_plimseg.results import MaskStore, StoreLayout
+from napari_plimseg.results import Computation, MaskStore, StoreLayout
 from napari_plimseg.tiling import Window
 from napari_plimseg.tissue import NOT_COMPUTED, UNREADABLE
 
@@ -316,11 +317,21 @@ def segment_slide(
         store.describe(replace(store.info, fill="white"))
     if to_do:
         model = model.adapted_to(gate.pixels(slide)).to(device)
-        info = replace(store.info, unlike=unlike(slide, model, frame, gate))
+        # torch computed the finished part of an early version's mask
+        begun = store.info.computation or (Computation() if _is_begun(work) else None)
+        if begun is not None:
+            computation = begun
+            model, counter.note = started_on(model, begun, device)
+        else:
+            model, computation = chosen(slide, model, frame, gate, settings.precision, device)
+            counter.note = note_of(computation, settings.precision)
+        counter.device += f", {computation}"
+        info = replace(
+            store.info, unlike=unlike(slide, model, frame, gate), computation=computation
+        )
         if info != store.info:
             store.describe(info)
-        if store.info.unlike:
-            yield counter.progress()  # said before the first tile is computed
+        yield counter.progress()  # said before the first tile is computed
         at = None if focus is None else (focus[0] / frame.downsample, focus[1] / frame.downsample)
         counter.first_tile = time.monotonic()
         yield from _run(slide, model, frame, work, grid.ordered(to_do, at), counter, settings)
@@ -332,6 +343,14 @@ def segment_slide(
     store.flush()
     counter.message = "Finished"
     yield counter.progress()
+
+
+def _is_begun(work: TileWriter) -> bool:
+    """Whether any tile with tissue was computed before."""
+    return any(
+        work.store.state(tile) and work.gate.window(work.grid.mask_window(tile)).any()
+        for tile in work.grid
+    )
 
 
 def _run(

@@ -285,11 +285,12 @@ class SegmentationJob:
                 if store.dropped:
                     yield Notice(store.dropped.notice)
                 with contextlib.closing(self.segment(slide, store)) as running:
-                    told = False
+                    told = set()
                     for progress in running:
-                        if store.info.unlike and not told:
-                            told = True
-                            yield Notice(store.info.unlike)
+                        for note in (store.info.unlike, progress.note):
+                            if note and note not in told:
+                                told.add(note)
+                                yield Notice(note)
                         yield progress
                 missing = store.dropped.still_missing(store.has)
                 if missing:

@@ -36,6 +36,8 @@ class Progress:
         Tiles of this region that could not be read.
     message : str
         The current stage, for people.
+    note : str
+        What people should know about how the run is computed, as a sentence; may be empty.
     """
 
     tiles_done: int
@@ -48,6 +50,7 @@ class Progress:
     batch_size: int
     unreadable_tiles: int
     message: str
+    note: str = ""
 
 
 @dataclass
@@ -69,6 +72,7 @@ class ProgressCounter:
     done: int = 0
     unreadable: int = 0
     message: str = "Finding tissue"
+    note: str = ""
 
     def __post_init__(self) -> None:
         self.start = self.first_tile = time.monotonic()
@@ -94,6 +98,7 @@ class ProgressCounter:
             batch_size=self.batch_size,
             unreadable_tiles=self.unreadable,
             message=self.message,
+            note=self.note,
         )
 
 

@@ -9,6 +9,7 @@ __all__ = [
     "FAMILIARITY",
     "GUIDES",
     "HINT_MODEL_FILE",
+    "NOT_INSTALLED",
     "PYRAMID_WIDTH",
     "RESERVED",
     "RESOLUTIONS",
@@ -19,7 +20,9 @@ __all__ = [
     "SURE",
     "TEMPLATES",
     "TOKENIZER_FILE",
+    "TORCH",
     "WINDOW",
+    "Acceleratable",
     "Backbone",
     "BackboneEncoder",
     "BundledClip",
@@ -39,6 +42,8 @@ __all__ = [
     "Encoded",
     "EncoderCard",
     "EncoderName",
+    "Engine",
+    "EngineError",
     "EntryState",
     "Familiarity",
     "ImageTextEncoder",
@@ -67,8 +72,10 @@ __all__ = [
     "bundled_identity",
     "check_weights",
     "decoder_of",
+    "engines_for",
     "fresh_small_backbone",
     "gated",
+    "has_bfloat16",
     "import_model",
     "import_weights",
     "is_encoder_name",
@@ -106,6 +113,27 @@ __all__ = [
     "windows_for",
 ]
 
+from .acceleration import (
+    NOT_INSTALLED as NOT_INSTALLED,
+)
+from .acceleration import (
+    TORCH as TORCH,
+)
+from .acceleration import (
+    Acceleratable as Acceleratable,
+)
+from .acceleration import (
+    Engine as Engine,
+)
+from .acceleration import (
+    EngineError as EngineError,
+)
+from .acceleration import (
+    engines_for as engines_for,
+)
+from .acceleration import (
+    has_bfloat16 as has_bfloat16,
+)
 from .class_gate import (
     ALWAYS as ALWAYS,
 )

@@ -10,6 +10,7 @@ __all__ = [
     "ClassEdits",
     "ClassState",
     "Comparison",
+    "Computation",
     "Corrections",
     "Edit",
     "MaskArray",
@@ -198,6 +199,9 @@ from .export.slide_labels import (
 )
 from .export.slide_labels import (
     write_labels as write_labels,
+)
+from .mask_info import (
+    Computation as Computation,
 )
 from .mask_info import (
     MaskInfo as MaskInfo,

@@ -16,13 +16,65 @@ if TYPE_CHECKING:
 
 
 _LONGEST_SIDE = 2**31
-_LONGEST_NOTE = 1000
+_LONGEST_NOTE, _LONGEST_NAME = 1000, 40
+_ENGINES = {"torch": "torch", "openvino": "OpenVINO"}
 
 
 SOFTWARE = f"napari-plimseg {__version__}"
 """What wrote a file, in every file of results."""
 SLIDE_KEY = "slide_fingerprint"
 """What the fingerprint of the slide is called in every file of results."""
+
+
+@dataclass(frozen=True)
+class Computation:
+    """What computed the network of a mask.
+
+    Parameters
+    ----------
+    engine : {"torch", "openvino"}
+    precision : {"float32", "bfloat16"}
+        Of the numbers inside the network.
+    agreement : float or None
+        Share of checked tissue pixels that have the same class as by torch in float32; None when
+        nothing was checked.
+    reason : str
+        Why a faster engine was not used, as a sentence; may be empty.
+    """
+
+    engine: str = "torch"
+    precision: str = "float32"
+    agreement: float | None = None
+    reason: str = ""
+
+    def __str__(self) -> str:
+        return f"{_ENGINES.get(self.engine, self.engine)} in {self.precision}"
+
+    @property
+    def sentence(self) -> str:
+        """Engine, precision and agreement, for people."""
+        if self.agreement is None:
+            return str(self)
+        share = f"{100 * self.agreement:.2f} % of the checked pixels"
+        return f"{self}; {share} as by torch in float32"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain data for JSON."""
+        data: dict[str, Any] = {"engine": self.engine, "precision": self.precision}
+        if self.agreement is not None:
+            data["agreement"] = self.agreement
+        return data | ({"reason": self.reason} if self.reason else {})
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Computation:
+        """Build from plain data; raises KeyError, TypeError or ValueError when it is not that."""
+        agreement = data.get("agreement")
+        return cls(
+            str(data["engine"])[:_LONGEST_NAME],
+            str(data["precision"])[:_LONGEST_NAME],
+            None if agreement is None else float(agreement),
+            str(data.get("reason", ""))[:_LONGEST_NOTE],
+        )
 
 
 @dataclass(frozen=True)
@@ -60,6 +112,8 @@ class MaskInfo:
     fill : str
         "white" where black parts that were not scanned counted as white; empty where there are
         none, or an early version took them for tissue.
+    computation : Computation or None
+        What computed it; None where an early version did, with torch in float32.
     stored_names : tuple of tuple of str
         Of each class, the names under which its corrections are stored, the one to write first.
         Empty for the class names themselves. Not part of files.
@@ -78,6 +132,7 @@ class MaskInfo:
     damage: str = ""
     unlike: str = ""
     fill: str = ""
+    computation: Computation | None = None
     stored_names: tuple[tuple[str, ...], ...] = ()
 
     def __post_init__(self) -> None:
@@ -137,6 +192,8 @@ class MaskInfo:
             "model_identity": self.model_identity,
         }
         notes = {name: text for name, text in self.notes.items() if name != "left_out"}
+        if self.computation is not None:
+            data["computation"] = self.computation.to_dict()
         return data | notes | ({"fill": self.fill} if self.fill else {})
 
     @classmethod
@@ -163,6 +220,9 @@ class MaskInfo:
                 damage=str(data.get("damage", "")),
                 unlike=str(data.get("unlike", ""))[:_LONGEST_NOTE],
                 fill="white" if data.get("fill") == "white" else "",
+                computation=Computation.from_dict(data["computation"])
+                if "computation" in data
+                else None,
             )
         except (
             *(KeyError, TypeError, ValueError, IndexError, OverflowError, AttributeError),

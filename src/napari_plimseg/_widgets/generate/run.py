@@ -468,7 +468,10 @@ def end_of_run(controller: RunController) -> tuple[str, str]:
         return "warning" if progress.unreadable_tiles else "good", finished_text(progress)
     dropped, unlike = view.store.dropped, view.store.info.unlike
     text = finished_text(progress, repaired=bool(dropped))
-    notes = (text, unlike, describe_corrections(view), dropped.outcome(view.store.has))
+    notes = (
+        *(text, unlike, progress.note),
+        *(describe_corrections(view), dropped.outcome(view.store.has)),
+    )
     doubtful = progress.unreadable_tiles or dropped or view.note or unlike
     return "warning" if doubtful else "good", " ".join(filter(None, notes))
 

@@ -8,6 +8,7 @@ depend on int8 kernels of the CPU.
 
 from __future__ import annotations
 
+import copy
 import functools
 import hashlib
 import json
@@ -18,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from napari_plimseg.errors import ModelError, is_out_of_memory
+from napari_plimseg.models.acceleration import Network
 from napari_plimseg.models.encoders.cards import (
     BUNDLED_WEIGHTS_FILE,
     CONFIG_FILE,
@@ -32,6 +34,8 @@ from napari_plimseg.models.windows import WindowCache, WindowGrid
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
+
+    from napari_plimseg.models.acceleration import Engine
 
 
 _REINSTALL = "Install napari-plimseg again."
@@ -97,7 +101,8 @@ class BundledEncoder:
         config, weights = _read(folder)
         own = config["plimseg"]
         self.mpp = float(own["mpp"])
-        self._grid = WindowGrid(int(own["window"]), self.stride, int(own["step"]))
+        self.window = int(own["window"])
+        self._grid = WindowGrid(self.window, self.stride, int(own["step"]))
         self.alignment, self.halo = self._grid.alignment, self._grid.halo
         self._seen = WindowCache()
         self.network = BundledClip(folder / TOKENIZER_FILE, int(config["model_cfg"]["embed_dim"]))
@@ -109,6 +114,20 @@ class BundledEncoder:
         self.identity = bundled_identity(folder, own)
         if folder == bundled_folder():
             check_shipped(self.identity)
+        self._image = Network(self.network.visual, self.window, self.identity)
+
+    def running_on(self, engine: Engine) -> Self:
+        """Return a copy that shares the weights and whose images are computed by an engine.
+
+        Raises
+        ------
+        EngineError
+            When the engine can't.
+        """
+        other = copy.copy(self)
+        other._image = self._image.on(engine)
+        other._seen = WindowCache()  # outputs of another engine are other numbers
+        return other
 
     def to(self, device: torch.device) -> Self:
         """Move the weights and return self."""
@@ -118,7 +137,7 @@ class BundledEncoder:
     def dense(self, images: Tensor) -> Tensor:
         """Return unit vectors (B, D, H / 16, W / 16) of uint8 images (B, H, W, 3)."""
         scaled = images.permute(0, 3, 1, 2).float() / 255
-        return F.normalize(self._grid.dense(scaled, self.network.visual, cache=self._seen), dim=1)
+        return F.normalize(self._grid.dense(scaled, self._image, cache=self._seen), dim=1)
 
     def encode_text(self, texts: Sequence[str]) -> Tensor:
         """Return unit vectors (N, D)."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import math
@@ -9,9 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar
 
 import torch
+from torch import nn
 from torch.nn import functional as F
 
 from napari_plimseg.errors import ModelError
+from napari_plimseg.models.acceleration import Network
 from napari_plimseg.models.class_gate import ClassGate, gated
 from napari_plimseg.models.encoders import (
     check_fit,
@@ -48,6 +51,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
+    from napari_plimseg.models.acceleration import Engine
     from napari_plimseg.models.encoders import Backbone
     from napari_plimseg.models.model_file import ModelFile
     from napari_plimseg.models.weights import Described
@@ -139,6 +143,7 @@ class SegModel:
         self.mpp = mpp
         self.mask_stride = MASK_STRIDE
         self._backbone, self._head = backbone.eval(), head.eval()
+        self.window = window
         self.gate, self.surroundings = gate, surroundings
         margin = surroundings.margin(mpp, head.stride) if surroundings is not None else 0
         self._grid = WindowGrid(window, head.stride, step, margin=min(margin, step))
@@ -158,6 +163,20 @@ class SegModel:
         if not isinstance(head, SegNet):
             settings.append(decoder_of(head))
         self.identity = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
+        self._network = Network(nn.Sequential(backbone, head).eval(), window, self.identity)
+
+    def running_on(self, engine: Engine) -> Self:
+        """Return a copy that shares the weights and is computed by an engine.
+
+        Raises
+        ------
+        EngineError
+            When the engine can't.
+        """
+        other = copy.copy(self)
+        other._network = self._network.on(engine)
+        other._known = WindowCache()  # outputs of another engine are other numbers
+        return other
 
     def to(self, device: torch.device) -> Self:
         """Move the weights and return self."""
@@ -226,7 +245,7 @@ class SegModel:
         Gate and surroundings work on windows, which are at the same positions in every tiling. The
         gate's thresholds belong to logits that are not smoothed.
         """
-        found: Tensor = self._head(self._backbone(windows))
+        found = self._network(windows)
         settled = found
         if self.surroundings is not None:
             settled = self.surroundings.settled(found, self.mpp * self._head.stride)

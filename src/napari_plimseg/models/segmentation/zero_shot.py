@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import weakref
@@ -10,6 +11,8 @@ from typing import TYPE_CHECKING, Any, Protocol, Self
 import torch
 from torch.nn import functional as F
 
+from napari_plimseg.models.acceleration import Acceleratable, EngineError
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -17,6 +20,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
+    from napari_plimseg.models.acceleration import Engine
     from napari_plimseg.models.encoders import ImageTextEncoder
     from napari_plimseg.tissue import TissueClasses
 
@@ -125,6 +129,25 @@ class ZeroShotModel:
         if given is not None:
             digest.update(given.detach().cpu().float().numpy().tobytes())
         return digest.hexdigest()
+
+    @property
+    def window(self) -> int:
+        """Side of the encoder's input in pixels; 0 if torch alone computes it."""
+        return self._encoder.window if isinstance(self._encoder, Acceleratable) else 0
+
+    def running_on(self, engine: Engine) -> Self:
+        """Return a copy that shares the weights and is computed by an engine.
+
+        Raises
+        ------
+        EngineError
+            When the engine can't.
+        """
+        if not isinstance(self._encoder, Acceleratable):
+            raise EngineError(f"'{self._encoder.name}' is computed by torch alone")
+        other = copy.copy(self)
+        other._encoder = self._encoder.running_on(engine)
+        return other
 
     def to(self, device: torch.device) -> Self:
         """Move the weights and return self."""
