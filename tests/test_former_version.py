@@ -359,14 +359,14 @@ def test_a_model_file_makes_the_mask_that_it_made(
         put_encoder()
     run(capsys, "segment", sample_path, "--model", model_file(name), "--region", "896,608,256,256",
         "--no-tissue", "--tile-size", "512", "--out", tmp_path, "--format", "none",
-        "--device", "cpu")  # fmt: skip
+        "--device", "cpu", "--precision", "float32")  # fmt: skip
     store = tmp_path / f"{STEM}.plimseg"
     mask = array(store, "classes")
     window = (slice(152, 216), slice(224, 288))
     expected = np.asarray(Image.open(FORMER / "masks" / f"{name}.png"))
     assert len(np.unique(expected)) > 1
-    # another processor may round a pixel between two classes to the other one
-    assert np.mean(mask[window] == expected) > 0.998
+    # another processor or engine may round a pixel between two classes to the other one
+    assert np.mean(mask[window] == expected) > 0.995
     assert np.count_nonzero(mask) == expected.size
     info = json.loads((store / "manifest.json").read_text("utf-8"))["content"]["info"]
     # the weights are the same to the bit; otherwise every mask would be computed again
