@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,8 +12,9 @@ import torch
 
 from napari_plimseg.errors import StoreError
 from napari_plimseg.inference import RunRegion, RunSettings, computation, open_store, segment_slide
-from napari_plimseg.inference.computation import LEAST_AGREEMENT, checked_windows
+from napari_plimseg.inference.computation import LEAST_AGREEMENT
 from napari_plimseg.inference.plan import Frame, TissueGate
+from napari_plimseg.inference.unlike import checked_windows
 from napari_plimseg.models import Engine, EngineError, acceleration, load_model
 from napari_plimseg.results import Computation, MaskStore
 from napari_plimseg.slides import Region, open_slide
@@ -52,7 +54,8 @@ def run(slide: Slide, model: DenseModel, path: Path, **settings: Any) -> tuple[M
 def chosen(slide: Slide, model: DenseModel, precision: str) -> Computation:
     frame = Frame.of(slide, model)
     gate = TissueGate.of(slide, RunSettings(), frame.downsample * model.mask_stride)
-    return computation.chosen(slide, model, frame, gate, precision, CPU)[1]
+    windows = partial(checked_windows, slide, frame, gate)
+    return computation.chosen(model, windows, precision, CPU)[1]
 
 
 def without_bfloat16(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,9 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from napari_plimseg.errors import SlideError, StoreError, is_out_of_memory
+from napari_plimseg.errors import StoreError, is_out_of_memory
 from napari_plimseg.models import (
     NOT_INSTALLED,
     TORCH,
@@ -17,22 +15,19 @@ from napari_plimseg.models import (
     engines_for,
 )
 from napari_plimseg.results import Computation
-from napari_plimseg.tiling import Window
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import numpy as np
     import torch
     from numpy.typing import NDArray
 
-    from napari_plimseg.inference.plan import Frame, TissueGate
     from napari_plimseg.models import DenseModel
-    from napari_plimseg.slides import Slide
 
 
 LEAST_AGREEMENT = 0.995
 """Share of tissue pixels that must have the same class as by torch in float32."""
-CHECKED_WINDOWS = 4
-"""Of the network, spread over the tissue of a slide: enough for 20,000 pixels of a mask."""
-_MOST_PLACES, _LEAST_TISSUE = 4000, 0.5
 _logger = logging.getLogger(__name__)
 
 
@@ -76,10 +71,8 @@ def started_on(
 
 
 def chosen(
-    slide: Slide,
     model: DenseModel,
-    frame: Frame,
-    gate: TissueGate,
+    windows: Callable[[int, int], tuple[NDArray[np.uint8], NDArray[np.bool_]]],
     precision: str,
     device: torch.device,
 ) -> tuple[DenseModel, Computation]:
@@ -89,12 +82,11 @@ def chosen(
 
     Parameters
     ----------
-    slide : Slide
     model : DenseModel
         On its device.
-    frame : Frame
-        The resolution at which the model works on the slide.
-    gate : TissueGate
+    windows : callable
+        Takes side and mask stride, and returns `checked_windows` of the slide; called only if an
+        engine is to be checked.
     precision : str
         One of `PRECISIONS`. "bfloat16" is used whatever the agreement.
     device : torch.device
@@ -109,7 +101,7 @@ def chosen(
         engines = engines_for(precision)
     except EngineError as error:
         return model, Computation(reason=_sentence(error.problem))
-    images, tissue = checked_windows(slide, frame, gate, model.window, model.mask_stride)
+    images, tissue = windows(model.window, model.mask_stride)
     for engine in engines:
         try:
             fast = model.running_on(engine)
@@ -156,38 +148,3 @@ def _classes(model: DenseModel, images: NDArray[np.uint8]) -> NDArray[np.int64]:
             raise
         raise EngineError(f"the network failed ({str(error).splitlines()[0][:200]})") from error
     return found
-
-
-def checked_windows(
-    slide: Slide, frame: Frame, gate: TissueGate, side: int, stride: int
-) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
-    """Return windows (N, side, side, 3) of a slide, and which of their mask pixels are tissue.
-
-    They are spread at random over the tissue, always the same; parts of the slide that can't be
-    read are left out.
-    """
-    rows, columns = (max(1, size // side) for size in frame.shape)
-    order = np.random.default_rng(0).permutation(rows * columns)[:_MOST_PLACES]
-    images, masks = [], []
-    for least in (_LEAST_TISSUE, 1e-9):
-        for place in order.tolist():
-            window = Window(place // columns * side, place % columns * side, side, side)
-            at = Window(*(value // stride for value in (window.y, window.x, side, side)))
-            tissue = gate.window(at)
-            # what has half a window of tissue was taken in the first round
-            if not least <= tissue.mean() < (_LEAST_TISSUE if least < _LEAST_TISSUE else 2):
-                continue
-            try:
-                images.append(gate.read_around(slide, frame, window, side))
-            except SlideError as error:
-                if is_out_of_memory(error):
-                    raise
-                continue
-            masks.append(tissue)
-            if len(images) == CHECKED_WINDOWS:
-                break
-        if images:
-            break
-    if not images:
-        return np.empty((0, side, side, 3), np.uint8), np.empty((0, 1, 1), bool)
-    return np.stack(images), np.stack(masks)

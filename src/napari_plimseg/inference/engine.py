@@ -6,6 +6,7 @@ import time
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,7 +32,7 @@ from napari_plimseg.inference.plan import (
     recipe,
 )
 from napari_plimseg.inference.progress import Progress, ProgressCounter
-from napari_plimseg.inference.unlike import unlike
+from napari_plimseg.inference.unlike import checked_windows, unlike
 from napari_plimseg.results import Computation, MaskStore, StoreLayout
 from napari_plimseg.tiling import Window
 from napari_plimseg.tissue import NOT_COMPUTED, UNREADABLE
@@ -323,7 +324,8 @@ def segment_slide(
             computation = begun
             model, counter.note = started_on(model, begun, device)
         else:
-            model, computation = chosen(slide, model, frame, gate, settings.precision, device)
+            windows = partial(checked_windows, slide, frame, gate)
+            model, computation = chosen(model, windows, settings.precision, device)
             counter.note = note_of(computation, settings.precision)
         counter.device += f", {computation}"
         info = replace(

@@ -1,4 +1,4 @@
-"""Whether a slide looks like the tissue that a model was trained on: a look before the run."""
+"""A look at a slide's tissue before the run: whether a model knows it, and windows to check."""
 
 from __future__ import annotations
 
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 MOST_WINDOWS, SIDE = 32, 256
 """Windows of a slide that are looked at, and their side in pixels at the model's resolution."""
+CHECKED_WINDOWS = 4
+"""Of a network, spread over the tissue of a slide: enough for 20,000 pixels of a mask."""
 _MOST_PLACES, _LEAST_TISSUE = 4000, 0.5
 
 
@@ -73,3 +75,38 @@ def sampled_windows(
             continue
         most -= 1
         yield pixels
+
+
+def checked_windows(
+    slide: Slide, frame: Frame, gate: TissueGate, side: int, stride: int
+) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+    """Return windows (N, side, side, 3) of a slide, and which of their mask pixels are tissue.
+
+    They are spread at random over the tissue, always the same; parts of the slide that can't be
+    read are left out.
+    """
+    rows, columns = (max(1, size // side) for size in frame.shape)
+    order = np.random.default_rng(0).permutation(rows * columns)[:_MOST_PLACES]
+    images, masks = [], []
+    for least in (_LEAST_TISSUE, 1e-9):
+        for place in order.tolist():
+            window = Window(place // columns * side, place % columns * side, side, side)
+            at = Window(*(value // stride for value in (window.y, window.x, side, side)))
+            tissue = gate.window(at)
+            # what has half a window of tissue was taken in the first round
+            if not least <= tissue.mean() < (_LEAST_TISSUE if least < _LEAST_TISSUE else 2):
+                continue
+            try:
+                images.append(gate.read_around(slide, frame, window, side))
+            except SlideError as error:
+                if is_out_of_memory(error):
+                    raise
+                continue
+            masks.append(tissue)
+            if len(images) == CHECKED_WINDOWS:
+                break
+        if images:
+            break
+    if not images:
+        return np.empty((0, side, side, 3), np.uint8), np.empty((0, 1, 1), bool)
+    return np.stack(images), np.stack(masks)

@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, Self, runtime_checkable
 
 import numpy as np
-import torch
 
 from napari_plimseg._version import __version__
 from napari_plimseg.errors import ConfigError, PlimsegError, is_out_of_memory
@@ -106,6 +105,8 @@ def engines_for(precision: str) -> list[Engine]:
 
 def has_bfloat16() -> bool:
     """Whether the CPU has instructions for bfloat16; without them it would only be slower."""
+    import torch
+
     found = torch.cpu.get_capabilities()
     return bool(found.get("avx512_bf16") or found.get("amx_bf16"))
 
@@ -154,6 +155,8 @@ class _Compiled:
         self._lock = threading.Lock()
 
     def __call__(self, windows: Tensor) -> Tensor:
+        import torch
+
         found = []
         with self._lock:  # a request is for one thread
             for window in windows.float().contiguous().numpy():
@@ -172,6 +175,8 @@ _known: weakref.WeakKeyDictionary[nn.Module, dict[tuple[object, ...], _Compiled]
 
 def _compiled(network: Network) -> _Compiled:
     """Return the compiled network, with as many threads as torch has now."""
+    import torch
+
     threads = torch.get_num_threads()
     with _building:
         known = _known.setdefault(network.module, {})
@@ -200,6 +205,8 @@ def _compiled(network: Network) -> _Compiled:
 
 def _exported(network: Network) -> Any:
     """Return the network as OpenVINO reads it, from the cache on disk if it is there."""
+    import torch
+
     openvino = openvino_package()
     versions = [openvino.__version__, torch.__version__, __version__, _CACHE_VERSION]
     name = hashlib.sha256(repr([network.key, network.window, versions]).encode()).hexdigest()
@@ -215,6 +222,8 @@ def _exported(network: Network) -> Any:
 
 def _converted(network: Network) -> bytes:
     """Return the network in OpenVINO's form: size of the description, description, weights."""
+    import torch
+
     openvino = openvino_package()
     shape = [1, 3, network.window, network.window]
     with torch.inference_mode(), warnings.catch_warnings():
