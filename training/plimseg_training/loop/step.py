@@ -15,6 +15,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.overrides import TorchFunctionMode
 
 from napari_plimseg.errors import ConfigError
+from napari_plimseg.models import has_bfloat16
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -94,7 +95,7 @@ def choose_precision(wanted: str, device: torch.device) -> Precision:
         When the device can't train in this format.
     """
     if wanted == "auto":
-        if device.type == "cpu" and _has_bfloat16():
+        if device.type == "cpu" and has_bfloat16():
             return Precision(device, torch.bfloat16)
         if device.type != "cuda":
             return Precision(device, torch.float32)
@@ -106,12 +107,6 @@ def choose_precision(wanted: str, device: torch.device) -> Precision:
             remedy="Write auto or float32.",
         )
     return Precision(device, _TYPES[wanted])
-
-
-def _has_bfloat16() -> bool:
-    """Return whether the CPU multiplies bfloat16 matrices itself."""
-    found = torch.cpu.get_capabilities()
-    return bool(found.get("avx512_bf16") or found.get("amx_bf16"))
 
 
 class AveragedWeights:
