@@ -11,6 +11,9 @@ process of its own; the table shows medians. The goals are ratios or seconds on 
   memory, and the share of tissue pixels that have the same class as by torch in float32.
 * naive: windows that overlap by half, read one by one with OpenSlide, in batches of 8, by torch.
   It runs on a part of the windows and is scaled.
+* tiatoolbox: its segmentor with the same network, by torch in float32, and its own tissue mask, in
+  an environment of its own that is made at first (800 MB in the cache folder). The run only,
+  without imports.
 * growth: slides made of the slide itself, side by side.
 
 A GPU is used by `--device cuda`; without one its rows say "not measured".
@@ -36,7 +39,14 @@ BEGUN = time.perf_counter()  # of a child: the start of the process, but for Pyt
 NAIVE_WINDOWS = 96
 GROWTH = (1, 2, 4)
 """Copies of the slide side by side in each direction."""
-PARTS = ("reading", "engines", "naive", "growth")
+PARTS = ("reading", "engines", "naive", "tiatoolbox", "growth")
+TIATOOLBOX = "tiatoolbox==2.1.3"
+ITS_PACKAGES = (
+    "bokeh", "defusedxml", "flask", "flask-cors", "glymur", "ipywidgets", "joblib", "matplotlib",
+    "numba", "opencv-python-headless", "pandas", "pydicom", "requests", "scikit-learn", "SimpleITK",
+    "umap-learn", "wsidicom",
+)  # fmt: skip
+"""What it imports and we don't have; it declares more, and older versions of ours."""
 
 
 def show(what: str, measured: str, goal: str = "") -> None:
@@ -194,6 +204,43 @@ def engines(slide: Path, model: str, device: str, rounds: int) -> dict[str, list
     return runs
 
 
+def its_environment() -> Path:
+    """Return the Python of TIAToolbox's environment, which has our packages too."""
+    import sysconfig
+    import venv
+
+    from napari_plimseg.files import user_cache_dir
+
+    folder = user_cache_dir() / "benchmarks" / "tiatoolbox"
+    python = folder / "bin" / "python"
+    ready = folder / "ready"
+    if not ready.exists():
+        venv.create(folder, with_pip=True, clear=True)
+        inside = folder / "lib" / f"python{sys.version_info[0]}.{sys.version_info[1]}"
+        (inside / "site-packages" / "ours.pth").write_text(sysconfig.get_path("purelib"))
+        install = [str(python), "-m", "pip", "install", "--quiet"]
+        subprocess.run([*install, "--no-deps", TIATOOLBOX], check=True)
+        subprocess.run([*install, *ITS_PACKAGES], check=True)
+        ready.touch()
+    return python
+
+
+def tiatoolbox(slide: Path, model: str, rounds: int) -> list[float]:
+    """Return the seconds of its runs."""
+    here, python = Path(__file__).parent, its_environment()
+    source = os.pathsep.join([str(here.parent / "src"), os.environ.get("PYTHONPATH", "")])
+    seconds = []
+    for _ in range(rounds):
+        with tempfile.TemporaryDirectory() as folder:
+            command = [str(python), str(here / "tiatoolbox_run.py"), str(slide), model, folder]
+            done = subprocess.run(
+                command, capture_output=True, text=True, check=True,
+                env=os.environ | {"PYTHONPATH": source},
+            )  # fmt: skip
+            seconds.append(float(json.loads(done.stdout.splitlines()[-1])["run"]))
+    return seconds
+
+
 def growth(slide: Path, model: str, device: str) -> None:
     import pyvips
 
@@ -239,6 +286,12 @@ def main() -> None:
         for name, found in runs.items():
             faster = naive["run"] / statistics.median(run["run"] for run in found)
             show(f"  times {name} is faster", f"{faster:.1f}", "10" if name == "auto" else "")
+    if "tiatoolbox" in options.only:
+        seconds = tiatoolbox(options.slide, options.model, options.rounds)
+        show(f"TIAToolbox, {TIATOOLBOX}, s", f"{statistics.median(seconds):.1f}")
+        for name, found in runs.items():
+            faster = statistics.median(seconds) / statistics.median(run["run"] for run in found)
+            show(f"  times {name} is faster", f"{faster:.1f}", "3" if name == "auto" else "")
     if "growth" in options.only:
         growth(options.slide, options.model, options.device)
     print(f"load {os.getloadavg()[0]:.1f}")
