@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -130,6 +131,19 @@ def test_temporary_certificates_where_they_can_be_made(monkeypatch: pytest.Monke
     monkeypatch.setattr(distributed.Security, "temporary", lambda: made)
     for where in ("slurm", "local"):
         assert ClusterChoice(where).security() is made
+
+
+def test_ctrl_c_is_what_it_was_when_slurm_is_used() -> None:
+    pytest.importorskip("distributed")
+    code = (
+        "import signal, threading; from napari_plimseg.inference.cluster.choice import jobqueue; "
+        "before = signal.getsignal(signal.SIGINT); found = []; "
+        "thread = threading.Thread(target=lambda: found.append(jobqueue())); "
+        "thread.start(); thread.join(); "
+        "print(signal.getsignal(signal.SIGINT) is before, found[0].SLURMCluster.__name__)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "True SLURMCluster\n"
 
 
 def test_a_missing_package_is_named_with_its_remedy() -> None:

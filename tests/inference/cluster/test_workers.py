@@ -151,7 +151,7 @@ def found(tmp_path: Path, *facts: Any, device: str = "auto") -> Workers:
     workers = Workers.__new__(Workers)
     workers.choice = ClusterChoice("tcp://127.0.0.1:1")
     workers.needs_gpu = device == "cuda"
-    workers.usable, workers.refused, workers._known = {}, [], set()
+    workers.usable, workers.refused, workers._known, workers._jobs = {}, [], set(), None
     workers._probe = tmp_path / "probe"
     workers.client = FakeClient({f"tcp://10.0.0.1:{n}": fact for n, fact in enumerate(facts)})
     return workers

@@ -11,7 +11,9 @@ import importlib.util
 import ipaddress
 import os
 import re
+import signal
 import ssl
+import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +29,7 @@ LOCAL, SLURM = "local", "slurm"
 LOOPBACK = "127.0.0.1"
 REMEDY = 'Install it with: pip install "napari-plimseg[cluster]"'
 _ADDRESS = re.compile(r"(tcp|tls)://(\[[0-9a-fA-F:.]+\]|[\w.-]+):(\d{1,5})", re.ASCII)
+_importing = threading.Lock()
 _TLS_OPTIONS = "--tls-ca, --tls-cert and --tls-key"
 _IN_CONFIG = "distributed.comm.tls in dask's configuration"
 
@@ -42,6 +45,24 @@ def require(package: str) -> None:
     if importlib.util.find_spec(package) is None:
         name = package.replace("_", "-")
         raise ConfigError(f"workers need the package '{name}', which is missing", remedy=REMEDY)
+
+
+def jobqueue() -> Any:
+    """Return the package dask_jobqueue, without what it does to Ctrl-C.
+
+    When it is imported it lets SIGINT exit the process, which would lose what is kept and said, and
+    fails in a thread of the docks, where no signal can be handled.
+    """
+    require("distributed")
+    require("dask_jobqueue")
+    with _importing:
+        handle = signal.signal
+        signal.signal = lambda *_: None
+        try:
+            import dask_jobqueue
+        finally:
+            signal.signal = handle
+    return dask_jobqueue
 
 
 def is_loopback(host: str) -> bool:
@@ -186,9 +207,8 @@ def cpu_count() -> int:
 
 def _slurm_is_loopback() -> bool:
     """Whether dask's configuration has the scheduler for SLURM listen to this computer only."""
-    require("dask_jobqueue")
+    jobqueue()  # adds its part of the configuration
     import dask
-    import dask_jobqueue  # noqa: F401 - adds its part of the configuration
     from distributed.utils import get_ip_interface
 
     options = dask.config.get("jobqueue.slurm.scheduler-options") or {}

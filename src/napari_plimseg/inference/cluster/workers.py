@@ -22,7 +22,7 @@ from napari_plimseg.inference.cluster.choice import (
     cpu_count,
     exposed,
     is_exposed,
-    require,
+    jobqueue,
 )
 from napari_plimseg.inference.cluster.slide_task import SHARED, other_version, worker_facts
 from napari_plimseg.inference.devices import available_devices
@@ -111,6 +111,7 @@ class Workers:
         self.usable: dict[str, WorkerInfo] = {}
         self.refused: list[str] = []
         self._known: set[str] = set()
+        self._jobs: SLURMCluster | None = None
         self._stack = contextlib.ExitStack()
         security = choice.security()
         from distributed import Client
@@ -125,7 +126,7 @@ class Workers:
                 target = local_cluster(choice, device, self._stack.enter_context(scratch_folder()))
             elif choice.where == SLURM:
                 target = slurm_cluster(choice, needs_gpu=self.needs_gpu, shared=folder)
-                target.adapt(minimum_jobs=choice.workers or 1, maximum_jobs=choice.workers or 1)
+                self._jobs = target
             if not isinstance(target, str):
                 self._stack.callback(target.close, timeout=30)
             self.client: Client = self._stack.enter_context(
@@ -188,6 +189,9 @@ class Workers:
                 remedy="Finished tiles are kept; run it again to continue.",
             ) from error
         self._known = present
+        if self._jobs is not None:
+            # also sends jobs in place of those that reached their time limit
+            self._jobs.scale(jobs=self.choice.workers or 1)
         self.usable = {address: i for address, i in self.usable.items() if address in present}
         for address, found in facts.items():
             try:
@@ -315,10 +319,8 @@ def slurm_cluster(
     shared : Path, optional
         A folder that jobs see, for temporary certificates.
     """
-    require("distributed")
-    require("dask_jobqueue")
+    package = jobqueue()
     import dask
-    from dask_jobqueue import SLURMCluster
 
     if shutil.which("sbatch") is None:
         raise ConfigError(
@@ -335,7 +337,7 @@ def slurm_cluster(
     if needs_gpu and "--resources" not in extra:
         extra += ["--resources", f"{GPU}=1"]
     places = config["shared-temp-directory"] or (None if shared is None else str(shared.resolve()))
-    return SLURMCluster(
+    return package.SLURMCluster(
         processes=config["processes"] or 1,
         protocol="tls://" if security else "tcp://",
         security=security,
