@@ -41,6 +41,8 @@ if TYPE_CHECKING:
     from napari_plimseg.models import DenseModel
     from napari_plimseg.tissue import TissueClasses
 
+    _Event = tuple[str, dict[str, Any] | SlideOutcome]
+
 
 def segment_on_workers(
     cohort: Cohort,
@@ -93,7 +95,6 @@ _TICK_SECONDS = 0.2
 _REFRESH_SECONDS = 1.0
 _NO_WORKER_SECONDS = 120.0
 _REFUSED_SECONDS = 5.0
-_RESULT_SECONDS = 30.0
 _STOP_SECONDS = 300.0
 
 
@@ -154,7 +155,7 @@ class ClusterRun:
             model = Path(model).absolute()
         self._job = dataclasses.replace(job, model=model, folder=job.results_folder.absolute())
         self._name = f"plimseg-{uuid.uuid4().hex}"
-        self._events: queue.SimpleQueue[tuple[str, dict[str, Any]]] = queue.SimpleQueue()
+        self._events: queue.SimpleQueue[_Event] = queue.SimpleQueue()
         self._running: dict[str, _Running] = {}
         self._tried: set[Path] = set()
         self._losses: dict[Path, int] = {}
@@ -209,20 +210,36 @@ class ClusterRun:
                 why = self._workers.refused or ["The scheduler has no workers."]
                 raise PlimsegError(f"No worker can be used. {' '.join(why)}")
             try:
-                key, facts = self._events.get(timeout=_TICK_SECONDS)
+                event = self._events.get(timeout=_TICK_SECONDS)
             except queue.Empty:
                 yield None
                 continue
-            running = self._running.get(key)
-            if running is not None:  # else a slide that was given to another worker
-                yield self._ended(running) if not facts else self._heard(running, facts)
+            step = self._handled(*event)
+            if step is not None:
+                yield step
+
+    def _handled(self, key: str, event: dict[str, Any] | SlideOutcome) -> CohortStep | None:
+        running = self._running.get(key)
+        if running is None:
+            return None  # of a slide that was given to another worker
+        if isinstance(event, SlideOutcome):
+            del self._running[key]
+            return self._settled(running, event)
+        return self._heard(running, event)
 
     def _on_message(self, event: tuple[float, dict[str, Any]]) -> None:
         facts = event[1]  # with what dask adds
         self._events.put((str(facts["key"]), facts["step"]))
 
-    def _on_done(self, future: Future[SlideOutcome]) -> None:
-        self._events.put((str(future.key), {}))
+    async def _fetch(self, future: Future[SlideOutcome]) -> None:
+        """Wait for how the work on a slide ends, in the client's own thread."""
+        try:
+            outcome = await self._workers.client.gather(future, asynchronous=True)
+        except (ImportError, AttributeError, TypeError) as error:
+            outcome = SlideOutcome("failed", problem=f"the worker can't run it ({error})")
+        except (Exception, asyncio.CancelledError):  # noqa: BLE001 - dask has many kinds
+            outcome = SlideOutcome("lost")  # killed, cancelled, gone
+        self._events.put((str(future.key), outcome))
 
     def _sent_slides(self) -> Iterator[CohortStep]:
         """Give a slide to each worker that has none."""
@@ -245,7 +262,7 @@ class ClusterRun:
             )
             self._running[future.key] = _Running(item, worker, future, time.monotonic())
             self._cohort.start(item.path, worker.name)
-            future.add_done_callback(self._on_done)
+            self._workers.client.loop.add_callback(self._fetch, future)
             yield self._step(item, None)
 
     def _task(self, item: CohortItem, worker: WorkerInfo) -> SlideTask:
@@ -275,17 +292,6 @@ class ClusterRun:
             self._begun.add(path)
         self._cohort.record(path, step, running.seconds)
         return self._step(running.item, step)
-
-    def _ended(self, running: _Running) -> CohortStep:
-        """Note how the work on a slide ended."""
-        del self._running[running.future.key]
-        try:
-            outcome = running.future.result(timeout=_RESULT_SECONDS)
-        except (ImportError, AttributeError, TypeError) as error:
-            outcome = SlideOutcome("failed", problem=f"the worker can't run it ({error})")
-        except (Exception, asyncio.CancelledError):  # noqa: BLE001 - dask has many kinds
-            outcome = SlideOutcome("lost")  # killed, cancelled, gone
-        return self._settled(running, outcome)
 
     def _settled(self, running: _Running, outcome: SlideOutcome) -> CohortStep:
         path = running.item.path
@@ -340,15 +346,13 @@ class ClusterRun:
                 until = time.monotonic() + _STOP_SECONDS
                 while self._running and time.monotonic() < until:
                     try:
-                        key, facts = self._events.get(timeout=_TICK_SECONDS)
+                        event = self._events.get(timeout=_TICK_SECONDS)
                     except queue.Empty:
                         self._workers.refresh()
                         for _ in self._lost_slides():
                             pass
                         continue
-                    running = self._running.get(key)
-                    if running is not None and not facts:
-                        self._ended(running)
+                    self._handled(*event)
         finally:
             for running in self._running.values():
                 running.future.cancel()
