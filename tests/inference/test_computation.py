@@ -11,7 +11,16 @@ import pytest
 import torch
 
 from napari_plimseg.errors import StoreError
-from napari_plimseg.inference import RunRegion, RunSettings, computation, open_store, segment_slide
+from napari_plimseg.files import user_cache_dir
+from napari_plimseg.inference import (
+    ENGINE,
+    RunRegion,
+    RunSettings,
+    computation,
+    open_store,
+    segment_slide,
+    warm_up,
+)
 from napari_plimseg.inference.computation import LEAST_AGREEMENT
 from napari_plimseg.inference.plan import Frame, TissueGate
 from napari_plimseg.inference.unlike import checked_windows
@@ -218,3 +227,24 @@ def test_the_record_survives_a_file(slide: Slide, model: DenseModel, tmp_path: P
     assert type(info).from_dict(early).computation is None
     with pytest.raises(StoreError):
         type(info).from_dict({**early, "computation": {"engine": "openvino"}})
+
+
+def test_what_was_warmed_up_is_not_prepared_again(
+    slide: Slide, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, settings = load_model("bundled-skin"), RunSettings(device="cpu", precision="float32")
+    with ENGINE.held_by("another run"):
+        warm_up(model, settings)
+    assert not (user_cache_dir() / "networks").exists()
+    warm_up(model, settings)
+    with monkeypatch.context() as patched:
+        patched.setattr(acceleration, "_exported", lambda network: pytest.fail("prepared again"))
+        store, _ = run(slide, model, tmp_path / "x.plimseg", precision="float32")
+    assert store.info.computation is not None
+    assert store.info.computation.engine == "openvino"
+
+    def missing() -> None:
+        raise EngineError(acceleration.NOT_INSTALLED)
+
+    monkeypatch.setattr(acceleration, "openvino_package", missing)
+    warm_up(load_model("bundled-skin"), settings)  # the run says so

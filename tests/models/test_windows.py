@@ -92,3 +92,19 @@ def test_a_cache_spares_windows_and_changes_nothing() -> None:
     assert torch.equal(first, expected)
     assert calls == []
     assert len(cache._known) <= 7
+
+
+def test_pixels_of_eight_bits_are_scaled_a_window_at_a_time() -> None:
+    grid, pixels = WindowGrid(32, 8, 24), torch.randint(0, 256, (1, 3, 104, 80), dtype=torch.uint8)
+    counts: list[int] = []
+
+    def encode(windows: torch.Tensor) -> torch.Tensor:
+        assert windows.dtype is torch.float32
+        counts.append(len(windows))
+        return F.avg_pool2d(windows, 8)
+
+    found = grid.dense(pixels, encode, cache=WindowCache())
+    assert set(counts) == {1}
+    assert torch.equal(found, grid.dense(pixels.float() / 255, encode))
+    assert torch.allclose(found, grid.dense(pixels, encode, at_once=8))
+    assert max(counts) > 1

@@ -41,6 +41,7 @@ __all__ = [
     "segment_on_workers",
     "segment_slide",
     "thumbnail_of",
+    "warm_up",
 ]
 
 from .cams import (
@@ -105,6 +106,9 @@ from .engine import (
 )
 from .engine import (
     segment_slide as segment_slide,
+)
+from .engine import (
+    warm_up as warm_up,
 )
 from .job import (
     Notice as Notice,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from typing import TYPE_CHECKING
 
@@ -29,6 +30,13 @@ if TYPE_CHECKING:
 LEAST_AGREEMENT = 0.995
 """Share of tissue pixels that must have the same class as by torch in float32."""
 _logger = logging.getLogger(__name__)
+
+
+def prepare(model: DenseModel, precision: str) -> None:
+    """Convert and compile a model's network for the engine that a run tries first."""
+    if isinstance(model, Acceleratable) and model.window:
+        with contextlib.suppress(EngineError):
+            model.running_on(engines_for(precision)[0])
 
 
 def started_on(

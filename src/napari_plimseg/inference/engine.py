@@ -14,8 +14,9 @@ import numpy as np
 
 from napari_plimseg.errors import PlimsegError, SlideError, StoreError, is_out_of_memory
 from napari_plimseg.files import user_data_dir
-from napari_plimseg.inference.computation import chosen, note_of, started_on
+from napari_plimseg.inference.computation import chosen, note_of, prepare, started_on
 from napari_plimseg.inference.devices import (
+    ENGINE,
     available_devices,
     describe_device,
     pick_device,
@@ -131,6 +132,7 @@ __all__ = [
     "open_store",
     "pick_device",
     "segment_slide",
+    "warm_up",
 ]
 
 UNREADABLE_LIMIT = 0.01
@@ -345,6 +347,21 @@ def segment_slide(
     store.flush()
     counter.message = "Finished"
     yield counter.progress()
+
+
+def warm_up(model: DenseModel, settings: RunSettings) -> None:
+    """Prepare what a run on a CPU would prepare first; nothing happens while the engine is in use.
+
+    What fails here fails, or is done without, in the run, which says so.
+    """
+    import torch
+
+    device = pick_device(settings.device)
+    if ENGINE.owner or device.type != "cpu":
+        return
+    if settings.threads:
+        torch.set_num_threads(settings.threads)
+    prepare(model, settings.precision)
 
 
 def _is_begun(work: TileWriter) -> bool:

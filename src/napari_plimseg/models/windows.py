@@ -17,6 +17,14 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+_WINDOWS_AT_ONCE = 8
+
+
+def _in_float(images: Tensor) -> Tensor:
+    """Return images as networks take them: uint8 ones in [0, 1], others as they are."""
+    return images.float() / 255 if images.dtype is torch.uint8 else images
+
+
 class WindowCache:
     """The vectors of the most recent windows, by their pixels.
 
@@ -48,7 +56,7 @@ class WindowCache:
             vectors = {key: self._known[key] for key in asked if key in self._known}
         new = {key: window for key, window in asked.items() if key not in vectors}
         if new:
-            fresh = encode(torch.stack(list(new.values())))  # (N, D, w, w)
+            fresh = encode(_in_float(torch.stack(list(new.values()))))  # (N, D, w, w)
             # copied, because a view would keep the whole batch in memory
             vectors |= {key: vector.clone() for key, vector in zip(new, fresh, strict=True)}
         with self._lock:
@@ -98,7 +106,7 @@ class WindowGrid:
         self,
         images: Tensor,
         encode: Callable[[Tensor], Tensor],
-        at_once: int = 8,
+        at_once: int = 0,
         cache: WindowCache | None = None,
     ) -> Tensor:
         """Blend the windows' vectors with weights that decrease towards their borders.
@@ -108,12 +116,14 @@ class WindowGrid:
 
         Parameters
         ----------
-        images : Tensor of float, shape (B, 3, H, W)
-            Sides are multiples of `alignment`, or at most one window.
+        images : Tensor, shape (B, 3, H, W)
+            Of uint8, or of float in the numbers that `encode` takes. Sides are multiples of
+            `alignment`, or at most one window.
         encode : callable
-            Maps (N, 3, h, w) to (N, D, h / patch, w / patch).
+            Maps float (N, 3, h, w) to (N, D, h / patch, w / patch). It gets uint8 images in [0, 1].
         at_once : int
-            Windows per call of `encode`.
+            Windows per call of `encode`; 0 for one on a CPU, where the memory of several is taken
+            from the system again in each layer, and else 8.
         cache : WindowCache, optional
             Of the same `encode`; used only on a CPU.
 
@@ -124,21 +134,23 @@ class WindowGrid:
         batch, _, height, width = images.shape
         rows, columns = self._starts(height), self._starts(width)
         if len(rows) == len(columns) == 1:
-            return encode(images)
+            return encode(_in_float(images))
+        on_cpu = images.device.type == "cpu"
+        at_once = at_once or (1 if on_cpu else _WINDOWS_AT_ONCE)
         bottom, right = rows[-1] + self.window - height, columns[-1] + self.window - width
         padded = functional.pad(images, (0, max(0, right), 0, max(0, bottom)))
         places = [(b, y, x) for b in range(batch) for y in rows for x in columns]
-        weight = self._weight().to(images)
+        weight = self._weight().to(images.device)
         size = [(starts[-1] + self.window) // self.patch for starts in (rows, columns)]
-        weights = images.new_zeros(1, *size)
-        total = images.new_zeros(batch, 1, *size)
+        weights = weight.new_zeros(1, *size)
+        total = weight.new_zeros(batch, 1, *size)
         for first in range(0, len(places), at_once):
             group = places[first : first + at_once]
             cut = [padded[b, :, y : y + self.window, x : x + self.window] for b, y, x in group]
-            if cache is not None and images.device.type == "cpu":
+            if cache is not None and on_cpu:
                 vectors = cache.encoded(cut, encode)
             else:
-                vectors = list(encode(torch.stack(cut)))  # N of (D, w, w)
+                vectors = list(encode(_in_float(torch.stack(cut))))  # N of (D, w, w)
             if first == 0:
                 total = vectors[0].new_zeros(batch, len(vectors[0]), *size)
             for (b, y, x), vector in zip(group, vectors, strict=True):

@@ -329,8 +329,7 @@ class PlimsegDock(TabOrdered):
 
     def show_help(self) -> None:
         """Show keys and first steps in a window of their own."""
-        if self._help is None:
-            self._help = HelpPanel(self, lambda: failure_of(self.banner))
+        self._help = self._help or HelpPanel(self, lambda: failure_of(self.banner))
         self._help.show_help()
 
     def _on_slides(self) -> None:
@@ -342,7 +341,8 @@ class PlimsegDock(TabOrdered):
         self._look_up_result()
         self.refresh_state()
         if self.settings.load_early and not self.model_choice.problem:
-            self.controller.load_early(self.slides.slide, self.model_name, self.class_list.edited)
+            chosen = (self.slides.slide, self.model_name, self.class_list.edited)
+            self.controller.load_early(*chosen, self.settings.run_settings)
 
     def _look_up_result(self) -> None:
         slide = self.slides.slide

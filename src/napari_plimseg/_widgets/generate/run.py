@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from napari.viewer import Viewer
 
     from napari_plimseg._widgets.common import Banner
-    from napari_plimseg.inference import Progress, SegmentationJob
+    from napari_plimseg.inference import Progress, RunSettings, SegmentationJob
     from napari_plimseg.slides import Slide
     from napari_plimseg.tissue import TissueClasses
 
@@ -201,15 +201,23 @@ class RunController(QObject):
     def _on_visible(self, event: Any = None) -> None:
         self.maskChosen.emit()
 
-    def load_early(self, slide: Slide | None, model: str, classes: TissueClasses | None) -> None:
-        """Load a model in the background, so that the next run on a slide starts sooner.
+    def load_early(
+        self,
+        slide: Slide | None,
+        model: str,
+        classes: TissueClasses | None,
+        settings: Callable[[], RunSettings],
+    ) -> None:
+        """Load and prepare a model in the background, so that the next run starts sooner.
 
         Not while the pixel size is unknown: it is asked for first.
         """
         keeper = self.keeper
 
         def load() -> None:
-            keeper.model(model, classes)
+            from napari_plimseg.inference import warm_up
+
+            warm_up(keeper.model(model, classes), settings())
 
         if slide is not None and slide.mpp is not None and not self.is_running:
             # what fails here fails at the run, which says why

@@ -136,8 +136,8 @@ class BundledEncoder:
 
     def dense(self, images: Tensor) -> Tensor:
         """Return unit vectors (B, D, H / 16, W / 16) of uint8 images (B, H, W, 3)."""
-        scaled = images.permute(0, 3, 1, 2).float() / 255
-        return F.normalize(self._grid.dense(scaled, self._image, cache=self._seen), dim=1)
+        pixels = images.permute(0, 3, 1, 2)
+        return F.normalize(self._grid.dense(pixels, self._image, cache=self._seen), dim=1)
 
     def encode_text(self, texts: Sequence[str]) -> Tensor:
         """Return unit vectors (N, D)."""

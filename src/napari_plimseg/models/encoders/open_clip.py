@@ -245,8 +245,8 @@ class OpenClipEncoder:
 
     def dense(self, images: Tensor) -> Tensor:
         """Return unit vectors (B, D, H / stride, W / stride) of uint8 images (B, H, W, 3)."""
-        scaled = images.permute(0, 3, 1, 2).float() / 255
-        return F.normalize(self._grid.dense(scaled, self.unit_vectors), dim=1)
+        pixels = images.permute(0, 3, 1, 2)
+        return F.normalize(self._grid.dense(pixels, self.unit_vectors), dim=1)
 
     def unit_vectors(self, images: Tensor) -> Tensor:
         """Return unit vectors (B, D, H / stride, W / stride) of RGB images in [0, 1].

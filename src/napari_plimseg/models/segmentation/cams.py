@@ -189,8 +189,8 @@ class StageOneCams:
     @torch.inference_mode()
     def dense(self, images: Tensor) -> Tensor:
         """Return unit vectors (B, D, H / stride, W / stride) of uint8 images (B, H, W, 3)."""
-        scaled = images.permute(0, 3, 1, 2).float() / 255
-        return F.normalize(self._grid.dense(scaled, self._embedded, cache=self._seen), dim=1)
+        pixels = images.permute(0, 3, 1, 2)
+        return F.normalize(self._grid.dense(pixels, self._embedded, cache=self._seen), dim=1)
 
     def _embedded(self, windows: Tensor) -> Tensor:
         return self._head.embedded(self._backbone(windows)[-len(self._head.strides) :])

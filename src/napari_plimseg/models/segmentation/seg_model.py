@@ -217,8 +217,8 @@ class SegModel:
     @torch.inference_mode()
     def probabilities(self, images: Tensor) -> Tensor:
         """Return class probabilities (B, C, H / 4, W / 4) of uint8 images (B, H, W, 3)."""
-        scaled = images.permute(0, 3, 1, 2).float() / 255
-        logits = self._grid.dense(scaled, self._logits, cache=self._known)
+        pixels = images.permute(0, 3, 1, 2)
+        logits = self._grid.dense(pixels, self._logits, cache=self._known)
         size = (images.shape[1] // MASK_STRIDE, images.shape[2] // MASK_STRIDE)
         fine = F.interpolate(logits, size, mode="bilinear", align_corners=False)
         if self.gate is not None:
