@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import errno
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -16,7 +17,7 @@ from plimseg_training.loop import loop as loop_module
 from plimseg_training.loop import state as state_module
 from plimseg_training.loop.distributed import World, prefetch
 from plimseg_training.loop.loop import DivergedError, LoopOptions, TrainingResult, train
-from plimseg_training.loop.state import LAST, PREVIOUS, read_state, read_weights_of_run
+from plimseg_training.loop.state import LAST, PREVIOUS, read_state, read_weights_of_run, write_state
 from plimseg_training.loop.step import AveragedWeights, Precision, Stepper, choose_precision
 from plimseg_training.run_folder import RunError
 from tests.support.tiny_task import VALIDATED, TinyNetwork, TinyTask, stage
@@ -420,6 +421,25 @@ def test_it_trains_in_bfloat16(tmp_path: Path) -> None:
     run(task, stage(epochs=1, precision="bfloat16"), tmp_path)
     assert formats == {torch.bfloat16}
     assert {t.dtype for t in weights(task).values()} == {torch.float32}
+
+
+@pytest.mark.parametrize("recorded", ["", "float32", "bfloat16"])
+def test_a_training_goes_on_in_the_number_format_it_was_begun_in(
+    recorded: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True})
+    automatic = stage(epochs=2, precision="auto")
+    steps = iter(range(1, 100))
+    run(TinyTask(network=steadily()), automatic, tmp_path, should_stop=lambda: next(steps) == 3)
+    found = read_state(tmp_path / "stage1")
+    assert found is not None
+    assert found[0].precision == "bfloat16"
+    write_state(tmp_path / "stage1", replace(found[0], precision=recorded))
+    task, formats = TinyTask(network=steadily()), set[torch.dtype]()
+    task.network.hidden.register_forward_hook(lambda m, a, out: formats.add(out.dtype))
+    task.validate = dict  # type: ignore[method-assign]
+    run(task, automatic, tmp_path)
+    assert formats == {torch.bfloat16 if recorded == "bfloat16" else torch.float32}
 
 
 def test_on_a_cpu_convolutions_in_groups_stay_in_float32() -> None:

@@ -88,8 +88,9 @@ class Checkpoints:
         stepper = self.stepper
         tensors = training_tensors(self.task.network, stepper.optimizer, stepper.average)
         state = TrainState(
-            tensors | states, position, stepper.scaler.state_dict(), self.config, self.digest
-        )
+            tensors | states, position, stepper.scaler.state_dict(), self.config, self.digest,
+            precision=stepper.precision,
+        )  # fmt: skip
         bad = state.not_finite()
         if bad is None:
             write_state(self.folder, state)
@@ -125,6 +126,7 @@ class Checkpoints:
             When the checkpoint belongs to another network.
         """
         stepper = self.stepper
+        stepper.continue_in(state.precision)
         set_training_tensors(
             state.tensors,
             self.task.network,

@@ -110,6 +110,8 @@ class TrainState:
         Digest of the training data.
     versions : dict
         Library versions that wrote it.
+    precision : str
+        Number format of the forward pass; "" in checkpoints of earlier versions.
     """
 
     tensors: dict[str, Tensor]
@@ -118,6 +120,7 @@ class TrainState:
     config: dict[str, Any] = field(default_factory=dict)
     digest: str = ""
     versions: dict[str, str] = field(default_factory=lambda: library_versions())
+    precision: str = ""
 
     def not_finite(self) -> str | None:
         """Return the name of the first weight that is not finite, or None."""

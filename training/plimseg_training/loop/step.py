@@ -249,6 +249,24 @@ class Stepper:
         """Current learning rate of the first group of weights."""
         return float(self.optimizer.param_groups[0]["lr"])
 
+    @property
+    def precision(self) -> str:
+        """Number format of the forward pass, as recipes have it."""
+        return next(name for name, dtype in _TYPES.items() if dtype is self._precision.dtype)
+
+    def continue_in(self, precision: str) -> None:
+        """Compute on as a checkpoint was, on a CPU whose format the program chooses.
+
+        Parameters
+        ----------
+        precision : str
+            Of the checkpoint; "" in those of versions that trained in float32 on every CPU.
+        """
+        device = self._world.device
+        if self._config.precision == "auto" and device.type == "cpu":
+            known = precision if precision in ("float32", "bfloat16") else "float32"
+            self._precision = choose_precision(known, device)
+
     def set_rate(self, rate: float) -> None:
         """Multiply the learning rates of the task's groups by `rate`."""
         for group, base in zip(self.optimizer.param_groups, self._base_rates, strict=True):
