@@ -194,8 +194,8 @@ def exposed(what: str) -> ConfigError:
     return ConfigError(
         f"{what} can be reached by other computers without TLS: whoever reaches it can run "
         "anything there",
-        remedy=f"Use tls:// with {_TLS_OPTIONS}; or start it with --host 127.0.0.1 and reach it "
-        "through 'ssh -L'. In a network where you trust everyone: --insecure.",
+        remedy="Use tls:// with certificates, or start it with --host 127.0.0.1 and reach it "
+        "through 'ssh -L'. In a network where you trust everyone: plimseg segment --insecure.",
     )
 
 

@@ -180,11 +180,14 @@ class ClusterRun:
         client = self._workers.client
         client.subscribe_topic(self._name, self._on_message)
         begin, before = time.monotonic(), self._cohort.weight_done
+        estimated, left = begin, None
         try:
             for step in self._unfinished():
                 if step is not None:
-                    gained = self._cohort.weight_done - before
-                    left = self._cohort.seconds_left(gained, time.monotonic() - begin)
+                    now = time.monotonic()
+                    if now - estimated >= _REFRESH_SECONDS:  # it looks at every slide of the list
+                        gained = self._cohort.weight_done - before
+                        estimated, left = now, self._cohort.seconds_left(gained, now - begin)
                     step = dataclasses.replace(step, seconds_left=left)
                 yield step
                 if step is not None and getattr(step.step, "disk_full", False):
