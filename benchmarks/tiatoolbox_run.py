@@ -20,12 +20,14 @@ from torch.nn import functional
 
 from napari_plimseg.models import load_model
 from napari_plimseg.models.torchvision_compat import make_torchvision_importable
+from napari_plimseg.slides import open_slide
 
 make_torchvision_importable()
 
 from tiatoolbox.models.engine.io_config import IOSegmentorConfig  # noqa: E402
 from tiatoolbox.models.engine.semantic_segmentor import SemanticSegmentor  # noqa: E402
 from tiatoolbox.models.models_abc import ModelABC  # noqa: E402
+from tiatoolbox.wsicore.wsireader import WSIReader  # noqa: E402
 
 STEP = 256
 
@@ -61,9 +63,12 @@ def main() -> None:
         stride_shape=[STEP, STEP], save_resolution=size,
     )  # fmt: skip
     segmentor = SemanticSegmentor(network, batch_size=8, num_workers=0, device="cpu", verbose=False)
+    with open_slide(slide) as opened:
+        assert opened.mpp is not None
+        reader = WSIReader.open(Path(slide), mpp=(opened.mpp, opened.mpp))
     begun = time.perf_counter()
     segmentor.run(
-        [Path(slide)], ioconfig=config, patch_mode=False, save_dir=Path(folder) / "out",
+        [reader], ioconfig=config, patch_mode=False, save_dir=Path(folder) / "out",
         output_type="zarr", auto_get_mask=True, overwrite=True,
     )  # fmt: skip
     print(json.dumps({"run": time.perf_counter() - begun}))
