@@ -73,8 +73,8 @@ def test_the_limit_counts_what_is_decoded(tmp_path: Path, monkeypatch: pytest.Mo
     decoded: list[int] = []
     decode = TiffSlide._decoded
 
-    def counted(self: TiffSlide, planes: object, index: int) -> np.ndarray:
-        tile = decode(self, planes, index)  # type: ignore[arg-type]
+    def counted(self: TiffSlide, *tile_and_memory: object) -> np.ndarray:
+        tile = decode(self, *tile_and_memory)  # type: ignore[arg-type]
         decoded.append(tile.nbytes)
         return tile
 

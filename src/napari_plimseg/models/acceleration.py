@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Protocol, Self, runtime_checkable
 import numpy as np
 
 from napari_plimseg._version import __version__
-from napari_plimseg.errors import ConfigError, PlimsegError, is_out_of_memory
+from napari_plimseg.errors import ConfigError, ModelError, is_out_of_memory
 from napari_plimseg.files import atomic_write, scratch_folder, user_cache_dir
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ _logger = logging.getLogger(__name__)
 _building = threading.RLock()
 
 
-class EngineError(PlimsegError):
+class EngineError(ModelError):
     """An engine can't compute a network on this computer."""
 
 

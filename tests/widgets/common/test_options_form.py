@@ -49,6 +49,7 @@ def test_every_option_has_a_control_that_changes_it(form: OptionsForm[OneMore], 
         "tile_size": 1024, "batch_size": 7, "tissue_only": False, "tissue_threshold": 0.1,
         "remove_pen": False, "keep_probabilities": False, "load_early": False,
         "overview_map": False, "results_folder": "/somewhere", "overlap": 2,
+        "precision": "float32",
     }  # fmt: skip
     assert {*changes, "device"} == set(form.controls) == set(options_of(OneMore))
     for name, value in changes.items():
