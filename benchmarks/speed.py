@@ -56,7 +56,9 @@ def show(what: str, measured: str, goal: str = "") -> None:
 # -- in a process of its own
 
 
-def run_once(slide: Path, model: str, precision: str, device: str, folder: Path) -> dict[str, Any]:
+def run_once(
+    slide: Path, model: str, precision: str, device: str, folder: Path, mpp: float | None
+) -> dict[str, Any]:
     """Segment and export a slide as the program does, and return what it took."""
     import resource
 
@@ -83,7 +85,7 @@ def run_once(slide: Path, model: str, precision: str, device: str, folder: Path)
         model, settings=settings, folder=folder, formats=tuple(FORMATS), resume=False
     ).loaded()
     loaded, first, done = time.perf_counter(), None, None
-    for step in job.steps(slide, precision):
+    for step in job.steps(slide, precision, mpp=mpp):
         if isinstance(step, Progress) and step.tiles_done and first is None:
             first = time.perf_counter()
         if isinstance(step, SlideDone):
@@ -160,7 +162,9 @@ def reading(slide: Path, rounds: int) -> None:
         show("  of OpenSlide", f"{ours / other:.1f}", "5" if threads == 1 else "")
 
 
-def engines(slide: Path, model: str, device: str, rounds: int) -> dict[str, list[dict[str, Any]]]:
+def engines(
+    slide: Path, model: str, device: str, rounds: int, mpp: str
+) -> dict[str, list[dict[str, Any]]]:
     import numpy as np
     import torch
 
@@ -176,10 +180,10 @@ def engines(slide: Path, model: str, device: str, rounds: int) -> dict[str, list
     runs: dict[str, list[dict[str, Any]]] = {name: [] for name in named}
     with tempfile.TemporaryDirectory() as folder:
         for name in named:  # converted networks and files are in their caches then
-            child("run", str(slide), model, name, device, folder)
+            child("run", str(slide), model, name, device, folder, mpp)
         for _ in range(rounds):
             for name in named:
-                runs[name].append(child("run", str(slide), model, name, device, folder))
+                runs[name].append(child("run", str(slide), model, name, device, folder, mpp))
         masks = {}
         for name, found in runs.items():
             with MaskStore.open(Path(found[-1]["store"])) as store:
@@ -241,7 +245,7 @@ def tiatoolbox(slide: Path, model: str, rounds: int) -> list[float]:
     return seconds
 
 
-def growth(slide: Path, model: str, device: str) -> None:
+def growth(slide: Path, model: str, device: str, mpp: str) -> None:
     import pyvips
 
     for copies in GROWTH:
@@ -255,7 +259,7 @@ def growth(slide: Path, model: str, device: str) -> None:
                     compression="jpeg", Q=80, bigtiff=True, subifd=False,
                 )  # fmt: skip
             size = pyvips.Image.new_from_file(str(large))
-            found = child("run", str(large), model, "auto", device, folder)
+            found = child("run", str(large), model, "auto", device, folder, mpp)
             pixels = size.width * size.height / 1e6
             show(f"{pixels:,.0f} MP: ms per MP", f"{1000 * found['run'] / pixels:.1f}")
             show("  peak memory, MB", f"{found['peak_mb']:.0f}", "flat")
@@ -266,6 +270,7 @@ def main() -> None:
     parser.add_argument("slide", type=Path)
     parser.add_argument("--model", default="bundled-tissue")
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--mpp", default="", help="um per pixel, of a slide that does not say")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--only", choices=PARTS, nargs="*", default=PARTS)
     options = parser.parse_args()
@@ -279,7 +284,7 @@ def main() -> None:
     if "reading" in options.only:
         reading(options.slide, options.rounds)
     if "engines" in options.only:
-        runs = engines(options.slide, options.model, options.device, options.rounds)
+        runs = engines(options.slide, options.model, options.device, options.rounds, options.mpp)
     if "naive" in options.only:
         naive = child("naive", str(options.slide), options.model, str(NAIVE_WINDOWS))
         show(f"naive loop, {naive['windows']} windows, s", f"{naive['run']:.1f}")
@@ -293,7 +298,7 @@ def main() -> None:
             faster = statistics.median(seconds) / statistics.median(run["run"] for run in found)
             show(f"  times {name} is faster", f"{faster:.1f}", "3" if name == "auto" else "")
     if "growth" in options.only:
-        growth(options.slide, options.model, options.device)
+        growth(options.slide, options.model, options.device, options.mpp)
     print(f"load {os.getloadavg()[0]:.1f}")
 
 
@@ -301,7 +306,9 @@ if __name__ == "__main__":
     if sys.argv[1:2] == ["--child"]:
         what, path, model, *rest = sys.argv[2:]
         result = (
-            run_once(Path(path), model, rest[0], rest[1], Path(rest[2]))
+            run_once(
+                Path(path), model, rest[0], rest[1], Path(rest[2]), float(rest[3] or 0) or None
+            )
             if what == "run"
             else run_naive(Path(path), model, int(rest[0]))
         )
