@@ -46,17 +46,15 @@ class Precision:
     device: torch.device
     dtype: torch.dtype
 
-    def autocast(self) -> contextlib.AbstractContextManager[object]:
-        """Return the context for computing the loss."""
+    @contextlib.contextmanager
+    def autocast(self) -> Iterator[None]:
+        """Compute the loss inside the block in this format."""
         if self.dtype is torch.float32:
-            return contextlib.nullcontext()
-        autocast = torch.autocast(self.device.type, dtype=self.dtype)
-        if self.device.type != "cpu":
-            return autocast
-        both = contextlib.ExitStack()
-        both.enter_context(autocast)
-        both.enter_context(_GroupsInFloat32())
-        return both
+            yield
+            return
+        groups = _GroupsInFloat32() if self.device.type == "cpu" else contextlib.nullcontext()
+        with torch.autocast(self.device.type, dtype=self.dtype), groups:
+            yield
 
     def scaler(self) -> torch.amp.GradScaler:
         """Return the gradient scaler, which is only active in float16."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
 
@@ -16,7 +15,7 @@ from napari_plimseg.errors import ConfigError, ExportError
 from napari_plimseg.results.export.owner import of_another_slide
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from napari_plimseg.results.mask_info import MaskInfo
     from napari_plimseg.results.measure import MaskArray
@@ -236,13 +235,9 @@ def export_all(
 
     # the picture takes as long as all others, most of it in code that lets others run
     with ThreadPoolExecutor(1, thread_name_prefix="plimseg-export") as beside:
-        written: list[Callable[[], Path]] = []
-        for key, path in zip(formats, files, strict=True):
-            if FORMATS[key].needs_slide and len(files) > 1:
-                written.append(beside.submit(write, key, path).result)
-            else:
-                written.append(partial(write, key, path))
-        return [finish() for finish in written]
+        targets = list(zip(formats, files, strict=True))
+        begun = {k: beside.submit(write, k, path) for k, path in targets if FORMATS[k].needs_slide}
+        return [begun[k].result() if k in begun else write(k, path) for k, path in targets]
 
 
 def export_stem(
