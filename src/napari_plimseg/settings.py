@@ -189,8 +189,8 @@ class DockSettings:
     precision: str = option(
         "auto",
         "Precision",
-        "Of the numbers inside the model on a CPU. Automatic takes the fastest that gives the same "
-        "mask.",
+        "Of the numbers inside the model on a CPU. Automatic takes the fastest whose mask agrees "
+        "with float32 on 99.5 % of the checked tissue.",
         choices=(
             Choice("auto", "Automatic"),
             Choice("float32", "float32", "The numbers that models are trained with."),

@@ -93,7 +93,8 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
         "--precision",
         default="auto",
         choices=("auto", "float32", "bfloat16"),
-        help="numbers of the model on a CPU: auto (default) is the fastest with the same masks",
+        help="numbers of the model on a CPU: auto (default) is the fastest whose mask agrees with "
+        "float32 on 99.5 %% of the checked tissue",
     )
     run.add_argument(
         "--resume",

@@ -84,7 +84,7 @@ def chosen(
     precision: str,
     device: torch.device,
 ) -> tuple[DenseModel, Computation]:
-    """Return the model on the fastest engine whose masks are those of torch, and what it is.
+    """Return the model on the fastest engine whose mask agrees with torch's, and what it is.
 
     It depends on slide, model, tissue settings and computer, not on region, tiles or their order.
 
